@@ -1,0 +1,348 @@
+//! The one error type of the crate: what happened, whether the request may have run, what to do next.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+
+use alloy_primitives::B256;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Arc<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong. Match on this, never on the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A job, key, signature or stored value does not hold what it must. [`Error::faults`] lists every fault of a builder.
+    InvalidInput,
+    /// The client or transport is set up in a way that cannot work or is not safe.
+    InvalidConfig,
+    /// A message is larger than a configured limit; see [`Limits`](crate::Limits).
+    TooLarge,
+    /// The signer refused or failed.
+    Signer,
+    /// No nonce could be reserved, or its use would break the rules of its lane.
+    Nonce,
+    /// The nonce belongs to another payload: this job will never run under it.
+    NonceTaken,
+    /// The transport or the protocol revision has no such call or field.
+    Unsupported,
+    /// The node speaks another protocol revision than the client was told.
+    WrongRevision,
+    /// The node could not be reached, or the connection broke.
+    Unavailable,
+    /// One call took longer than its deadline.
+    CallTimeout,
+    /// The node's answer is not a valid message of the protocol.
+    BadResponse,
+    /// The node refused the request.
+    Rejected,
+    /// The node does not know the job.
+    NotFound,
+    /// The node ran the job and it failed, or gave it up.
+    JobFailed,
+    /// The node's result is not signed by the operator, or does not belong to the job. Do not use it.
+    Verification,
+    /// The job did not reach the awaited status before the deadline of the wait. The job itself goes on.
+    DeadlineExceeded,
+    /// The client was closed, or its runtime shut down, while the call was under way.
+    Closed,
+}
+
+impl ErrorKind {
+    /// A stable lower-case name, fit for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid input",
+            Self::InvalidConfig => "invalid configuration",
+            Self::TooLarge => "too large",
+            Self::Signer => "signer failed",
+            Self::Nonce => "no usable nonce",
+            Self::NonceTaken => "nonce taken",
+            Self::Unsupported => "unsupported",
+            Self::WrongRevision => "wrong protocol revision",
+            Self::Unavailable => "node unavailable",
+            Self::CallTimeout => "call timed out",
+            Self::BadResponse => "bad response",
+            Self::Rejected => "rejected by the node",
+            Self::NotFound => "not found",
+            Self::JobFailed => "job failed",
+            Self::Verification => "verification failed",
+            Self::DeadlineExceeded => "wait deadline exceeded",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the request that the error speaks of may have run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// No byte of the request reached a node. It has not run and will not.
+    NotSent,
+    /// The node answered and refused. This payload has not run and will not, unless it is submitted again.
+    Rejected,
+    /// The request may or may not have reached the node, and may still run. Ask the node (or the chain) before anything
+    /// else, and send nothing but the identical bytes.
+    Unknown,
+    /// The node has the request. The error is about what came after: execution, waiting, or verification.
+    Accepted,
+}
+
+/// One thing that is wrong with a value under construction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fault {
+    /// The field at fault, by its name in the protocol.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do, naming the method that sets the field.
+    pub hint: String,
+}
+
+impl Fault {
+    pub(crate) fn new(field: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { field, problem: problem.into(), hint: hint.into() }
+    }
+}
+
+/// An error of this crate: opaque, the size of a pointer, cheap to clone.
+///
+/// - [`kind`](Self::kind) says what happened,
+/// - [`outcome`](Self::outcome) whether the request may have run,
+/// - [`is_retryable`](Self::is_retryable) whether the same call may succeed later,
+/// - [`hint`](Self::hint) what to do next,
+/// - [`report`](Self::report) prints all of it with the chain of causes and the endpoint.
+///
+/// [`Display`](fmt::Display) is one line and leaves the causes to [`source`](StdError::source).
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    outcome: Outcome,
+    retryable: bool,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    endpoint: Option<String>,
+    job_id: Option<B256>,
+    faults: Vec<Fault>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// An error of something that never left this process.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            outcome: Outcome::NotSent,
+            retryable: false,
+            message: message.into(),
+            hint: None,
+            endpoint: None,
+            job_id: None,
+            faults: Vec::new(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn from_faults(what: &'static str, faults: Vec<Fault>) -> Self {
+        let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.problem)).collect();
+        let kind = if faults.iter().all(|fault| fault.problem.contains("limit")) {
+            ErrorKind::TooLarge
+        } else {
+            ErrorKind::InvalidInput
+        };
+        let hints: Vec<_> = faults.iter().map(|fault| fault.hint.as_str()).collect();
+        let hint = hints.join("; ");
+        Self::new(kind, format!("{what}: {}", list.join("; "))).with_hint(hint).edit(|inner| inner.faults = faults)
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Sets whether the request may have run; [`Outcome::NotSent`] unless set.
+    #[must_use]
+    pub fn with_outcome(self, outcome: Outcome) -> Self {
+        self.edit(|inner| inner.outcome = outcome)
+    }
+
+    /// Sets whether the same call may succeed later; `false` unless set.
+    #[must_use]
+    pub fn with_retryable(self, retryable: bool) -> Self {
+        self.edit(|inner| inner.retryable = retryable)
+    }
+
+    /// Sets what the user should do next.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.edit(|inner| inner.hint = Some(hint.into()))
+    }
+
+    /// Sets the cause.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
+        let source: Box<dyn StdError + Send + Sync> = source.into();
+        self.edit(|inner| inner.source = Some(Source::from(source)))
+    }
+
+    /// Sets the node that was talked to.
+    #[must_use]
+    pub fn with_endpoint(self, endpoint: impl Into<String>) -> Self {
+        self.edit(|inner| inner.endpoint = Some(endpoint.into()))
+    }
+
+    /// Sets the job the error is about.
+    #[must_use]
+    pub fn with_job(self, id: impl Into<B256>) -> Self {
+        self.edit(|inner| inner.job_id = Some(id.into()))
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the request may have run.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// Whether the same call, with the same bytes, may succeed later without anything being changed.
+    ///
+    /// It does not say that a repetition is free of risk: that is what [`outcome`](Self::outcome) is for.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The node that was talked to.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// The id of the job the error is about, once it has one.
+    #[must_use]
+    pub fn job_id(&self) -> Option<B256> {
+        self.0.job_id
+    }
+
+    /// Every fault of a value that could not be built, at once. Empty for other errors.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.0.faults
+    }
+
+    /// Everything there is to say, over several lines: the error, its causes, the endpoint, the outcome, the hint.
+    #[must_use]
+    pub fn report(&self) -> Report<'_> {
+        Report(self)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("outcome", &self.0.outcome)
+            .field("message", &self.0.message)
+            .field("hint", &self.0.hint)
+            .field("endpoint", &self.0.endpoint)
+            .field("job_id", &self.0.job_id)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Prints an [`Error`] in full; made by [`Error::report`].
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a>(&'a Error);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = self.0;
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            write!(f, "\n  caused by: {source}")?;
+            cause = source.source();
+        }
+        if let Some(endpoint) = error.endpoint() {
+            write!(f, "\n  endpoint:  {endpoint}")?;
+        }
+        if let Some(id) = error.job_id() {
+            write!(f, "\n  job:       {id}")?;
+        }
+        let outcome = match error.outcome() {
+            Outcome::NotSent => "not sent: nothing has run",
+            Outcome::Rejected => "rejected: this payload has not run",
+            Outcome::Unknown => "unknown: the request may have run, or may still run",
+            Outcome::Accepted => "accepted: the node has the request",
+        };
+        write!(f, "\n  outcome:   {outcome}")?;
+        if let Some(hint) = error.hint() {
+            write!(f, "\n  what next: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_pointer_and_thread_safe() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn display_leaves_the_cause_to_source() {
+        let error = Error::new(ErrorKind::Unavailable, "could not connect")
+            .with_source(std::io::Error::other("refused"))
+            .with_endpoint("http://127.0.0.1:1")
+            .with_hint("start the node");
+        assert_eq!(error.to_string(), "node unavailable: could not connect");
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("refused"));
+        assert_eq!(
+            error.report().to_string(),
+            "node unavailable: could not connect\n  caused by: refused\n  endpoint:  http://127.0.0.1:1\n  \
+             outcome:   not sent: nothing has run\n  what next: start the node"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! The vocabulary of both axes: what is called, how it is encoded, what moves, and how a call can end.
+//!
+//! [`wire`](crate::wire) turns values into a [`RequestBody`] and response bytes into values; a
+//! [`Transport`](crate::transport::Transport) moves the bytes. Neither knows the other; both know this module.
+
+use std::{error::Error as StdError, fmt};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The calls of `coprocessor_node.v1.CoprocessorNode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Method {
+    /// Submits a signed job.
+    SubmitJob,
+    /// Reads a job's record.
+    GetResult,
+    /// Uploads a program.
+    SubmitProgram,
+    /// Lists the nonces of a consumer that the node is working on (Relay revision, v0.2.1 and later).
+    GetPendingJobs,
+    /// Asks whether a program is known (Relay revision, v0.2.2 and later).
+    ContainsProgram,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 5] =
+        [Self::SubmitJob, Self::GetResult, Self::SubmitProgram, Self::GetPendingJobs, Self::ContainsProgram];
+
+    /// The method's name in the protobuf service.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SubmitJob => "SubmitJob",
+            Self::GetResult => "GetResult",
+            Self::SubmitProgram => "SubmitProgram",
+            Self::GetPendingJobs => "GetPendingJobs",
+            Self::ContainsProgram => "ContainsProgram",
+        }
+    }
+
+    /// The HTTP/2 path of the method in gRPC.
+    #[must_use]
+    pub fn grpc_path(self) -> &'static str {
+        match self {
+            Self::SubmitJob => "/coprocessor_node.v1.CoprocessorNode/SubmitJob",
+            Self::GetResult => "/coprocessor_node.v1.CoprocessorNode/GetResult",
+            Self::SubmitProgram => "/coprocessor_node.v1.CoprocessorNode/SubmitProgram",
+            Self::GetPendingJobs => "/coprocessor_node.v1.CoprocessorNode/GetPendingJobs",
+            Self::ContainsProgram => "/coprocessor_node.v1.CoprocessorNode/ContainsProgram",
+        }
+    }
+
+    /// Whether the call only reads, so that repeating it changes nothing.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::GetResult | Self::GetPendingJobs | Self::ContainsProgram)
+    }
+
+    /// Whether abandoning the call can hurt the node. Both of these go through the node's task for the consumer, which
+    /// dies when a caller goes away at the wrong moment, and takes every later call for that consumer with it. So they
+    /// run to their end even when nobody waits for them.
+    #[must_use]
+    pub fn must_run_to_end(self) -> bool {
+        matches!(self, Self::SubmitJob | Self::GetPendingJobs)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How messages are written on a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Protobuf, as in gRPC.
+    Protobuf,
+}
+
+/// The calls a transport can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Capabilities(u8);
+
+impl Capabilities {
+    /// No call at all.
+    pub const NONE: Self = Self(0);
+    /// Every call there is.
+    pub const ALL: Self = Self(0b1_1111);
+
+    /// Adds a call.
+    #[must_use]
+    pub const fn with(self, method: Method) -> Self {
+        Self(self.0 | 1 << method as u8)
+    }
+
+    /// Removes a call.
+    #[must_use]
+    pub const fn without(self, method: Method) -> Self {
+        Self(self.0 & !(1 << method as u8))
+    }
+
+    /// Whether the call can be made.
+    #[must_use]
+    pub const fn contains(self, method: Method) -> bool {
+        self.0 & (1 << method as u8) != 0
+    }
+}
+
+/// An encoded request, in pieces: small fields are gathered, large inputs are pieces of their own that share the
+/// caller's memory. The pieces, one after the other, are the message.
+#[derive(Clone, Debug, Default)]
+pub struct RequestBody {
+    segments: Vec<Bytes>,
+    len: usize,
+}
+
+impl RequestBody {
+    /// An empty body.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a piece without copying it.
+    pub fn push(&mut self, segment: Bytes) {
+        if !segment.is_empty() {
+            self.len += segment.len();
+            self.segments.push(segment);
+        }
+    }
+
+    /// The length of the message in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the message has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces, in order, none of them empty.
+    #[must_use]
+    pub fn segments(&self) -> &[Bytes] {
+        &self.segments
+    }
+
+    /// The pieces, in order, none of them empty.
+    #[must_use]
+    pub fn into_segments(self) -> Vec<Bytes> {
+        self.segments
+    }
+
+    /// The whole message in one buffer; copies unless there is a single piece.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        match self.segments.as_slice() {
+            [one] => one.clone(),
+            many => {
+                let mut all = BytesMut::with_capacity(self.len);
+                many.iter().for_each(|segment| all.extend_from_slice(segment.chunk()));
+                all.freeze()
+            }
+        }
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        let mut body = Self::new();
+        body.push(bytes);
+        body
+    }
+}
+
+/// A gRPC status code, by the numbers of the gRPC specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatusCode(pub u32);
+
+#[allow(missing_docs, reason = "the names are those of the gRPC specification")]
+impl StatusCode {
+    pub const CANCELLED: Self = Self(1);
+    pub const UNKNOWN: Self = Self(2);
+    pub const INVALID_ARGUMENT: Self = Self(3);
+    pub const DEADLINE_EXCEEDED: Self = Self(4);
+    pub const NOT_FOUND: Self = Self(5);
+    pub const ALREADY_EXISTS: Self = Self(6);
+    pub const PERMISSION_DENIED: Self = Self(7);
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    pub const FAILED_PRECONDITION: Self = Self(9);
+    pub const ABORTED: Self = Self(10);
+    pub const OUT_OF_RANGE: Self = Self(11);
+    pub const UNIMPLEMENTED: Self = Self(12);
+    pub const INTERNAL: Self = Self(13);
+    pub const UNAVAILABLE: Self = Self(14);
+    pub const DATA_LOSS: Self = Self(15);
+    pub const UNAUTHENTICATED: Self = Self(16);
+}
+
+impl fmt::Display for StatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 17] = [
+            "OK",
+            "CANCELLED",
+            "UNKNOWN",
+            "INVALID_ARGUMENT",
+            "DEADLINE_EXCEEDED",
+            "NOT_FOUND",
+            "ALREADY_EXISTS",
+            "PERMISSION_DENIED",
+            "RESOURCE_EXHAUSTED",
+            "FAILED_PRECONDITION",
+            "ABORTED",
+            "OUT_OF_RANGE",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+            "UNAUTHENTICATED",
+        ];
+        match NAMES.get(self.0 as usize) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "code {}", self.0),
+        }
+    }
+}
+
+/// How a call failed, as far as the transport can tell.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallFailure {
+    /// No byte of the request left this process: no connection, no name, refused by a local rule.
+    NotSent,
+    /// The server answered with a status other than OK.
+    Status(StatusCode),
+    /// The request may have been delivered, but no whole answer came back.
+    Interrupted,
+    /// The deadline of the call passed. The request may have been delivered.
+    TimedOut,
+    /// An answer came, but not one of this protocol.
+    BadResponse,
+    /// The answer, or one of its parts, is larger than the configured limit.
+    ResponseTooLarge,
+}
+
+/// Why a call failed: what a [`Transport`](crate::transport::Transport) reports.
+#[derive(Debug)]
+pub struct CallError {
+    /// How the call failed.
+    pub failure: CallFailure,
+    /// The server's message, or a description; bounded in length by the transport.
+    pub message: String,
+    /// The cause.
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl CallError {
+    /// A failure without a further cause.
+    #[must_use]
+    pub fn new(failure: CallFailure, message: impl Into<String>) -> Self {
+        Self { failure, message: message.into(), source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            CallFailure::Status(code) => write!(f, "{code}: {}", self.message),
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+impl StdError for CallError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
