@@ -1,0 +1,2 @@
+//! Temporary: only the generated messages.
+pub(crate) mod generated;
