@@ -6,6 +6,7 @@
 pub mod devnode;
 pub mod error;
 pub mod job;
+pub mod rpc;
 #[cfg(feature = "client")]
 pub(crate) mod wire;
 
