@@ -206,7 +206,7 @@ impl Verified {
         T::abi_decode_validate(&self.output).map_err(|source| {
             Error::new(
                 ErrorKind::InvalidInput,
-                format!("the output's {} bytes are not an ABI-encoded {}", self.output.len(), T::sol_type_name()),
+                format!("the output's {} bytes are not an ABI-encoded {}", self.output.len(), <T::SolType as SolType>::SOL_NAME),
             )
             .with_source(source)
             .with_outcome(Outcome::Accepted)
