@@ -1,1 +1,4 @@
-
+pub mod error;
+pub mod rpc;
+#[cfg(feature = "client")]
+pub mod transport;
