@@ -1,37 +1,48 @@
-//! How bytes travel. A transport knows no revision and reads no message.
-
-#[cfg(feature = "grpc")]
-mod grpc;
+//! How calls travel: bytes in, bytes out.
+//!
+//! A [`Transport`] moves encoded messages and knows nothing of their content or of protocol revisions.
+//! [`GrpcTransport`] is the one for nodes; write your own to go through something else (a test double, a gateway).
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-#[cfg(feature = "grpc")]
-pub use grpc::{GrpcTransport, GrpcTransportBuilder};
-
 use crate::rpc::{CallError, Capabilities, Encoding, Method, RequestBody};
 
-/// Moves an encoded request to a node and brings the encoded response back.
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "grpc")]
+pub use self::grpc::{GrpcTransport, GrpcTransportBuilder};
+
+/// Moves the bytes of a call to a node and back.
 ///
-/// An implementation makes one attempt for a call, with a deadline of its own, and never a second one by itself. It is
-/// honest about [`CallFailure::NotSent`](crate::rpc::CallFailure::NotSent): the nonce of such a job is used again.
+/// # What an implementation owes its callers
+///
+/// - [`CallFailure::NotSent`](crate::rpc::CallFailure::NotSent) is a promise that the message cannot have reached a
+///   node, now or later. When in doubt the failure is
+///   [`Interrupted`](crate::rpc::CallFailure::Interrupted).
+/// - A call is made at most once: no retries here, they belong to the layer above, which knows what is safe.
+/// - Every call ends: by an answer, an error, or a deadline of the transport's own.
+/// - Answers are bounded in size, and so are the messages of errors.
+/// - Dropping the future of a call abandons it. Callers take care not to do that to a method that
+///   [must run to its end](Method::must_run_to_end).
 #[async_trait]
-pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// How messages must be encoded.
+pub trait Transport: Send + Sync + fmt::Debug + 'static {
+    /// How messages are written on this transport.
     fn encoding(&self) -> Encoding;
 
-    /// The calls that can be made.
+    /// The calls this transport can make. It says nothing about what the node at the other end implements.
     fn capabilities(&self) -> Capabilities;
 
-    /// Where the node is, for errors and logs. Without credentials.
+    /// The node this transport talks to, for error messages and logs. It holds no credentials.
     fn endpoint(&self) -> &str;
 
-    /// Makes a call.
+    /// Sends one request message and returns the one message of the answer.
     ///
     /// # Errors
-    /// [`CallError`], which says how far the request got.
+    ///
+    /// [`CallError`] with the way the call failed, as far as the transport can tell.
     async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError>;
 }
 

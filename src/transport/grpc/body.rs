@@ -1,203 +1,211 @@
-//! The bodies of gRPC requests and responses: length-prefixed messages, without copying large ones.
+//! The request body: a gRPC message as HTTP/2 data, without copying what is large.
 
 use std::{
-    convert::Infallible,
+    fmt,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Poll},
     vec,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
 
-use crate::rpc::{CallError, CallFailure, RequestBody};
+use crate::rpc::RequestBody;
 
-/// Compressed flag and length, before each message.
-const PREFIX: usize = 5;
-/// Messages up to this length go out as one frame: below it a copy is cheaper than a second frame.
-const ONE_FRAME: usize = 8 * 1024;
-/// A first piece up to this length shares its frame with the prefix.
-const SHARES_WITH_PREFIX: usize = 4 * 1024;
+/// Length of the prefix of a gRPC message: one byte of flags, four of length.
+pub(super) const PREFIX_LEN: usize = 5;
 
-/// A request: the prefix and the small fields in one frame, each large input as a frame of its own.
+/// Messages up to this length, in bytes, travel as one frame: one small copy is cheaper than several frames.
+const COALESCE: usize = 8 * 1024;
+
+/// A first piece up to this length, in bytes, is copied behind the prefix; it is the fields before a large input.
+const COALESCE_FIRST: usize = 1024;
+
+/// Knows whether the request has begun to leave, and can prevent it from then on.
+///
+/// The bytes of a message can only leave through [`GrpcBody::poll_frame`]. So a call that failed while the gate is
+/// still shut was not sent, whatever the error was, and revoking makes sure that it stays so: the request may still
+/// sit in a queue of the channel.
+#[derive(Debug, Default)]
+pub(super) struct Gate(AtomicU8);
+
+impl Gate {
+    const SHUT: u8 = 0;
+    const OPEN: u8 = 1;
+    const REVOKED: u8 = 2;
+
+    fn pass(&self) -> bool {
+        match self.0.compare_exchange(Self::SHUT, Self::OPEN, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == Self::OPEN,
+        }
+    }
+
+    /// Whether nothing has left, in which case nothing ever will.
+    pub(super) fn revoke(&self) -> bool {
+        self.0.compare_exchange(Self::SHUT, Self::REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Why a body yields nothing: the call was given up before it was sent.
+#[derive(Debug)]
+pub(super) struct Revoked;
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call was given up before it was sent")
+    }
+}
+
+impl std::error::Error for Revoked {}
+
+/// One length-prefixed message, in as few frames as possible without copying large pieces.
 #[derive(Debug)]
 pub(super) struct GrpcBody {
     frames: vec::IntoIter<Bytes>,
-    left: u64,
+    remaining: usize,
+    gate: Arc<Gate>,
 }
 
 impl GrpcBody {
-    /// `None` if the message is longer than gRPC can express.
-    pub(super) fn new(message: RequestBody) -> Option<Self> {
-        let len = u32::try_from(message.len()).ok()?;
-        let left = (PREFIX + message.len()) as u64;
-        let mut segments = message.into_segments().into_iter();
-        let share = if len as usize <= ONE_FRAME {
-            len as usize
+    /// `None` if the message is longer than the four bytes of a gRPC length can say.
+    pub(super) fn new(message: RequestBody) -> Option<(Self, Arc<Gate>)> {
+        let len = message.len();
+        let announced = u32::try_from(len).ok()?;
+        let mut segments = message.into_segments();
+        let copied = if len <= COALESCE {
+            segments.len()
         } else {
-            segments.as_slice().first().map_or(0, Bytes::len).min(SHARES_WITH_PREFIX)
+            usize::from(segments.first().is_some_and(|first| first.len() <= COALESCE_FIRST))
         };
-        let mut head = BytesMut::with_capacity(PREFIX + share);
-        head.put_u8(0);
-        head.put_u32(len);
-        let mut frames = Vec::with_capacity(1 + segments.len());
-        if len as usize <= ONE_FRAME {
-            segments.by_ref().for_each(|segment| head.extend_from_slice(&segment));
-        } else if segments.as_slice().first().is_some_and(|first| first.len() <= SHARES_WITH_PREFIX) {
-            head.extend_from_slice(&segments.next().unwrap_or_default());
-        }
-        frames.push(head.freeze());
-        frames.extend(segments);
-        Some(Self { frames: frames.into_iter(), left })
+
+        let copied_len: usize = segments.iter().take(copied).map(Bytes::len).sum();
+        let mut head = BytesMut::with_capacity(PREFIX_LEN + copied_len);
+        head.put_u8(0); // Not compressed.
+        head.put_u32(announced);
+        segments.iter().take(copied).for_each(|segment| head.extend_from_slice(segment));
+
+        // The head takes the place of what was copied into it.
+        segments.splice(..copied, [head.freeze()]);
+        let gate = Arc::new(Gate::default());
+        Some((Self { frames: segments.into_iter(), remaining: PREFIX_LEN + len, gate: Arc::clone(&gate) }, gate))
     }
 }
 
-impl Body for GrpcBody {
+impl http_body::Body for GrpcBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Revoked;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.frames.next();
-        self.left -= next.as_ref().map_or(0, |frame| frame.len() as u64);
-        Poll::Ready(next.map(|frame| Ok(Frame::data(frame))))
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Revoked>>> {
+        let this = self.get_mut();
+        if !this.gate.pass() {
+            return Poll::Ready(Some(Err(Revoked)));
+        }
+        Poll::Ready(this.frames.next().map(|data| {
+            this.remaining = this.remaining.saturating_sub(data.len());
+            Ok(Frame::data(data))
+        }))
     }
 
+    // Exact, so that the last data frame carries END_STREAM and no empty frame follows it.
     fn is_end_stream(&self) -> bool {
-        self.frames.as_slice().is_empty()
+        self.remaining == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
-/// Gathers the one message of a response, and never more than the limit.
-pub(super) struct MessageReader {
-    limit: usize,
-    chunks: Vec<Bytes>,
-    held: usize,
-    expected: Option<usize>,
-}
-
-impl MessageReader {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, chunks: Vec::new(), held: 0, expected: None }
-    }
-
-    pub(super) fn push(&mut self, chunk: Bytes) -> Result<(), CallError> {
-        self.held += chunk.len();
-        self.chunks.push(chunk);
-        if self.expected.is_none() && self.held >= PREFIX {
-            let mut prefix = [0; PREFIX];
-            let bytes = self.chunks.iter().flat_map(|chunk| chunk.iter());
-            prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            let [flag, len @ ..] = prefix;
-            if flag != 0 {
-                return Err(CallError::new(CallFailure::BadResponse, "the response is compressed, which was not asked for"));
-            }
-            let len = u32::from_be_bytes(len) as usize;
-            if len > self.limit {
-                return Err(CallError::new(
-                    CallFailure::ResponseTooLarge,
-                    format!("the response has {len} bytes, over the limit of {} bytes", self.limit),
-                ));
-            }
-            self.expected = Some(PREFIX + len);
-        }
-        match self.expected {
-            Some(expected) if self.held > expected => {
-                Err(CallError::new(CallFailure::BadResponse, "the response holds more than one message"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The message, sharing memory with the frame it came in where it came in one.
-    pub(super) fn finish(self) -> Result<Bytes, CallError> {
-        if self.expected != Some(self.held) {
-            return Err(CallError::new(
-                CallFailure::Interrupted,
-                format!("the response ends after {} bytes, before the end of its message", self.held),
-            ));
-        }
-        let mut chunks = self.chunks;
-        if let [one] = chunks.as_mut_slice() {
-            return Ok(one.split_off(PREFIX));
-        }
-        let mut message = BytesMut::with_capacity(self.held);
-        chunks.iter().for_each(|chunk| message.extend_from_slice(chunk));
-        message.advance(PREFIX);
-        Ok(message.freeze())
+        SizeHint::with_exact(self.remaining as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
+
     use super::*;
 
-    fn frames(body: RequestBody) -> Vec<Bytes> {
-        GrpcBody::new(body).expect("short enough").frames.collect()
+    fn message(segments: &[Bytes]) -> RequestBody {
+        let mut body = RequestBody::new();
+        segments.iter().cloned().for_each(|segment| body.push(segment));
+        body
+    }
+
+    /// Drains the body, checking size hint and end of stream on the way.
+    fn frames(message: RequestBody) -> Vec<Bytes> {
+        let total = message.len() + PREFIX_LEN;
+        let (mut body, _) = GrpcBody::new(message).unwrap();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let (mut frames, mut seen) = (Vec::new(), 0);
+        loop {
+            assert_eq!(body.size_hint().exact(), Some((total - seen) as u64));
+            assert_eq!(body.is_end_stream(), seen == total);
+            match Pin::new(&mut body).poll_frame(&mut context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let data = frame.into_data().unwrap();
+                    assert!(!data.is_empty());
+                    seen += data.len();
+                    frames.push(data);
+                }
+                Poll::Ready(None) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, total);
+        frames
     }
 
     #[test]
-    fn large_pieces_are_the_callers_memory() {
-        let large = Bytes::from(vec![7; 1 << 20]);
-        let mut body = RequestBody::from(Bytes::from_static(b"head"));
-        body.push(large.clone());
-        body.push(Bytes::from_static(b"tail"));
-        let frames = frames(body);
-        assert_eq!(frames.len(), 3);
-        assert_eq!(frames[0][..], [0, 0, 0x10, 0, 8, b'h', b'e', b'a', b'd']);
-        assert_eq!(frames[1].as_ptr(), large.as_ptr());
-        assert_eq!(frames[1].len(), large.len());
+    fn an_empty_message_is_its_prefix() {
+        assert_eq!(frames(RequestBody::new()), [Bytes::from_static(&[0; 5])]);
     }
 
     #[test]
     fn small_messages_are_one_frame() {
-        let mut body = RequestBody::from(Bytes::from(vec![1; 3000]));
-        body.push(Bytes::from(vec![2; 3000]));
-        let frames = frames(body);
-        assert_eq!(frames.len(), 1);
-        assert_eq!(frames[0].len(), PREFIX + 6000);
-        assert_eq!(self::frames(RequestBody::new()), [Bytes::from_static(&[0; 5])]);
+        let pieces = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        assert_eq!(frames(message(&pieces)), [Bytes::from_static(b"\0\0\0\0\x06onetwo")]);
+        let fits = [Bytes::from(vec![1; COALESCE - 1]), Bytes::from(vec![2; 1])];
+        assert_eq!(frames(message(&fits)).len(), 1);
     }
 
     #[test]
-    fn end_and_size_are_exact() {
-        let mut body = RequestBody::from(Bytes::from(vec![1; 9000]));
-        body.push(Bytes::from(vec![2; 10]));
-        let mut body = GrpcBody::new(body).expect("short enough");
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let mut seen = 0;
-        while !body.is_end_stream() {
-            assert_eq!(body.size_hint().exact(), Some(9015 - seen));
-            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut context) else { panic!("a frame") };
-            seen += frame.into_data().expect("data").len() as u64;
-        }
-        assert_eq!(seen, 9015);
-    }
-
-    #[test]
-    fn a_response_is_read_from_any_cut() {
-        let wire = [0, 0, 0, 0, 3, 1, 2, 3];
-        for cut in 0..=wire.len() {
-            let mut reader = MessageReader::new(3);
-            reader.push(Bytes::copy_from_slice(&wire[..cut])).expect("in limits");
-            reader.push(Bytes::copy_from_slice(&wire[cut..])).expect("in limits");
-            assert_eq!(reader.finish().expect("whole")[..], [1, 2, 3], "cut at {cut}");
-        }
-        let cases: [(&[u8], &str); 5] = [
-            (&[0, 0, 0, 0, 4], "over the limit of 3 bytes"),
-            (&[0, 255, 255, 255, 255], "over the limit of 3 bytes"),
-            (&[1, 0, 0, 0, 0], "compressed"),
-            (&[0, 0, 0, 0, 1, 9, 9], "more than one"),
-            (&[0, 0, 0, 0, 2, 9], "before the end"),
+    fn large_pieces_share_the_memory_of_the_caller() {
+        let pieces = [
+            Bytes::from(vec![1; 100]),
+            Bytes::from(vec![2; 1 << 20]),
+            Bytes::from(vec![3; 10]),
+            Bytes::from(vec![4; 70_000]),
         ];
-        for (bytes, reason) in cases {
-            let mut reader = MessageReader::new(3);
-            let error = reader.push(Bytes::copy_from_slice(bytes)).and_then(|()| reader.finish().map(drop));
-            let error = error.expect_err("refused").to_string();
-            assert!(error.contains(reason), "{error}");
+        let frames = frames(message(&pieces));
+        assert_eq!(frames.len(), 4);
+        assert_eq!(frames[0].len(), 105, "the small first piece goes with the prefix");
+        for (frame, piece) in frames.iter().zip(&pieces).skip(1) {
+            assert_eq!((frame.as_ptr(), frame.len()), (piece.as_ptr(), piece.len()));
         }
+        assert_eq!(u32::from_be_bytes(frames[0][1..5].try_into().unwrap()), 100 + (1 << 20) + 10 + 70_000);
+    }
+
+    #[test]
+    fn a_large_first_piece_stands_alone() {
+        let piece = Bytes::from(vec![7; COALESCE + 1]);
+        let frames = frames(piece.clone().into());
+        assert_eq!(frames[0].len(), PREFIX_LEN);
+        assert_eq!(frames[1].as_ptr(), piece.as_ptr());
+        assert_eq!(frames.len(), 2);
+    }
+
+    #[test]
+    fn a_revoked_body_yields_nothing_and_a_begun_one_cannot_be_revoked() {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let (mut body, gate) = GrpcBody::new(Bytes::from_static(b"x").into()).unwrap();
+        assert!(gate.revoke());
+        assert!(matches!(Pin::new(&mut body).poll_frame(&mut context), Poll::Ready(Some(Err(Revoked)))));
+
+        let (mut body, gate) = GrpcBody::new(Bytes::from_static(b"x").into()).unwrap();
+        assert!(matches!(Pin::new(&mut body).poll_frame(&mut context), Poll::Ready(Some(Ok(_)))));
+        assert!(!gate.revoke());
+        assert!(matches!(Pin::new(&mut body).poll_frame(&mut context), Poll::Ready(None)));
     }
 }
