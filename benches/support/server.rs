@@ -43,7 +43,8 @@ pub fn run() {
             socket.set_nodelay(true).expect("no delay");
             tokio::spawn(async move {
                 let mut builder = h2::server::Builder::new();
-                builder.initial_window_size(4 << 20).initial_connection_window_size(16 << 20);
+                // As hyper, and so a node, has them by default.
+                builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
                 let Ok(mut connection) = builder.handshake(socket).await else { return };
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     tokio::spawn(answer(request.into_body(), respond));
