@@ -1,11 +1,59 @@
-//! Temporary: only what the dev node needs to compile.
+//! Values: a job from its inputs to its verified result. No I/O, no clock, no randomness but for keys.
+//!
+//! The way of a job: [`OffchainJobRequest::builder`] → [`OffchainJobRequest::prepare`] → [`UnsignedJob::sign`] →
+//! [`SignedJob`], which is what is sent; back comes a [`JobRecord`], which [`verify`] turns into a [`Verified`].
+//!
+//! ```
+//! use infinityvm_sdk::{LocalSigner, OffchainJobRequest, ProgramId, Revision};
+//! # use infinityvm_sdk::primitives::{address, b256};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), infinityvm_sdk::Error> {
+//! let signer = LocalSigner::random()?;
+//! let program = ProgramId::from(b256!("e51a3a5e052a62ee65511a5d129d4ed6c9cd2b3f09ca9211099d30d99f96b8d5"));
+//! let job = OffchainJobRequest::builder(address!("79b11434a5fdc770b93606144264009e561c82d0"), program)
+//!     .max_cycles(1_000_000)
+//!     .build()?;
+//! let signed = job.prepare(Revision::Relay, 1)?.sign(&signer).await?;
+//! assert_eq!(signed.recover()?, signer.address());
+//! # Ok(())
+//! # }
+//! ```
 
-/// A revision of the nodes' protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Revision {
-    /// `SubmitJobRequest` has a `state`.
-    State,
-    /// `SubmitJobRequest` has a `relay_strategy`.
-    Relay,
+pub mod abi;
+#[cfg(feature = "alloy-signer")]
+mod alloy;
+mod curve;
+mod hash;
+mod id;
+mod limits;
+mod record;
+mod request;
+mod revision;
+mod serial;
+mod signed;
+mod signer;
+mod verify;
+
+#[cfg(feature = "alloy-signer")]
+pub use alloy::AlloySigner;
+pub use hash::{EMPTY_HASH, eip191_hash, input_hash};
+pub use id::{JobId, ProgramId};
+pub use limits::Limits;
+pub use record::{JobRecord, JobStatus};
+pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
+pub use revision::{RelayStrategy, Revision, VmType};
+pub use signed::{SignedJob, UnsignedJob};
+pub use signer::{JobSigner, LocalSigner, recover_signer};
+#[cfg(feature = "client")]
+pub(crate) use verify::failed;
+pub use verify::{StatefulOutput, Verified, echo_difference, verify};
+
+/// A text from outside, cut to a length that fits a log line.
+pub(crate) fn shorten(text: &str) -> &str {
+    const MAX: usize = 512;
+    let mut end = text.len().min(MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

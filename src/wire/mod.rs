@@ -1,2 +1,257 @@
-//! Temporary: only the generated messages.
+//! Everything that differs by protocol revision: values to request bytes, response bytes to values. No I/O.
+//!
+//! [`Wire`] is one cell of revision × encoding; a transport never sees which. Decoding is strict about what carries meaning
+//! (ids and hashes are 32 bytes, addresses 20, a record has a status) and tolerant of what may grow (unknown fields and
+//! enum values), because a message of one revision read as the other must fail, not mislead.
+
 pub(crate) mod generated;
+pub(crate) mod refusal;
+mod relay;
+mod segments;
+mod state;
+
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::{JobId, JobRecord, JobStatus, ProgramId, Revision, SignedJob, VmType},
+    rpc::{Encoding, Method, RequestBody},
+};
+
+/// A program to upload.
+#[derive(Clone, Debug)]
+pub struct ProgramUpload {
+    elf: alloy_primitives::Bytes,
+    vm: VmType,
+    id: Option<ProgramId>,
+}
+
+impl ProgramUpload {
+    /// A program for SP1, with the id that its verifying key gives. The Relay revision wants the id to be told; the State
+    /// revision derives it, and the client compares.
+    #[must_use]
+    pub fn sp1(elf: impl Into<alloy_primitives::Bytes>) -> Self {
+        Self { elf: elf.into(), vm: VmType::Sp1, id: None }
+    }
+
+    /// A program for RISC Zero (State revision only).
+    #[must_use]
+    pub fn risc0(elf: impl Into<alloy_primitives::Bytes>) -> Self {
+        Self { elf: elf.into(), vm: VmType::Risc0, id: None }
+    }
+
+    /// The id the program must have. Required in the Relay revision.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<ProgramId>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The id the program must have, if it was told.
+    #[must_use]
+    pub fn id(&self) -> Option<&ProgramId> {
+        self.id.as_ref()
+    }
+}
+
+/// Encodes requests and decodes responses of one revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    revision: Revision,
+    encoding: Encoding,
+}
+
+impl Wire {
+    /// The codec for a revision over transports of an encoding.
+    #[must_use]
+    pub fn new(revision: Revision, encoding: Encoding) -> Self {
+        Self { revision, encoding }
+    }
+
+    /// The revision.
+    #[must_use]
+    pub fn revision(self) -> Revision {
+        self.revision
+    }
+
+    /// The encoding.
+    #[must_use]
+    pub fn encoding(self) -> Encoding {
+        self.encoding
+    }
+
+    /// Whether the revision has the call at all. A node may still be too old for it.
+    #[must_use]
+    pub fn has(self, method: Method) -> bool {
+        match method {
+            Method::GetPendingJobs | Method::ContainsProgram => self.revision == Revision::Relay,
+            _ => true,
+        }
+    }
+
+    /// Encodes SubmitJob. Large inputs are not copied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
+    pub fn submit_job(self, job: &SignedJob) -> Result<RequestBody, Error> {
+        if job.revision() != self.revision {
+            return Err(Error::new(
+                ErrorKind::WrongRevision,
+                format!("the job is signed for the {} revision, the client speaks {}", job.revision(), self.revision),
+            )
+            .with_job(job.id())
+            .with_hint("send it with a client of its own revision; its signature cannot be converted"));
+        }
+        let mut message = segments::Writer::default();
+        message.bytes(1, &job.request().0);
+        message.bytes(2, &job.signature().0);
+        message.bytes(3, &job.offchain_input().0);
+        match self.revision {
+            Revision::State => message.bytes(4, &job.state().0),
+            Revision::Relay => message.enumeration(4, job.relay_strategy().as_i32()),
+        }
+        Ok(message.finish())
+    }
+
+    /// Decodes the response of SubmitJob.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadResponse`] unless it holds an id of 32 bytes.
+    pub fn submit_job_response(self, response: &Bytes) -> Result<JobId, Error> {
+        let message: generated::state::SubmitJobResponse = decode(Method::SubmitJob, response)?;
+        Ok(hash(Method::SubmitJob, "job_id", &message.job_id)?.into())
+    }
+
+    /// Encodes GetResult.
+    #[must_use]
+    pub fn get_result(self, id: JobId) -> RequestBody {
+        encode(&generated::state::GetResultRequest { job_id: Bytes::copy_from_slice(id.as_bytes()) })
+    }
+
+    /// Decodes the response of GetResult.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadResponse`] if a field is missing or has the wrong length, as it is when the node speaks the other revision.
+    pub fn get_result_response(self, response: &Bytes) -> Result<JobRecord, Error> {
+        let record = match self.revision {
+            Revision::State => state::record(decode(Method::GetResult, response)?),
+            Revision::Relay => relay::record(decode(Method::GetResult, response)?),
+        };
+        record.map_err(|error| error.with_hint(self.hint_revision()))
+    }
+
+    /// Encodes SubmitProgram.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id; [`ErrorKind::Unsupported`] for a virtual machine that
+    /// the revision lacks.
+    pub fn submit_program(self, program: &ProgramUpload) -> Result<RequestBody, Error> {
+        if program.elf.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "the program's ELF is empty")
+                .with_hint("pass the bytes of the compiled guest program"));
+        }
+        match self.revision {
+            Revision::State => Ok(state::submit_program(program)),
+            Revision::Relay => relay::submit_program(program),
+        }
+    }
+
+    /// Decodes the response of SubmitProgram.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadResponse`] if the id is empty.
+    pub fn submit_program_response(self, response: &Bytes) -> Result<ProgramId, Error> {
+        let message: generated::state::SubmitProgramResponse = decode(Method::SubmitProgram, response)?;
+        if message.program_id.is_empty() {
+            return Err(bad(Method::SubmitProgram, "program_id is empty"));
+        }
+        Ok(ProgramId::new(message.program_id))
+    }
+
+    /// Encodes GetPendingJobs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] in the State revision.
+    pub fn get_pending_jobs(self, consumer: Address) -> Result<RequestBody, Error> {
+        self.require(Method::GetPendingJobs)?;
+        Ok(encode(&generated::relay::GetPendingJobsRequest {
+            consumer_address: Bytes::copy_from_slice(consumer.as_slice()),
+        }))
+    }
+
+    /// Decodes the response of GetPendingJobs: nonces, in no particular order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadResponse`] if it is not such a message.
+    pub fn get_pending_jobs_response(self, response: &Bytes) -> Result<Vec<u64>, Error> {
+        let message: generated::relay::GetPendingJobsResponse = decode(Method::GetPendingJobs, response)?;
+        Ok(message.pending_jobs)
+    }
+
+    /// Encodes ContainsProgram.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] in the State revision.
+    pub fn contains_program(self, id: &ProgramId) -> Result<RequestBody, Error> {
+        self.require(Method::ContainsProgram)?;
+        Ok(encode(&generated::relay::ContainsProgramRequest { program_id: id.as_bytes().0.clone() }))
+    }
+
+    /// Decodes the response of ContainsProgram.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadResponse`] if it is not such a message.
+    pub fn contains_program_response(self, response: &Bytes) -> Result<bool, Error> {
+        let message: generated::relay::ContainsProgramResponse = decode(Method::ContainsProgram, response)?;
+        Ok(message.contains)
+    }
+
+    fn require(self, method: Method) -> Result<(), Error> {
+        if self.has(method) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, format!("the {} revision has no {method}", self.revision)))
+    }
+
+    fn hint_revision(self) -> String {
+        format!("the client was told the node speaks the {} revision; check that", self.revision)
+    }
+}
+
+fn encode(message: &impl Message) -> RequestBody {
+    RequestBody::from(Bytes::from(message.encode_to_vec()))
+}
+
+fn decode<M: Message + Default>(method: Method, response: &Bytes) -> Result<M, Error> {
+    M::decode(response.clone()).map_err(|source| bad(method, "not a message of this call").with_source(source))
+}
+
+/// The outcome is `Accepted` for a submission, because the node did answer OK.
+fn bad(method: Method, what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::BadResponse, format!("{method}: {what}")).with_outcome(Outcome::Unknown)
+}
+
+fn hash(method: Method, field: &str, bytes: &[u8]) -> Result<B256, Error> {
+    B256::try_from(bytes).map_err(|_| bad(method, format_args!("{field} has {} bytes instead of 32", bytes.len())))
+}
+
+fn address(method: Method, field: &str, bytes: &[u8]) -> Result<Address, Error> {
+    Address::try_from(bytes).map_err(|_| bad(method, format_args!("{field} has {} bytes instead of 20", bytes.len())))
+}
+
+/// A transaction hash: absent in all revisions until the job is relayed, empty bytes on the wire.
+fn optional_hash(method: Method, field: &str, bytes: &[u8]) -> Result<Option<B256>, Error> {
+    if bytes.is_empty() { Ok(None) } else { hash(method, field, bytes).map(Some) }
+}
+
+fn job_status(number: i32, reason: Option<String>) -> JobStatus {
+    match number {
+        1 => JobStatus::Pending,
+        2 => JobStatus::Done,
+        3 => JobStatus::Failed { reason: reason.filter(|text| !text.is_empty()) },
+        4 => JobStatus::Relayed,
+        other => JobStatus::Unrecognized(other),
+    }
+}

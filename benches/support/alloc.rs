@@ -1,0 +1,58 @@
+//! An allocator that counts.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    future::Future,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(unsafe_code, reason = "an allocator cannot be written otherwise; it only counts and hands on")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(layout.size(), Relaxed);
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Allocations of one run.
+pub fn count(work: &mut impl FnMut()) -> usize {
+    let before = ALLOCATIONS.load(Relaxed);
+    work();
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+pub struct Usage {
+    pub allocations: usize,
+    pub bytes: usize,
+    /// The most memory held above what was held before.
+    pub peak: usize,
+}
+
+pub async fn measure(work: impl Future) -> Usage {
+    let (allocations, bytes, live) = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed), LIVE.load(Relaxed));
+    PEAK.store(live, Relaxed);
+    work.await;
+    Usage {
+        allocations: ALLOCATIONS.load(Relaxed) - allocations,
+        bytes: BYTES.load(Relaxed) - bytes,
+        peak: PEAK.load(Relaxed).saturating_sub(live),
+    }
+}

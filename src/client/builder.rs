@@ -1,0 +1,145 @@
+//! Setting up a client.
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+
+use super::{Client, Inner, PollPolicy, flight::Flights, lane};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{JobSigner, RelayStrategy, Revision},
+    nonce::{NonceManager, NonceSource, UnixMillis},
+    transport::Transport,
+    wire::Wire,
+};
+
+/// Builds a [`Client`]; made by [`Client::builder`].
+///
+/// Reads no environment, starts nothing, and connects only when the first call is made.
+#[must_use = "a builder does nothing until `connect` is called"]
+pub struct ClientBuilder {
+    transport: Option<Result<Arc<dyn Transport>>>,
+    revision: Option<Revision>,
+    signer: Option<Arc<dyn JobSigner>>,
+    operator: Option<Address>,
+    nonces: Option<NonceManager>,
+    poll: PollPolicy,
+    lanes: Vec<(Address, RelayStrategy)>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            transport: None,
+            revision: None,
+            signer: None,
+            operator: None,
+            nonces: None,
+            poll: PollPolicy::default(),
+            lanes: Vec::new(),
+        }
+    }
+
+    /// Talks gRPC to the node at this URL, with the defaults of
+    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(mut self, url: impl AsRef<str>) -> Self {
+        let transport = crate::transport::GrpcTransport::builder(url.as_ref()).build();
+        self.transport = Some(transport.map(|transport| Arc::new(transport) as Arc<dyn Transport>));
+        self
+    }
+
+    /// Talks to the node over this transport.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Ok(Arc::new(transport)));
+        self
+    }
+
+    /// The revision the node speaks. Required.
+    pub fn revision(mut self, revision: Revision) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Who signs jobs. Needed for [`Client::submit`] only.
+    pub fn signer(mut self, signer: impl JobSigner + 'static) -> Self {
+        self.signer = Some(Arc::new(signer));
+        self
+    }
+
+    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs. Never
+    /// take it from the node.
+    pub fn operator(mut self, operator: Address) -> Self {
+        self.operator = Some(operator);
+        self
+    }
+
+    /// Where nonces come from; [`UnixMillis`] unless set, which suits Unordered jobs only. See [`nonce`](crate::nonce).
+    pub fn nonces(mut self, source: impl NonceSource + 'static) -> Self {
+        self.nonces = Some(NonceManager::new(source));
+        self
+    }
+
+    /// Shares the nonces of another client, or sets up the manager's own limits.
+    pub fn nonce_manager(mut self, manager: NonceManager) -> Self {
+        self.nonces = Some(manager);
+        self
+    }
+
+    /// Declares how a consumer's jobs are relayed, so that a source of nonces that does not fit is refused by
+    /// [`connect`](Self::connect) and not by the first job.
+    pub fn lane(mut self, consumer: Address, strategy: RelayStrategy) -> Self {
+        self.lanes.push((consumer, strategy));
+        self
+    }
+
+    /// How waiting jobs are looked up.
+    pub fn polling(mut self, policy: PollPolicy) -> Self {
+        self.poll = policy;
+        self
+    }
+
+    /// Makes the client.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] if the transport or the revision is missing, if the transport cannot be set up, if the
+    /// operator is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the
+    /// source of nonces.
+    pub async fn connect(self) -> Result<Client> {
+        let missing = |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
+        let transport = self
+            .transport
+            .ok_or_else(|| missing("no node was given", "set one with ClientBuilder::grpc or ClientBuilder::transport"))??;
+        let revision = self.revision.ok_or_else(|| {
+            missing("the node's protocol revision was not given", "set it with ClientBuilder::revision; released nodes speak Relay")
+        })?;
+        if self.operator.is_some_and(|operator| operator.is_zero()) {
+            return Err(missing("the operator is the zero address", "set the address your JobManager names"));
+        }
+        let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
+        for (consumer, strategy) in self.lanes {
+            nonces.check_lane(consumer, lane(strategy))?;
+        }
+        let wire = Wire::new(revision, transport.encoding());
+        Ok(Client {
+            inner: Arc::new(Inner {
+                transport,
+                wire,
+                signer: self.signer,
+                operator: self.operator,
+                nonces,
+                flights: Flights::new(),
+                poll: self.poll,
+            }),
+        })
+    }
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("revision", &self.revision)
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
+    }
+}

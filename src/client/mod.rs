@@ -1,0 +1,237 @@
+//! The client: submits jobs, waits for them, verifies what comes back.
+//!
+//! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a *flight*
+//! (`flight.rs`): a task of its own that sends them, compares the node's record with them, and settles the nonce. The
+//! caller may go away at any time; the flight runs to its end.
+
+mod builder;
+mod call;
+mod flight;
+mod handle;
+mod wait;
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::Address;
+
+pub use self::{
+    builder::ClientBuilder,
+    handle::{JobHandle, Wait},
+    wait::{PollPolicy, Until},
+};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob},
+    nonce::{Lane, NonceManager},
+    rpc::Method,
+    transport::Transport,
+    wire::{ProgramUpload, Wire, refusal::Refusal},
+};
+
+/// A connection to one coprocessor node. Cheap to clone; clones share nonces, flights and connections.
+///
+/// Made by [`Client::builder`]. Needs a Tokio runtime.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transport: Arc<dyn Transport>,
+    wire: Wire,
+    signer: Option<Arc<dyn JobSigner>>,
+    operator: Option<Address>,
+    nonces: NonceManager,
+    flights: flight::Flights,
+    poll: PollPolicy,
+}
+
+impl Client {
+    /// Starts a client. See [`ClientBuilder`].
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    /// The revision the client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.inner.wire.revision()
+    }
+
+    /// The node's address, as errors show it.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.inner.transport.endpoint()
+    }
+
+    /// The pinned operator, if there is one.
+    #[must_use]
+    pub fn operator(&self) -> Option<Address> {
+        self.inner.operator
+    }
+
+    /// The nonces the client hands out; shared with its clones.
+    #[must_use]
+    pub fn nonces(&self) -> &NonceManager {
+        &self.inner.nonces
+    }
+
+    /// Signs a job under a fresh nonce (or the one it was built with) and submits it.
+    ///
+    /// When this returns a handle, the node has shown the job back, equal in every field. The same nonce is never signed
+    /// twice: where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
+    /// quarantined.
+    ///
+    /// Cancel safety: dropping the future before the signature is there gives the nonce back; after that the submission
+    /// runs to its end by itself.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidConfig`] without a signer,
+    /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
+    /// - those of [`submit_signed`](Self::submit_signed).
+    pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
+        let inner = &self.inner;
+        let signer = inner.signer.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, "the client has no signer")
+                .with_hint("set one with ClientBuilder::signer, or send signed jobs with submit_signed")
+        })?;
+        job.check_revision(self.revision())?;
+        let (consumer, lane) = (job.consumer(), lane(job.relay_strategy()));
+        let lease = match job.nonce() {
+            Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await?,
+            None => inner.nonces.lease(consumer, lane).await?,
+        };
+        let signed = job.prepare(self.revision(), lease.get())?.sign(&**signer).await?;
+        let flight = flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true };
+        self.fly(flight).await?;
+        Ok(JobHandle::new(self.clone(), signed))
+    }
+
+    /// Submits a job that is signed already, here or elsewhere, now or before a restart.
+    ///
+    /// Safe to repeat: while a submission of the same job is under way this call joins it, and a node that has the job
+    /// already is asked for its record, which must be equal in every field.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload, here or at the node,
+    /// - [`ErrorKind::WrongRevision`] if the job or the node is of another revision,
+    /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
+    /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`].
+    pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
+        if job.nonce() == u64::MAX {
+            return Err(Error::new(ErrorKind::Nonce, "the nonce is the largest u64, which would end the use of the consumer")
+                .with_job(job.id()));
+        }
+        self.inner.wire.submit_job(&job)?;
+        let lane = lane(job.relay_strategy());
+        self.inner.nonces.check_lane(job.consumer(), lane)?;
+        // Without a lease where the nonce is accounted for already: the bytes exist, and sending them again is harmless.
+        let lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
+        self.fly(flight::Flight { job: job.clone(), lease, made_here: false }).await?;
+        Ok(JobHandle::new(self.clone(), job))
+    }
+
+    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
+    pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
+        self.inner.wire.submit_job(&job)?;
+        Ok(JobHandle::new(self.clone(), job))
+    }
+
+    /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.
+    ///
+    /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it; or, once you know that it is of no
+    /// more use, [`forget`](Self::forget) it.
+    #[must_use]
+    pub fn unresolved(&self) -> Vec<SignedJob> {
+        self.inner.flights.unresolved()
+    }
+
+    /// Drops a job from [`unresolved`](Self::unresolved) and returns it. Its nonce stays quarantined: see
+    /// [`NonceManager::resolve`].
+    pub fn forget(&self, id: JobId) -> Option<SignedJob> {
+        self.inner.flights.forget(id)
+    }
+
+    /// The node's record of a job; the node's claims, none of them verified.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the node does not know the job, [`ErrorKind::BadResponse`] if it speaks another revision,
+    /// and those of the transport.
+    pub async fn get_result(&self, id: JobId) -> Result<JobRecord> {
+        self.inner.get_result(id).await
+    }
+
+    /// The nonces of a consumer that the node is working on. A hint only: jobs that the node lost in a restart are missing, and
+    /// relayed ones can linger.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.1.
+    pub async fn pending_jobs(&self, consumer: Address) -> Result<Vec<u64>> {
+        let body = self.inner.wire.get_pending_jobs(consumer)?;
+        let response = self.inner.call(Method::GetPendingJobs, body).await?;
+        self.inner.at_endpoint(self.inner.wire.get_pending_jobs_response(&response))
+    }
+
+    /// Whether the node has a program.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.2.
+    pub async fn contains_program(&self, id: &ProgramId) -> Result<bool> {
+        let body = self.inner.wire.contains_program(id)?;
+        let response = self.inner.call(Method::ContainsProgram, body).await?;
+        self.inner.at_endpoint(self.inner.wire.contains_program_response(&response))
+    }
+
+    /// Uploads a program and returns its id. A program that the node has already is a success.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::Rejected`] if the node refuses it,
+    /// [`ErrorKind::Verification`] if the node derives another id than the one given.
+    pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
+        let inner = &self.inner;
+        let body = inner.wire.submit_program(&program)?;
+        let id = match inner.raw_call(Method::SubmitProgram, body).await? {
+            Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
+            Err(failure) => match (Refusal::of(&failure), program.id()) {
+                (Refusal::ProgramExists, Some(id)) => id.clone(),
+                _ => return Err(inner.error(Method::SubmitProgram, failure)),
+            },
+        };
+        match program.id() {
+            Some(wanted) if *wanted != id => Err(Error::new(
+                ErrorKind::Verification,
+                format!("the node derived the program id {id}, not {wanted}"),
+            )
+            .with_outcome(Outcome::Accepted)
+            .with_endpoint(self.endpoint())
+            .with_hint("the ELF is another program than expected, or was built by another toolchain")),
+            _ => Ok(id),
+        }
+    }
+
+    async fn fly(&self, flight: flight::Flight) -> Result<()> {
+        flight::fly(&self.inner, flight).await
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("endpoint", &self.endpoint())
+            .field("revision", &self.revision())
+            .field("signer", &self.inner.signer.as_ref().map(|signer| signer.address()))
+            .field("operator", &self.inner.operator)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lane(strategy: RelayStrategy) -> Lane {
+    match strategy {
+        RelayStrategy::Ordered => Lane::Ordered,
+        RelayStrategy::Unordered => Lane::Unordered,
+    }
+}

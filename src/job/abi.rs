@@ -1,0 +1,97 @@
+//! The ABI structs that are signed, and their canonical encoding.
+//!
+//! Signed bytes are the canonical `abi.encode` of a struct as one dynamic tuple, so they start with the word 0x20. A node
+//! decodes the fields and encodes them again before it relays: only the canonical form verifies on chain.
+
+use alloy_sol_types::SolValue;
+
+use crate::error::{Error, ErrorKind};
+
+/// Structs of the State revision.
+pub mod state {
+    alloy_sol_types::sol! {
+        /// What the requester signs.
+        struct OffchainJobRequest {
+            uint64 nonce;
+            uint64 maxCycles;
+            address consumer;
+            bytes programID;
+            bytes onchainInput;
+            bytes32 offchainInputHash;
+            bytes32 stateHash;
+        }
+
+        /// What the operator signs.
+        struct OffchainResultWithMetadata {
+            bytes32 jobID;
+            bytes32 onchainInputHash;
+            bytes32 offchainInputHash;
+            bytes32 stateHash;
+            uint64 maxCycles;
+            bytes programID;
+            bytes result;
+        }
+
+        /// What a stateful program returns.
+        #[derive(Debug, PartialEq, Eq)]
+        struct StatefulProgramResult {
+            bytes32 nextStateHash;
+            bytes result;
+        }
+    }
+}
+
+/// Structs of the Relay revision.
+pub mod relay {
+    alloy_sol_types::sol! {
+        /// What the requester signs.
+        struct OffchainJobRequest {
+            uint64 nonce;
+            uint64 maxCycles;
+            address consumer;
+            bytes programID;
+            bytes onchainInput;
+            bytes32 offchainInputHash;
+        }
+
+        /// What the operator signs.
+        struct OffchainResultWithMetadata {
+            bytes32 jobID;
+            bytes32 onchainInputHash;
+            bytes32 offchainInputHash;
+            uint64 maxCycles;
+            bytes programID;
+            bytes result;
+            bytes32[] versionedBlobHashes;
+        }
+
+        /// What a stateful program is given as its onchain input, by convention.
+        #[derive(Debug, PartialEq, Eq)]
+        struct StatefulAppOnchainInput {
+            bytes32 inputStateRoot;
+            bytes onchainInput;
+        }
+
+        /// What a stateful program returns.
+        #[derive(Debug, PartialEq, Eq)]
+        struct StatefulAppResult {
+            bytes32 outputStateRoot;
+            bytes result;
+        }
+    }
+}
+
+/// Decodes a struct, and refuses any encoding but the canonical one.
+pub(crate) fn decode_canonical<T>(what: &'static str, bytes: &[u8]) -> Result<T, Error>
+where
+    T: SolValue + From<<<T as SolValue>::SolType as alloy_sol_types::SolType>::RustType>,
+{
+    let value = T::abi_decode_validate(bytes).map_err(|source| {
+        Error::new(ErrorKind::InvalidInput, format!("{what}: {} bytes that are not its ABI encoding", bytes.len()))
+            .with_source(source)
+    })?;
+    if value.abi_encode() != bytes {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("{what}: not the canonical ABI encoding")));
+    }
+    Ok(value)
+}

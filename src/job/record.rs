@@ -1,0 +1,172 @@
+//! What a node says about a job. Claims, all of it.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use super::{JobId, ProgramId, Revision};
+
+/// How far a node says a job has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobStatus {
+    /// Accepted, not executed yet; or lost in a restart of the node.
+    Pending,
+    /// Executed and signed by the operator. Also what a job shows whose relay fails or is held back.
+    Done,
+    /// The transaction with the result was included, with one confirmation; whether it succeeded, only the chain knows.
+    Relayed,
+    /// Not executed to its end.
+    Failed {
+        /// The node's reason, such as `missing_program`, `execution_error`, `low nonce`.
+        reason: Option<String>,
+    },
+    /// A status this release does not know, by its number; 0 is the protocol's `UNSPECIFIED`.
+    Unrecognized(i32),
+}
+
+impl JobStatus {
+    /// Whether the operator has signed a result, according to the node.
+    #[must_use]
+    pub fn is_executed(&self) -> bool {
+        matches!(self, Self::Done | Self::Relayed)
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending => f.write_str("PENDING"),
+            Self::Done => f.write_str("DONE"),
+            Self::Relayed => f.write_str("RELAYED"),
+            Self::Failed { reason: Some(reason) } => write!(f, "FAILED ({reason})"),
+            Self::Failed { reason: None } => f.write_str("FAILED"),
+            Self::Unrecognized(number) => write!(f, "status {number}"),
+        }
+    }
+}
+
+/// A node's record of a job, as `GetResult` returns it.
+///
+/// Everything in it is the node's claim. The program's output is in there too, but only [`verify`](super::verify) hands it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobRecord {
+    pub(crate) revision: Revision,
+    pub(crate) id: JobId,
+    pub(crate) nonce: u64,
+    pub(crate) max_cycles: u64,
+    pub(crate) consumer: Address,
+    pub(crate) program_id: ProgramId,
+    pub(crate) onchain_input: Bytes,
+    pub(crate) offchain_input_hash: B256,
+    /// State revision only.
+    pub(crate) state_hash: Option<B256>,
+    pub(crate) request_signature: Bytes,
+    pub(crate) result_with_metadata: Bytes,
+    pub(crate) operator_signature: Bytes,
+    pub(crate) status: JobStatus,
+    pub(crate) retries: u32,
+    pub(crate) relay_tx_hash: Option<B256>,
+}
+
+impl JobRecord {
+    /// The revision the record was read in.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// The nonce.
+    #[must_use]
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// The most cycles the job may take.
+    #[must_use]
+    pub fn max_cycles(&self) -> u64 {
+        self.max_cycles
+    }
+
+    /// The app contract.
+    #[must_use]
+    pub fn consumer(&self) -> Address {
+        self.consumer
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program_id(&self) -> &ProgramId {
+        &self.program_id
+    }
+
+    /// The onchain input the node has.
+    #[must_use]
+    pub fn onchain_input(&self) -> &Bytes {
+        &self.onchain_input
+    }
+
+    /// The hash of the offchain input the node has.
+    #[must_use]
+    pub fn offchain_input_hash(&self) -> B256 {
+        self.offchain_input_hash
+    }
+
+    /// The hash of the state the node has (State revision).
+    #[must_use]
+    pub fn state_hash(&self) -> Option<B256> {
+        self.state_hash
+    }
+
+    /// The signature over the request the node has. Empty for jobs requested on chain.
+    #[must_use]
+    pub fn request_signature(&self) -> &Bytes {
+        &self.request_signature
+    }
+
+    /// How far the job has come.
+    #[must_use]
+    pub fn status(&self) -> &JobStatus {
+        &self.status
+    }
+
+    /// How often the node has tried to relay the result.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// The transaction that carries the result, once relayed.
+    #[must_use]
+    pub fn relay_tx_hash(&self) -> Option<B256> {
+        self.relay_tx_hash
+    }
+
+    /// Whether the node holds a result with an operator's signature. Says nothing of their worth.
+    #[must_use]
+    pub fn has_result(&self) -> bool {
+        !self.result_with_metadata.is_empty() && !self.operator_signature.is_empty()
+    }
+}
+
+impl fmt::Debug for JobRecord {
+    /// Leaves out the result, which is not verified, and the inputs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRecord")
+            .field("id", &self.id)
+            .field("revision", &self.revision)
+            .field("nonce", &self.nonce)
+            .field("consumer", &self.consumer)
+            .field("program_id", &self.program_id)
+            .field("status", &self.status)
+            .field("has_result", &self.has_result())
+            .field("relay_tx_hash", &self.relay_tx_hash)
+            .finish_non_exhaustive()
+    }
+}

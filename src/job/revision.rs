@@ -1,0 +1,89 @@
+//! The protocol revisions and what only one of them has.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// A revision of the node's protocol.
+///
+/// Both revisions share one protobuf package name but not one message layout, and reading one as the other often
+/// succeeds with wrong fields. So the revision is always stated, never guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Revision {
+    /// The mission's document: a job carries `state`, and its hash is signed.
+    State,
+    /// Every released node, v0.1.0 to v0.2.11: no state, but a [`RelayStrategy`].
+    Relay,
+}
+
+impl Revision {
+    /// Every revision.
+    pub const ALL: [Self; 2] = [Self::State, Self::Relay];
+
+    /// The revision's lower-case name, `state` or `relay`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Revision {
+    type Err = Error;
+
+    /// Reads `state` or `relay`, in any case.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|revision| revision.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("unknown protocol revision {:?}", crate::job::shorten(name)))
+                .with_hint("use `state` or `relay`")
+        })
+    }
+}
+
+/// In which order a node of the Relay revision relays the results of one consumer.
+///
+/// The strategy is sent beside the signed bytes and **not signed**: it is only as safe as the transport. Use one
+/// strategy per consumer: unordered jobs do not advance the counter that ordered ones wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RelayStrategy {
+    /// As soon as each is done.
+    #[default]
+    Unordered,
+    /// By nonce, without gaps: a missing or failed nonce holds back every later one.
+    Ordered,
+}
+
+impl RelayStrategy {
+    /// The number in protobuf and JSON.
+    #[must_use]
+    pub fn as_i32(self) -> i32 {
+        match self {
+            Self::Unordered => 0,
+            Self::Ordered => 1,
+        }
+    }
+}
+
+/// The virtual machine a program is built for. The numbers differ by revision; the Relay revision has only [`Sp1`](Self::Sp1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VmType {
+    /// RISC Zero (State revision only).
+    Risc0,
+    /// Succinct's SP1.
+    Sp1,
+}

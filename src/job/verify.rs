@@ -1,0 +1,273 @@
+//! From a node's claim to a result that can be used.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolType, SolValue};
+
+use super::{
+    JobId, JobRecord, JobStatus, Revision, SignedJob,
+    abi::{decode_canonical, relay, state},
+    hash::input_hash,
+    recover_signer,
+};
+use crate::error::{Error, ErrorKind, Outcome};
+
+/// Names the first field in which a node's record differs from the job that was signed, if any.
+///
+/// A node answers "OK" to a submission whose payload it drops, so only this comparison says that it took the payload.
+#[must_use]
+pub fn echo_difference(job: &SignedJob, record: &JobRecord) -> Option<&'static str> {
+    let state_hash = match job.revision() {
+        Revision::State => Some(job.state_hash()),
+        Revision::Relay => None,
+    };
+    let fields = [
+        ("revision", record.revision == job.revision()),
+        ("id", record.id == job.id()),
+        ("nonce", record.nonce == job.nonce()),
+        ("consumer_address", record.consumer == job.consumer()),
+        ("program_id", record.program_id == *job.program_id()),
+        ("max_cycles", record.max_cycles == job.max_cycles()),
+        ("onchain_input", record.onchain_input == *job.onchain_input()),
+        ("offchain_input_hash", record.offchain_input_hash == job.offchain_input_hash()),
+        ("state_hash", record.state_hash == state_hash),
+        ("request_signature", record.request_signature == *job.signature()),
+    ];
+    fields.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
+}
+
+/// Checks a node's record against the job that was signed, and hands out the result.
+///
+/// The record must repeat the signed job field by field; the operator must have signed the result (EIP-191, in exactly
+/// the forms the contract accepts: 65 bytes with v 27 or 28, or the 64 bytes of EIP-2098); and the signed result must name this
+/// job, its program, its cycle limit and the hash of each of its inputs.
+///
+/// It proves the operator's word, not the execution. The status, the retries and the transaction hash stay claims.
+///
+/// # Errors
+/// [`ErrorKind::Verification`], naming what does not match; [`ErrorKind::JobFailed`] for a failed job; [`ErrorKind::InvalidConfig`]
+/// for a zero operator.
+pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<Verified, Error> {
+    if operator.is_zero() {
+        return Err(Error::new(ErrorKind::InvalidConfig, "the operator's address is zero")
+            .with_hint("pin the operator your JobManager contract names")
+            .with_outcome(Outcome::Accepted)
+            .with_job(job.id()));
+    }
+    if let Some(field) = echo_difference(job, record) {
+        return Err(mismatch(job, format!("the node's record has another {field} than the signed job")));
+    }
+    if let JobStatus::Failed { reason } = &record.status {
+        return Err(failed(job.id(), reason.as_deref()));
+    }
+    if !record.has_result() {
+        return Err(mismatch(job, format!("the record holds no signed result; its status is {}", record.status)));
+    }
+    let signer = recover_signer(&record.result_with_metadata, &record.operator_signature)
+        .map_err(|error| mismatch(job, "the operator's signature is not valid".into()).with_source(error))?;
+    if signer != operator {
+        return Err(mismatch(job, format!("the result is signed by {signer}, not by the operator {operator}")));
+    }
+    let result = SignedResult::decode(job.revision(), &record.result_with_metadata)
+        .map_err(|error| mismatch(job, "the operator signed something that is not a result".into()).with_source(error))?;
+    let state_hash = (job.revision() == Revision::State).then(|| job.state_hash());
+    let fields = [
+        ("job id", result.job_id == B256::from(job.id())),
+        ("program id", result.program_id == *job.program_id().as_bytes()),
+        ("max cycles", result.max_cycles == job.max_cycles()),
+        ("onchain input hash", result.onchain_input_hash == input_hash(job.onchain_input())),
+        ("offchain input hash", result.offchain_input_hash == job.offchain_input_hash()),
+        ("state hash", result.state_hash == state_hash),
+    ];
+    if let Some((field, _)) = fields.into_iter().find(|(_, same)| !same) {
+        return Err(mismatch(job, format!("the signed result has another {field} than the signed job")));
+    }
+    Ok(Verified {
+        revision: job.revision(),
+        id: job.id(),
+        operator,
+        output: result.output,
+        blob_hashes: result.blob_hashes,
+        record: record.clone(),
+    })
+}
+
+fn mismatch(job: &SignedJob, message: String) -> Error {
+    Error::new(ErrorKind::Verification, message)
+        .with_outcome(Outcome::Accepted)
+        .with_job(job.id())
+        .with_hint("do not use this result; keep the record as evidence and check operator address, node and revision")
+}
+
+/// The error of a job that the node gave up.
+pub(crate) fn failed(id: JobId, reason: Option<&str>) -> Error {
+    let hint = match reason {
+        Some("missing_program" | "missing_elf") => {
+            "upload the program with submit_program, then submit the same signed job again"
+        }
+        Some("execution_error") => {
+            "the program exited with an error or reached max_cycles; the nonce is still free to be submitted again"
+        }
+        Some("low nonce") => {
+            "the consumer's next nonce is higher: the job may be complete on chain already, so look there before anything else"
+        }
+        _ => "the nonce is still free: submit the same signed job again, or another under this nonce",
+    };
+    let reason: String = super::shorten(reason.unwrap_or("the node gives no reason")).into();
+    Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(id).with_hint(hint)
+}
+
+/// The fields of `OffchainResultWithMetadata` of either revision.
+struct SignedResult {
+    job_id: B256,
+    onchain_input_hash: B256,
+    offchain_input_hash: B256,
+    state_hash: Option<B256>,
+    max_cycles: u64,
+    program_id: Bytes,
+    output: Bytes,
+    blob_hashes: Vec<B256>,
+}
+
+impl SignedResult {
+    fn decode(revision: Revision, bytes: &[u8]) -> Result<Self, Error> {
+        const WHAT: &str = "OffchainResultWithMetadata";
+        Ok(match revision {
+            Revision::State => {
+                let result: state::OffchainResultWithMetadata = decode_canonical(WHAT, bytes)?;
+                Self {
+                    job_id: result.jobID,
+                    onchain_input_hash: result.onchainInputHash,
+                    offchain_input_hash: result.offchainInputHash,
+                    state_hash: Some(result.stateHash),
+                    max_cycles: result.maxCycles,
+                    program_id: result.programID,
+                    output: result.result,
+                    blob_hashes: Vec::new(),
+                }
+            }
+            Revision::Relay => {
+                let result: relay::OffchainResultWithMetadata = decode_canonical(WHAT, bytes)?;
+                Self {
+                    job_id: result.jobID,
+                    onchain_input_hash: result.onchainInputHash,
+                    offchain_input_hash: result.offchainInputHash,
+                    state_hash: None,
+                    max_cycles: result.maxCycles,
+                    program_id: result.programID,
+                    output: result.result,
+                    blob_hashes: result.versionedBlobHashes,
+                }
+            }
+        })
+    }
+}
+
+/// A result that the operator signed for exactly this job. Made only by [`verify`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verified {
+    revision: Revision,
+    id: JobId,
+    operator: Address,
+    output: Bytes,
+    blob_hashes: Vec<B256>,
+    record: JobRecord,
+}
+
+impl Verified {
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// The operator that signed.
+    #[must_use]
+    pub fn operator(&self) -> Address {
+        self.operator
+    }
+
+    /// What the program wrote.
+    #[must_use]
+    pub fn output(&self) -> &Bytes {
+        &self.output
+    }
+
+    /// The output read as an ABI-encoded value, as `abi.decode` reads it. Structs come from
+    /// [`sol!`](alloy_sol_types::sol).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if the output is not an encoding of `T`. The result stays verified.
+    pub fn decode<T>(&self) -> Result<T, Error>
+    where
+        T: SolValue + From<<<T as SolValue>::SolType as SolType>::RustType>,
+    {
+        T::abi_decode_validate(&self.output).map_err(|source| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("the output's {} bytes are not an ABI-encoded {}", self.output.len(), <T::SolType as SolType>::SOL_NAME),
+            )
+            .with_source(source)
+            .with_outcome(Outcome::Accepted)
+            .with_job(self.id)
+            .with_hint("decode the type the program writes, or read the raw bytes with `output`")
+        })
+    }
+
+    /// The output of a stateful program: its next state and its own result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if the program is not a stateful one.
+    pub fn stateful(&self) -> Result<StatefulOutput, Error> {
+        // StatefulProgramResult and StatefulAppResult have one layout.
+        let result: relay::StatefulAppResult = self.decode()?;
+        Ok(StatefulOutput { next_state: result.outputStateRoot, result: result.result })
+    }
+
+    /// The versioned hashes of the blobs that carry the offchain input (Relay revision).
+    #[must_use]
+    pub fn blob_hashes(&self) -> &[B256] {
+        &self.blob_hashes
+    }
+
+    /// The ABI-encoded result that the operator signed.
+    #[must_use]
+    pub fn result_with_metadata(&self) -> &Bytes {
+        &self.record.result_with_metadata
+    }
+
+    /// The operator's signature over [`result_with_metadata`](Self::result_with_metadata).
+    #[must_use]
+    pub fn operator_signature(&self) -> &Bytes {
+        &self.record.operator_signature
+    }
+
+    /// The record it was read from; its status and transaction hash are the node's claims.
+    #[must_use]
+    pub fn record(&self) -> &JobRecord {
+        &self.record
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("id", &self.id)
+            .field("revision", &self.revision)
+            .field("operator", &self.operator)
+            .field("output_len", &self.output.len())
+            .field("blob_hashes", &self.blob_hashes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a stateful program returns, in either revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatefulOutput {
+    /// The hash of the next state (State revision) or the output state root (Relay revision).
+    pub next_state: B256,
+    /// The program's own result.
+    pub result: Bytes,
+}

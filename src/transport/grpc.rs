@@ -1,0 +1,222 @@
+//! gRPC over tonic's channel, without its codecs: messages arrive here encoded, and leave as they are.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use tonic::{
+    ConnectError,
+    client::GrpcService,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+
+use self::{body::GrpcBody, config::Limits};
+use super::Transport;
+use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody};
+
+mod body;
+mod config;
+mod response;
+
+pub use self::config::GrpcTransportBuilder;
+
+type Intercept = Arc<dyn Fn(tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> + Send + Sync>;
+
+/// A node reached by gRPC.
+///
+/// It keeps a few connections, opened by the first calls and reopened after failures, over which calls take turns.
+/// Large parts of a request go to the socket from the caller's memory. Clone it or put it in an [`Arc`]: clones of an
+/// `Arc` share the connections.
+///
+/// ```
+/// use infinityvm_sdk::transport::GrpcTransport;
+///
+/// let local = GrpcTransport::builder("http://127.0.0.1:50051").build()?;
+/// let remote = GrpcTransport::builder("https://node.example.org").header("authorization", "Bearer 123").build()?;
+/// # Ok::<(), infinityvm_sdk::error::Error>(())
+/// ```
+pub struct GrpcTransport {
+    pool: Pool,
+    name: String,
+    limits: Limits,
+    headers: HeaderMap,
+    intercept: Option<Intercept>,
+}
+
+/// A fixed number of channels. tonic's need a runtime when made, so each is made by the first call that uses it.
+struct Pool {
+    slots: Box<[OnceLock<Channel>]>,
+    next: AtomicUsize,
+    endpoint: Option<Endpoint>,
+}
+
+impl Pool {
+    fn of(channel: Channel) -> Self {
+        Self { slots: Box::new([OnceLock::from(channel)]), next: AtomicUsize::new(0), endpoint: None }
+    }
+
+    /// The next channel in turn. Must be called on a runtime.
+    fn channel(&self) -> Option<Channel> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1);
+        let slot = self.slots.get(turn)?;
+        match (slot.get(), &self.endpoint) {
+            (Some(channel), _) => Some(channel.clone()),
+            (None, Some(endpoint)) => Some(slot.get_or_init(|| endpoint.connect_lazy()).clone()),
+            (None, None) => None,
+        }
+    }
+}
+
+impl GrpcTransport {
+    /// Starts the setup of a transport to a node at `http://host:port` or `https://host[:port]`.
+    pub fn builder(url: impl Into<String>) -> GrpcTransportBuilder {
+        GrpcTransportBuilder::new(url.into())
+    }
+
+    /// A transport over a channel of your own, with the default deadlines and limits. `endpoint` only names it in
+    /// messages. For other settings: [`GrpcTransportBuilder::build_on`].
+    pub fn from_channel(channel: Channel, endpoint: impl Into<String>) -> Self {
+        Self {
+            pool: Pool::of(channel),
+            name: endpoint.into(),
+            limits: Limits::default(),
+            headers: HeaderMap::new(),
+            intercept: None,
+        }
+    }
+
+    fn headers(&self) -> Result<HeaderMap, CallError> {
+        let mut headers = self.headers.clone();
+        if let Some(intercept) = &self.intercept {
+            let request = tonic::Request::from_parts(MetadataMap::from_headers(headers), Default::default(), ());
+            let request = intercept(request).map_err(|status| {
+                CallError::new(CallFailure::NotSent, "the interceptor refused the call").with_source(status)
+            })?;
+            headers = request.into_parts().0.into_headers();
+        }
+        // Last, as an interceptor must not change them.
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        // The body says how long it is. What an interceptor could add would be about another body.
+        headers.remove(header::CONTENT_LENGTH);
+        // Never a deadline for the server: it would cancel its handler then, and a node whose handler for a submission
+        // is cancelled at the wrong moment stops its task for the consumer until it is restarted.
+        headers.remove("grpc-timeout");
+        Ok(headers)
+    }
+
+    async fn exchange(
+        &self,
+        mut channel: Channel,
+        request: http::Request<tonic::body::Body>,
+    ) -> Result<Bytes, CallError> {
+        poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(|error| self.broken(error))?;
+        let response = GrpcService::call(&mut channel, request).await.map_err(|error| self.broken(error))?;
+        response::read(response, self.limits.max_response).await
+    }
+
+    /// An error of the channel. Whether it struck before the request was sent is for the gate to say.
+    fn broken(&self, error: tonic::transport::Error) -> CallError {
+        if find::<ConnectError>(&error).is_some() {
+            let message = format!("could not connect to {}", self.name);
+            return CallError::new(CallFailure::NotSent, message).with_source(error);
+        }
+        // RFC 9113, section 8.7: a refused stream was not processed. A GOAWAY would say the same of streams above its
+        // last one, but the error does not tell these from others.
+        let refused = find::<h2::Error>(&error).is_some_and(|error| {
+            error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        });
+        if refused {
+            return CallError::new(CallFailure::NotSent, "the server refused to take another call").with_source(error);
+        }
+        let message = format!("the connection to {} broke during the call", self.name);
+        CallError::new(CallFailure::Interrupted, message).with_source(error)
+    }
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    match error.downcast_ref() {
+        Some(found) => Some(found),
+        None => find(error.source()?),
+    }
+}
+
+#[async_trait]
+impl Transport for GrpcTransport {
+    fn encoding(&self) -> Encoding {
+        Encoding::Protobuf
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.name
+    }
+
+    async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
+        let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
+        let (len, limit) = (message.len(), self.limits.max_request);
+        if len > limit {
+            return Err(not_sent(format!("the request has {len} bytes, the limit is {limit} (max_request)")));
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(not_sent("gRPC calls need a tokio runtime".to_owned()));
+        }
+        let Some(channel) = self.pool.channel() else {
+            return Err(not_sent("the transport has no channel".to_owned()));
+        };
+        let headers = self.headers()?;
+        let Some((body, gate)) = GrpcBody::new(message) else {
+            return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
+        };
+        let mut request = http::Request::new(tonic::body::Body::new(body));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static(method.grpc_path());
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.headers_mut() = headers;
+
+        let read = method.is_read() && !method.must_run_to_end();
+        let deadline = if read { self.limits.call_timeout } else { self.limits.submit_timeout };
+        match tokio::time::timeout(deadline, self.exchange(channel, request)).await {
+            Ok(Err(mut error)) => {
+                if matches!(error.failure, CallFailure::Interrupted) && gate.revoke() {
+                    error.failure = CallFailure::NotSent;
+                }
+                Err(error)
+            }
+            Ok(answer) => answer,
+            Err(_) if gate.revoke() => {
+                Err(not_sent(format!("{method} could not be sent to {} within {deadline:?}", self.name)))
+            }
+            Err(_) => {
+                let message = format!("{method} got no answer from {} within {deadline:?}", self.name);
+                Err(CallError::new(CallFailure::TimedOut, message))
+            }
+        }
+    }
+}
+
+// By hand: header values are not for printing.
+impl fmt::Debug for GrpcTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().map(header::HeaderName::as_str).collect();
+        f.debug_struct("GrpcTransport")
+            .field("endpoint", &self.name)
+            .field("limits", &self.limits)
+            .field("connections", &self.pool.slots.len())
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}

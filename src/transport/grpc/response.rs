@@ -1,0 +1,200 @@
+//! The response: one message and a status, from a peer that may send anything.
+
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode as HttpStatus, header::CONTENT_TYPE};
+use http_body::Body;
+
+use super::body::PREFIX_LEN;
+use crate::rpc::{CallError, CallFailure, StatusCode};
+
+/// The longest status message that is kept, in bytes.
+const MAX_MESSAGE: usize = 4 * 1024;
+
+fn bad(message: impl Into<String>) -> CallError {
+    CallError::new(CallFailure::BadResponse, message)
+}
+
+fn interrupted(message: impl Into<String>) -> CallError {
+    CallError::new(CallFailure::Interrupted, message)
+}
+
+/// Reads the one message of an answer, of at most `limit` bytes.
+pub(super) async fn read<B>(response: http::Response<B>, limit: usize) -> Result<Bytes, CallError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, mut body) = response.into_parts();
+    check_head(head.status, &head.headers)?;
+    // An answer without a message has its status in the headers.
+    let mut status = status_of(&head.headers)?;
+
+    let mut message = Message::new(limit);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| interrupted("the answer broke off").with_source(error))?;
+        match frame.into_data() {
+            Ok(data) => message.push(data)?,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    status = status_of(&trailers)?.or(status);
+                }
+            }
+        }
+    }
+    match status {
+        Some(StatusOk) => message.finish(),
+        None => Err(interrupted("the answer ended without a gRPC status")),
+    }
+}
+
+/// Tells a gRPC server from whatever else may answer at that address.
+fn check_head(status: HttpStatus, headers: &HeaderMap) -> Result<(), CallError> {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_grpc = content_type.is_some_and(|value| {
+        let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+        let essence = value[..end].trim_ascii();
+        essence.eq_ignore_ascii_case(b"application/grpc") || essence.eq_ignore_ascii_case(b"application/grpc+proto")
+    });
+    if is_grpc && (status == HttpStatus::OK || headers.contains_key("grpc-status")) {
+        return Ok(());
+    }
+    let shown = content_type.map_or_else(|| "none".to_owned(), |value| clean(value, 100));
+    let message = format!("not an answer of a gRPC server: HTTP status {}, content type {shown}", status.as_u16());
+    Err(match status.as_u16() {
+        // A proxy that cannot reach the node, or no longer: the request may have got through before.
+        429 | 502 | 503 | 504 => interrupted(message),
+        _ => bad(message),
+    })
+}
+
+/// The gRPC status of a call that succeeded.
+#[derive(Clone, Copy)]
+struct StatusOk;
+
+/// The gRPC status, if these headers hold one; any but OK is an error.
+///
+/// Not by `tonic::Status::from_header_map`: that panics on `grpc-status-details-bin` that is not base64 (0.14.9).
+fn status_of(headers: &HeaderMap) -> Result<Option<StatusOk>, CallError> {
+    let Some(value) = headers.get("grpc-status") else { return Ok(None) };
+    let code = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let Some(code) = code.and_then(|text| text.parse().ok()) else {
+        return Err(bad(format!("the gRPC status is not a number: {}", clean(value.as_bytes(), 100))));
+    };
+    if code == 0 {
+        return Ok(Some(StatusOk));
+    }
+    let message = headers.get("grpc-message").map(|value| {
+        // Three bytes are the most that one can take.
+        let raw = value.as_bytes();
+        clean(&percent_decode(&raw[..raw.len().min(3 * MAX_MESSAGE)]), MAX_MESSAGE)
+    });
+    Err(CallError::new(CallFailure::Status(StatusCode(code)), message.unwrap_or_default()))
+}
+
+fn percent_decode(raw: &[u8]) -> Vec<u8> {
+    let hex = |at: usize| raw.get(at).and_then(|byte| char::from(*byte).to_digit(16)).map(|digit| digit as u8);
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while let Some(&byte) = raw.get(at) {
+        match (byte, hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+/// Text of a peer, fit for one line of a log: valid UTF-8, no control characters, at most `limit` bytes.
+fn clean(raw: &[u8], limit: usize) -> String {
+    let mut text = String::with_capacity(raw.len().min(limit));
+    for char in String::from_utf8_lossy(raw).chars() {
+        let char = if char.is_control() { ' ' } else { char };
+        if text.len() + char.len_utf8() > limit {
+            break;
+        }
+        text.push(char);
+    }
+    text
+}
+
+/// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was received, up to the limit, and copies only if the message comes in
+/// more than one frame.
+struct Message {
+    limit: usize,
+    prefix: BytesMut,
+    announced: Option<usize>,
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Message {
+    fn new(limit: usize) -> Self {
+        Self { limit, prefix: BytesMut::new(), announced: None, first: Bytes::new(), rest: BytesMut::new() }
+    }
+
+    fn received(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn push(&mut self, mut data: Bytes) -> Result<(), CallError> {
+        let announced = match self.announced {
+            Some(announced) => announced,
+            None => {
+                let missing = PREFIX_LEN - self.prefix.len();
+                self.prefix.extend_from_slice(&data.split_to(missing.min(data.len())));
+                match self.prefix[..] {
+                    [flags, a, b, c, d] => self.begin(flags, u32::from_be_bytes([a, b, c, d]))?,
+                    _ => return Ok(()),
+                }
+            }
+        };
+        if data.len() > announced - self.received() {
+            return Err(bad("the answer holds more than one message"));
+        }
+        if !self.rest.is_empty() {
+            self.rest.extend_from_slice(&data);
+        } else if self.first.is_empty() {
+            self.first = data;
+        } else if !data.is_empty() {
+            self.rest.reserve(announced);
+            self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+            self.rest.extend_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    /// Refuses by the announced length, before anything is buffered.
+    fn begin(&mut self, flags: u8, announced: u32) -> Result<usize, CallError> {
+        if flags != 0 {
+            return Err(bad(format!("the answer is compressed, which was not offered (flags {flags})")));
+        }
+        match usize::try_from(announced) {
+            Ok(announced) if announced <= self.limit => {
+                self.announced = Some(announced);
+                Ok(announced)
+            }
+            _ => {
+                let message = format!("the answer has {announced} bytes, the limit is {} (max_response)", self.limit);
+                Err(CallError::new(CallFailure::ResponseTooLarge, message))
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, CallError> {
+        match self.announced {
+            None if self.prefix.is_empty() => Err(bad("the answer has status OK but no message")),
+            Some(announced) if announced == self.received() => {
+                Ok(if self.rest.is_empty() { self.first } else { self.rest.freeze() })
+            }
+            _ => Err(interrupted("the answer ended within its message")),
+        }
+    }
+}

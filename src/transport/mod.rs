@@ -1,0 +1,66 @@
+//! How calls travel: bytes in, bytes out.
+//!
+//! A [`Transport`] moves encoded messages and knows nothing of their content or of protocol revisions.
+//! [`GrpcTransport`] is the one for nodes; write your own to go through something else (a test double, a gateway).
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::rpc::{CallError, Capabilities, Encoding, Method, RequestBody};
+
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "grpc")]
+pub use self::grpc::{GrpcTransport, GrpcTransportBuilder};
+
+/// Moves the bytes of a call to a node and back.
+///
+/// # What an implementation owes its callers
+///
+/// - [`CallFailure::NotSent`](crate::rpc::CallFailure::NotSent) is a promise that the message cannot have reached a
+///   node, now or later. When in doubt the failure is
+///   [`Interrupted`](crate::rpc::CallFailure::Interrupted).
+/// - A call is made at most once: no retries here, they belong to the layer above, which knows what is safe.
+/// - Every call ends: by an answer, an error, or a deadline of the transport's own.
+/// - Answers are bounded in size, and so are the messages of errors.
+/// - Dropping the future of a call abandons it. Callers take care not to do that to a method that
+///   [must run to its end](Method::must_run_to_end).
+#[async_trait]
+pub trait Transport: Send + Sync + fmt::Debug + 'static {
+    /// How messages are written on this transport.
+    fn encoding(&self) -> Encoding;
+
+    /// The calls this transport can make. It says nothing about what the node at the other end implements.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The node this transport talks to, for error messages and logs. It holds no credentials.
+    fn endpoint(&self) -> &str;
+
+    /// Sends one request message and returns the one message of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] with the way the call failed, as far as the transport can tell.
+    async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError>;
+}
+
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for Arc<T> {
+    fn encoding(&self) -> Encoding {
+        (**self).encoding()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn endpoint(&self) -> &str {
+        (**self).endpoint()
+    }
+
+    async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError> {
+        (**self).call(method, body).await
+    }
+}

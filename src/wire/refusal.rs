@@ -1,0 +1,174 @@
+//! What a failed call means: gRPC code and message to kind, outcome and advice, for every transport.
+//!
+//! Nodes answer almost every refusal with INTERNAL and a text, so the text decides. A text that is not known falls into
+//! the safe class: the outcome is unknown, and nothing but the identical bytes may be sent.
+
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    rpc::{CallError, CallFailure, Method, StatusCode},
+};
+
+/// The refusals that a client acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The node has a job under this nonce: this one, or another.
+    NonceInUse,
+    /// The node's own program store has the program.
+    ProgramExists,
+    /// Anything else.
+    Other,
+}
+
+impl Refusal {
+    pub(crate) fn of(error: &CallError) -> Self {
+        let CallFailure::Status(code) = error.failure else { return Self::Other };
+        let text = error.message.as_str();
+        match code {
+            StatusCode::INTERNAL if text.contains("job already exists") => Self::NonceInUse,
+            StatusCode::INTERNAL if text.contains("job has already been executed and relayed") => Self::NonceInUse,
+            StatusCode::INTERNAL if text.contains("elf with program ID") && text.contains("already exists") => {
+                Self::ProgramExists
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A class of failure: kind, outcome, whether to try again, advice.
+struct Class(ErrorKind, Outcome, bool, &'static str);
+
+/// Turns a transport's failure into the crate's error.
+pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
+    let Class(kind, mut outcome, retryable, hint) = match &failure.failure {
+        CallFailure::NotSent => not_sent(&failure),
+        CallFailure::Interrupted => Class(
+            ErrorKind::Unavailable,
+            Outcome::Unknown,
+            true,
+            "the request may have arrived: look the job up before anything else, and send only the identical bytes",
+        ),
+        CallFailure::TimedOut => Class(
+            ErrorKind::CallTimeout,
+            Outcome::Unknown,
+            true,
+            "the request may have arrived: look the job up before anything else, and send only the identical bytes",
+        ),
+        CallFailure::BadResponse => Class(
+            ErrorKind::BadResponse,
+            Outcome::Unknown,
+            false,
+            "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy",
+        ),
+        CallFailure::ResponseTooLarge => Class(
+            ErrorKind::TooLarge,
+            Outcome::Unknown,
+            false,
+            "raise the transport's response limit if the answer is expected to be this large",
+        ),
+        CallFailure::Status(code) => status(method, *code, &failure.message),
+    };
+    if method.is_read() && outcome == Outcome::Unknown {
+        // A read that got no answer changed nothing.
+        outcome = Outcome::Rejected;
+    }
+    let error = Error::new(kind, format!("{method} failed"))
+        .with_outcome(outcome)
+        .with_retryable(retryable)
+        .with_endpoint(endpoint)
+        .with_source(failure);
+    if hint.is_empty() { error } else { error.with_hint(hint) }
+}
+
+fn not_sent(failure: &CallError) -> Class {
+    if failure.message.contains("limit") {
+        return Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit");
+    }
+    Class(
+        ErrorKind::Unavailable,
+        Outcome::NotSent,
+        true,
+        "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
+    )
+}
+
+fn status(method: Method, code: StatusCode, text: &str) -> Class {
+    use ErrorKind as K;
+    use Outcome as O;
+    let has = |part: &str| text.contains(part);
+    match code {
+        StatusCode::INVALID_ARGUMENT => {
+            Class(K::Rejected, O::Rejected, false, "the node names the field; build the job with this crate's builder")
+        }
+        StatusCode::NOT_FOUND => Class(
+            K::NotFound,
+            O::Rejected,
+            false,
+            "the node does not know the job: it was never accepted, or the node lost its database; submit the same signed job",
+        ),
+        StatusCode::UNIMPLEMENTED => {
+            Class(K::Unsupported, O::Rejected, false, "the node is older than this call, or speaks the other revision")
+        }
+        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => {
+            Class(K::Rejected, O::Rejected, false, "set the credentials that the node or its proxy wants on the transport")
+        }
+        StatusCode::OUT_OF_RANGE if has("message length too large") => Class(
+            K::TooLarge,
+            O::Rejected,
+            false,
+            "the node takes smaller messages than Limits::max_message says; split the inputs and lower the limit",
+        ),
+        StatusCode::CANCELLED if method.must_run_to_end() => Class(
+            K::Unavailable,
+            O::Unknown,
+            true,
+            "the node's task for this consumer has died; it answers again after a restart of the node",
+        ),
+        StatusCode::CANCELLED if method == Method::SubmitProgram => {
+            Class(K::Rejected, O::Unknown, false, "the node could not read the program: it is not an ELF file it knows")
+        }
+        StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => {
+            Class(K::Unavailable, O::Unknown, true, "the node, or a proxy before it, is overloaded or down; try again later")
+        }
+        StatusCode::DEADLINE_EXCEEDED => {
+            Class(K::CallTimeout, O::Unknown, true, "the server gave up; look the job up before anything else")
+        }
+        StatusCode::INTERNAL if has("job has already been executed and relayed") || has("job already exists") => Class(
+            K::NonceTaken,
+            O::Unknown,
+            false,
+            "the nonce is in use: compare the node's record with this job; if they differ, use another nonce",
+        ),
+        StatusCode::INTERNAL if has("nonce is too low for an ordered job") => Class(
+            K::Nonce,
+            O::Rejected,
+            false,
+            "the consumer's next nonce is higher: this job may be complete on chain already, or another took its place; \
+             look on chain before using another nonce",
+        ),
+        StatusCode::INTERNAL if has("offchain input over max DA per job") => {
+            Class(K::TooLarge, O::Rejected, false, "send less offchain input, and set Limits::with_max_da to the node's limit")
+        }
+        StatusCode::INTERNAL if has("could not read the nonce from the consumer contract") => Class(
+            K::Unavailable,
+            O::Unknown,
+            true,
+            "the node stored the job but does not run it: check that the consumer is a deployed contract and that the \
+             node's chain RPC works, then submit the same signed job again",
+        ),
+        StatusCode::INTERNAL if has("given program ID does not match derived program ID") => {
+            Class(K::Rejected, O::Rejected, false, "the ELF is another program than its id says; rebuild one of them")
+        }
+        StatusCode::INTERNAL if has("invalid VM type") => {
+            Class(K::Rejected, O::Rejected, false, "the node cannot run programs of this virtual machine")
+        }
+        StatusCode::INTERNAL if has("elf with program ID") && has("already exists") => {
+            Class(K::Rejected, O::Rejected, false, "the node has the program; nothing is left to do")
+        }
+        _ => Class(
+            K::Rejected,
+            O::Unknown,
+            false,
+            "the node's answer is not one this release knows: look the job up, and send only the identical bytes",
+        ),
+    }
+}

@@ -1,0 +1,50 @@
+//! The Relay revision's own messages.
+
+use super::{ProgramUpload, address, bad, generated::relay as pb, hash, job_status, optional_hash, segments::Writer};
+use crate::{
+    error::{Error, ErrorKind},
+    job::{JobRecord, ProgramId, Revision, VmType},
+    rpc::{Method, RequestBody},
+};
+
+pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error> {
+    const M: Method = Method::GetResult;
+    let job = response.job_result.ok_or_else(|| bad(M, "the response holds no job_result"))?;
+    let status = job.status.ok_or_else(|| bad(M, "the record holds no status"))?;
+    Ok(JobRecord {
+        revision: Revision::Relay,
+        id: hash(M, "id", &job.id)?.into(),
+        nonce: job.nonce,
+        max_cycles: job.max_cycles,
+        consumer: address(M, "consumer_address", &job.consumer_address)?,
+        program_id: ProgramId::new(job.program_id),
+        onchain_input: job.onchain_input.into(),
+        offchain_input_hash: hash(M, "offchain_input_hash", &job.offchain_input_hash)?,
+        state_hash: None,
+        request_signature: job.request_signature.into(),
+        result_with_metadata: job.result_with_metadata.into(),
+        operator_signature: job.zkvm_operator_signature.into(),
+        status: job_status(status.status, status.failure_reason),
+        retries: status.retries,
+        relay_tx_hash: optional_hash(M, "relay_tx_hash", &job.relay_tx_hash)?,
+    })
+}
+
+pub(super) fn submit_program(program: &ProgramUpload) -> Result<RequestBody, Error> {
+    let vm_type = match program.vm {
+        VmType::Sp1 => pb::VmType::Sp1,
+        VmType::Risc0 => {
+            return Err(Error::new(ErrorKind::Unsupported, "the Relay revision runs SP1 programs only")
+                .with_hint("build the program for SP1, or use a node of the State revision"));
+        }
+    };
+    let Some(id) = program.id() else {
+        return Err(Error::new(ErrorKind::InvalidInput, "the Relay revision wants to be told the program's id")
+            .with_hint("set it with ProgramUpload::with_id"));
+    };
+    let mut message = Writer::default();
+    message.bytes(1, &program.elf.0);
+    message.bytes(2, &id.as_bytes().0);
+    message.enumeration(3, vm_type.into());
+    Ok(message.finish())
+}
