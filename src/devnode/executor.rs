@@ -20,6 +20,8 @@ impl Shared {
         let mut lives = self.life.subscribe();
         tokio::spawn(async move {
             tokio::select! {
+                // First, or a gate that is opened right after a restart would let the dead pass.
+                biased;
                 _ = lives.wait_for(|now| *now != life) => {}
                 () = task => {}
             }

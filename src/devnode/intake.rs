@@ -192,7 +192,7 @@ impl Shared {
         let life = self.lock().life;
         loop {
             changes.borrow_and_update();
-            let step = self.step(&job, &mut phase);
+            let step = self.step(&job, &mut phase, life);
             if !matches!(step, Step::Wait)
                 && let Some(mut hanging) = hanging.take()
             {
@@ -223,9 +223,11 @@ impl Shared {
 
     /// Goes on with a submission as far as it gets without waiting. All of it happens under one lock, so submissions
     /// race only where a test makes them: at the gate.
-    fn step(&self, job: &Submission, phase: &mut Phase) -> Step {
+    fn step(&self, job: &Submission, phase: &mut Phase, life: u64) -> Step {
         let mut world = self.lock();
         let step = match self.revision {
+            // The connection is broken, but its tasks may not have noticed.
+            _ if world.life != life => Step::Done(Err(Refusal::Die)),
             Revision::State => world.step_state(job, phase),
             _ => world.step_relay(job, phase),
         };

@@ -255,6 +255,16 @@ impl DevNode {
         id
     }
 
+    /// Like [`register_program`](Self::register_program), under a given id: for jobs whose ids come from elsewhere.
+    pub fn register_program_as<F, O>(&self, id: impl Into<Bytes>, program: F)
+    where
+        F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
+        O: Into<ProgramOutput>,
+    {
+        let id = id.into();
+        self.shared.update(|world| world.known.insert(id, Some(program::erase(program))));
+    }
+
     /// Makes a program that the node does not know before its file, which this returns, is uploaded by SubmitProgram. The
     /// file is a few bytes that begin as an ELF does; the program's id is its keccak-256. Any other ELF can be uploaded, too,
     /// but jobs that ask for it fail with `execution_error`.

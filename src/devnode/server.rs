@@ -170,9 +170,9 @@ where
     let Some(method) = Method::ALL.into_iter().find(|method| method.grpc_path() == request.uri().path()) else {
         return inner.call(request).await;
     };
-    let (unimplemented, twist) = shared.update(|world| {
+    let (life, unimplemented, twist) = shared.update(|world| {
         *world.stats.calls.entry(method).or_default() += 1;
-        (world.faults.is_unimplemented(method), world.faults.next(method))
+        (world.life, world.faults.is_unimplemented(method), world.faults.next(method))
     });
     if unimplemented {
         return Ok(Status::unimplemented("").into_http());
@@ -183,7 +183,12 @@ where
             let code = Code::from_i32(i32::try_from(code.0).unwrap_or(Code::Unknown as i32));
             return Ok(Status::new(code, message.clone()).into_http());
         }
-        Some(Twist::HoldRequest(gate)) => gate.pass().await,
+        Some(Twist::HoldRequest(gate)) => {
+            gate.pass().await;
+            if shared.lock().life != life {
+                die();
+            }
+        }
         _ => {}
     }
     let response = inner.call(request).await;

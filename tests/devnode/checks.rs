@@ -1,0 +1,228 @@
+//! What is refused at once, and with which words.
+
+use alloy_primitives::Address;
+use infinityvm_sdk::{
+    Revision,
+    devnode::{JobState, Revert},
+};
+use tonic::Code;
+
+use crate::rig::*;
+
+type Break = fn(&Rig, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>);
+
+fn changed(rig: &Rig, change: impl FnOnce(&mut Job)) -> Vec<u8> {
+    rig.job(1).with(change).abi()
+}
+
+const INVALID: &[(&str, Break, &str, &str)] = &[
+    (
+        "not ABI",
+        |_, request, _, _, _| request.truncate(40),
+        "invalid ABI-encoding of job request",
+        "invalid ABI-encoding of job request",
+    ),
+    (
+        "no bytes at all",
+        |_, request, _, _, _| request.clear(),
+        "invalid ABI-encoding of job request",
+        "invalid ABI-encoding of job request",
+    ),
+    (
+        "max cycles 0",
+        |rig, request, _, _, _| *request = changed(rig, |job| job.max_cycles = 0),
+        "job max cycles must be positive",
+        "job max cycles must be positive",
+    ),
+    (
+        "empty signature",
+        |_, _, signature, _, _| signature.clear(),
+        "job request signature must not be empty",
+        "job request signature must not be empty",
+    ),
+    (
+        "empty program id",
+        |rig, request, _, _, _| *request = changed(rig, |job| job.program_id = Default::default()),
+        "job program ID must not be empty",
+        "job program verification key must not be empty",
+    ),
+    (
+        "another offchain input",
+        |_, _, _, offchain, _| offchain.push(1),
+        "offchain input hash does not match",
+        "offchain input hash does not match",
+    ),
+];
+
+#[tokio::test]
+async fn invalid_submissions_are_invalid_argument_with_the_nodes_words() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        for (name, break_it, relay_text, state_text) in INVALID {
+            let (mut request, mut offchain, mut state) = (rig.job(1).abi(), Vec::new(), Vec::new());
+            let mut signature = rig.sign(&request);
+            break_it(&rig, &mut request, &mut signature, &mut offchain, &mut state);
+            let answer = within(rig.client.submit(request, signature, offchain, state, 0)).await;
+            let text = if revision == Revision::State { state_text } else { relay_text };
+            assert_eq!(answer, Err(invalid(text)), "{revision}: {name}");
+        }
+        let nothing = rig.client.get(rig.job(1).id().to_vec()).await;
+        assert_eq!(nothing, Err((Code::NotFound, "job not found".into())), "{revision}: nothing is stored");
+    }
+}
+
+#[tokio::test]
+async fn state_another_state_is_invalid_argument() {
+    let rig = Rig::state().await;
+    let request = rig.job(1).abi();
+    let signature = rig.sign(&request);
+    let answer = rig.client.submit(request, signature, vec![], vec![1], 0).await;
+    assert_eq!(answer, Err(invalid("state hash does not match")));
+}
+
+#[tokio::test]
+async fn relay_request_to_a_state_node_gets_state_hash_does_not_match() {
+    let rig = Rig::state().await;
+    let request = rig.job(1).with(|job| job.revision = Revision::Relay).abi();
+    let signature = rig.sign(&request);
+    let answer = rig.client.submit(request, signature, vec![], vec![], 0).await;
+    assert_eq!(answer, Err(invalid("state hash does not match")));
+}
+
+#[tokio::test]
+async fn relay_state_request_to_a_relay_node_is_executed_and_never_relayed() {
+    let rig = Rig::relay().await;
+    let job = rig.job(1);
+    let request = job.clone().with(|job| job.revision = Revision::State).abi();
+    let signature = rig.sign(&request);
+    assert_eq!(rig.client.submit(request, signature, vec![], vec![], 0).await, Ok(job.id()));
+    hangs_at_done(&rig, &job).await;
+}
+
+/// The job's result is sent again and again, and reverts for its signature.
+async fn hangs_at_done(rig: &Rig, job: &Job) {
+    rig.attempted(job, 1).await;
+    for _ in 0..2 {
+        // Any change makes the node try again.
+        rig.node.faults().stall_relays(false);
+    }
+    let stats = rig.node.stats();
+    assert!(stats.relay_attempts(job.id()) >= 3);
+    assert_eq!(stats.last_revert(job.id()), Some(Revert::RequestSignature));
+    let record = rig.record(job).await;
+    assert_eq!((record.status, record.tx), (DONE, vec![]));
+    assert_eq!(rig.node.chain().job_status(job.id()), None);
+}
+
+#[tokio::test]
+async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let strange = [rig.sign(b"something else"), vec![7], vec![0; 65], {
+            // A high s: the same signature to the curve, refused by the contract.
+            let mut signature = rig.sign(&rig.job(4).abi());
+            signature[64] ^= 27 ^ 28;
+            signature
+        }];
+        for (nonce, signature) in (1..).zip(strange) {
+            let job = rig.job(nonce);
+            assert_eq!(rig.send_signed(&job, signature.clone()).await, Ok(job.id()));
+            hangs_at_done(&rig, &job).await;
+            assert_eq!(rig.record(&job).await.signature, signature, "the record repeats what was sent");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_encoding_that_is_not_canonical_is_executed_and_never_relayed() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1);
+        let mut request = job.abi();
+        // Bytes behind the end: a decoder does not see them, an encoder does not write them.
+        request.extend([0; 32]);
+        let signature = rig.sign(&request);
+        assert_eq!(rig.client.submit(request, signature, vec![], vec![], 0).await, Ok(job.id()));
+        hangs_at_done(&rig, &job).await;
+    }
+}
+
+#[tokio::test]
+async fn relay_over_the_da_limit_is_internal_and_stores_nothing() {
+    let rig = Rig::start(Revision::Relay, |builder| builder.da_limit(100)).await;
+    // Random bytes do not compress, zeros do: the compressed size counts.
+    let noise: Vec<u8> = (0..120_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let job = rig.job(1).with(|job| job.offchain = noise);
+    let answer = rig.send(&job).await;
+    assert_eq!(answer, Err(internal("failed to submit job: offchain input over max DA per job")));
+    assert_eq!(rig.client.get(job.id().to_vec()).await.unwrap_err().0, Code::NotFound);
+    rig.run(&rig.job(1).with(|job| job.offchain = vec![0; 10_000]), JobState::Relayed).await;
+}
+
+#[tokio::test]
+async fn relay_consumer_without_code_is_internal_and_the_row_stays_pending() {
+    let rig = Rig::relay().await;
+    let job = rig.job(1).with(|job| job.consumer = NO_CODE);
+    let (code, text) = rig.send(&job).await.unwrap_err();
+    assert_eq!(code, Code::Internal);
+    let start = "failed to submit job: could not read the nonce from the consumer contract";
+    assert!(text.starts_with(start), "{text}");
+    assert_eq!(rig.record(&job).await.status, PENDING);
+    assert_eq!(rig.executions(&job), 0);
+}
+
+#[tokio::test]
+async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmission_works() {
+    let rig = Rig::relay().await;
+    let job = rig.job(1);
+    rig.node.chain().set_reachable(false);
+    let (code, text) = rig.send(&job).await.unwrap_err();
+    assert_eq!(code, Code::Internal);
+    assert!(text.contains("could not read the nonce from the consumer contract"), "{text}");
+    assert_eq!(rig.record(&job).await.status, PENDING);
+    assert_eq!(rig.pending().await, [0; 0]);
+    rig.node.chain().set_reachable(true);
+    assert_eq!(rig.record(&job).await.status, PENDING, "nothing moves by itself");
+    rig.run(&job, JobState::Relayed).await;
+}
+
+#[tokio::test]
+async fn state_consumer_without_code_is_found_out_on_chain_only() {
+    let rig = Rig::state().await;
+    let job = rig.job(1).with(|job| job.consumer = NO_CODE);
+    rig.run(&job, JobState::Done).await;
+    rig.attempted(&job, 1).await;
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::NoConsumer));
+}
+
+#[tokio::test]
+async fn get_result_of_unknown_and_malformed_ids() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        assert_eq!(rig.client.get(vec![1; 32]).await, Err((Code::NotFound, "job not found".into())));
+        for id in [vec![], vec![1; 31], vec![1; 33]] {
+            assert_eq!(rig.client.get(id).await, Err(invalid("job ID must be 32 bytes in length")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_over_4_mib_are_out_of_range() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1).with(|job| job.offchain = vec![0; 4 << 20]);
+        let (code, text) = rig.send(&job).await.unwrap_err();
+        assert_eq!(code, Code::OutOfRange);
+        let (start, end) = ("Error, decoded message length too large: found ", " bytes, the limit is: 4194304 bytes");
+        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+        let job = rig.job(1).with(|job| job.offchain = vec![0; (4 << 20) - 4096]);
+        rig.run(&job, JobState::Relayed).await;
+    }
+}
+
+#[tokio::test]
+async fn relay_pending_jobs_of_a_malformed_address_are_invalid_argument() {
+    let rig = Rig::relay().await;
+    assert_eq!(rig.client.pending(&[1; 19]).await.unwrap_err().0, Code::InvalidArgument);
+    assert_eq!(rig.client.pending(Address::ZERO.as_slice()).await, Ok(vec![]));
+}

@@ -1,0 +1,195 @@
+//! The faults do what they say, and only that.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Bytes, Signature};
+use infinityvm_sdk::{
+    Revision,
+    devnode::{JobState, Lie, Loss},
+    rpc::{Method, StatusCode},
+};
+use tokio_stream::StreamExt;
+use tonic::Code;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::rig::*;
+
+#[tokio::test]
+async fn lost_replies_are_of_calls_that_were_processed() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let faults = rig.node.faults();
+        faults.drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
+        let job = rig.job(1);
+        assert_eq!(rig.send(&job).await, Err(died()));
+        rig.until(&job, JobState::Relayed).await;
+
+        faults.drop_replies(Method::SubmitJob, 1, Loss::CloseConnection);
+        let job = rig.job(2);
+        let (code, text) = rig.send(&job).await.unwrap_err();
+        assert!(matches!(code, Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled), "{code}: {text}");
+        rig.until(&job, JobState::Relayed).await;
+
+        faults.drop_replies(Method::SubmitJob, 1, Loss::Never);
+        let rig = Arc::new(rig);
+        let job = rig.job(3);
+        let call = rig.spawn(&job);
+        rig.until(&job, JobState::Relayed).await;
+        assert!(!call.is_finished());
+        call.abort();
+        assert_eq!(rig.node.stats().calls(Method::SubmitJob), 3);
+    }
+}
+
+#[tokio::test]
+async fn held_requests_wait_before_and_held_replies_after() {
+    let rig = Arc::new(Rig::relay().await);
+    let gate = rig.node.faults().hold_request(Method::SubmitJob);
+    let job = rig.job(1);
+    let call = rig.spawn(&job);
+    within(gate.arrived(1)).await;
+    assert_eq!(rig.client.get(job.id().to_vec()).await.unwrap_err().0, Code::NotFound);
+    gate.open();
+    assert_eq!(call.await.unwrap(), Ok(job.id()));
+
+    let gate = rig.node.faults().hold_reply(Method::SubmitJob);
+    let job = rig.job(2);
+    let call = rig.spawn(&job);
+    within(gate.arrived(1)).await;
+    rig.until(&job, JobState::Relayed).await;
+    assert!(!call.is_finished());
+    gate.open();
+    assert_eq!(call.await.unwrap(), Ok(job.id()));
+}
+
+#[tokio::test]
+async fn refusals_replacements_and_older_nodes() {
+    let rig = Rig::relay().await;
+    let faults = rig.node.faults();
+    faults.refuse(Method::SubmitJob, 2, StatusCode::UNAVAILABLE, "busy");
+    for _ in 0..2 {
+        assert_eq!(rig.send(&rig.job(1)).await, Err((Code::Unavailable, "busy".into())));
+    }
+    assert_eq!(rig.executions(&rig.job(1)), 0);
+    rig.run(&rig.job(1), JobState::Relayed).await;
+
+    faults.replace_reply(Method::GetResult, vec![0x0a, 0xff]);
+    let (code, _) = rig.client.get(rig.job(1).id().to_vec()).await.unwrap_err();
+    assert_eq!(code, Code::Internal, "the client cannot decode it");
+    faults.replace_reply(Method::ContainsProgram, vec![0x08, 0x01]);
+    assert_eq!(rig.client.contains(&[1]).await, Ok(true));
+
+    faults.unimplemented(Method::GetPendingJobs);
+    assert_eq!(rig.client.pending(CONSUMER.as_slice()).await.unwrap_err().0, Code::Unimplemented);
+    faults.clear();
+    assert_eq!(rig.pending().await, [0; 0]);
+}
+
+#[tokio::test]
+async fn lies_alter_the_answers_and_not_the_chain() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1);
+        let truth = rig.run(&job, JobState::Relayed).await;
+        let signer = |record: &Rec| {
+            let signature = Signature::from_raw(&record.operator_signature).ok()?;
+            signature.recover_address_from_msg(&record.result).ok()
+        };
+        let operator = Some(rig.node.operator());
+        let rows = [
+            (Lie::SignedOutput(Bytes::from_static(b"x")), true, true),
+            (Lie::UnsignedOutput(Bytes::from_static(b"x")), true, false),
+            (Lie::Operator, false, false),
+            (Lie::JobId, true, true),
+            (Lie::MaxCycles, true, true),
+            (Lie::ProgramId, true, true),
+            (Lie::OnchainInputHash, true, true),
+            (Lie::OffchainInputHash, true, true),
+            (Lie::StateHash, revision == Revision::State, true),
+            (Lie::Truncated, true, true),
+            (Lie::Garbage(Bytes::from_static(b"garbage")), true, true),
+        ];
+        for (lie, changes_result, operator_signed) in rows {
+            rig.node.faults().lie(lie.clone());
+            let record = rig.record(&job).await;
+            assert_eq!(record.result != truth.result, changes_result, "{lie:?}");
+            assert_eq!(signer(&record) == operator, operator_signed, "{lie:?}");
+            rig.node.faults().clear();
+            assert_eq!(rig.record(&job).await, truth);
+        }
+        rig.node.faults().lie(Lie::OperatorSignature(Bytes::from_static(&[1])));
+        rig.node.faults().lie(Lie::Echo);
+        rig.node.faults().lie(Lie::RecordId);
+        let record = rig.record(&job).await;
+        assert_eq!(record.operator_signature, [1]);
+        assert_ne!((&record.onchain, &record.id), (&truth.onchain, &truth.id));
+        rig.node.faults().clear();
+
+        rig.node.faults().stall_relays(true);
+        rig.run(&rig.job(2), JobState::Done).await;
+        rig.node.faults().lie(Lie::Status(JobState::Relayed));
+        let record = rig.record(&rig.job(2)).await;
+        assert_eq!((record.status, record.tx.len()), (RELAYED, 32));
+        assert_eq!(rig.node.chain().job_status(rig.job(2).id()), None);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_node_closes_its_connections_and_its_port() {
+    let Rig { node, client, .. } = Rig::relay().await;
+    let url = node.grpc_url();
+    drop(node);
+    within(client.get(vec![1; 32])).await.unwrap_err();
+    // The task that listens is gone as soon as the runtime has come around to it.
+    within(async {
+        while tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reflection_tells_the_revision_in_both_of_its_versions() {
+    macro_rules! field_4 {
+        ($pb:ident, $channel:expr) => {{
+            use $pb::{
+                server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let mut client = ServerReflectionClient::new($channel);
+            let request = $pb::ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::FileContainingSymbol(
+                    "coprocessor_node.v1.SubmitJobRequest".to_owned(),
+                )),
+            };
+            let stream = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
+            let answer = stream.into_inner().next().await.unwrap().unwrap();
+            let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
+                panic!("no file descriptor");
+            };
+            let mut pool = protox::prost_reflect::DescriptorPool::new();
+            for file in &files.file_descriptor_proto {
+                pool.decode_file_descriptor_proto(file.as_slice()).unwrap();
+            }
+            let message = pool.get_message_by_name("coprocessor_node.v1.SubmitJobRequest").unwrap();
+            message.get_field(4).unwrap().name().to_owned()
+        }};
+    }
+    for (revision, field) in [(Revision::Relay, "relay_strategy"), (Revision::State, "state")] {
+        let rig = Rig::start(revision, |builder| builder).await;
+        assert_eq!(field_4!(v1, channel(&rig.node).await), field);
+        assert_eq!(field_4!(v1alpha, channel(&rig.node).await), field);
+    }
+}
+
+#[tokio::test]
+async fn reflection_can_be_left_out() {
+    let rig = Rig::start(Revision::Relay, |builder| builder.reflection(false)).await;
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(&rig.node).await);
+    let request = v1::ServerReflectionRequest::default();
+    let status = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    rig.run(&rig.job(1), JobState::Relayed).await;
+}

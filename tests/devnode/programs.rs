@@ -1,0 +1,113 @@
+//! Programs: uploads and their errors, and the ways in which a job fails.
+
+use alloy_primitives::{hex, keccak256};
+use infinityvm_sdk::{Revision, devnode::JobState};
+use tonic::Code;
+
+use crate::rig::*;
+
+#[tokio::test]
+async fn an_unknown_program_is_accepted_and_fails_later() {
+    for (revision, reason) in [(Revision::Relay, "missing_program"), (Revision::State, "missing_elf")] {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1).with(|job| job.program_id = vec![9; 32].into());
+        let record = rig.run(&job, JobState::Failed).await;
+        assert_eq!(record.failure.as_deref(), Some(reason));
+        assert_eq!((record.status, record.result, record.tx), (FAILED, vec![], vec![]));
+    }
+}
+
+#[tokio::test]
+async fn the_cycle_limit_and_a_nonzero_exit_are_execution_errors() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let run = |nonce, onchain: &[u8], max_cycles| {
+            rig.job(nonce).with(|job| (job.onchain, job.max_cycles) = (onchain.to_vec(), max_cycles))
+        };
+        for job in [run(1, b"fail", 100), run(2, b"1000 cycles", 999)] {
+            let record = rig.run(&job, JobState::Failed).await;
+            assert_eq!(record.failure.as_deref(), Some("execution_error"));
+        }
+        rig.run(&run(3, b"1000 cycles", 1000), JobState::Relayed).await;
+    }
+}
+
+#[tokio::test]
+async fn relay_a_panicking_program_strands_its_job_until_a_restart() {
+    let rig = Rig::relay().await;
+    let job = rig.job(1).with(|job| job.onchain = b"panic".to_vec());
+    rig.send(&job).await.unwrap();
+    let id = job.id();
+    within(rig.node.wait_until(|view| view.stats().executions(id) == 1)).await;
+    // The node lives on, and nothing is ever said of the job.
+    rig.run(&rig.job(2), JobState::Relayed).await;
+    assert_eq!(rig.record(&job).await.status, PENDING);
+    assert_eq!(rig.pending().await, [1]);
+    assert_eq!(rig.send(&rig.job(1)).await, Ok(id), "ignored");
+    assert_eq!(rig.executions(&job), 1);
+    rig.node.restart();
+    let rig = Rig { client: Rig::connect(&rig.node).await, ..rig };
+    rig.run(&rig.job(1), JobState::Relayed).await;
+}
+
+#[tokio::test]
+async fn relay_submit_program() {
+    let rig = Rig::relay().await;
+    let elf = rig.node.add_elf(|_| Ok(b"uploaded".to_vec()));
+    let id = keccak256(&elf);
+    let submit = |elf: &[u8], id: &[u8], vm| {
+        let (client, elf, id) = (rig.client.clone(), elf.to_vec(), id.to_vec());
+        within(async move { client.submit_program(&elf, &id, vm).await })
+    };
+    assert_eq!(rig.client.contains(id.as_slice()).await, Ok(false));
+    assert_eq!(submit(&[], id.as_slice(), 0).await, Err(invalid("program elf must not be empty")));
+    assert_eq!(submit(&elf, id.as_slice(), 1).await, Err(internal("failed to submit ELF: invalid VM type")));
+    let text = format!(
+        "failed to submit ELF: given program ID does not match derived program ID: given: 0102, derived: {}",
+        hex::encode(id)
+    );
+    assert_eq!(submit(&elf, &[1, 2], 0).await, Err(internal(&text)));
+    assert_eq!(submit(b"no elf", id.as_slice(), 0).await, Err(died()));
+    assert_eq!(submit(&elf, id.as_slice(), 0).await, Ok(id.to_vec()));
+    assert_eq!(rig.client.contains(id.as_slice()).await, Ok(true));
+    let text = format!("failed to submit ELF: elf with program ID {} already exists", hex::encode(id));
+    assert_eq!(submit(&elf, id.as_slice(), 0).await, Err(internal(&text)));
+    let job = rig.job(1).with(|job| job.program_id = id.to_vec().into());
+    let record = rig.run(&job, JobState::Relayed).await;
+    assert_eq!(rig.output(&record), b"uploaded");
+}
+
+#[tokio::test]
+async fn state_submit_program() {
+    let rig = Rig::state().await;
+    let elf = rig.node.add_elf(|_| Ok(b"uploaded".to_vec()));
+    let id = keccak256(&elf);
+    assert_eq!(rig.client.submit_program(&[], &[], 1).await, Err(invalid("program elf must not be empty")));
+    assert_eq!(rig.client.submit_program(&elf, &[], 2).await, Err(internal("failed to submit ELF: invalid VM type")));
+    assert_eq!(rig.client.submit_program(b"no elf", &[], 1).await, Err(died()));
+    for (vm, known) in [(0, false), (1, true)] {
+        let text = format!("failed to submit ELF: elf with program ID {} already exists", hex::encode(id));
+        let expected = if known { Err(internal(&text)) } else { Ok(id.to_vec()) };
+        assert_eq!(rig.client.submit_program(&elf, &[], vm).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_elf_without_a_function_is_accepted_and_cannot_be_executed() {
+    let rig = Rig::relay().await;
+    let elf = b"\x7fELF of somebody";
+    let id = keccak256(elf);
+    assert_eq!(rig.client.submit_program(elf, id.as_slice(), 0).await, Ok(id.to_vec()));
+    let job = rig.job(1).with(|job| job.program_id = id.to_vec().into());
+    assert_eq!(rig.run(&job, JobState::Failed).await.failure.as_deref(), Some("execution_error"));
+}
+
+#[tokio::test]
+async fn a_state_node_has_no_calls_of_the_relay_revision() {
+    let rig = Rig::state().await;
+    let client =
+        crate::plain_client::relay::coprocessor_node_client::CoprocessorNodeClient::new(channel(&rig.node).await);
+    let client = Client::Relay(client);
+    assert_eq!(client.pending(CONSUMER.as_slice()).await.unwrap_err().0, Code::Unimplemented);
+    assert_eq!(client.contains(&[1; 32]).await.unwrap_err().0, Code::Unimplemented);
+}
