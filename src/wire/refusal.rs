@@ -40,7 +40,15 @@ struct Class(ErrorKind, Outcome, bool, &'static str);
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
     let Class(kind, mut outcome, retryable, hint) = match &failure.failure {
-        CallFailure::NotSent => not_sent(&failure),
+        CallFailure::NotSent => Class(
+            ErrorKind::Unavailable,
+            Outcome::NotSent,
+            true,
+            "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
+        ),
+        CallFailure::RequestTooLarge => {
+            Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")
+        }
         CallFailure::Interrupted => Class(
             ErrorKind::Unavailable,
             Outcome::Unknown,
@@ -77,18 +85,6 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
         .with_endpoint(endpoint)
         .with_source(failure);
     if hint.is_empty() { error } else { error.with_hint(hint) }
-}
-
-fn not_sent(failure: &CallError) -> Class {
-    if failure.message.contains("limit") {
-        return Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit");
-    }
-    Class(
-        ErrorKind::Unavailable,
-        Outcome::NotSent,
-        true,
-        "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
-    )
 }
 
 fn status(method: Method, code: StatusCode, text: &str) -> Class {
