@@ -1,0 +1,277 @@
+//! What a manager knows of one consumer. No I/O, no locks, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{manager::Lane, source::Settlement};
+
+/// How many runs of committed nonces are remembered for a consumer: about 100 kB.
+pub(super) const MAX_RUNS: usize = 4096;
+
+/// The committed nonces, as runs of consecutive ones.
+///
+/// A lane without gaps is one run however long it gets. For numbers with gaps the oldest runs are given up beyond a bound:
+/// then everything below the floor counts as committed.
+#[derive(Debug, Default)]
+struct Committed {
+    floor: u64,
+    /// First to last, both included. Neither overlapping nor adjacent.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl Committed {
+    fn contains(&self, nonce: u64) -> bool {
+        nonce < self.floor || self.runs.range(..=nonce).next_back().is_some_and(|(_, last)| nonce <= *last)
+    }
+
+    fn insert(&mut self, nonce: u64) {
+        if self.contains(nonce) {
+            return;
+        }
+        let last = nonce.checked_add(1).and_then(|next| self.runs.remove(&next)).unwrap_or(nonce);
+        match self.runs.range_mut(..nonce).next_back() {
+            Some((_, end)) if *end + 1 == nonce => *end = last,
+            _ => {
+                self.runs.insert(nonce, last);
+            }
+        }
+    }
+
+    /// Whether the nonce would be a run of its own.
+    fn is_apart(&self, nonce: u64) -> bool {
+        !nonce.checked_sub(1).is_some_and(|before| self.contains(before))
+            && !nonce.checked_add(1).is_some_and(|after| self.contains(after))
+    }
+
+    fn is_full(&self) -> bool {
+        self.runs.len() >= MAX_RUNS
+    }
+
+    fn trim(&mut self) {
+        while self.runs.len() > MAX_RUNS {
+            if let Some((_, last)) = self.runs.pop_first() {
+                self.floor = last.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Why a nonce is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Leased,
+    Quarantined,
+    Committed,
+    /// Below the floor: perhaps committed, no longer known.
+    Forgotten,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    lane: Option<Lane>,
+    /// The leased ones, and whether the source holds a reservation for them.
+    live: BTreeMap<u64, bool>,
+    quarantined: BTreeSet<u64>,
+    committed: Committed,
+    /// Whether anything was ever signed: then the lane is fixed.
+    used: bool,
+    /// The highest nonce the source has spoken of.
+    source_high: Option<u64>,
+    /// The highest nonce that a caller gave and signed with.
+    given_high: Option<u64>,
+}
+
+impl Ledger {
+    /// The lane the consumer is in, if it is another one.
+    pub(super) fn other_lane(&self, lane: Lane) -> Option<Lane> {
+        self.lane.filter(|own| *own != lane)
+    }
+
+    /// The highest nonce known, leased ones included; released ones that a caller gave do not count.
+    fn high(&self) -> Option<u64> {
+        let live = self.live.last_key_value().map(|(nonce, _)| *nonce);
+        self.source_high.max(self.given_high).max(live)
+    }
+
+    /// The bound that the nonce is above, if it is.
+    pub(super) fn beyond(&self, nonce: u64, max_jump: u64) -> Option<u64> {
+        self.high().map(|high| high.saturating_add(max_jump)).filter(|bound| nonce > *bound)
+    }
+
+    /// Whether the source has not yet spoken: then its first word is the baseline.
+    pub(super) fn needs_baseline(&self) -> bool {
+        self.source_high.is_none()
+    }
+
+    pub(super) fn set_baseline(&mut self, nonce: u64) {
+        self.source_high = self.source_high.max(Some(nonce));
+    }
+
+    pub(super) fn taken(&self, nonce: u64) -> Option<Taken> {
+        if self.live.contains_key(&nonce) {
+            Some(Taken::Leased)
+        } else if self.quarantined.contains(&nonce) {
+            Some(Taken::Quarantined)
+        } else if nonce < self.committed.floor {
+            Some(Taken::Forgotten)
+        } else if self.committed.contains(nonce) {
+            Some(Taken::Committed)
+        } else {
+            None
+        }
+    }
+
+    /// Whether there are so many gaps that no further one may be opened. Elsewhere old runs are forgotten instead, but in
+    /// an ordered lane that would turn a hole into a gap for ever.
+    pub(super) fn is_too_patchy(&self, lane: Lane, nonce: u64) -> bool {
+        lane == Lane::Ordered && self.committed.is_full() && self.committed.is_apart(nonce)
+    }
+
+    /// Leases a nonce that the source has reserved.
+    pub(super) fn lease_reserved(&mut self, lane: Lane, nonce: u64) {
+        self.lane = Some(lane);
+        self.live.insert(nonce, true);
+        self.source_high = self.source_high.max(Some(nonce));
+    }
+
+    /// Leases a nonce that the caller gave.
+    pub(super) fn lease_given(&mut self, lane: Lane, nonce: u64) {
+        self.lane = Some(lane);
+        self.live.insert(nonce, false);
+    }
+
+    /// The source has reserved a nonce that is leased already: the end of that lease is the end of the reservation.
+    pub(super) fn adopt(&mut self, nonce: u64) {
+        if let Some(reserved) = self.live.get_mut(&nonce) {
+            *reserved = true;
+        }
+    }
+
+    /// Ends a lease. Returns whether the source is to be told.
+    pub(super) fn settle(&mut self, nonce: u64, settlement: Settlement) -> bool {
+        let Some(reserved) = self.live.remove(&nonce) else { return false };
+        let tell = match settlement {
+            Settlement::Commit => {
+                self.spend(nonce, reserved);
+                self.commit(nonce);
+                true
+            }
+            // To the source a given nonce that came to nothing never was.
+            Settlement::Release => reserved,
+            Settlement::Quarantine => {
+                self.spend(nonce, reserved);
+                self.quarantined.insert(nonce);
+                true
+            }
+        };
+        if self.live.is_empty() && !self.used {
+            self.lane = None;
+        }
+        tell
+    }
+
+    fn spend(&mut self, nonce: u64, reserved: bool) {
+        self.used = true;
+        if !reserved {
+            self.given_high = self.given_high.max(Some(nonce));
+        }
+    }
+
+    fn commit(&mut self, nonce: u64) {
+        self.committed.insert(nonce);
+        if self.lane != Some(Lane::Ordered) {
+            self.committed.trim();
+        }
+    }
+
+    /// Takes a nonce out of quarantine. Returns whether it was there.
+    pub(super) fn resolve(&mut self, nonce: u64, commit: bool) -> bool {
+        let was = self.quarantined.remove(&nonce);
+        if was && commit {
+            self.commit(nonce);
+        }
+        was
+    }
+
+    pub(super) fn quarantined(&self) -> Vec<u64> {
+        self.quarantined.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn runs_merge() {
+        let mut committed = Committed::default();
+        for nonce in [5, 3, 9, 4, 0, u64::MAX, u64::MAX - 1, 5] {
+            committed.insert(nonce);
+        }
+        let runs: Vec<_> = committed.runs.iter().map(|(first, last)| (*first, *last)).collect();
+        assert_eq!(runs, [(0, 0), (3, 5), (9, 9), (u64::MAX - 1, u64::MAX)]);
+        assert!(committed.is_apart(7));
+        assert!(!committed.is_apart(1) && !committed.is_apart(2) && !committed.is_apart(8));
+    }
+
+    #[test]
+    fn a_long_lane_is_one_run() {
+        let mut ledger = Ledger::default();
+        for nonce in 1..100_000 {
+            ledger.lease_reserved(Lane::Ordered, nonce);
+            ledger.settle(nonce, Settlement::Commit);
+        }
+        assert_eq!(ledger.committed.runs.len(), 1);
+        assert_eq!(ledger.committed.floor, 0);
+    }
+
+    #[test]
+    fn sparse_numbers_stay_bounded_and_forgotten_ones_are_refused() {
+        let mut ledger = Ledger::default();
+        ledger.lease_given(Lane::Unordered, 4);
+        for nonce in (0..3 * MAX_RUNS as u64).map(|n| n * 10) {
+            ledger.lease_reserved(Lane::Unordered, nonce);
+            ledger.settle(nonce, Settlement::Commit);
+        }
+        assert_eq!(ledger.committed.runs.len(), MAX_RUNS);
+        assert_eq!(ledger.taken(5), Some(Taken::Forgotten));
+        assert_eq!(ledger.taken(4), Some(Taken::Leased));
+        assert!(ledger.settle(4, Settlement::Quarantine));
+        assert_eq!(ledger.taken(4), Some(Taken::Quarantined));
+        assert!(ledger.resolve(4, false));
+        assert_eq!(ledger.taken(4), Some(Taken::Forgotten));
+        assert_eq!(ledger.taken(3 * MAX_RUNS as u64 * 10 - 15), None);
+        assert_eq!(ledger.taken(3 * MAX_RUNS as u64 * 10 - 10), Some(Taken::Committed));
+    }
+
+    #[test]
+    fn an_ordered_lane_forgets_nothing_and_opens_no_gap_when_full() {
+        let mut ledger = Ledger::default();
+        for nonce in (1..=MAX_RUNS as u64).map(|n| n * 10) {
+            assert!(!ledger.is_too_patchy(Lane::Ordered, nonce));
+            ledger.lease_given(Lane::Ordered, nonce);
+            ledger.settle(nonce, Settlement::Commit);
+        }
+        assert_eq!(ledger.taken(5), None);
+        assert!(ledger.is_too_patchy(Lane::Ordered, 5));
+        assert!(!ledger.is_too_patchy(Lane::Ordered, 11));
+        assert!(!ledger.is_too_patchy(Lane::Unordered, 5));
+    }
+
+    proptest! {
+        #[test]
+        fn runs_hold_what_a_set_holds(nonces in prop::collection::vec(0_u64..64, 0..64)) {
+            let (mut committed, mut set) = (Committed::default(), BTreeSet::new());
+            for nonce in nonces {
+                committed.insert(nonce);
+                set.insert(nonce);
+            }
+            for nonce in 0..65 {
+                prop_assert_eq!(committed.contains(nonce), set.contains(&nonce));
+            }
+            let runs: Vec<_> = committed.runs.into_iter().collect();
+            prop_assert!(runs.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+        }
+    }
+}

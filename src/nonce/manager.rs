@@ -1,0 +1,274 @@
+//! Leases, lanes and bounds, in front of any source.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use alloy_primitives::Address;
+
+use super::{
+    lease::NonceLease,
+    ledger::{Ledger, Taken},
+    source::{GAP_FREE_MAX_JUMP, NonceSource, Settlement},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// How often in a row a source may hand out a nonce that is in use before it counts as broken. A sound one does so only
+/// where a caller gave that nonce, and moves on.
+const MAX_STALE: usize = 64;
+
+/// In which order the results of a consumer's jobs are relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Lane {
+    /// As they come. Nonces may have gaps.
+    Unordered,
+    /// By nonce. A nonce that never arrives holds back all later ones for ever.
+    Ordered,
+}
+
+/// Leases the nonces of any number of consumers. Clones share everything but [`max_jump`](Self::max_jump).
+///
+/// In front of any [`NonceSource`] it makes sure that within this manager
+/// - a nonce is in one lease at a time, and never again once it is committed or quarantined,
+/// - a consumer stays in one [`Lane`]: unordered jobs do not advance the counter that ordered ones wait for,
+/// - no nonce is [`u64::MAX`], nor so far ahead that it looks like a mistake: both would raise the contract's
+///   `getNextNonce()` for ever.
+///
+/// Memory per consumer: the leased and the quarantined nonces, each until it is settled, and the runs of consecutive
+/// committed ones. That is one run for numbers without gaps. Of an unordered lane with gaps the highest 4096 runs are
+/// kept, and every nonce below them counts as committed.
+#[derive(Clone)]
+pub struct NonceManager {
+    shared: Arc<Shared>,
+    max_jump: Option<u64>,
+}
+
+pub(super) struct Shared {
+    source: Box<dyn NonceSource>,
+    ledgers: Mutex<HashMap<Address, Ledger>>,
+}
+
+impl Shared {
+    fn ledgers(&self) -> MutexGuard<'_, HashMap<Address, Ledger>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
+        // The source is told under the lock, so that it hears of a nonce's ends in their order.
+        let mut ledgers = self.ledgers();
+        if ledgers.get_mut(&consumer).is_some_and(|ledger| ledger.settle(nonce, settlement)) {
+            self.source.settle(consumer, nonce, settlement);
+        }
+    }
+}
+
+impl NonceManager {
+    /// Leases what the source hands out.
+    #[must_use]
+    pub fn new(source: impl NonceSource + 'static) -> Self {
+        Self { shared: Arc::new(Shared { source: Box::new(source), ledgers: Mutex::default() }), max_jump: None }
+    }
+
+    /// How far a nonce may lie above the highest one handed out or committed for its consumer.
+    ///
+    /// Unless set: [`GAP_FREE_MAX_JUMP`] in an ordered lane, elsewhere what the source says
+    /// ([`NonceSource::max_jump`]), which for timestamps is 400 days in milliseconds. The source's first nonce of a
+    /// consumer is taken as it is; a caller's first one is measured against [`NonceSource::peek`].
+    #[must_use]
+    pub fn max_jump(mut self, nonces: u64) -> Self {
+        self.max_jump = Some(nonces);
+        self
+    }
+
+    /// Leases a nonce from the source.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] or [`ErrorKind::Nonce`] as [`check_lane`](Self::check_lane);
+    /// [`ErrorKind::Nonce`] if the source hands out a nonce that is too far ahead, is [`u64::MAX`], or is in use; and
+    /// whatever the source fails with.
+    pub async fn lease(&self, consumer: Address, lane: Lane) -> Result<NonceLease> {
+        self.check_lane(consumer, lane)?;
+        let source = &self.shared.source;
+        let (mut previous, mut stale) = (None, 0);
+        loop {
+            let nonce = source.reserve(consumer).await?;
+            let mut ledgers = self.shared.ledgers();
+            let ledger = ledgers.entry(consumer).or_default();
+            match ledger.taken(nonce) {
+                None => {
+                    if let Err(error) = self.admit(ledger, consumer, lane, nonce) {
+                        source.settle(consumer, nonce, Settlement::Release);
+                        return Err(error);
+                    }
+                    ledger.lease_reserved(lane, nonce);
+                    return Ok(NonceLease::new(self.shared.clone(), consumer, nonce));
+                }
+                Some(Taken::Leased) => ledger.adopt(nonce),
+                // The source has been told, and will be told how it ends.
+                Some(Taken::Quarantined) => {}
+                Some(Taken::Committed | Taken::Forgotten) => source.settle(consumer, nonce, Settlement::Commit),
+            }
+            stale = if Some(nonce) > previous { 0 } else { stale + 1 };
+            previous = Some(nonce);
+            if stale >= MAX_STALE {
+                return Err(Error::new(
+                    ErrorKind::Nonce,
+                    format!("the nonce source ({}) keeps handing out nonces in use, last {nonce}", source.name()),
+                )
+                .with_hint("`NonceSource::reserve` must not return a nonce again before it is released"));
+            }
+        }
+    }
+
+    /// Whether a free nonce of the source may be leased.
+    fn admit(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
+        same_lane(ledger, consumer, lane)?;
+        not_the_largest(nonce)?;
+        if ledger.needs_baseline() { Ok(()) } else { self.near(ledger, consumer, lane, nonce) }
+    }
+
+    /// Leases the nonce that the caller has set on the job.
+    ///
+    /// It may lie below others: a gap can be filled that way. Whether it was used before this manager existed, nobody
+    /// here knows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] or [`ErrorKind::Nonce`] as [`check_lane`](Self::check_lane); [`ErrorKind::Nonce`] if
+    /// the nonce is leased, committed or quarantined here, is too far ahead, is [`u64::MAX`], or would open a gap in
+    /// an ordered lane that has thousands already; and whatever [`NonceSource::peek`] fails with.
+    pub async fn lease_exact(&self, consumer: Address, lane: Lane, nonce: u64) -> Result<NonceLease> {
+        self.check_lane(consumer, lane)?;
+        not_the_largest(nonce)?;
+        let needs_baseline = self.shared.ledgers().get(&consumer).is_none_or(Ledger::needs_baseline);
+        let baseline = if needs_baseline { self.shared.source.peek(consumer).await? } else { None };
+
+        let mut ledgers = self.shared.ledgers();
+        let ledger = ledgers.entry(consumer).or_default();
+        if let Some(baseline) = baseline {
+            ledger.set_baseline(baseline);
+        }
+        same_lane(ledger, consumer, lane)?;
+        self.near(ledger, consumer, lane, nonce)?;
+        let refused = |why: &str, hint: &'static str| {
+            let what = format!("nonce {nonce} of {consumer} {why}");
+            Err(Error::new(ErrorKind::Nonce, what).with_hint(hint))
+        };
+        match ledger.taken(nonce) {
+            Some(Taken::Leased) => refused("is in use by another job", "wait for that job, or set another nonce"),
+            Some(Taken::Quarantined) => refused(
+                "is quarantined: a job signed with it may have been sent",
+                "find out what became of that job, then call `NonceManager::resolve`; or set another nonce",
+            ),
+            Some(Taken::Committed) => refused("is spent", "set another nonce: one nonce is one job"),
+            Some(Taken::Forgotten) => refused(
+                "is below all those still remembered, so it may be spent",
+                "set a higher nonce: one nonce is one job",
+            ),
+            None if ledger.is_too_patchy(lane, nonce) => refused(
+                "would open yet another gap in an ordered lane",
+                "fill the gaps first, or use the unordered lane",
+            ),
+            None => {
+                ledger.lease_given(lane, nonce);
+                Ok(NonceLease::new(self.shared.clone(), consumer, nonce))
+            }
+        }
+    }
+
+    fn near(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
+        let max_jump = self.max_jump.unwrap_or_else(|| match lane {
+            Lane::Ordered => GAP_FREE_MAX_JUMP,
+            Lane::Unordered => self.shared.source.max_jump(),
+        });
+        ledger.beyond(nonce, max_jump).map_or(Ok(()), |bound| {
+            let what = format!("nonce {nonce} of {consumer} is above {bound}: more than {max_jump} past the last one");
+            Err(Error::new(ErrorKind::Nonce, what).with_hint(
+                "check its unit and the clock: it cannot be taken back; `NonceManager::max_jump` allows more",
+            ))
+        })
+    }
+
+    /// Checks that the consumer's jobs may go in the lane, without reserving anything.
+    ///
+    /// A consumer is bound to a lane by its first lease, and free again if all its leases were released.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the lane is ordered and the source leaves gaps; [`ErrorKind::Nonce`] if the consumer
+    /// is in the other lane.
+    pub fn check_lane(&self, consumer: Address, lane: Lane) -> Result<()> {
+        let source = &self.shared.source;
+        if lane == Lane::Ordered && source.leaves_gaps() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the nonce source ({}) leaves gaps, and a gap stalls an ordered lane for ever", source.name()),
+            )
+            .with_hint("use `Sequential`, or another source without gaps, or the unordered lane"));
+        }
+        self.shared.ledgers().get(&consumer).map_or(Ok(()), |ledger| same_lane(ledger, consumer, lane))
+    }
+
+    /// The consumer's quarantined nonces, in ascending order.
+    #[must_use]
+    pub fn quarantined(&self, consumer: Address) -> Vec<u64> {
+        self.shared.ledgers().get(&consumer).map_or_else(Vec::new, Ledger::quarantined)
+    }
+
+    /// Takes a nonce out of quarantine, once it is known what became of the job that was signed with it.
+    ///
+    /// [`Commit`](Settlement::Commit) if the node or the chain has the job. [`Release`](Settlement::Release) only if no
+    /// copy of the signed bytes can ever arrive any more: a node that does not know the job *now* is no proof while a
+    /// request may still be under way. To send the very same bytes again, no resolving is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Nonce`] if the nonce is not quarantined; [`ErrorKind::InvalidInput`] if the settlement is neither of
+    /// the two.
+    pub fn resolve(&self, consumer: Address, nonce: u64, settlement: Settlement) -> Result<()> {
+        let commit = match settlement {
+            Settlement::Commit => true,
+            Settlement::Release => false,
+            Settlement::Quarantine => {
+                return Err(Error::new(ErrorKind::InvalidInput, "a quarantine cannot be resolved as a quarantine")
+                    .with_hint("resolve it as `Commit` or `Release`, or leave it"));
+            }
+        };
+        let mut ledgers = self.shared.ledgers();
+        if !ledgers.get_mut(&consumer).is_some_and(|ledger| ledger.resolve(nonce, commit)) {
+            return Err(Error::new(ErrorKind::Nonce, format!("nonce {nonce} of {consumer} is not quarantined"))
+                .with_hint("see `NonceManager::quarantined`"));
+        }
+        self.shared.source.settle(consumer, nonce, settlement);
+        Ok(())
+    }
+}
+
+fn same_lane(ledger: &Ledger, consumer: Address, lane: Lane) -> Result<()> {
+    ledger.other_lane(lane).map_or(Ok(()), |other| {
+        let what = format!("{consumer} has jobs in the {other:?} lane and cannot also have {lane:?} ones");
+        Err(Error::new(ErrorKind::Nonce, what)
+            .with_hint("one lane per consumer: unordered jobs do not advance the counter that ordered ones wait for"))
+    })
+}
+
+fn not_the_largest(nonce: u64) -> Result<()> {
+    if nonce < u64::MAX {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Nonce, "the largest u64 cannot be a nonce: the contract's next nonce would overflow")
+        .with_hint("set a smaller one"))
+}
+
+impl fmt::Debug for NonceManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NonceManager")
+            .field("source", &self.shared.source)
+            .field("max_jump", &self.max_jump)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! Consecutive nonces, held in memory.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use alloy_primitives::Address;
+use async_trait::async_trait;
+
+use super::source::{NonceSource, Settlement};
+use crate::{Error, ErrorKind, Result};
+
+/// Consecutive nonces without gaps: a released one is handed out again, the lowest first.
+///
+/// It lives in memory and knows only of itself, so one process alone may draw nonces for a consumer, and after a restart
+/// it must start past everything that was sent. Memory: one number per consumer, and one per released nonce not yet reused.
+#[derive(Debug)]
+pub struct Sequential {
+    start: u64,
+    lines: Mutex<HashMap<Address, Line>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    start: u64,
+    next: u64,
+    holes: BTreeSet<u64>,
+}
+
+impl Line {
+    fn new(start: u64) -> Self {
+        Self { start, next: start, holes: BTreeSet::new() }
+    }
+
+    fn peek(&self) -> u64 {
+        self.holes.first().copied().unwrap_or(self.next)
+    }
+}
+
+impl Sequential {
+    /// Every consumer starts at `next`. A contract that has seen no job yet expects 1.
+    #[must_use]
+    pub fn starting_at(next: u64) -> Self {
+        Self { start: next, lines: Mutex::default() }
+    }
+
+    /// This consumer starts at `next` instead: what `getNextNonce()` of its contract says, or past what is under way.
+    #[must_use]
+    pub fn with_next(self, consumer: Address, next: u64) -> Self {
+        self.lines().insert(consumer, Line::new(next));
+        self
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Address, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl NonceSource for Sequential {
+    /// The lowest released nonce, or else the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Nonce`] when only [`u64::MAX`] is left: it would make the contract's `getNextNonce()` overflow.
+    async fn reserve(&self, consumer: Address) -> Result<u64> {
+        let mut lines = self.lines();
+        let line = lines.entry(consumer).or_insert_with(|| Line::new(self.start));
+        if let Some(hole) = line.holes.pop_first() {
+            return Ok(hole);
+        }
+        let nonce = line.next;
+        line.next = nonce.checked_add(1).ok_or_else(|| {
+            Error::new(ErrorKind::Nonce, format!("the nonces of {consumer} are used up: only the largest u64 is left"))
+                .with_hint("check the number that `Sequential` was started at; no job may use the largest u64")
+        })?;
+        Ok(nonce)
+    }
+
+    fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
+        let mut lines = self.lines();
+        let Some(line) = lines.get_mut(&consumer) else { return };
+        match settlement {
+            // Only what was handed out can be a hole: the rest is either ahead, or not of this line.
+            Settlement::Release if (line.start..line.next).contains(&nonce) => {
+                line.holes.insert(nonce);
+            }
+            Settlement::Release => {}
+            // A caller may have been given a hole by its number.
+            Settlement::Commit | Settlement::Quarantine => {
+                line.holes.remove(&nonce);
+            }
+        }
+    }
+
+    fn leaves_gaps(&self) -> bool {
+        false
+    }
+
+    fn name(&self) -> &'static str {
+        "sequential"
+    }
+
+    async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
+        Ok(Some(self.lines().get(&consumer).map_or(self.start, Line::peek)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Address = Address::repeat_byte(1);
+    const B: Address = Address::repeat_byte(2);
+
+    #[tokio::test]
+    async fn consumers_are_apart() {
+        let source = Sequential::starting_at(1).with_next(B, 40);
+        assert_eq!(source.peek(A).await.unwrap(), Some(1));
+        assert_eq!(source.peek(B).await.unwrap(), Some(40));
+        assert_eq!(source.reserve(A).await.unwrap(), 1);
+        assert_eq!(source.reserve(B).await.unwrap(), 40);
+        assert_eq!(source.reserve(A).await.unwrap(), 2);
+        source.settle(A, 1, Settlement::Release);
+        assert_eq!(source.reserve(B).await.unwrap(), 41);
+        assert_eq!(source.reserve(A).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn holes_are_reused_lowest_first() {
+        let source = Sequential::starting_at(0);
+        for nonce in 0..5 {
+            assert_eq!(source.reserve(A).await.unwrap(), nonce);
+        }
+        for nonce in [3, 1, 4] {
+            source.settle(A, nonce, Settlement::Release);
+        }
+        source.settle(A, 4, Settlement::Commit);
+        for nonce in [1, 3, 5] {
+            assert_eq!(source.reserve(A).await.unwrap(), nonce);
+        }
+    }
+
+    #[tokio::test]
+    async fn foreign_nonces_make_no_holes() {
+        let source = Sequential::starting_at(10);
+        source.settle(A, 3, Settlement::Release);
+        assert_eq!(source.reserve(A).await.unwrap(), 10);
+        source.settle(A, 3, Settlement::Release);
+        source.settle(A, 11, Settlement::Release);
+        source.settle(A, 12, Settlement::Quarantine);
+        assert_eq!(source.reserve(A).await.unwrap(), 11);
+        assert_eq!(source.reserve(A).await.unwrap(), 12);
+    }
+
+    #[tokio::test]
+    async fn the_largest_number_is_never_handed_out() {
+        let source = Sequential::starting_at(u64::MAX - 1);
+        assert_eq!(source.reserve(A).await.unwrap(), u64::MAX - 1);
+        for _ in 0..3 {
+            assert_eq!(source.reserve(A).await.unwrap_err().kind(), ErrorKind::Nonce);
+        }
+        source.settle(A, u64::MAX, Settlement::Release);
+        assert!(source.reserve(A).await.is_err());
+        source.settle(A, u64::MAX - 1, Settlement::Release);
+        assert_eq!(source.reserve(A).await.unwrap(), u64::MAX - 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! The seam: where nonces come from, and how they end.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::Address;
+use async_trait::async_trait;
+
+use crate::Result;
+
+/// How far a nonce may lie above the highest one known, where nonces have no gaps: 2^20.
+pub const GAP_FREE_MAX_JUMP: u64 = 1 << 20;
+
+/// How far a nonce may lie above the highest one known, where nonces are timestamps: 400 days of milliseconds.
+///
+/// Longer than any pause of a running service, and far too short for a number in another unit (microseconds, say) to pass.
+pub const SPARSE_MAX_JUMP: u64 = 400 * 24 * 60 * 60 * 1000;
+
+/// What became of a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// Spent: a payload signed with it is with the node, or counts as if it were. Never to be handed out again.
+    Commit,
+    /// Unused: no payload signed with it exists anywhere. May be handed out again, and must be by a gap-free source.
+    Release,
+    /// Undecided: a payload signed with it exists and may have left the process. Not to be handed out until the same nonce
+    /// is settled once more, as [`Commit`](Self::Commit) or [`Release`](Self::Release).
+    Quarantine,
+}
+
+/// Where nonces come from. Implement it to draw them from a durable store or from the chain.
+///
+/// The [`NonceManager`](super::NonceManager) in front of it hands out no nonce twice in one process, whatever the source
+/// does. Across restarts and processes only the source can see to that.
+#[async_trait]
+pub trait NonceSource: Send + Sync + fmt::Debug {
+    /// Reserves a nonce of the consumer: one that is not reserved, committed or quarantined.
+    ///
+    /// A gap-free source returns the lowest released nonce, or else the next one. [`u64::MAX`] is never right: a
+    /// contract's next nonce is the largest seen plus one, which would overflow for ever after.
+    ///
+    /// The future may be dropped at any await. A nonce that is reserved by then must be released.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Nonce`](crate::ErrorKind::Nonce) if there is no nonce to be had; whatever else fits the store behind it.
+    async fn reserve(&self, consumer: Address) -> Result<u64>;
+
+    /// Takes note of what became of a nonce. For one consumer the calls come in the order in which things happened.
+    ///
+    /// Every reserved nonce is settled, and after [`Quarantine`](Settlement::Quarantine) possibly once more. Nonces that
+    /// the caller gave are reported too once they are committed or quarantined, so that the source can leave them out
+    /// later. The same settlement may come twice, and nonces may come that the source has never heard of.
+    ///
+    /// Called from `Drop` and under the manager's lock: it must be cheap, must not block on I/O (queue the write instead),
+    /// must not panic and must not call back into the manager.
+    fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement);
+
+    /// Whether the numbers handed out have gaps. Such a source is refused in an `Ordered` lane, which a gap stalls for ever.
+    fn leaves_gaps(&self) -> bool;
+
+    /// A short lower-case name for messages and logs.
+    fn name(&self) -> &'static str;
+
+    /// About where the source stands, without reserving: the nonce it would hand out next, if it can tell.
+    ///
+    /// What the first nonce that a caller gives is measured against. `None`, the default, lets any first nonce pass.
+    ///
+    /// # Errors
+    ///
+    /// Whatever fits the store behind it.
+    async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
+        let _ = consumer;
+        Ok(None)
+    }
+
+    /// How far a nonce of an `Unordered` lane may lie above the highest one known, unless the manager is told otherwise.
+    ///
+    /// [`SPARSE_MAX_JUMP`] if the source leaves gaps, else [`GAP_FREE_MAX_JUMP`].
+    fn max_jump(&self) -> u64 {
+        if self.leaves_gaps() { SPARSE_MAX_JUMP } else { GAP_FREE_MAX_JUMP }
+    }
+}
+
+#[async_trait]
+impl<S: NonceSource + ?Sized> NonceSource for Arc<S> {
+    async fn reserve(&self, consumer: Address) -> Result<u64> {
+        (**self).reserve(consumer).await
+    }
+
+    fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
+        (**self).settle(consumer, nonce, settlement);
+    }
+
+    fn leaves_gaps(&self) -> bool {
+        (**self).leaves_gaps()
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
+        (**self).peek(consumer).await
+    }
+
+    fn max_jump(&self) -> u64 {
+        (**self).max_jump()
+    }
+}
