@@ -5,6 +5,7 @@ extern crate self as infinityvm_sdk;
 
 pub mod error;
 pub mod job;
+pub mod rpc;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "devnode")]

@@ -1,1 +1,331 @@
-//! Dev node.
+//! An embedded coprocessor node for development and tests: a real gRPC server on 127.0.0.1, in either revision of the
+//! protocol, with Rust functions for programs and a simulated chain.
+//!
+//! It does what the released nodes do, unpleasant parts included: it accepts a second payload under a taken nonce and runs
+//! the first, it forgets its queue in a [restart](DevNode::restart), it holds ordered jobs behind a gap for ever, and a client
+//! that gives up at the wrong moment kills its consumer's task. [`Faults`] adds what networks, crashes and liars do.
+//! Nothing in it waits for time to pass: tests wait for [states](DevNode::wait_until) and open [`Gate`]s.
+//!
+//! ```
+//! use alloy_primitives::Address;
+//! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
+//! use infinityvm_sdk::job::Revision;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (consumer, signer) = (Address::repeat_byte(1), Address::repeat_byte(2));
+//! let node = DevNode::builder(Revision::Relay)
+//!     .consumer(consumer, ConsumerRules::signed_by(signer))
+//!     .start()
+//!     .await?;
+//! let program_id = node.register_program(|input| Ok(input.onchain.to_vec()));
+//! assert_eq!(program_id.len(), 32);
+//! assert!(node.grpc_url().starts_with("http://127.0.0.1:"));
+//! assert_eq!(node.chain().next_nonce(consumer), Some(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What differs from a real node
+//!
+//! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
+//! - The blob hashes are stand-ins: right in number and version byte, but no KZG commitments.
+//! - A relay that reverts is tried again when anything changes, without end, not every 30 seconds for 8 hours;
+//!   [`Faults::give_up_relay`] does what comes then.
+//! - [`JobStatus.retries`](View) is always 0; [`Stats::relay_attempts`] counts.
+//! - A program that panics strands its job: the row stays PENDING and the nonce in the queue until the next restart, as
+//!   when a worker of a node dies. The panic is reported by the process's panic hook. A program that never returns keeps
+//!   its thread, also after the node is dropped.
+//! - Where a node's handler dies, the dev node unwinds the task of that one call, without the panic hook. A process built
+//!   with `panic = "abort"` would end there.
+
+mod abi;
+mod chain;
+mod crypto;
+mod executor;
+mod faults;
+mod grpc_relay;
+mod grpc_state;
+mod intake;
+mod node;
+mod program;
+mod server;
+mod store;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, Bytes};
+use tokio::{net::TcpListener, task::AbortHandle};
+
+use self::{chain::Ledger, crypto::Key, faults::Plan, node::Shared, program::Program, store::World};
+pub use self::{
+    chain::{ChainStatus, CompletedJob, ConsumerRules, Revert, SimChain},
+    faults::{Faults, Gate, Lie, Loss},
+    program::{ProgramError, ProgramInput, ProgramOutput},
+    store::{JobState, Stats, View},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::Revision,
+};
+
+/// The operator's key unless another is set. It is public: worth nothing outside of tests.
+pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
+
+/// What no operator is: the key behind [`Lie::Operator`].
+const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
+
+/// 6 blobs, less what their coding takes.
+const DEFAULT_DA_LIMIT: usize = 755_520;
+
+/// The results that fit between a consumer's task and the chain: the relayer's channel, and one in hand on either side.
+const DEFAULT_MAX_PENDING_ORDERED: usize = 258;
+
+/// Sets up a [`DevNode`]; made by [`DevNode::builder`].
+#[derive(Clone, Debug)]
+pub struct DevNodeBuilder {
+    revision: Revision,
+    operator_key: [u8; 32],
+    consumers: Vec<(Address, ConsumerRules)>,
+    da_limit: usize,
+    max_pending_ordered: usize,
+    reflection: bool,
+}
+
+impl DevNodeBuilder {
+    /// Sets the secp256k1 key that signs results; [`DEV_OPERATOR_KEY`] unless set.
+    #[must_use]
+    pub fn operator_key(mut self, key: [u8; 32]) -> Self {
+        self.operator_key = key;
+        self
+    }
+
+    /// Puts a consumer contract at an address. An address without one has no code.
+    #[must_use]
+    pub fn consumer(mut self, address: Address, rules: ConsumerRules) -> Self {
+        self.consumers.push((address, rules));
+        self
+    }
+
+    /// Sets the most bytes an offchain input may have when compressed (Relay revision); 755,520 unless set.
+    #[must_use]
+    pub fn da_limit(mut self, bytes: usize) -> Self {
+        self.da_limit = bytes;
+        self
+    }
+
+    /// Sets how many executed Ordered jobs of one consumer may wait for their relay before its task blocks and calls
+    /// hang; 258 unless set, as in released nodes.
+    #[must_use]
+    pub fn max_pending_ordered(mut self, jobs: usize) -> Self {
+        self.max_pending_ordered = jobs;
+        self
+    }
+
+    /// Sets whether the server answers server reflection; it does unless told otherwise.
+    #[must_use]
+    pub fn reflection(mut self, reflection: bool) -> Self {
+        self.reflection = reflection;
+        self
+    }
+
+    /// Starts the node on a free port of 127.0.0.1. It must be called within a Tokio runtime with I/O enabled, on which
+    /// the node then runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the operator's key is none, or if no port can be had.
+    pub async fn start(self) -> Result<DevNode> {
+        let operator = Key::new(&self.operator_key)?;
+        let stranger = Key::new(&STRANGER_KEY)?;
+        let mut chain = Ledger::new(self.revision, operator.address());
+        for (address, rules) in self.consumers {
+            chain.deploy(address, rules);
+        }
+        let world = World {
+            revision: self.revision,
+            max_pending_ordered: self.max_pending_ordered,
+            life: 0,
+            records: HashMap::new(),
+            known: HashMap::new(),
+            loadable: HashMap::new(),
+            programs_made: 0,
+            lanes: HashMap::new(),
+            unordered: Vec::new(),
+            chain,
+            faults: Plan::default(),
+            stats: Stats::default(),
+        };
+        let shared = Shared::new(self.da_limit, operator, stranger, world);
+        let no_port = |error: std::io::Error| {
+            Error::new(ErrorKind::InvalidConfig, "the dev node found no port on 127.0.0.1").with_source(error)
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
+        let address = listener.local_addr().map_err(no_port)?;
+        let server = tokio::spawn(server::serve(&shared, listener, self.reflection)?).abort_handle();
+        Ok(DevNode { shared, address, server })
+    }
+}
+
+/// A coprocessor node in this process. It stops when it is dropped.
+pub struct DevNode {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: AbortHandle,
+}
+
+impl fmt::Debug for DevNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevNode")
+            .field("revision", &self.revision())
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for DevNode {
+    fn drop(&mut self) {
+        self.server.abort();
+        self.shared.end();
+    }
+}
+
+impl DevNode {
+    /// Begins the setup of a node that speaks this revision.
+    #[must_use]
+    pub fn builder(revision: Revision) -> DevNodeBuilder {
+        DevNodeBuilder {
+            revision,
+            operator_key: DEV_OPERATOR_KEY,
+            consumers: Vec::new(),
+            da_limit: DEFAULT_DA_LIMIT,
+            max_pending_ordered: DEFAULT_MAX_PENDING_ORDERED,
+            reflection: true,
+        }
+    }
+
+    /// The revision the node speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.shared.revision
+    }
+
+    /// Where the gRPC server listens, as `http://127.0.0.1:port`. It stays the same over [restarts](Self::restart).
+    #[must_use]
+    pub fn grpc_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The address whose key signs results.
+    #[must_use]
+    pub fn operator(&self) -> Address {
+        self.shared.operator.address()
+    }
+
+    /// Makes a program known to the node, as if its file had been uploaded. Returns the program's id.
+    ///
+    /// ```
+    /// # use infinityvm_sdk::{devnode::{DevNode, ProgramError, ProgramOutput}, job::Revision};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = DevNode::builder(Revision::Relay).start().await?;
+    /// let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
+    /// let picky = node.register_program(|input| {
+    ///     if input.offchain.is_empty() {
+    ///         return Err(ProgramError::new("nothing to do"));
+    ///     }
+    ///     Ok(ProgramOutput::new(input.offchain.to_vec()).with_cycles(40_000))
+    /// });
+    /// assert_ne!(echo, picky);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_program<F, O>(&self, program: F) -> Bytes
+    where
+        F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
+        O: Into<ProgramOutput>,
+    {
+        let (id, _, program) = self.make(program);
+        self.shared.update(|world| world.known.insert(id.clone(), Some(program)));
+        id
+    }
+
+    /// Makes a program that the node does not know before its file, which this returns, is uploaded by SubmitProgram. The
+    /// file is a few bytes that begin as an ELF does; the program's id is its keccak-256. Any other ELF can be uploaded, too,
+    /// but jobs that ask for it fail with `execution_error`.
+    pub fn add_elf<F, O>(&self, program: F) -> Bytes
+    where
+        F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
+        O: Into<ProgramOutput>,
+    {
+        let (id, elf, program) = self.make(program);
+        self.shared.update(|world| world.loadable.insert(id, program));
+        elf
+    }
+
+    fn make<F, O>(&self, program: F) -> (Bytes, Bytes, Program)
+    where
+        F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
+        O: Into<ProgramOutput>,
+    {
+        let number = self.shared.update(|world| {
+            world.programs_made += 1;
+            world.programs_made
+        });
+        let elf = program::elf(number);
+        (program::program_id(&elf), elf, program::erase(program))
+    }
+
+    /// The chain that the node relays to.
+    #[must_use]
+    pub fn chain(&self) -> SimChain {
+        SimChain::new(Arc::clone(&self.shared))
+    }
+
+    /// What can be made to go wrong.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.shared))
+    }
+
+    /// Restarts the node: connections break; the work queue, running executions and results not yet relayed are lost;
+    /// records, programs and the chain stay. Faults stay in force. The port stays the same and takes connections at once.
+    pub fn restart(&self) {
+        self.shared.restart();
+    }
+
+    /// What the node has counted until now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats.clone()
+    }
+
+    /// Waits until the node's state is as wanted: asked at once, and after every change. It waits for ever if that
+    /// never happens, so a test should put a timeout around it. `wanted` must not call methods of this node.
+    ///
+    /// ```
+    /// # use infinityvm_sdk::{devnode::DevNode, job::Revision, rpc::Method};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = DevNode::builder(Revision::Relay).start().await?;
+    /// node.wait_until(|view| view.stats().calls(Method::SubmitJob) == 0).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn wait_until(&self, mut wanted: impl FnMut(&View<'_>) -> bool) {
+        let mut changes = self.shared.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if wanted(&View(&self.shared.lock())) {
+                return;
+            }
+            // The sender is in `self`, so this cannot fail.
+            let _ = changes.changed().await;
+        }
+    }
+}

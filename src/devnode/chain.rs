@@ -1,0 +1,325 @@
+//! The simulated chain: what the contracts check before they take a result, and what they remember of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+
+use super::{abi, crypto, node::Shared};
+use crate::job::Revision;
+
+/// How a consumer contract behaves: whom it lets sign, and whether it has a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerRules {
+    signer: Address,
+    state: Option<B256>,
+    max_nonce: u64,
+}
+
+impl ConsumerRules {
+    /// A `SingleOffchainSigner`: takes requests signed by this address. As in the contract, the zero address lets every
+    /// unreadable signature pass.
+    #[must_use]
+    pub fn signed_by(signer: Address) -> Self {
+        Self { signer, state: None, max_nonce: 0 }
+    }
+
+    /// Makes it a `StatefulConsumer`, at this state root (State revision: state hash).
+    #[must_use]
+    pub fn stateful(mut self, root: B256) -> Self {
+        self.state = Some(root);
+        self
+    }
+
+    /// Sets the highest nonce seen; 0 unless set, so that the next nonce is 1.
+    #[must_use]
+    pub fn max_nonce(mut self, nonce: u64) -> Self {
+        self.max_nonce = nonce;
+        self
+    }
+}
+
+/// The status of a job in `JobManager`, by the contract's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChainStatus {
+    /// 1: requested on chain, without a result.
+    Pending = 1,
+    /// 2: cancelled.
+    Cancelled = 2,
+    /// 3: has a result.
+    Completed = 3,
+}
+
+/// A job with a result on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompletedJob {
+    /// The id.
+    pub job_id: B256,
+    /// The nonce.
+    pub nonce: u64,
+    /// The contract that received the result.
+    pub consumer: Address,
+    /// The program's output.
+    pub result: Bytes,
+    /// The hash of the transaction.
+    pub tx_hash: B256,
+}
+
+/// Why the contracts refused a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revert {
+    /// The consumer has no code.
+    NoConsumer,
+    /// The request or the result does not ABI-decode.
+    NotAbi,
+    /// `isValidSignature` refused the request's signature. A request that was not canonically encoded ends here, too.
+    RequestSignature,
+    /// The result is not signed by the operator.
+    OperatorSignature,
+    /// The job id is used already.
+    JobExists,
+    /// The result speaks of another job, input, program or cycle limit than the request.
+    ResultMismatch,
+    /// The blob hashes are not those of the transaction.
+    BlobHashes,
+    /// The input state is not the latest, or the input or output holds none although the consumer is stateful.
+    State,
+}
+
+impl fmt::Display for Revert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConsumer => "the consumer has no code",
+            Self::NotAbi => "request or result is not ABI-encoded",
+            Self::RequestSignature => "the consumer refused the signature of the request",
+            Self::OperatorSignature => "the result is not signed by the operator",
+            Self::JobExists => "the job id is used already",
+            Self::ResultMismatch => "the result does not belong to the request",
+            Self::BlobHashes => "the blob hashes are not those of the transaction",
+            Self::State => "the input state is not the latest",
+        })
+    }
+}
+
+impl std::error::Error for Revert {}
+
+/// A transaction with a result.
+pub(super) struct Settlement<'a> {
+    pub result: &'a [u8],
+    pub operator_signature: &'a [u8],
+    pub request: &'a [u8],
+    pub request_signature: &'a [u8],
+    pub blob_hashes: &'a [B256],
+}
+
+/// The ledger behind [`SimChain`].
+pub(super) struct Ledger {
+    revision: Revision,
+    pub operator: Address,
+    pub reachable: bool,
+    consumers: HashMap<Address, ConsumerRules>,
+    jobs: HashMap<B256, ChainStatus>,
+    completed: BTreeMap<u64, CompletedJob>,
+}
+
+impl Ledger {
+    pub(super) fn new(revision: Revision, operator: Address) -> Self {
+        Self {
+            revision,
+            operator,
+            reachable: true,
+            consumers: HashMap::new(),
+            jobs: HashMap::new(),
+            completed: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn deploy(&mut self, consumer: Address, rules: ConsumerRules) {
+        self.consumers.insert(consumer, rules);
+    }
+
+    pub(super) fn next_nonce(&self, consumer: Address) -> Option<u64> {
+        self.consumers.get(&consumer)?.max_nonce.checked_add(1)
+    }
+
+    pub(super) fn status(&self, job_id: B256) -> Option<ChainStatus> {
+        self.jobs.get(&job_id).copied()
+    }
+
+    /// `JobManager.submitResultForOffchainJob`.
+    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
+        let revision = self.revision;
+        let request = abi::Request::decode(revision, tx.request).ok_or(Revert::NotAbi)?;
+        let result = abi::Outcome::decode(revision, tx.result).ok_or(Revert::NotAbi)?;
+        let consumer = self.consumers.get_mut(&request.consumer).ok_or(Revert::NoConsumer)?;
+        let job_id = request.job_id();
+        if self.jobs.contains_key(&job_id) {
+            return Err(Revert::JobExists);
+        }
+        // tryRecover gives the zero address where it fails, and the contract compares with whatever it holds.
+        if crypto::recover(tx.request, tx.request_signature).unwrap_or(Address::ZERO) != consumer.signer {
+            return Err(Revert::RequestSignature);
+        }
+        if crypto::recover(tx.result, tx.operator_signature) != Some(self.operator) {
+            return Err(Revert::OperatorSignature);
+        }
+        let same = result.job_id == job_id
+            && result.onchain_input_hash == keccak256(&request.onchain_input)
+            && result.offchain_input_hash == request.offchain_input_hash
+            && result.state_hash == request.state_hash
+            && result.max_cycles == request.max_cycles
+            && result.program_id == request.program_id;
+        if !same {
+            return Err(Revert::ResultMismatch);
+        }
+        if result.blob_hashes != tx.blob_hashes {
+            return Err(Revert::BlobHashes);
+        }
+        if let Some(latest) = consumer.state {
+            if abi::input_state(revision, &request) != Some(latest) {
+                return Err(Revert::State);
+            }
+            consumer.state = Some(abi::output_state(revision, &result.output).ok_or(Revert::State)?);
+        }
+        consumer.max_nonce = consumer.max_nonce.max(request.nonce);
+        let number = self.completed.len() as u64;
+        let tx_hash = keccak256([b"transaction".as_slice(), job_id.as_slice(), &number.to_be_bytes()].concat());
+        self.jobs.insert(job_id, ChainStatus::Completed);
+        let (nonce, consumer, result) = (request.nonce, request.consumer, result.output);
+        self.completed.insert(number, CompletedJob { job_id, nonce, consumer, result, tx_hash });
+        Ok(tx_hash)
+    }
+}
+
+/// The chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
+/// the world.
+#[derive(Clone)]
+pub struct SimChain(Arc<Shared>);
+
+impl fmt::Debug for SimChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimChain").finish_non_exhaustive()
+    }
+}
+
+impl SimChain {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Ledger) -> T) -> T {
+        f(&self.0.lock().chain)
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
+        self.0.update(|world| f(&mut world.chain))
+    }
+
+    /// `getCoprocessorOperator()`.
+    #[must_use]
+    pub fn operator(&self) -> Address {
+        self.read(|chain| chain.operator)
+    }
+
+    /// Appoints another operator: results signed by the node revert from now on.
+    pub fn set_operator(&self, operator: Address) {
+        self.write(|chain| chain.operator = operator);
+    }
+
+    /// Puts a consumer contract at an address, in place of what is there.
+    pub fn deploy(&self, consumer: Address, rules: ConsumerRules) {
+        self.write(|chain| chain.deploy(consumer, rules));
+    }
+
+    /// `getNextNonce()`: the highest nonce seen, plus one. `None` where there is no consumer, or where the sum overflows.
+    #[must_use]
+    pub fn next_nonce(&self, consumer: Address) -> Option<u64> {
+        self.read(|chain| chain.next_nonce(consumer))
+    }
+
+    /// `maxNonce()`.
+    #[must_use]
+    pub fn max_nonce(&self, consumer: Address) -> Option<u64> {
+        self.read(|chain| chain.consumers.get(&consumer).map(|rules| rules.max_nonce))
+    }
+
+    /// The status in `getJobMetadata(bytes32)`; `None` for a job that the chain has not seen.
+    #[must_use]
+    pub fn job_status(&self, job_id: B256) -> Option<ChainStatus> {
+        self.read(|chain| chain.status(job_id))
+    }
+
+    /// The result that the consumer received.
+    #[must_use]
+    pub fn completed(&self, job_id: B256) -> Option<CompletedJob> {
+        self.read(|chain| chain.completed.values().find(|job| job.job_id == job_id).cloned())
+    }
+
+    /// Every result, in the order of arrival.
+    #[must_use]
+    pub fn all_completed(&self) -> Vec<CompletedJob> {
+        self.read(|chain| chain.completed.values().cloned().collect())
+    }
+
+    /// `getLatestStateRoot()` (State revision: `getLatestStateHash()`); `None` for a consumer without state.
+    #[must_use]
+    pub fn latest_state_root(&self, consumer: Address) -> Option<B256> {
+        self.read(|chain| chain.consumers.get(&consumer)?.state)
+    }
+
+    /// Moves a stateful consumer to another state.
+    pub fn set_latest_state_root(&self, consumer: Address, root: B256) {
+        self.write(|chain| {
+            if let Some(state) = chain.consumers.get_mut(&consumer).and_then(|rules| rules.state.as_mut()) {
+                *state = root;
+            }
+        });
+    }
+
+    /// Takes the chain's RPC down for the node, or up again. The methods of this handle go on working.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.write(|chain| chain.reachable = reachable);
+    }
+
+    /// An on-chain request of the consumer: it draws the next nonce, and its job is pending on chain. Returns the nonce.
+    pub fn take_nonce(&self, consumer: Address) -> Option<u64> {
+        self.write(|chain| {
+            let nonce = chain.next_nonce(consumer)?;
+            chain.consumers.get_mut(&consumer)?.max_nonce = nonce;
+            chain.jobs.insert(abi::job_id(nonce, consumer), ChainStatus::Pending);
+            Some(nonce)
+        })
+    }
+
+    /// Cancels a job that was requested on chain. Returns whether there was one.
+    pub fn cancel(&self, job_id: B256) -> bool {
+        self.write(|chain| match chain.jobs.get_mut(&job_id) {
+            Some(status @ ChainStatus::Pending) => {
+                *status = ChainStatus::Cancelled;
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// `submitResultForOffchainJob`, which anybody may call. `blob_hashes` are those of the transaction's blobs. Returns
+    /// the hash of the transaction.
+    pub fn submit_result(
+        &self,
+        result: &[u8],
+        operator_signature: &[u8],
+        request: &[u8],
+        request_signature: &[u8],
+        blob_hashes: &[B256],
+    ) -> Result<B256, Revert> {
+        self.write(|chain| {
+            chain.settle(&Settlement { result, operator_signature, request, request_signature, blob_hashes })
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Execution: runs programs, signs their results, writes the rows, and hands the results to the relay.
+
+use std::sync::Arc;
+
+use alloy_primitives::Bytes;
+
+use super::{
+    abi::Outcome,
+    node::Shared,
+    program::{Program, ProgramInput},
+    store::{Finished, JobState, Record, Submission},
+};
+use crate::job::Revision;
+
+const EXECUTION_ERROR: &str = "execution_error";
+
+impl Shared {
+    /// Starts a task that ends with the life of the node it began in.
+    pub(super) fn spawn(&self, life: u64, task: impl Future<Output = ()> + Send + 'static) {
+        let mut lives = self.life.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = lives.wait_for(|now| *now != life) => {}
+                () = task => {}
+            }
+        });
+    }
+
+    pub(super) fn execute(self: &Arc<Self>, job: Submission, life: u64) {
+        self.spawn(life, Arc::clone(self).run(job, life));
+    }
+
+    async fn run(self: Arc<Self>, job: Submission, life: u64) {
+        let gate = self.lock().faults.execution_gate.clone();
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+        let known = self.lock().known.get(&job.request.program_id).cloned();
+        let output = match known {
+            None => Err(match self.revision {
+                Revision::State => "missing_elf",
+                _ => "missing_program",
+            }),
+            Some(None) => Err(EXECUTION_ERROR),
+            Some(Some(program)) => {
+                self.update(|world| *world.stats.executions.entry(job.id).or_default() += 1);
+                match run_program(program, &job).await {
+                    Some(output) => output,
+                    // The worker has died with the job: nobody will ever report on it.
+                    None => return,
+                }
+            }
+        };
+        self.finish(job, life, output);
+    }
+
+    fn finish(&self, job: Submission, life: u64, output: Result<Bytes, &'static str>) {
+        let output = output.map(|output| {
+            let result = Outcome::new(&job.request, output, job.blob_hashes.clone()).encode(self.revision);
+            let operator_signature = self.operator.sign(&result);
+            (result, operator_signature)
+        });
+        self.update(|world| {
+            if world.life != life {
+                return;
+            }
+            let (consumer, nonce) = (job.request.consumer, job.request.nonce);
+            let lane = world.lanes.get_mut(&consumer);
+            match output {
+                Err(reason) => {
+                    world.records.insert(job.id, Record::failed(&job, reason));
+                    if let Some(lane) = lane {
+                        lane.pending.remove(&nonce);
+                    }
+                }
+                Ok((result, operator_signature)) => {
+                    let finished = Finished { job, result, operator_signature };
+                    world.records.insert(finished.job.id, finished.done());
+                    match lane {
+                        Some(lane) if lane.dead => {}
+                        Some(lane) if finished.job.ordered => {
+                            lane.ready.insert(nonce, finished);
+                        }
+                        _ => world.unordered.push(finished),
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Finished {
+    /// The row of an executed job.
+    pub(super) fn done(&self) -> Record {
+        Record {
+            state: JobState::Done,
+            result: self.result.clone(),
+            operator_signature: self.operator_signature.clone(),
+            ..Record::pending(&self.job)
+        }
+    }
+}
+
+/// `None` where the program panicked.
+async fn run_program(program: Program, job: &Submission) -> Option<Result<Bytes, &'static str>> {
+    let (request, offchain, state) = (job.request.clone(), job.offchain_input.clone(), job.state.clone());
+    let ran = tokio::task::spawn_blocking(move || {
+        let input = ProgramInput { onchain: &request.onchain_input, offchain: &offchain, state: &state };
+        match program(input) {
+            Ok(output) if output.cycles <= request.max_cycles => Ok(output.bytes),
+            Ok(_) | Err(_) => Err(EXECUTION_ERROR),
+        }
+    });
+    ran.await.ok()
+}

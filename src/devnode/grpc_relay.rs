@@ -1,0 +1,92 @@
+//! The Relay revision's service: messages in, messages out.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    grpc_state::{answer, status_number},
+    intake::{RawProgram, RawSubmission},
+    node::Shared,
+    store::Record,
+};
+use crate::wire::generated::relay::{self as pb, coprocessor_node_server::CoprocessorNode};
+
+pub(super) struct Service(pub Arc<Shared>);
+
+fn job_result(record: Record) -> pb::JobResult {
+    pb::JobResult {
+        id: record.id.to_vec().into(),
+        nonce: record.request.nonce,
+        max_cycles: record.request.max_cycles,
+        consumer_address: record.request.consumer.to_vec().into(),
+        program_id: record.request.program_id.0,
+        onchain_input: record.request.onchain_input.0,
+        offchain_input_hash: record.request.offchain_input_hash.to_vec().into(),
+        request_signature: record.signature.0,
+        result_with_metadata: record.result.0,
+        zkvm_operator_signature: record.operator_signature.0,
+        status: Some(pb::JobStatus {
+            status: status_number(record.state),
+            failure_reason: record.failure.map(str::to_owned),
+            retries: 0,
+        }),
+        relay_tx_hash: record.tx_hash.map(|hash| hash.to_vec().into()).unwrap_or_default(),
+    }
+}
+
+#[async_trait]
+impl CoprocessorNode for Service {
+    async fn submit_job(
+        &self,
+        request: Request<pb::SubmitJobRequest>,
+    ) -> Result<Response<pb::SubmitJobResponse>, Status> {
+        let message = request.into_inner();
+        let job_id = self.0.submit_job(RawSubmission {
+            request: message.request.into(),
+            signature: message.signature.into(),
+            offchain_input: message.offchain_input.into(),
+            state: Default::default(),
+            // Numbers that are no strategy are read as Unordered.
+            ordered: message.relay_strategy == pb::RelayStrategy::Ordered as i32,
+        });
+        answer(job_id.await.map(|id| pb::SubmitJobResponse { job_id: id.to_vec().into() }))
+    }
+
+    async fn get_result(
+        &self,
+        request: Request<pb::GetResultRequest>,
+    ) -> Result<Response<pb::GetResultResponse>, Status> {
+        let record = self.0.get_result(&request.into_inner().job_id);
+        answer(record.map(|record| pb::GetResultResponse { job_result: Some(job_result(record)) }))
+    }
+
+    async fn submit_program(
+        &self,
+        request: Request<pb::SubmitProgramRequest>,
+    ) -> Result<Response<pb::SubmitProgramResponse>, Status> {
+        let message = request.into_inner();
+        let id = self.0.submit_program(&RawProgram {
+            elf: message.program_elf.into(),
+            given_id: Some(message.program_id.into()),
+            vm_type_is_valid: pb::VmType::try_from(message.vm_type).is_ok(),
+        });
+        answer(id.map(|id| pb::SubmitProgramResponse { program_id: id.0 }))
+    }
+
+    async fn get_pending_jobs(
+        &self,
+        request: Request<pb::GetPendingJobsRequest>,
+    ) -> Result<Response<pb::GetPendingJobsResponse>, Status> {
+        let pending = self.0.pending_jobs(&request.into_inner().consumer_address).await;
+        answer(pending.map(|pending_jobs| pb::GetPendingJobsResponse { pending_jobs }))
+    }
+
+    async fn contains_program(
+        &self,
+        request: Request<pb::ContainsProgramRequest>,
+    ) -> Result<Response<pb::ContainsProgramResponse>, Status> {
+        let contains = self.0.contains_program(&request.into_inner().program_id);
+        answer(Ok(pb::ContainsProgramResponse { contains }))
+    }
+}

@@ -1,0 +1,95 @@
+//! The State revision's service: messages in, messages out.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    intake::{RawProgram, RawSubmission, Refusal},
+    node::{Shared, die},
+    store::{JobState, Record},
+};
+use crate::wire::generated::state::{self as pb, coprocessor_node_server::CoprocessorNode};
+
+pub(super) struct Service(pub Arc<Shared>);
+
+/// The last step of every handler, in both revisions.
+pub(super) fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    match result {
+        Ok(message) => Ok(Response::new(message)),
+        Err(Refusal::Status(status)) => Err(status),
+        Err(Refusal::Die) => die(),
+    }
+}
+
+/// `JobStatusType`, the same in both revisions.
+pub(super) fn status_number(state: JobState) -> i32 {
+    let status = match state {
+        JobState::Pending => pb::JobStatusType::Pending,
+        JobState::Done => pb::JobStatusType::Done,
+        JobState::Failed => pb::JobStatusType::Failed,
+        JobState::Relayed => pb::JobStatusType::Relayed,
+    };
+    status as i32
+}
+
+fn job_result(record: Record) -> pb::JobResult {
+    pb::JobResult {
+        id: record.id.to_vec().into(),
+        nonce: record.request.nonce,
+        max_cycles: record.request.max_cycles,
+        consumer_address: record.request.consumer.to_vec().into(),
+        program_id: record.request.program_id.0,
+        onchain_input: record.request.onchain_input.0,
+        offchain_input_hash: record.request.offchain_input_hash.to_vec().into(),
+        state_hash: record.request.state_hash.to_vec().into(),
+        request_signature: record.signature.0,
+        result_with_metadata: record.result.0,
+        zkvm_operator_signature: record.operator_signature.0,
+        status: Some(pb::JobStatus {
+            status: status_number(record.state),
+            failure_reason: record.failure.map(str::to_owned),
+            retries: 0,
+        }),
+        relay_tx_hash: record.tx_hash.map(|hash| hash.to_vec().into()).unwrap_or_default(),
+    }
+}
+
+#[async_trait]
+impl CoprocessorNode for Service {
+    async fn submit_job(
+        &self,
+        request: Request<pb::SubmitJobRequest>,
+    ) -> Result<Response<pb::SubmitJobResponse>, Status> {
+        let message = request.into_inner();
+        let job_id = self.0.submit_job(RawSubmission {
+            request: message.request.into(),
+            signature: message.signature.into(),
+            offchain_input: message.offchain_input.into(),
+            state: message.state.into(),
+            ordered: false,
+        });
+        answer(job_id.await.map(|id| pb::SubmitJobResponse { job_id: id.to_vec().into() }))
+    }
+
+    async fn get_result(
+        &self,
+        request: Request<pb::GetResultRequest>,
+    ) -> Result<Response<pb::GetResultResponse>, Status> {
+        let record = self.0.get_result(&request.into_inner().job_id);
+        answer(record.map(|record| pb::GetResultResponse { job_result: Some(job_result(record)) }))
+    }
+
+    async fn submit_program(
+        &self,
+        request: Request<pb::SubmitProgramRequest>,
+    ) -> Result<Response<pb::SubmitProgramResponse>, Status> {
+        let message = request.into_inner();
+        let id = self.0.submit_program(&RawProgram {
+            elf: message.program_elf.into(),
+            given_id: None,
+            vm_type_is_valid: pb::VmType::try_from(message.vm_type).is_ok(),
+        });
+        answer(id.map(|id| pb::SubmitProgramResponse { program_id: id.0 }))
+    }
+}

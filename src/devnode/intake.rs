@@ -1,0 +1,405 @@
+//! What the node does with a call: the checks, the second submission of a nonce, the errors and their texts.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
+use tonic::Status;
+
+use super::{
+    abi::{self, Request},
+    faults::Gate,
+    node::Shared,
+    program,
+    store::{JobState, Lane, Record, Submission, World},
+};
+use crate::job::Revision;
+
+/// A call that gets no good answer.
+pub(super) enum Refusal {
+    Status(Status),
+    /// The handler dies, and the stream is reset.
+    Die,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// A submission as it came.
+pub(super) struct RawSubmission {
+    pub request: Bytes,
+    pub signature: Bytes,
+    pub offchain_input: Bytes,
+    pub state: Bytes,
+    pub ordered: bool,
+}
+
+/// A program as it came; `given_id` is of the Relay revision.
+pub(super) struct RawProgram {
+    pub elf: Bytes,
+    pub given_id: Option<Bytes>,
+    pub vm_type_is_valid: bool,
+}
+
+/// How far a submission got.
+enum Phase {
+    Look,
+    Write,
+    Queue,
+}
+
+enum Step {
+    Done(Result<(), Refusal>),
+    Execute,
+    LowNonce,
+    Pass(Gate),
+    /// The consumer's task is blocked.
+    Wait,
+}
+
+fn not_submitted(reason: &str) -> Refusal {
+    Status::internal(format!("failed to submit job: {reason}")).into()
+}
+
+impl Record {
+    pub(super) fn pending(job: &Submission) -> Self {
+        Self {
+            id: job.id,
+            request: job.request.clone(),
+            signature: job.signature.clone(),
+            result: Bytes::new(),
+            operator_signature: Bytes::new(),
+            state: JobState::Pending,
+            failure: None,
+            tx_hash: None,
+        }
+    }
+
+    pub(super) fn failed(job: &Submission, reason: &'static str) -> Self {
+        Self { state: JobState::Failed, failure: Some(reason), ..Self::pending(job) }
+    }
+}
+
+/// Counts a submission in flight, also when its client goes away.
+struct InFlight<'a>(&'a Shared, B256);
+
+impl<'a> InFlight<'a> {
+    fn enter(shared: &'a Shared, id: B256) -> Self {
+        shared.update(|world| {
+            let stats = &mut world.stats;
+            *stats.submissions.entry(id).or_default() += 1;
+            let now = stats.in_flight.entry(id).or_default();
+            *now += 1;
+            let most = stats.max_in_flight.entry(id).or_default();
+            *most = (*most).max(*now);
+        });
+        Self(shared, id)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.update(|world| {
+            if let Some(now) = world.stats.in_flight.get_mut(&self.1) {
+                *now -= 1;
+            }
+        });
+    }
+}
+
+/// Kills a consumer's task when the client of a hanging call goes away.
+struct Hanging<'a> {
+    shared: &'a Shared,
+    consumer: Address,
+    life: u64,
+    answered: bool,
+}
+
+impl<'a> Hanging<'a> {
+    fn new(shared: &'a Shared, consumer: Address, life: u64) -> Self {
+        shared.update(|world| world.stats.waiting += 1);
+        Self { shared, consumer, life, answered: false }
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.shared.update(|world| {
+            world.stats.waiting -= 1;
+            if let Some(lane) = world.lanes.get_mut(&self.consumer)
+                && !self.answered
+                && world.life == self.life
+            {
+                lane.dead = true;
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// Everything that is INVALID_ARGUMENT. The signer is not checked: a node does not, either.
+    fn validate(&self, raw: RawSubmission) -> Result<Submission, Refusal> {
+        let refuse = |text: &str| Err(Status::invalid_argument(text).into());
+        let Some(request) = Request::decode(self.revision, &raw.request) else {
+            return refuse("invalid ABI-encoding of job request");
+        };
+        if request.max_cycles == 0 {
+            return refuse("job max cycles must be positive");
+        }
+        if raw.signature.is_empty() {
+            return refuse("job request signature must not be empty");
+        }
+        if request.program_id.is_empty() {
+            return refuse(match self.revision {
+                Revision::State => "job program verification key must not be empty",
+                _ => "job program ID must not be empty",
+            });
+        }
+        if keccak256(&raw.offchain_input) != request.offchain_input_hash {
+            return refuse("offchain input hash does not match");
+        }
+        if self.revision == Revision::State && keccak256(&raw.state) != request.state_hash {
+            return refuse("state hash does not match");
+        }
+        let mut blob_hashes = Vec::new();
+        if self.revision == Revision::Relay && !raw.offchain_input.is_empty() {
+            let compressed = lz4_flex::block::compress_prepend_size(&raw.offchain_input);
+            if compressed.len() > self.da_limit {
+                return Err(not_submitted("offchain input over max DA per job"));
+            }
+            blob_hashes = abi::blob_hashes(&compressed);
+        }
+        Ok(Submission {
+            id: request.job_id(),
+            request,
+            signature: raw.signature,
+            offchain_input: raw.offchain_input,
+            state: raw.state,
+            ordered: raw.ordered,
+            blob_hashes,
+        })
+    }
+
+    pub(super) async fn submit_job(self: &Arc<Self>, raw: RawSubmission) -> Result<B256, Refusal> {
+        let job = self.validate(raw)?;
+        let consumer = job.request.consumer;
+        let _in_flight = InFlight::enter(self, job.id);
+        let mut changes = self.changed.subscribe();
+        let mut phase = Phase::Look;
+        let mut hanging: Option<Hanging<'_>> = None;
+        let life = self.lock().life;
+        loop {
+            changes.borrow_and_update();
+            let step = self.step(&job, &mut phase);
+            if !matches!(step, Step::Wait)
+                && let Some(mut hanging) = hanging.take()
+            {
+                hanging.answered = true;
+            }
+            match step {
+                Step::Done(result) => return result.map(|()| job.id),
+                Step::Execute => {
+                    let id = job.id;
+                    self.execute(job, life);
+                    return Ok(id);
+                }
+                Step::LowNonce => {
+                    self.write_low_nonce(job, life);
+                    return Err(not_submitted("nonce is too low for an ordered job"));
+                }
+                Step::Pass(gate) => gate.pass().await,
+                Step::Wait => {
+                    if hanging.is_none() {
+                        hanging = Some(Hanging::new(self, consumer, life));
+                    }
+                    // The node cannot end before its handlers, so there is always a sender.
+                    let _ = changes.changed().await;
+                }
+            }
+        }
+    }
+
+    /// Goes on with a submission as far as it gets without waiting. All of it happens under one lock, so submissions
+    /// race only where a test makes them: at the gate.
+    fn step(&self, job: &Submission, phase: &mut Phase) -> Step {
+        let mut world = self.lock();
+        let step = match self.revision {
+            Revision::State => world.step_state(job, phase),
+            _ => world.step_relay(job, phase),
+        };
+        drop(world);
+        // A wait must not count as a change: two that wait would wake each other for ever.
+        if !matches!(step, Step::Wait) {
+            self.update(|_| ());
+        }
+        step
+    }
+
+    fn write_low_nonce(self: &Arc<Self>, job: Submission, life: u64) {
+        let gate = self.lock().faults.low_nonce_gate.clone();
+        match gate {
+            None => self.update(|world| {
+                world.records.insert(job.id, Record::failed(&job, "low nonce"));
+            }),
+            Some(gate) => {
+                let shared = Arc::clone(self);
+                self.spawn(life, async move {
+                    gate.pass().await;
+                    shared.update(|world| {
+                        world.records.insert(job.id, Record::failed(&job, "low nonce"));
+                    });
+                });
+            }
+        }
+    }
+
+    pub(super) fn get_result(&self, id: &[u8]) -> Result<Record, Refusal> {
+        let id = B256::try_from(id).map_err(|_| Status::invalid_argument("job ID must be 32 bytes in length"))?;
+        let world = self.lock();
+        let mut record = world.records.get(&id).cloned().ok_or_else(|| Status::not_found("job not found"))?;
+        for lie in &world.faults.lies {
+            lie.tell(self.revision, &self.operator, &self.stranger, &mut record);
+        }
+        Ok(record)
+    }
+
+    pub(super) fn submit_program(&self, raw: &RawProgram) -> Result<Bytes, Refusal> {
+        let refuse = |text: String| Err(Status::internal(format!("failed to submit ELF: {text}")).into());
+        if raw.elf.is_empty() {
+            return Err(Status::invalid_argument("program elf must not be empty").into());
+        }
+        if !raw.vm_type_is_valid {
+            return refuse("invalid VM type".to_owned());
+        }
+        if !raw.elf.starts_with(program::ELF_MAGIC) {
+            return Err(Refusal::Die);
+        }
+        let id = program::program_id(&raw.elf);
+        if let Some(given) = &raw.given_id
+            && *given != id
+        {
+            return refuse(format!(
+                "given program ID does not match derived program ID: given: {}, derived: {}",
+                hex::encode(given),
+                hex::encode(&id)
+            ));
+        }
+        self.update(|world| {
+            if world.known.contains_key(&id) {
+                return refuse(format!("elf with program ID {} already exists", hex::encode(&id)));
+            }
+            let program = world.loadable.get(&id).cloned();
+            world.known.insert(id.clone(), program);
+            Ok(id)
+        })
+    }
+
+    /// Asks the consumer's task, so it hangs and dies with it.
+    pub(super) async fn pending_jobs(&self, consumer: &[u8]) -> Result<Vec<u64>, Refusal> {
+        let consumer = Address::try_from(consumer)
+            .map_err(|_| Status::invalid_argument("consumer address must be 20 bytes in length"))?;
+        let mut changes = self.changed.subscribe();
+        let life = self.lock().life;
+        let mut hanging: Option<Hanging<'_>> = None;
+        loop {
+            changes.borrow_and_update();
+            let answer = {
+                let world = self.lock();
+                match world.lanes.get(&consumer) {
+                    None => Some(Ok(Vec::new())),
+                    Some(lane) if lane.dead => Some(Err(Refusal::Die)),
+                    Some(_) if world.is_blocked(consumer) => None,
+                    Some(lane) => Some(Ok(lane.pending.iter().copied().collect())),
+                }
+            };
+            if let Some(answer) = answer {
+                if let Some(hanging) = hanging.as_mut() {
+                    hanging.answered = true;
+                }
+                return answer;
+            }
+            if hanging.is_none() {
+                hanging = Some(Hanging::new(self, consumer, life));
+            }
+            let _ = changes.changed().await;
+        }
+    }
+
+    pub(super) fn contains_program(&self, id: &[u8]) -> bool {
+        self.lock().known.contains_key(id)
+    }
+}
+
+impl World {
+    fn step_state(&mut self, job: &Submission, phase: &mut Phase) -> Step {
+        if matches!(phase, Phase::Look) {
+            *phase = Phase::Write;
+            if self.records.contains_key(&job.id) {
+                return Step::Done(Err(not_submitted("job already exists")));
+            }
+            if let Some(gate) = self.faults.intake_gate.clone() {
+                return Step::Pass(gate);
+            }
+        }
+        self.records.insert(job.id, Record::pending(job));
+        Step::Execute
+    }
+
+    fn step_relay(&mut self, job: &Submission, phase: &mut Phase) -> Step {
+        let (consumer, nonce) = (job.request.consumer, job.request.nonce);
+        if matches!(phase, Phase::Look) {
+            match self.records.get(&job.id).map(|record| record.state) {
+                Some(JobState::Relayed) => {
+                    return Step::Done(Err(not_submitted("job has already been executed and relayed")));
+                }
+                // Only the consumer's task knows whether the job is in the queue. The payload is not compared.
+                Some(JobState::Pending | JobState::Done) if self.lanes.contains_key(&consumer) => {
+                    match self.ask(consumer) {
+                        Err(step) => return step,
+                        Ok(lane) if lane.pending.contains(&nonce) => return Step::Done(Ok(())),
+                        Ok(_) => {}
+                    }
+                }
+                _ => {}
+            }
+            *phase = Phase::Write;
+            if let Some(gate) = self.faults.intake_gate.clone() {
+                return Step::Pass(gate);
+            }
+        }
+        if matches!(phase, Phase::Write) {
+            // The row is written before anything that can fail.
+            self.records.insert(job.id, Record::pending(job));
+            *phase = Phase::Queue;
+        }
+        if !self.lanes.contains_key(&consumer) {
+            let next = if self.chain.reachable { self.chain.next_nonce(consumer) } else { None };
+            let Some(next) = next else {
+                let why = if self.chain.reachable { "the call returned no data" } else { "the RPC is unreachable" };
+                let text = format!("could not read the nonce from the consumer contract {consumer}: {why}");
+                return Step::Done(Err(not_submitted(&text)));
+            };
+            self.lanes.insert(consumer, Lane::new(next));
+        }
+        match self.ask(consumer) {
+            Err(step) => step,
+            Ok(lane) if job.ordered && nonce < lane.next => Step::LowNonce,
+            Ok(lane) => {
+                lane.pending.insert(nonce);
+                Step::Execute
+            }
+        }
+    }
+
+    /// The consumer's task, if it answers.
+    fn ask(&mut self, consumer: Address) -> Result<&mut Lane, Step> {
+        let blocked = self.is_blocked(consumer);
+        match self.lanes.get_mut(&consumer) {
+            Some(lane) if !lane.dead && !blocked => Ok(lane),
+            Some(lane) if !lane.dead => Err(Step::Wait),
+            _ => Err(Step::Done(Err(Refusal::Die))),
+        }
+    }
+}

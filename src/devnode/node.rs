@@ -1,0 +1,89 @@
+//! What every part of the node shares, and the rules of changing it.
+
+use std::{
+    panic,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::watch;
+
+use super::{crypto::Key, server::Connection, store::World};
+use crate::job::Revision;
+
+/// The life of a node that is no more.
+pub(super) const ENDED: u64 = u64::MAX;
+
+pub(super) struct Shared {
+    pub revision: Revision,
+    pub da_limit: usize,
+    pub operator: Key,
+    /// The key of nobody, for lies.
+    pub stranger: Key,
+    world: Mutex<World>,
+    pub changed: watch::Sender<u64>,
+    pub life: watch::Sender<u64>,
+    connections: Mutex<Vec<Weak<Connection>>>,
+}
+
+impl Shared {
+    pub(super) fn new(da_limit: usize, operator: Key, stranger: Key, world: World) -> Arc<Self> {
+        Arc::new(Self {
+            revision: world.revision,
+            da_limit,
+            operator,
+            stranger,
+            world: Mutex::new(world),
+            changed: watch::Sender::new(0),
+            life: watch::Sender::new(0),
+            connections: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// For reading, or for changes that concern nobody else.
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For changes: relays what can be relayed now, and wakes whoever waits for a change.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.lock();
+        let value = change(&mut world);
+        world.pump();
+        drop(world);
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        value
+    }
+
+    /// Ends the present life of the node: connections break, memory and running work are gone.
+    pub(super) fn restart(&self) {
+        let life = self.update(|world| {
+            world.forget();
+            world.life
+        });
+        self.life.send_replace(life);
+        self.close_connections();
+    }
+
+    pub(super) fn end(&self) {
+        self.life.send_replace(ENDED);
+        self.close_connections();
+    }
+
+    pub(super) fn opened(&self, connection: &Arc<Connection>) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|known| known.strong_count() > 0);
+        connections.push(Arc::downgrade(connection));
+    }
+
+    pub(super) fn close_connections(&self) {
+        let connections = std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
+        connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.close());
+    }
+}
+
+/// Ends the task that handles a call, as a panic in a node does: the stream is reset, the connection and the node live on.
+/// Unwinding is the only way to have the HTTP/2 stack reset a stream with the very code that a real node's client sees; it
+/// passes no panic hook, and the stream's own task contains it.
+pub(super) fn die() -> ! {
+    panic::resume_unwind(Box::new("the dev node lets this call die"))
+}

@@ -1,0 +1,95 @@
+//! Programs of the dev node: Rust functions in place of zkVM guests.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Bytes, keccak256};
+
+/// What a program reads.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ProgramInput<'a> {
+    /// The signed input.
+    pub onchain: &'a [u8],
+    /// The input bound by its hash; empty if the job has none.
+    pub offchain: &'a [u8],
+    /// The state bound by its hash (State revision); empty in the Relay revision.
+    pub state: &'a [u8],
+}
+
+/// What a program returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramOutput {
+    /// The output bytes: the `result` that the operator signs.
+    pub bytes: Bytes,
+    /// The zkVM cycles it took. A job whose `max_cycles` is lower fails with `execution_error`.
+    pub cycles: u64,
+}
+
+impl ProgramOutput {
+    /// An output that took one cycle.
+    #[must_use]
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), cycles: 1 }
+    }
+
+    /// Sets the cycles it took.
+    #[must_use]
+    pub fn with_cycles(mut self, cycles: u64) -> Self {
+        self.cycles = cycles;
+        self
+    }
+}
+
+impl From<Bytes> for ProgramOutput {
+    fn from(bytes: Bytes) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl From<Vec<u8>> for ProgramOutput {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes)
+    }
+}
+
+/// A program's exit with a code other than zero: the job fails with `execution_error`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramError(String);
+
+impl ProgramError {
+    /// The reason is for the reader of the test: no node passes it on.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+/// A program as the node holds it.
+pub(super) type Program = Arc<dyn Fn(ProgramInput<'_>) -> Result<ProgramOutput, ProgramError> + Send + Sync>;
+
+pub(super) fn erase<F, O>(program: F) -> Program
+where
+    F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
+    O: Into<ProgramOutput>,
+{
+    Arc::new(move |input| program(input).map(Into::into))
+}
+
+pub(super) const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// The stand-in for the `number`th program's file: only its first four bytes are those of an ELF.
+pub(super) fn elf(number: u64) -> Bytes {
+    [ELF_MAGIC, b"infinityvm-sdk dev node program ", number.to_string().as_bytes()].concat().into()
+}
+
+/// The dev node's own derivation. Real nodes derive the id in the zkVM's way.
+pub(super) fn program_id(elf: &[u8]) -> Bytes {
+    keccak256(elf).to_vec().into()
+}

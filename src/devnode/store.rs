@@ -1,0 +1,294 @@
+//! Everything the node holds, in one place and behind one lock: database, memory, chain, faults and counts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use super::{
+    abi::Request,
+    chain::{Ledger, Revert, Settlement},
+    faults::Plan,
+    program::Program,
+};
+use crate::{job::Revision, rpc::Method};
+
+/// The status of a job in the node's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobState {
+    /// Not executed yet.
+    Pending,
+    /// Executed, not relayed.
+    Done,
+    /// Failed for good, unless it is submitted again.
+    Failed,
+    /// Its transaction was included.
+    Relayed,
+}
+
+/// A row of the database.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub id: B256,
+    pub request: Request,
+    pub signature: Bytes,
+    pub result: Bytes,
+    pub operator_signature: Bytes,
+    pub state: JobState,
+    pub failure: Option<&'static str>,
+    pub tx_hash: Option<B256>,
+}
+
+/// A submission after the checks that need no state.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    pub id: B256,
+    pub request: Request,
+    pub signature: Bytes,
+    pub offchain_input: Bytes,
+    pub state: Bytes,
+    pub ordered: bool,
+    pub blob_hashes: Vec<B256>,
+}
+
+/// An executed job on its way to the chain.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub job: Submission,
+    pub result: Bytes,
+    pub operator_signature: Bytes,
+}
+
+/// What a node keeps in memory about one consumer: its task and work queue.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The next nonce to relay in order.
+    pub next: u64,
+    pub pending: BTreeSet<u64>,
+    /// Executed, waiting for the nonces before them.
+    pub ready: BTreeMap<u64, Finished>,
+    /// Handed to the relayer, in order.
+    pub sent: VecDeque<Finished>,
+    /// The task has died.
+    pub dead: bool,
+}
+
+impl Lane {
+    pub(super) fn new(next: u64) -> Self {
+        Self { next, pending: BTreeSet::new(), ready: BTreeMap::new(), sent: VecDeque::new(), dead: false }
+    }
+}
+
+/// Counts of what the node did; see [`DevNode::stats`](super::DevNode::stats).
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub(super) calls: HashMap<Method, usize>,
+    pub(super) submissions: HashMap<B256, usize>,
+    pub(super) in_flight: HashMap<B256, usize>,
+    pub(super) max_in_flight: HashMap<B256, usize>,
+    pub(super) executions: HashMap<B256, usize>,
+    pub(super) relay_attempts: HashMap<B256, usize>,
+    pub(super) last_revert: HashMap<B256, Revert>,
+    pub(super) waiting: usize,
+}
+
+impl Stats {
+    /// How often a method was called, whatever came of it.
+    #[must_use]
+    pub fn calls(&self, method: Method) -> usize {
+        self.calls.get(&method).copied().unwrap_or(0)
+    }
+
+    /// How often a job was submitted, not counting what the node refused as invalid.
+    #[must_use]
+    pub fn submissions(&self, job_id: B256) -> usize {
+        self.submissions.get(&job_id).copied().unwrap_or(0)
+    }
+
+    /// The most submissions of the job that were under way at once.
+    #[must_use]
+    pub fn max_concurrent_submissions(&self, job_id: B256) -> usize {
+        self.max_in_flight.get(&job_id).copied().unwrap_or(0)
+    }
+
+    /// The most submissions of one job, any job, that were under way at once.
+    #[must_use]
+    pub fn max_concurrent_submissions_of_any_job(&self) -> usize {
+        self.max_in_flight.values().copied().max().unwrap_or(0)
+    }
+
+    /// How often a job's program was started.
+    #[must_use]
+    pub fn executions(&self, job_id: B256) -> usize {
+        self.executions.get(&job_id).copied().unwrap_or(0)
+    }
+
+    /// How often the node sent a job's result to the chain.
+    #[must_use]
+    pub fn relay_attempts(&self, job_id: B256) -> usize {
+        self.relay_attempts.get(&job_id).copied().unwrap_or(0)
+    }
+
+    /// Why a job's result last reverted.
+    #[must_use]
+    pub fn last_revert(&self, job_id: B256) -> Option<Revert> {
+        self.last_revert.get(&job_id).copied()
+    }
+
+    /// How many calls hang at this moment because their consumer's task is blocked.
+    #[must_use]
+    pub fn hanging_calls(&self) -> usize {
+        self.waiting
+    }
+}
+
+/// The node's state at one moment; see [`DevNode::wait_until`](super::DevNode::wait_until).
+pub struct View<'a>(pub(super) &'a World);
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("stats", &self.0.stats).finish_non_exhaustive()
+    }
+}
+
+impl View<'_> {
+    /// The job's status in the database.
+    #[must_use]
+    pub fn job_state(&self, job_id: B256) -> Option<JobState> {
+        self.0.records.get(&job_id).map(|record| record.state)
+    }
+
+    /// The job's failure reason.
+    #[must_use]
+    pub fn failure_reason(&self, job_id: B256) -> Option<&'static str> {
+        self.0.records.get(&job_id)?.failure
+    }
+
+    /// The nonces of a consumer in the work queue, in order.
+    #[must_use]
+    pub fn pending(&self, consumer: Address) -> Vec<u64> {
+        self.0.lanes.get(&consumer).map(|lane| lane.pending.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The counts.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+}
+
+/// The node's whole state.
+pub(super) struct World {
+    pub revision: Revision,
+    pub max_pending_ordered: usize,
+    /// Which life of the node this is: a restart begins another, and what belongs to an older one is void.
+    pub life: u64,
+    pub records: HashMap<B256, Record>,
+    /// Programs the node knows; those uploaded without a function behind them cannot be executed.
+    pub known: HashMap<Bytes, Option<Program>>,
+    /// Functions for files that may be uploaded.
+    pub loadable: HashMap<Bytes, Program>,
+    pub programs_made: u64,
+    pub lanes: HashMap<Address, Lane>,
+    pub unordered: Vec<Finished>,
+    pub chain: Ledger,
+    pub faults: Plan,
+    pub stats: Stats,
+}
+
+impl World {
+    /// Whether the consumer's task is stuck handing a result to the relayer.
+    pub(super) fn is_blocked(&self, consumer: Address) -> bool {
+        self.lanes.get(&consumer).is_some_and(|lane| lane.sent.len() >= self.max_pending_ordered)
+    }
+
+    /// Relays whatever can be relayed. Called after every change, so a failed relay is tried again when something happened,
+    /// never after some time.
+    pub(super) fn pump(&mut self) {
+        let relaying = !self.faults.relays_stalled && self.chain.reachable;
+        let consumers: Vec<_> = self.lanes.keys().copied().collect();
+        for consumer in consumers {
+            while self.advance_lane(consumer, relaying) {}
+        }
+        if relaying {
+            for finished in std::mem::take(&mut self.unordered) {
+                if !self.relay(&finished) {
+                    self.unordered.push(finished);
+                }
+            }
+        }
+    }
+
+    /// One step of a consumer's ordered queue; `false` when there is none to take.
+    fn advance_lane(&mut self, consumer: Address, relaying: bool) -> bool {
+        let room = self.max_pending_ordered;
+        let Some(lane) = self.lanes.get_mut(&consumer) else { return false };
+        // The counter moves when a result is handed over, not when it is on chain.
+        while !lane.dead && lane.sent.len() < room {
+            let Some(finished) = lane.ready.remove(&lane.next) else { break };
+            lane.sent.push_back(finished);
+            lane.next = lane.next.saturating_add(1);
+        }
+        // The relayer is a task of its own: it goes on when the consumer's task is dead.
+        if !relaying {
+            return false;
+        }
+        let Some(first) = lane.sent.pop_front() else { return false };
+        if self.relay(&first) {
+            return true;
+        }
+        if let Some(lane) = self.lanes.get_mut(&consumer) {
+            lane.sent.push_front(first);
+        }
+        false
+    }
+
+    fn relay(&mut self, finished: &Finished) -> bool {
+        let job = &finished.job;
+        *self.stats.relay_attempts.entry(job.id).or_default() += 1;
+        let settled = self.chain.settle(&Settlement {
+            result: &finished.result,
+            operator_signature: &finished.operator_signature,
+            request: &job.request.encode(self.revision),
+            request_signature: &job.signature,
+            blob_hashes: &job.blob_hashes,
+        });
+        match settled {
+            Ok(tx_hash) => {
+                if let Some(lane) = self.lanes.get_mut(&job.request.consumer) {
+                    lane.pending.remove(&job.request.nonce);
+                }
+                if self.faults.lose_relayed_records > 0 {
+                    self.faults.lose_relayed_records -= 1;
+                } else {
+                    let row = Record { state: JobState::Relayed, tx_hash: Some(tx_hash), ..finished.done() };
+                    self.records.insert(job.id, row);
+                }
+                true
+            }
+            Err(revert) => {
+                self.stats.last_revert.insert(job.id, revert);
+                false
+            }
+        }
+    }
+
+    pub(super) fn give_up_relay(&mut self, job_id: B256) -> bool {
+        let before = self.unordered.len();
+        self.unordered.retain(|finished| finished.job.id != job_id);
+        let mut found = self.unordered.len() != before;
+        for lane in self.lanes.values_mut() {
+            let before = lane.sent.len();
+            lane.sent.retain(|finished| finished.job.id != job_id);
+            found |= lane.sent.len() != before;
+        }
+        found
+    }
+
+    /// Ends the node's present life: memory is gone, the database and the chain stay.
+    pub(super) fn forget(&mut self) {
+        self.life += 1;
+        self.lanes.clear();
+        self.unordered.clear();
+    }
+}
