@@ -39,7 +39,8 @@ fn main() {
     println!("backend {}", if cfg!(feature = "secp256k1") { "libsecp256k1" } else { "k256 0.14, pure Rust" });
     println!("{:<52} {:>10} {:>10} {:>7}   allocations", "work", "plain", "this crate", "ratio");
     values();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(grpc());
 }
 
@@ -51,7 +52,9 @@ fn plain_keccak(bytes: &[u8]) -> B256 {
 fn values() {
     let plain_signer = PrivateKeySigner::from_slice(&KEY).expect("a key");
     let signer = LocalSigner::from_slice(&KEY).expect("a key");
-    for (name, offchain) in [("build + hash + sign, small job", 32), ("build + hash + sign, 1 MiB offchain input", 1 << 20)] {
+    for (name, offchain) in
+        [("build + hash + sign, small job", 32), ("build + hash + sign, 1 MiB offchain input", 1 << 20)]
+    {
         let offchain = vec![7u8; offchain];
         let shared = Bytes::from(offchain.clone());
         let rounds = if offchain.len() > 1000 { 40 } else { 1000 };
@@ -95,7 +98,7 @@ fn values() {
             let signature = alloy_primitives::Signature::from_raw_array(&signature).expect("a signature");
             black_box(signature.recover_address_from_msg(&message).expect("recovers"));
         },
-        || drop(black_box(recover_signer(&message, &signature).expect("recovers"))),
+        || _ = black_box(recover_signer(&message, &signature).expect("recovers")),
     );
 }
 

@@ -39,9 +39,20 @@ fn sample() -> impl Strategy<Value = Sample> {
         (bytes(200), bytes(200), bytes(100), bytes(200)),
         prop::collection::vec(any::<[u8; 32]>(), 0..3),
     )
-        .prop_map(|(revision, (nonce, max_cycles, consumer), program_id, (onchain, offchain, state, output), blobs)| {
-            Sample { revision, nonce, max_cycles, consumer, program_id, onchain, offchain, state, output, blobs }
-        })
+        .prop_map(
+            |(revision, (nonce, max_cycles, consumer), program_id, (onchain, offchain, state, output), blobs)| Sample {
+                revision,
+                nonce,
+                max_cycles,
+                consumer,
+                program_id,
+                onchain,
+                offchain,
+                state,
+                output,
+                blobs,
+            },
+        )
 }
 
 fn operator() -> LocalSigner {

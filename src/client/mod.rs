@@ -120,8 +120,11 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`].
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         if job.nonce() == u64::MAX {
-            return Err(Error::new(ErrorKind::Nonce, "the nonce is the largest u64, which would end the use of the consumer")
-                .with_job(job.id()));
+            return Err(Error::new(
+                ErrorKind::Nonce,
+                "the nonce is the largest u64, which would end the use of the consumer",
+            )
+            .with_job(job.id()));
         }
         self.inner.wire.submit_job(&job)?;
         let lane = lane(job.relay_strategy());
@@ -207,13 +210,12 @@ impl Client {
             },
         };
         match program.id() {
-            Some(wanted) if *wanted != id => Err(Error::new(
-                ErrorKind::Verification,
-                format!("the node derived the program id {id}, not {wanted}"),
-            )
-            .with_outcome(Outcome::Accepted)
-            .with_endpoint(self.endpoint())
-            .with_hint("the ELF is another program than expected, or was built by another toolchain")),
+            Some(wanted) if *wanted != id => {
+                Err(Error::new(ErrorKind::Verification, format!("the node derived the program id {id}, not {wanted}"))
+                    .with_outcome(Outcome::Accepted)
+                    .with_endpoint(self.endpoint())
+                    .with_hint("the ELF is another program than expected, or was built by another toolchain"))
+            }
             _ => Ok(id),
         }
     }

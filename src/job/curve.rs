@@ -200,8 +200,7 @@ mod tests {
 
     use super::*;
 
-    const ORDER: U256 =
-        U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
+    const ORDER: U256 = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
 
     /// Different for every number, and the same in every run.
     fn noise(number: u64) -> B256 {

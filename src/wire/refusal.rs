@@ -104,9 +104,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::UNIMPLEMENTED => {
             Class(K::Unsupported, O::Rejected, false, "the node is older than this call, or speaks the other revision")
         }
-        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => {
-            Class(K::Rejected, O::Rejected, false, "set the credentials that the node or its proxy wants on the transport")
-        }
+        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => Class(
+            K::Rejected,
+            O::Rejected,
+            false,
+            "set the credentials that the node or its proxy wants on the transport",
+        ),
         StatusCode::OUT_OF_RANGE if has("message length too large") => Class(
             K::TooLarge,
             O::Rejected,
@@ -122,9 +125,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::CANCELLED if method == Method::SubmitProgram => {
             Class(K::Rejected, O::Unknown, false, "the node could not read the program: it is not an ELF file it knows")
         }
-        StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => {
-            Class(K::Unavailable, O::Unknown, true, "the node, or a proxy before it, is overloaded or down; try again later")
-        }
+        StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
+            K::Unavailable,
+            O::Unknown,
+            true,
+            "the node, or a proxy before it, is overloaded or down; try again later",
+        ),
         StatusCode::DEADLINE_EXCEEDED => {
             Class(K::CallTimeout, O::Unknown, true, "the server gave up; look the job up before anything else")
         }
@@ -141,9 +147,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             "the consumer's next nonce is higher: this job may be complete on chain already, or another took its place; \
              look on chain before using another nonce",
         ),
-        StatusCode::INTERNAL if has("offchain input over max DA per job") => {
-            Class(K::TooLarge, O::Rejected, false, "send less offchain input, and set Limits::with_max_da to the node's limit")
-        }
+        StatusCode::INTERNAL if has("offchain input over max DA per job") => Class(
+            K::TooLarge,
+            O::Rejected,
+            false,
+            "send less offchain input, and set Limits::with_max_da to the node's limit",
+        ),
         StatusCode::INTERNAL if has("could not read the nonce from the consumer contract") => Class(
             K::Unavailable,
             O::Unknown,
