@@ -79,6 +79,9 @@
 //! The [architecture](architecture) says how the crate is cut and why; the [changelog](changelog) what is new.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unnameable_types, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]
+// What a peer sends must not be able to panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]

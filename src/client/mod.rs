@@ -48,7 +48,6 @@ struct Inner {
 
 impl Client {
     /// Starts a client. See [`ClientBuilder`].
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }

@@ -57,7 +57,6 @@ enum Special {
 
 impl OffchainJobRequest {
     /// Starts a job for the app contract `consumer`, running `program_id`.
-    #[must_use]
     pub fn builder(consumer: Address, program_id: impl Into<ProgramId>) -> OffchainJobRequestBuilder {
         OffchainJobRequestBuilder {
             consumer,

@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::source::{NonceSource, SPARSE_MAX_JUMP, Settlement};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The caller sets the nonce of every job.
 ///

@@ -13,7 +13,7 @@ use super::{
     ledger::{Ledger, Taken},
     source::{GAP_FREE_MAX_JUMP, NonceSource, Settlement},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often in a row a source may hand out a nonce that is in use before it counts as broken. A sound one does so only
 /// where a caller gave that nonce, and moves on.
