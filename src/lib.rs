@@ -76,7 +76,7 @@
 //!
 //! # Further reading
 //!
-//! The [architecture](architecture) says how the crate is cut and why; the [changelog](changelog) what is new.
+//! The [architecture] says how the crate is cut and why; the [changelog] what is new.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, unnameable_types, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]

@@ -385,7 +385,7 @@ async fn requests_are_bounded() {
     assert!(matches!(error.failure, CallFailure::RequestTooLarge), "{error:?}");
     assert!(error.message.contains("3 bytes") && error.message.contains("max_request"), "{error}");
     let default = server.transport().call(Method::SubmitJob, Bytes::from(vec![0; (4 << 20) + 1]).into()).await;
-    assert_failure(&default, "NotSent");
+    assert_failure(&default, "RequestTooLarge");
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
