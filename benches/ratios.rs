@@ -66,7 +66,7 @@ fn values() {
                 .build()
                 .expect("valid");
             let unsigned = job.prepare(Revision::State, 1).expect("small enough");
-            let signature = signer.sign(unsigned.signing_bytes());
+            let signature = signer.sign_message_sync(unsigned.signing_bytes());
             unsigned.with_signature(Bytes::copy_from_slice(&signature)).expect("signed")
         };
         let plain = || {
@@ -90,7 +90,7 @@ fn values() {
     }
 
     let message = vec![9u8; 480];
-    let signature = signer.sign(&message);
+    let signature = signer.sign_message_sync(&message);
     compare(
         "recover the operator of a 480 B result",
         500,
@@ -138,7 +138,7 @@ fn signed(offchain: usize) -> SignedJob {
         .build()
         .expect("valid");
     let unsigned = job.prepare(Revision::Relay, 1).expect("small enough");
-    let signature = LocalSigner::from_slice(&KEY).expect("a key").sign(unsigned.signing_bytes());
+    let signature = LocalSigner::from_slice(&KEY).expect("a key").sign_message_sync(unsigned.signing_bytes());
     unsigned.with_signature(Bytes::copy_from_slice(&signature)).expect("signed")
 }
 
