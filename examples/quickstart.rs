@@ -12,8 +12,8 @@
 use std::{error::Error, process::ExitCode, time::Instant};
 
 use infinityvm_sdk::{
-    Client, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until, Verified,
-    devnode::{ConsumerRules, DevNode},
+    Client, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until, Verified,
+    devnode::{ConsumerRules, DevNode, ProgramError},
     nonce::Sequential,
     primitives::{Address, Bytes, SolValue, U256, address, sol},
 };
@@ -97,10 +97,13 @@ struct Target {
 async fn start_node(revision: Revision, signer: Address) -> Result<(DevNode, Target), AnyError> {
     let node = DevNode::builder(revision).consumer(CONSUMER, ConsumerRules::signed_by(signer)).start().await?;
     let square_root = node.register_program(|input| {
-        let number = U256::abi_decode(input.onchain).map_err(|error| error.to_string())?;
-        Ok((number, number.root(2)).abi_encode_params().into())
+        let number = U256::abi_decode(input.onchain).map_err(|error| ProgramError::new(error.to_string()))?;
+        Ok((number, number.root(2)).abi_encode())
     });
-    let summary = node.register_program(|input| Ok(summarise(input.offchain)?.abi_encode().into()));
+    let summary = node.register_program(|input| {
+        let summary = summarise(input.offchain).map_err(ProgramError::new)?;
+        Ok(summary.abi_encode())
+    });
     let target = Target {
         url: node.grpc_url(),
         revision,

@@ -1,14 +1,95 @@
-//! placeholder
+//! Client SDK for InfinityVM offchain jobs: build, sign, submit, wait for and verify them.
+//!
+//! An offchain job is a signed request that goes straight to a coprocessor node: the node runs a zkVM program on the
+//! request's inputs, signs the result, and relays it to the app's contract. Nodes are careless with jobs, and jobs are
+//! money, so this crate signs a nonce once, believes no node, and says of every error whether the request may have run.
+//!
+//! # What to use when
+//!
+//! | You want to … | Use |
+//! |---|---|
+//! | submit jobs and wait for results | [`Client`], [`OffchainJobRequest::builder`], [`JobHandle::wait`] |
+//! | sign with a key in this process, or with a key service or hardware wallet | [`LocalSigner`]; `AlloySigner` (feature `alloy-signer`); your own [`JobSigner`] |
+//! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
+//! | go on after a restart of your service | store the [`SignedJob`]; [`Client::resume`] or [`Client::submit_signed`] |
+//! | check a result that came by another way | [`verify`] |
+//! | choose where nonces come from | [`nonce`] |
+//! | set deadlines, TLS, headers, limits | [`transport::GrpcTransport`] |
+//! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
+//! | carry the bytes some other way | [`transport::Transport`], [`Wire`] |
+//!
+//! # A first job
+//!
+//! ```
+//! # #[cfg(all(feature = "devnode", feature = "grpc"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), infinityvm_sdk::Error> {
+//! use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+//! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
+//! use infinityvm_sdk::primitives::{Address, SolValue, U256};
+//!
+//! // In a test: a node in this process. In earnest: your node's address, and the operator your JobManager contract names.
+//! let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
+//! let node = DevNode::builder(Revision::Relay)
+//!     .consumer(consumer, ConsumerRules::signed_by(signer.address()))
+//!     .start()
+//!     .await?;
+//! let double = node.register_program(|input| {
+//!     let number = U256::from_be_slice(input.onchain);
+//!     Ok((number + number).abi_encode())
+//! });
+//!
+//! let client = Client::builder()
+//!     .grpc(node.grpc_url())
+//!     .revision(Revision::Relay)
+//!     .signer(signer)
+//!     .operator(node.operator())
+//!     .connect()
+//!     .await?;
+//! let job = OffchainJobRequest::builder(consumer, ProgramId::new(double))
+//!     .max_cycles(1_000_000)
+//!     .onchain_input(U256::from(21).abi_encode())
+//!     .build()?;
+//! let handle = client.submit(job).await?;
+//! let result = handle.wait(Until::Relayed).await?;
+//! assert_eq!(result.decode::<U256>()?, U256::from(42));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "devnode", feature = "grpc")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `grpc` | yes | the gRPC transport, with TLS by rustls and ring |
+//! | `webpki-roots` | yes | Mozilla's TLS roots, compiled in |
+//! | `native-roots` | | the operating system's TLS roots |
+//! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
+//! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
+//! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer` |
+//! | `devnode` | | the embedded development node |
+//! | `client` | with `grpc` | the client, for transports of your own |
+//!
+//! Features only add. Without any there are the values of [`job`] alone.
+//!
+//! # Further reading
+//!
+//! The [architecture] says how the crate is cut and why; the [changelog] what is new.
+
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub, unnameable_types, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]
+// What a peer sends must not be able to panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-extern crate self as infinityvm_sdk;
-
-pub mod error;
-pub mod job;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "devnode")]
 pub mod devnode;
+pub mod error;
+pub mod job;
 #[cfg(feature = "client")]
 pub mod nonce;
 #[cfg(feature = "client")]
@@ -18,11 +99,24 @@ pub mod transport;
 #[cfg(feature = "client")]
 pub mod wire;
 
-/// The types of other crates that this crate's interface uses.
+/// The types of alloy that this crate's interface uses.
 pub mod primitives {
     pub use alloy_primitives::{Address, B256, Bytes, U256, address, b256, bytes, hex, keccak256};
     pub use alloy_sol_types::{SolValue, sol};
 }
+
+#[cfg(doc)]
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
+
+#[cfg(doc)]
+#[doc = include_str!("../CHANGELOG.md")]
+pub mod changelog {}
+
+/// The README's examples run with the documentation's.
+#[cfg(all(doctest, feature = "devnode", feature = "grpc"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(feature = "client")]
 pub use client::{Client, JobHandle, PollPolicy, Until};
@@ -30,8 +124,8 @@ pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;
 pub use job::{
-    JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision,
-    SignedJob, UnsignedJob, Verified, VmType, verify,
+    JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
+    Revision, SignedJob, UnsignedJob, Verified, VmType, verify,
 };
 #[cfg(feature = "client")]
 pub use wire::{ProgramUpload, Wire};

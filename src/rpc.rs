@@ -237,6 +237,8 @@ impl fmt::Display for StatusCode {
 pub enum CallFailure {
     /// No byte of the request left this process: no connection, no name, refused by a local rule.
     NotSent,
+    /// The request is larger than the transport's own limit. No byte of it was sent.
+    RequestTooLarge,
     /// The server answered with a status other than OK.
     Status(StatusCode),
     /// The request may have been delivered, but no whole answer came back.

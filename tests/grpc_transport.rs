@@ -382,10 +382,10 @@ async fn requests_are_bounded() {
     let transport = GrpcTransport::builder(server.url()).max_request(2).build().unwrap();
     read(&transport).await.unwrap();
     let error = transport.call(Method::SubmitJob, Bytes::from_static(b"abc").into()).await.unwrap_err();
-    assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
+    assert!(matches!(error.failure, CallFailure::RequestTooLarge), "{error:?}");
     assert!(error.message.contains("3 bytes") && error.message.contains("max_request"), "{error}");
     let default = server.transport().call(Method::SubmitJob, Bytes::from(vec![0; (4 << 20) + 1]).into()).await;
-    assert_failure(&default, "NotSent");
+    assert_failure(&default, "RequestTooLarge");
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 

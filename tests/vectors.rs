@@ -91,7 +91,8 @@ async fn protobuf_requests() {
         // The vectors' ELF is the offchain input; it is empty in one case, which the SDK refuses.
         let elf = program_elf(&case);
         let id = case.bytes("/program_id");
-        let uploads = [ProgramUpload::sp1(elf.clone()).with_id(id.clone()), ProgramUpload::risc0(elf).with_id(id.clone())];
+        let uploads =
+            [ProgramUpload::sp1(elf.clone()).with_id(id.clone()), ProgramUpload::risc0(elf).with_id(id.clone())];
         let expected = case.bytes("/expect/grpc/submit_program_request");
         let encoded = uploads.iter().filter_map(|upload| wire.submit_program(upload).ok());
         let found = encoded.map(|body| body.to_bytes()).any(|body| body[..] == expected[..]);

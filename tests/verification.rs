@@ -39,9 +39,20 @@ fn sample() -> impl Strategy<Value = Sample> {
         (bytes(200), bytes(200), bytes(100), bytes(200)),
         prop::collection::vec(any::<[u8; 32]>(), 0..3),
     )
-        .prop_map(|(revision, (nonce, max_cycles, consumer), program_id, (onchain, offchain, state, output), blobs)| {
-            Sample { revision, nonce, max_cycles, consumer, program_id, onchain, offchain, state, output, blobs }
-        })
+        .prop_map(
+            |(revision, (nonce, max_cycles, consumer), program_id, (onchain, offchain, state, output), blobs)| Sample {
+                revision,
+                nonce,
+                max_cycles,
+                consumer,
+                program_id,
+                onchain,
+                offchain,
+                state,
+                output,
+                blobs,
+            },
+        )
 }
 
 fn operator() -> LocalSigner {
@@ -59,7 +70,7 @@ fn job(sample: &Sample) -> SignedJob {
         _ => builder.relay(RelayStrategy::Ordered),
     };
     let unsigned = builder.build().expect("valid").prepare(sample.revision, sample.nonce).expect("small");
-    let signature = LocalSigner::from_slice(&[5; 32]).expect("a key").sign(unsigned.signing_bytes());
+    let signature = LocalSigner::from_slice(&[5; 32]).expect("a key").sign_message_sync(unsigned.signing_bytes());
     unsigned.with_signature(Bytes::copy_from_slice(&signature)).expect("signed")
 }
 
@@ -93,7 +104,7 @@ fn result(sample: &Sample, job: &SignedJob) -> Vec<u8> {
 type Fields = [Vec<u8>; 8];
 
 fn fields(job: &SignedJob, result: Vec<u8>) -> Fields {
-    let signature = operator().sign(&result).to_vec();
+    let signature = operator().sign_message_sync(&result).to_vec();
     [
         job.id().as_bytes().to_vec(),
         job.consumer().to_vec(),
@@ -235,7 +246,7 @@ fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
         all[7] = signature;
         check(&sample, &job, response(&sample, all, job.state_hash(), numbers))
     };
-    let plain = operator().sign(&result(&sample, &job)).to_vec();
+    let plain = operator().sign_message_sync(&result(&sample, &job)).to_vec();
     assert!(with(plain.clone()).is_ok());
 
     let mut compact = plain[..64].to_vec();

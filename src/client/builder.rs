@@ -106,12 +106,16 @@ impl ClientBuilder {
     /// operator is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the
     /// source of nonces.
     pub async fn connect(self) -> Result<Client> {
-        let missing = |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
-        let transport = self
-            .transport
-            .ok_or_else(|| missing("no node was given", "set one with ClientBuilder::grpc or ClientBuilder::transport"))??;
+        let missing =
+            |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
+        let transport = self.transport.ok_or_else(|| {
+            missing("no node was given", "set one with ClientBuilder::grpc or ClientBuilder::transport")
+        })??;
         let revision = self.revision.ok_or_else(|| {
-            missing("the node's protocol revision was not given", "set it with ClientBuilder::revision; released nodes speak Relay")
+            missing(
+                "the node's protocol revision was not given",
+                "set it with ClientBuilder::revision; released nodes speak Relay",
+            )
         })?;
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));

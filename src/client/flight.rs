@@ -71,9 +71,12 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
             return Err(taken_here(other));
         }
         if state.unresolved.len() >= MAX_UNRESOLVED && !state.unresolved.contains_key(&id) {
-            return Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
-                .with_endpoint(inner.transport.endpoint())
-                .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"));
+            return Err(Error::new(
+                ErrorKind::Nonce,
+                format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"),
+            )
+            .with_endpoint(inner.transport.endpoint())
+            .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"));
         }
         match state.airborne.entry(id) {
             Entry::Occupied(entry) if entry.get().0 == flight.job => entry.get().1.clone(),
@@ -167,7 +170,9 @@ impl Airborne<'_> {
                     return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with the job id {id}"))
                         .with_outcome(Outcome::Unknown)
                         .with_endpoint(inner.transport.endpoint())
-                        .with_hint("the node's revision, or what answers at this endpoint, is not what the client was told"));
+                        .with_hint(
+                            "the node's revision, or what answers at this endpoint, is not what the client was told",
+                        ));
                 }
                 self.compare_echo(Outcome::Unknown).await
             }
@@ -193,7 +198,9 @@ impl Airborne<'_> {
             if error.kind() == ErrorKind::BadResponse {
                 return error; // Its hint speaks of the revision.
             }
-            error.with_hint("the node took the submission, but its record could not be read: submit the same signed job again")
+            error.with_hint(
+                "the node took the submission, but its record could not be read: submit the same signed job again",
+            )
         })?;
         match echo_difference(self.job, &record) {
             None => Ok(()),

@@ -87,7 +87,9 @@ impl<'a> Wait<'a> {
         let begun = Instant::now();
         let mut seen = Seen::default();
         // A timeout too large for the clock is no timeout.
-        let Some(deadline) = begun.checked_add(self.timeout) else { return self.look_until_decided(operator, &mut seen).await };
+        let Some(deadline) = begun.checked_add(self.timeout) else {
+            return self.look_until_decided(operator, &mut seen).await;
+        };
         match tokio::time::timeout_at(deadline, self.look_until_decided(operator, &mut seen)).await {
             Ok(decided) => decided,
             Err(_) => Err(self.deadline_exceeded(begun.elapsed(), seen)),

@@ -48,7 +48,6 @@ struct Inner {
 
 impl Client {
     /// Starts a client. See [`ClientBuilder`].
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
@@ -120,12 +119,20 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`].
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         if job.nonce() == u64::MAX {
-            return Err(Error::new(ErrorKind::Nonce, "the nonce is the largest u64, which would end the use of the consumer")
-                .with_job(job.id()));
+            return Err(Error::new(
+                ErrorKind::Nonce,
+                "the nonce is the largest u64, which would end the use of the consumer",
+            )
+            .with_job(job.id()));
         }
         self.inner.wire.submit_job(&job)?;
         let lane = lane(job.relay_strategy());
-        self.inner.nonces.check_lane(job.consumer(), lane)?;
+        // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.
+        if let Err(error) = self.inner.nonces.check_lane(job.consumer(), lane)
+            && error.kind() == ErrorKind::Nonce
+        {
+            return Err(error.with_job(job.id()));
+        }
         // Without a lease where the nonce is accounted for already: the bytes exist, and sending them again is harmless.
         let lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
         self.fly(flight::Flight { job: job.clone(), lease, made_here: false }).await?;
@@ -202,13 +209,12 @@ impl Client {
             },
         };
         match program.id() {
-            Some(wanted) if *wanted != id => Err(Error::new(
-                ErrorKind::Verification,
-                format!("the node derived the program id {id}, not {wanted}"),
-            )
-            .with_outcome(Outcome::Accepted)
-            .with_endpoint(self.endpoint())
-            .with_hint("the ELF is another program than expected, or was built by another toolchain")),
+            Some(wanted) if *wanted != id => {
+                Err(Error::new(ErrorKind::Verification, format!("the node derived the program id {id}, not {wanted}"))
+                    .with_outcome(Outcome::Accepted)
+                    .with_endpoint(self.endpoint())
+                    .with_hint("the ELF is another program than expected, or was built by another toolchain"))
+            }
             _ => Ok(id),
         }
     }

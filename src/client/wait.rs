@@ -66,11 +66,7 @@ impl PollPolicy {
 
 impl Default for PollPolicy {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(25),
-            most: Duration::from_secs(2),
-            timeout: Duration::from_secs(300),
-        }
+        Self { first: Duration::from_millis(25), most: Duration::from_secs(2), timeout: Duration::from_secs(300) }
     }
 }
 

@@ -310,6 +310,9 @@ impl SimChain {
 
     /// `submitResultForOffchainJob`, which anybody may call. `blob_hashes` are those of the transaction's blobs. Returns
     /// the hash of the transaction.
+    ///
+    /// # Errors
+    /// The [`Revert`] of the first check that fails; the chain is unchanged then.
     pub fn submit_result(
         &self,
         result: &[u8],

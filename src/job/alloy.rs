@@ -1,13 +1,17 @@
 //! Signers of the alloy ecosystem.
 
+use std::fmt;
+
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 
-use super::JobSigner;
+use super::signer::JobSigner;
 use crate::error::{Error, ErrorKind};
 
-/// Makes a [`JobSigner`] of any [`alloy_signer::Signer`]: cloud key services, hardware wallets, keystores.
-#[derive(Clone, Debug)]
+/// Makes a [`JobSigner`] of any [`alloy_signer::Signer`] of alloy 2: hardware wallets, cloud key services, keystores.
+///
+/// It calls `sign_message` only, so it works with signers that refuse `sign_hash`.
+#[derive(Clone)]
 pub struct AlloySigner<S>(S);
 
 impl<S: alloy_signer::Signer + Send + Sync> AlloySigner<S> {
@@ -25,12 +29,23 @@ impl<S: alloy_signer::Signer + Send + Sync> JobSigner for AlloySigner<S> {
     }
 
     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
-        let signature = self.0.sign_message(message).await.map_err(|source| {
-            Error::new(ErrorKind::Signer, "the signer did not sign")
-                .with_source(source)
-                .with_retryable(true)
-                .with_hint("nothing was sent, and the nonce is free again; see the cause")
-        })?;
-        Ok(Bytes::copy_from_slice(&signature.as_bytes()))
+        match self.0.sign_message(message).await {
+            Ok(signature) => Ok(Bytes::copy_from_slice(&signature.as_bytes())),
+            Err(source) => {
+                // What alloy has no name for is the device's or service's own failure, and may pass: locked, unplugged,
+                // declined, out of reach.
+                let passing = matches!(source, alloy_signer::Error::Other(_));
+                Err(Error::new(ErrorKind::Signer, "the signer did not sign the message")
+                    .with_source(source)
+                    .with_retryable(passing))
+            }
+        }
+    }
+}
+
+impl<S: alloy_signer::Signer> fmt::Debug for AlloySigner<S> {
+    /// The account only: what the signer itself prints is not known here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlloySigner({})", self.0.address())
     }
 }

@@ -57,7 +57,6 @@ enum Special {
 
 impl OffchainJobRequest {
     /// Starts a job for the app contract `consumer`, running `program_id`.
-    #[must_use]
     pub fn builder(consumer: Address, program_id: impl Into<ProgramId>) -> OffchainJobRequestBuilder {
         OffchainJobRequestBuilder {
             consumer,
@@ -281,8 +280,7 @@ impl OffchainJobRequestBuilder {
 
     /// The onchain input of a stateful app in the Relay revision: `StatefulAppOnchainInput(root, input)`, ABI-encoded.
     pub fn stateful_onchain_input(self, input_state_root: B256, input: impl Into<Bytes>) -> Self {
-        let input =
-            relay::StatefulAppOnchainInput { inputStateRoot: input_state_root, onchainInput: input.into() };
+        let input = relay::StatefulAppOnchainInput { inputStateRoot: input_state_root, onchainInput: input.into() };
         self.onchain_input(input.abi_encode())
     }
 

@@ -157,7 +157,11 @@ impl SignedJob {
                 faults.push(Fault::new(field, problem, "take the signed job unchanged from where it was made"));
             }
         };
-        check(job.offchain_input_hash == input_hash(&job.offchain_input), "offchainInput", "does not have the signed hash");
+        check(
+            job.offchain_input_hash == input_hash(&job.offchain_input),
+            "offchainInput",
+            "does not have the signed hash",
+        );
         match revision {
             Revision::State => {
                 check(job.state_hash == input_hash(&job.state), "state", "does not have the signed hash");
@@ -279,7 +283,14 @@ impl PartialEq for SignedJob {
     fn eq(&self, other: &Self) -> bool {
         let key = |signed: &Self| {
             let job = &signed.job;
-            (job.revision, job.relay, job.request.clone(), signed.signature.clone(), job.offchain_input.clone(), job.state.clone())
+            (
+                job.revision,
+                job.relay,
+                job.request.clone(),
+                signed.signature.clone(),
+                job.offchain_input.clone(),
+                job.state.clone(),
+            )
         };
         key(self) == key(other)
     }

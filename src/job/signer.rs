@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use super::{
-    curve::{SecretKey, recover},
+    curve::{self, SecretKey},
     hash::eip191_hash,
 };
 use crate::error::{Error, ErrorKind};
@@ -15,82 +15,119 @@ use crate::error::{Error, ErrorKind};
 /// Signs requests for a consumer.
 ///
 /// It is given the message, never a hash, because hardware wallets refuse hashes. The signature is bytes of any form:
-/// consumers verify it by EIP-1271, so contract wallets can sign too.
+/// consumers verify it by EIP-1271, so contract wallets can sign too. Implemented by [`LocalSigner`], by every
+/// [`alloy_signer::Signer`](https://docs.rs/alloy-signer) through `AlloySigner` (feature `alloy-signer`), and by `&`,
+/// [`Box`] and [`Arc`] of any signer.
+///
+/// ```
+/// use std::sync::Arc;
+/// use infinityvm_sdk::{JobSigner, LocalSigner, job::recover_signer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), infinityvm_sdk::Error> {
+/// let signer: Arc<dyn JobSigner> = Arc::new(LocalSigner::random()?);
+/// let signature = signer.sign_message(b"message").await?;
+/// assert_eq!(recover_signer(b"message", &signature)?, signer.address());
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait JobSigner: Send + Sync {
-    /// The account in whose name is signed: the one the consumer's contract accepts.
+    /// The account in whose name is signed: the one the consumer's contract expects.
+    ///
+    /// For a contract wallet that is the wallet's address, not that of the key behind it. The signature need not recover
+    /// to this address then: the wallet itself is asked whether it is valid.
     fn address(&self) -> Address;
 
-    /// Signs an EIP-191 personal message: `"\x19Ethereum Signed Message:\n"`, the length in decimal, the message.
+    /// Signs an EIP-191 personal message: `"\x19Ethereum Signed Message:\n"`, the message's length in decimal, and the
+    /// message. Plain accounts sign with 65 bytes r ‖ s ‖ v, v 27 or 28.
     ///
     /// # Errors
-    /// [`ErrorKind::Signer`].
+    /// [`ErrorKind::Signer`] if the signer refused or failed, with its own error as the
+    /// [source](std::error::Error::source).
     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error>;
 }
 
-#[async_trait]
-impl<S: JobSigner + ?Sized> JobSigner for Arc<S> {
-    fn address(&self) -> Address {
-        (**self).address()
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        #[async_trait]
+        impl<S: JobSigner + ?Sized> JobSigner for $pointer {
+            fn address(&self) -> Address {
+                (**self).address()
+            }
 
-    async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
-        (**self).sign_message(message).await
-    }
+            async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
+                (**self).sign_message(message).await
+            }
+        }
+    )*};
 }
 
-#[async_trait]
-impl<S: JobSigner + ?Sized> JobSigner for Box<S> {
-    fn address(&self) -> Address {
-        (**self).address()
-    }
+forward!(&S, Box<S>, Arc<S>);
 
-    async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
-        (**self).sign_message(message).await
-    }
-}
-
-/// A private key in this process. Wiped from memory when dropped, never printed, never serialised.
+/// A private key in this process.
+///
+/// Never printed and never serialised: [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show the account only. Clones
+/// share one copy of the key, which is wiped from memory when the last of them is dropped.
 #[derive(Clone)]
-pub struct LocalSigner(SecretKey);
+pub struct LocalSigner(Arc<SecretKey>);
 
 impl LocalSigner {
-    /// A fresh key from the operating system's randomness.
+    /// A fresh key from the operating system's randomness. It cannot be read back: for a key that must outlive the
+    /// process, make the bytes yourself.
     ///
     /// # Errors
     /// [`ErrorKind::Signer`] if the system has no randomness.
     pub fn random() -> Result<Self, Error> {
-        let key = SecretKey::random().map_err(|source| {
-            Error::new(ErrorKind::Signer, "the operating system gave no randomness").with_source(source)
-        })?;
-        Ok(Self(key))
-    }
-
-    /// Takes the 32 bytes of a key.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for another length, zero, or a number not below the order of secp256k1.
-    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
-        let invalid = || {
-            Error::new(ErrorKind::InvalidInput, "not a private key")
-                .with_hint("a private key has 32 bytes, is not zero, and is below the order of secp256k1")
-        };
-        let bytes: &[u8; 32] = bytes.try_into().map_err(|_| invalid())?;
-        SecretKey::from_bytes(bytes).map(Self).ok_or_else(invalid)
-    }
-
-    /// Reads 64 hex digits, with or without `0x`. Errors never repeat any of the text.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for any other text, and those of [`from_slice`](Self::from_slice).
-    pub fn from_hex(text: &str) -> Result<Self, Error> {
         let mut bytes = Zeroizing::new([0; 32]);
-        // The cause is left out: it would name characters of the key.
-        hex::decode_to_slice(text, &mut *bytes).map_err(|_| {
-            Error::new(ErrorKind::InvalidInput, "not a private key")
-                .with_hint("a private key is written as 64 hex digits, with or without 0x, and nothing around them")
-        })?;
-        Self::from_slice(&*bytes)
+        loop {
+            getrandom::fill(&mut *bytes).map_err(|source| {
+                Error::new(ErrorKind::Signer, "the operating system gave no randomness").with_source(source)
+            })?;
+            // All but one of 2^127 drawings are keys.
+            if let Some(key) = SecretKey::from_bytes(&bytes) {
+                return Ok(Self(Arc::new(key)));
+            }
+        }
+    }
+
+    /// Takes the 32 bytes of a key, big-endian. The copy passed in is wiped; the caller's own is the caller's to wipe.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for zero and for a number not below the order of secp256k1.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, Error> {
+        Self::from_array(&Zeroizing::new(bytes))
+    }
+
+    /// Takes the 32 bytes of a key, big-endian.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for any other length, and as [`from_bytes`](Self::from_bytes).
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_array(bytes.try_into().map_err(|_| not_a_key("a private key has 32 bytes"))?)
+    }
+
+    /// Reads 64 hex digits, with or without `0x`, and nothing around them. Errors repeat nothing of the text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for any other text, and as [`from_bytes`](Self::from_bytes).
+    pub fn from_hex(text: &str) -> Result<Self, Error> {
+        let malformed = || not_a_key("a private key is 64 hex digits, with or without 0x, and nothing around them");
+        // Stripped and counted here, because the decoder also takes 0X.
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        if digits.len() != 64 {
+            return Err(malformed());
+        }
+        let mut bytes = Zeroizing::new([0; 32]);
+        // The cause is dropped: it names a character of the text, which may be one of the key.
+        hex::decode_to_slice(digits, &mut *bytes).map_err(|_| malformed())?;
+        Self::from_array(&bytes)
+    }
+
+    fn from_array(bytes: &[u8; 32]) -> Result<Self, Error> {
+        let key = SecretKey::from_bytes(bytes)
+            .ok_or_else(|| not_a_key("a private key is not zero, and below the order of secp256k1"))?;
+        Ok(Self(Arc::new(key)))
     }
 
     /// The key's account.
@@ -99,11 +136,15 @@ impl LocalSigner {
         self.0.address()
     }
 
-    /// Signs an EIP-191 personal message: r ‖ s ‖ v, v 27 or 28, deterministic (RFC 6979).
+    /// Signs an EIP-191 personal message: r ‖ s ‖ v, with the low s and v 27 or 28; deterministic (RFC 6979).
     #[must_use]
-    pub fn sign(&self, message: &[u8]) -> [u8; 65] {
+    pub fn sign_message_sync(&self, message: &[u8]) -> [u8; 65] {
         self.0.sign_hash(&eip191_hash(message))
     }
+}
+
+fn not_a_key(hint: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidInput, "not a private key").with_hint(hint)
 }
 
 #[async_trait]
@@ -113,15 +154,23 @@ impl JobSigner for LocalSigner {
     }
 
     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
-        Ok(Bytes::copy_from_slice(&self.sign(message)))
+        Ok(Bytes::copy_from_slice(&self.sign_message_sync(message)))
     }
 }
 
 impl FromStr for LocalSigner {
     type Err = Error;
 
+    /// As [`from_hex`](Self::from_hex).
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::from_hex(text)
+    }
+}
+
+impl fmt::Display for LocalSigner {
+    /// The account only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().fmt(f)
     }
 }
 
@@ -132,13 +181,16 @@ impl fmt::Debug for LocalSigner {
     }
 }
 
-/// The account that signed a message (EIP-191), where the signature is a plain ECDSA one: 65 bytes with v 27 or 28, or 64
-/// bytes as in EIP-2098.
+/// The account that signed an EIP-191 personal message, for exactly the plain signatures that the contracts accept: 65
+/// bytes r ‖ s ‖ v with v 27 or 28, or the 64 bytes of EIP-2098.
+///
+/// A high s is accepted too, as it is on chain: a signature is no unique id of what was signed. Signatures of contract
+/// wallets cannot be recovered; only the wallet can tell whether they are valid (EIP-1271).
 ///
 /// # Errors
-/// [`ErrorKind::Verification`] for any other signature.
+/// [`ErrorKind::Verification`] for any other signature; the [source](std::error::Error::source) says what is wrong.
 pub fn recover_signer(message: &[u8], signature: &[u8]) -> Result<Address, Error> {
-    recover(&eip191_hash(message), signature).map_err(|source| {
+    curve::recover(&eip191_hash(message), signature).map_err(|source| {
         Error::new(ErrorKind::Verification, "no account can be recovered from the signature").with_source(source)
     })
 }

@@ -69,8 +69,9 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
     if signer != operator {
         return Err(mismatch(job, format!("the result is signed by {signer}, not by the operator {operator}")));
     }
-    let result = SignedResult::decode(job.revision(), &record.result_with_metadata)
-        .map_err(|error| mismatch(job, "the operator signed something that is not a result".into()).with_source(error))?;
+    let result = SignedResult::decode(job.revision(), &record.result_with_metadata).map_err(|error| {
+        mismatch(job, "the operator signed something that is not a result".into()).with_source(error)
+    })?;
     let state_hash = (job.revision() == Revision::State).then(|| job.state_hash());
     let fields = [
         ("job id", result.job_id == B256::from(job.id())),
@@ -206,7 +207,11 @@ impl Verified {
         T::abi_decode_validate(&self.output).map_err(|source| {
             Error::new(
                 ErrorKind::InvalidInput,
-                format!("the output's {} bytes are not an ABI-encoded {}", self.output.len(), <T::SolType as SolType>::SOL_NAME),
+                format!(
+                    "the output's {} bytes are not an ABI-encoded {}",
+                    self.output.len(),
+                    <T::SolType as SolType>::SOL_NAME
+                ),
             )
             .with_source(source)
             .with_outcome(Outcome::Accepted)

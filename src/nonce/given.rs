@@ -4,23 +4,14 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::source::{NonceSource, SPARSE_MAX_JUMP, Settlement};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The caller sets the nonce of every job.
 ///
 /// It may be used in both lanes, as only the caller knows whether its numbers have gaps. In an `Ordered` lane they must not.
 /// In an `Unordered` lane they may be timestamps, so jumps of up to [`SPARSE_MAX_JUMP`] pass there.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct Given;
-
-impl Given {
-    /// The source.
-    #[must_use]
-    pub fn new() -> Self {
-        Self
-    }
-}
 
 #[async_trait]
 impl NonceSource for Given {

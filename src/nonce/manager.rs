@@ -13,7 +13,7 @@ use super::{
     ledger::{Ledger, Taken},
     source::{GAP_FREE_MAX_JUMP, NonceSource, Settlement},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often in a row a source may hand out a nonce that is in use before it counts as broken. A sound one does so only
 /// where a caller gave that nonce, and moves on.
@@ -98,12 +98,12 @@ impl NonceManager {
             let nonce = source.reserve(consumer).await?;
             let mut ledgers = self.shared.ledgers();
             let ledger = ledgers.entry(consumer).or_default();
-            if let Err(error) = self.admit(ledger, consumer, lane, nonce) {
-                source.settle(consumer, nonce, Settlement::Release);
-                return Err(error);
-            }
             match ledger.taken(nonce) {
                 None => {
+                    if let Err(error) = self.admit(ledger, consumer, lane, nonce) {
+                        source.settle(consumer, nonce, Settlement::Release);
+                        return Err(error);
+                    }
                     ledger.lease_reserved(lane, nonce);
                     return Ok(NonceLease::new(self.shared.clone(), consumer, nonce));
                 }
@@ -124,7 +124,7 @@ impl NonceManager {
         }
     }
 
-    /// Whether a nonce of the source may be leased, taken or not.
+    /// Whether a free nonce of the source may be leased.
     fn admit(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
         same_lane(ledger, consumer, lane)?;
         not_the_largest(nonce)?;

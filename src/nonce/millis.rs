@@ -11,7 +11,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::source::{NonceSource, SPARSE_MAX_JUMP, Settlement};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Unix time in milliseconds, strictly increasing for each consumer: also within one millisecond, where it runs ahead of
 /// the clock by one per nonce, and while the clock steps back.

@@ -9,7 +9,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::source::{NonceSource, Settlement};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Consecutive nonces without gaps: a released one is handed out again, the lowest first.
 ///

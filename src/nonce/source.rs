@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::Address;
 use async_trait::async_trait;
 
-use crate::Result;
+use crate::error::Result;
 
 /// How far a nonce may lie above the highest one known, where nonces have no gaps: 2^20.
 pub const GAP_FREE_MAX_JUMP: u64 = 1 << 20;

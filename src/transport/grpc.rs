@@ -169,7 +169,8 @@ impl Transport for GrpcTransport {
         let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
         let (len, limit) = (message.len(), self.limits.max_request);
         if len > limit {
-            return Err(not_sent(format!("the request has {len} bytes, the limit is {limit} (max_request)")));
+            let message = format!("the request has {len} bytes, the limit is {limit} (max_request)");
+            return Err(CallError::new(CallFailure::RequestTooLarge, message));
         }
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(not_sent("gRPC calls need a tokio runtime".to_owned()));

@@ -255,3 +255,73 @@ fn job_status(number: i32, reason: Option<String>) -> JobStatus {
         other => JobStatus::Unrecognized(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobStatus;
+
+    fn record() -> generated::relay::JobResult {
+        generated::relay::JobResult {
+            id: vec![1; 32].into(),
+            consumer_address: vec![2; 20].into(),
+            offchain_input_hash: vec![3; 32].into(),
+            status: Some(generated::relay::JobStatus { status: 1, failure_reason: None, retries: 0 }),
+            ..Default::default()
+        }
+    }
+
+    fn read(record: generated::relay::JobResult) -> Result<JobRecord, Error> {
+        let message = generated::relay::GetResultResponse { job_result: Some(record) };
+        Wire::new(Revision::Relay, Encoding::Protobuf).get_result_response(&message.encode_to_vec().into())
+    }
+
+    #[test]
+    fn lengths_are_strict() {
+        assert!(read(record()).is_ok());
+        type Change = fn(&mut generated::relay::JobResult);
+        let changes: [(&str, Change); 8] = [
+            ("id has 31", |record| record.id.truncate(31)),
+            ("id has 0", |record| record.id.clear()),
+            ("consumer_address has 0", |record| record.consumer_address.clear()),
+            ("consumer_address has 32", |record| record.consumer_address = vec![0; 32].into()),
+            ("offchain_input_hash has 65", |record| record.offchain_input_hash = vec![0; 65].into()),
+            ("offchain_input_hash has 0", |record| record.offchain_input_hash.clear()),
+            ("relay_tx_hash has 2", |record| record.relay_tx_hash = vec![8, 1].into()),
+            ("no status", |record| record.status = None),
+        ];
+        for (reason, change) in changes {
+            let mut record = record();
+            change(&mut record);
+            let error = read(record).expect_err(reason);
+            assert_eq!(error.kind(), ErrorKind::BadResponse);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_may_grow_is_tolerated() {
+        let message = generated::relay::GetResultResponse { job_result: Some(record()) };
+        let mut bytes = message.encode_to_vec();
+        // Field 99 of every wire type: varint, 64 bits, bytes, 32 bits.
+        bytes.extend([0x98, 0x06, 7, 0x99, 0x06, 1, 2, 3, 4, 5, 6, 7, 8, 0x9a, 0x06, 1, 9, 0x9d, 0x06, 1, 2, 3, 4]);
+        let wire = Wire::new(Revision::Relay, Encoding::Protobuf);
+        assert_eq!(*wire.get_result_response(&bytes.into()).expect("reads").status(), JobStatus::Pending);
+
+        for number in [0, 5, 42, -1] {
+            let mut unknown = record();
+            unknown.status = Some(generated::relay::JobStatus { status: number, failure_reason: None, retries: 0 });
+            assert_eq!(*read(unknown).expect("reads").status(), JobStatus::Unrecognized(number));
+        }
+    }
+
+    #[test]
+    fn what_a_revision_lacks_is_refused_before_any_io() {
+        let wire = Wire::new(Revision::State, Encoding::Protobuf);
+        for error in [wire.get_pending_jobs(Address::ZERO).err(), wire.contains_program(&ProgramId::new(vec![1])).err()]
+        {
+            let error = error.expect("refused");
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));
+        }
+    }
+}

@@ -40,7 +40,15 @@ struct Class(ErrorKind, Outcome, bool, &'static str);
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
     let Class(kind, mut outcome, retryable, hint) = match &failure.failure {
-        CallFailure::NotSent => not_sent(&failure),
+        CallFailure::NotSent => Class(
+            ErrorKind::Unavailable,
+            Outcome::NotSent,
+            true,
+            "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
+        ),
+        CallFailure::RequestTooLarge => {
+            Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")
+        }
         CallFailure::Interrupted => Class(
             ErrorKind::Unavailable,
             Outcome::Unknown,
@@ -79,18 +87,6 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
     if hint.is_empty() { error } else { error.with_hint(hint) }
 }
 
-fn not_sent(failure: &CallError) -> Class {
-    if failure.message.contains("limit") {
-        return Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit");
-    }
-    Class(
-        ErrorKind::Unavailable,
-        Outcome::NotSent,
-        true,
-        "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
-    )
-}
-
 fn status(method: Method, code: StatusCode, text: &str) -> Class {
     use ErrorKind as K;
     use Outcome as O;
@@ -108,9 +104,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::UNIMPLEMENTED => {
             Class(K::Unsupported, O::Rejected, false, "the node is older than this call, or speaks the other revision")
         }
-        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => {
-            Class(K::Rejected, O::Rejected, false, "set the credentials that the node or its proxy wants on the transport")
-        }
+        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => Class(
+            K::Rejected,
+            O::Rejected,
+            false,
+            "set the credentials that the node or its proxy wants on the transport",
+        ),
         StatusCode::OUT_OF_RANGE if has("message length too large") => Class(
             K::TooLarge,
             O::Rejected,
@@ -126,9 +125,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::CANCELLED if method == Method::SubmitProgram => {
             Class(K::Rejected, O::Unknown, false, "the node could not read the program: it is not an ELF file it knows")
         }
-        StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => {
-            Class(K::Unavailable, O::Unknown, true, "the node, or a proxy before it, is overloaded or down; try again later")
-        }
+        StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
+            K::Unavailable,
+            O::Unknown,
+            true,
+            "the node, or a proxy before it, is overloaded or down; try again later",
+        ),
         StatusCode::DEADLINE_EXCEEDED => {
             Class(K::CallTimeout, O::Unknown, true, "the server gave up; look the job up before anything else")
         }
@@ -145,9 +147,12 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             "the consumer's next nonce is higher: this job may be complete on chain already, or another took its place; \
              look on chain before using another nonce",
         ),
-        StatusCode::INTERNAL if has("offchain input over max DA per job") => {
-            Class(K::TooLarge, O::Rejected, false, "send less offchain input, and set Limits::with_max_da to the node's limit")
-        }
+        StatusCode::INTERNAL if has("offchain input over max DA per job") => Class(
+            K::TooLarge,
+            O::Rejected,
+            false,
+            "send less offchain input, and set Limits::with_max_da to the node's limit",
+        ),
         StatusCode::INTERNAL if has("could not read the nonce from the consumer contract") => Class(
             K::Unavailable,
             O::Unknown,

@@ -3,7 +3,9 @@
     missing_docs,
     dead_code,
     unreachable_pub,
+    unnameable_types,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::pedantic,
     reason = "written by a generator: its style is not ours, and no one part of the crate uses all of it"
 )]

@@ -1,0 +1,102 @@
+//! What the manifest promises: few packages, one TLS provider, no OpenSSL, no compiler newer than it says, additive features.
+
+use std::{collections::BTreeSet, env, process::Command};
+
+/// The packages a user builds on this platform, as `name version`.
+fn packages(arguments: &[&str]) -> BTreeSet<String> {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(arguments)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let words = text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    words.filter(|package| !package.is_empty()).collect()
+}
+
+fn has(packages: &BTreeSet<String>, name: &str) -> bool {
+    packages.iter().any(|package| package.split(' ').next() == Some(name))
+}
+
+#[test]
+fn graphs_stay_small() {
+    let values = packages(&["--no-default-features"]);
+    let default = packages(&[]);
+    println!(
+        "values only: {} packages; default: {}; all: {}",
+        values.len(),
+        default.len(),
+        packages(&["--all-features"]).len()
+    );
+    assert!(values.len() < 85, "values only: {} packages", values.len());
+    assert!(default.len() < 140, "default features: {} packages", default.len());
+}
+
+#[test]
+fn one_tls_provider_and_no_openssl() {
+    let all = packages(&["--all-features"]);
+    assert!(has(&all, "ring") && has(&all, "rustls"));
+    for unwanted in ["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys", "mbedtls"] {
+        assert!(!has(&all, unwanted), "{unwanted} is in the graph");
+    }
+    let values = packages(&["--no-default-features"]);
+    for unwanted in ["tokio", "tonic", "rustls", "ring", "prost", "keccak-asm", "secp256k1", "cc"] {
+        assert!(!has(&values, unwanted), "{unwanted} comes with the values alone");
+    }
+}
+
+/// Two versions of a package are a price. Each that is paid is listed with its reason.
+#[test]
+fn duplicates_are_known() {
+    let known = [
+        ("block-buffer", "keccak-asm stands on digest 0.10, sha3 and k256 on 0.11"),
+        ("const-hex", "listed twice by cargo for its two sets of features; one version"),
+        ("cpufeatures", "as block-buffer"),
+        ("crypto-common", "as block-buffer"),
+        ("digest", "as block-buffer"),
+        ("getrandom", "ring is at 0.2"),
+        ("syn", "alloy's macros are at 2, serde's and others at 3"),
+    ];
+    let default = packages(&[]);
+    let mut names: Vec<&str> = default.iter().filter_map(|package| package.split(' ').next()).collect();
+    names.sort_unstable();
+    let twice: BTreeSet<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    let unknown: Vec<_> = twice.iter().filter(|name| !known.iter().any(|(known, _)| known == *name)).collect();
+    assert!(unknown.is_empty(), "new duplicates: {unknown:?}");
+    assert!(!has(&default, "alloy-signer"), "it would bring a second k256 into everybody's graph");
+}
+
+#[test]
+fn no_dependency_needs_a_newer_compiler() {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["metadata", "--locked", "--format-version", "1", "--all-features"])
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let version = |text: &str| {
+        let mut parts = text.split('.').map(|part| part.parse::<u32>().expect("a number"));
+        (parts.next(), parts.next().or(Some(0)), parts.next().or(Some(0)))
+    };
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100);
+    for package in packages {
+        if let Some(theirs) = package["rust_version"].as_str() {
+            assert!(version(theirs) <= ours, "{} needs Rust {theirs}", package["name"]);
+        }
+    }
+}
+
+#[test]
+fn no_build_script_and_no_unsafe() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(!root.join("build.rs").exists());
+    let lib = std::fs::read_to_string(root.join("src/lib.rs")).expect("lib.rs");
+    assert!(lib.contains("#![forbid(unsafe_code)]"));
+}
