@@ -3,12 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
 };
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 
-use super::{abi, crypto, node::Shared};
+use super::{abi, crypto};
 use crate::job::Revision;
 
 /// How a consumer contract behaves: whom it lets sign, and whether it has a state.
@@ -118,7 +117,7 @@ pub(super) struct Settlement<'a> {
     pub blob_hashes: &'a [B256],
 }
 
-/// The ledger behind [`SimChain`].
+/// The chain's whole state.
 pub(super) struct Ledger {
     revision: Revision,
     pub operator: Address,
@@ -148,8 +147,46 @@ impl Ledger {
         self.consumers.get(&consumer)?.max_nonce.checked_add(1)
     }
 
+    pub(super) fn max_nonce(&self, consumer: Address) -> Option<u64> {
+        self.consumers.get(&consumer).map(|rules| rules.max_nonce)
+    }
+
     pub(super) fn status(&self, job_id: B256) -> Option<ChainStatus> {
         self.jobs.get(&job_id).copied()
+    }
+
+    /// The results, in the order of arrival.
+    pub(super) fn completed(&self) -> impl Iterator<Item = &CompletedJob> {
+        self.completed.values()
+    }
+
+    pub(super) fn latest_state_root(&self, consumer: Address) -> Option<B256> {
+        self.consumers.get(&consumer)?.state
+    }
+
+    pub(super) fn set_latest_state_root(&mut self, consumer: Address, root: B256) {
+        if let Some(state) = self.consumers.get_mut(&consumer).and_then(|rules| rules.state.as_mut()) {
+            *state = root;
+        }
+    }
+
+    /// An on-chain request: draws the next nonce.
+    pub(super) fn take_nonce(&mut self, consumer: Address) -> Option<u64> {
+        let nonce = self.next_nonce(consumer)?;
+        self.consumers.get_mut(&consumer)?.max_nonce = nonce;
+        self.jobs.insert(abi::job_id(nonce, consumer), ChainStatus::Pending);
+        Some(nonce)
+    }
+
+    /// Cancels an on-chain request. Returns whether there was one.
+    pub(super) fn cancel(&mut self, job_id: B256) -> bool {
+        match self.jobs.get_mut(&job_id) {
+            Some(status @ ChainStatus::Pending) => {
+                *status = ChainStatus::Cancelled;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// `JobManager.submitResultForOffchainJob`.
@@ -194,135 +231,5 @@ impl Ledger {
         let (nonce, consumer, result) = (request.nonce, request.consumer, result.output);
         self.completed.insert(number, CompletedJob { job_id, nonce, consumer, result, tx_hash });
         Ok(tx_hash)
-    }
-}
-
-/// The chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
-/// the world.
-#[derive(Clone)]
-pub struct SimChain(Arc<Shared>);
-
-impl fmt::Debug for SimChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimChain").finish_non_exhaustive()
-    }
-}
-
-impl SimChain {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-
-    fn read<T>(&self, f: impl FnOnce(&Ledger) -> T) -> T {
-        f(&self.0.lock().chain)
-    }
-
-    fn write<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
-        self.0.update(|world| f(&mut world.chain))
-    }
-
-    /// `getCoprocessorOperator()`.
-    #[must_use]
-    pub fn operator(&self) -> Address {
-        self.read(|chain| chain.operator)
-    }
-
-    /// Appoints another operator: results signed by the node revert from now on.
-    pub fn set_operator(&self, operator: Address) {
-        self.write(|chain| chain.operator = operator);
-    }
-
-    /// Puts a consumer contract at an address, in place of what is there.
-    pub fn deploy(&self, consumer: Address, rules: ConsumerRules) {
-        self.write(|chain| chain.deploy(consumer, rules));
-    }
-
-    /// `getNextNonce()`: the highest nonce seen, plus one. `None` where there is no consumer, or where the sum overflows.
-    #[must_use]
-    pub fn next_nonce(&self, consumer: Address) -> Option<u64> {
-        self.read(|chain| chain.next_nonce(consumer))
-    }
-
-    /// `maxNonce()`.
-    #[must_use]
-    pub fn max_nonce(&self, consumer: Address) -> Option<u64> {
-        self.read(|chain| chain.consumers.get(&consumer).map(|rules| rules.max_nonce))
-    }
-
-    /// The status in `getJobMetadata(bytes32)`; `None` for a job that the chain has not seen.
-    #[must_use]
-    pub fn job_status(&self, job_id: B256) -> Option<ChainStatus> {
-        self.read(|chain| chain.status(job_id))
-    }
-
-    /// The result that the consumer received.
-    #[must_use]
-    pub fn completed(&self, job_id: B256) -> Option<CompletedJob> {
-        self.read(|chain| chain.completed.values().find(|job| job.job_id == job_id).cloned())
-    }
-
-    /// Every result, in the order of arrival.
-    #[must_use]
-    pub fn all_completed(&self) -> Vec<CompletedJob> {
-        self.read(|chain| chain.completed.values().cloned().collect())
-    }
-
-    /// `getLatestStateRoot()` (State revision: `getLatestStateHash()`); `None` for a consumer without state.
-    #[must_use]
-    pub fn latest_state_root(&self, consumer: Address) -> Option<B256> {
-        self.read(|chain| chain.consumers.get(&consumer)?.state)
-    }
-
-    /// Moves a stateful consumer to another state.
-    pub fn set_latest_state_root(&self, consumer: Address, root: B256) {
-        self.write(|chain| {
-            if let Some(state) = chain.consumers.get_mut(&consumer).and_then(|rules| rules.state.as_mut()) {
-                *state = root;
-            }
-        });
-    }
-
-    /// Takes the chain's RPC down for the node, or up again. The methods of this handle go on working.
-    pub fn set_reachable(&self, reachable: bool) {
-        self.write(|chain| chain.reachable = reachable);
-    }
-
-    /// An on-chain request of the consumer: it draws the next nonce, and its job is pending on chain. Returns the nonce.
-    pub fn take_nonce(&self, consumer: Address) -> Option<u64> {
-        self.write(|chain| {
-            let nonce = chain.next_nonce(consumer)?;
-            chain.consumers.get_mut(&consumer)?.max_nonce = nonce;
-            chain.jobs.insert(abi::job_id(nonce, consumer), ChainStatus::Pending);
-            Some(nonce)
-        })
-    }
-
-    /// Cancels a job that was requested on chain. Returns whether there was one.
-    pub fn cancel(&self, job_id: B256) -> bool {
-        self.write(|chain| match chain.jobs.get_mut(&job_id) {
-            Some(status @ ChainStatus::Pending) => {
-                *status = ChainStatus::Cancelled;
-                true
-            }
-            _ => false,
-        })
-    }
-
-    /// `submitResultForOffchainJob`, which anybody may call. `blob_hashes` are those of the transaction's blobs. Returns
-    /// the hash of the transaction.
-    ///
-    /// # Errors
-    /// The [`Revert`] of the first check that fails; the chain is unchanged then.
-    pub fn submit_result(
-        &self,
-        result: &[u8],
-        operator_signature: &[u8],
-        request: &[u8],
-        request_signature: &[u8],
-        blob_hashes: &[B256],
-    ) -> Result<B256, Revert> {
-        self.write(|chain| {
-            chain.settle(&Settlement { result, operator_signature, request, request_signature, blob_hashes })
-        })
     }
 }

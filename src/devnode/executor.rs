@@ -8,7 +8,7 @@ use super::{
     abi::Outcome,
     node::Shared,
     program::{Program, ProgramInput},
-    store::{Finished, JobState, Record, Submission},
+    record::{Finished, Record, Submission},
 };
 use crate::job::Revision;
 
@@ -88,18 +88,6 @@ impl Shared {
                 }
             }
         });
-    }
-}
-
-impl Finished {
-    /// The row of an executed job.
-    pub(super) fn done(&self) -> Record {
-        Record {
-            state: JobState::Done,
-            result: self.result.clone(),
-            operator_signature: self.operator_signature.clone(),
-            ..Record::pending(&self.job)
-        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
-    grpc_state::{answer, status_number},
+    grpc_answer::{answer, status_number},
     intake::{RawProgram, RawSubmission},
     node::Shared,
-    store::Record,
+    record::Record,
 };
 use crate::wire::generated::relay::{self as pb, coprocessor_node_server::CoprocessorNode};
 

@@ -5,33 +5,14 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
-    intake::{RawProgram, RawSubmission, Refusal},
-    node::{Shared, die},
-    store::{JobState, Record},
+    grpc_answer::{answer, status_number},
+    intake::{RawProgram, RawSubmission},
+    node::Shared,
+    record::Record,
 };
 use crate::wire::generated::state::{self as pb, coprocessor_node_server::CoprocessorNode};
 
 pub(super) struct Service(pub Arc<Shared>);
-
-/// The last step of every handler, in both revisions.
-pub(super) fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
-    match result {
-        Ok(message) => Ok(Response::new(message)),
-        Err(Refusal::Status(status)) => Err(status),
-        Err(Refusal::Die) => die(),
-    }
-}
-
-/// `JobStatusType`, the same in both revisions.
-pub(super) fn status_number(state: JobState) -> i32 {
-    let status = match state {
-        JobState::Pending => pb::JobStatusType::Pending,
-        JobState::Done => pb::JobStatusType::Done,
-        JobState::Failed => pb::JobStatusType::Failed,
-        JobState::Relayed => pb::JobStatusType::Relayed,
-    };
-    status as i32
-}
 
 fn job_result(record: Record) -> pb::JobResult {
     pb::JobResult {

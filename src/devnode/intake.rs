@@ -7,10 +7,11 @@ use tonic::Status;
 
 use super::{
     abi::{self, Request},
-    faults::Gate,
     node::Shared,
     program,
-    store::{JobState, Lane, Record, Submission, World},
+    record::{JobState, Lane, Record, Submission},
+    script::Gate,
+    store::World,
 };
 use crate::job::Revision;
 
@@ -61,25 +62,6 @@ enum Step {
 
 fn not_submitted(reason: &str) -> Refusal {
     Status::internal(format!("failed to submit job: {reason}")).into()
-}
-
-impl Record {
-    pub(super) fn pending(job: &Submission) -> Self {
-        Self {
-            id: job.id,
-            request: job.request.clone(),
-            signature: job.signature.clone(),
-            result: Bytes::new(),
-            operator_signature: Bytes::new(),
-            state: JobState::Pending,
-            failure: None,
-            tx_hash: None,
-        }
-    }
-
-    pub(super) fn failed(job: &Submission, reason: &'static str) -> Self {
-        Self { state: JobState::Failed, failure: Some(reason), ..Self::pending(job) }
-    }
 }
 
 /// Counts a submission in flight, also when its client goes away.

@@ -41,15 +41,20 @@
 
 mod abi;
 mod chain;
+mod connection;
 mod crypto;
 mod executor;
 mod faults;
+mod grpc_answer;
 mod grpc_relay;
 mod grpc_state;
 mod intake;
 mod node;
 mod program;
+mod record;
+mod script;
 mod server;
+mod sim_chain;
 mod store;
 
 use std::{
@@ -62,12 +67,15 @@ use std::{
 use alloy_primitives::{Address, Bytes};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use self::{chain::Ledger, crypto::Key, faults::Plan, node::Shared, program::Program, store::World};
+use self::{chain::Ledger, crypto::Key, node::Shared, program::Program, script::Plan, store::World};
 pub use self::{
-    chain::{ChainStatus, CompletedJob, ConsumerRules, Revert, SimChain},
-    faults::{Faults, Gate, Lie, Loss},
+    chain::{ChainStatus, CompletedJob, ConsumerRules, Revert},
+    faults::Faults,
     program::{ProgramError, ProgramInput, ProgramOutput},
-    store::{JobState, Stats, View},
+    record::JobState,
+    script::{Gate, Lie, Loss},
+    sim_chain::SimChain,
+    store::{Stats, View},
 };
 use crate::{
     error::{Error, ErrorKind, Result},

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{crypto::Key, server::Connection, store::World};
+use super::{connection::Connection, crypto::Key, store::World};
 use crate::job::Revision;
 
 /// The life of a node that is no more.

@@ -1,23 +1,17 @@
-//! The node's gRPC server: connections that can be broken, calls that can be lost, held, refused and replaced.
+//! The node's gRPC server: calls that can be lost, held, refused and replaced.
 
 use std::{
     convert::Infallible,
     future::pending,
     io,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Frame;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
 use tonic::{
     Code, Status,
     body::Body,
@@ -27,13 +21,14 @@ use tonic::{
         tokio_stream::Stream,
     },
     server::NamedService,
-    transport::{Server, server::Connected},
+    transport::Server,
 };
 
 use super::{
-    faults::{Loss, Twist},
+    connection::{Connection, Socket},
     grpc_relay, grpc_state,
     node::{Shared, die},
+    script::{Loss, Twist},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -41,27 +36,6 @@ use crate::{
     rpc::Method,
     wire::generated::{self, relay, state},
 };
-
-/// The handle by which an open connection is broken.
-pub(super) struct Connection {
-    closed: AtomicBool,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Connection {
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            waker.wake();
-        }
-    }
-
-    /// An error once the connection is broken. One task polls both directions, so one waker will do.
-    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-        if self.closed.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
-    }
-}
 
 struct Incoming {
     listener: TcpListener,
@@ -74,60 +48,11 @@ impl Stream for Incoming {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let accepted = ready!(self.listener.poll_accept(cx)).and_then(|(stream, _)| {
             stream.set_nodelay(true)?;
-            let connection = Arc::new(Connection { closed: AtomicBool::new(false), waker: Mutex::new(None) });
-            self.shared.opened(&connection);
-            Ok(Socket { stream, connection })
+            let socket = Socket::new(stream);
+            self.shared.opened(&socket.connection);
+            Ok(socket)
         });
         Poll::Ready(Some(accepted))
-    }
-}
-
-struct Socket {
-    stream: TcpStream,
-    connection: Arc<Connection>,
-}
-
-impl Connected for Socket {
-    type ConnectInfo = Arc<Connection>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        Arc::clone(&self.connection)
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.connection.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.connection.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.check(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.connection.check(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

@@ -1,83 +1,16 @@
 //! Everything the node holds, in one place and behind one lock: database, memory, chain, faults and counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
-    abi::Request,
     chain::{Ledger, Revert, Settlement},
-    faults::Plan,
     program::Program,
+    record::{Finished, JobState, Lane, Record},
+    script::Plan,
 };
 use crate::{job::Revision, rpc::Method};
-
-/// The status of a job in the node's database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum JobState {
-    /// Not executed yet.
-    Pending,
-    /// Executed, not relayed.
-    Done,
-    /// Failed for good, unless it is submitted again.
-    Failed,
-    /// Its transaction was included.
-    Relayed,
-}
-
-/// A row of the database.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub id: B256,
-    pub request: Request,
-    pub signature: Bytes,
-    pub result: Bytes,
-    pub operator_signature: Bytes,
-    pub state: JobState,
-    pub failure: Option<&'static str>,
-    pub tx_hash: Option<B256>,
-}
-
-/// A submission after the checks that need no state.
-#[derive(Clone, Debug)]
-pub(super) struct Submission {
-    pub id: B256,
-    pub request: Request,
-    pub signature: Bytes,
-    pub offchain_input: Bytes,
-    pub state: Bytes,
-    pub ordered: bool,
-    pub blob_hashes: Vec<B256>,
-}
-
-/// An executed job on its way to the chain.
-#[derive(Clone, Debug)]
-pub(super) struct Finished {
-    pub job: Submission,
-    pub result: Bytes,
-    pub operator_signature: Bytes,
-}
-
-/// What a node keeps in memory about one consumer: its task and work queue.
-#[derive(Debug)]
-pub(super) struct Lane {
-    /// The next nonce to relay in order.
-    pub next: u64,
-    pub pending: BTreeSet<u64>,
-    /// Executed, waiting for the nonces before them.
-    pub ready: BTreeMap<u64, Finished>,
-    /// Handed to the relayer, in order.
-    pub sent: VecDeque<Finished>,
-    /// The task has died.
-    pub dead: bool,
-}
-
-impl Lane {
-    pub(super) fn new(next: u64) -> Self {
-        Self { next, pending: BTreeSet::new(), ready: BTreeMap::new(), sent: VecDeque::new(), dead: false }
-    }
-}
 
 /// Counts of what the node did; see [`DevNode::stats`](super::DevNode::stats).
 #[derive(Clone, Debug, Default)]

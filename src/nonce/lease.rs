@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::Address;
 
-use super::{manager::Shared, source::Settlement};
+use super::{shared::Shared, source::Settlement};
 
 /// A nonce that is yours alone until the lease ends: by [`commit`](Self::commit), [`release`](Self::release),
 /// [`quarantine`](Self::quarantine), or by being dropped.

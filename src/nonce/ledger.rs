@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{manager::Lane, source::Settlement};
+use super::source::{Lane, Settlement};
 
 /// How many runs of committed nonces are remembered for a consumer: about 100 kB.
 pub(super) const MAX_RUNS: usize = 4096;

@@ -1,33 +1,20 @@
 //! Leases, lanes and bounds, in front of any source.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use alloy_primitives::Address;
 
 use super::{
     lease::NonceLease,
     ledger::{Ledger, Taken},
-    source::{GAP_FREE_MAX_JUMP, NonceSource, Settlement},
+    shared::Shared,
+    source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, Settlement},
 };
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often in a row a source may hand out a nonce that is in use before it counts as broken. A sound one does so only
 /// where a caller gave that nonce, and moves on.
 const MAX_STALE: usize = 64;
-
-/// In which order the results of a consumer's jobs are relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Lane {
-    /// As they come. Nonces may have gaps.
-    Unordered,
-    /// By nonce. A nonce that never arrives holds back all later ones for ever.
-    Ordered,
-}
 
 /// Leases the nonces of any number of consumers. Clones share everything but [`max_jump`](Self::max_jump).
 ///
@@ -46,30 +33,11 @@ pub struct NonceManager {
     max_jump: Option<u64>,
 }
 
-pub(super) struct Shared {
-    source: Box<dyn NonceSource>,
-    ledgers: Mutex<HashMap<Address, Ledger>>,
-}
-
-impl Shared {
-    fn ledgers(&self) -> MutexGuard<'_, HashMap<Address, Ledger>> {
-        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
-        // The source is told under the lock, so that it hears of a nonce's ends in their order.
-        let mut ledgers = self.ledgers();
-        if ledgers.get_mut(&consumer).is_some_and(|ledger| ledger.settle(nonce, settlement)) {
-            self.source.settle(consumer, nonce, settlement);
-        }
-    }
-}
-
 impl NonceManager {
     /// Leases what the source hands out.
     #[must_use]
     pub fn new(source: impl NonceSource + 'static) -> Self {
-        Self { shared: Arc::new(Shared { source: Box::new(source), ledgers: Mutex::default() }), max_jump: None }
+        Self { shared: Shared::new(source), max_jump: None }
     }
 
     /// How far a nonce may lie above the highest one handed out or committed for its consumer.

@@ -46,11 +46,12 @@ mod ledger;
 mod manager;
 mod millis;
 mod sequential;
+mod shared;
 mod source;
 
 pub use given::Given;
 pub use lease::NonceLease;
-pub use manager::{Lane, NonceManager};
+pub use manager::NonceManager;
 pub use millis::UnixMillis;
 pub use sequential::Sequential;
-pub use source::{GAP_FREE_MAX_JUMP, NonceSource, SPARSE_MAX_JUMP, Settlement};
+pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

@@ -1,4 +1,4 @@
-//! The seam: where nonces come from, and how they end.
+//! The seam: where nonces come from, in which lane they go, and how they end.
 
 use std::{fmt, sync::Arc};
 
@@ -14,6 +14,16 @@ pub const GAP_FREE_MAX_JUMP: u64 = 1 << 20;
 ///
 /// Longer than any pause of a running service, and far too short for a number in another unit (microseconds, say) to pass.
 pub const SPARSE_MAX_JUMP: u64 = 400 * 24 * 60 * 60 * 1000;
+
+/// In which order the results of a consumer's jobs are relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Lane {
+    /// As they come. Nonces may have gaps.
+    Unordered,
+    /// By nonce. A nonce that never arrives holds back all later ones for ever.
+    Ordered,
+}
 
 /// What became of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
