@@ -84,12 +84,17 @@ impl LocalSigner {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for any other text, and those of [`from_slice`](Self::from_slice).
     pub fn from_hex(text: &str) -> Result<Self, Error> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        // The cause is left out: it would name characters of the key.
-        hex::decode_to_slice(text, &mut *bytes).map_err(|_| {
+        let invalid = || {
             Error::new(ErrorKind::InvalidInput, "not a private key")
                 .with_hint("a private key is written as 64 hex digits, with or without 0x, and nothing around them")
-        })?;
+        };
+        // Else `hex` would take it.
+        if text.starts_with("0X") {
+            return Err(invalid());
+        }
+        let mut bytes = Zeroizing::new([0; 32]);
+        // The cause is left out: it would name characters of the key.
+        hex::decode_to_slice(text, &mut *bytes).map_err(|_| invalid())?;
         Self::from_slice(&*bytes)
     }
 
