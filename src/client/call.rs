@@ -43,9 +43,10 @@ impl Inner {
             let response = self.call(Method::GetResult, self.wire.get_result(id)).await?;
             let record = self.at_endpoint(self.wire.get_result_response(&response))?;
             if record.id() != id {
-                return Err(Error::new(ErrorKind::BadResponse, format!("asked for another job than {}", record.id()))
+                return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with job {}", record.id()))
                     .with_outcome(Outcome::Unknown)
-                    .with_endpoint(self.transport.endpoint()));
+                    .with_endpoint(self.transport.endpoint())
+                    .with_hint("this is the record of another job than was asked for: do not trust this node"));
             }
             Ok(record)
         };

@@ -38,7 +38,13 @@ pub(super) struct Flights {
 #[derive(Default)]
 struct State {
     airborne: HashMap<JobId, (SignedJob, Landing)>,
-    unresolved: HashMap<JobId, SignedJob>,
+    unresolved: HashMap<JobId, Unresolved>,
+}
+
+struct Unresolved {
+    job: SignedJob,
+    /// Whether an earlier submission of it may have run: then no later answer takes that back.
+    may_have_run: bool,
 }
 
 impl Flights {
@@ -51,13 +57,13 @@ impl Flights {
     }
 
     pub(super) fn unresolved(&self) -> Vec<SignedJob> {
-        let mut jobs: Vec<_> = self.lock().unresolved.values().cloned().collect();
+        let mut jobs: Vec<_> = self.lock().unresolved.values().map(|open| open.job.clone()).collect();
         jobs.sort_by_key(|job| (job.consumer(), job.nonce()));
         jobs
     }
 
     pub(super) fn forget(&self, id: JobId) -> Option<SignedJob> {
-        self.lock().unresolved.remove(&id)
+        self.lock().unresolved.remove(&id).map(|open| open.job)
     }
 }
 
@@ -67,7 +73,7 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     let mut landing = {
         let mut state = inner.flights.lock();
         let id = flight.job.id();
-        if let Some(other) = state.unresolved.get(&id).filter(|other| **other != flight.job) {
+        if let Some(other) = state.unresolved.get(&id).map(|open| &open.job).filter(|other| **other != flight.job) {
             return Err(taken_here(other));
         }
         if state.unresolved.len() >= MAX_UNRESOLVED && !state.unresolved.contains_key(&id) {
@@ -128,10 +134,18 @@ impl Drop for Airborne<'_> {
 impl Airborne<'_> {
     async fn run(&self, lease: Option<NonceLease>, made_here: bool) -> Result<()> {
         // Until the flight has landed, its fate is open: whatever ends the task leaves the job where it can be found.
-        self.inner.flights.lock().unresolved.insert(self.job.id(), self.job.clone());
+        let now = Unresolved { job: self.job.clone(), may_have_run: true };
+        let before = self.inner.flights.lock().unresolved.insert(self.job.id(), now);
+        let may_have_run = before.is_some_and(|open| open.may_have_run);
         // The semaphore is never closed, so waiting for a slot cannot fail.
         let slot = self.inner.flights.slots.acquire().await;
-        let landed = self.submit().await.map_err(|error| error.with_job(self.job.id()));
+        let landed = self.submit().await.map_err(|error| {
+            let error = error.with_job(self.job.id());
+            // That this attempt did nothing says nothing of the ones before.
+            let harmless = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+            let open = may_have_run && harmless && error.kind() != ErrorKind::NonceTaken;
+            if open { error.with_outcome(Outcome::Unknown) } else { error }
+        });
         drop(slot);
         self.settle(&landed, lease, made_here);
         landed
@@ -146,9 +160,13 @@ impl Airborne<'_> {
             Err(error) if error.outcome() == Outcome::NotSent && made_here => Some(Settlement::Release),
             Err(_) => None,
         };
+        let mut state = self.inner.flights.lock();
         if resolved.is_some() {
-            self.inner.flights.lock().unresolved.remove(&self.job.id());
+            state.unresolved.remove(&self.job.id());
+        } else if let (Err(error), Some(open)) = (landed, state.unresolved.get_mut(&self.job.id())) {
+            open.may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
         }
+        drop(state);
         match (lease, resolved) {
             (Some(lease), Some(Settlement::Commit)) => lease.commit(),
             (Some(lease), Some(_)) => lease.release_unsent(),
@@ -199,7 +217,7 @@ impl Airborne<'_> {
                 return error; // Its hint speaks of the revision.
             }
             error.with_hint(
-                "the node took the submission, but its record could not be read: submit the same signed job again",
+                "the node has a job under this nonce, but its record could not be read: submit the same signed job again",
             )
         })?;
         match echo_difference(self.job, &record) {

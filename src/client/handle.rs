@@ -26,11 +26,13 @@ const MAX_NOT_FOUND: u32 = 3;
 pub struct JobHandle {
     client: Client,
     job: SignedJob,
+    /// Whether the node has shown the job back to this client.
+    accepted: bool,
 }
 
 impl JobHandle {
-    pub(super) fn new(client: Client, job: SignedJob) -> Self {
-        Self { client, job }
+    pub(super) fn new(client: Client, job: SignedJob, accepted: bool) -> Self {
+        Self { client, job, accepted }
     }
 
     /// The job's id.
@@ -80,7 +82,7 @@ impl<'a> Wait<'a> {
     async fn run(self) -> Result<Verified> {
         let operator = self.handle.client.inner.operator.ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client does not know the operator, so it cannot verify results")
-                .with_outcome(Outcome::Accepted)
+                .with_outcome(self.outcome(None))
                 .with_job(self.handle.id())
                 .with_hint("pin the operator your JobManager names, with ClientBuilder::operator, and resume the job")
         })?;
@@ -118,13 +120,20 @@ impl<'a> Wait<'a> {
                     not_found = if error.kind() == ErrorKind::NotFound { not_found + 1 } else { 0 };
                     let lost = not_found >= MAX_NOT_FOUND;
                     if lost || !(error.is_retryable() || error.kind() == ErrorKind::NotFound) {
-                        return Err(error);
+                        // About the job, not about the look: a node that lost the job may have run it before.
+                        let outcome = if lost { Outcome::Unknown } else { self.outcome(seen.status.as_ref()) };
+                        return Err(error.with_outcome(outcome));
                     }
                     seen.error = Some(error);
                 }
             }
             tokio::time::sleep(inner.poll.pause(seen.looks, seed)).await;
         }
+    }
+
+    /// What is known of a job while nobody knows how it ends.
+    fn outcome(&self, seen: Option<&JobStatus>) -> Outcome {
+        if self.handle.accepted || seen.is_some() { Outcome::Accepted } else { Outcome::Unknown }
     }
 
     fn deadline_exceeded(&self, waited: Duration, seen: Seen) -> Error {
@@ -144,7 +153,7 @@ impl<'a> Wait<'a> {
             ErrorKind::DeadlineExceeded,
             format!("waited {:.1} s, looked {} times, {status}", waited.as_secs_f64(), seen.looks),
         )
-        .with_outcome(Outcome::Accepted)
+        .with_outcome(self.outcome(seen.status.as_ref()))
         .with_retryable(true)
         .with_job(self.handle.id())
         .with_endpoint(self.handle.client.endpoint())

@@ -104,7 +104,7 @@ impl Client {
         let signed = job.prepare(self.revision(), lease.get())?.sign(&**signer).await?;
         let flight = flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true };
         self.fly(flight).await?;
-        Ok(JobHandle::new(self.clone(), signed))
+        Ok(JobHandle::new(self.clone(), signed, true))
     }
 
     /// Submits a job that is signed already, here or elsewhere, now or before a restart.
@@ -123,7 +123,8 @@ impl Client {
                 ErrorKind::Nonce,
                 "the nonce is the largest u64, which would end the use of the consumer",
             )
-            .with_job(job.id()));
+            .with_job(job.id())
+            .with_hint("build and sign the job again under a smaller nonce"));
         }
         self.inner.wire.submit_job(&job)?;
         let lane = lane(job.relay_strategy());
@@ -136,7 +137,7 @@ impl Client {
         // Without a lease where the nonce is accounted for already: the bytes exist, and sending them again is harmless.
         let lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
         self.fly(flight::Flight { job: job.clone(), lease, made_here: false }).await?;
-        Ok(JobHandle::new(self.clone(), job))
+        Ok(JobHandle::new(self.clone(), job, true))
     }
 
     /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing.
@@ -145,7 +146,7 @@ impl Client {
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
         self.inner.wire.submit_job(&job)?;
-        Ok(JobHandle::new(self.clone(), job))
+        Ok(JobHandle::new(self.clone(), job, false))
     }
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.

@@ -85,7 +85,7 @@ pub(super) fn decide(job: &SignedJob, record: &JobRecord, operator: Address, unt
         return Decision::Over(nonce_taken(field, Outcome::Unknown).with_job(job.id()));
     }
     match (record.status(), until) {
-        (JobStatus::Failed { reason }, _) => Decision::Over(failed(job.id(), reason.as_deref())),
+        (JobStatus::Failed { reason }, _) => Decision::Over(failed(job, reason.as_deref())),
         (JobStatus::Done | JobStatus::Relayed, _) => match verify(job, record, operator) {
             Err(error) => Decision::Over(error),
             Ok(_) if until == Until::Relayed && *record.status() == JobStatus::Done => Decision::Wait,

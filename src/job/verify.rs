@@ -59,7 +59,7 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
         return Err(mismatch(job, format!("the node's record has another {field} than the signed job")));
     }
     if let JobStatus::Failed { reason } = &record.status {
-        return Err(failed(job.id(), reason.as_deref()));
+        return Err(failed(job, reason.as_deref()));
     }
     if !record.has_result() {
         return Err(mismatch(job, format!("the record holds no signed result; its status is {}", record.status)));
@@ -102,8 +102,16 @@ fn mismatch(job: &SignedJob, message: String) -> Error {
 }
 
 /// The error of a job that the node gave up.
-pub(crate) fn failed(id: JobId, reason: Option<&str>) -> Error {
+pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
     let hint = match reason {
+        // Nodes of the State revision take no second submission of a nonce, whatever became of the first.
+        Some("missing_program" | "missing_elf") if job.revision() == Revision::State => {
+            "upload the program with submit_program, then submit the job under another nonce: this one is used up"
+        }
+        Some("execution_error") if job.revision() == Revision::State => {
+            "the program exited with an error or reached max_cycles; the nonce is used up, so take another for the next try"
+        }
+        _ if job.revision() == Revision::State => "the nonce is used up: submit the job under another",
         Some("missing_program" | "missing_elf") => {
             "upload the program with submit_program, then submit the same signed job again"
         }
@@ -116,7 +124,7 @@ pub(crate) fn failed(id: JobId, reason: Option<&str>) -> Error {
         _ => "the nonce is still free: submit the same signed job again, or another under this nonce",
     };
     let reason: String = super::shorten(reason.unwrap_or("the node gives no reason")).into();
-    Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(id).with_hint(hint)
+    Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(job.id()).with_hint(hint)
 }
 
 /// The fields of `OffchainResultWithMetadata` of either revision.

@@ -212,7 +212,8 @@ impl Wire {
         if self.has(method) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Unsupported, format!("the {} revision has no {method}", self.revision)))
+        Err(Error::new(ErrorKind::Unsupported, format!("the {} revision has no {method}", self.revision))
+            .with_hint("only nodes of the Relay revision have this call"))
     }
 
     fn hint_revision(self) -> String {
@@ -228,9 +229,11 @@ fn decode<M: Message + Default>(method: Method, response: &Bytes) -> Result<M, E
     M::decode(response.clone()).map_err(|source| bad(method, "not a message of this call").with_source(source))
 }
 
-/// The outcome is `Accepted` for a submission, because the node did answer OK.
+/// The outcome is unknown: something answered OK, but whether it was a node that took the request is open.
 fn bad(method: Method, what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::BadResponse, format!("{method}: {what}")).with_outcome(Outcome::Unknown)
+    Error::new(ErrorKind::BadResponse, format!("{method}: {what}"))
+        .with_outcome(Outcome::Unknown)
+        .with_hint("check that a node of the client's revision answers at this endpoint")
 }
 
 fn hash(method: Method, field: &str, bytes: &[u8]) -> Result<B256, Error> {

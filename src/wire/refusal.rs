@@ -39,7 +39,7 @@ struct Class(ErrorKind, Outcome, bool, &'static str);
 
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
-    let Class(kind, mut outcome, retryable, hint) = match &failure.failure {
+    let Class(kind, outcome, retryable, hint) = match &failure.failure {
         CallFailure::NotSent => Class(
             ErrorKind::Unavailable,
             Outcome::NotSent,
@@ -49,18 +49,8 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
         CallFailure::RequestTooLarge => {
             Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")
         }
-        CallFailure::Interrupted => Class(
-            ErrorKind::Unavailable,
-            Outcome::Unknown,
-            true,
-            "the request may have arrived: look the job up before anything else, and send only the identical bytes",
-        ),
-        CallFailure::TimedOut => Class(
-            ErrorKind::CallTimeout,
-            Outcome::Unknown,
-            true,
-            "the request may have arrived: look the job up before anything else, and send only the identical bytes",
-        ),
+        CallFailure::Interrupted => Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method)),
+        CallFailure::TimedOut => Class(ErrorKind::CallTimeout, Outcome::Unknown, true, may_have_arrived(method)),
         CallFailure::BadResponse => Class(
             ErrorKind::BadResponse,
             Outcome::Unknown,
@@ -75,16 +65,23 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
         ),
         CallFailure::Status(code) => status(method, *code, &failure.message),
     };
-    if method.is_read() && outcome == Outcome::Unknown {
-        // A read that got no answer changed nothing.
-        outcome = Outcome::Rejected;
-    }
     let error = Error::new(kind, format!("{method} failed"))
         .with_outcome(outcome)
         .with_retryable(retryable)
         .with_endpoint(endpoint)
         .with_source(failure);
-    if hint.is_empty() { error } else { error.with_hint(hint) }
+    error.with_hint(hint)
+}
+
+/// What to do about a call that may have arrived. Only jobs can be looked up.
+fn may_have_arrived(method: Method) -> &'static str {
+    match method {
+        Method::SubmitJob => {
+            "the request may have arrived: look the job up before anything else, and send only the identical bytes"
+        }
+        Method::SubmitProgram => "the program may have arrived: uploading the same bytes again does no harm",
+        _ => "the call only reads: make it again; it says nothing of what became of a job",
+    }
 }
 
 fn status(method: Method, code: StatusCode, text: &str) -> Class {
@@ -92,12 +89,28 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
     use Outcome as O;
     let has = |part: &str| text.contains(part);
     match code {
-        StatusCode::INVALID_ARGUMENT => {
+        // This crate encodes canonically and hashes what it sends, so to a node of the client's revision both would be right.
+        StatusCode::INVALID_ARGUMENT
+            if method == Method::SubmitJob
+                && (has("invalid ABI-encoding of job request") || has("state hash does not match")) =>
+        {
+            Class(
+                K::WrongRevision,
+                O::Rejected,
+                false,
+                "check which revision the node speaks: it read the job as another",
+            )
+        }
+        StatusCode::INVALID_ARGUMENT if method == Method::SubmitJob => {
             Class(K::Rejected, O::Rejected, false, "the node names the field; build the job with this crate's builder")
         }
-        StatusCode::NOT_FOUND => Class(
+        StatusCode::INVALID_ARGUMENT => {
+            Class(K::Rejected, O::Rejected, false, "the node names what it does not accept")
+        }
+        // Not "rejected": a node that lost its database may have run and relayed the job before.
+        StatusCode::NOT_FOUND if method == Method::GetResult => Class(
             K::NotFound,
-            O::Rejected,
+            O::Unknown,
             false,
             "the node does not know the job: it was never accepted, or the node lost its database; submit the same signed job",
         ),
@@ -131,9 +144,7 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             true,
             "the node, or a proxy before it, is overloaded or down; try again later",
         ),
-        StatusCode::DEADLINE_EXCEEDED => {
-            Class(K::CallTimeout, O::Unknown, true, "the server gave up; look the job up before anything else")
-        }
+        StatusCode::DEADLINE_EXCEEDED => Class(K::CallTimeout, O::Unknown, true, may_have_arrived(method)),
         StatusCode::INTERNAL if has("job has already been executed and relayed") || has("job already exists") => Class(
             K::NonceTaken,
             O::Unknown,
@@ -142,7 +153,8 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         ),
         StatusCode::INTERNAL if has("nonce is too low for an ordered job") => Class(
             K::Nonce,
-            O::Rejected,
+            // The relayed record can be lost in a crash: then the node refuses a job that has run.
+            O::Unknown,
             false,
             "the consumer's next nonce is higher: this job may be complete on chain already, or another took its place; \
              look on chain before using another nonce",
@@ -169,11 +181,22 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::INTERNAL if has("elf with program ID") && has("already exists") => {
             Class(K::Rejected, O::Rejected, false, "the node has the program; nothing is left to do")
         }
+        StatusCode::INTERNAL if has("failed to decode Protobuf message") => Class(
+            K::WrongRevision,
+            O::Unknown,
+            false,
+            "the node could not read the message: check which revision it speaks",
+        ),
         _ => Class(
             K::Rejected,
             O::Unknown,
             false,
-            "the node's answer is not one this release knows: look the job up, and send only the identical bytes",
+            match method {
+                Method::SubmitJob => {
+                    "the node's answer is not one this release knows: look the job up, and send only the identical bytes"
+                }
+                _ => "the node's answer is not one this release knows; see the cause for its text",
+            },
         ),
     }
 }
