@@ -106,11 +106,17 @@ pub struct Fault {
     pub problem: String,
     /// What to do, naming the method that sets the field.
     pub hint: String,
+    /// Whether a size is all that is wrong.
+    size: bool,
 }
 
 impl Fault {
     pub(crate) fn new(field: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { field, problem: problem.into(), hint: hint.into() }
+        Self { field, problem: problem.into(), hint: hint.into(), size: false }
+    }
+
+    pub(crate) fn size(field: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { size: true, ..Self::new(field, problem, hint) }
     }
 }
 
@@ -158,11 +164,7 @@ impl Error {
 
     pub(crate) fn from_faults(what: &'static str, faults: Vec<Fault>) -> Self {
         let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.problem)).collect();
-        let kind = if faults.iter().all(|fault| fault.problem.contains("limit")) {
-            ErrorKind::TooLarge
-        } else {
-            ErrorKind::InvalidInput
-        };
+        let kind = if faults.iter().all(|fault| fault.size) { ErrorKind::TooLarge } else { ErrorKind::InvalidInput };
         let hints: Vec<_> = faults.iter().map(|fault| fault.hint.as_str()).collect();
         let hint = hints.join("; ");
         Self::new(kind, format!("{what}: {}", list.join("; "))).with_hint(hint).edit(|inner| inner.faults = faults)

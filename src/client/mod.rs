@@ -12,7 +12,7 @@ mod wait;
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, hex};
 
 pub use self::{
     builder::ClientBuilder,
@@ -205,7 +205,8 @@ impl Client {
         let id = match inner.raw_call(Method::SubmitProgram, body).await? {
             Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
             Err(failure) => match (Refusal::of(&failure), program.id()) {
-                (Refusal::ProgramExists, Some(id)) => id.clone(),
+                // The node names the program it has, in hex without 0x.
+                (Refusal::ProgramExists, Some(id)) if failure.message.contains(&hex::encode(id)) => id.clone(),
                 _ => return Err(inner.error(Method::SubmitProgram, failure)),
             },
         };

@@ -44,7 +44,7 @@ impl Limits {
 
     pub(crate) fn check_message(&self, len: usize) -> Option<Fault> {
         (len > self.max_message).then(|| {
-            Fault::new(
+            Fault::size(
                 "message",
                 format!("the encoded request takes {len} bytes, over the limit of {} bytes", self.max_message),
                 "split the inputs over several jobs, or raise Limits::with_max_message if the node takes more",
@@ -54,7 +54,7 @@ impl Limits {
 
     pub(crate) fn check_da(&self, offchain_input: &[u8]) -> Option<Fault> {
         exceeds_after_lz4(offchain_input, self.max_da).then(|| {
-            Fault::new(
+            Fault::size(
                 "offchainInput",
                 format!(
                     "{} bytes take more than the limit of {} bytes after lz4 compression",

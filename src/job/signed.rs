@@ -65,6 +65,9 @@ impl UnsignedJob {
     pub async fn sign<S: JobSigner + ?Sized>(self, signer: &S) -> Result<SignedJob, Error> {
         let id = self.id;
         let signature = signer.sign_message(&self.request).await.map_err(|error| error.with_job(id))?;
+        if signature.is_empty() {
+            return Err(Error::new(ErrorKind::Signer, "the signer returned an empty signature").with_job(id));
+        }
         self.with_signature(signature)
     }
 
