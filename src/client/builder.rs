@@ -120,6 +120,9 @@ impl ClientBuilder {
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
         }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(missing("there is no Tokio runtime", "call ClientBuilder::connect within one"));
+        }
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane(strategy))?;
