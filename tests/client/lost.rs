@@ -8,7 +8,7 @@ use infinityvm_sdk::{
     rpc::{Method, StatusCode},
 };
 
-use crate::rig::{CONSUMER, Mood, Moody, Tap, both, within};
+use crate::rig::{CONSUMER, Mood, Moody, Tap, both, poll_once, within};
 
 #[tokio::test]
 async fn a_lost_reply_leaves_the_job_unresolved_until_it_is_sent_again() {
@@ -139,7 +139,7 @@ async fn what_was_not_sent_but_copied_keeps_the_nonce() {
         let down = rig.builder().grpc(&url).connect().await.unwrap();
         let mut submit = Box::pin(down.submit(rig.build("abc")));
         let copies = loop {
-            assert!(futures_util::poll!(&mut submit).is_pending(), "it ended before a copy was had");
+            assert!(poll_once(&mut submit).await.is_pending(), "it ended before a copy was had");
             let copies = down.unresolved();
             if !copies.is_empty() {
                 break copies;
@@ -166,11 +166,11 @@ fn a_runtime_that_shuts_down_loses_no_job() {
             let mut submit = Box::pin(client.submit(rig.build("abc")));
             inner.block_on(async {
                 while client.unresolved().is_empty() {
-                    assert!(futures_util::poll!(&mut submit).is_pending());
+                    assert!(poll_once(&mut submit).await.is_pending());
                 }
                 if begun {
                     tokio::task::yield_now().await;
-                    assert!(futures_util::poll!(&mut submit).is_pending());
+                    assert!(poll_once(&mut submit).await.is_pending());
                 }
             });
             drop(inner);

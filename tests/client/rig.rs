@@ -3,10 +3,12 @@
 use std::{
     fmt,
     future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -15,7 +17,7 @@ use infinityvm_sdk::{
     Client, Error, ErrorKind, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision,
     SignedJob,
     client::ClientBuilder,
-    devnode::{ConsumerRules, DevNode, JobState, ProgramError},
+    devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramError},
     job::OffchainJobRequestBuilder,
     nonce::Sequential,
     primitives::{Address, Bytes},
@@ -28,6 +30,10 @@ pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 /// Generous: only a hang reaches it.
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.expect("the test hangs")
+}
+
+pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
 /// Runs a test for both revisions, each on its own node.
@@ -48,9 +54,13 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new(revision: Revision) -> Self {
+        Self::with(revision, |builder| builder).await
+    }
+
+    pub async fn with(revision: Revision, setup: impl FnOnce(DevNodeBuilder) -> DevNodeBuilder) -> Self {
         let signer = LocalSigner::random().unwrap();
         let rules = ConsumerRules::signed_by(signer.address());
-        let node = DevNode::builder(revision).consumer(CONSUMER, rules).start().await.unwrap();
+        let node = setup(DevNode::builder(revision).consumer(CONSUMER, rules)).start().await.unwrap();
         let program = node.register_program(|input| match input.onchain {
             b"bad" => Err(ProgramError::new("told to fail")),
             other => Ok(other.iter().rev().copied().collect::<Vec<u8>>()),
