@@ -91,7 +91,7 @@ async fn sixty_four_tasks_with_lost_replies_leave_no_gap() {
 async fn thousands_at_once_wait_for_their_turn() {
     both(|rig| async move {
         let gate = rig.node.faults().hold_request(Method::SubmitJob);
-        let tasks: Vec<_> = (0..1500_u64)
+        let tasks: Vec<_> = (0..1100_u64)
             .map(|number| {
                 let (client, job) = (rig.client.clone(), rig.build(U256::from(number).to_be_bytes_vec()));
                 tokio::spawn(async move { client.submit(job).await })
@@ -105,7 +105,7 @@ async fn thousands_at_once_wait_for_their_turn() {
         }
         rig.node
             .wait_until(|view| {
-                view.job_state(infinityvm_sdk::JobId::derive(1500, CONSUMER).into()) == Some(JobState::Relayed)
+                view.job_state(infinityvm_sdk::JobId::derive(1100, CONSUMER).into()) == Some(JobState::Relayed)
             })
             .await;
         rig.settled(&rig.client).await;
