@@ -83,8 +83,8 @@ impl Client {
     /// twice: where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
     /// quarantined.
     ///
-    /// Cancel safety: dropping the future before the signature is there gives the nonce back; after that the submission
-    /// runs to its end by itself.
+    /// Cancel safety: dropping the future before the signature is there, or while 512 other submissions are under way and
+    /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] without a signer,
@@ -151,6 +151,9 @@ impl Client {
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.
     ///
+    /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns out
+    /// that nothing was sent.
+    ///
     /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it; or, once you know that it is of no
     /// more use, [`forget`](Self::forget) it.
     #[must_use]
@@ -194,7 +197,7 @@ impl Client {
         self.inner.at_endpoint(self.inner.wire.contains_program_response(&response))
     }
 
-    /// Uploads a program and returns its id. A program that the node has already is a success.
+    /// Uploads a program and returns its id. A program that the node has already is a success if its id was given.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::Rejected`] if the node refuses it,

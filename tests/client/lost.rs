@@ -6,6 +6,7 @@ use infinityvm_sdk::{
     ErrorKind, Outcome, Until,
     devnode::{JobState, Loss},
     rpc::{Method, StatusCode},
+    transport::GrpcTransport,
 };
 
 use crate::rig::{CONSUMER, Mood, Moody, Tap, both, poll_once, within};
@@ -41,6 +42,25 @@ async fn a_lost_reply_leaves_the_job_unresolved_until_it_is_sent_again() {
             .await;
         }
     }
+}
+
+/// The only clock in this file: the transport's own bound, which is what ends a call that nobody answers.
+#[tokio::test]
+async fn an_answer_that_never_comes_is_unknown() {
+    both(|rig| async move {
+        let bound = std::time::Duration::from_millis(300);
+        let transport = GrpcTransport::builder(rig.node.grpc_url()).submit_timeout(bound).build().unwrap();
+        let client = rig.builder().transport(transport).connect().await.unwrap();
+        rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::Never);
+        let error = client.submit(rig.build("abc")).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown));
+        assert_eq!(client.nonces().quarantined(CONSUMER), [1]);
+        let job = client.unresolved().remove(0);
+        client.submit_signed(job.clone()).await.unwrap().wait(Until::Relayed).await.unwrap();
+        rig.settled(&client).await;
+        assert_eq!(rig.executions(job.id()), 1);
+    })
+    .await;
 }
 
 /// The record cannot be read after "OK", so it is not known whose payload the node has.
