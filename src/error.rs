@@ -297,10 +297,19 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = self.0;
         write!(f, "{error}")?;
+        let mut said = String::new();
         let mut cause = error.source();
         while let Some(source) = cause {
-            write!(f, "\n  caused by: {source}")?;
+            // Some libraries print their cause and return it as well.
+            let text = source.to_string();
+            if text != said {
+                write!(f, "\n  caused by: {text}")?;
+            }
+            said = text;
             cause = source.source();
+        }
+        for fault in error.faults() {
+            write!(f, "\n  - {}: {} ({})", fault.field, fault.problem, fault.hint)?;
         }
         if let Some(endpoint) = error.endpoint() {
             write!(f, "\n  endpoint:  {endpoint}")?;
@@ -315,7 +324,8 @@ impl fmt::Display for Report<'_> {
             Outcome::Accepted => "accepted: the node has the request",
         };
         write!(f, "\n  outcome:   {outcome}")?;
-        if let Some(hint) = error.hint() {
+        // Faults bring their own.
+        if let Some(hint) = error.hint().filter(|_| error.faults().is_empty()) {
             write!(f, "\n  what next: {hint}")?;
         }
         Ok(())

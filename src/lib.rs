@@ -11,7 +11,7 @@
 //! | submit jobs and wait for results | [`Client`], [`OffchainJobRequest::builder`], [`JobHandle::wait`] |
 //! | sign with a key in this process, or with a key service or hardware wallet | [`LocalSigner`]; `AlloySigner` (feature `alloy-signer`); your own [`JobSigner`] |
 //! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
-//! | go on after a restart of your service | store the [`SignedJob`]; [`Client::resume`] or [`Client::submit_signed`] |
+//! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
 //! | check a result that came by another way | [`verify`] |
 //! | choose where nonces come from | [`nonce`] |
 //! | set deadlines, TLS, headers, limits | [`transport::GrpcTransport`] |
@@ -68,11 +68,11 @@
 //! | `native-roots` | | the operating system's TLS roots |
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
-//! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer` |
+//! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
 //! | `devnode` | | the embedded development node |
 //! | `client` | with `grpc` | the client, for transports of your own |
 //!
-//! Features only add. Without any there are the values of [`job`] alone.
+//! Features only add. Without any there are the values of [`job`], [`error`] and [`primitives`].
 //!
 //! # Further reading
 //!
@@ -102,7 +102,30 @@ pub mod wire;
 /// The types of alloy that this crate's interface uses.
 pub mod primitives {
     pub use alloy_primitives::{Address, B256, Bytes, U256, address, b256, bytes, hex, keccak256};
-    pub use alloy_sol_types::{SolValue, sol};
+    pub use alloy_sol_types::{self, SolValue};
+
+    /// Defines Solidity types, as [`alloy_sol_types::sol`] does, without a dependency on that crate.
+    ///
+    /// ```
+    /// use infinityvm_sdk::primitives::{SolValue, sol};
+    ///
+    /// sol! {
+    ///     struct Point { uint64 x; uint64 y; }
+    /// }
+    /// assert_eq!(Point { x: 1, y: 2 }.abi_encode().len(), 64);
+    /// ```
+    pub use crate::__sol as sol;
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __sol {
+    ($($tokens:tt)*) => {
+        $crate::primitives::alloy_sol_types::sol! {
+            #![sol(alloy_sol_types = $crate::primitives::alloy_sol_types)]
+            $($tokens)*
+        }
+    };
 }
 
 #[cfg(doc)]

@@ -64,7 +64,7 @@ impl Seen {
 
     /// Ends the lease somehow. What frees a nonce is noted before it happens, as another task may have it right after.
     fn end(&self, mut lease: NonceLease, how: u64) {
-        let nonce = lease.get();
+        let nonce = lease.nonce();
         match how {
             0 => {
                 self.free(nonce);
@@ -126,7 +126,7 @@ async fn storm(
                         },
                         None => nonces.lease(A, lane).await.unwrap(),
                     };
-                    seen.leased(lease.get());
+                    seen.leased(lease.nonce());
                     if rng.below(2) == 0 {
                         tokio::task::yield_now().await;
                     }
@@ -161,7 +161,7 @@ async fn fill(nonces: &NonceManager, lane: Lane, seen: &Seen) -> Vec<u64> {
     let mut previous = None;
     loop {
         let lease = nonces.lease(A, lane).await.unwrap();
-        let nonce = lease.get();
+        let nonce = lease.nonce();
         assert!(previous < Some(nonce), "not the lowest first");
         previous = Some(nonce);
         seen.leased(nonce);
@@ -224,8 +224,8 @@ async fn many_leases_in_one_millisecond_while_the_clock_steps_back() {
     let mut previous = 0;
     for step in 0..1000 {
         let lease = nonces.lease(A, Lane::Unordered).await.unwrap();
-        assert!(lease.get() > previous);
-        previous = lease.get();
+        assert!(lease.nonce() > previous);
+        previous = lease.nonce();
         if step == 500 {
             clock.store(1, Relaxed);
         }
@@ -261,15 +261,15 @@ async fn the_source_leaves_out_given_nonces_and_takes_their_end_as_its_own() {
     exact(3).await.unwrap().commit();
     exact(4).await.unwrap().quarantine();
     let next = nonces.lease(A, Lane::Ordered).await.unwrap();
-    assert_eq!(next.get(), 5);
+    assert_eq!(next.nonce(), 5);
     // The source had reserved 2 in vain: its release must not leave a gap.
     back.release();
     let refilled = nonces.lease(A, Lane::Ordered).await.unwrap();
-    assert_eq!(refilled.get(), 2);
+    assert_eq!(refilled.nonce(), 2);
     nonces.resolve(A, 4, Settlement::Release).unwrap();
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), 4);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 4);
     live.commit();
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), 4);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 4);
 }
 
 #[tokio::test]
@@ -297,7 +297,7 @@ async fn jumps_are_bounded() {
     assert!(nonces.lease_exact(A, Lane::Ordered, 2 + GAP_FREE_MAX_JUMP).await.is_err());
     nonces.lease_exact(A, Lane::Ordered, 1 + GAP_FREE_MAX_JUMP).await.unwrap().commit();
     assert!(nonces.lease_exact(A, Lane::Ordered, 2 + GAP_FREE_MAX_JUMP).await.is_ok());
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), 1);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 1);
 
     let nonces = NonceManager::new(Sequential::starting_at(1)).max_jump(10);
     assert!(nonces.lease_exact(A, Lane::Ordered, 12).await.is_err());
@@ -335,7 +335,7 @@ async fn lanes_do_not_mix() {
     // Nothing was sent: the lane is open again, and the refusals cost no nonce.
     lease.release();
     let lease = nonces.lease(A, Lane::Ordered).await.unwrap();
-    assert_eq!(lease.get(), 1);
+    assert_eq!(lease.nonce(), 1);
     lease.commit();
     assert!(nonces.check_lane(A, Lane::Unordered).is_err());
 }
@@ -368,7 +368,7 @@ async fn only_the_quarantined_can_be_resolved() {
     assert_eq!(nonces.resolve(B, 1, Settlement::Commit).unwrap_err().kind(), ErrorKind::Nonce);
     nonces.resolve(A, 1, Settlement::Commit).unwrap();
     assert_eq!(kind(1, Settlement::Commit), ErrorKind::Nonce);
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), 2);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 2);
 }
 
 #[tokio::test]
@@ -449,12 +449,12 @@ async fn a_source_that_runs_away_is_stopped_and_gets_its_nonce_back() {
     let far = 5 + GAP_FREE_MAX_JUMP;
     let source = Scripted::new([4, u64::MAX, far + 1, far - 1], 4);
     let nonces = NonceManager::new(source.clone());
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), 4);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 4);
     for _ in 0..2 {
         assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap_err().kind(), ErrorKind::Nonce);
     }
     assert_eq!(source.heard(), [(4, Release), (u64::MAX, Release), (far + 1, Release)]);
-    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().get(), far - 1);
+    assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), far - 1);
 }
 
 #[tokio::test]
@@ -481,7 +481,7 @@ async fn the_lane_is_checked_again_after_the_source_has_answered() {
     tokio::task::yield_now().await;
     source.permits.add_permits(2);
     let (ordered, unordered) = (ordered.await.unwrap().unwrap(), unordered.await.unwrap().unwrap_err());
-    assert_eq!((ordered.get(), unordered.kind()), (1, ErrorKind::Nonce));
+    assert_eq!((ordered.nonce(), unordered.kind()), (1, ErrorKind::Nonce));
     assert_eq!(source.heard(), [(2, Settlement::Release)]);
 }
 
@@ -494,7 +494,7 @@ async fn a_given_nonce_that_the_source_hands_out_meanwhile_stays_one_lease() {
     tokio::task::yield_now().await;
     let given = nonces.lease_exact(A, Lane::Ordered, 1).await.unwrap();
     source.permits.add_permits(2);
-    assert_eq!(waiting.await.unwrap().unwrap().get(), 2);
+    assert_eq!(waiting.await.unwrap().unwrap().nonce(), 2);
     given.release();
     assert_eq!(source.heard(), [(2, Settlement::Release), (1, Settlement::Release)]);
 }
@@ -531,8 +531,8 @@ proptest! {
                 match op {
                     Op::Lease => {
                         let lease = nonces.lease(A, Lane::Ordered).await.unwrap();
-                        prop_assert_eq!(Some(lease.get()), (start..).find(|nonce| !taken.contains(nonce)));
-                        seen.leased(lease.get());
+                        prop_assert_eq!(Some(lease.nonce()), (start..).find(|nonce| !taken.contains(nonce)));
+                        seen.leased(lease.nonce());
                         leases.push(lease);
                     }
                     Op::Exact(nonce) => {

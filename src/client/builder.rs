@@ -41,7 +41,8 @@ impl ClientBuilder {
     }
 
     /// Talks gRPC to the node at this URL, with the defaults of
-    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051.
+    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051. Plain `http` is taken for this
+    /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
     #[cfg(feature = "grpc")]
     pub fn grpc(mut self, url: impl AsRef<str>) -> Self {
         let transport = crate::transport::GrpcTransport::builder(url.as_ref()).build();
@@ -61,14 +62,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Who signs jobs. Needed for [`Client::submit`] only.
+    /// Who signs jobs. Needed for [`Client::submit`] and [`Client::sign`] only. The consumer's contract must accept this
+    /// account: no node checks it, and a job signed by another is executed and then never relayed.
     pub fn signer(mut self, signer: impl JobSigner + 'static) -> Self {
         self.signer = Some(Arc::new(signer));
         self
     }
 
-    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs. Never
-    /// take it from the node.
+    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs; jobs can
+    /// be submitted without it, and resumed by a client that has it. Never take it from the node.
     pub fn operator(mut self, operator: Address) -> Self {
         self.operator = Some(operator);
         self
@@ -119,6 +121,9 @@ impl ClientBuilder {
         })?;
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(super::no_runtime());
         }
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {

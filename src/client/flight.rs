@@ -1,13 +1,13 @@
 //! A submission under way: at most one for a job id, in a task of its own, run to its end.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::Inner;
+use super::{Inner, lane};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, echo_difference},
@@ -37,7 +37,10 @@ pub(super) struct Flights {
 
 #[derive(Default)]
 struct State {
-    airborne: HashMap<JobId, (SignedJob, Landing)>,
+    airborne: HashMap<JobId, Entry>,
+    /// Jobs that are being signed here, under nonces leased for them.
+    signing: HashSet<JobId>,
+    /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     unresolved: HashMap<JobId, Unresolved>,
 }
 
@@ -45,6 +48,15 @@ struct Unresolved {
     job: SignedJob,
     /// Whether an earlier submission of it may have run: then no later answer takes that back.
     may_have_run: bool,
+}
+
+struct Entry {
+    job: SignedJob,
+    landing: Landing,
+    /// Held by the flight, whichever of its callers had it.
+    lease: Option<NonceLease>,
+    /// Somebody outside of the flight has the signed bytes.
+    copied: bool,
 }
 
 impl Flights {
@@ -56,61 +68,127 @@ impl Flights {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps other payloads away from a nonce until the guard is dropped.
+    pub(super) fn signing(&self, id: JobId) -> Signing<'_> {
+        self.lock().signing.insert(id);
+        Signing { flights: self, id }
+    }
+
     pub(super) fn unresolved(&self) -> Vec<SignedJob> {
-        let mut jobs: Vec<_> = self.lock().unresolved.values().map(|open| open.job.clone()).collect();
+        let mut state = self.lock();
+        state.airborne.values_mut().for_each(|entry| entry.copied = true);
+        let mut jobs: Vec<_> = state.unresolved.values().map(|open| open.job.clone()).collect();
+        drop(state);
         jobs.sort_by_key(|job| (job.consumer(), job.nonce()));
         jobs
     }
 
     pub(super) fn forget(&self, id: JobId) -> Option<SignedJob> {
-        self.lock().unresolved.remove(&id).map(|open| open.job)
+        let mut state = self.lock();
+        if let Some(entry) = state.airborne.get_mut(&id) {
+            entry.copied = true;
+        }
+        state.unresolved.remove(&id).map(|open| open.job)
+    }
+}
+
+/// A job that is being signed.
+pub(super) struct Signing<'a> {
+    flights: &'a Flights,
+    id: JobId,
+}
+
+impl Drop for Signing<'_> {
+    fn drop(&mut self) {
+        self.flights.lock().signing.remove(&self.id);
+    }
+}
+
+impl State {
+    /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
+    fn join(&mut self, flight: &mut Flight) -> Result<Option<Landing>> {
+        let Flight { job, lease, made_here } = flight;
+        match self.airborne.get_mut(&job.id()) {
+            Some(entry) if entry.job == *job => {
+                entry.copied = true;
+                // The flight may have been started by a caller that found the nonce leased by this one.
+                if let Some(mut lease) = lease.take() {
+                    lease.mark_signed();
+                    entry.lease = Some(lease);
+                }
+                return Ok(Some(entry.landing.clone()));
+            }
+            Some(entry) => return Err(taken_here(&entry.job)),
+            // Its lease was refused for this reason, and going on without one would sign the nonce twice.
+            None if !*made_here && self.signing.contains(&job.id()) => return Err(taken_here(job)),
+            None => {}
+        }
+        match self.unresolved.get(&job.id()) {
+            Some(open) if open.job != *job => Err(taken_here(&open.job)),
+            Some(_) => Ok(None),
+            // Those under way are bounded by their slots.
+            None if self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
+                Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
+                    .with_job(job.id())
+                    .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"))
+            }
+            None => Ok(None),
+        }
     }
 }
 
 /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
-    // No await between the signature and the spawn: a caller that goes away leaves either nothing or a running flight.
-    let mut landing = {
-        let mut state = inner.flights.lock();
-        let id = flight.job.id();
-        if let Some(other) = state.unresolved.get(&id).map(|open| &open.job).filter(|other| **other != flight.job) {
-            return Err(taken_here(other));
-        }
-        if state.unresolved.len() >= MAX_UNRESOLVED && !state.unresolved.contains_key(&id) {
-            return Err(Error::new(
-                ErrorKind::Nonce,
-                format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"),
-            )
-            .with_endpoint(inner.transport.endpoint())
-            .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"));
-        }
-        match state.airborne.entry(id) {
-            Entry::Occupied(entry) if entry.get().0 == flight.job => entry.get().1.clone(),
-            Entry::Occupied(entry) => return Err(taken_here(&entry.get().0)),
-            Entry::Vacant(entry) => {
-                let (sender, landing) = watch::channel(None);
-                entry.insert((flight.job.clone(), landing.clone()));
-                if let Some(lease) = &mut flight.lease {
-                    lease.mark_signed();
-                }
-                let inner = Arc::clone(inner);
-                tokio::spawn(async move {
-                    let airborne = Airborne { inner: &inner, job: &flight.job };
-                    let landed = airborne.run(flight.lease, flight.made_here).await;
-                    drop(airborne);
-                    sender.send_replace(Some(landed));
-                });
-                landing
-            }
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Err(super::no_runtime().with_job(flight.job.id()));
+    }
+    let id = flight.job.id();
+    let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
+    let mut landing = match joined {
+        Some(landing) => landing,
+        None => {
+            // A caller that goes away here takes the only copy of the signature along: nothing has happened.
+            // The semaphore is never closed, so waiting for a slot cannot fail.
+            let slot = Arc::clone(&inner.flights.slots).acquire_owned().await.ok();
+            start(inner, flight, slot)?
         }
     };
     let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
     landed.unwrap_or_else(|| {
         Err(Error::new(ErrorKind::Closed, "the submission was cut off")
             .with_outcome(Outcome::Unknown)
+            .with_job(id)
             .with_endpoint(inner.transport.endpoint())
             .with_hint("the Tokio runtime shut down, or the transport panicked; the job is in Client::unresolved"))
     })
+}
+
+/// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
+fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePermit>) -> Result<Landing> {
+    let (sender, landing) = watch::channel(None);
+    let may_have_run;
+    {
+        let mut state = inner.flights.lock();
+        if let Some(landing) = inner.at_endpoint(state.join(&mut flight))? {
+            return Ok(landing);
+        }
+        if let Some(lease) = &mut flight.lease {
+            lease.mark_signed();
+        }
+        let (id, job) = (flight.job.id(), flight.job.clone());
+        let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true });
+        may_have_run = before.is_some_and(|open| open.may_have_run);
+        state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
+    }
+    // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
+    let airborne = Airborne { inner: Arc::clone(inner), job: flight.job, landing: landing.clone() };
+    let made_here = flight.made_here;
+    tokio::spawn(async move {
+        let landed = airborne.run(made_here, may_have_run).await;
+        drop((airborne, slot));
+        sender.send_replace(Some(landed));
+    });
+    Ok(landing)
 }
 
 fn taken_here(other: &SignedJob) -> Error {
@@ -120,25 +198,29 @@ fn taken_here(other: &SignedJob) -> Error {
 }
 
 /// A flight's entry; gone when the flight ends, also by a panic or a runtime that shuts down.
-struct Airborne<'a> {
-    inner: &'a Inner,
-    job: &'a SignedJob,
+struct Airborne {
+    inner: Arc<Inner>,
+    job: SignedJob,
+    landing: Landing,
 }
 
-impl Drop for Airborne<'_> {
+impl Drop for Airborne {
     fn drop(&mut self) {
-        self.inner.flights.lock().airborne.remove(&self.job.id());
+        // A lease that is still in there goes into quarantine, outside of the lock.
+        let entry = self.own(&mut self.inner.flights.lock());
+        drop(entry);
     }
 }
 
-impl Airborne<'_> {
-    async fn run(&self, lease: Option<NonceLease>, made_here: bool) -> Result<()> {
-        // Until the flight has landed, its fate is open: whatever ends the task leaves the job where it can be found.
-        let now = Unresolved { job: self.job.clone(), may_have_run: true };
-        let before = self.inner.flights.lock().unresolved.insert(self.job.id(), now);
-        let may_have_run = before.is_some_and(|open| open.may_have_run);
-        // The semaphore is never closed, so waiting for a slot cannot fail.
-        let slot = self.inner.flights.slots.acquire().await;
+impl Airborne {
+    /// Takes the entry out, if it is still there: the next one may have been made already.
+    fn own(&self, state: &mut State) -> Option<Entry> {
+        let id = self.job.id();
+        let own = state.airborne.get(&id).is_some_and(|entry| entry.landing.same_channel(&self.landing));
+        if own { state.airborne.remove(&id) } else { None }
+    }
+
+    async fn run(&self, made_here: bool, may_have_run: bool) -> Result<()> {
         let landed = self.submit().await.map_err(|error| {
             let error = error.with_job(self.job.id());
             // That this attempt did nothing says nothing of the ones before.
@@ -146,40 +228,61 @@ impl Airborne<'_> {
             let open = may_have_run && harmless && error.kind() != ErrorKind::NonceTaken;
             if open { error.with_outcome(Outcome::Unknown) } else { error }
         });
-        drop(slot);
-        self.settle(&landed, lease, made_here);
+        let leased = self.inner.flights.lock().airborne.get(&self.job.id()).is_some_and(|entry| entry.lease.is_some());
+        let late = if leased {
+            None
+        } else {
+            // Where there was no lease to be had, its holder may have gone away by now.
+            let lane = lane(self.job.relay_strategy());
+            self.inner.nonces.lease_exact(self.job.consumer(), lane, self.job.nonce()).await.ok()
+        };
+        self.settle(&landed, late, made_here);
         landed
     }
 
-    fn settle(&self, landed: &Result<()>, lease: Option<NonceLease>, made_here: bool) {
-        let (consumer, nonce) = (self.job.consumer(), self.job.nonce());
-        let resolved = match landed {
-            Ok(()) => Some(Settlement::Commit),
-            Err(error) if error.kind() == ErrorKind::NonceTaken => Some(Settlement::Commit),
-            // The bytes never left, and their only copy is about to be dropped: as if they had not been signed.
-            Err(error) if error.outcome() == Outcome::NotSent && made_here => Some(Settlement::Release),
-            Err(_) => None,
-        };
+    fn settle(&self, landed: &Result<()>, late: Option<NonceLease>, made_here: bool) {
+        let (consumer, nonce, id) = (self.job.consumer(), self.job.nonce(), self.job.id());
         let mut state = self.inner.flights.lock();
-        if resolved.is_some() {
-            state.unresolved.remove(&self.job.id());
-        } else if let (Err(error), Some(open)) = (landed, state.unresolved.get_mut(&self.job.id())) {
-            open.may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
-        }
+        let entry = state.airborne.get_mut(&id);
+        let copied = entry.as_ref().is_none_or(|entry| entry.copied);
+        let lease = entry.and_then(|entry| entry.lease.take()).or(late);
+        let decided = match landed {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::NonceTaken => true,
+            // The bytes never left, and their only copy is about to be dropped: as if they had not been signed.
+            Err(error) if error.outcome() == Outcome::NotSent && made_here && !copied => {
+                // First the entry, then the nonce: whoever leases it next must not meet this flight.
+                state.unresolved.remove(&id);
+                self.own(&mut state);
+                drop(state);
+                if let Some(lease) = lease {
+                    lease.release_unsent();
+                }
+                return;
+            }
+            Err(error) => {
+                if let Some(open) = state.unresolved.get_mut(&id) {
+                    open.may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                }
+                false
+            }
+        };
         drop(state);
-        match (lease, resolved) {
-            (Some(lease), Some(Settlement::Commit)) => lease.commit(),
-            (Some(lease), Some(_)) => lease.release_unsent(),
-            (Some(lease), None) => lease.quarantine(),
+        match (lease, decided) {
+            (Some(lease), true) => lease.commit(),
+            (Some(lease), false) => lease.quarantine(),
             // A job of unknown fate that was submitted again, now with an answer.
-            (None, Some(settlement)) => _ = self.inner.nonces.resolve(consumer, nonce, settlement),
-            (None, None) => {}
+            (None, true) => _ = self.inner.nonces.resolve(consumer, nonce, Settlement::Commit),
+            (None, false) => {}
+        }
+        if decided {
+            self.inner.flights.lock().unresolved.remove(&id);
         }
     }
 
     async fn submit(&self) -> Result<()> {
-        let inner = self.inner;
-        let body = inner.wire.submit_job(self.job)?;
+        let inner = &self.inner;
+        let body = inner.wire.submit_job(&self.job)?;
         // Called here and not in a task of its own: this is one already.
         match inner.transport.call(Method::SubmitJob, body).await {
             Ok(response) => {
@@ -210,7 +313,7 @@ impl Airborne<'_> {
 
     /// "OK" is not acceptance: only the record says whose payload the node has.
     async fn compare_echo(&self, if_different: Outcome) -> Result<()> {
-        let inner = self.inner;
+        let inner = &self.inner;
         let record = inner.get_result(self.job.id()).await.map_err(|error| {
             let error = error.with_outcome(Outcome::Unknown);
             if error.kind() == ErrorKind::BadResponse {
@@ -220,7 +323,7 @@ impl Airborne<'_> {
                 "the node has a job under this nonce, but its record could not be read: submit the same signed job again",
             )
         })?;
-        match echo_difference(self.job, &record) {
+        match echo_difference(&self.job, &record) {
             None => Ok(()),
             Some(field) => Err(nonce_taken(field, if_different).with_endpoint(inner.transport.endpoint())),
         }
@@ -231,7 +334,7 @@ pub(super) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
     Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
         .with_outcome(outcome)
         .with_hint(
-            "somebody else used the consumer's nonce, or it was signed twice; submit the job under another nonce once the \
-             chain shows which of the two was taken",
+            "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
+             low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
         )
 }

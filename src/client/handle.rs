@@ -80,6 +80,9 @@ impl<'a> Wait<'a> {
     }
 
     async fn run(self) -> Result<Verified> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(super::no_runtime().with_outcome(self.outcome(None)).with_job(self.handle.id()));
+        }
         let operator = self.handle.client.inner.operator.ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client does not know the operator, so it cannot verify results")
                 .with_outcome(self.outcome(None))
@@ -146,6 +149,9 @@ impl<'a> Wait<'a> {
             Some(JobStatus::Pending) => {
                 "not executed: if the node was restarted it has forgotten the job, and submitting the same signed job sets \
                  it going again"
+            }
+            None if !self.handle.accepted => {
+                "the job was never seen at this node: submit it with submit_signed, which does no harm if it is there"
             }
             _ => "wait again with the same handle, or resume the signed job later",
         };

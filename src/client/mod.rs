@@ -22,7 +22,7 @@ pub use self::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob},
-    nonce::{Lane, NonceManager},
+    nonce::{Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
     wire::{ProgramUpload, Wire, refusal::Refusal},
@@ -80,16 +80,49 @@ impl Client {
     ///
     /// When this returns a handle, the node has shown the job back, equal in every field. The same nonce is never signed
     /// twice: where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
-    /// quarantined.
+    /// quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
+    /// [`submit_signed`](Self::submit_signed).
     ///
-    /// Cancel safety: dropping the future before the signature is there gives the nonce back; after that the submission
-    /// runs to its end by itself.
+    /// A node that does not answer is given as long as the transport gives it: 10 minutes over gRPC, unless set.
+    ///
+    /// Cancel safety: dropping the future before the signature is there, or while 512 other submissions are under way and
+    /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] without a signer,
     /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
+        let (signed, lease, _signing) = self.lease_and_sign(&job).await?;
+        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true }).await?;
+        Ok(JobHandle::new(self.clone(), signed, true))
+    }
+
+    /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.
+    ///
+    /// For services that must survive a crash: sign, store the [`SignedJob`], then [`submit_signed`](Self::submit_signed). The
+    /// nonce is quarantined until then, as the job may be sent from anywhere.
+    ///
+    /// ```no_run
+    /// # async fn example(client: infinityvm_sdk::Client, job: infinityvm_sdk::OffchainJobRequest)
+    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// let signed = client.sign(job).await?;
+    /// std::fs::write(format!("jobs/{}.json", signed.id()), serde_json::to_vec(&signed)?)?;
+    /// let handle = client.submit_signed(signed).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit) before anything is sent.
+    pub async fn sign(&self, job: OffchainJobRequest) -> Result<SignedJob> {
+        let (signed, mut lease, _signing) = self.lease_and_sign(&job).await?;
+        lease.mark_signed();
+        lease.quarantine();
+        Ok(signed)
+    }
+
+    async fn lease_and_sign(&self, job: &OffchainJobRequest) -> Result<(SignedJob, NonceLease, flight::Signing<'_>)> {
         let inner = &self.inner;
         let signer = inner.signer.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client has no signer")
@@ -101,10 +134,10 @@ impl Client {
             Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await?,
             None => inner.nonces.lease(consumer, lane).await?,
         };
-        let signed = job.prepare(self.revision(), lease.get())?.sign(&**signer).await?;
-        let flight = flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true };
-        self.fly(flight).await?;
-        Ok(JobHandle::new(self.clone(), signed, true))
+        let signing = inner.flights.signing(JobId::derive(lease.nonce(), consumer));
+        // Until the signature is handed on, nobody else has it: a lease that is dropped here is free again.
+        let signed = job.prepare(self.revision(), lease.nonce())?.sign(&**signer).await?;
+        Ok((signed, lease, signing))
     }
 
     /// Submits a job that is signed already, here or elsewhere, now or before a restart.
@@ -112,9 +145,14 @@ impl Client {
     /// Safe to repeat: while a submission of the same job is under way this call joins it, and a node that has the job
     /// already is asked for its record, which must be equal in every field.
     ///
+    /// In the Relay revision it also replaces a job that failed: sign another under the failed one's nonce with
+    /// [`OffchainJobRequest::prepare`], and submit it. In an Ordered lane that is the way to free the jobs behind it.
+    ///
     /// # Errors
-    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload, here or at the node,
-    /// - [`ErrorKind::WrongRevision`] if the job or the node is of another revision,
+    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, under way in this client, or
+    ///   unresolved in it,
+    /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, or if the node says
+    ///   that it read another; where it cannot be told, [`ErrorKind::BadResponse`],
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`].
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
@@ -140,16 +178,28 @@ impl Client {
         Ok(JobHandle::new(self.clone(), job, true))
     }
 
-    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing.
+    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing; the job's
+    /// nonce counts as spent from here on.
+    ///
+    /// A [`Sequential`](crate::nonce::Sequential) source should still be started above every nonce that was ever signed: the
+    /// larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
     ///
     /// # Errors
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
-    pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
+    pub async fn resume(&self, job: SignedJob) -> Result<JobHandle> {
         self.inner.wire.submit_job(&job)?;
+        // Refused if the nonce is accounted for already, which is as good.
+        if let Ok(lease) = self.inner.nonces.lease_exact(job.consumer(), lane(job.relay_strategy()), job.nonce()).await
+        {
+            lease.commit();
+        }
         Ok(JobHandle::new(self.clone(), job, false))
     }
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.
+    ///
+    /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns out
+    /// that nothing was sent.
     ///
     /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it; or, once you know that it is of no
     /// more use, [`forget`](Self::forget) it.
@@ -194,7 +244,7 @@ impl Client {
         self.inner.at_endpoint(self.inner.wire.contains_program_response(&response))
     }
 
-    /// Uploads a program and returns its id. A program that the node has already is a success.
+    /// Uploads a program and returns its id. A program that the node has already is a success if its id was given.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::Rejected`] if the node refuses it,
@@ -235,6 +285,11 @@ impl fmt::Debug for Client {
             .field("operator", &self.inner.operator)
             .finish_non_exhaustive()
     }
+}
+
+fn no_runtime() -> Error {
+    Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
+        .with_hint("call it inside of one, from an async function")
 }
 
 fn lane(strategy: RelayStrategy) -> Lane {

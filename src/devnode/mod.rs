@@ -7,7 +7,7 @@
 //! Nothing in it waits for time to pass: tests wait for [states](DevNode::wait_until) and open [`Gate`]s.
 //!
 //! ```
-//! use alloy_primitives::Address;
+//! use infinityvm_sdk::primitives::Address;
 //! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
 //! use infinityvm_sdk::job::Revision;
 //!

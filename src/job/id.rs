@@ -36,9 +36,10 @@ impl JobId {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for any other length.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
-        B256::try_from(bytes)
-            .map(Self)
-            .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("a job id has 32 bytes, not {}", bytes.len())))
+        B256::try_from(bytes).map(Self).map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, format!("a job id has 32 bytes, not {}", bytes.len()))
+                .with_hint("write it as 64 hex digits, with or without 0x")
+        })
     }
 }
 

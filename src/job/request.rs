@@ -238,7 +238,7 @@ fn special_fault(revision: Revision, state: bool, relay: bool) -> Option<Fault> 
         Revision::Relay if state => Some(Fault::new(
             "state",
             "the Relay revision has no state field",
-            "leave out `state`; put StatefulAppOnchainInput into `stateful_onchain_input` instead",
+            "leave out `state`; use `stateful_onchain_input(root, input)` instead",
         )),
         Revision::State if relay => Some(Fault::new(
             "relayStrategy",
@@ -362,7 +362,7 @@ impl OffchainJobRequestBuilder {
             ));
         }
         match self.max_cycles {
-            None => faults.push(Fault::new("maxCycles", "is not set", "set it with `max_cycles`")),
+            None => faults.push(Fault::new("maxCycles", "is not set", "set the limit with `max_cycles`")),
             Some(0) => faults.push(Fault::new("maxCycles", "is 0", "set at least 1 with `max_cycles`")),
             Some(_) => {}
         }

@@ -129,7 +129,8 @@ fn varint_len(value: usize) -> usize {
 /// A signed job: the exact bytes that are sent, and sent again, whatever happens.
 ///
 /// It serialises with serde in a versioned format (see `ARCHITECTURE.md`), so it can be stored, or signed on one machine
-/// and sent from another. Deserialising checks that the parts belong together.
+/// and sent from another. Deserialising checks that the parts belong together, but not who signed: compare
+/// [`recover`](Self::recover) with the account you expect if the store can be tampered with.
 #[derive(Clone)]
 pub struct SignedJob {
     pub(super) job: UnsignedJob,
@@ -337,17 +338,23 @@ fn decode_request(
     }
     Ok(match revision {
         Revision::State => {
-            let fields: state::OffchainJobRequest = decode_canonical("signed request", &request).map_err(hinted)?;
+            let fields: state::OffchainJobRequest =
+                decode_canonical("signed request", &request).map_err(hinted(revision))?;
             decoded!(fields, fields.stateHash)
         }
         Revision::Relay => {
-            let fields: relay::OffchainJobRequest = decode_canonical("signed request", &request).map_err(hinted)?;
+            let fields: relay::OffchainJobRequest =
+                decode_canonical("signed request", &request).map_err(hinted(revision))?;
             decoded!(fields, EMPTY_HASH)
         }
     })
 }
 
-fn hinted(error: Error) -> Error {
-    debug_assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    error.with_hint("check the revision: the two sign different structs")
+/// serde keeps the text of an error and not its hint, so the text names the suspect.
+fn hinted(revision: Revision) -> impl Fn(Error) -> Error {
+    move |error| {
+        Error::new(ErrorKind::InvalidInput, format!("the request is not one of the {revision} revision"))
+            .with_source(error)
+            .with_hint("check the revision: the two sign different structs")
+    }
 }

@@ -116,12 +116,16 @@ pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
             "upload the program with submit_program, then submit the same signed job again"
         }
         Some("execution_error") => {
-            "the program exited with an error or reached max_cycles; the nonce is still free to be submitted again"
+            "the program exited with an error or reached max_cycles; sign another job under this nonce with `prepare` and submit \
+             it with submit_signed: in an Ordered lane this nonce holds back all later ones"
         }
         Some("low nonce") => {
             "the consumer's next nonce is higher: the job may be complete on chain already, so look there before anything else"
         }
-        _ => "the nonce is still free: submit the same signed job again, or another under this nonce",
+        _ => {
+            "submit the same signed job again, or another under this nonce with submit_signed: in an Ordered lane it holds back \
+              all later ones"
+        }
     };
     let reason: String = super::shorten(reason.unwrap_or("the node gives no reason")).into();
     Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(job.id()).with_hint(hint)

@@ -29,7 +29,7 @@ impl NonceLease {
 
     /// The nonce.
     #[must_use]
-    pub fn get(&self) -> u64 {
+    pub fn nonce(&self) -> u64 {
         self.nonce
     }
 
@@ -114,12 +114,12 @@ mod tests {
     async fn after(signed: bool, end: impl FnOnce(NonceLease)) -> (u64, Vec<u64>) {
         let nonces = NonceManager::new(Sequential::starting_at(1));
         let mut lease = nonces.lease(A, Lane::Unordered).await.unwrap();
-        assert_eq!((lease.get(), lease.consumer(), lease.is_signed()), (1, A, false));
+        assert_eq!((lease.nonce(), lease.consumer(), lease.is_signed()), (1, A, false));
         if signed {
             lease.mark_signed();
         }
         end(lease);
-        (nonces.lease(A, Lane::Unordered).await.unwrap().get(), nonces.quarantined(A))
+        (nonces.lease(A, Lane::Unordered).await.unwrap().nonce(), nonces.quarantined(A))
     }
 
     #[tokio::test]

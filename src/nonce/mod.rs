@@ -27,7 +27,7 @@
 //!
 //! ```
 //! # async fn example() -> infinityvm_sdk::Result<()> {
-//! use alloy_primitives::Address;
+//! use infinityvm_sdk::primitives::Address;
 //! use infinityvm_sdk::nonce::{Lane, NonceManager, Sequential};
 //!
 //! let nonces = NonceManager::new(Sequential::starting_at(1));

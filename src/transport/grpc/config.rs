@@ -256,7 +256,8 @@ impl GrpcTransportBuilder {
             return Err(invalid(
                 format!("plain text to {host}"),
                 "use https://; requests are not signed in full (the relay strategy is not), so whoever is on the way could \
-                 change them. If the network itself is trusted: allow_plaintext()",
+                 change them. If the network itself is trusted: \
+                 ClientBuilder::transport(GrpcTransport::builder(url).allow_plaintext().build()?)",
             ));
         }
         let agent = self.user_agent.as_deref();
@@ -329,7 +330,8 @@ fn parse_url(url: &str) -> Result<Uri> {
         None => return Err(fail("the URL has no scheme".to_owned())),
     }
     if authority.as_str().contains('@') {
-        return Err(fail("the URL holds credentials".to_owned()).with_hint("send them by header() or interceptor()"));
+        return Err(fail("the URL holds credentials".to_owned())
+            .with_hint("send them with GrpcTransport::builder(url).header(name, value) or .interceptor(…)"));
     }
     if authority.host().is_empty() {
         return Err(fail("the URL has no host".to_owned()));

@@ -1,0 +1,17 @@
+//! The client against the development node: submissions, waits, cancellation, and everything that goes wrong.
+#![cfg(all(feature = "devnode", feature = "grpc"))]
+
+#[path = "client/cancel.rs"]
+mod cancel;
+#[path = "client/happy.rs"]
+mod happy;
+#[path = "client/load.rs"]
+mod load;
+#[path = "client/lost.rs"]
+mod lost;
+#[path = "client/rig.rs"]
+mod rig;
+#[path = "client/taken.rs"]
+mod taken;
+#[path = "client/waits.rs"]
+mod waits;
