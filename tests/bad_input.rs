@@ -166,7 +166,9 @@ fn names(table: &mut Table) {
     table.add("job id: 31 bytes", plain, || JobId::from_slice(&[1; 31]));
     table.add("job id: no bytes", plain, || JobId::from_slice(&[]));
     table.add("job id: not hex", plain, || "job".parse::<JobId>());
-    table.add("job id: too many digits", plain, || "00".repeat(33).parse::<JobId>());
+    table.add("job id: too many digits", (InvalidInput, NotSent, false, "64 hex digits"), || {
+        "00".repeat(33).parse::<JobId>()
+    });
     table.add("program id: odd digits", plain, || "0xabc".parse::<ProgramId>());
     table.add("revision: unknown", (InvalidInput, NotSent, false, "`state` or `relay`"), || {
         "v2".repeat(5000).parse::<Revision>()
@@ -411,7 +413,7 @@ fn stored_jobs_that_are_not_read() {
         ("unknown strategy", |job| job["relay"] = "fast".into(), "unknown variant `fast`"),
         ("bad hex", |job| job["request"] = "0xzz".into(), "invalid"),
         ("numbers", |job| job["signature"] = 5.into(), "invalid type"),
-        ("other revision", |job| job["revision"] = "relay".into(), "not the canonical ABI encoding"),
+        ("other revision", |job| job["revision"] = "relay".into(), "not one of the relay revision"),
         ("tampered state", |job| job["state"] = "0x01".into(), "state: does not have the signed hash"),
         ("tampered input", |job| job["offchain_input"] = "0x".into(), "offchainInput: does not have the signed hash"),
         ("no signature", |job| job["signature"] = "0x".into(), "signature: is empty"),
@@ -469,7 +471,7 @@ fn config(table: &mut Table) {
         ("no host", "http://:50051", "http://host:port"),
         ("port 0", "http://127.0.0.1:0", "http://host:port"),
         ("port too large", "http://127.0.0.1:70000", "http://host:port"),
-        ("password", "http://user:secret@127.0.0.1:1", "header() or interceptor()"),
+        ("password", "http://user:secret@127.0.0.1:1", ".header(name, value)"),
         ("plain text to a name", "http://node.example.org:50051", "allow_plaintext()"),
         ("plain text to an address", "http://10.0.0.1:50051", "allow_plaintext()"),
         ("plain text to everywhere", "http://0.0.0.0:50051", "allow_plaintext()"),
@@ -931,7 +933,7 @@ fn unknown_and_unsupported(table: &mut Table) {
         handle.wait(Until::Executed).await?;
         handle.wait(Until::Relayed).timeout(Duration::from_millis(100)).await
     });
-    table.on("deadline: never seen", (DeadlineExceeded, Unknown, true, "wait again"), || async {
+    table.on("deadline: never seen", (DeadlineExceeded, Unknown, true, "submit it with submit_signed"), || async {
         let client =
             Client::builder().grpc(closed_port()).revision(Revision::State).operator(CONSUMER).connect().await?;
         client.resume(sample(Revision::State)).await?.wait(Until::Executed).timeout(Duration::from_millis(50)).await
@@ -1011,7 +1013,7 @@ fn failures(table: &mut Table) {
     // A State node takes no nonce twice, so the advice differs.
     for (revision, missing, error) in [
         (Revision::State, "under another nonce", "nonce is used up"),
-        (Revision::Relay, "same signed job again", "still free"),
+        (Revision::Relay, "same signed job again", "under this nonce"),
     ] {
         table.on(format!("failed: unknown program, {revision}"), failed(missing), move || async move {
             let bench = Bench::new(revision).await;

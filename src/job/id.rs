@@ -36,10 +36,9 @@ impl JobId {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for any other length.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
-        B256::try_from(bytes).map(Self).map_err(|_| {
-            Error::new(ErrorKind::InvalidInput, format!("a job id has 32 bytes, not {}", bytes.len()))
-                .with_hint("write it as 64 hex digits, with or without 0x")
-        })
+        B256::try_from(bytes)
+            .map(Self)
+            .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("a job id has 32 bytes, not {}", bytes.len())))
     }
 }
 
@@ -75,7 +74,7 @@ impl FromStr for JobId {
         let bytes = hex::decode(text).map_err(|source| {
             Error::new(ErrorKind::InvalidInput, "a job id is 64 hex digits, with or without 0x").with_source(source)
         })?;
-        Self::from_slice(&bytes)
+        Self::from_slice(&bytes).map_err(|error| error.with_hint("write it as 64 hex digits, with or without 0x"))
     }
 }
 

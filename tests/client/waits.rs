@@ -186,7 +186,7 @@ async fn without_an_operator_there_is_no_result() {
         let client = builder.connect().await.unwrap();
         assert_eq!(client.submit(rig.build("abc")).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
         let millis = client.nonces().lease(crate::rig::CONSUMER, infinityvm_sdk::nonce::Lane::Unordered).await.unwrap();
-        let handle = client.submit_signed(rig.sign(millis.get() + 5, "abc").await).await.unwrap();
+        let handle = client.submit_signed(rig.sign(millis.nonce() + 5, "abc").await).await.unwrap();
         let error = handle.wait(Until::Executed).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidConfig, Outcome::Accepted));
         rig.client.resume(handle.signed_job().clone()).await.unwrap().wait(Until::Relayed).await.unwrap();
