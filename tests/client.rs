@@ -11,6 +11,8 @@ mod load;
 mod lost;
 #[path = "client/rig.rs"]
 mod rig;
+#[path = "client/sign.rs"]
+mod sign;
 #[path = "client/taken.rs"]
 mod taken;
 #[path = "client/waits.rs"]

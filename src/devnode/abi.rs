@@ -33,7 +33,7 @@ mod state {
     }
 }
 
-mod relay {
+pub(super) mod relay {
     use super::sol;
     sol! {
         struct OffchainJobRequest {

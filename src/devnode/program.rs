@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Bytes, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_sol_types::SolValue;
+
+use super::abi::relay;
 
 /// What a program reads.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,15 @@ impl ProgramOutput {
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), cycles: 1 }
+    }
+
+    /// The output of a stateful program: its next state (the state's keccak-256 in the State revision, the root in the Relay
+    /// revision) and its own result, as the contracts decode them.
+    #[must_use]
+    pub fn stateful(next_state: B256, result: impl Into<Bytes>) -> Self {
+        // StatefulProgramResult and StatefulAppResult have one layout.
+        let output = relay::StatefulAppResult { outputStateRoot: next_state, result: result.into() };
+        Self::new(output.abi_encode())
     }
 
     /// Sets the cycles it took.

@@ -234,6 +234,48 @@ impl Verified {
 
     /// The output of a stateful program: its next state and its own result.
     ///
+    /// The contract takes a result only if the job's state was the latest, so the next job of a chain is submitted once this
+    /// one is relayed:
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "devnode", feature = "grpc"))]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), infinityvm_sdk::Error> {
+    /// # use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+    /// # use infinityvm_sdk::devnode::{ConsumerRules, DevNode, ProgramOutput};
+    /// # use infinityvm_sdk::primitives::{Address, keccak256};
+    /// # let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
+    /// // State revision: the signed state hash is keccak-256 of the state.
+    /// let rules = ConsumerRules::signed_by(signer.address()).stateful(keccak256([0]));
+    /// let node = DevNode::builder(Revision::State).consumer(consumer, rules).start().await?;
+    /// let count = node.register_program(|input| {
+    ///     let next = [input.state[0] + 1];
+    ///     Ok(ProgramOutput::stateful(keccak256(next), next.to_vec()))
+    /// });
+    /// # let client = Client::builder()
+    /// #     .grpc(node.grpc_url())
+    /// #     .revision(Revision::State)
+    /// #     .signer(signer)
+    /// #     .operator(node.operator())
+    /// #     .connect()
+    /// #     .await?;
+    /// let mut state = vec![0];
+    /// for _ in 0..3 {
+    ///     let job = OffchainJobRequest::builder(consumer, ProgramId::new(count.clone()))
+    ///         .max_cycles(1_000)
+    ///         .state(state)
+    ///         .build()?;
+    ///     let output = client.submit(job).await?.wait(Until::Relayed).await?.stateful()?;
+    ///     state = output.result.to_vec();
+    ///     assert_eq!(output.next_state, keccak256(&state));
+    /// }
+    /// assert_eq!(state, [3]);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(all(feature = "devnode", feature = "grpc")))]
+    /// # fn main() {}
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the program is not a stateful one.
     pub fn stateful(&self) -> Result<StatefulOutput, Error> {

@@ -1,0 +1,106 @@
+//! Signing apart from sending, and what a restart and a failed job ask for.
+
+use infinityvm_sdk::{
+    ErrorKind, LocalSigner, Outcome, RelayStrategy, Revision, SignedJob, Until, client::ClientBuilder,
+    nonce::Sequential,
+};
+
+use super::rig::{Rig, both, within};
+
+#[tokio::test]
+async fn a_signed_job_is_stored_before_it_is_sent() {
+    both(async |rig: Rig| {
+        let signed = rig.client.sign(rig.build("abc")).await.unwrap();
+        assert_eq!(signed.nonce(), 1);
+        assert_eq!(rig.client.nonces().quarantined(signed.consumer()), [1], "it may be sent from anywhere");
+        let other = rig.client.submit(rig.build("xyz")).await.unwrap();
+        assert_eq!(other.signed_job().nonce(), 2);
+
+        let stored = serde_json::to_string(&signed).unwrap();
+        let read: SignedJob = serde_json::from_str(&stored).unwrap();
+        let result = rig.client.submit_signed(read).await.unwrap().wait(Until::Executed).await.unwrap();
+        assert_eq!(result.output()[..], *b"cba");
+        assert!(rig.client.nonces().quarantined(signed.consumer()).is_empty());
+        let third = rig.client.submit(rig.build("third")).await.unwrap();
+        assert_eq!(third.signed_job().nonce(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn resumed_nonces_are_spent() {
+    both(async |rig: Rig| {
+        let mut stored = Vec::new();
+        for input in ["a", "b", "c"] {
+            stored.push(rig.client.submit(rig.ordered(input)).await.unwrap().signed_job().clone());
+        }
+        // A new process whose source starts too low.
+        let client = rig.another().await;
+        for job in stored {
+            client.resume(job).await.unwrap().wait(Until::Relayed).await.unwrap();
+        }
+        let next = client.submit(rig.ordered("d")).await.unwrap();
+        assert_eq!(next.signed_job().nonce(), 4);
+        next.wait(Until::Relayed).await.unwrap();
+    })
+    .await;
+}
+
+/// A signer that waits until it is told to go on.
+struct Slow(LocalSigner, tokio::sync::Semaphore, tokio::sync::Notify);
+
+#[async_trait::async_trait]
+impl infinityvm_sdk::JobSigner for Slow {
+    fn address(&self) -> infinityvm_sdk::primitives::Address {
+        self.0.address()
+    }
+
+    async fn sign_message(&self, message: &[u8]) -> infinityvm_sdk::Result<infinityvm_sdk::primitives::Bytes> {
+        self.2.notify_one();
+        let _turn = self.1.acquire().await;
+        self.0.sign_message(message).await
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_sends_under_a_nonce_that_is_being_signed() {
+    both(async |rig: Rig| {
+        let slow = std::sync::Arc::new(Slow(rig.signer.clone(), tokio::sync::Semaphore::new(0), Default::default()));
+        let builder: ClientBuilder = rig.builder().nonces(Sequential::starting_at(1)).signer(slow.clone());
+        let client = builder.connect().await.unwrap();
+        let job = rig.build("first");
+        let submitting = tokio::spawn({
+            let client = client.clone();
+            async move { client.submit(job).await }
+        });
+        slow.2.notified().await;
+        let error = client.submit_signed(rig.sign(1, "second").await).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::NotSent), "{}", error.report());
+        slow.1.add_permits(10);
+        let handle = submitting.await.unwrap().unwrap();
+        assert_eq!(handle.wait(Until::Executed).await.unwrap().output()[..], *b"tsrif");
+    })
+    .await;
+}
+
+/// As the hint of a failed job says.
+#[tokio::test]
+async fn a_failed_job_is_replaced_and_the_lane_moves_on() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let bad = rig.client.submit(rig.ordered("bad")).await.unwrap();
+        let behind = rig.client.submit(rig.ordered("behind")).await.unwrap();
+        let error = bad.wait(Until::Executed).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::JobFailed);
+        assert!(error.hint().unwrap().contains("submit_signed"));
+        behind.wait(Until::Executed).await.unwrap();
+        assert!(rig.on_chain().is_empty(), "held back");
+
+        let good = rig.job("good").relay(RelayStrategy::Ordered).build().unwrap();
+        let good = good.prepare(Revision::Relay, bad.signed_job().nonce()).unwrap().sign(&rig.signer).await.unwrap();
+        rig.client.submit_signed(good).await.unwrap().wait(Until::Relayed).await.unwrap();
+        behind.wait(Until::Relayed).await.unwrap();
+        assert_eq!(rig.on_chain(), [1, 2]);
+    })
+    .await;
+}
