@@ -253,6 +253,7 @@ pub enum CallFailure {
 
 /// Why a call failed: what a [`Transport`](crate::transport::Transport) reports.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CallError {
     /// How the call failed.
     pub failure: CallFailure,
