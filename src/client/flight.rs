@@ -147,7 +147,7 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     let mut landing = match joined {
         Some(landing) => landing,
         None => {
-            // A caller that goes away here takes the only copy of the signature along: nothing has happened.
+            // A caller that goes away here takes a signature made for this flight along: nothing has happened.
             // The semaphore is never closed, so waiting for a slot cannot fail.
             let slot = Arc::clone(&inner.flights.slots).acquire_owned().await.ok();
             start(inner, flight, slot)?

@@ -173,7 +173,11 @@ impl Client {
             return Err(error.with_job(job.id()));
         }
         // Without a lease where the nonce is accounted for already: the bytes exist, and sending them again is harmless.
-        let lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
+        let mut lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
+        // The caller has the signature, so the nonce is never free again by itself.
+        if let Some(lease) = &mut lease {
+            lease.mark_signed();
+        }
         self.fly(flight::Flight { job: job.clone(), lease, made_here: false }).await?;
         Ok(JobHandle::new(self.clone(), job, true))
     }
