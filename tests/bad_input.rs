@@ -541,11 +541,11 @@ fn local(table: &mut Table) {
         plain_builder().connect().await?.submit_signed(sample(Revision::State)).await
     });
     table.on("resume: signed for the other revision", revision, || async {
-        plain_builder().connect().await?.resume(sample(Revision::State)).await
+        plain_builder().connect().await?.resume(sample(Revision::State))
     });
     // Whether the node has a resumed job, nobody has seen yet.
     table.on("wait: no operator, resumed", (InvalidConfig, Unknown, false, "ClientBuilder::operator"), || async {
-        plain_builder().connect().await?.resume(sample(Revision::Relay)).await?.wait(Until::Executed).await
+        plain_builder().connect().await?.resume(sample(Revision::Relay))?.wait(Until::Executed).await
     });
     table.on("wait: no operator, submitted", (InvalidConfig, Accepted, false, "ClientBuilder::operator"), || async {
         let bench = Bench::new(Revision::Relay).await;
@@ -894,7 +894,7 @@ fn unknown_and_unsupported(table: &mut Table) {
             {
                 move || async move {
                     let bench = Bench::new(revision).await;
-                    bench.client.resume(sample(revision)).await?.wait(Until::Executed).await
+                    bench.client.resume(sample(revision))?.wait(Until::Executed).await
                 }
             },
         );
@@ -936,7 +936,7 @@ fn unknown_and_unsupported(table: &mut Table) {
     table.on("deadline: never seen", (DeadlineExceeded, Unknown, true, "submit it with submit_signed"), || async {
         let client =
             Client::builder().grpc(closed_port()).revision(Revision::State).operator(CONSUMER).connect().await?;
-        client.resume(sample(Revision::State)).await?.wait(Until::Executed).timeout(Duration::from_millis(50)).await
+        client.resume(sample(Revision::State))?.wait(Until::Executed).timeout(Duration::from_millis(50)).await
     });
 }
 
@@ -1040,6 +1040,6 @@ fn failures(table: &mut Table) {
         let low = ordered(0);
         let refused = bench.client.submit_signed(low.clone()).await.expect_err("too low");
         assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Nonce, Unknown));
-        bench.client.resume(low).await?.wait(Until::Executed).await
+        bench.client.resume(low)?.wait(Until::Executed).await
     });
 }

@@ -116,7 +116,7 @@ async fn reads() {
             assert_eq!(said(&error), (BadResponse, Unknown, false), "{}", error.report());
             speaks_of_the_revision(&error);
             // A job of the other revision does not even get that far.
-            let resumed = pair.wrong.resume(handle.signed_job().clone()).await.expect_err("another revision's job");
+            let resumed = pair.wrong.resume(handle.signed_job().clone()).expect_err("another revision's job");
             assert_eq!(said(&resumed), (WrongRevision, NotSent, false));
             let sent = pair.wrong.submit_signed(handle.signed_job().clone()).await.expect_err("another revision's job");
             assert_eq!(said(&sent), (WrongRevision, NotSent, false));

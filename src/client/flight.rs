@@ -1,7 +1,7 @@
 //! A submission under way: at most one for a job id, in a task of its own, run to its end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,7 +11,7 @@ use super::{Inner, lane};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, echo_difference},
-    nonce::{NonceLease, Settlement},
+    nonce::{Claim, NonceLease, Settlement},
     rpc::Method,
     wire::refusal::Refusal,
 };
@@ -38,8 +38,6 @@ pub(super) struct Flights {
 #[derive(Default)]
 struct State {
     airborne: HashMap<JobId, Entry>,
-    /// Jobs that are being signed here, under nonces leased for them.
-    signing: HashSet<JobId>,
     /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     unresolved: HashMap<JobId, Unresolved>,
 }
@@ -68,12 +66,6 @@ impl Flights {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps other payloads away from a nonce until the guard is dropped.
-    pub(super) fn signing(&self, id: JobId) -> Signing<'_> {
-        self.lock().signing.insert(id);
-        Signing { flights: self, id }
-    }
-
     pub(super) fn unresolved(&self) -> Vec<SignedJob> {
         let mut state = self.lock();
         state.airborne.values_mut().for_each(|entry| entry.copied = true);
@@ -92,26 +84,14 @@ impl Flights {
     }
 }
 
-/// A job that is being signed.
-pub(super) struct Signing<'a> {
-    flights: &'a Flights,
-    id: JobId,
-}
-
-impl Drop for Signing<'_> {
-    fn drop(&mut self) {
-        self.flights.lock().signing.remove(&self.id);
-    }
-}
-
 impl State {
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     fn join(&mut self, flight: &mut Flight) -> Result<Option<Landing>> {
-        let Flight { job, lease, made_here } = flight;
+        let Flight { job, lease, .. } = flight;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
-                // The flight may have been started by a caller that found the nonce leased by this one.
+                // Both are the caller's work: it was given the nonce, and the same bytes were submitted as signed.
                 if let Some(mut lease) = lease.take() {
                     lease.mark_signed();
                     entry.lease = Some(lease);
@@ -119,8 +99,6 @@ impl State {
                 return Ok(Some(entry.landing.clone()));
             }
             Some(entry) => return Err(taken_here(&entry.job)),
-            // Its lease was refused for this reason, and going on without one would sign the nonce twice.
-            None if !*made_here && self.signing.contains(&job.id()) => return Err(taken_here(job)),
             None => {}
         }
         match self.unresolved.get(&job.id()) {
@@ -166,18 +144,28 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
 /// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
 fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePermit>) -> Result<Landing> {
     let (sender, landing) = watch::channel(None);
-    let may_have_run;
+    let mut may_have_run = false;
     {
         let mut state = inner.flights.lock();
         if let Some(landing) = inner.at_endpoint(state.join(&mut flight))? {
             return Ok(landing);
         }
-        if let Some(lease) = &mut flight.lease {
-            lease.mark_signed();
+        match &mut flight.lease {
+            Some(lease) => lease.mark_signed(),
+            None => {
+                let job = &flight.job;
+                match inner.nonces.claim_signed(job.consumer(), lane(job.relay_strategy()), job.nonce()) {
+                    Claim::Leased(lease) => flight.lease = Some(lease),
+                    // By a job that is being signed, or by the flight of another client.
+                    Claim::HeldElsewhere => return Err(taken_here(job).with_endpoint(inner.transport.endpoint())),
+                    Claim::Quarantined => {}
+                    Claim::Spent => may_have_run = true,
+                }
+            }
         }
         let (id, job) = (flight.job.id(), flight.job.clone());
         let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true });
-        may_have_run = before.is_some_and(|open| open.may_have_run);
+        may_have_run |= before.is_some_and(|open| open.may_have_run);
         state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
     }
     // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
@@ -228,24 +216,16 @@ impl Airborne {
             let open = may_have_run && harmless && error.kind() != ErrorKind::NonceTaken;
             if open { error.with_outcome(Outcome::Unknown) } else { error }
         });
-        let leased = self.inner.flights.lock().airborne.get(&self.job.id()).is_some_and(|entry| entry.lease.is_some());
-        let late = if leased {
-            None
-        } else {
-            // Where there was no lease to be had, its holder may have gone away by now.
-            let lane = lane(self.job.relay_strategy());
-            self.inner.nonces.lease_exact(self.job.consumer(), lane, self.job.nonce()).await.ok()
-        };
-        self.settle(&landed, late, made_here);
+        self.settle(&landed, made_here);
         landed
     }
 
-    fn settle(&self, landed: &Result<()>, late: Option<NonceLease>, made_here: bool) {
+    fn settle(&self, landed: &Result<()>, made_here: bool) {
         let (consumer, nonce, id) = (self.job.consumer(), self.job.nonce(), self.job.id());
         let mut state = self.inner.flights.lock();
         let entry = state.airborne.get_mut(&id);
         let copied = entry.as_ref().is_none_or(|entry| entry.copied);
-        let lease = entry.and_then(|entry| entry.lease.take()).or(late);
+        let lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NonceTaken => true,

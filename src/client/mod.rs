@@ -22,7 +22,7 @@ pub use self::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob},
-    nonce::{Lane, NonceLease, NonceManager},
+    nonce::{Claim, Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
     wire::{ProgramUpload, Wire, refusal::Refusal},
@@ -78,10 +78,13 @@ impl Client {
 
     /// Signs a job under a fresh nonce (or the one it was built with) and submits it.
     ///
-    /// When this returns a handle, the node has shown the job back, equal in every field. The same nonce is never signed
-    /// twice: where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
+    /// When this returns a handle, the node has shown the job back, equal in every field. No nonce is sent with two payloads
+    /// (a signer that is a service may keep a signature that was never fetched): where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
     /// quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
     /// [`submit_signed`](Self::submit_signed).
+    ///
+    /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about twice
+    /// that, and giving up on it then costs the consumer its task in the node.
     ///
     /// A node that does not answer is given as long as the transport gives it: 10 minutes over gRPC, unless set.
     ///
@@ -93,7 +96,7 @@ impl Client {
     /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
-        let (signed, lease, _signing) = self.lease_and_sign(&job).await?;
+        let (signed, lease) = self.lease_and_sign(&job).await?;
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true }).await?;
         Ok(JobHandle::new(self.clone(), signed, true))
     }
@@ -116,13 +119,13 @@ impl Client {
     /// # Errors
     /// Those of [`submit`](Self::submit) before anything is sent.
     pub async fn sign(&self, job: OffchainJobRequest) -> Result<SignedJob> {
-        let (signed, mut lease, _signing) = self.lease_and_sign(&job).await?;
+        let (signed, mut lease) = self.lease_and_sign(&job).await?;
         lease.mark_signed();
         lease.quarantine();
         Ok(signed)
     }
 
-    async fn lease_and_sign(&self, job: &OffchainJobRequest) -> Result<(SignedJob, NonceLease, flight::Signing<'_>)> {
+    async fn lease_and_sign(&self, job: &OffchainJobRequest) -> Result<(SignedJob, NonceLease)> {
         let inner = &self.inner;
         let signer = inner.signer.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client has no signer")
@@ -134,10 +137,9 @@ impl Client {
             Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await?,
             None => inner.nonces.lease(consumer, lane).await?,
         };
-        let signing = inner.flights.signing(JobId::derive(lease.nonce(), consumer));
         // Until the signature is handed on, nobody else has it: a lease that is dropped here is free again.
         let signed = job.prepare(self.revision(), lease.nonce())?.sign(&**signer).await?;
-        Ok((signed, lease, signing))
+        Ok((signed, lease))
     }
 
     /// Submits a job that is signed already, here or elsewhere, now or before a restart.
@@ -149,12 +151,13 @@ impl Client {
     /// [`OffchainJobRequest::prepare`], and submit it. In an Ordered lane that is the way to free the jobs behind it.
     ///
     /// # Errors
-    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, under way in this client, or
-    ///   unresolved in it,
+    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in this
+    ///   client, or unresolved in it,
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, or if the node says
     ///   that it read another; where it cannot be told, [`ErrorKind::BadResponse`],
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
-    /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`].
+    /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
+    ///   did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         if job.nonce() == u64::MAX {
             return Err(Error::new(
@@ -172,13 +175,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
-        // Without a lease where the nonce is accounted for already: the bytes exist, and sending them again is harmless.
-        let mut lease = self.inner.nonces.lease_exact(job.consumer(), lane, job.nonce()).await.ok();
-        // The caller has the signature, so the nonce is never free again by itself.
-        if let Some(lease) = &mut lease {
-            lease.mark_signed();
-        }
-        self.fly(flight::Flight { job: job.clone(), lease, made_here: false }).await?;
+        self.fly(flight::Flight { job: job.clone(), lease: None, made_here: false }).await?;
         Ok(JobHandle::new(self.clone(), job, true))
     }
 
@@ -190,11 +187,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
-    pub async fn resume(&self, job: SignedJob) -> Result<JobHandle> {
+    pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
         self.inner.wire.submit_job(&job)?;
-        // Refused if the nonce is accounted for already, which is as good.
-        if let Ok(lease) = self.inner.nonces.lease_exact(job.consumer(), lane(job.relay_strategy()), job.nonce()).await
-        {
+        // Where it is accounted for already, nothing is left to do.
+        let lane = lane(job.relay_strategy());
+        if let Claim::Leased(lease) = self.inner.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
             lease.commit();
         }
         Ok(JobHandle::new(self.clone(), job, false))
@@ -260,7 +257,11 @@ impl Client {
             Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
             Err(failure) => match (Refusal::of(&failure), program.id()) {
                 // The node names the program it has, in hex without 0x.
-                (Refusal::ProgramExists, Some(id)) if failure.message.contains(&hex::encode(id)) => id.clone(),
+                (Refusal::ProgramExists, Some(id))
+                    if failure.message.contains(&format!("program ID {} already", hex::encode(id))) =>
+                {
+                    id.clone()
+                }
                 _ => return Err(inner.error(Method::SubmitProgram, failure)),
             },
         };

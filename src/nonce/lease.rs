@@ -9,8 +9,8 @@ use super::{shared::Shared, source::Settlement};
 /// A nonce that is yours alone until the lease ends: by [`commit`](Self::commit), [`release`](Self::release),
 /// [`quarantine`](Self::quarantine), or by being dropped.
 ///
-/// Call [`mark_signed`](Self::mark_signed) *before* the signer is asked: a signer that fails or is cancelled half-way may
-/// have signed. From then on a lease that is dropped, be it by an error, a cancelled task or a panic, is quarantined and
+/// Call [`mark_signed`](Self::mark_signed) before anybody but you can have the signed bytes: before they are sent, stored or
+/// handed on, and before the signer is asked if that is a service that keeps what it signs. From then on a lease that is dropped, be it by an error, a cancelled task or a panic, is quarantined and
 /// not released. The two mistakes do not weigh the same: a nonce kept back by error can be
 /// [resolved](super::NonceManager::resolve), a nonce signed twice cannot.
 #[must_use = "a dropped lease frees its nonce"]

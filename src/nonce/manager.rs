@@ -148,6 +148,25 @@ impl NonceManager {
         }
     }
 
+    /// Accounts for a nonce that is signed with already: no bound, lane or source can undo that. The lease is marked as
+    /// signed.
+    pub(crate) fn claim_signed(&self, consumer: Address, lane: Lane, nonce: u64) -> Claim {
+        let mut ledgers = self.shared.ledgers();
+        let ledger = ledgers.entry(consumer).or_default();
+        match ledger.taken(nonce) {
+            None => {
+                let lane = ledger.other_lane(lane).unwrap_or(lane);
+                ledger.lease_given(lane, nonce);
+                let mut lease = NonceLease::new(self.shared.clone(), consumer, nonce);
+                lease.mark_signed();
+                Claim::Leased(lease)
+            }
+            Some(Taken::Leased) => Claim::HeldElsewhere,
+            Some(Taken::Quarantined) => Claim::Quarantined,
+            Some(Taken::Committed | Taken::Forgotten) => Claim::Spent,
+        }
+    }
+
     fn near(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
         let max_jump = self.max_jump.unwrap_or_else(|| match lane {
             Lane::Ordered => GAP_FREE_MAX_JUMP,
@@ -214,6 +233,15 @@ impl NonceManager {
         self.shared.source.settle(consumer, nonce, settlement);
         Ok(())
     }
+}
+
+/// What a nonce that is signed with already is to a manager.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    Leased(NonceLease),
+    HeldElsewhere,
+    Quarantined,
+    Spent,
 }
 
 fn same_lane(ledger: &Ledger, consumer: Address, lane: Lane) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,27 +18,31 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// It needs no state across restarts, as long as the clock has not stepped back to before the last nonce, and as long as
 /// one process alone draws nonces for a consumer. It leaves gaps, so it is for `Unordered` lanes only, and no nonce is
-/// handed out twice, not even a released one. Memory: one number per consumer.
+/// handed out twice, not even a released one. All sources made by [`new`](Self::new) in a process share what they handed
+/// out. Memory: one number per consumer.
 pub struct UnixMillis {
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     max_jump: u64,
-    last: Mutex<HashMap<Address, u64>>,
+    last: Arc<Mutex<HashMap<Address, u64>>>,
 }
 
 impl UnixMillis {
     /// Reads the clock of the system.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_clock(|| {
+        // One for all of this process, or two clients that sign within a millisecond would use the same nonce.
+        static LAST: LazyLock<Arc<Mutex<HashMap<Address, u64>>>> = LazyLock::new(Arc::default);
+        let source = Self::with_clock(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        });
+        Self { last: Arc::clone(&LAST), ..source }
     }
 
     /// Reads another clock, in unix milliseconds; for tests.
     #[must_use]
     pub fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), max_jump: SPARSE_MAX_JUMP, last: Mutex::default() }
+        Self { clock: Box::new(clock), max_jump: SPARSE_MAX_JUMP, last: Arc::default() }
     }
 
     /// How many milliseconds a consumer's nonce may lie above its last one; [`SPARSE_MAX_JUMP`] unless set.

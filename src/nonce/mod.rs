@@ -16,7 +16,7 @@
 //! | source | when | lanes | after a restart |
 //! |---|---|---|---|
 //! | [`Sequential`] | this process alone draws nonces for the consumer | both | start at the chain's `getNextNonce()`, past all that is under way |
-//! | [`UnixMillis`] | gaps are fine, no state wanted; or the consumer's `getNextNonce()` is itself a timestamp | `Unordered` | nothing to do, if the clock has not stepped back |
+//! | [`UnixMillis`] | gaps are fine, no state wanted; or the consumer's `getNextNonce()` is itself a timestamp | `Unordered` | nothing to do, unless the clock stepped back or more than 1,000 nonces a second were drawn: then wait until it is past the last one |
 //! | [`Given`] | the caller has its own numbering, such as an order id or a database sequence | both | the caller's business |
 //! | your own [`NonceSource`] | nonces must survive a crash, or several processes share a consumer | its [`leaves_gaps`](NonceSource::leaves_gaps) says | its business |
 //!
@@ -51,6 +51,7 @@ mod source;
 
 pub use given::Given;
 pub use lease::NonceLease;
+pub(crate) use manager::Claim;
 pub use manager::NonceManager;
 pub use millis::UnixMillis;
 pub use sequential::Sequential;

@@ -152,6 +152,10 @@ impl Wire {
             return Err(Error::new(ErrorKind::InvalidInput, "the program's ELF is empty")
                 .with_hint("pass the bytes of the compiled guest program"));
         }
+        if program.id.as_ref().is_some_and(|id| id.as_bytes().is_empty()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "the program's id is empty")
+                .with_hint("pass the id to `with_id`, or leave it out in the State revision"));
+        }
         match self.revision {
             Revision::State => Ok(state::submit_program(program)),
             Revision::Relay => relay::submit_program(program),

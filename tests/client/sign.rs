@@ -1,8 +1,9 @@
 //! Signing apart from sending, and what a restart and a failed job ask for.
 
 use infinityvm_sdk::{
-    ErrorKind, LocalSigner, Outcome, RelayStrategy, Revision, SignedJob, Until, client::ClientBuilder,
-    nonce::Sequential,
+    ErrorKind, LocalSigner, Outcome, RelayStrategy, Revision, SignedJob, Until,
+    client::ClientBuilder,
+    nonce::{NonceManager, Sequential, UnixMillis},
 };
 
 use super::rig::{Rig, both, within};
@@ -37,7 +38,7 @@ async fn resumed_nonces_are_spent() {
         // A new process whose source starts too low.
         let client = rig.another().await;
         for job in stored {
-            client.resume(job).await.unwrap().wait(Until::Relayed).await.unwrap();
+            client.resume(job).unwrap().wait(Until::Relayed).await.unwrap();
         }
         let next = client.submit(rig.ordered("d")).await.unwrap();
         assert_eq!(next.signed_job().nonce(), 4);
@@ -79,6 +80,65 @@ async fn nobody_else_sends_under_a_nonce_that_is_being_signed() {
         slow.1.add_permits(10);
         let handle = submitting.await.unwrap().unwrap();
         assert_eq!(handle.wait(Until::Executed).await.unwrap().output()[..], *b"tsrif");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_that_share_nonces_keep_out_of_each_others_way() {
+    both(async |rig: Rig| {
+        let slow = std::sync::Arc::new(Slow(rig.signer.clone(), tokio::sync::Semaphore::new(0), Default::default()));
+        let first = rig.builder().signer(slow.clone()).connect().await.unwrap();
+        let second = rig.builder().nonce_manager(first.nonces().clone()).connect().await.unwrap();
+        let job = rig.build("first");
+        let submitting = tokio::spawn(async move { first.submit(job).await });
+        slow.2.notified().await;
+        let error = second.submit_signed(rig.sign(1, "second").await).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::NotSent));
+        slow.1.add_permits(1);
+        submitting.await.unwrap().unwrap().wait(Until::Executed).await.unwrap();
+    })
+    .await;
+}
+
+/// Whatever bound or lane would refuse it: it is signed with already.
+#[tokio::test]
+async fn a_resumed_nonce_beyond_all_bounds_is_spent_too() {
+    both(async |rig: Rig| {
+        let nonces = NonceManager::new(Sequential::starting_at(1)).max_jump(2);
+        let client = rig.builder().nonce_manager(nonces).connect().await.unwrap();
+        client.resume(rig.sign(5, "far").await).unwrap();
+        let mut used = Vec::new();
+        for _ in 0..5 {
+            used.push(client.submit(rig.build("next")).await.unwrap().signed_job().nonce());
+        }
+        assert_eq!(used, [1, 2, 3, 4, 6]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clocks_of_one_process_agree() {
+    both(async |rig: Rig| {
+        let mut nonces = std::collections::HashSet::new();
+        for _ in 0..20 {
+            let client = rig.builder().nonces(UnixMillis::new()).connect().await.unwrap();
+            assert!(nonces.insert(client.sign(rig.build("x")).await.unwrap().nonce()));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_sent_before_is_never_said_not_to_have_run() {
+    both(async |rig: Rig| {
+        let handle = rig.client.submit(rig.build("done")).await.unwrap();
+        handle.wait(Until::Relayed).await.unwrap();
+        let job = handle.signed_job().clone();
+        let Rig { node, client, .. } = rig;
+        drop(node);
+        let error = client.submit_signed(job).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{}", error.report());
     })
     .await;
 }

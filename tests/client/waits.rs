@@ -144,7 +144,7 @@ async fn a_stored_job_is_resumed_by_another_process() {
         let job: SignedJob = serde_json::from_str(&stored).unwrap();
         assert_eq!(job, *handle.signed_job());
         let calls = rig.node.stats().calls(Method::SubmitJob);
-        let resumed = rig.another().await.resume(job).await.unwrap();
+        let resumed = rig.another().await.resume(job).unwrap();
         assert_eq!(*resumed.wait(Until::Relayed).await.unwrap().output(), Bytes::from_static(b"cba"));
         assert_eq!(rig.node.stats().calls(Method::SubmitJob), calls);
     })
@@ -154,7 +154,7 @@ async fn a_stored_job_is_resumed_by_another_process() {
 #[tokio::test]
 async fn a_job_that_the_node_does_not_know_is_not_found_after_three_looks() {
     both(|rig| async move {
-        let handle = rig.client.resume(rig.sign(9, "never sent").await).await.unwrap();
+        let handle = rig.client.resume(rig.sign(9, "never sent").await).unwrap();
         let error = handle.wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.job_id(), Some(handle.id().into()));
@@ -189,7 +189,7 @@ async fn without_an_operator_there_is_no_result() {
         let handle = client.submit_signed(rig.sign(millis.nonce() + 5, "abc").await).await.unwrap();
         let error = handle.wait(Until::Executed).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidConfig, Outcome::Accepted));
-        rig.client.resume(handle.signed_job().clone()).await.unwrap().wait(Until::Relayed).await.unwrap();
+        rig.client.resume(handle.signed_job().clone()).unwrap().wait(Until::Relayed).await.unwrap();
     })
     .await;
 }
