@@ -122,9 +122,7 @@ impl ClientBuilder {
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
         }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(super::no_runtime());
-        }
+        super::require_runtime()?;
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane(strategy))?;

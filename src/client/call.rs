@@ -23,9 +23,7 @@ impl Inner {
         if !method.must_run_to_end() {
             return Ok(self.transport.call(method, body).await);
         }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(super::no_runtime().with_endpoint(self.transport.endpoint()));
-        }
+        self.at_endpoint(super::require_runtime())?;
         // Abandoning these calls can kill the node's task for the consumer, so they outlive their caller.
         let transport = Arc::clone(&self.transport);
         tokio::spawn(async move { transport.call(method, body).await }).await.map_err(|source| {

@@ -23,9 +23,8 @@ const MAX_UNRESOLVED: usize = 1024;
 
 pub(super) struct Flight {
     pub(super) job: SignedJob,
+    /// There is one exactly if the signature was made in this very call, so that nobody else has it.
     pub(super) lease: Option<NonceLease>,
-    /// Whether the signature was made in this very call, so that nobody else has it.
-    pub(super) made_here: bool,
 }
 
 type Landing = watch::Receiver<Option<Result<()>>>;
@@ -87,7 +86,7 @@ impl Flights {
 impl State {
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     fn join(&mut self, flight: &mut Flight) -> Result<Option<Landing>> {
-        let Flight { job, lease, .. } = flight;
+        let Flight { job, lease } = flight;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
@@ -117,10 +116,8 @@ impl State {
 
 /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(super::no_runtime().with_job(flight.job.id()));
-    }
     let id = flight.job.id();
+    super::require_runtime().map_err(|error| error.with_job(id))?;
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
     let mut landing = match joined {
         Some(landing) => landing,
@@ -144,6 +141,7 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
 /// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
 fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePermit>) -> Result<Landing> {
     let (sender, landing) = watch::channel(None);
+    let made_here = flight.lease.is_some();
     let mut may_have_run = false;
     {
         let mut state = inner.flights.lock();
@@ -170,7 +168,6 @@ fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePerm
     }
     // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
     let airborne = Airborne { inner: Arc::clone(inner), job: flight.job, landing: landing.clone() };
-    let made_here = flight.made_here;
     tokio::spawn(async move {
         let landed = airborne.run(made_here, may_have_run).await;
         drop((airborne, slot));

@@ -80,9 +80,7 @@ impl<'a> Wait<'a> {
     }
 
     async fn run(self) -> Result<Verified> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(super::no_runtime().with_outcome(self.outcome(None)).with_job(self.handle.id()));
-        }
+        super::require_runtime().map_err(|error| error.with_outcome(self.outcome(None)).with_job(self.handle.id()))?;
         let operator = self.handle.client.inner.operator.ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client does not know the operator, so it cannot verify results")
                 .with_outcome(self.outcome(None))

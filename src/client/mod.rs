@@ -97,7 +97,7 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
-        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), made_here: true }).await?;
+        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease) }).await?;
         Ok(JobHandle::new(self.clone(), signed, true))
     }
 
@@ -167,7 +167,7 @@ impl Client {
             .with_job(job.id())
             .with_hint("build and sign the job again under a smaller nonce"));
         }
-        self.inner.wire.submit_job(&job)?;
+        self.inner.wire.check_revision(&job)?;
         let lane = lane(job.relay_strategy());
         // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.
         if let Err(error) = self.inner.nonces.check_lane(job.consumer(), lane)
@@ -175,7 +175,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
-        self.fly(flight::Flight { job: job.clone(), lease: None, made_here: false }).await?;
+        self.fly(flight::Flight { job: job.clone(), lease: None }).await?;
         Ok(JobHandle::new(self.clone(), job, true))
     }
 
@@ -188,7 +188,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
-        self.inner.wire.submit_job(&job)?;
+        self.inner.wire.check_revision(&job)?;
         // Where it is accounted for already, nothing is left to do.
         let lane = lane(job.relay_strategy());
         if let Claim::Leased(lease) = self.inner.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
@@ -292,9 +292,13 @@ impl fmt::Debug for Client {
     }
 }
 
-fn no_runtime() -> Error {
-    Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
-        .with_hint("call it inside of one, from an async function")
+/// Tokio panics where it is missing; this says so instead.
+fn require_runtime() -> Result<()> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
+            .with_hint("call it inside of one, from an async function")),
+    }
 }
 
 fn lane(strategy: RelayStrategy) -> Lane {

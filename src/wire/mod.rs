@@ -91,19 +91,25 @@ impl Wire {
         }
     }
 
+    /// Refuses a job that was signed for another revision.
+    pub(crate) fn check_revision(self, job: &SignedJob) -> Result<(), Error> {
+        if job.revision() == self.revision {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::WrongRevision,
+            format!("the job is signed for the {} revision, the client speaks {}", job.revision(), self.revision),
+        )
+        .with_job(job.id())
+        .with_hint("send it with a client of its own revision; its signature cannot be converted"))
+    }
+
     /// Encodes SubmitJob. Large inputs are not copied.
     ///
     /// # Errors
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn submit_job(self, job: &SignedJob) -> Result<RequestBody, Error> {
-        if job.revision() != self.revision {
-            return Err(Error::new(
-                ErrorKind::WrongRevision,
-                format!("the job is signed for the {} revision, the client speaks {}", job.revision(), self.revision),
-            )
-            .with_job(job.id())
-            .with_hint("send it with a client of its own revision; its signature cannot be converted"));
-        }
+        self.check_revision(job)?;
         let mut message = segments::Writer::default();
         message.bytes(1, &job.request().0);
         message.bytes(2, &job.signature().0);
