@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::rpc::{CallError, Capabilities, Encoding, Method, RequestBody};
+use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody, StatusCode};
 
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -44,6 +44,18 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     ///
     /// [`CallError`] with the way the call failed, as far as the transport can tell.
     async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError>;
+
+    /// Asks the server what it serves, by gRPC server reflection: sends one request message of the protocol's stream and
+    /// returns the first response message. A transport that cannot keeps this default.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call); the default is the status UNIMPLEMENTED.
+    async fn reflect(&self, protocol: Reflection, request: RequestBody) -> Result<Bytes, CallError> {
+        let _ = (protocol, request);
+        let unimplemented = CallFailure::Status(StatusCode::UNIMPLEMENTED);
+        Err(CallError::new(unimplemented, "this transport has no server reflection"))
+    }
 }
 
 #[async_trait]
@@ -62,5 +74,9 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError> {
         (**self).call(method, body).await
+    }
+
+    async fn reflect(&self, protocol: Reflection, request: RequestBody) -> Result<Bytes, CallError> {
+        (**self).reflect(protocol, request).await
     }
 }

@@ -49,6 +49,15 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
         CallFailure::RequestTooLarge => {
             Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")
         }
+        CallFailure::Http(502..=504 | 429) => {
+            Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method))
+        }
+        CallFailure::Http(_) => Class(
+            ErrorKind::BadResponse,
+            Outcome::Unknown,
+            false,
+            "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy",
+        ),
         CallFailure::Interrupted => Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method)),
         CallFailure::TimedOut => Class(ErrorKind::CallTimeout, Outcome::Unknown, true, may_have_arrived(method)),
         CallFailure::BadResponse => Class(

@@ -56,10 +56,11 @@ mod tests {
         writer.bytes(3, &large);
         writer.enumeration(4, 1);
         let body = writer.finish();
-        assert_eq!(body.segments().len(), 3);
-        assert_eq!(body.segments()[1].as_ptr(), large.as_ptr());
-        assert_eq!(&body.segments()[0][..7], b"\x0a\x05small");
-        assert_eq!(&body.segments()[2][..], [0x20, 1]);
         assert_eq!(body.len(), 7 + 4 + 100_000 + 2);
+        let pieces: Vec<Bytes> = body.into_chunks().collect();
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        assert_eq!(&pieces[0][..7], b"\x0a\x05small");
+        assert_eq!(&pieces[2][..], [0x20, 1]);
     }
 }

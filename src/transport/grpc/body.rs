@@ -77,7 +77,7 @@ impl GrpcBody {
     pub(super) fn new(message: RequestBody) -> Option<(Self, Arc<Gate>)> {
         let len = message.len();
         let announced = u32::try_from(len).ok()?;
-        let mut segments = message.into_segments();
+        let mut segments: Vec<Bytes> = message.into_chunks().collect();
         let copied = if len <= COALESCE {
             segments.len()
         } else {

@@ -5,7 +5,9 @@
 
 use std::{error::Error as StdError, fmt};
 
-use bytes::{Buf, Bytes, BytesMut};
+mod body;
+
+pub use self::body::{Chunks, RequestBody};
 
 /// The calls of `coprocessor_node.v1.CoprocessorNode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,12 +75,35 @@ impl fmt::Display for Method {
     }
 }
 
+/// The protocols of gRPC server reflection, by which a node says what it serves. Both have the same messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reflection {
+    /// `grpc.reflection.v1`.
+    V1,
+    /// `grpc.reflection.v1alpha`, which older servers have.
+    V1Alpha,
+}
+
+impl Reflection {
+    /// The HTTP/2 path of the call in gRPC.
+    #[must_use]
+    pub fn grpc_path(self) -> &'static str {
+        match self {
+            Self::V1 => "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            Self::V1Alpha => "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        }
+    }
+}
+
 /// How messages are written on a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Protobuf, as in gRPC.
     Protobuf,
+    /// JSON, as the nodes' REST gateways take it.
+    Json,
 }
 
 /// The calls a transport can make.
@@ -107,75 +132,6 @@ impl Capabilities {
     #[must_use]
     pub const fn contains(self, method: Method) -> bool {
         self.0 & (1 << method as u8) != 0
-    }
-}
-
-/// An encoded request, in pieces: small fields are gathered, large inputs are pieces of their own that share the
-/// caller's memory. The pieces, one after the other, are the message.
-#[derive(Clone, Debug, Default)]
-pub struct RequestBody {
-    segments: Vec<Bytes>,
-    len: usize,
-}
-
-impl RequestBody {
-    /// An empty body.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends a piece without copying it.
-    pub fn push(&mut self, segment: Bytes) {
-        if !segment.is_empty() {
-            self.len += segment.len();
-            self.segments.push(segment);
-        }
-    }
-
-    /// The length of the message in bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether the message has no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The pieces, in order, none of them empty.
-    #[must_use]
-    pub fn segments(&self) -> &[Bytes] {
-        &self.segments
-    }
-
-    /// The pieces, in order, none of them empty.
-    #[must_use]
-    pub fn into_segments(self) -> Vec<Bytes> {
-        self.segments
-    }
-
-    /// The whole message in one buffer; copies unless there is a single piece.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        match self.segments.as_slice() {
-            [one] => one.clone(),
-            many => {
-                let mut all = BytesMut::with_capacity(self.len);
-                many.iter().for_each(|segment| all.extend_from_slice(segment.chunk()));
-                all.freeze()
-            }
-        }
-    }
-}
-
-impl From<Bytes> for RequestBody {
-    fn from(bytes: Bytes) -> Self {
-        let mut body = Self::new();
-        body.push(bytes);
-        body
     }
 }
 
@@ -241,6 +197,9 @@ pub enum CallFailure {
     RequestTooLarge,
     /// The server answered with a status other than OK.
     Status(StatusCode),
+    /// The server, or a proxy before it, answered with this HTTP status and nothing in which a status of gRPC could be
+    /// found: the gateway's own refusals, a proxy's error pages. A whole answer, so the request is no longer on its way.
+    Http(u16),
     /// The request may have been delivered, but no whole answer came back.
     Interrupted,
     /// The deadline of the call passed. The request may have been delivered.

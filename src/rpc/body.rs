@@ -1,0 +1,236 @@
+//! An encoded request, before it is bytes in a row.
+
+use std::{collections::VecDeque, fmt};
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes that are written out at a time where a large input is encoded on its way to the socket.
+const STEP: usize = 8 * 1024;
+
+/// An encoded request, in pieces: small fields are gathered, large inputs are pieces of their own that share the
+/// caller's memory. Where the encoding makes an input longer, as JSON does, that happens piece by piece while the message
+/// is read, so that the long form never exists as a whole.
+#[derive(Clone, Default)]
+pub struct RequestBody {
+    pieces: VecDeque<Piece>,
+    len: usize,
+}
+
+#[derive(Clone)]
+enum Piece {
+    Raw(Bytes),
+    /// As decimal numbers with commas between them.
+    Numbers(Bytes),
+    /// As lower-case hex digits.
+    Hex(Bytes),
+}
+
+impl RequestBody {
+    /// An empty body.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a piece without copying it.
+    pub fn push(&mut self, segment: Bytes) {
+        if !segment.is_empty() {
+            self.len += segment.len();
+            self.pieces.push_back(Piece::Raw(segment));
+        }
+    }
+
+    /// Appends these bytes as the elements of a JSON array of numbers, without its brackets.
+    pub(crate) fn push_numbers(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.len += numbers_len(&bytes);
+            self.pieces.push_back(Piece::Numbers(bytes));
+        }
+    }
+
+    /// Appends these bytes as lower-case hex, without 0x.
+    pub(crate) fn push_hex(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.len += 2 * bytes.len();
+            self.pieces.push_back(Piece::Hex(bytes));
+        }
+    }
+
+    /// The length of the message in bytes, exactly.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the message has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The message in pieces, one after the other, none of them empty. What is encoded on the way comes in pieces of at
+    /// most 32 KiB; everything else is the memory that was put in.
+    #[must_use]
+    pub fn into_chunks(self) -> Chunks {
+        Chunks(self.pieces)
+    }
+
+    /// The whole message in one buffer; copies unless there is a single piece that needs no encoding.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        if self.pieces.len() == 1
+            && let Some(Piece::Raw(one)) = self.pieces.front()
+        {
+            return one.clone();
+        }
+        let mut all = BytesMut::with_capacity(self.len);
+        Chunks(self.pieces.clone()).for_each(|chunk| all.extend_from_slice(&chunk));
+        all.freeze()
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        let mut body = Self::new();
+        body.push(bytes);
+        body
+    }
+}
+
+// By hand: a message can be megabytes.
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("len", &self.len).field("pieces", &self.pieces.len()).finish()
+    }
+}
+
+/// The pieces of a [`RequestBody`], in order; made by [`RequestBody::into_chunks`].
+pub struct Chunks(VecDeque<Piece>);
+
+impl Iterator for Chunks {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let (bytes, encode): (_, fn(&[u8], bool) -> Bytes) = match self.0.front_mut()? {
+            Piece::Numbers(bytes) => (bytes, numbers),
+            Piece::Hex(bytes) => (bytes, |step, _| hex(step)),
+            Piece::Raw(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0.pop_front();
+                return Some(bytes);
+            }
+        };
+        let step = bytes.split_to(STEP.min(bytes.len()));
+        let last = bytes.is_empty();
+        if last {
+            self.0.pop_front();
+        }
+        Some(encode(&step, last))
+    }
+}
+
+impl fmt::Debug for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks").field("pieces", &self.0.len()).finish()
+    }
+}
+
+/// Every byte as a decimal number and a comma, in as many of the four bytes as that takes.
+const DECIMAL: [([u8; 4], u8); 256] = {
+    let mut table = [([b','; 4], 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let digits = [b'0' + (byte / 100) as u8, b'0' + (byte / 10 % 10) as u8, b'0' + (byte % 10) as u8];
+        let skip = if byte < 10 {
+            2
+        } else if byte < 100 {
+            1
+        } else {
+            0
+        };
+        let mut at = skip;
+        while at < 3 {
+            table[byte].0[at - skip] = digits[at];
+            at += 1;
+        }
+        table[byte].1 = (3 - skip + 1) as u8;
+        byte += 1;
+    }
+    table
+};
+
+/// Writes a whole word per byte and steps on by the length that counts: no branch depends on the data.
+fn numbers(bytes: &[u8], last: bool) -> Bytes {
+    let mut out = BytesMut::zeroed(bytes.len() * 4);
+    let mut at = 0;
+    for byte in bytes {
+        let (word, len) = DECIMAL[usize::from(*byte)];
+        out[at..at + 4].copy_from_slice(&word);
+        at += usize::from(len);
+    }
+    out.truncate(at - usize::from(last));
+    out.freeze()
+}
+
+fn numbers_len(bytes: &[u8]) -> usize {
+    // Branches of the comparison become additions of whole vectors.
+    let digits = |byte: &u8| 2 + usize::from(*byte > 9) + usize::from(*byte > 99);
+    (bytes.iter().map(digits).sum::<usize>()).saturating_sub(1)
+}
+
+fn hex(bytes: &[u8]) -> Bytes {
+    let mut out = BytesMut::zeroed(bytes.len() * 2);
+    // The buffer is of the length it wants, so this cannot fail.
+    let _ = alloy_primitives::hex::encode_to_slice(bytes, &mut out);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(body: &RequestBody) -> String {
+        let chunks: Vec<Bytes> = body.clone().into_chunks().collect();
+        assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+        let all = chunks.concat();
+        assert_eq!(all.len(), body.len(), "the length is announced before the message is written");
+        assert_eq!(body.to_bytes(), all);
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_hex_are_written_as_the_plain_way_writes_them() {
+        let every: Vec<u8> = (0..=255).collect();
+        for len in [1, 2, 255, 256, STEP - 1, STEP, STEP + 1, 3 * STEP, 3 * STEP + 7] {
+            let bytes: Vec<u8> = every.iter().copied().cycle().take(len).collect();
+            let mut body = RequestBody::new();
+            body.push(Bytes::from_static(b"["));
+            body.push_numbers(bytes.clone().into());
+            body.push(Bytes::from_static(b"] "));
+            body.push_hex(bytes.clone().into());
+            let plain = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+            assert_eq!(text(&body), format!("[{plain}] {}", alloy_primitives::hex::encode(&bytes)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        let mut body = RequestBody::new();
+        body.push(Bytes::new());
+        body.push_numbers(Bytes::new());
+        body.push_hex(Bytes::new());
+        assert!(body.is_empty());
+        assert_eq!(text(&body), "");
+    }
+
+    #[test]
+    fn raw_pieces_keep_their_memory_and_encoded_ones_stay_small() {
+        let large = Bytes::from(vec![200; 100_000]);
+        let mut body = RequestBody::from(large.clone());
+        assert_eq!(body.to_bytes().as_ptr(), large.as_ptr());
+        body.push_numbers(large.clone());
+        let chunks: Vec<Bytes> = body.into_chunks().collect();
+        assert_eq!(chunks[0].as_ptr(), large.as_ptr());
+        assert!(chunks[1..].iter().all(|chunk| chunk.len() <= 4 * STEP));
+    }
+}
