@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{Client, Inner, PollPolicy, flight::Flights, lane};
+use super::{Client, Inner, PollPolicy, RetryPolicy, flight::Flights, lane, retry::Retries};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     operator: Option<Address>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
+    retry: RetryPolicy,
     lanes: Vec<(Address, RelayStrategy)>,
 }
 
@@ -36,6 +37,7 @@ impl ClientBuilder {
             operator: None,
             nonces: None,
             poll: PollPolicy::default(),
+            retry: RetryPolicy::default(),
             lanes: Vec::new(),
         }
     }
@@ -101,6 +103,12 @@ impl ClientBuilder {
         self
     }
 
+    /// How failed calls are repeated, and how long calls may take.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
     /// Makes the client.
     ///
     /// # Errors
@@ -137,6 +145,7 @@ impl ClientBuilder {
                 nonces,
                 flights: Flights::new(),
                 poll: self.poll,
+                retries: Retries::new(self.retry),
             }),
         })
     }
