@@ -86,6 +86,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "unstable-conformance")]
+pub mod conformance;
 #[cfg(feature = "devnode")]
 pub mod devnode;
 pub mod error;
