@@ -21,6 +21,14 @@ fn known(target: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
+/// For `fuzz/run`: what cargo-fuzz begins with.
+fn write_seeds(folder: &Path, target: &str) {
+    fs::create_dir_all(folder).expect("a folder");
+    for (number, seed) in bodies::seeds(target).iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number}")), seed).expect("written");
+    }
+}
+
 /// One change of an input, as a fuzzer makes them.
 #[derive(Clone, Debug)]
 enum Change {
@@ -79,6 +87,9 @@ fn run(target: &str) {
     let (_, body) = bodies::ALL.iter().find(|(name, _)| *name == target).expect("a target");
     let known = known(target);
     known.iter().for_each(|input| body(input));
+    if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+        write_seeds(&Path::new(&folder).join(target), target);
+    }
     // Ten times as many with SWEEP=full; cargo-fuzz goes where the coverage leads.
     let cases = if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 20_000 } else { 2_000 };
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
