@@ -160,6 +160,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Small field numbers, lengths and bytes are likely, so that many of the inputs are messages.
         #[test]
         fn pending_jobs_are_read_as_prost_reads_them(
