@@ -157,10 +157,10 @@ impl Wire {
     pub fn get_result_response(self, response: &Bytes) -> Result<JobRecord, Error> {
         const M: Method = Method::GetResult;
         let record = match (self.revision, self.encoding) {
-            (Revision::State, Encoding::Protobuf) => proto::decode(M, response).and_then(state::record),
-            (Revision::State, Encoding::Json) => json::state_result(response).and_then(state::record),
-            (Revision::Relay, Encoding::Protobuf) => proto::decode(M, response).and_then(relay::record),
-            (Revision::Relay, Encoding::Json) => json::relay_result(response).and_then(relay::record),
+            (Revision::State, Encoding::Protobuf) => state::record(proto::decode(M, response)?),
+            (Revision::State, Encoding::Json) => state::record(json::state_result(response)?),
+            (Revision::Relay, Encoding::Protobuf) => relay::record(proto::decode(M, response)?),
+            (Revision::Relay, Encoding::Json) => relay::record(json::relay_result(response)?),
         };
         record.map_err(|error| error.with_hint(self.hint_revision()))
     }
