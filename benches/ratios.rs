@@ -1,11 +1,14 @@
 //! This crate against the plain composition a user would write by hand: current alloy for hashing, encoding and signing, a
 //! tonic-generated client with `Vec<u8>` fields for gRPC. `cargo bench` prints ratios of medians, measured in turns in one
-//! run, with allocations counted; `cargo bench --features secp256k1` does so with libsecp256k1.
+//! run, with allocations counted; `cargo bench --features secp256k1` does so with libsecp256k1. `cargo bench -- json` runs one
+//! part only: `values`, `json` or `grpc`.
 //!
 //! The server is a process of its own that reads, drops, and answers, so that time and memory are the client's.
 
 #[path = "support/alloc.rs"]
 mod alloc;
+#[path = "support/json.rs"]
+mod json;
 #[path = "../tests/support/plain_client/mod.rs"]
 mod plain_client;
 #[path = "support/server.rs"]
@@ -20,7 +23,7 @@ use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use futures_util::{StreamExt, stream};
 use infinityvm_sdk::{
-    LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, Wire,
+    Limits, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, Wire,
     job::{abi, recover_signer},
     primitives::{Address, B256, Bytes, SolValue},
     rpc::{Encoding, Method},
@@ -38,10 +41,32 @@ fn main() {
     }
     println!("backend {}", if cfg!(feature = "secp256k1") { "libsecp256k1" } else { "k256 0.14, pure Rust" });
     println!("{:<52} {:>10} {:>10} {:>7}   allocations", "work", "plain", "this crate", "ratio");
-    values();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(grpc());
+    // Cargo adds options of its own.
+    let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    if wanted("values") {
+        values();
+    }
+    if wanted("json") {
+        json::run();
+    }
+    if wanted("grpc") {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        runtime.block_on(grpc());
+    }
+}
+
+/// Bytes without a pattern, the same in every run.
+fn random(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(step).collect()
 }
 
 /// keccak-256 as alloy computes it without its optional features: in this build those are on, for both sides.
@@ -129,12 +154,14 @@ fn print_row(name: &str, plain: Duration, ours: Duration, note: String) {
     println!("{name:<52} {plain:>10.1?} {ours:>10.1?} {ratio:>6.2}×   {note}");
 }
 
-fn signed(offchain: usize) -> SignedJob {
+fn signed(offchain: Vec<u8>) -> SignedJob {
     let job = OffchainJobRequest::builder(CONSUMER, ProgramId::from(PROGRAM))
         .max_cycles(32_000_000)
         .onchain_input(vec![1u8; 100])
-        .offchain_input(vec![7u8; offchain])
+        .offchain_input(offchain)
         .relay(RelayStrategy::Unordered)
+        // What is random does not get shorter.
+        .limits(Limits::default().with_max_da(usize::MAX))
         .build()
         .expect("valid");
     let unsigned = job.prepare(Revision::Relay, 1).expect("small enough");
@@ -177,7 +204,7 @@ async fn grpc() {
         ("gRPC submit of 1 MiB, one at a time", 1 << 20, 1, 150),
         ("gRPC submit of 1 MiB, 8 in flight, per call", 1 << 20, 8, 300),
     ] {
-        let job = signed(offchain);
+        let job = signed(vec![7; offchain]);
         let run_plain = || drive(&job, in_flight, calls, &theirs);
         let run_ours = || drive(&job, in_flight, calls, &ours);
         let (mut plain_times, mut our_times) = (Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! The crate against the nodes' own bytes: hashes, ABI, EIP-191 hash, signature, job id, protobuf in both directions,
-//! verification of results.
+//! The crate against the nodes' own bytes: hashes, ABI, EIP-191 hash, signature, job id, protobuf and JSON in both
+//! directions, verification of results.
 
 #[path = "support/plain_client/mod.rs"]
 mod plain_client;
@@ -138,6 +138,55 @@ async fn protobuf_responses() {
             let known = case.json.pointer("/expect/grpc/get_pending_jobs_response").is_some();
             assert!(known, "{pending:?}");
         }
+    }
+}
+
+fn parsed(text: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(text).expect("valid JSON")
+}
+
+#[tokio::test]
+async fn rest_requests() {
+    let mut uploads_seen = 0;
+    for case in vectors::all() {
+        let (job, wire) = (signed(&case).await, Wire::new(case.revision, Encoding::Json));
+        // Not only the same values: the same bytes, in the same order.
+        let body = wire.submit_job(&job).expect("encodes").to_bytes();
+        let expected = case.text("/expect/rest/submit_job_request");
+        assert_eq!(parsed(&body), parsed(expected.as_bytes()));
+        assert_eq!(body, expected);
+        assert_eq!(wire.get_result(job.id()).to_bytes(), case.text("/expect/rest/get_result_request"));
+
+        let expected = case.text("/expect/rest/submit_program_request");
+        let upload = match parsed(expected.as_bytes())["vmType"].as_i64() {
+            Some(0) if case.revision == Revision::State => ProgramUpload::risc0(program_elf(&case)),
+            Some(0 | 1) => ProgramUpload::sp1(program_elf(&case)),
+            other => panic!("vmType {other:?}"),
+        };
+        match wire.submit_program(&upload.with_id(case.bytes("/program_id"))) {
+            Ok(body) => {
+                uploads_seen += 1;
+                assert_eq!(body.to_bytes(), expected);
+            }
+            Err(error) => assert!(program_elf(&case).is_empty(), "{}", error.report()),
+        }
+    }
+    assert!(uploads_seen >= 18, "{uploads_seen} uploads");
+}
+
+#[tokio::test]
+async fn rest_responses() {
+    for case in vectors::all() {
+        let (job, wire) = (signed(&case).await, Wire::new(case.revision, Encoding::Json));
+        let response = |name: &str| case.text(&format!("/expect/rest/{name}")).to_owned().into();
+        assert_eq!(wire.submit_job_response(&response("submit_job_response")).expect("decodes"), job.id());
+        let program = wire.submit_program_response(&response("submit_program_response")).expect("decodes");
+        assert_eq!(program, *job.program_id());
+
+        let record = wire.get_result_response(&response("get_result_response")).expect("decodes");
+        let same = self::wire(&case).get_result_response(&case.bytes("/expect/grpc/get_result_response").0);
+        assert!(record == same.expect("decodes"), "JSON and protobuf differ for {}", job.id());
+        assert_eq!(infinityvm_sdk::job::echo_difference(&job, &record), None);
     }
 }
 

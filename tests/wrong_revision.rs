@@ -162,28 +162,42 @@ async fn calls_of_one_revision() {
     }
 }
 
-/// Every record of the vectors, read as the other revision.
+/// Every record of the vectors, read as the other revision, in both encodings.
 #[test]
 fn records_of_the_vectors() {
     let mut why = std::collections::BTreeMap::<_, usize>::new();
     for case in vectors::all() {
-        let response = case.bytes("/expect/grpc/get_result_response").0;
-        let right = Wire::new(case.revision, Encoding::Protobuf).get_result_response(&response).expect("its own");
-        assert_eq!(right.revision(), case.revision);
-        let wrong = Wire::new(other(case.revision), Encoding::Protobuf).get_result_response(&response);
-        let error = wrong.expect_err("read as the other revision");
-        assert_eq!(said(&error), (BadResponse, Unknown, false), "{}", error.report());
-        speaks_of_the_revision(&error);
-        *why.entry((case.revision, error.to_string())).or_default() += 1;
+        let responses = [
+            (Encoding::Protobuf, case.bytes("/expect/grpc/get_result_response").0),
+            (Encoding::Json, case.text("/expect/rest/get_result_response").to_owned().into()),
+        ];
+        for (encoding, response) in responses {
+            let right = Wire::new(case.revision, encoding).get_result_response(&response).expect("its own");
+            assert_eq!(right.revision(), case.revision);
+            let wrong = Wire::new(other(case.revision), encoding).get_result_response(&response);
+            let error = wrong.expect_err("read as the other revision");
+            assert_eq!(said(&error), (BadResponse, Unknown, false), "{}", error.report());
+            speaks_of_the_revision(&error);
+            let name = format!("{encoding:?}");
+            *why.entry((name, case.revision, error.to_string())).or_default() += 1;
+        }
     }
-    let found: Vec<_> = why.iter().map(|((revision, text), count)| (*revision, text.as_str(), *count)).collect();
+    let found: Vec<_> =
+        why.iter().map(|((name, revision, text), count)| (name.as_str(), *revision, text.as_str(), *count)).collect();
     assert_eq!(
         found,
         [
-            (Revision::State, "bad response: GetResult: not a message of this call", 6),
-            (Revision::State, "bad response: GetResult: the record holds no status", 6),
-            (Revision::Relay, "bad response: GetResult: not a message of this call", 3),
-            (Revision::Relay, "bad response: GetResult: the record holds no status", 9),
+            (
+                "Json",
+                Revision::State,
+                "bad response: GetResult: the record holds a state_hash, which only the State revision has",
+                12
+            ),
+            ("Json", Revision::Relay, "bad response: GetResult: state_hash has 0 bytes instead of 32", 12),
+            ("Protobuf", Revision::State, "bad response: GetResult: not a message of this call", 6),
+            ("Protobuf", Revision::State, "bad response: GetResult: the record holds no status", 6),
+            ("Protobuf", Revision::Relay, "bad response: GetResult: not a message of this call", 3),
+            ("Protobuf", Revision::Relay, "bad response: GetResult: the record holds no status", 9),
         ]
     );
 }

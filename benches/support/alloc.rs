@@ -46,13 +46,36 @@ pub struct Usage {
     pub peak: usize,
 }
 
-pub async fn measure(work: impl Future) -> Usage {
-    let (allocations, bytes, live) = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed), LIVE.load(Relaxed));
-    PEAK.store(live, Relaxed);
-    work.await;
-    Usage {
-        allocations: ALLOCATIONS.load(Relaxed) - allocations,
-        bytes: BYTES.load(Relaxed) - bytes,
-        peak: PEAK.load(Relaxed).saturating_sub(live),
+struct Begun {
+    allocations: usize,
+    bytes: usize,
+    live: usize,
+}
+
+impl Begun {
+    fn now() -> Self {
+        let live = LIVE.load(Relaxed);
+        PEAK.store(live, Relaxed);
+        Self { allocations: ALLOCATIONS.load(Relaxed), bytes: BYTES.load(Relaxed), live }
     }
+
+    fn end(self) -> Usage {
+        Usage {
+            allocations: ALLOCATIONS.load(Relaxed) - self.allocations,
+            bytes: BYTES.load(Relaxed) - self.bytes,
+            peak: PEAK.load(Relaxed).saturating_sub(self.live),
+        }
+    }
+}
+
+pub fn usage(work: impl FnOnce()) -> Usage {
+    let begun = Begun::now();
+    work();
+    begun.end()
+}
+
+pub async fn measure(work: impl Future) -> Usage {
+    let begun = Begun::now();
+    work.await;
+    begun.end()
 }

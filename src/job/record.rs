@@ -21,7 +21,8 @@ pub enum JobStatus {
         /// The node's reason, such as `missing_program`, `execution_error`, `low nonce`.
         reason: Option<String>,
     },
-    /// A status this release does not know, by its number; 0 is the protocol's `UNSPECIFIED`.
+    /// A status this release does not know, by its number; 0 is the protocol's `UNSPECIFIED`, -1 one that a REST gateway
+    /// gave by a name.
     Unrecognized(i32),
 }
 

@@ -4,8 +4,11 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes that are written out at a time where a large input is encoded on its way to the socket.
-const STEP: usize = 8 * 1024;
+/// The most bytes that are written out at a time where a large input is encoded on its way to the socket.
+const STEP: usize = 32 * 1024;
+
+/// Bytes up to this length beside something that is encoded are copied to it: a frame of their own would cost more.
+const COPY_UP_TO: usize = 2048;
 
 /// An encoded request, in pieces: small fields are gathered, large inputs are pieces of their own that share the
 /// caller's memory. Where the encoding makes an input longer, as JSON does, that happens piece by piece while the message
@@ -69,10 +72,10 @@ impl RequestBody {
     }
 
     /// The message in pieces, one after the other, none of them empty. What is encoded on the way comes in pieces of at
-    /// most 32 KiB; everything else is the memory that was put in.
+    /// most 32 KiB, small fields beside it included; everything else is the memory that was put in.
     #[must_use]
     pub fn into_chunks(self) -> Chunks {
-        Chunks(self.pieces)
+        Chunks { pieces: self.pieces, left: self.len }
     }
 
     /// The whole message in one buffer; copies unless there is a single piece that needs no encoding.
@@ -84,7 +87,7 @@ impl RequestBody {
             return one.clone();
         }
         let mut all = BytesMut::with_capacity(self.len);
-        Chunks(self.pieces.clone()).for_each(|chunk| all.extend_from_slice(&chunk));
+        self.clone().into_chunks().for_each(|chunk| all.extend_from_slice(&chunk));
         all.freeze()
     }
 }
@@ -105,33 +108,65 @@ impl fmt::Debug for RequestBody {
 }
 
 /// The pieces of a [`RequestBody`], in order; made by [`RequestBody::into_chunks`].
-pub struct Chunks(VecDeque<Piece>);
+pub struct Chunks {
+    pieces: VecDeque<Piece>,
+    left: usize,
+}
+
+impl Chunks {
+    /// Writes out pieces until the next is not fully written, or is better handed out as it is.
+    fn gather(&mut self) -> Bytes {
+        // Numbers are written in words of four bytes, of which at least two count.
+        let mut out = BytesMut::with_capacity(STEP.min(2 * self.left + 2));
+        while let Some(piece) = self.pieces.front_mut() {
+            let room = STEP - out.len();
+            let whole = match piece {
+                Piece::Raw(bytes) if bytes.len() <= COPY_UP_TO.min(room) => {
+                    out.extend_from_slice(bytes);
+                    true
+                }
+                Piece::Raw(_) => false,
+                Piece::Numbers(bytes) => {
+                    let step = bytes.split_to(bytes.len().min(room / 4));
+                    write_numbers(&step, bytes.is_empty(), &mut out);
+                    bytes.is_empty()
+                }
+                Piece::Hex(bytes) => {
+                    let step = bytes.split_to(bytes.len().min(room / 2));
+                    write_hex(&step, &mut out);
+                    bytes.is_empty()
+                }
+            };
+            if !whole {
+                break;
+            }
+            self.pieces.pop_front();
+        }
+        out.freeze()
+    }
+}
 
 impl Iterator for Chunks {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let (bytes, encode): (_, fn(&[u8], bool) -> Bytes) = match self.0.front_mut()? {
-            Piece::Numbers(bytes) => (bytes, numbers),
-            Piece::Hex(bytes) => (bytes, |step, _| hex(step)),
-            Piece::Raw(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0.pop_front();
-                return Some(bytes);
+        let encoded = |piece: Option<&Piece>| matches!(piece, Some(Piece::Numbers(_) | Piece::Hex(_)));
+        let chunk = match self.pieces.front()? {
+            Piece::Raw(bytes) if bytes.len() > COPY_UP_TO || !encoded(self.pieces.get(1)) => {
+                let bytes = bytes.clone();
+                self.pieces.pop_front();
+                bytes
             }
+            _ => self.gather(),
         };
-        let step = bytes.split_to(STEP.min(bytes.len()));
-        let last = bytes.is_empty();
-        if last {
-            self.0.pop_front();
-        }
-        Some(encode(&step, last))
+        self.left = self.left.saturating_sub(chunk.len());
+        Some(chunk)
     }
 }
 
 impl fmt::Debug for Chunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunks").field("pieces", &self.0.len()).finish()
+        f.debug_struct("Chunks").field("pieces", &self.pieces.len()).field("left", &self.left).finish()
     }
 }
 
@@ -159,17 +194,17 @@ const DECIMAL: [([u8; 4], u8); 256] = {
     table
 };
 
-/// Writes a whole word per byte and steps on by the length that counts: no branch depends on the data.
-fn numbers(bytes: &[u8], last: bool) -> Bytes {
-    let mut out = BytesMut::zeroed(bytes.len() * 4);
-    let mut at = 0;
+/// Writes a whole word per byte and steps on by the length that counts: no branch depends on the data. The last number of
+/// an array has no comma behind it.
+fn write_numbers(bytes: &[u8], last: bool, out: &mut BytesMut) {
+    let mut at = out.len();
+    out.resize(at + bytes.len() * 4, 0);
     for byte in bytes {
         let (word, len) = DECIMAL[usize::from(*byte)];
         out[at..at + 4].copy_from_slice(&word);
         at += usize::from(len);
     }
     out.truncate(at - usize::from(last));
-    out.freeze()
 }
 
 fn numbers_len(bytes: &[u8]) -> usize {
@@ -178,11 +213,11 @@ fn numbers_len(bytes: &[u8]) -> usize {
     (bytes.iter().map(digits).sum::<usize>()).saturating_sub(1)
 }
 
-fn hex(bytes: &[u8]) -> Bytes {
-    let mut out = BytesMut::zeroed(bytes.len() * 2);
-    // The buffer is of the length it wants, so this cannot fail.
-    let _ = alloy_primitives::hex::encode_to_slice(bytes, &mut out);
-    out.freeze()
+fn write_hex(bytes: &[u8], out: &mut BytesMut) {
+    let at = out.len();
+    out.resize(at + bytes.len() * 2, 0);
+    // The slice is of the length it wants, so this cannot fail.
+    let _ = alloy_primitives::hex::encode_to_slice(bytes, &mut out[at..]);
 }
 
 #[cfg(test)]
@@ -224,13 +259,53 @@ mod tests {
     }
 
     #[test]
-    fn raw_pieces_keep_their_memory_and_encoded_ones_stay_small() {
+    fn large_raw_pieces_keep_their_memory_and_encoded_ones_stay_small() {
         let large = Bytes::from(vec![200; 100_000]);
         let mut body = RequestBody::from(large.clone());
         assert_eq!(body.to_bytes().as_ptr(), large.as_ptr());
         body.push_numbers(large.clone());
+        body.push(large.clone());
+        body.push_hex(large.clone());
+        let (raw, encoded): (Vec<Bytes>, Vec<Bytes>) = body.into_chunks().partition(|chunk| chunk.len() == large.len());
+        assert_eq!([raw[0].as_ptr(), raw[1].as_ptr()], [large.as_ptr(); 2]);
+        assert!(encoded.iter().all(|chunk| chunk.len() <= STEP && chunk.len() > STEP / 10));
+        assert_eq!(encoded.iter().map(Bytes::len).sum::<usize>(), 399_999 + 200_000);
+    }
+
+    #[test]
+    fn small_fields_travel_in_one_piece() {
+        let mut body = RequestBody::new();
+        for _ in 0..4 {
+            body.push(Bytes::from_static(b"{\"field\":["));
+            body.push_numbers(vec![100; 500].into());
+            body.push(Bytes::from_static(b"],\"other\":\""));
+            body.push_hex(vec![100; 500].into());
+            body.push(Bytes::from_static(b"\"}"));
+        }
+        assert_eq!(text(&body).len(), body.len());
+        assert_eq!(body.into_chunks().count(), 1);
+
+        // Without anything to encode there is nothing to gather: whoever made the pieces had a reason.
+        let pieces = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        let mut body = RequestBody::new();
+        pieces.iter().for_each(|piece| body.push(piece.clone()));
         let chunks: Vec<Bytes> = body.into_chunks().collect();
-        assert_eq!(chunks[0].as_ptr(), large.as_ptr());
-        assert!(chunks[1..].iter().all(|chunk| chunk.len() <= 4 * STEP));
+        assert_eq!(chunks, pieces);
+        assert_eq!(chunks[0].as_ptr(), pieces[0].as_ptr());
+    }
+
+    /// Wherever the end of a step falls: in each field, and between them.
+    #[test]
+    fn steps_end_anywhere() {
+        for first in STEP / 4 - 12..STEP / 4 + 3 {
+            let mut body = RequestBody::new();
+            body.push_numbers(vec![123; first].into());
+            body.push(Bytes::from_static(b"|"));
+            body.push_hex(vec![0xab; 2].into());
+            body.push(Bytes::from_static(b"|"));
+            body.push_numbers(vec![7; 3].into());
+            let numbers = vec!["123"; first].join(",");
+            assert_eq!(text(&body), format!("{numbers}|abab|7,7,7"));
+        }
     }
 }

@@ -5,15 +5,17 @@
 //! enum values), because a message of one revision read as the other must fail, not mislead.
 
 pub(crate) mod generated;
+mod json;
+mod proto;
 pub(crate) mod refusal;
 mod relay;
-mod segments;
 mod state;
+mod writer;
 
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
-use prost::Message;
 
+use self::{json::Form, writer::Writer};
 use crate::{
     error::{Error, ErrorKind, Outcome},
     job::{JobId, JobRecord, JobStatus, ProgramId, Revision, SignedJob, VmType},
@@ -56,7 +58,10 @@ impl ProgramUpload {
     }
 }
 
-/// Encodes requests and decodes responses of one revision.
+/// The most nonces that are read from one answer of GetPendingJobs.
+const MAX_PENDING: usize = 65_536;
+
+/// Encodes requests and decodes responses of one revision, in one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
     revision: Revision,
@@ -82,12 +87,15 @@ impl Wire {
         self.encoding
     }
 
-    /// Whether the revision has the call at all. A node may still be too old for it.
+    /// Whether the revision has the call at all, and the encoding a form of it: the REST gateways, which take JSON, have no
+    /// route for GetPendingJobs and ContainsProgram. A node may still be too old for a call.
     #[must_use]
     pub fn has(self, method: Method) -> bool {
         match method {
-            Method::GetPendingJobs | Method::ContainsProgram => self.revision == Revision::Relay,
-            _ => true,
+            Method::GetPendingJobs | Method::ContainsProgram => {
+                self.revision == Revision::Relay && self.encoding == Encoding::Protobuf
+            }
+            Method::SubmitJob | Method::GetResult | Method::SubmitProgram => true,
         }
     }
 
@@ -110,13 +118,13 @@ impl Wire {
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn submit_job(self, job: &SignedJob) -> Result<RequestBody, Error> {
         self.check_revision(job)?;
-        let mut message = segments::Writer::default();
-        message.bytes(1, &job.request().0);
-        message.bytes(2, &job.signature().0);
-        message.bytes(3, &job.offchain_input().0);
+        let mut message = Writer::new(self.encoding, Form::Numbers);
+        message.bytes(1, "request", &job.request().0);
+        message.bytes(2, "signature", &job.signature().0);
+        message.bytes(3, "offchainInput", &job.offchain_input().0);
         match self.revision {
-            Revision::State => message.bytes(4, &job.state().0),
-            Revision::Relay => message.enumeration(4, job.relay_strategy().as_i32()),
+            Revision::State => message.bytes(4, "state", &job.state().0),
+            Revision::Relay => message.enumeration(4, "relayStrategy", job.relay_strategy().as_i32()),
         }
         Ok(message.finish())
     }
@@ -126,14 +134,20 @@ impl Wire {
     /// # Errors
     /// [`ErrorKind::BadResponse`] unless it holds an id of 32 bytes.
     pub fn submit_job_response(self, response: &Bytes) -> Result<JobId, Error> {
-        let message: generated::state::SubmitJobResponse = decode(Method::SubmitJob, response)?;
-        Ok(hash(Method::SubmitJob, "job_id", &message.job_id)?.into())
+        const M: Method = Method::SubmitJob;
+        let message: generated::state::SubmitJobResponse = match self.encoding {
+            Encoding::Protobuf => proto::decode(M, response)?,
+            Encoding::Json => json::submit_job_response(response)?,
+        };
+        Ok(hash(M, "job_id", &message.job_id)?.into())
     }
 
     /// Encodes GetResult.
     #[must_use]
     pub fn get_result(self, id: JobId) -> RequestBody {
-        encode(&generated::state::GetResultRequest { job_id: Bytes::copy_from_slice(id.as_bytes()) })
+        let mut message = Writer::new(self.encoding, Form::Numbers);
+        message.bytes(1, "jobId", &Bytes::copy_from_slice(id.as_bytes()));
+        message.finish()
     }
 
     /// Decodes the response of GetResult.
@@ -141,9 +155,12 @@ impl Wire {
     /// # Errors
     /// [`ErrorKind::BadResponse`] if a field is missing or has the wrong length, as it is when the node speaks the other revision.
     pub fn get_result_response(self, response: &Bytes) -> Result<JobRecord, Error> {
-        let record = match self.revision {
-            Revision::State => state::record(decode(Method::GetResult, response)?),
-            Revision::Relay => relay::record(decode(Method::GetResult, response)?),
+        const M: Method = Method::GetResult;
+        let record = match (self.revision, self.encoding) {
+            (Revision::State, Encoding::Protobuf) => state::record(proto::decode(M, response)?),
+            (Revision::State, Encoding::Json) => state::record(json::state_result(response)?),
+            (Revision::Relay, Encoding::Protobuf) => relay::record(proto::decode(M, response)?),
+            (Revision::Relay, Encoding::Json) => relay::record(json::relay_result(response)?),
         };
         record.map_err(|error| error.with_hint(self.hint_revision()))
     }
@@ -162,10 +179,17 @@ impl Wire {
             return Err(Error::new(ErrorKind::InvalidInput, "the program's id is empty")
                 .with_hint("pass the id to `with_id`, or leave it out in the State revision"));
         }
+        let mut message = Writer::new(self.encoding, Form::Hex);
+        message.bytes(1, "programElf", &program.elf.0);
         match self.revision {
-            Revision::State => Ok(state::submit_program(program)),
-            Revision::Relay => relay::submit_program(program),
+            Revision::State => message.enumeration(2, "vmType", state::vm_type(program).into()),
+            Revision::Relay => {
+                let (id, vm_type) = relay::program(program)?;
+                message.bytes(2, "programId", &id.as_bytes().0);
+                message.enumeration(3, "vmType", vm_type.into());
+            }
         }
+        Ok(message.finish())
     }
 
     /// Decodes the response of SubmitProgram.
@@ -173,9 +197,13 @@ impl Wire {
     /// # Errors
     /// [`ErrorKind::BadResponse`] if the id is empty.
     pub fn submit_program_response(self, response: &Bytes) -> Result<ProgramId, Error> {
-        let message: generated::state::SubmitProgramResponse = decode(Method::SubmitProgram, response)?;
+        const M: Method = Method::SubmitProgram;
+        let message: generated::state::SubmitProgramResponse = match self.encoding {
+            Encoding::Protobuf => proto::decode(M, response)?,
+            Encoding::Json => json::submit_program_response(response)?,
+        };
         if message.program_id.is_empty() {
-            return Err(bad(Method::SubmitProgram, "program_id is empty"));
+            return Err(bad(M, "program_id is empty"));
         }
         Ok(ProgramId::new(message.program_id))
     }
@@ -183,10 +211,10 @@ impl Wire {
     /// Encodes GetPendingJobs.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] in the State revision.
+    /// [`ErrorKind::Unsupported`] in the State revision, and in JSON.
     pub fn get_pending_jobs(self, consumer: Address) -> Result<RequestBody, Error> {
         self.require(Method::GetPendingJobs)?;
-        Ok(encode(&generated::relay::GetPendingJobsRequest {
+        Ok(proto::encode(&generated::relay::GetPendingJobsRequest {
             consumer_address: Bytes::copy_from_slice(consumer.as_slice()),
         }))
     }
@@ -194,27 +222,29 @@ impl Wire {
     /// Decodes the response of GetPendingJobs: nonces, in no particular order.
     ///
     /// # Errors
-    /// [`ErrorKind::BadResponse`] if it is not such a message.
+    /// [`ErrorKind::BadResponse`] if it is not such a message; [`ErrorKind::TooLarge`] if it lists more than 65,536 jobs;
+    /// [`ErrorKind::Unsupported`] as for the request.
     pub fn get_pending_jobs_response(self, response: &Bytes) -> Result<Vec<u64>, Error> {
-        let message: generated::relay::GetPendingJobsResponse = decode(Method::GetPendingJobs, response)?;
-        Ok(message.pending_jobs)
+        self.require(Method::GetPendingJobs)?;
+        proto::pending_jobs(response)
     }
 
     /// Encodes ContainsProgram.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] in the State revision.
+    /// [`ErrorKind::Unsupported`] in the State revision, and in JSON.
     pub fn contains_program(self, id: &ProgramId) -> Result<RequestBody, Error> {
         self.require(Method::ContainsProgram)?;
-        Ok(encode(&generated::relay::ContainsProgramRequest { program_id: id.as_bytes().0.clone() }))
+        Ok(proto::encode(&generated::relay::ContainsProgramRequest { program_id: id.as_bytes().0.clone() }))
     }
 
     /// Decodes the response of ContainsProgram.
     ///
     /// # Errors
-    /// [`ErrorKind::BadResponse`] if it is not such a message.
+    /// [`ErrorKind::BadResponse`] if it is not such a message; [`ErrorKind::Unsupported`] as for the request.
     pub fn contains_program_response(self, response: &Bytes) -> Result<bool, Error> {
-        let message: generated::relay::ContainsProgramResponse = decode(Method::ContainsProgram, response)?;
+        self.require(Method::ContainsProgram)?;
+        let message: generated::relay::ContainsProgramResponse = proto::decode(Method::ContainsProgram, response)?;
         Ok(message.contains)
     }
 
@@ -222,21 +252,22 @@ impl Wire {
         if self.has(method) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Unsupported, format!("the {} revision has no {method}", self.revision))
-            .with_hint("only nodes of the Relay revision have this call"))
+        let (text, hint) = match self.revision {
+            Revision::State => (
+                format!("the {} revision has no {method}", self.revision),
+                "only nodes of the Relay revision have this call",
+            ),
+            Revision::Relay => (
+                format!("the nodes' REST gateway has no route for {method}"),
+                "make this call over gRPC; submitting jobs and waiting for them does without it",
+            ),
+        };
+        Err(Error::new(ErrorKind::Unsupported, text).with_hint(hint))
     }
 
     fn hint_revision(self) -> String {
         format!("the client was told the node speaks the {} revision; check that", self.revision)
     }
-}
-
-fn encode(message: &impl Message) -> RequestBody {
-    RequestBody::from(Bytes::from(message.encode_to_vec()))
-}
-
-fn decode<M: Message + Default>(method: Method, response: &Bytes) -> Result<M, Error> {
-    M::decode(response.clone()).map_err(|source| bad(method, "not a message of this call").with_source(source))
 }
 
 /// The outcome is unknown: something answered OK, but whether it was a node that took the request is open.
@@ -271,6 +302,8 @@ fn job_status(number: i32, reason: Option<String>) -> JobStatus {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::job::JobStatus;
 
@@ -329,12 +362,27 @@ mod tests {
     }
 
     #[test]
-    fn what_a_revision_lacks_is_refused_before_any_io() {
-        let wire = Wire::new(Revision::State, Encoding::Protobuf);
-        for error in [wire.get_pending_jobs(Address::ZERO).err(), wire.contains_program(&ProgramId::new(vec![1])).err()]
-        {
-            let error = error.expect("refused");
-            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));
+    fn what_a_revision_or_an_encoding_lacks_is_refused_before_any_io() {
+        let cells = [
+            (Revision::State, Encoding::Protobuf, "the state revision has no"),
+            (Revision::State, Encoding::Json, "the state revision has no"),
+            (Revision::Relay, Encoding::Json, "REST gateway has no route for"),
+        ];
+        for (revision, encoding, text) in cells {
+            let wire = Wire::new(revision, encoding);
+            let errors = [
+                (Method::GetPendingJobs, wire.get_pending_jobs(Address::ZERO).err()),
+                (Method::GetPendingJobs, wire.get_pending_jobs_response(&Bytes::new()).err()),
+                (Method::ContainsProgram, wire.contains_program(&ProgramId::new(vec![1])).err()),
+                (Method::ContainsProgram, wire.contains_program_response(&Bytes::new()).err()),
+            ];
+            for (method, error) in errors {
+                assert!(!wire.has(method));
+                let error = error.expect("refused");
+                assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));
+                assert!(error.to_string().contains(text) && error.to_string().contains(method.name()), "{error}");
+            }
         }
+        assert!(Method::ALL.iter().all(|method| Wire::new(Revision::Relay, Encoding::Protobuf).has(*method)));
     }
 }

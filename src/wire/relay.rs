@@ -1,10 +1,10 @@
 //! The Relay revision's own messages.
 
-use super::{ProgramUpload, address, bad, generated::relay as pb, hash, job_status, optional_hash, segments::Writer};
+use super::{ProgramUpload, address, bad, generated::relay as pb, hash, job_status, optional_hash};
 use crate::{
     error::{Error, ErrorKind},
     job::{JobRecord, ProgramId, Revision, VmType},
-    rpc::{Method, RequestBody},
+    rpc::Method,
 };
 
 pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error> {
@@ -30,7 +30,8 @@ pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error
     })
 }
 
-pub(super) fn submit_program(program: &ProgramUpload) -> Result<RequestBody, Error> {
+/// What the revision wants to be told of a program beside its ELF.
+pub(super) fn program(program: &ProgramUpload) -> Result<(&ProgramId, pb::VmType), Error> {
     let vm_type = match program.vm {
         VmType::Sp1 => pb::VmType::Sp1,
         VmType::Risc0 => {
@@ -42,9 +43,5 @@ pub(super) fn submit_program(program: &ProgramUpload) -> Result<RequestBody, Err
         return Err(Error::new(ErrorKind::InvalidInput, "the Relay revision wants to be told the program's id")
             .with_hint("set it with ProgramUpload::with_id"));
     };
-    let mut message = Writer::default();
-    message.bytes(1, &program.elf.0);
-    message.bytes(2, &id.as_bytes().0);
-    message.enumeration(3, vm_type.into());
-    Ok(message.finish())
+    Ok((id, vm_type))
 }

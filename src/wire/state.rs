@@ -1,10 +1,10 @@
 //! The State revision's own messages.
 
-use super::{ProgramUpload, address, bad, generated::state as pb, hash, job_status, optional_hash, segments::Writer};
+use super::{ProgramUpload, address, bad, generated::state as pb, hash, job_status, optional_hash};
 use crate::{
     error::Error,
     job::{JobRecord, ProgramId, Revision, VmType},
-    rpc::{Method, RequestBody},
+    rpc::Method,
 };
 
 pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error> {
@@ -30,13 +30,9 @@ pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error
     })
 }
 
-pub(super) fn submit_program(program: &ProgramUpload) -> RequestBody {
-    let vm_type = match program.vm {
+pub(super) fn vm_type(program: &ProgramUpload) -> pb::VmType {
+    match program.vm {
         VmType::Risc0 => pb::VmType::Risc0,
         VmType::Sp1 => pb::VmType::Sp1,
-    };
-    let mut message = Writer::default();
-    message.bytes(1, &program.elf.0);
-    message.enumeration(2, vm_type.into());
-    message.finish()
+    }
 }

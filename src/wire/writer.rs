@@ -1,0 +1,43 @@
+//! One description of every request, in either encoding: fields have a number for protobuf and a name for JSON.
+
+use bytes::Bytes;
+
+use super::{json, proto};
+use crate::rpc::{Encoding, RequestBody};
+
+/// Writes the fields of a message, in ascending order of their numbers.
+pub(super) enum Writer {
+    Protobuf(proto::Writer),
+    Json(json::Writer),
+}
+
+impl Writer {
+    /// `form` is how JSON writes the message's bytes; it differs by message.
+    pub(super) fn new(encoding: Encoding, form: json::Form) -> Self {
+        match encoding {
+            Encoding::Protobuf => Self::Protobuf(proto::Writer::default()),
+            Encoding::Json => Self::Json(json::Writer::new(form)),
+        }
+    }
+
+    pub(super) fn bytes(&mut self, number: u32, name: &str, value: &Bytes) {
+        match self {
+            Self::Protobuf(message) => message.bytes(number, value),
+            Self::Json(message) => message.bytes(name, value),
+        }
+    }
+
+    pub(super) fn enumeration(&mut self, number: u32, name: &str, value: i32) {
+        match self {
+            Self::Protobuf(message) => message.enumeration(number, value),
+            Self::Json(message) => message.enumeration(name, value),
+        }
+    }
+
+    pub(super) fn finish(self) -> RequestBody {
+        match self {
+            Self::Protobuf(message) => message.finish(),
+            Self::Json(message) => message.finish(),
+        }
+    }
+}
