@@ -20,6 +20,7 @@ impl Inner {
                 .with_endpoint(self.transport.endpoint())
                 .with_hint("use the gRPC transport"));
         }
+        self.at_endpoint(self.node.require(method))?;
         if !method.must_run_to_end() {
             return Ok(self.transport.call(method, body).await);
         }

@@ -6,6 +6,7 @@
 
 mod builder;
 mod call;
+mod detect;
 mod flight;
 mod handle;
 mod wait;
@@ -39,6 +40,7 @@ pub struct Client {
 struct Inner {
     transport: Arc<dyn Transport>,
     wire: Wire,
+    node: detect::Node,
     signer: Option<Arc<dyn JobSigner>>,
     operator: Option<Address>,
     nonces: NonceManager,
@@ -253,6 +255,7 @@ impl Client {
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
         let inner = &self.inner;
         let body = inner.wire.submit_program(&program)?;
+        inner.check_node(Method::SubmitProgram).await?;
         let id = match inner.raw_call(Method::SubmitProgram, body).await? {
             Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
             Err(failure) => match (Refusal::of(&failure), program.id()) {

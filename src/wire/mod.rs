@@ -5,6 +5,7 @@
 //! enum values), because a message of one revision read as the other must fail, not mislead.
 
 pub(crate) mod generated;
+pub(crate) mod reflection;
 pub(crate) mod refusal;
 mod relay;
 mod segments;
