@@ -454,8 +454,12 @@ fn config(table: &mut Table) {
     table.on("config: no transport", config("ClientBuilder::grpc"), || {
         Client::builder().revision(Revision::State).connect()
     });
-    table.on("config: no revision", config("ClientBuilder::revision"), || {
-        Client::builder().grpc("http://127.0.0.1:1").connect()
+    table.on("config: no revision, no reflection", config("ClientBuilder::revision"), || async {
+        let node = DevNode::builder(Revision::Relay).reflection(false).start().await?;
+        Client::builder().grpc(node.grpc_url()).connect().await
+    });
+    table.on("config: no revision, no node", (Unavailable, NotSent, true, "nothing was sent"), || {
+        Client::builder().grpc(closed_port()).connect()
     });
     table.on("config: zero operator", config("JobManager"), || plain_builder().operator(Address::ZERO).connect());
     let urls = [

@@ -70,8 +70,7 @@ impl Inner {
             )
             .with_endpoint(endpoint)
             .with_hint(
-                "nothing was sent: make a client with the node's revision, or without ClientBuilder::revision, and sign the job \
-                 with that",
+                "make a client with the node's revision, or without ClientBuilder::revision, and sign the job with that one",
             )),
             Said::Description(_) => self.at_endpoint(self.node.require(method)),
             Said::Neither(error) => Err(error.clone()),
