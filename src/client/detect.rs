@@ -53,7 +53,7 @@ impl Node {
 impl Inner {
     /// Refuses to submit to a node that says it speaks another revision than the client. A node that does not say is
     /// trusted to be what the client was told; one that cannot be asked now is asked again before the next submission.
-    pub(super) async fn check_node(&self, method: Method) -> Result<()> {
+    pub(super) async fn check_node(&self) -> Result<()> {
         let said = match self.node.0.get() {
             Some(said) => said,
             // The time includes waiting for another caller who is asking.
@@ -72,9 +72,8 @@ impl Inner {
             .with_hint(
                 "make a client with the node's revision, or without ClientBuilder::revision, and sign the job with that one",
             )),
-            Said::Description(_) => self.at_endpoint(self.node.require(method)),
             Said::Neither(error) => Err(error.clone()),
-            Said::Nothing => Ok(()),
+            Said::Description(_) | Said::Nothing => Ok(()),
         }
     }
 

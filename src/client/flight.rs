@@ -260,7 +260,7 @@ impl Airborne {
     async fn submit(&self) -> Result<()> {
         let inner = &self.inner;
         let body = inner.wire.submit_job(&self.job)?;
-        inner.check_node(Method::SubmitJob).await?;
+        inner.check_node().await?;
         // Called here and not in a task of its own: this is one already.
         match inner.transport.call(Method::SubmitJob, body).await {
             Ok(response) => {

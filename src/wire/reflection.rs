@@ -106,6 +106,12 @@ impl Evidence {
                 methods = methods.with(method);
             }
         }
+        // Every revision has these; without GetResult nothing that is submitted could be checked.
+        for method in [Method::SubmitJob, Method::GetResult, Method::SubmitProgram] {
+            if !methods.contains(method) {
+                return Err(neither(format!("there is no {method}")));
+            }
+        }
         // Otherwise the message would decide about another call.
         let takes = service.method.iter().filter(|method| method.name == Method::SubmitJob.name());
         for other in takes.map(|method| method.input_type.trim_start_matches('.')) {
@@ -176,8 +182,6 @@ fn one_line(text: &str) -> String {
 /// What is read of `grpc/reflection/v1/reflection.proto` and `google/protobuf/descriptor.proto`, with their field numbers.
 /// Written by hand: prost-types would be one more package for nine small messages.
 mod pb {
-    #![allow(clippy::allow_attributes_without_reason, reason = "what prost derives")]
-
     use bytes::Bytes;
     use prost::Message;
 

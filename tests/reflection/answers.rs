@@ -106,6 +106,13 @@ async fn the_calls_must_agree_with_the_field() {
         mixed.service[0].method.extend(relay.service[0].method.iter().filter(|method| method.name() == call).cloned());
         wrong(vec![answer(&[mixed])], ErrorKind::WrongRevision, call).await;
     }
+    for revision in Revision::ALL {
+        for call in ["SubmitJob", "GetResult", "SubmitProgram"] {
+            let mut poor = file(revision);
+            without_calls(&mut poor, &[call]);
+            wrong(vec![answer(&[poor])], ErrorKind::WrongRevision, &format!("there is no {call}")).await;
+        }
+    }
     // Calls that nobody knows yet say nothing.
     for revision in Revision::ALL {
         let mut newer = file(revision);
@@ -180,13 +187,8 @@ fn no_damage_of_one_byte_turns_a_revision_into_the_other() {
                 bytes[at] ^= 1 << bit;
                 check(bytes);
             }
-            for fill in [0, 14, 0xff] {
-                let mut bytes = whole.clone();
-                bytes[at] = fill;
-                check(bytes.clone());
-                bytes = whole.clone();
-                bytes.insert(at, fill);
-                check(bytes);
+            for fill in [0, 0xff] {
+                check([&whole[..at], &[fill], &whole[at..]].concat());
             }
             check(whole[..at].to_vec());
             check([&whole[..at], &whole[at + 1..]].concat());

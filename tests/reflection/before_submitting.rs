@@ -95,20 +95,6 @@ async fn what_is_neither_revision_gets_nothing_either() {
 }
 
 #[tokio::test]
-async fn a_node_that_lacks_the_call_is_not_called() {
-    let mut poor = file(Revision::Relay);
-    without_calls(&mut poor, &["SubmitJob", "SubmitProgram"]);
-    let double = Double::saying(vec![answer(&[poor])]);
-    let client = builder().transport(double.clone()).revision(Revision::Relay).connect().await.unwrap();
-    let error = client.submit(plain()).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));
-    let error = client.submit_program(ProgramUpload::sp1(vec![1]).with_id(ProgramId::new(vec![2]))).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));
-    nonce_1_is_free(&client).await;
-    assert!(double.calls().is_empty());
-}
-
-#[tokio::test]
 async fn a_node_that_does_not_say_is_believed_to_be_what_was_given_and_not_asked_again() {
     for revision in Revision::ALL {
         let (node, program) = node(revision, |node| node.reflection(false)).await;
