@@ -137,6 +137,7 @@ struct Inner {
     kind: ErrorKind,
     outcome: Outcome,
     retryable: bool,
+    attempts: u32,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     endpoint: Option<String>,
@@ -153,6 +154,7 @@ impl Error {
             kind,
             outcome: Outcome::NotSent,
             retryable: false,
+            attempts: 1,
             message: message.into(),
             hint: None,
             endpoint: None,
@@ -185,6 +187,12 @@ impl Error {
     #[must_use]
     pub fn with_retryable(self, retryable: bool) -> Self {
         self.edit(|inner| inner.retryable = retryable)
+    }
+
+    /// Sets how often the call was made; once unless set.
+    #[must_use]
+    pub fn with_attempts(self, attempts: u32) -> Self {
+        self.edit(|inner| inner.attempts = attempts)
     }
 
     /// Sets what the user should do next.
@@ -230,6 +238,13 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
+    }
+
+    /// How often the call was made before it was given up. The error is about the last time; the
+    /// [outcome](Self::outcome) about all of them.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
     }
 
     /// What to do next.
@@ -310,6 +325,9 @@ impl fmt::Display for Report<'_> {
         }
         for fault in error.faults() {
             write!(f, "\n  - {}: {} ({})", fault.field, fault.problem, fault.hint)?;
+        }
+        if error.attempts() > 1 {
+            write!(f, "\n  attempts:  {}", error.attempts())?;
         }
         if let Some(endpoint) = error.endpoint() {
             write!(f, "\n  endpoint:  {endpoint}")?;

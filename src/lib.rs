@@ -86,6 +86,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "unstable-conformance")]
+pub mod conformance;
 #[cfg(feature = "devnode")]
 pub mod devnode;
 pub mod error;
@@ -142,7 +144,7 @@ pub mod changelog {}
 mod readme {}
 
 #[cfg(feature = "client")]
-pub use client::{Client, JobHandle, PollPolicy, Until};
+pub use client::{Client, JobHandle, PollPolicy, RetryPolicy, Until};
 pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;

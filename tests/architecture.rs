@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Who may know whom.
-const TABLE: [(&str, &[&str]); 8] = [
+const TABLE: [(&str, &[&str]); 9] = [
     ("error", &[]),
     ("rpc", &[]),
     ("job", &["error"]),
@@ -15,6 +15,7 @@ const TABLE: [(&str, &[&str]); 8] = [
     ("transport", &["error", "rpc"]),
     ("nonce", &["error"]),
     ("client", &["error", "job", "nonce", "rpc", "transport", "wire"]),
+    ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.
     ("devnode", &["error", "job", "rpc", "wire"]),
 ];

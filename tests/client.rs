@@ -9,6 +9,10 @@ mod happy;
 mod load;
 #[path = "client/lost.rs"]
 mod lost;
+#[path = "support/plain_client/mod.rs"]
+mod plain_client;
+#[path = "client/retries.rs"]
+mod retries;
 #[path = "client/rig.rs"]
 mod rig;
 #[path = "client/sign.rs"]

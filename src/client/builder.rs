@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{Client, Inner, PollPolicy, detect, flight::Flights, lane};
+use super::{Client, Inner, PollPolicy, RetryPolicy, detect, flight::Flights, lane, retry::Retries};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
@@ -25,6 +25,7 @@ pub struct ClientBuilder {
     operator: Option<Address>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
+    retry: RetryPolicy,
     lanes: Vec<(Address, RelayStrategy)>,
 }
 
@@ -37,6 +38,7 @@ impl ClientBuilder {
             operator: None,
             nonces: None,
             poll: PollPolicy::default(),
+            retry: RetryPolicy::default(),
             lanes: Vec::new(),
         }
     }
@@ -108,6 +110,12 @@ impl ClientBuilder {
         self
     }
 
+    /// How failed calls are repeated, and how long calls may take.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
     /// Makes the client. Talks to the node only if the [`revision`](Self::revision) was left out.
     ///
     /// # Errors
@@ -148,6 +156,7 @@ impl ClientBuilder {
                 nonces,
                 flights: Flights::new(),
                 poll: self.poll,
+                retries: Retries::new(self.retry),
             }),
         })
     }

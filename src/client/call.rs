@@ -1,48 +1,128 @@
-//! One call to the node: capability, transport, error.
+//! A call to the node: capability, transport, deadline, repetition, error.
 
 use std::{result, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Inner;
+use super::{Inner, retry::Deadline};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord},
-    rpc::{CallError, Method, RequestBody},
-    wire::refusal,
+    rpc::{CallError, CallFailure, Method, RequestBody},
+    wire::refusal::{self, Again},
 };
 
 impl Inner {
-    /// Calls the node. The outer error is about the call itself, the inner one is the node's or the network's.
-    pub(super) async fn raw_call(&self, method: Method, body: RequestBody) -> Result<result::Result<Bytes, CallError>> {
+    /// Calls the node once. The outer error is about the call itself, the inner one is the node's or the network's.
+    async fn call_once(
+        &self,
+        method: Method,
+        body: RequestBody,
+        deadline: Deadline,
+    ) -> Result<result::Result<Bytes, CallError>> {
+        let answer = if method.must_run_to_end() {
+            // Abandoning these calls can kill the node's task for the consumer, so they outlive their caller.
+            let transport = Arc::clone(&self.transport);
+            let call = tokio::spawn(async move { transport.call(method, body).await });
+            deadline.bound(call).await.transpose().map_err(|source| {
+                Error::new(ErrorKind::Closed, format!("{method} was cut off"))
+                    .with_outcome(Outcome::Unknown)
+                    .with_endpoint(self.transport.endpoint())
+                    .with_source(source)
+                    .with_hint("the Tokio runtime shut down during the call, or the transport panicked")
+            })?
+        } else {
+            deadline.bound(self.transport.call(method, body)).await
+        };
+        Ok(answer.unwrap_or_else(|| {
+            Err(CallError::new(CallFailure::TimedOut, format!("{method} got no answer within the deadline")))
+        }))
+    }
+
+    fn require(&self, method: Method) -> Result<()> {
         if !self.transport.capabilities().contains(method) {
             return Err(Error::new(ErrorKind::Unsupported, format!("this transport has no {method}"))
                 .with_endpoint(self.transport.endpoint())
                 .with_hint("use the gRPC transport"));
         }
         self.at_endpoint(self.node.require(method))?;
-        if !method.must_run_to_end() {
-            return Ok(self.transport.call(method, body).await);
-        }
-        self.at_endpoint(super::require_runtime())?;
-        // Abandoning these calls can kill the node's task for the consumer, so they outlive their caller.
-        let transport = Arc::clone(&self.transport);
-        tokio::spawn(async move { transport.call(method, body).await }).await.map_err(|source| {
-            Error::new(ErrorKind::Closed, format!("{method} was cut off"))
-                .with_outcome(Outcome::Unknown)
-                .with_endpoint(self.transport.endpoint())
-                .with_source(source)
-                .with_hint("the Tokio runtime shut down during the call, or the transport panicked")
-        })
+        self.at_endpoint(super::require_runtime())
     }
 
-    pub(super) async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes> {
-        self.raw_call(method, body).await?.map_err(|failure| self.error(method, failure))
+    /// Makes a call that reads, again where that helps, until its deadline.
+    pub(super) async fn read(&self, method: Method, body: RequestBody) -> Result<Bytes> {
+        self.require(method)?;
+        let whole = self.retries.read_deadline();
+        let mut failed = 0;
+        loop {
+            let attempt = self.retries.attempt_deadline(whole, !method.must_run_to_end());
+            let failure = match self.call_once(method, body.clone(), attempt).await? {
+                Ok(response) => {
+                    self.retries.succeeded();
+                    return Ok(response);
+                }
+                Err(failure) => failure,
+            };
+            failed += 1;
+            // One that still runs is not joined by another.
+            let runs_on = method.must_run_to_end() && matches!(failure.failure, CallFailure::TimedOut);
+            let helps = refusal::again(method, &failure) != Again::Never && !runs_on;
+            if !helps || !self.retries.again(failed, whole).await {
+                return Err(self.error(method, failure).with_attempts(failed));
+            }
+        }
+    }
+
+    /// Uploads a program, again where that helps. A second upload is harmless where an answer that the program is there
+    /// already can be told from one about another program, which takes its id.
+    pub(super) async fn upload(
+        &self,
+        body: RequestBody,
+        id_is_known: bool,
+    ) -> Result<result::Result<Bytes, CallError>> {
+        const METHOD: Method = Method::SubmitProgram;
+        self.require(METHOD)?;
+        let mut failed = 0;
+        loop {
+            // Deriving the id can take the node minutes: the transport's own bound holds.
+            let failure = match self.call_once(METHOD, body.clone(), Deadline::NONE).await? {
+                Ok(response) => {
+                    self.retries.succeeded();
+                    return Ok(Ok(response));
+                }
+                Err(failure) => failure,
+            };
+            failed += 1;
+            let helps = match refusal::again(METHOD, &failure) {
+                Again::Safe => true,
+                Again::Doubtful => id_is_known,
+                Again::Never => false,
+            };
+            if !helps || !self.retries.again(failed, self.retries.submit_deadline()).await {
+                return Ok(Err(failure));
+            }
+        }
     }
 
     pub(super) async fn get_result(&self, id: JobId) -> Result<JobRecord> {
-        let get = async {
-            let response = self.call(Method::GetResult, self.wire.get_result(id)).await?;
+        let response = self.read(Method::GetResult, self.wire.get_result(id)).await;
+        self.record(id, response)
+    }
+
+    /// One look at a job, for those who look again anyway.
+    pub(super) async fn look(&self, id: JobId) -> Result<JobRecord> {
+        const METHOD: Method = Method::GetResult;
+        let attempt = self.retries.attempt_deadline(self.retries.read_deadline(), true);
+        let look = async {
+            self.require(METHOD)?;
+            let answer = self.call_once(METHOD, self.wire.get_result(id), attempt).await?;
+            answer.map_err(|failure| self.error(METHOD, failure))
+        };
+        self.record(id, look.await)
+    }
+
+    fn record(&self, id: JobId, response: Result<Bytes>) -> Result<JobRecord> {
+        let read = |response: Bytes| {
             let record = self.at_endpoint(self.wire.get_result_response(&response))?;
             if record.id() != id {
                 return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with job {}", record.id()))
@@ -52,7 +132,7 @@ impl Inner {
             }
             Ok(record)
         };
-        get.await.map_err(|error: Error| error.with_job(id))
+        response.and_then(read).map_err(|error| error.with_job(id))
     }
 
     pub(super) fn error(&self, method: Method, failure: CallError) -> Error {

@@ -5,15 +5,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Inner, lane};
+use super::{Inner, lane, retry::Deadline};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, echo_difference},
     nonce::{Claim, NonceLease, Settlement},
     rpc::Method,
-    wire::refusal::Refusal,
+    wire::refusal::{self, Again, Refusal},
 };
 
 /// Submissions that a client may have under way at once.
@@ -118,18 +119,22 @@ impl State {
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     let id = flight.job.id();
     super::require_runtime().map_err(|error| error.with_job(id))?;
+    let deadline = inner.retries.submit_deadline();
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
     let mut landing = match joined {
         Some(landing) => landing,
         None => {
             // A caller that goes away here takes a signature made for this flight along: nothing has happened.
+            let slot = deadline.bound(Arc::clone(&inner.flights.slots).acquire_owned()).await;
+            let slot = slot.ok_or_else(|| late(inner, id, "its turn did not come", Outcome::NotSent))?;
             // The semaphore is never closed, so waiting for a slot cannot fail.
-            let slot = Arc::clone(&inner.flights.slots).acquire_owned().await.ok();
-            start(inner, flight, slot)?
+            start(inner, flight, slot.ok(), deadline)?
         }
     };
-    let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
-    landed.unwrap_or_else(|| {
+    let Some(landed) = deadline.bound(landing.wait_for(Option::is_some)).await else {
+        return Err(late(inner, id, "there is no answer yet", Outcome::Unknown));
+    };
+    landed.ok().and_then(|landed| landed.clone()).unwrap_or_else(|| {
         Err(Error::new(ErrorKind::Closed, "the submission was cut off")
             .with_outcome(Outcome::Unknown)
             .with_job(id)
@@ -138,8 +143,31 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     })
 }
 
+/// The caller's deadline passed.
+fn late(inner: &Inner, id: JobId, what: &str, outcome: Outcome) -> Error {
+    let hint = match outcome {
+        Outcome::NotSent => {
+            "too many submissions are under way for the node's pace: submit less at a time, or wait longer"
+        }
+        _ => {
+            "the submission goes on by itself: submit the same signed job, which is in Client::unresolved, to wait for it again"
+        }
+    };
+    Error::new(ErrorKind::CallTimeout, format!("the deadline for the submission passed: {what}"))
+        .with_outcome(outcome)
+        .with_retryable(true)
+        .with_job(id)
+        .with_endpoint(inner.transport.endpoint())
+        .with_hint(hint)
+}
+
 /// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
-fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePermit>) -> Result<Landing> {
+fn start(
+    inner: &Arc<Inner>,
+    mut flight: Flight,
+    slot: Option<OwnedSemaphorePermit>,
+    deadline: Deadline,
+) -> Result<Landing> {
     let (sender, landing) = watch::channel(None);
     let made_here = flight.lease.is_some();
     let mut may_have_run = false;
@@ -169,7 +197,7 @@ fn start(inner: &Arc<Inner>, mut flight: Flight, slot: Option<OwnedSemaphorePerm
     // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
     let airborne = Airborne { inner: Arc::clone(inner), job: flight.job, landing: landing.clone() };
     tokio::spawn(async move {
-        let landed = airborne.run(made_here, may_have_run).await;
+        let landed = airborne.run(made_here, may_have_run, deadline).await;
         drop((airborne, slot));
         sender.send_replace(Some(landed));
     });
@@ -205,8 +233,8 @@ impl Airborne {
         if own { state.airborne.remove(&id) } else { None }
     }
 
-    async fn run(&self, made_here: bool, may_have_run: bool) -> Result<()> {
-        let landed = self.submit().await.map_err(|error| {
+    async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<()> {
+        let landed = self.submit(deadline).await.map_err(|error| {
             let error = error.with_job(self.job.id());
             // That this attempt did nothing says nothing of the ones before.
             let harmless = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
@@ -257,35 +285,79 @@ impl Airborne {
         }
     }
 
-    async fn submit(&self) -> Result<()> {
+    /// Sends the bytes until the node has them, or until going on is not safe or takes too long.
+    async fn submit(&self, deadline: Deadline) -> Result<()> {
         let inner = &self.inner;
-        let body = inner.wire.submit_job(&self.job)?;
-        inner.check_node().await?;
-        // Called here and not in a task of its own: this is one already.
-        match inner.transport.call(Method::SubmitJob, body).await {
-            Ok(response) => {
-                let id = inner.at_endpoint(inner.wire.submit_job_response(&response))?;
-                if id != self.job.id() {
-                    return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with the job id {id}"))
-                        .with_outcome(Outcome::Unknown)
-                        .with_endpoint(inner.transport.endpoint())
-                        .with_hint(
-                            "the node's revision, or what answers at this endpoint, is not what the client was told",
-                        ));
-                }
-                self.compare_echo(Outcome::Unknown).await
+        let mut failed = 0;
+        // Whether an attempt before this one may have arrived.
+        let mut doubt = false;
+        loop {
+            // Each time, as long as the node has not said: the one that comes back after an outage may be another.
+            if let Err(error) = inner.check_node().await {
+                return Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error });
             }
-            Err(failure) if Refusal::of(&failure) == Refusal::NonceInUse => {
-                let refused = inner.error(Method::SubmitJob, failure);
-                match self.compare_echo(Outcome::Rejected).await {
-                    // The node has this very job: an earlier submission of it arrived.
-                    Ok(()) => Ok(()),
-                    Err(error) if error.kind() == ErrorKind::NonceTaken => Err(error.with_source(refused)),
-                    // The record could not be read, so whose job the node has is open.
-                    Err(error) => Err(error.with_outcome(Outcome::Unknown)),
-                }
+            // Called here and not in a task of its own: this is one already.
+            let failure = match inner.transport.call(Method::SubmitJob, inner.wire.submit_job(&self.job)?).await {
+                Ok(response) => return self.accepted(&response).await,
+                Err(failure) => failure,
+            };
+            failed += 1;
+            let again = refusal::again(Method::SubmitJob, &failure);
+            let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
+            let error = inner.error(Method::SubmitJob, failure).with_attempts(failed);
+            if in_use {
+                let if_different = if doubt { Outcome::Unknown } else { Outcome::Rejected };
+                return self.refused_as_in_use(error, if_different).await;
             }
-            Err(failure) => Err(inner.error(Method::SubmitJob, failure)),
+            doubt |= again == Again::Doubtful;
+            let error = if doubt { error.with_outcome(Outcome::Unknown) } else { error };
+            if again == Again::Never || !inner.retries.again(failed, deadline).await {
+                return Err(error);
+            }
+            // Only a job that the node does not know is sent again: two submissions that race can both be executed.
+            if again == Again::Doubtful
+                && let Some(known) = self.known_to_node(error).await
+            {
+                return known;
+            }
+        }
+    }
+
+    async fn accepted(&self, response: &Bytes) -> Result<()> {
+        let inner = &self.inner;
+        inner.retries.succeeded();
+        let id = inner.at_endpoint(inner.wire.submit_job_response(response))?;
+        if id != self.job.id() {
+            return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with the job id {id}"))
+                .with_outcome(Outcome::Unknown)
+                .with_endpoint(inner.transport.endpoint())
+                .with_hint("the node's revision, or what answers at this endpoint, is not what the client was told"));
+        }
+        self.compare_echo(Outcome::Unknown).await
+    }
+
+    async fn refused_as_in_use(&self, refused: Error, if_different: Outcome) -> Result<()> {
+        match self.compare_echo(if_different).await {
+            // The node has this very job: an earlier submission of it arrived.
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NonceTaken => Err(error.with_source(refused)),
+            // The record could not be read, so whose job the node has is open.
+            Err(error) => Err(error.with_outcome(Outcome::Unknown)),
+        }
+    }
+
+    /// Whether the attempt that failed arrived after all; nothing if the node knows no job under this nonce.
+    async fn known_to_node(&self, error: Error) -> Option<Result<()>> {
+        let inner = &self.inner;
+        match inner.get_result(self.job.id()).await {
+            Ok(record) => Some(match echo_difference(&self.job, &record) {
+                None => Ok(()),
+                Some(field) => Err(nonce_taken(field, Outcome::Unknown)
+                    .with_endpoint(inner.transport.endpoint())
+                    .with_source(error)),
+            }),
+            Err(unknown) if unknown.kind() == ErrorKind::NotFound => None,
+            Err(_) => Some(Err(error)),
         }
     }
 

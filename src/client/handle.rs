@@ -105,7 +105,7 @@ impl<'a> Wait<'a> {
         let seed = u64::from_be_bytes(*job.id().as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let mut not_found = 0;
         loop {
-            let looked = inner.get_result(job.id()).await;
+            let looked = inner.look(job.id()).await;
             seen.looks += 1;
             match looked {
                 Ok(record) => {

@@ -9,6 +9,7 @@ mod call;
 mod detect;
 mod flight;
 mod handle;
+mod retry;
 mod wait;
 
 use std::{fmt, sync::Arc};
@@ -18,6 +19,7 @@ use alloy_primitives::{Address, hex};
 pub use self::{
     builder::ClientBuilder,
     handle::{JobHandle, Wait},
+    retry::RetryPolicy,
     wait::{PollPolicy, Until},
 };
 use crate::{
@@ -46,6 +48,7 @@ struct Inner {
     nonces: NonceManager,
     flights: flight::Flights,
     poll: PollPolicy,
+    retries: Arc<retry::Retries>,
 }
 
 impl Client {
@@ -88,7 +91,9 @@ impl Client {
     /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about twice
     /// that, and giving up on it then costs the consumer its task in the node.
     ///
-    /// A node that does not answer is given as long as the transport gives it: 10 minutes over gRPC, unless set.
+    /// What fails is tried again where that is safe, and a node that does not answer is waited for, both until
+    /// [`RetryPolicy::with_submit_timeout`], 60 seconds after the signature unless set. Then this returns an error of unknown
+    /// outcome, and the submission under way goes on by itself until it is answered or the transport gives it up.
     ///
     /// Cancel safety: dropping the future before the signature is there, or while 512 other submissions are under way and
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
@@ -234,7 +239,7 @@ impl Client {
     /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.1.
     pub async fn pending_jobs(&self, consumer: Address) -> Result<Vec<u64>> {
         let body = self.inner.wire.get_pending_jobs(consumer)?;
-        let response = self.inner.call(Method::GetPendingJobs, body).await?;
+        let response = self.inner.read(Method::GetPendingJobs, body).await?;
         self.inner.at_endpoint(self.inner.wire.get_pending_jobs_response(&response))
     }
 
@@ -244,7 +249,7 @@ impl Client {
     /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.2.
     pub async fn contains_program(&self, id: &ProgramId) -> Result<bool> {
         let body = self.inner.wire.contains_program(id)?;
-        let response = self.inner.call(Method::ContainsProgram, body).await?;
+        let response = self.inner.read(Method::ContainsProgram, body).await?;
         self.inner.at_endpoint(self.inner.wire.contains_program_response(&response))
     }
 
@@ -257,7 +262,7 @@ impl Client {
         let inner = &self.inner;
         let body = inner.wire.submit_program(&program)?;
         inner.check_node().await?;
-        let id = match inner.raw_call(Method::SubmitProgram, body).await? {
+        let id = match inner.upload(body, program.id().is_some()).await? {
             Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
             Err(failure) => match (Refusal::of(&failure), program.id()) {
                 // The node names the program it has, in hex without 0x.

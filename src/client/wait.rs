@@ -9,7 +9,10 @@ use crate::{
     job::{JobRecord, JobStatus, SignedJob, Verified, echo_difference, failed, verify},
 };
 
-use super::flight::nonce_taken;
+use super::{
+    flight::nonce_taken,
+    retry::{STEP, unit},
+};
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +62,7 @@ impl PollPolicy {
     /// The pause after look number `looks`, between half and all of its nominal length so that waiters spread out.
     pub(super) fn pause(&self, looks: u32, seed: u64) -> Duration {
         let nominal = self.first.mul_f64(1.5f64.powi(looks.saturating_sub(1).min(40) as i32)).min(self.most);
-        let mixed = (seed ^ u64::from(looks)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        nominal.mul_f64(0.5 + mixed as f64 / (1u64 << 25) as f64)
+        nominal.mul_f64(0.5 + 0.5 * unit(seed.wrapping_add(u64::from(looks).wrapping_mul(STEP))))
     }
 }
 

@@ -8,6 +8,38 @@ use crate::{
     rpc::{CallError, CallFailure, Method, StatusCode},
 };
 
+/// Whether a call that failed may be made again at once, with the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It had no effect, and nothing of it is under way.
+    Safe,
+    /// It may have arrived, and may still be under way behind a proxy.
+    Doubtful,
+    /// It would fail again, or nobody knows what it would do.
+    Never,
+}
+
+pub(crate) fn again(method: Method, failure: &CallError) -> Again {
+    match &failure.failure {
+        CallFailure::NotSent => Again::Safe,
+        CallFailure::Interrupted | CallFailure::TimedOut | CallFailure::Http(408 | 429 | 502..=504) => Again::Doubtful,
+        CallFailure::Status(code) => match *code {
+            // An answer, so nothing is under way; the node stored the job and does not run it.
+            StatusCode::INTERNAL if failure.message.contains(NONCE_UNREADABLE) => Again::Safe,
+            StatusCode::UNAVAILABLE
+            | StatusCode::RESOURCE_EXHAUSTED
+            | StatusCode::ABORTED
+            | StatusCode::DEADLINE_EXCEEDED => Again::Doubtful,
+            // The consumer's task is dead until the node is restarted; nothing else answers a read so.
+            StatusCode::CANCELLED if method.is_read() && !method.must_run_to_end() => Again::Doubtful,
+            _ => Again::Never,
+        },
+        _ => Again::Never,
+    }
+}
+
+const NONCE_UNREADABLE: &str = "could not read the nonce from the consumer contract";
+
 /// The refusals that a client acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -187,7 +219,7 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             "send less offchain input, and set Limits::with_max_da to the node's limit",
         ),
-        StatusCode::INTERNAL if has("could not read the nonce from the consumer contract") => Class(
+        StatusCode::INTERNAL if has(NONCE_UNREADABLE) => Class(
             K::Unavailable,
             O::Unknown,
             true,

@@ -14,8 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision,
-    SignedJob,
+    Client, Error, ErrorKind, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, RetryPolicy,
+    Revision, SignedJob,
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramError},
     job::OffchainJobRequestBuilder,
@@ -65,7 +65,9 @@ impl Rig {
             b"bad" => Err(ProgramError::new("told to fail")),
             other => Ok(other.iter().rev().copied().collect::<Vec<u8>>()),
         });
-        let builder = Client::builder().grpc(node.grpc_url()).revision(revision).signer(signer.clone());
+        // Every call once: what is made of its failure is for the test to say.
+        let builder = Client::builder().grpc(node.grpc_url()).revision(revision).retry(RetryPolicy::none());
+        let builder = builder.signer(signer.clone());
         let client = builder.operator(node.operator()).nonces(Sequential::starting_at(1)).connect().await.unwrap();
         Self { revision, node, signer, program: ProgramId::new(program), client }
     }
@@ -75,6 +77,7 @@ impl Rig {
         Client::builder()
             .grpc(self.node.grpc_url())
             .revision(self.revision)
+            .retry(RetryPolicy::none())
             .signer(self.signer.clone())
             .operator(self.node.operator())
             .nonces(Sequential::starting_at(1))

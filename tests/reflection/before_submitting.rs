@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobId, OffchainJobRequest, Outcome, ProgramId, ProgramUpload, Revision,
+    Client, Error, ErrorKind, JobId, OffchainJobRequest, Outcome, ProgramId, ProgramUpload, RetryPolicy, Revision,
     nonce::Lane,
     rpc::{CallFailure, Method, Reflection, StatusCode},
 };
@@ -155,10 +155,32 @@ async fn a_node_that_cannot_answer_now_is_asked_again_before_the_next() {
     assert_eq!(double.calls().iter().filter(|method| **method == Method::SubmitJob).count(), 1);
 }
 
+/// Between two attempts of one submission, too.
+#[tokio::test]
+async fn the_node_that_comes_back_after_an_outage_is_asked_before_it_gets_the_job() {
+    let at_once = || RetryPolicy::default().with_backoff(Duration::from_millis(1), Duration::from_millis(1));
+    let away_at_first = |at, _| if at == 0 { Answer::Fails(CallFailure::NotSent) } else { Answer::Node };
+    // Whether the attempt before may have arrived.
+    for doubt in [false, true] {
+        let (node, program) = node(Revision::Relay, |node| node).await;
+        node.faults().refuse(Method::SubmitJob, 1, StatusCode::UNAVAILABLE, "down");
+        let double = Double::of(Some(&node), away_at_first).losing(usize::from(!doubt));
+        let builder = builder().transport(double.clone()).revision(Revision::State).retry(at_once());
+        let client = builder.connect().await.unwrap();
+        let error = client.submit(job(&program)).await.unwrap_err();
+        let outcome = if doubt { Outcome::Unknown } else { Outcome::NotSent };
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongRevision, outcome), "{}", error.report());
+        assert_eq!(client.unresolved().len(), usize::from(doubt));
+        assert_eq!(double.asked().len(), 2);
+        assert_eq!(double.calls().iter().filter(|method| **method == Method::SubmitJob).count(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_submission_waits_five_seconds_for_the_answer_and_then_goes_on() {
     let double = Double::of(None, |_, _| Answer::Never);
-    let client = builder().transport(double.clone()).revision(Revision::Relay).connect().await.unwrap();
+    let once = builder().transport(double.clone()).revision(Revision::Relay).retry(RetryPolicy::none());
+    let client = once.connect().await.unwrap();
     for round in 1..=2 {
         let begun = Instant::now();
         // Together: nobody waits for the turns of the others.

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use infinityvm_sdk::{
-    Client, ErrorKind, Outcome, ProgramId, Revision, Until,
+    Client, ErrorKind, Outcome, ProgramId, RetryPolicy, Revision, Until,
     rpc::{CallFailure, Method, Reflection, StatusCode},
 };
 
@@ -122,7 +122,7 @@ async fn calls_that_an_older_node_lacks_are_refused_without_asking_it() {
         let mut old = file(Revision::Relay);
         without_calls(&mut old, lacks);
         let double = Double::saying(vec![answer(&[old])]);
-        let client = builder().transport(double.clone()).connect().await.unwrap();
+        let client = builder().transport(double.clone()).retry(RetryPolicy::none()).connect().await.unwrap();
         assert_eq!(client.revision(), Revision::Relay);
         let contains = client.contains_program(&ProgramId::new(vec![1])).await.unwrap_err();
         assert_eq!((contains.kind(), contains.outcome()), (ErrorKind::Unsupported, Outcome::NotSent));

@@ -82,6 +82,8 @@ struct Inner {
     asking: AtomicUsize,
     most_at_once: AtomicUsize,
     calls: Mutex<Vec<Method>>,
+    /// Calls that are still to go nowhere.
+    lose: AtomicUsize,
 }
 
 impl Double {
@@ -93,6 +95,7 @@ impl Double {
             asking: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
             calls: Mutex::default(),
+            lose: AtomicUsize::new(0),
         }))
     }
 
@@ -101,6 +104,12 @@ impl Double {
         Self::of(None, move |at, _| {
             answers.get(at).map_or_else(|| status(StatusCode::NOT_FOUND), |answer| Answer::Says(answer.clone()))
         })
+    }
+
+    /// Sends so many calls nowhere before the node gets any.
+    pub fn losing(self, calls: usize) -> Self {
+        self.0.lose.store(calls, SeqCst);
+        self
     }
 
     /// The questions so far.
@@ -159,9 +168,10 @@ impl Transport for Double {
 
     async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError> {
         self.0.calls.lock().unwrap().push(method);
+        let lost = self.0.lose.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         match &self.0.node {
-            Some(node) => node.call(method, body).await,
-            None => Err(CallError::new(CallFailure::NotSent, "there is no node")),
+            Some(node) if !lost => node.call(method, body).await,
+            _ => Err(CallError::new(CallFailure::NotSent, "there is no node")),
         }
     }
 

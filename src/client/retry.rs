@@ -1,0 +1,264 @@
+//! When a failed call is made again, and how long all of its attempts may take.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What one token is counted as, so that a success can give back a part of one.
+const TOKEN: u64 = 10;
+
+/// How calls are repeated and how long they may take; set with [`ClientBuilder::retry`](super::ClientBuilder::retry).
+///
+/// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same bytes
+/// if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and only a job that
+/// the node does not know is sent again. A submission without an answer is never given up for another: there is at
+/// most one for a job id at any time.
+///
+/// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries of
+/// a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating themselves.
+/// Looks of a [`wait`](super::JobHandle::wait) are not repeated, as the next look follows anyway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    attempts: u32,
+    first: Duration,
+    most: Duration,
+    attempt_timeout: Duration,
+    timeout: Duration,
+    submit_timeout: Duration,
+    budget: u32,
+}
+
+impl RetryPolicy {
+    /// Every call is made once. Deadlines stay.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { attempts: 1, ..Self::default() }
+    }
+
+    /// Sets how often a call is made at most, the first time included. Default: 6.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Sets the longest pause before the first repetition, and the longest pause at all, both up to an hour. Default: 100 ms, 5 s.
+    #[must_use]
+    pub fn with_backoff(mut self, first: Duration, most: Duration) -> Self {
+        (self.first, self.most) = (first.min(MAX_PAUSE), most.min(MAX_PAUSE));
+        self
+    }
+
+    /// Sets how long a single attempt of a call that reads may take. Default: 10 s. Attempts to submit are not cut short, as
+    /// a node can be hurt by that: the transport's own bound ends them.
+    #[must_use]
+    pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a call that reads may take with all of its attempts. Default: 30 s.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long a caller waits for a submission once the job is signed, and until when a submission that failed may be
+    /// begun again. Default: 60 s. A submission that is under way then goes on without its caller.
+    #[must_use]
+    pub fn with_submit_timeout(mut self, timeout: Duration) -> Self {
+        self.submit_timeout = timeout;
+        self
+    }
+
+    /// Sets how many retries the client's budget holds, and begins with. Each retry takes one; ten calls that succeed give
+    /// one back. Default: 100.
+    #[must_use]
+    pub fn with_budget(mut self, retries: u32) -> Self {
+        self.budget = retries;
+        self
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(5),
+            attempt_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            submit_timeout: Duration::from_secs(60),
+            budget: 100,
+        }
+    }
+}
+
+/// A point in time, or none where the clock cannot say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    pub(super) const NONE: Self = Self(None);
+
+    fn after(duration: Duration) -> Self {
+        Self(Instant::now().checked_add(duration))
+    }
+
+    fn allows(self, pause: Duration) -> bool {
+        match (self.0, Instant::now().checked_add(pause)) {
+            (Some(deadline), Some(then)) => then < deadline,
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+
+    fn earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(two)) => Self(Some(one.min(two))),
+            (one, two) => Self(one.or(two)),
+        }
+    }
+
+    /// `None` if the deadline comes first.
+    pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        match self.0 {
+            Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+}
+
+/// A client's policy, and what is left of its budget.
+pub(super) struct Retries {
+    policy: RetryPolicy,
+    /// In parts of a token.
+    tokens: AtomicU64,
+    random: AtomicU64,
+}
+
+impl Retries {
+    pub(super) fn new(policy: RetryPolicy) -> Arc<Self> {
+        let mut seed = [0; 8];
+        // Without randomness of the system's, clients of one machine still differ by where they lie in memory.
+        if getrandom::fill(&mut seed).is_err() {
+            seed = (std::ptr::from_ref(&seed) as usize as u64).to_le_bytes();
+        }
+        let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
+        Arc::new(Self { policy, tokens, random: AtomicU64::new(u64::from_le_bytes(seed)) })
+    }
+
+    pub(super) fn read_deadline(&self) -> Deadline {
+        Deadline::after(self.policy.timeout)
+    }
+
+    pub(super) fn submit_deadline(&self) -> Deadline {
+        Deadline::after(self.policy.submit_timeout)
+    }
+
+    /// When the attempt that begins now is given up. What is not to be given up has the whole time.
+    pub(super) fn attempt_deadline(&self, whole: Deadline, can_be_dropped: bool) -> Deadline {
+        if can_be_dropped { whole.earlier(Deadline::after(self.policy.attempt_timeout)) } else { whole }
+    }
+
+    pub(super) fn succeeded(&self) {
+        let full = u64::from(self.policy.budget) * TOKEN;
+        _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| (tokens < full).then_some(tokens + 1));
+    }
+
+    /// Waits until the next attempt, after so many that failed; or says at once that there is none.
+    pub(super) async fn again(&self, failed: u32, deadline: Deadline) -> bool {
+        if failed >= self.policy.attempts {
+            return false;
+        }
+        let pause = self.pause(failed);
+        if !deadline.allows(pause) || !self.take_token() {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    fn take_token(&self) -> bool {
+        self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(TOKEN)).is_ok()
+    }
+
+    fn pause(&self, failed: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(failed.saturating_sub(1).min(31));
+        let nominal = self.policy.first.saturating_mul(doubled).min(self.policy.most);
+        nominal.mul_f64(unit(self.random.fetch_add(STEP, Relaxed)))
+    }
+}
+
+/// The step of a Weyl sequence: 2^64 divided by the golden ratio.
+pub(super) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A number from 0 to 1 that looks nothing like the state it is made of (the finaliser of SplitMix64).
+pub(super) fn unit(state: u64) -> f64 {
+    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_lie_anywhere_between_nothing_and_a_length_that_doubles() {
+        let retries = Retries::new(RetryPolicy::default());
+        for (failed, most) in [(1, 100), (2, 200), (3, 400), (6, 3200), (7, 5000), (40, 5000), (u32::MAX, 5000)] {
+            let most = Duration::from_millis(most);
+            let pauses: Vec<_> = (0..1000).map(|_| retries.pause(failed)).collect();
+            assert!(pauses.iter().all(|pause| *pause < most));
+            for tenth in 0..10 {
+                let count = pauses.iter().filter(|pause| pause.as_nanos() * 10 / most.as_nanos() == tenth).count();
+                assert!((40..250).contains(&count), "{count} of 1000 in tenth {tenth} of {most:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_ends_retries_and_successes_refill_it() {
+        let retries = Retries::new(RetryPolicy::default().with_budget(3));
+        let forever = Deadline::NONE;
+        for _ in 0..3 {
+            assert!(retries.again(1, forever).await);
+        }
+        assert!(!retries.again(1, forever).await);
+        (0..9).for_each(|_| retries.succeeded());
+        assert!(!retries.again(1, forever).await);
+        retries.succeeded();
+        assert!(retries.again(1, forever).await);
+        (0..1000).for_each(|_| retries.succeeded());
+        for _ in 0..3 {
+            assert!(retries.again(1, forever).await);
+        }
+        assert!(!retries.again(1, forever).await, "it never holds more than it began with");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_pause_ends_after_the_deadline_and_none_is_paid_for() {
+        let policy = RetryPolicy::default().with_budget(1).with_backoff(Duration::MAX, Duration::MAX);
+        let retries = Retries::new(policy);
+        assert!(!retries.again(1, Deadline::after(Duration::ZERO)).await);
+        assert!(retries.take_token());
+        assert!(!retries.again(6, Deadline::NONE).await, "as often as the policy says, and no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_that_the_clock_cannot_say_are_none() {
+        let never = Deadline::after(Duration::MAX);
+        assert!(never.0.is_none() && never.allows(Duration::MAX));
+        assert!(never.earlier(Deadline::after(Duration::ZERO)).bound(std::future::pending::<()>()).await.is_none());
+    }
+}

@@ -1,0 +1,168 @@
+//! The suite that every transport must pass, in every revision: run it against a transport of your own.
+//!
+//! Unstable: cases are added and sharpened in any release, so a transport that passes today may fail tomorrow.
+//!
+//! Each case is a public async function of [`cases`] that starts a development node, reaches it through the transport under
+//! test, and looks at both ends. [`Suite::run`] runs them all. Calls that the transport does not declare as its
+//! [capabilities](crate::transport::Transport::capabilities) are not skipped: they must be refused before any I/O.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use infinityvm_sdk::{Revision, conformance::Suite, transport::GrpcTransport};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), infinityvm_sdk::Error> {
+//! let suite = Suite::new(|node| Ok(Arc::new(GrpcTransport::builder(node.grpc_url()).build()?)));
+//! let report = suite.run(Revision::Relay).await;
+//! assert!(report.passed(), "{report}");
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cases;
+mod setup;
+
+use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc, time::Duration};
+
+pub use self::setup::{Bench, Setup};
+use crate::{
+    devnode::DevNode,
+    error::{Error, Result},
+    job::Revision,
+    rpc::Method,
+    transport::Transport,
+};
+
+/// How long a case may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a case failed.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure, in words.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Failure {}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error.report().to_string())
+    }
+}
+
+/// What a case gives back.
+pub type Outcome = std::result::Result<(), Failure>;
+
+type Run = for<'a> fn(&'a Setup) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// One case of the suite.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The function's name in [`cases`].
+    pub name: &'static str,
+    /// The call that the case is about, if not every transport and revision has it. Where it is missing, the case tests that it
+    /// is refused before any I/O.
+    pub needs: Option<Method>,
+    run: Run,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+impl Case {
+    /// Runs the case alone.
+    ///
+    /// # Errors
+    /// What did not hold, or that it did not end within a minute.
+    pub async fn run(&self, setup: &Setup) -> Outcome {
+        match tokio::time::timeout(PATIENCE, (self.run)(setup)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(format!("it hangs: no end after {PATIENCE:?}"))),
+        }
+    }
+}
+
+/// The suite, for one kind of transport.
+pub struct Suite {
+    connect: Arc<setup::Connect>,
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Suite")
+    }
+}
+
+impl Suite {
+    /// A suite for transports that are made like this. It is called several times, for nodes that speak the one or the other
+    /// revision, and for nodes that are gone.
+    pub fn new(connect: impl Fn(&DevNode) -> Result<Arc<dyn Transport>> + Send + Sync + 'static) -> Self {
+        Self { connect: Arc::new(connect) }
+    }
+
+    /// The setup that a single [`Case`] needs.
+    #[must_use]
+    pub fn setup(&self, revision: Revision) -> Setup {
+        Setup::new(revision, Arc::clone(&self.connect))
+    }
+
+    /// Runs every case in this revision, one after the other.
+    pub async fn run(&self, revision: Revision) -> Report {
+        let setup = self.setup(revision);
+        let mut results = Vec::new();
+        for case in cases::ALL {
+            results.push((case.name, case.run(&setup).await.err()));
+        }
+        Report { revision, results }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    revision: Revision,
+    results: Vec<(&'static str, Option<Failure>)>,
+}
+
+impl Report {
+    /// Whether every case held.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.results.iter().all(|(_, failure)| failure.is_none())
+    }
+
+    /// The names of all cases that were run.
+    pub fn cases(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.results.iter().map(|(name, _)| *name)
+    }
+
+    /// The cases that did not hold.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Failure)> + '_ {
+        self.results.iter().filter_map(|(name, failure)| failure.as_ref().map(|failure| (*name, failure)))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.failures().count();
+        write!(f, "{} revision: {} cases held, {failed} did not", self.revision, self.results.len() - failed)?;
+        for (name, failure) in self.failures() {
+            write!(f, "\n- {name}: {}", failure.to_string().replace('\n', "\n  "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! The conformance suite, on every transport and revision there is.
+#![cfg(all(feature = "unstable-conformance", feature = "grpc"))]
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use infinityvm_sdk::{
+    Revision,
+    conformance::{Suite, cases},
+    transport::GrpcTransport,
+};
+
+fn grpc() -> Suite {
+    Suite::new(|node| Ok(Arc::new(GrpcTransport::builder(node.grpc_url()).build()?)))
+}
+
+async fn holds(suite: &Suite, revision: Revision) {
+    let report = suite.run(revision).await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+    assert!(report.cases().eq(cases::ALL.iter().map(|case| case.name)), "no case is left out");
+}
+
+#[tokio::test]
+async fn grpc_state() {
+    holds(&grpc(), Revision::State).await;
+}
+
+#[tokio::test]
+async fn grpc_relay() {
+    holds(&grpc(), Revision::Relay).await;
+}
+
+/// Every public function of the cases is in the table that the suite runs, and every cell is a test above.
+#[test]
+fn the_matrix_is_complete() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conformance/cases");
+    let mut written = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        for line in fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+            if let Some(rest) = line.strip_prefix("pub async fn ") {
+                written.insert(rest.split('(').next().unwrap().to_owned());
+            }
+        }
+    }
+    let run: BTreeSet<_> = cases::ALL.iter().map(|case| case.name.to_owned()).collect();
+    assert_eq!(written, run);
+    assert_eq!(run.len(), cases::ALL.len(), "a case is listed twice");
+
+    let own = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance.rs")).unwrap();
+    for transport in ["grpc", "rest"] {
+        for revision in Revision::ALL {
+            let cell = format!("async fn {transport}_{}()", revision.to_string().to_lowercase());
+            assert!(own.contains(&cell), "{cell} is missing");
+        }
+    }
+}
