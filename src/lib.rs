@@ -14,9 +14,10 @@
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
 //! | check a result that came by another way | [`verify`] |
 //! | choose where nonces come from | [`nonce`] |
-//! | set deadlines, TLS, headers, limits | [`transport::GrpcTransport`] |
+//! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
+//! | set deadlines, and what is tried again | [`RetryPolicy`] |
 //! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
-//! | carry the bytes some other way | [`transport::Transport`], [`Wire`] |
+//! | carry the bytes some other way | [`transport::Transport`], [`Wire`]; test it with `conformance` (feature `unstable-conformance`) |
 //!
 //! # A first job
 //!
@@ -64,13 +65,15 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `grpc` | yes | the gRPC transport, with TLS by rustls and ring |
+//! | `rest` | yes | the REST transport, with the same TLS |
 //! | `webpki-roots` | yes | Mozilla's TLS roots, compiled in |
 //! | `native-roots` | | the operating system's TLS roots |
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
 //! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
 //! | `devnode` | | the embedded development node |
-//! | `client` | with `grpc` | the client, for transports of your own |
+//! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |
+//! | `client` | with `grpc`, `rest` | the client, for transports of your own |
 //!
 //! Features only add. Without any there are the values of [`job`], [`error`] and [`primitives`].
 //!
