@@ -17,8 +17,11 @@ use infinityvm_sdk::{
     verify,
 };
 
+/// Takes what a fuzzer made up, and panics if something does not hold.
+pub type Body = fn(&[u8]);
+
 /// The bodies by the names of their targets.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [(&str, Body); 5] = [
     ("protobuf", protobuf),
     ("json", json),
     ("signed_job", signed_job),

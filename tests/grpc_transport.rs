@@ -15,7 +15,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use infinityvm_sdk::{
     error::ErrorKind,
-    rpc::{CallError, CallFailure, Method, RequestBody, StatusCode},
+    rpc::{CallError, CallFailure, Method, Reflection, RequestBody, StatusCode},
     transport::{GrpcTransport, GrpcTransportBuilder, Transport},
 };
 use tokio::{
@@ -735,4 +735,99 @@ fn chain(error: &CallError) -> String {
         .map(|error| error.to_string())
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+const PROTOCOLS: [Reflection; 2] = [Reflection::V1, Reflection::V1Alpha];
+
+async fn reflected(reply: Reply) -> Result<Bytes, CallError> {
+    let (server, _seen) = Server::replying(reply).await;
+    server.transport().reflect(Reflection::V1, small()).await
+}
+
+#[tokio::test]
+async fn reflection_is_a_call_of_its_own_path() {
+    let (server, seen) = Server::replying(Reply::ok()).await;
+    for protocol in PROTOCOLS {
+        assert_eq!(server.transport().reflect(protocol, small()).await.unwrap(), "ok");
+    }
+    let seen = seen.lock().unwrap();
+    for (seen, protocol) in seen.iter().zip(PROTOCOLS) {
+        assert_eq!(seen.path, protocol.grpc_path());
+        assert_eq!(seen.body, &b"\0\0\0\0\x02hi"[..]);
+        assert!(!seen.headers.contains_key("grpc-timeout"));
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn of_many_answers_of_reflection_the_first_counts() {
+    let many: [&[&[u8]]; 5] = [
+        &[b"\0\0\0\0\x02ok\0\0\0\0\x02no"],
+        &[b"\0\0\0\0\x02ok", b"\0\0\0\0\x02no"],
+        &[b"\0\0\0\0\x02o", b"k\0\0\0\0\x02no"],
+        &[b"\0\0", b"\0\0\x02", b"o", b"k", b"\xff\xff\xff\xff\xff"],
+        &[b"\0\0\0\0\x02ok\xff"],
+    ];
+    for frames in many {
+        assert_eq!(reflected(Reply::frames(frames)).await.unwrap(), "ok", "{frames:?}");
+        let failing = Reply::frames(frames).with_trailers(Some(vec![("grpc-status", b"13")]));
+        assert_eq!(reflected(failing).await.unwrap(), "ok", "{frames:?}: what follows is not waited for");
+        // Of a call there may be one only.
+        assert_failure(&outcome(Reply::frames(frames)).await, "BadResponse");
+    }
+    assert_eq!(reflected(Reply::frames(&[b"\0\0\0\0\0\0\0\0\0\x02no"])).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn reflection_does_not_wait_for_the_end_of_the_stream() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let streams = Arc::clone(&kept);
+    let server = Server::start(move |request, mut respond| {
+        let streams = Arc::clone(&streams);
+        async move {
+            let Some(_) = receive(request).await else { return };
+            let response = http::Response::builder().header(GRPC.0, GRPC.1).body(()).unwrap();
+            let mut stream = respond.send_response(response, false).unwrap();
+            stream.send_data(Bytes::from_static(b"\0\0\0\0\x02ok"), false).unwrap();
+            streams.lock().unwrap().push(stream);
+        }
+    });
+    let server = server.await;
+    let transport = server.transport();
+    for _ in 0..3 {
+        assert_eq!(transport.reflect(Reflection::V1, small()).await.unwrap(), "ok");
+    }
+    assert_eq!(kept.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn failures_of_reflection_are_told_as_those_of_calls() {
+    let unimplemented = reflected(Reply::in_headers(vec![("grpc-status", b"12")])).await;
+    assert_failure(&unimplemented, "Status(StatusCode(12))");
+    let not_found = Reply::frames(&[]).with_trailers(Some(vec![("grpc-status", b"5"), ("grpc-message", b"no%20such")]));
+    let not_found = reflected(not_found).await;
+    assert_failure(&not_found, "Status(StatusCode(5))");
+    assert_eq!(not_found.unwrap_err().message, "no such");
+    assert_failure(&reflected(Reply::frames(&[])).await, "BadResponse");
+    assert_failure(&reflected(Reply::frames(&[b"\0\0\0\0\x02o"])).await, "Interrupted");
+    assert_failure(&reflected(Reply::frames(&[b"\x01\0\0\0\x02ok"])).await, "BadResponse");
+    assert_failure(&reflected(Reply::frames(&[b"\0\x7f\0\0\0ok"])).await, "ResponseTooLarge");
+    assert_failure(&reflected(Reply::http(503, b"text/html")).await, "Interrupted");
+
+    let (server, _) = Server::replying(Reply::ok()).await;
+    let url = server.url();
+    server.stop().await;
+    let gone = GrpcTransport::builder(url).build().unwrap().reflect(Reflection::V1, small()).await;
+    assert_failure(&gone, "NotSent");
+
+    // Bounded as other reads are.
+    let silent = Server::start(|request, respond| async move {
+        let _held = (receive(request).await, respond);
+        std::future::pending::<()>().await;
+    });
+    let silent = silent.await;
+    let transport = GrpcTransport::builder(silent.url()).call_timeout(Duration::from_millis(50)).build().unwrap();
+    let late = transport.reflect(Reflection::V1, small()).await;
+    assert_failure(&late, "TimedOut");
+    assert!(late.unwrap_err().message.starts_with("server reflection got no answer"));
 }

@@ -1,4 +1,5 @@
-//! A client and a node of different revisions: never an Ok that means something else than it says.
+//! A client and a node of different revisions: never an Ok that means something else than it says. The nodes in here do not
+//! say what they are; `reflection.rs` has those that do.
 
 #[path = "support/vectors.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
@@ -34,7 +35,8 @@ impl Pair {
     async fn new(client: Revision) -> Self {
         let signer = LocalSigner::from_slice(&[1; 32]).expect("a key");
         let rules = ConsumerRules::signed_by(signer.address());
-        let node = DevNode::builder(other(client)).consumer(CONSUMER, rules).start().await.expect("starts");
+        let node = DevNode::builder(other(client)).consumer(CONSUMER, rules).reflection(false);
+        let node = node.start().await.expect("starts");
         let program = ProgramId::new(node.register_program(|input| Ok(input.onchain.to_vec())));
         let connect = async |revision| {
             let builder = Client::builder().grpc(node.grpc_url()).revision(revision).signer(signer.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{Client, Inner, PollPolicy, RetryPolicy, flight::Flights, lane, retry::Retries};
+use super::{Client, Inner, PollPolicy, RetryPolicy, detect, flight::Flights, lane, retry::Retries};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
@@ -15,7 +15,8 @@ use crate::{
 
 /// Builds a [`Client`]; made by [`Client::builder`].
 ///
-/// Reads no environment, starts nothing, and connects only when the first call is made.
+/// Reads no environment and starts nothing. Connects only when the first call is made, which is
+/// [`connect`](Self::connect)'s own if the [`revision`](Self::revision) is left out.
 #[must_use = "a builder does nothing until `connect` is called"]
 pub struct ClientBuilder {
     transport: Option<Result<Arc<dyn Transport>>>,
@@ -58,7 +59,13 @@ impl ClientBuilder {
         self
     }
 
-    /// The revision the node speaks. Required.
+    /// The revision the node speaks. If it is left out, [`connect`](Self::connect) asks the node, by gRPC server reflection.
+    ///
+    /// If it is given, `connect` needs no node. The node is then asked before the first job or program is submitted, in at most
+    /// 5 seconds: if it says that it speaks another revision, nothing is sent ([`ErrorKind::WrongRevision`]), as a job of one
+    /// revision can run on a node of the other and never be relayed. A node that does not say is taken for what is given
+    /// here; one that cannot be asked at the moment is asked again before the next submission. What it says is remembered
+    /// as long as the client lives.
     pub fn revision(mut self, revision: Revision) -> Self {
         self.revision = Some(revision);
         self
@@ -109,24 +116,20 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client.
+    /// Makes the client. Talks to the node only if the [`revision`](Self::revision) was left out.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] if the transport or the revision is missing, if the transport cannot be set up, if the
-    /// operator is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the
-    /// source of nonces.
+    /// - [`ErrorKind::InvalidConfig`] if the transport is missing or cannot be set up, if the operator is zero, or outside
+    ///   of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the source of nonces,
+    /// - without a revision: [`ErrorKind::InvalidConfig`] if the node or the transport has no server reflection,
+    ///   [`ErrorKind::WrongRevision`] if the node describes a revision that this release does not know,
+    ///   [`ErrorKind::Unavailable`] and [`ErrorKind::CallTimeout`], which may pass, if the node cannot be asked.
     pub async fn connect(self) -> Result<Client> {
         let missing =
             |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
         let transport = self.transport.ok_or_else(|| {
             missing("no node was given", "set one with ClientBuilder::grpc or ClientBuilder::transport")
         })??;
-        let revision = self.revision.ok_or_else(|| {
-            missing(
-                "the node's protocol revision was not given",
-                "set it with ClientBuilder::revision; released nodes speak Relay",
-            )
-        })?;
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
         }
@@ -135,11 +138,19 @@ impl ClientBuilder {
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane(strategy))?;
         }
+        let (revision, node) = match self.revision {
+            Some(revision) => (revision, detect::Node::default()),
+            None => {
+                let node = detect::ask(&*transport).await?;
+                (node.revision, detect::Node::described(node))
+            }
+        };
         let wire = Wire::new(revision, transport.encoding());
         Ok(Client {
             inner: Arc::new(Inner {
                 transport,
                 wire,
+                node,
                 signer: self.signer,
                 operator: self.operator,
                 nonces,

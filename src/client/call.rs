@@ -45,6 +45,7 @@ impl Inner {
                 .with_endpoint(self.transport.endpoint())
                 .with_hint("use the gRPC transport"));
         }
+        self.at_endpoint(self.node.require(method))?;
         self.at_endpoint(super::require_runtime())
     }
 

@@ -292,6 +292,10 @@ impl Airborne {
         // Whether an attempt before this one may have arrived.
         let mut doubt = false;
         loop {
+            // Each time, as long as the node has not said: the one that comes back after an outage may be another.
+            if let Err(error) = inner.check_node().await {
+                return Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error });
+            }
             // Called here and not in a task of its own: this is one already.
             let failure = match inner.transport.call(Method::SubmitJob, inner.wire.submit_job(&self.job)?).await {
                 Ok(response) => return self.accepted(&response).await,

@@ -6,6 +6,7 @@
 
 mod builder;
 mod call;
+mod detect;
 mod flight;
 mod handle;
 mod retry;
@@ -41,6 +42,7 @@ pub struct Client {
 struct Inner {
     transport: Arc<dyn Transport>,
     wire: Wire,
+    node: detect::Node,
     signer: Option<Arc<dyn JobSigner>>,
     operator: Option<Address>,
     nonces: NonceManager,
@@ -158,8 +160,9 @@ impl Client {
     /// # Errors
     /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in this
     ///   client, or unresolved in it,
-    /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, or if the node says
-    ///   that it read another; where it cannot be told, [`ErrorKind::BadResponse`],
+    /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
+    ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
+    ///   [`ErrorKind::BadResponse`],
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
     ///   did: a job that another process sent before may have run although this one could not send it.
@@ -253,11 +256,12 @@ impl Client {
     /// Uploads a program and returns its id. A program that the node has already is a success if its id was given.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::Rejected`] if the node refuses it,
-    /// [`ErrorKind::Verification`] if the node derives another id than the one given.
+    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::WrongRevision`] if the node says that it
+    /// speaks another revision, [`ErrorKind::Rejected`] if the node refuses it, [`ErrorKind::Verification`] if the node derives another id than the one given.
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
         let inner = &self.inner;
         let body = inner.wire.submit_program(&program)?;
+        inner.check_node().await?;
         let id = match inner.upload(body, program.id().is_some()).await? {
             Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
             Err(failure) => match (Refusal::of(&failure), program.id()) {

@@ -8,6 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,9 +21,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use self::{body::GrpcBody, config::Limits};
+use self::{body::GrpcBody, config::Limits, response::Expect};
 use super::Transport;
-use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody};
+use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody};
 
 mod body;
 mod config;
@@ -77,6 +78,14 @@ impl Pool {
     }
 }
 
+/// What one call differs by from another.
+struct Call {
+    name: &'static str,
+    path: &'static str,
+    deadline: Duration,
+    expect: Expect,
+}
+
 impl GrpcTransport {
     /// Starts the setup of a transport to a node at `http://host:port` or `https://host[:port]`.
     pub fn builder(url: impl Into<String>) -> GrpcTransportBuilder {
@@ -115,14 +124,58 @@ impl GrpcTransport {
         Ok(headers)
     }
 
+    /// Sends one message to a path and reads one back, whatever the call is.
+    async fn send(&self, call: Call, message: RequestBody) -> Result<Bytes, CallError> {
+        let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
+        let (len, limit) = (message.len(), self.limits.max_request);
+        if len > limit {
+            let message = format!("the request has {len} bytes, the limit is {limit} (max_request)");
+            return Err(CallError::new(CallFailure::RequestTooLarge, message));
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(not_sent("gRPC calls need a tokio runtime".to_owned()));
+        }
+        let Some(channel) = self.pool.channel() else {
+            return Err(not_sent("the transport has no channel".to_owned()));
+        };
+        let headers = self.headers()?;
+        let Some((body, gate)) = GrpcBody::new(message) else {
+            return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
+        };
+        let mut request = http::Request::new(tonic::body::Body::new(body));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static(call.path);
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.headers_mut() = headers;
+
+        let Call { name, deadline, .. } = call;
+        match tokio::time::timeout(deadline, self.exchange(channel, request, call.expect)).await {
+            Ok(Err(mut error)) => {
+                if matches!(error.failure, CallFailure::Interrupted) && gate.revoke() {
+                    error.failure = CallFailure::NotSent;
+                }
+                Err(error)
+            }
+            Ok(answer) => answer,
+            Err(_) if gate.revoke() => {
+                Err(not_sent(format!("{name} could not be sent to {} within {deadline:?}", self.name)))
+            }
+            Err(_) => {
+                let message = format!("{name} got no answer from {} within {deadline:?}", self.name);
+                Err(CallError::new(CallFailure::TimedOut, message))
+            }
+        }
+    }
+
     async fn exchange(
         &self,
         mut channel: Channel,
         request: http::Request<tonic::body::Body>,
+        expect: Expect,
     ) -> Result<Bytes, CallError> {
         poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(|error| self.broken(error))?;
         let response = GrpcService::call(&mut channel, request).await.map_err(|error| self.broken(error))?;
-        response::read(response, self.limits.max_response).await
+        response::read(response, self.limits.max_response, expect).await
     }
 
     /// An error of the channel. Whether it struck before the request was sent is for the gate to say.
@@ -166,46 +219,18 @@ impl Transport for GrpcTransport {
     }
 
     async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
-        let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
-        let (len, limit) = (message.len(), self.limits.max_request);
-        if len > limit {
-            let message = format!("the request has {len} bytes, the limit is {limit} (max_request)");
-            return Err(CallError::new(CallFailure::RequestTooLarge, message));
-        }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(not_sent("gRPC calls need a tokio runtime".to_owned()));
-        }
-        let Some(channel) = self.pool.channel() else {
-            return Err(not_sent("the transport has no channel".to_owned()));
-        };
-        let headers = self.headers()?;
-        let Some((body, gate)) = GrpcBody::new(message) else {
-            return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
-        };
-        let mut request = http::Request::new(tonic::body::Body::new(body));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = Uri::from_static(method.grpc_path());
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.headers_mut() = headers;
-
         let read = method.is_read() && !method.must_run_to_end();
         let deadline = if read { self.limits.call_timeout } else { self.limits.submit_timeout };
-        match tokio::time::timeout(deadline, self.exchange(channel, request)).await {
-            Ok(Err(mut error)) => {
-                if matches!(error.failure, CallFailure::Interrupted) && gate.revoke() {
-                    error.failure = CallFailure::NotSent;
-                }
-                Err(error)
-            }
-            Ok(answer) => answer,
-            Err(_) if gate.revoke() => {
-                Err(not_sent(format!("{method} could not be sent to {} within {deadline:?}", self.name)))
-            }
-            Err(_) => {
-                let message = format!("{method} got no answer from {} within {deadline:?}", self.name);
-                Err(CallError::new(CallFailure::TimedOut, message))
-            }
-        }
+        let call = Call { name: method.name(), path: method.grpc_path(), deadline, expect: Expect::One };
+        self.send(call, message).await
+    }
+
+    /// On the wire the protocol's stream of requests is a call like any other, as long as it holds one. A server may keep
+    /// its own stream open after the answer; abandoning it does no harm.
+    async fn reflect(&self, protocol: Reflection, request: RequestBody) -> Result<Bytes, CallError> {
+        let deadline = self.limits.call_timeout;
+        let call = Call { name: "server reflection", path: protocol.grpc_path(), deadline, expect: Expect::First };
+        self.send(call, request).await
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod generated;
 mod json;
 mod proto;
+pub(crate) mod reflection;
 pub(crate) mod refusal;
 mod relay;
 mod state;

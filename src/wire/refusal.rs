@@ -71,7 +71,26 @@ struct Class(ErrorKind, Outcome, bool, &'static str);
 
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
-    let Class(kind, outcome, retryable, hint) = match &failure.failure {
+    describe(method.name(), classify(method, &failure), failure, endpoint)
+}
+
+/// The same for asking a node what it serves, which is a read like others.
+pub(crate) fn of_reflection(failure: CallError, endpoint: &str) -> Error {
+    describe("server reflection", classify(Method::ContainsProgram, &failure), failure, endpoint)
+}
+
+fn describe(call: &str, class: Class, failure: CallError, endpoint: &str) -> Error {
+    let Class(kind, outcome, retryable, hint) = class;
+    Error::new(kind, format!("{call} failed"))
+        .with_outcome(outcome)
+        .with_retryable(retryable)
+        .with_endpoint(endpoint)
+        .with_source(failure)
+        .with_hint(hint)
+}
+
+fn classify(method: Method, failure: &CallError) -> Class {
+    match &failure.failure {
         CallFailure::NotSent => Class(
             ErrorKind::Unavailable,
             Outcome::NotSent,
@@ -105,13 +124,7 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
             "raise the transport's response limit if the answer is expected to be this large",
         ),
         CallFailure::Status(code) => status(method, *code, &failure.message),
-    };
-    let error = Error::new(kind, format!("{method} failed"))
-        .with_outcome(outcome)
-        .with_retryable(retryable)
-        .with_endpoint(endpoint)
-        .with_source(failure);
-    error.with_hint(hint)
+    }
 }
 
 /// What to do about a call that may have arrived. Only jobs can be looked up.

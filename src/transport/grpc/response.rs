@@ -20,8 +20,17 @@ fn interrupted(message: impl Into<String>) -> CallError {
     CallError::new(CallFailure::Interrupted, message)
 }
 
-/// Reads the one message of an answer, of at most `limit` bytes.
-pub(super) async fn read<B>(response: http::Response<B>, limit: usize) -> Result<Bytes, CallError>
+/// How many messages an answer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// One, and a status after it.
+    One,
+    /// Any number; the first is taken as soon as it is there, and the rest is dropped unread.
+    First,
+}
+
+/// Reads the one message of an answer, or its first, of at most `limit` bytes.
+pub(super) async fn read<B>(response: http::Response<B>, limit: usize, expect: Expect) -> Result<Bytes, CallError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -35,7 +44,14 @@ where
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| interrupted("the answer broke off").with_source(error))?;
         match frame.into_data() {
-            Ok(data) => message.push(data)?,
+            Ok(data) => {
+                let surplus = message.push(data)?;
+                match expect {
+                    Expect::First if message.is_whole() => return message.finish(),
+                    Expect::One if !surplus.is_empty() => return Err(bad("the answer holds more than one message")),
+                    _ => {}
+                }
+            }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     status = status_of(&trailers)?.or(status);
@@ -144,7 +160,12 @@ impl Message {
         self.first.len() + self.rest.len()
     }
 
-    fn push(&mut self, mut data: Bytes) -> Result<(), CallError> {
+    fn is_whole(&self) -> bool {
+        self.announced == Some(self.received())
+    }
+
+    /// Takes what belongs to the message, and returns what follows it.
+    fn push(&mut self, mut data: Bytes) -> Result<Bytes, CallError> {
         let announced = match self.announced {
             Some(announced) => announced,
             None => {
@@ -152,13 +173,11 @@ impl Message {
                 self.prefix.extend_from_slice(&data.split_to(missing.min(data.len())));
                 match self.prefix[..] {
                     [flags, a, b, c, d] => self.begin(flags, u32::from_be_bytes([a, b, c, d]))?,
-                    _ => return Ok(()),
+                    _ => return Ok(data),
                 }
             }
         };
-        if data.len() > announced - self.received() {
-            return Err(bad("the answer holds more than one message"));
-        }
+        let surplus = data.split_off(data.len().min(announced - self.received()));
         if !self.rest.is_empty() {
             self.rest.extend_from_slice(&data);
         } else if self.first.is_empty() {
@@ -168,7 +187,7 @@ impl Message {
             self.rest.extend_from_slice(&std::mem::take(&mut self.first));
             self.rest.extend_from_slice(&data);
         }
-        Ok(())
+        Ok(surplus)
     }
 
     /// Refuses by the announced length, before anything is buffered.

@@ -1,0 +1,175 @@
+//! Which revision the node speaks, asked of the node itself by gRPC server reflection.
+//!
+//! Where the revision was left out, this decides it; where it was given, it is checked before the first job leaves: a job
+//! of one revision can run on a node of the other, and never be relayed.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::sync::OnceCell;
+
+use super::Inner;
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
+    transport::Transport,
+    wire::{
+        reflection::{self, Evidence, NodeDescription, Symbol},
+        refusal,
+    },
+};
+
+/// How long a submission waits for the node to say its revision before it goes on without.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often in a row the node may fail to answer in that time before it counts as one that does not say.
+const MAX_TIMEOUTS: u32 = 2;
+
+/// What the node said of itself, once it has given an answer that will stay. Asked by one caller at a time.
+#[derive(Default)]
+pub(super) struct Node {
+    said: OnceCell<Said>,
+    timeouts: AtomicU32,
+}
+
+enum Said {
+    Description(NodeDescription),
+    /// Something that is neither revision.
+    Neither(Error),
+    /// It does not say.
+    Nothing,
+}
+
+impl Node {
+    pub(super) fn described(description: NodeDescription) -> Self {
+        Self { said: OnceCell::new_with(Some(Said::Description(description))), timeouts: AtomicU32::new(0) }
+    }
+
+    /// Refuses a call that the node is known to lack.
+    pub(super) fn require(&self, method: Method) -> Result<()> {
+        match self.said.get() {
+            Some(Said::Description(node)) if !node.methods.contains(method) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("the node says that it has no {method}"))
+                    .with_hint("it is older than this call, or speaks the other revision; after an update of the node make a new client"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    /// Refuses to submit to a node that says it speaks another revision than the client. A node that does not say is
+    /// trusted to be what the client was told; one that cannot be asked now is asked again before the next submission.
+    pub(super) async fn check_node(&self) -> Result<()> {
+        let Node { said, timeouts } = &self.node;
+        let said = match said.get() {
+            Some(said) => said,
+            None if timeouts.load(Relaxed) >= MAX_TIMEOUTS => return Ok(()),
+            // The time includes waiting for another caller who is asking.
+            None => match tokio::time::timeout(CHECK_TIMEOUT, said.get_or_try_init(|| self.ask_node())).await {
+                Ok(Ok(said)) => said,
+                Ok(Err(MayPass)) | Err(_) => return Ok(()),
+            },
+        };
+        let (told, endpoint) = (self.wire.revision(), self.transport.endpoint());
+        match said {
+            Said::Description(node) if node.revision != told => Err(Error::new(
+                ErrorKind::WrongRevision,
+                format!("the node speaks the {} revision, the client was told {told}", node.revision),
+            )
+            .with_endpoint(endpoint)
+            .with_hint(
+                "make a client with the node's revision, or without ClientBuilder::revision, and sign the job with that one",
+            )),
+            Said::Neither(error) => Err(error.clone()),
+            Said::Description(_) | Said::Nothing => Ok(()),
+        }
+    }
+
+    async fn ask_node(&self) -> Result<Said, MayPass> {
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(&*self.transport)).await;
+        let timeouts = if answer.is_err() { self.node.timeouts.load(Relaxed) + 1 } else { 0 };
+        self.node.timeouts.store(timeouts, Relaxed);
+        match answer.map_err(|_| MayPass)? {
+            Ok(node) => Ok(Said::Description(node)),
+            Err(Unclear::Neither(error)) => Ok(Said::Neither(error)),
+            Err(Unclear::Silent(_)) => Ok(Said::Nothing),
+            Err(Unclear::Unreachable(_)) => Err(MayPass),
+        }
+    }
+}
+
+/// The node gave no answer that would stay.
+struct MayPass;
+
+/// Why the question has no usable answer. The errors are about the question alone, so nothing was sent.
+pub(super) enum Unclear {
+    /// The node describes something that is neither revision.
+    Neither(Error),
+    /// The node does not say, and asking again would not change that.
+    Silent(Error),
+    /// The node could not be asked, or could not answer now.
+    Unreachable(Error),
+}
+
+impl From<Unclear> for Error {
+    fn from(unclear: Unclear) -> Self {
+        match unclear {
+            Unclear::Neither(error) | Unclear::Silent(error) | Unclear::Unreachable(error) => error,
+        }
+    }
+}
+
+/// Asks the node what it is.
+pub(super) async fn ask(transport: &dyn Transport) -> Result<NodeDescription, Unclear> {
+    let answer = match ask_by(transport, Reflection::V1).await {
+        Err(failure) if unimplemented(&failure) => ask_by(transport, Reflection::V1Alpha).await,
+        answer => answer,
+    };
+    let endpoint = transport.endpoint();
+    match answer {
+        Ok(decided) => decided.map_err(|error| Unclear::Neither(error.with_endpoint(endpoint))),
+        Err(failure) => Err(unclear(failure, endpoint)),
+    }
+}
+
+/// The outer error is the call's, the inner one what the node says.
+async fn ask_by(transport: &dyn Transport, protocol: Reflection) -> Result<Result<NodeDescription>, CallError> {
+    let mut evidence = Evidence::default();
+    // Most servers answer the first with the one file that holds both.
+    for symbol in [Symbol::Service, Symbol::SubmitJobRequest] {
+        evidence.read(&transport.reflect(protocol, reflection::ask(symbol)).await?)?;
+        if let Some(decided) = evidence.decide().transpose() {
+            return Ok(decided);
+        }
+    }
+    Err(CallError::new(CallFailure::BadResponse, "the files that were sent do not hold what was asked for"))
+}
+
+fn unimplemented(failure: &CallError) -> bool {
+    matches!(failure.failure, CallFailure::Status(StatusCode::UNIMPLEMENTED))
+}
+
+fn unclear(failure: CallError, endpoint: &str) -> Unclear {
+    use CallFailure as F;
+    use StatusCode as S;
+    let (kind, hint) = match failure.failure {
+        F::Status(S::UNIMPLEMENTED | S::NOT_FOUND | S::INVALID_ARGUMENT | S::PERMISSION_DENIED) => {
+            (ErrorKind::InvalidConfig, "state it with ClientBuilder::revision; released nodes speak Relay")
+        }
+        F::BadResponse | F::ResponseTooLarge | F::RequestTooLarge | F::Http(400 | 403..=406 | 415 | 501) => (
+            ErrorKind::BadResponse,
+            "check the address and any proxy; if a coprocessor node does answer there, state its revision with \
+             ClientBuilder::revision",
+        ),
+        _ => return Unclear::Unreachable(refusal::of_reflection(failure, endpoint).with_outcome(Outcome::NotSent)),
+    };
+    Unclear::Silent(
+        Error::new(kind, "the node does not say which protocol revision it speaks")
+            .with_endpoint(endpoint)
+            .with_source(failure)
+            .with_hint(hint),
+    )
+}
