@@ -446,18 +446,20 @@ fn uploads(table: &mut Table) {
 }
 
 fn plain_builder() -> ClientBuilder {
-    builder().grpc("http://127.0.0.1:1").revision(Revision::Relay)
+    client_builder().grpc("http://127.0.0.1:1").revision(Revision::Relay)
 }
 
 fn config(table: &mut Table) {
     let config = |hint| (InvalidConfig, NotSent, false, hint);
-    table.on("config: no transport", config("ClientBuilder::grpc"), || builder().revision(Revision::State).connect());
+    table.on("config: no transport", config("ClientBuilder::grpc"), || {
+        client_builder().revision(Revision::State).connect()
+    });
     table.on("config: no revision, no reflection", config("ClientBuilder::revision"), || async {
         let node = DevNode::builder(Revision::Relay).reflection(false).start().await?;
-        builder().grpc(node.grpc_url()).connect().await
+        client_builder().grpc(node.grpc_url()).connect().await
     });
     table.on("config: no revision, no node", (Unavailable, NotSent, true, "nothing was sent"), || {
-        builder().grpc(closed_port()).connect()
+        client_builder().grpc(closed_port()).connect()
     });
     table.on("config: zero operator", config("JobManager"), || plain_builder().operator(Address::ZERO).connect());
     let urls = [
@@ -481,7 +483,7 @@ fn config(table: &mut Table) {
     ];
     for (name, url, hint) in urls {
         table.on(format!("url: {name}"), config(hint), move || async move {
-            let made = builder().grpc(url).revision(Revision::State).connect().await;
+            let made = client_builder().grpc(url).revision(Revision::State).connect().await;
             let error = made.expect_err("refused");
             assert!(!format!("{error:?} {}", error.report()).contains("secret"));
             Err::<(), _>(error)
@@ -551,7 +553,7 @@ fn local(table: &mut Table) {
     });
     table.on("wait: no operator, submitted", (InvalidConfig, Accepted, false, "ClientBuilder::operator"), || async {
         let bench = Bench::new(Revision::Relay).await;
-        let client = builder().grpc(bench.node.grpc_url()).revision(Revision::Relay).connect().await?;
+        let client = client_builder().grpc(bench.node.grpc_url()).revision(Revision::Relay).connect().await?;
         client.submit_signed(sample(Revision::Relay)).await?.wait(Until::Executed).await
     });
     table.on("verify: zero operator", (InvalidConfig, Accepted, false, "JobManager"), || async {
@@ -576,7 +578,7 @@ impl Bench {
         let reverse = node.register_program(|input| Ok(input.onchain.iter().rev().copied().collect::<Vec<u8>>()));
         let failing = node.register_program(|_| Err::<Vec<u8>, _>(ProgramError::new("no")));
         let pause = Duration::from_millis(1);
-        let client = builder()
+        let client = client_builder()
             .grpc(node.grpc_url())
             .revision(revision)
             .signer(signer())
@@ -773,7 +775,7 @@ fn refusals(table: &mut Table) {
     });
     table.on("refused: the node's own DA limit", (TooLarge, Refused, false, "with_max_da"), || async {
         let node = DevNode::builder(Revision::Relay).da_limit(100).start().await?;
-        let client = builder().grpc(node.grpc_url()).revision(Revision::Relay).connect().await?;
+        let client = client_builder().grpc(node.grpc_url()).revision(Revision::Relay).connect().await?;
         client.submit_signed(signed(Revision::Relay, 1, request().offchain_input(noise(500)))).await
     });
     table.on("refused: not an ELF", (Unavailable, Unknown, true, "uploading the same bytes"), || async {
@@ -817,7 +819,7 @@ fn codes(table: &mut Table) {
 }
 
 /// Every call once: what is tested is what one failure is called.
-fn builder() -> ClientBuilder {
+fn client_builder() -> ClientBuilder {
     Client::builder().retry(RetryPolicy::none())
 }
 
@@ -832,7 +834,7 @@ fn unreachable_and_lost(table: &mut Table) {
     for method in Method::ALL {
         table.on(format!("unreachable: {method}"), away, move || async move {
             let bench = Bench::new(Revision::Relay).await;
-            let builder = builder().grpc(closed_port()).revision(Revision::Relay).signer(signer());
+            let builder = client_builder().grpc(closed_port()).revision(Revision::Relay).signer(signer());
             let bench = Bench { client: builder.connect().await?, ..bench };
             let error = bench.call(method).await.expect_err("nobody is there");
             assert!(bench.client.unresolved().is_empty(), "nothing can come of it");
@@ -858,7 +860,7 @@ fn unreachable_and_lost(table: &mut Table) {
         let bench =
             Bench::faulty(Revision::State, |faults| faults.drop_replies(Method::SubmitJob, 1, Loss::Never)).await;
         let grpc = GrpcTransport::builder(bench.node.grpc_url()).submit_timeout(Duration::from_millis(50)).build()?;
-        let client = builder().transport(grpc).revision(Revision::State).signer(signer()).connect().await?;
+        let client = client_builder().transport(grpc).revision(Revision::State).signer(signer()).connect().await?;
         client.submit(bench.job(&bench.reverse)).await
     });
     table.on("lost: then not sent", (Unavailable, Unknown, true, "nothing was sent"), || async {
@@ -941,7 +943,8 @@ fn unknown_and_unsupported(table: &mut Table) {
         handle.wait(Until::Relayed).timeout(Duration::from_millis(100)).await
     });
     table.on("deadline: never seen", (DeadlineExceeded, Unknown, true, "submit it with submit_signed"), || async {
-        let client = builder().grpc(closed_port()).revision(Revision::State).operator(CONSUMER).connect().await?;
+        let client =
+            client_builder().grpc(closed_port()).revision(Revision::State).operator(CONSUMER).connect().await?;
         client.resume(sample(Revision::State))?.wait(Until::Executed).timeout(Duration::from_millis(50)).await
     });
 }
