@@ -7,6 +7,7 @@ use infinityvm_sdk::{
 };
 use tonic::Code;
 
+use super::Rig;
 use crate::rig::*;
 
 type Break = fn(&Rig, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>);

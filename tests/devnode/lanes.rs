@@ -7,6 +7,7 @@ use infinityvm_sdk::{
     devnode::{ConsumerRules, JobState, Revert},
 };
 
+use super::Rig;
 use crate::rig::*;
 
 const TOO_LOW: &str = "failed to submit job: nonce is too low for an ordered job";
@@ -243,7 +244,7 @@ async fn cancelling_a_hanging_submission_kills_the_consumers_task_until_a_restar
 async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
     let rig = stalled_lane(1).await;
     let job = rig.ordered(2);
-    let Client::Relay(mut client) = rig.client.clone() else { unreachable!() };
+    let mut client = rig.client.relay();
     let mut request = tonic::Request::new(crate::plain_client::relay::SubmitJobRequest {
         request: job.abi(),
         signature: rig.sign(&job.abi()),
