@@ -208,20 +208,6 @@ async fn get_result_of_unknown_and_malformed_ids() {
 }
 
 #[tokio::test]
-async fn messages_over_4_mib_are_out_of_range() {
-    for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
-        let job = rig.job(1).with(|job| job.offchain = vec![0; 4 << 20]);
-        let (code, text) = rig.send(&job).await.unwrap_err();
-        assert_eq!(code, Code::OutOfRange);
-        let (start, end) = ("Error, decoded message length too large: found ", " bytes, the limit is: 4194304 bytes");
-        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
-        let job = rig.job(1).with(|job| job.offchain = vec![0; (4 << 20) - 4096]);
-        rig.run(&job, JobState::Relayed).await;
-    }
-}
-
-#[tokio::test]
 async fn relay_pending_jobs_of_a_malformed_address_are_invalid_argument() {
     let rig = Rig::relay().await;
     assert_eq!(rig.client.pending(&[1; 19]).await.unwrap_err().0, Code::InvalidArgument);

@@ -1,4 +1,4 @@
-//! What only the gRPC server has: reflection, and replies replaced by other protobuf messages.
+//! What only the gRPC server has: reflection, deadlines sent along, and replies replaced by other protobuf messages.
 
 use infinityvm_sdk::{Revision, devnode::JobState, rpc::Method};
 use tokio_stream::StreamExt;
@@ -17,6 +17,39 @@ async fn replaced_replies_are_protobuf_messages() {
     assert_eq!(code, Code::Internal, "the client cannot decode it");
     faults.replace_reply(Method::ContainsProgram, vec![0x08, 0x01]);
     assert_eq!(rig.client.contains(&[1]).await, Ok(true));
+}
+
+#[tokio::test]
+async fn messages_over_4_mib_are_out_of_range() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1).with(|job| job.offchain = vec![0; 4 << 20]);
+        let (code, text) = rig.send(&job).await.unwrap_err();
+        assert_eq!(code, Code::OutOfRange);
+        let (start, end) = ("Error, decoded message length too large: found ", " bytes, the limit is: 4194304 bytes");
+        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+        let job = rig.job(1).with(|job| job.offchain = vec![0; (4 << 20) - 4096]);
+        rig.run(&job, JobState::Relayed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
+    let rig = Rig::start(Revision::Relay, |builder| builder.max_pending_ordered(1)).await;
+    rig.node.faults().stall_relays(true);
+    rig.run(&rig.ordered(1), JobState::Done).await;
+    let job = rig.ordered(2);
+    let mut client = rig.client.relay();
+    let mut request = tonic::Request::new(crate::plain_client::relay::SubmitJobRequest {
+        request: job.abi(),
+        signature: rig.sign(&job.abi()),
+        offchain_input: vec![],
+        relay_strategy: ORDERED,
+    });
+    request.set_timeout(std::time::Duration::from_millis(200));
+    within(client.submit_job(request)).await.unwrap_err();
+    within(rig.node.wait_until(|view| view.stats().hanging_calls() == 0)).await;
+    assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
 }
 
 #[tokio::test]

@@ -241,23 +241,6 @@ async fn cancelling_a_hanging_submission_kills_the_consumers_task_until_a_restar
 }
 
 #[tokio::test]
-async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
-    let rig = stalled_lane(1).await;
-    let job = rig.ordered(2);
-    let mut client = rig.client.relay();
-    let mut request = tonic::Request::new(crate::plain_client::relay::SubmitJobRequest {
-        request: job.abi(),
-        signature: rig.sign(&job.abi()),
-        offchain_input: vec![],
-        relay_strategy: ORDERED,
-    });
-    request.set_timeout(std::time::Duration::from_millis(200));
-    within(client.submit_job(request)).await.unwrap_err();
-    within(rig.node.wait_until(|view| view.stats().hanging_calls() == 0)).await;
-    assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
-}
-
-#[tokio::test]
 async fn on_chain_requests_draw_from_the_same_nonces_and_collide_with_jobs_in_flight() {
     let rig = Rig::relay().await;
     rig.node.faults().stall_relays(true);
