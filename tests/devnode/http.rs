@@ -55,9 +55,22 @@ impl Http {
 
     /// Sends a request and reads its answer; an error if the connection ends without one.
     pub async fn send(&mut self, request: &str, content_type: Option<&str>, body: &[u8]) -> io::Result<Answer> {
+        self.write(request, content_type, body).await?;
+        self.read().await
+    }
+
+    pub async fn write(&mut self, request: &str, content_type: Option<&str>, body: &[u8]) -> io::Result<()> {
         let content_type = content_type.map(|value| format!("content-type: {value}\r\n")).unwrap_or_default();
         let head = format!("{request} HTTP/1.1\r\nhost: node\r\n{content_type}content-length: {}\r\n\r\n", body.len());
-        self.0.write_all(&[head.as_bytes(), body].concat()).await?;
+        self.0.write_all(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// Says that nothing more will be sent: to a server the same as going away, but the answer could still be read.
+    pub async fn end(&mut self) -> io::Result<()> {
+        self.0.shutdown().await
+    }
+
+    pub async fn read(&mut self) -> io::Result<Answer> {
         let mut read = Vec::new();
         let end = loop {
             if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
