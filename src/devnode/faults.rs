@@ -10,7 +10,8 @@ use super::{
 };
 use crate::rpc::{Method, StatusCode};
 
-/// The faults of a [`DevNode`](super::DevNode). One-time faults of a method queue up: each call takes the first.
+/// The faults of a [`DevNode`](super::DevNode). One-time faults of a method queue up: each call takes the first, whether it
+/// comes by gRPC or by REST. What a gateway would refuse by itself, such as a body that is no JSON, takes one, too.
 #[derive(Clone)]
 pub struct Faults(Arc<Shared>);
 
@@ -54,12 +55,14 @@ impl Faults {
         gate
     }
 
-    /// The next `count` calls are not processed, but answered with this status.
+    /// The next `count` calls are not processed, but answered with this status; over REST, with what the gateway makes
+    /// of it.
     pub fn refuse(&self, method: Method, count: usize, code: StatusCode, message: impl Into<String>) {
         self.push(method, count, &Twist::Refuse(code, message.into()));
     }
 
-    /// The next call is processed, but answered with these bytes in place of the message.
+    /// The next call is processed, but answered with these bytes in place of the message: protobuf over gRPC, the JSON
+    /// body over REST.
     pub fn replace_reply(&self, method: Method, message: impl Into<Bytes>) {
         self.push(method, 1, &Twist::Replace(message.into()));
     }

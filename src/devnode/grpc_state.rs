@@ -36,21 +36,40 @@ fn job_result(record: Record) -> pb::JobResult {
     }
 }
 
+pub(super) fn result_response(record: Record) -> pb::GetResultResponse {
+    pb::GetResultResponse { job_result: Some(job_result(record)) }
+}
+
+impl From<pb::SubmitJobRequest> for RawSubmission {
+    fn from(message: pb::SubmitJobRequest) -> Self {
+        Self {
+            request: message.request.into(),
+            signature: message.signature.into(),
+            offchain_input: message.offchain_input.into(),
+            state: message.state.into(),
+            ordered: false,
+        }
+    }
+}
+
+impl From<pb::SubmitProgramRequest> for RawProgram {
+    fn from(message: pb::SubmitProgramRequest) -> Self {
+        Self {
+            elf: message.program_elf.into(),
+            given_id: None,
+            vm_type_is_valid: pb::VmType::try_from(message.vm_type).is_ok(),
+        }
+    }
+}
+
 #[async_trait]
 impl CoprocessorNode for Service {
     async fn submit_job(
         &self,
         request: Request<pb::SubmitJobRequest>,
     ) -> Result<Response<pb::SubmitJobResponse>, Status> {
-        let message = request.into_inner();
-        let job_id = self.0.submit_job(RawSubmission {
-            request: message.request.into(),
-            signature: message.signature.into(),
-            offchain_input: message.offchain_input.into(),
-            state: message.state.into(),
-            ordered: false,
-        });
-        answer(job_id.await.map(|id| pb::SubmitJobResponse { job_id: id.to_vec().into() }))
+        let job_id = self.0.submit_job(request.into_inner().into()).await;
+        answer(job_id.map(|id| pb::SubmitJobResponse { job_id: id.to_vec().into() }))
     }
 
     async fn get_result(
@@ -58,19 +77,14 @@ impl CoprocessorNode for Service {
         request: Request<pb::GetResultRequest>,
     ) -> Result<Response<pb::GetResultResponse>, Status> {
         let record = self.0.get_result(&request.into_inner().job_id);
-        answer(record.map(|record| pb::GetResultResponse { job_result: Some(job_result(record)) }))
+        answer(record.map(result_response))
     }
 
     async fn submit_program(
         &self,
         request: Request<pb::SubmitProgramRequest>,
     ) -> Result<Response<pb::SubmitProgramResponse>, Status> {
-        let message = request.into_inner();
-        let id = self.0.submit_program(&RawProgram {
-            elf: message.program_elf.into(),
-            given_id: None,
-            vm_type_is_valid: pb::VmType::try_from(message.vm_type).is_ok(),
-        });
+        let id = self.0.submit_program(&request.into_inner().into());
         answer(id.map(|id| pb::SubmitProgramResponse { program_id: id.0 }))
     }
 }

@@ -1,5 +1,5 @@
-//! An embedded coprocessor node for development and tests: a real gRPC server on 127.0.0.1, in either revision of the
-//! protocol, with Rust functions for programs and a simulated chain.
+//! An embedded coprocessor node for development and tests: a real gRPC server and REST gateway on 127.0.0.1, in either
+//! revision of the protocol, with Rust functions for programs and a simulated chain.
 //!
 //! It does what the released nodes do, unpleasant parts included: it accepts a second payload under a taken nonce and runs
 //! the first, it forgets its queue in a [restart](DevNode::restart), it holds ordered jobs behind a gap for ever, and a client
@@ -21,6 +21,7 @@
 //! let program_id = node.register_program(|input| Ok(input.onchain.to_vec()));
 //! assert_eq!(program_id.len(), 32);
 //! assert!(node.grpc_url().starts_with("http://127.0.0.1:"));
+//! assert!(node.rest_url().starts_with("http://127.0.0.1:"));
 //! assert_eq!(node.chain().next_nonce(consumer), Some(1));
 //! # Ok(())
 //! # }
@@ -47,11 +48,14 @@ mod executor;
 mod faults;
 mod grpc_answer;
 mod grpc_relay;
+mod grpc_server;
 mod grpc_state;
 mod intake;
 mod node;
 mod program;
 mod record;
+mod rest_json;
+mod rest_server;
 mod script;
 mod server;
 mod sim_chain;
@@ -142,12 +146,12 @@ impl DevNodeBuilder {
         self
     }
 
-    /// Starts the node on a free port of 127.0.0.1. It must be called within a Tokio runtime with I/O enabled, on which
+    /// Starts the node on two free ports of 127.0.0.1. It must be called within a Tokio runtime with I/O enabled, on which
     /// the node then runs.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the operator's key is none, or if no port can be had.
+    /// [`ErrorKind::InvalidConfig`] if the operator's key is none, or if no ports can be had.
     pub async fn start(self) -> Result<DevNode> {
         let operator = Key::new(&self.operator_key)?;
         let stranger = Key::new(&STRANGER_KEY)?;
@@ -173,32 +177,38 @@ impl DevNodeBuilder {
         let no_port = |error: std::io::Error| {
             Error::new(ErrorKind::InvalidConfig, "the dev node found no port on 127.0.0.1").with_source(error)
         };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
-        let address = listener.local_addr().map_err(no_port)?;
-        let server = tokio::spawn(server::serve(&shared, listener, self.reflection)?).abort_handle();
-        Ok(DevNode { shared, address, server })
+        let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
+        let rest = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
+        let (grpc_address, rest_address) = (grpc.local_addr().map_err(no_port)?, rest.local_addr().map_err(no_port)?);
+        let servers = [
+            tokio::spawn(grpc_server::serve(&shared, grpc, self.reflection)?).abort_handle(),
+            tokio::spawn(rest_server::serve(&shared, rest)).abort_handle(),
+        ];
+        Ok(DevNode { shared, grpc_address, rest_address, servers })
     }
 }
 
 /// A coprocessor node in this process. It stops when it is dropped.
 pub struct DevNode {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    server: AbortHandle,
+    grpc_address: SocketAddr,
+    rest_address: SocketAddr,
+    servers: [AbortHandle; 2],
 }
 
 impl fmt::Debug for DevNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DevNode")
             .field("revision", &self.revision())
-            .field("address", &self.address)
+            .field("grpc_address", &self.grpc_address)
+            .field("rest_address", &self.rest_address)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for DevNode {
     fn drop(&mut self) {
-        self.server.abort();
+        self.servers.iter().for_each(AbortHandle::abort);
         self.shared.end();
     }
 }
@@ -226,7 +236,14 @@ impl DevNode {
     /// Where the gRPC server listens, as `http://127.0.0.1:port`. It stays the same over [restarts](Self::restart).
     #[must_use]
     pub fn grpc_url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.grpc_address)
+    }
+
+    /// Where the REST gateway listens, as `http://127.0.0.1:port`, by HTTP/1.1 and by HTTP/2 with prior knowledge. It stays
+    /// the same over [restarts](Self::restart).
+    #[must_use]
+    pub fn rest_url(&self) -> String {
+        format!("http://{}", self.rest_address)
     }
 
     /// The address whose key signs results.
@@ -312,7 +329,7 @@ impl DevNode {
     }
 
     /// Restarts the node: connections break; the work queue, running executions and results not yet relayed are lost;
-    /// records, programs and the chain stay. Faults stay in force. The port stays the same and takes connections at once.
+    /// records, programs and the chain stay. Faults stay in force. The ports stay the same and take connections at once.
     pub fn restart(&self) {
         self.shared.restart();
     }

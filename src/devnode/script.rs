@@ -63,7 +63,8 @@ impl Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Loss {
-    /// The stream is reset: what a node does whose handler dies.
+    /// The stream is reset: what a node does whose handler dies. In HTTP/1.1, which has no streams, the connection is closed
+    /// without an answer.
     ResetStream,
     /// The connection breaks, with everything on it.
     CloseConnection,

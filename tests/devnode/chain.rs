@@ -7,6 +7,7 @@ use infinityvm_sdk::{
     devnode::{ChainStatus, ConsumerRules, JobState, Revert},
 };
 
+use crate::over_grpc::Rig;
 use crate::rig::{relay_abi::Stateful, *};
 
 /// A job of the stateful consumer that goes from one state to another. The program repeats its onchain input, so here it

@@ -7,6 +7,7 @@ use infinityvm_sdk::{
 };
 use tonic::Code;
 
+use super::Rig;
 use crate::rig::*;
 
 type Break = fn(&Rig, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>);
@@ -203,20 +204,6 @@ async fn get_result_of_unknown_and_malformed_ids() {
         for id in [vec![], vec![1; 31], vec![1; 33]] {
             assert_eq!(rig.client.get(id).await, Err(invalid("job ID must be 32 bytes in length")));
         }
-    }
-}
-
-#[tokio::test]
-async fn messages_over_4_mib_are_out_of_range() {
-    for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
-        let job = rig.job(1).with(|job| job.offchain = vec![0; 4 << 20]);
-        let (code, text) = rig.send(&job).await.unwrap_err();
-        assert_eq!(code, Code::OutOfRange);
-        let (start, end) = ("Error, decoded message length too large: found ", " bytes, the limit is: 4194304 bytes");
-        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
-        let job = rig.job(1).with(|job| job.offchain = vec![0; (4 << 20) - 4096]);
-        rig.run(&job, JobState::Relayed).await;
     }
 }
 

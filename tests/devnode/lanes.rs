@@ -7,6 +7,7 @@ use infinityvm_sdk::{
     devnode::{ConsumerRules, JobState, Revert},
 };
 
+use super::Rig;
 use crate::rig::*;
 
 const TOO_LOW: &str = "failed to submit job: nonce is too low for an ordered job";
@@ -237,23 +238,6 @@ async fn cancelling_a_hanging_submission_kills_the_consumers_task_until_a_restar
     assert_eq!(client.submit(request, signature, vec![], vec![], ORDERED).await, Ok(rig.ordered(3).id()));
     let id = rig.ordered(3).id();
     within(rig.node.wait_until(|view| view.job_state(id) == Some(JobState::Relayed))).await;
-}
-
-#[tokio::test]
-async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
-    let rig = stalled_lane(1).await;
-    let job = rig.ordered(2);
-    let Client::Relay(mut client) = rig.client.clone() else { unreachable!() };
-    let mut request = tonic::Request::new(crate::plain_client::relay::SubmitJobRequest {
-        request: job.abi(),
-        signature: rig.sign(&job.abi()),
-        offchain_input: vec![],
-        relay_strategy: ORDERED,
-    });
-    request.set_timeout(std::time::Duration::from_millis(200));
-    within(client.submit_job(request)).await.unwrap_err();
-    within(rig.node.wait_until(|view| view.stats().hanging_calls() == 0)).await;
-    assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
 }
 
 #[tokio::test]

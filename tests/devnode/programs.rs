@@ -4,6 +4,7 @@ use alloy_primitives::{hex, keccak256};
 use infinityvm_sdk::{Revision, devnode::JobState};
 use tonic::Code;
 
+use super::Rig;
 use crate::rig::*;
 
 #[tokio::test]

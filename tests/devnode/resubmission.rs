@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use infinityvm_sdk::{Revision, devnode::JobState, rpc::Method};
 
+use super::Rig;
 use crate::rig::*;
 
 const RELAYED_ALREADY: &str = "failed to submit job: job has already been executed and relayed";

@@ -1,6 +1,6 @@
-//! A node, a consumer, its signer and a raw client.
+//! A node, a consumer, its signer and a raw client of either front end.
 
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_signer::SignerSync;
@@ -12,9 +12,12 @@ use infinityvm_sdk::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::plain_client::{
-    relay::{self, coprocessor_node_client::CoprocessorNodeClient as RelayClient},
-    state::{self, coprocessor_node_client::CoprocessorNodeClient as StateClient},
+use crate::{
+    http::{RestClient, no_answer},
+    plain_client::{
+        relay::{self, coprocessor_node_client::CoprocessorNodeClient as RelayClient},
+        state::{self, coprocessor_node_client::CoprocessorNodeClient as StateClient},
+    },
 };
 
 pub mod relay_abi {
@@ -141,6 +144,8 @@ pub const RELAYED: i32 = 4;
 pub enum Client {
     State(StateClient<Channel>),
     Relay(RelayClient<Channel>),
+    /// With a client of gRPC for what the gateway has no route for.
+    Rest(RestClient, Box<Self>),
 }
 
 /// A status, as far as a test compares it.
@@ -173,6 +178,9 @@ impl Client {
         relay_strategy: i32,
     ) -> Result<B256, Refused> {
         let id = match self.clone() {
+            Self::Rest(client, _) => {
+                return client.submit(request, signature, offchain_input, state, relay_strategy).await;
+            }
             Self::State(mut client) => {
                 let message = state::SubmitJobRequest { request, signature, offchain_input, state };
                 client.submit_job(message).await.map_err(refused)?.into_inner().job_id
@@ -211,6 +219,7 @@ impl Client {
             }};
         }
         Ok(match self.clone() {
+            Self::Rest(client, _) => return client.get(job_id).await,
             Self::State(mut client) => record!(client, state, |r: &state::JobResult| Some(r.state_hash.clone())),
             Self::Relay(mut client) => record!(client, relay, |_: &relay::JobResult| None),
         })
@@ -219,6 +228,7 @@ impl Client {
     pub async fn submit_program(&self, elf: &[u8], id: &[u8], vm_type: i32) -> Result<Vec<u8>, Refused> {
         let program_elf = elf.to_vec();
         Ok(match self.clone() {
+            Self::Rest(client, _) => return client.submit_program(elf, id, vm_type).await,
             Self::State(mut client) => {
                 let message = state::SubmitProgramRequest { program_elf, vm_type };
                 client.submit_program(message).await.map_err(refused)?.into_inner().program_id
@@ -230,9 +240,10 @@ impl Client {
         })
     }
 
-    fn relay(&self) -> RelayClient<Channel> {
+    pub fn relay(&self) -> RelayClient<Channel> {
         match self {
             Self::Relay(client) => client.clone(),
+            Self::Rest(_, client) => client.relay(),
             Self::State(_) => panic!("only the Relay revision has this call"),
         }
     }
@@ -248,7 +259,43 @@ impl Client {
     }
 }
 
-pub struct Rig {
+/// By which front end a rig calls the node.
+pub trait Over: Send + Sync + 'static {
+    async fn connect(node: &DevNode) -> Client;
+    /// What a client sees of a reply lost with its stream.
+    fn reset() -> Refused;
+}
+
+pub struct Grpc;
+
+impl Over for Grpc {
+    async fn connect(node: &DevNode) -> Client {
+        let channel = channel(node).await;
+        match node.revision() {
+            Revision::State => Client::State(StateClient::new(channel)),
+            _ => Client::Relay(RelayClient::new(channel)),
+        }
+    }
+
+    fn reset() -> Refused {
+        died()
+    }
+}
+
+pub struct Rest;
+
+impl Over for Rest {
+    async fn connect(node: &DevNode) -> Client {
+        Client::Rest(RestClient::new(node), Box::new(Grpc::connect(node).await))
+    }
+
+    fn reset() -> Refused {
+        no_answer()
+    }
+}
+
+pub struct AnyRig<O> {
+    pub over: PhantomData<O>,
     pub node: DevNode,
     pub client: Client,
     pub signer: PrivateKeySigner,
@@ -260,7 +307,7 @@ pub fn signer() -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&B256::repeat_byte(0x51)).unwrap()
 }
 
-impl Rig {
+impl<O: Over> AnyRig<O> {
     pub async fn relay() -> Self {
         Self::start(Revision::Relay, |builder| builder).await
     }
@@ -283,15 +330,15 @@ impl Rig {
             onchain => Ok([onchain, &[0xff], input.offchain, &[0xff], input.state].concat().into()),
         });
         let client = Self::connect(&node).await;
-        Self { node, client, signer, program }
+        Self { over: PhantomData, node, client, signer, program }
     }
 
     pub async fn connect(node: &DevNode) -> Client {
-        let channel = channel(node).await;
-        match node.revision() {
-            Revision::State => Client::State(StateClient::new(channel)),
-            _ => Client::Relay(RelayClient::new(channel)),
-        }
+        O::connect(node).await
+    }
+
+    pub fn reset() -> Refused {
+        O::reset()
     }
 
     pub fn job(&self, nonce: u64) -> Job {

@@ -4,6 +4,7 @@ use alloy_primitives::keccak256;
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::devnode::{JobState, Revert};
 
+use super::Rig;
 use crate::rig::{relay_abi::Stateful as NextState, *};
 
 #[tokio::test]

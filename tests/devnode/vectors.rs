@@ -8,7 +8,8 @@ use infinityvm_sdk::{
 };
 use serde_json::Value;
 
-use crate::rig::{Rig, relay_abi, within};
+use super::Rig;
+use crate::rig::{relay_abi, within};
 
 fn bytes(value: &Value) -> Vec<u8> {
     hex::decode(value.as_str().unwrap()).unwrap()

@@ -1,0 +1,98 @@
+//! What only the gRPC server has: reflection, deadlines sent along, and replies replaced by other protobuf messages.
+
+use infinityvm_sdk::{Revision, devnode::JobState, rpc::Method};
+use tokio_stream::StreamExt;
+use tonic::Code;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::{over_grpc::Rig, rig::*};
+
+#[tokio::test]
+async fn replaced_replies_are_protobuf_messages() {
+    let rig = Rig::relay().await;
+    let faults = rig.node.faults();
+    rig.run(&rig.job(1), JobState::Relayed).await;
+    faults.replace_reply(Method::GetResult, vec![0x0a, 0xff]);
+    let (code, _) = rig.client.get(rig.job(1).id().to_vec()).await.unwrap_err();
+    assert_eq!(code, Code::Internal, "the client cannot decode it");
+    faults.replace_reply(Method::ContainsProgram, vec![0x08, 0x01]);
+    assert_eq!(rig.client.contains(&[1]).await, Ok(true));
+}
+
+#[tokio::test]
+async fn messages_over_4_mib_are_out_of_range() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let job = rig.job(1).with(|job| job.offchain = vec![0; 4 << 20]);
+        let (code, text) = rig.send(&job).await.unwrap_err();
+        assert_eq!(code, Code::OutOfRange);
+        let (start, end) = ("Error, decoded message length too large: found ", " bytes, the limit is: 4194304 bytes");
+        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+        let job = rig.job(1).with(|job| job.offchain = vec![0; (4 << 20) - 4096]);
+        rig.run(&job, JobState::Relayed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
+    let rig = Rig::start(Revision::Relay, |builder| builder.max_pending_ordered(1)).await;
+    rig.node.faults().stall_relays(true);
+    rig.run(&rig.ordered(1), JobState::Done).await;
+    let job = rig.ordered(2);
+    let mut client = rig.client.relay();
+    let mut request = tonic::Request::new(crate::plain_client::relay::SubmitJobRequest {
+        request: job.abi(),
+        signature: rig.sign(&job.abi()),
+        offchain_input: vec![],
+        relay_strategy: ORDERED,
+    });
+    request.set_timeout(std::time::Duration::from_millis(200));
+    within(client.submit_job(request)).await.unwrap_err();
+    within(rig.node.wait_until(|view| view.stats().hanging_calls() == 0)).await;
+    assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
+}
+
+#[tokio::test]
+async fn reflection_tells_the_revision_in_both_of_its_versions() {
+    macro_rules! field_4 {
+        ($pb:ident, $channel:expr) => {{
+            use $pb::{
+                server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let mut client = ServerReflectionClient::new($channel);
+            let request = $pb::ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::FileContainingSymbol(
+                    "coprocessor_node.v1.SubmitJobRequest".to_owned(),
+                )),
+            };
+            let stream = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
+            let answer = stream.into_inner().next().await.unwrap().unwrap();
+            let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
+                panic!("no file descriptor");
+            };
+            let mut pool = protox::prost_reflect::DescriptorPool::new();
+            for file in &files.file_descriptor_proto {
+                pool.decode_file_descriptor_proto(file.as_slice()).unwrap();
+            }
+            let message = pool.get_message_by_name("coprocessor_node.v1.SubmitJobRequest").unwrap();
+            message.get_field(4).unwrap().name().to_owned()
+        }};
+    }
+    for (revision, field) in [(Revision::Relay, "relay_strategy"), (Revision::State, "state")] {
+        let rig = Rig::start(revision, |builder| builder).await;
+        assert_eq!(field_4!(v1, channel(&rig.node).await), field);
+        assert_eq!(field_4!(v1alpha, channel(&rig.node).await), field);
+    }
+}
+
+#[tokio::test]
+async fn reflection_can_be_left_out() {
+    let rig = Rig::start(Revision::Relay, |builder| builder.reflection(false)).await;
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(&rig.node).await);
+    let request = v1::ServerReflectionRequest::default();
+    let status = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    rig.run(&rig.job(1), JobState::Relayed).await;
+}
