@@ -144,8 +144,10 @@ async fn the_caller_of_a_submission_without_an_answer_leaves_and_can_join_it_aga
 #[derive(Clone)]
 struct Scripted(Arc<Script>);
 
+type Answer = dyn Fn(Method, &[u8]) -> Result<Bytes, CallError> + Send + Sync;
+
 struct Script {
-    answer: Box<dyn Fn(Method, &[u8]) -> Result<Bytes, CallError> + Send + Sync>,
+    answer: Box<Answer>,
     begun: tokio::time::Instant,
     /// Calls by second and method.
     calls: Mutex<BTreeMap<(u64, &'static str), usize>>,
