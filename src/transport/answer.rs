@@ -9,7 +9,8 @@ use crate::rpc::{CallError, CallFailure};
 /// The longest message of a peer that is kept, in bytes.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024;
 
-/// The longest block of headers or trailers that is taken over HTTP/2, in bytes as RFC 9113 counts them.
+/// The longest block of headers that is taken over HTTP/2, in bytes as RFC 9113 counts them. Of longer trailers the excess
+/// is dropped.
 pub(super) const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 pub(super) fn bad(message: impl Into<String>) -> CallError {
@@ -63,28 +64,18 @@ pub(super) fn broken(error: impl Into<Box<dyn StdError + Send + Sync>>, endpoint
     let error = error.into();
     // RFC 9113, section 8.7: a refused stream was not processed. A GOAWAY would say the same of streams above its last
     // one, but the error does not tell these from others.
-    if find::<h2::Error>(&*error).is_some_and(|error| is_refused(error) && error.is_remote()) {
+    let refused = find::<h2::Error>(&*error).is_some_and(|error| {
+        error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    });
+    if refused {
         return CallError::new(CallFailure::NotSent, "the server refused to take another call").with_source(error);
     }
-    cut(error, format!("the connection to {endpoint} broke during the call"))
+    interrupted(format!("the connection to {endpoint} broke during the call")).with_source(error)
 }
 
 /// An error after the answer began.
 pub(super) fn broke_off(error: impl Into<Box<dyn StdError + Send + Sync>>) -> CallError {
-    cut(error.into(), "the answer broke off".to_owned())
-}
-
-fn cut(error: Box<dyn StdError + Send + Sync>, what: String) -> CallError {
-    // Refused by this side, which does so for one reason.
-    if find::<h2::Error>(&*error).is_some_and(|error| is_refused(error) && error.is_library()) {
-        let message = "the headers or trailers of the answer are longer than the connection allows (16 KiB)";
-        return CallError::new(CallFailure::ResponseTooLarge, message).with_source(error);
-    }
-    interrupted(what).with_source(error)
-}
-
-fn is_refused(error: &h2::Error) -> bool {
-    error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    interrupted("the answer broke off").with_source(error)
 }
 
 #[cfg(test)]

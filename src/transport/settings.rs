@@ -83,8 +83,13 @@ impl Limits {
         Ok(())
     }
 
-    pub(super) fn too_large(&self, len: impl std::fmt::Display) -> CallError {
-        let message = format!("the answer has {len} bytes, the limit is {} (max_response)", self.max_response);
+    /// The answer, of this length if it said so, is too long.
+    pub(super) fn too_large(&self, announced: Option<u64>) -> CallError {
+        let limit = self.max_response;
+        let message = match announced {
+            Some(len) => format!("the answer has {len} bytes, the limit is {limit} (max_response)"),
+            None => format!("the answer has more than {limit} bytes, which is the limit (max_response)"),
+        };
         CallError::new(CallFailure::ResponseTooLarge, message)
     }
 }

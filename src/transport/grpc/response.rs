@@ -156,7 +156,7 @@ impl Message {
                 self.announced = Some(announced);
                 Ok(announced)
             }
-            _ => Err(self.limits.too_large(announced)),
+            _ => Err(self.limits.too_large(Some(announced.into()))),
         }
     }
 

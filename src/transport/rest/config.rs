@@ -23,6 +23,9 @@ const RESERVED: [&str; 3] = ["accept", "accept-encoding", "proxy-authorization"]
 /// digits with commas, or hex, and the names of the fields.
 const MAX_MESSAGE: usize = 17 << 20;
 
+/// HTTP/2: what a server may send of an answer before it was read, in bytes.
+const WINDOW: u32 = 512 << 10;
+
 /// Builds a [`RestTransport`]; made by [`RestTransport::builder`].
 #[derive(Clone)]
 pub struct RestTransportBuilder {
@@ -271,6 +274,8 @@ impl RestTransportBuilder {
             .tcp_keepalive(Duration::from_secs(15))
             .tcp_keepalive_interval(Duration::from_secs(15))
             .tcp_keepalive_retries(3)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(2 * WINDOW)
             .http2_max_header_list_size(MAX_HEADER_LIST);
         // Half-open connections: what was sent and is not acknowledged.
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]

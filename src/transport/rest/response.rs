@@ -47,9 +47,9 @@ where
     // Refused by what is announced, before anything is read.
     let announced = body.size_hint().lower();
     if usize::try_from(announced).map_or(true, |announced| announced > limits.max_response) {
-        return Err(limits.too_large(announced));
+        return Err(limits.too_large(Some(announced)));
     }
-    if fill(body, &mut buffer).await? { Ok(buffer.finish()) } else { Err(limits.too_large("more")) }
+    if fill(body, &mut buffer).await? { Ok(buffer.finish()) } else { Err(limits.too_large(None)) }
 }
 
 /// Reads the body into the buffer; false if it does not fit.
@@ -137,9 +137,15 @@ impl Buffer {
         }
         let needed = len + data.len();
         if self.rest.capacity() < needed {
-            // What is announced at once, else twice as much as before; never more than the limit.
-            let wanted = if more > 0 { usize::try_from(more).unwrap_or(usize::MAX) } else { needed };
-            let wanted = needed.saturating_add(wanted).min(self.limit);
+            // What is announced at once. Otherwise the limit, or the least half, quarter and so on of it that will do:
+            // then the old and the new buffer together are never more than one and a half times the limit.
+            let wanted = match usize::try_from(more) {
+                Ok(0) => std::iter::successors(Some(self.limit), |size| Some(size / 2).filter(|half| *half >= needed))
+                    .last()
+                    .unwrap_or(needed),
+                Ok(more) => needed.saturating_add(more).min(self.limit),
+                Err(_) => self.limit,
+            };
             self.rest.reserve_exact(wanted - self.rest.len());
         }
         if !self.first.is_empty() {
