@@ -593,3 +593,13 @@ fn assert_invalid(builder: RestTransportBuilder, what: &str) {
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{what}: {error:?}");
     assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{what}: {error:?}");
 }
+
+#[tokio::test]
+async fn a_client_takes_the_url_of_a_gateway() {
+    use infinityvm_sdk::{Client, Revision};
+    let connect = async |url: &str| Client::builder().rest(url).revision(Revision::Relay).connect().await;
+    assert_eq!(connect("http://localhost:8080/base/").await.unwrap().endpoint(), "http://localhost:8080/base");
+    let error = connect("http://node.example.org").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.hint().unwrap().contains("RestTransport::builder"), "{error:?}");
+}

@@ -33,9 +33,9 @@ pub use self::rest::{RestTransport, RestTransportBuilder};
 ///
 /// # What an implementation owes its callers
 ///
-/// - [`CallFailure::NotSent`](crate::rpc::CallFailure::NotSent) is a promise that the message cannot have reached a
+/// - [`CallFailure::NotSent`] is a promise that the message cannot have reached a
 ///   node, now or later. When in doubt the failure is
-///   [`Interrupted`](crate::rpc::CallFailure::Interrupted).
+///   [`Interrupted`](CallFailure::Interrupted).
 /// - A call is made at most once: no retries here, they belong to the layer above, which knows what is safe.
 /// - Every call ends: by an answer, an error, or a deadline of the transport's own.
 /// - Answers are bounded in size, and so are the messages of errors.

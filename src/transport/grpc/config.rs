@@ -164,7 +164,7 @@ impl GrpcTransportBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for a URL that is not `http(s)://host[:port]`, for plain text to a host other than
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for a URL that is not `http(s)://host[:port]`, for plain text to a host other than
     /// this one, for TLS without roots or with broken certificates, for invalid or reserved headers, for zero timeouts
     /// and sizes, and for a number of connections out of range.
     pub fn build(self) -> Result<GrpcTransport> {
@@ -185,7 +185,7 @@ impl GrpcTransportBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for invalid or reserved headers, and for zero timeouts and sizes.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for zero timeouts and sizes.
     pub fn build_on(self, channel: Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();
         self.finish(Pool::of(channel), name)
