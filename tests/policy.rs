@@ -48,6 +48,31 @@ fn one_tls_provider_and_no_openssl() {
     }
 }
 
+/// The HTTP client of the REST transport comes without what it must not do: cookies, decompression, its own DNS, proxies of
+/// the system.
+#[test]
+fn the_http_client_is_the_bare_one() {
+    let all = packages(&["--all-features"]);
+    assert!(has(&all, "reqwest"));
+    for unwanted in [
+        "cookie",
+        "cookie_store",
+        "async-compression",
+        "flate2",
+        "brotli",
+        "zstd",
+        "hickory-resolver",
+        "system-configuration",
+        "quinn",
+        "encoding_rs",
+    ] {
+        assert!(!has(&all, unwanted), "{unwanted} is in the graph");
+    }
+    let rest = packages(&["--no-default-features", "--features", "rest"]);
+    println!("rest alone: {} packages", rest.len());
+    assert!(has(&rest, "ring") && !has(&rest, "tonic") && rest.len() < 165, "rest alone: {} packages", rest.len());
+}
+
 /// Two versions of a package are a price. Each that is paid is listed with its reason.
 #[test]
 fn duplicates_are_known() {

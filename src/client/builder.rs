@@ -53,6 +53,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Talks JSON to the node's REST gateway at this URL, with the defaults of
+    /// [`RestTransport`](crate::transport::RestTransport). The gateways' default port is 8080. Plain `http` is taken for this
+    /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
+    #[cfg(feature = "rest")]
+    pub fn rest(mut self, url: impl AsRef<str>) -> Self {
+        let transport = crate::transport::RestTransport::builder(url.as_ref()).build();
+        self.transport = Some(transport.map(|transport| Arc::new(transport) as Arc<dyn Transport>));
+        self
+    }
+
     /// Talks to the node over this transport.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Ok(Arc::new(transport)));
@@ -128,7 +138,10 @@ impl ClientBuilder {
         let missing =
             |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
         let transport = self.transport.ok_or_else(|| {
-            missing("no node was given", "set one with ClientBuilder::grpc or ClientBuilder::transport")
+            missing(
+                "no node was given",
+                "set one with ClientBuilder::grpc, ClientBuilder::rest or ClientBuilder::transport",
+            )
         })??;
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));

@@ -241,6 +241,8 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.failure {
             CallFailure::Status(code) => write!(f, "{code}: {}", self.message),
+            CallFailure::Http(status) if self.message.is_empty() => write!(f, "HTTP status {status}"),
+            CallFailure::Http(status) => write!(f, "HTTP status {status}: {}", self.message),
             _ => f.write_str(&self.message),
         }
     }

@@ -1,7 +1,6 @@
 //! gRPC over tonic's channel, without its codecs: messages arrive here encoded, and leave as they are.
 
 use std::{
-    error::Error as StdError,
     fmt,
     future::poll_fn,
     sync::{
@@ -21,8 +20,13 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use self::{body::GrpcBody, config::Limits, response::Expect};
-use super::Transport;
+use self::response::Expect;
+use super::{
+    Transport,
+    answer::{broken, find},
+    gate::guard,
+    settings::Limits,
+};
 use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody};
 
 mod body;
@@ -127,19 +131,13 @@ impl GrpcTransport {
     /// Sends one message to a path and reads one back, whatever the call is.
     async fn send(&self, call: Call, message: RequestBody) -> Result<Bytes, CallError> {
         let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
-        let (len, limit) = (message.len(), self.limits.max_request);
-        if len > limit {
-            let message = format!("the request has {len} bytes, the limit is {limit} (max_request)");
-            return Err(CallError::new(CallFailure::RequestTooLarge, message));
-        }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(not_sent("gRPC calls need a tokio runtime".to_owned()));
-        }
+        let len = message.len();
+        self.limits.admit(len)?;
         let Some(channel) = self.pool.channel() else {
             return Err(not_sent("the transport has no channel".to_owned()));
         };
         let headers = self.headers()?;
-        let Some((body, gate)) = GrpcBody::new(message) else {
+        let Some((body, gate)) = body::body(message) else {
             return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
         };
         let mut request = http::Request::new(tonic::body::Body::new(body));
@@ -148,23 +146,8 @@ impl GrpcTransport {
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
 
-        let Call { name, deadline, .. } = call;
-        match tokio::time::timeout(deadline, self.exchange(channel, request, call.expect)).await {
-            Ok(Err(mut error)) => {
-                if matches!(error.failure, CallFailure::Interrupted) && gate.revoke() {
-                    error.failure = CallFailure::NotSent;
-                }
-                Err(error)
-            }
-            Ok(answer) => answer,
-            Err(_) if gate.revoke() => {
-                Err(not_sent(format!("{name} could not be sent to {} within {deadline:?}", self.name)))
-            }
-            Err(_) => {
-                let message = format!("{name} got no answer from {} within {deadline:?}", self.name);
-                Err(CallError::new(CallFailure::TimedOut, message))
-            }
-        }
+        let exchange = self.exchange(channel, request, call.expect);
+        guard(&gate, call.name, call.deadline, &self.name, exchange).await
     }
 
     async fn exchange(
@@ -175,32 +158,15 @@ impl GrpcTransport {
     ) -> Result<Bytes, CallError> {
         poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(|error| self.broken(error))?;
         let response = GrpcService::call(&mut channel, request).await.map_err(|error| self.broken(error))?;
-        response::read(response, self.limits.max_response, expect).await
+        response::read(response, self.limits, expect).await
     }
 
-    /// An error of the channel. Whether it struck before the request was sent is for the gate to say.
     fn broken(&self, error: tonic::transport::Error) -> CallError {
         if find::<ConnectError>(&error).is_some() {
             let message = format!("could not connect to {}", self.name);
             return CallError::new(CallFailure::NotSent, message).with_source(error);
         }
-        // RFC 9113, section 8.7: a refused stream was not processed. A GOAWAY would say the same of streams above its
-        // last one, but the error does not tell these from others.
-        let refused = find::<h2::Error>(&error).is_some_and(|error| {
-            error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-        });
-        if refused {
-            return CallError::new(CallFailure::NotSent, "the server refused to take another call").with_source(error);
-        }
-        let message = format!("the connection to {} broke during the call", self.name);
-        CallError::new(CallFailure::Interrupted, message).with_source(error)
-    }
-}
-
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    match error.downcast_ref() {
-        Some(found) => Some(found),
-        None => find(error.source()?),
+        broken(error, &self.name)
     }
 }
 
@@ -219,8 +185,7 @@ impl Transport for GrpcTransport {
     }
 
     async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
-        let read = method.is_read() && !method.must_run_to_end();
-        let deadline = if read { self.limits.call_timeout } else { self.limits.submit_timeout };
+        let deadline = self.limits.deadline(method);
         let call = Call { name: method.name(), path: method.grpc_path(), deadline, expect: Expect::One };
         self.send(call, message).await
     }

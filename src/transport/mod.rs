@@ -1,7 +1,8 @@
 //! How calls travel: bytes in, bytes out.
 //!
 //! A [`Transport`] moves encoded messages and knows nothing of their content or of protocol revisions.
-//! [`GrpcTransport`] is the one for nodes; write your own to go through something else (a test double, a gateway).
+//! [`GrpcTransport`] is the one for nodes, [`RestTransport`] the one for their REST gateways; write your own to go through
+//! something else (a test double, a queue).
 
 use std::{fmt, sync::Arc};
 
@@ -10,10 +11,23 @@ use bytes::Bytes;
 
 use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody, StatusCode};
 
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod address;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod answer;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(feature = "rest")]
+mod rest;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod settings;
+
 #[cfg(feature = "grpc")]
 pub use self::grpc::{GrpcTransport, GrpcTransportBuilder};
+#[cfg(feature = "rest")]
+pub use self::rest::{RestTransport, RestTransportBuilder};
 
 /// Moves the bytes of a call to a node and back.
 ///

@@ -69,6 +69,10 @@ impl Refusal {
 /// A class of failure: kind, outcome, whether to try again, advice.
 struct Class(ErrorKind, Outcome, bool, &'static str);
 
+const NOT_A_NODE: &str =
+    "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy";
+const CREDENTIALS: &str = "set the credentials that the node or its proxy wants on the transport";
+
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
     describe(method.name(), classify(method, &failure), failure, endpoint)
@@ -100,23 +104,10 @@ fn classify(method: Method, failure: &CallError) -> Class {
         CallFailure::RequestTooLarge => {
             Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")
         }
-        CallFailure::Http(502..=504 | 429) => {
-            Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method))
-        }
-        CallFailure::Http(_) => Class(
-            ErrorKind::BadResponse,
-            Outcome::Unknown,
-            false,
-            "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy",
-        ),
+        CallFailure::Http(status) => http(method, *status, &failure.message),
         CallFailure::Interrupted => Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method)),
         CallFailure::TimedOut => Class(ErrorKind::CallTimeout, Outcome::Unknown, true, may_have_arrived(method)),
-        CallFailure::BadResponse => Class(
-            ErrorKind::BadResponse,
-            Outcome::Unknown,
-            false,
-            "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy",
-        ),
+        CallFailure::BadResponse => Class(ErrorKind::BadResponse, Outcome::Unknown, false, NOT_A_NODE),
         CallFailure::ResponseTooLarge => Class(
             ErrorKind::TooLarge,
             Outcome::Unknown,
@@ -135,6 +126,61 @@ fn may_have_arrived(method: Method) -> &'static str {
         }
         Method::SubmitProgram => "the program may have arrived: uploading the same bytes again does no harm",
         _ => "the call only reads: make it again; it says nothing of what became of a job",
+    }
+}
+
+/// A whole answer without a gRPC status: by the gateway itself, which has not asked its node then, or by something
+/// between here and there, which may have. Only what certainly means that nothing has run says so.
+fn http(method: Method, status: u16, text: &str) -> Class {
+    use ErrorKind as K;
+    use Outcome as O;
+    match status {
+        422 if text.starts_with("Failed to deserialize the JSON body") => {
+            let missing = |field: &str| text.contains(&format!("missing field `{field}`"));
+            let other_revision = match method {
+                Method::SubmitJob => missing("state") || missing("relayStrategy"),
+                Method::SubmitProgram => missing("programId"),
+                _ => false,
+            };
+            if other_revision {
+                let hint = "check which revision the node speaks: its gateway asks for a field of the other one";
+                return Class(K::WrongRevision, O::Rejected, false, hint);
+            }
+            Class(K::Rejected, O::Rejected, false, "the gateway names what it does not accept")
+        }
+        400 if text.starts_with("Failed to parse the request body as JSON") => {
+            let hint = "the gateway could not read the message: something on the way changes what is sent";
+            Class(K::Rejected, O::Rejected, false, hint)
+        }
+        415 if text.starts_with("Expected request with") => {
+            let hint = "the gateway wants the content type application/json: something on the way takes it off";
+            Class(K::Rejected, O::Rejected, false, hint)
+        }
+        // Every gateway has the routes of the others.
+        404 | 405 if matches!(method, Method::GetPendingJobs | Method::ContainsProgram) => {
+            let outcome = if text.is_empty() { O::Rejected } else { O::Unknown };
+            Class(K::Unsupported, outcome, false, "gateways do not have this call: use the gRPC transport")
+        }
+        // Without a body, as the gateway's own router answers: at another path, or another kind of server.
+        404 | 405 if text.is_empty() => {
+            let hint = "there is no gateway at this address: check the URL and its path";
+            Class(K::BadResponse, O::Rejected, false, hint)
+        }
+        // Both come before anything else is done with a request. A 403 may also be about an answer.
+        401 | 407 => Class(K::Rejected, O::Rejected, false, CREDENTIALS),
+        403 => Class(K::Rejected, O::Unknown, false, CREDENTIALS),
+        413 => {
+            let hint = "something before the node takes smaller messages only: send less, or raise its limit";
+            Class(K::TooLarge, O::Rejected, false, hint)
+        }
+        300..=399 => {
+            let hint = "redirects are not followed: give the transport the address that this one leads to";
+            Class(K::BadResponse, O::Unknown, false, hint)
+        }
+        501 | 505 | 511 => Class(K::BadResponse, O::Unknown, false, NOT_A_NODE),
+        // Overloaded, or cut off from the node, perhaps after the request got through.
+        408 | 425 | 429 | 500..=599 => Class(K::Unavailable, O::Unknown, true, may_have_arrived(method)),
+        _ => Class(K::BadResponse, O::Unknown, false, NOT_A_NODE),
     }
 }
 
@@ -171,11 +217,15 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::UNIMPLEMENTED => {
             Class(K::Unsupported, O::Rejected, false, "the node is older than this call, or speaks the other revision")
         }
-        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => Class(
-            K::Rejected,
-            O::Rejected,
+        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => {
+            Class(K::Rejected, O::Rejected, false, CREDENTIALS)
+        }
+        // A gateway passes answers on by the same gRPC, with the same limit.
+        StatusCode::OUT_OF_RANGE if method.is_read() && has("message length too large") => Class(
+            K::TooLarge,
+            O::Unknown,
             false,
-            "set the credentials that the node or its proxy wants on the transport",
+            "the answer is larger than the gateway can pass on: ask the node itself, over gRPC",
         ),
         StatusCode::OUT_OF_RANGE if has("message length too large") => Class(
             K::TooLarge,
@@ -198,6 +248,10 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             true,
             "the node, or a proxy before it, is overloaded or down; try again later",
         ),
+        // The gateway's connection to its node.
+        StatusCode::UNKNOWN if has("transport error") => {
+            Class(K::Unavailable, O::Unknown, true, may_have_arrived(method))
+        }
         StatusCode::DEADLINE_EXCEEDED => Class(K::CallTimeout, O::Unknown, true, may_have_arrived(method)),
         StatusCode::INTERNAL if has("job has already been executed and relayed") || has("job already exists") => Class(
             K::NonceTaken,

@@ -2,36 +2,28 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::Uri;
 use tonic::{
     service::Interceptor,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
 use super::{GrpcTransport, Intercept, Pool};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::Result,
+    transport::{
+        address,
+        answer::MAX_HEADER_LIST,
+        settings::{self, AGENT, Limits, invalid},
+    },
+};
 
-/// Headers that this crate or HTTP/2 itself sets, or that must not be set at all (`grpc-timeout`).
-const RESERVED: [&str; 13] = [
-    "te",
-    "content-type",
-    "content-length",
-    "user-agent",
-    "host",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "grpc-timeout",
-    "grpc-encoding",
-    "grpc-accept-encoding",
-];
+/// Headers of gRPC itself, or that must not be set at all (`grpc-timeout`).
+const RESERVED: [&str; 3] = ["grpc-timeout", "grpc-encoding", "grpc-accept-encoding"];
 
 const MAX_CONNECTIONS: usize = 64;
 
@@ -39,7 +31,7 @@ const MAX_CONNECTIONS: usize = 64;
 #[derive(Clone)]
 pub struct GrpcTransportBuilder {
     url: String,
-    pub(super) limits: Limits,
+    limits: Limits,
     connect_timeout: Duration,
     keep_alive: Option<(Duration, Duration)>,
     connections: usize,
@@ -48,26 +40,6 @@ pub struct GrpcTransportBuilder {
     user_agent: Option<String>,
     headers: Vec<(String, String)>,
     intercept: Option<Intercept>,
-}
-
-/// What bounds a single call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) call_timeout: Duration,
-    pub(super) submit_timeout: Duration,
-    pub(super) max_request: usize,
-    pub(super) max_response: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            call_timeout: Duration::from_secs(30),
-            submit_timeout: Duration::from_secs(10 * 60),
-            max_request: 4 << 20,
-            max_response: 8 << 20,
-        }
-    }
 }
 
 impl GrpcTransportBuilder {
@@ -192,11 +164,11 @@ impl GrpcTransportBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for a URL that is not `http(s)://host[:port]`, for plain text to a host other than
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for a URL that is not `http(s)://host[:port]`, for plain text to a host other than
     /// this one, for TLS without roots or with broken certificates, for invalid or reserved headers, for zero timeouts
     /// and sizes, and for a number of connections out of range.
     pub fn build(self) -> Result<GrpcTransport> {
-        let uri = parse_url(&self.url)?;
+        let uri = address::parse(&self.url, "GrpcTransport", false)?;
         let endpoint = self.endpoint(&uri)?;
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             let message = format!("{} connections", self.connections);
@@ -213,7 +185,7 @@ impl GrpcTransportBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for invalid or reserved headers, and for zero timeouts and sizes.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for zero timeouts and sizes.
     pub fn build_on(self, channel: Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();
         self.finish(Pool::of(channel), name)
@@ -221,28 +193,8 @@ impl GrpcTransportBuilder {
 
     fn finish(self, pool: Pool, name: String) -> Result<GrpcTransport> {
         let limits = self.limits;
-        if limits.call_timeout.is_zero() || limits.submit_timeout.is_zero() || self.connect_timeout.is_zero() {
-            return Err(invalid("a timeout of zero", "set the timeouts to more than zero, or leave them out"));
-        }
-        if limits.max_request == 0 || limits.max_response == 0 {
-            return Err(invalid("a message size limit of zero", "set max_request() and max_response() in bytes"));
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let hint = "header() takes an HTTP header name and a value of printable ASCII";
-            let name = HeaderName::try_from(name)
-                .map_err(|error| invalid(format!("invalid header name {name:?}"), hint).with_source(error))?;
-            if RESERVED.contains(&name.as_str()) {
-                return Err(invalid(format!("the header {name} belongs to the protocol"), "leave it out"));
-            }
-            if !value.is_ascii() {
-                return Err(invalid(format!("invalid value of header {name}"), hint));
-            }
-            let mut value = HeaderValue::try_from(value)
-                .map_err(|error| invalid(format!("invalid value of header {name}"), hint).with_source(error))?;
-            value.set_sensitive(true);
-            headers.append(name, value);
-        }
+        limits.check(self.connect_timeout)?;
+        let headers = settings::headers(&self.headers, &RESERVED)?;
         Ok(GrpcTransport { pool, name, limits, headers, intercept: self.intercept })
     }
 
@@ -252,27 +204,19 @@ impl GrpcTransportBuilder {
         if !tls && self.tls.is_some() {
             return Err(invalid("TLS settings for a plain http URL", "use https:// or leave tls() out"));
         }
-        if !tls && !self.allow_plaintext && !is_loopback(host) {
-            return Err(invalid(
-                format!("plain text to {host}"),
-                "use https://; requests are not signed in full (the relay strategy is not), so whoever is on the way could \
-                 change them. If the network itself is trusted: \
-                 ClientBuilder::transport(GrpcTransport::builder(url).allow_plaintext().build()?)",
-            ));
+        if !tls && !self.allow_plaintext {
+            address::check_plaintext(host, "GrpcTransport")?;
         }
-        let agent = self.user_agent.as_deref();
-        let agent = agent.unwrap_or(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        settings::check_keep_alive(self.keep_alive)?;
         let mut endpoint = Endpoint::from(uri.clone())
-            .user_agent(agent)
+            .user_agent(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?
             .connect_timeout(self.connect_timeout)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
             .tcp_keepalive(Some(Duration::from_secs(60)))
             // Off, it costs 25 times the rate of small calls.
             .tcp_nodelay(true);
         if let Some((interval, timeout)) = self.keep_alive {
-            if interval.is_zero() || timeout.is_zero() {
-                return Err(invalid("a keep-alive of zero", "to turn it off: no_keep_alive()"));
-            }
             endpoint =
                 endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
@@ -301,57 +245,13 @@ impl GrpcTransportBuilder {
 // By hand: headers, certificates and code are not for printing.
 impl fmt::Debug for GrpcTransportBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("GrpcTransportBuilder")
             .field("limits", &self.limits)
             .field("connect_timeout", &self.connect_timeout)
             .field("keep_alive", &self.keep_alive)
             .field("connections", &self.connections)
             .field("allow_plaintext", &self.allow_plaintext)
-            .field("headers", &headers)
+            .field("headers", &settings::header_names(&self.headers))
             .finish_non_exhaustive()
-    }
-}
-
-fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message.into()).with_hint(hint.into())
-}
-
-/// The URL without the parts that a gRPC server's address does not have. Messages do not repeat it: it may hold a password.
-fn parse_url(url: &str) -> Result<Uri> {
-    let fail = |what: String| invalid(what, "give the address as http://host:port or https://host[:port]");
-    let uri: Uri = url.parse().map_err(|error| fail("not a URL".to_owned()).with_source(error))?;
-    let Some(authority) = uri.authority() else {
-        return Err(fail("the URL has no scheme or no host".to_owned()));
-    };
-    match uri.scheme_str() {
-        Some("http" | "https") => {}
-        Some(other) => return Err(fail(format!("the scheme {other} is not one of gRPC"))),
-        None => return Err(fail("the URL has no scheme".to_owned())),
-    }
-    if authority.as_str().contains('@') {
-        return Err(fail("the URL holds credentials".to_owned())
-            .with_hint("send them with GrpcTransport::builder(url).header(name, value) or .interceptor(…)"));
-    }
-    if authority.host().is_empty() {
-        return Err(fail("the URL has no host".to_owned()));
-    }
-    // An empty or too large port is no parse error, it merely is not there.
-    let has_port = authority.as_str().len() > authority.host().len();
-    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(fail("the URL's port is not one".to_owned()));
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || url.contains('#') {
-        return Err(fail("the URL has a path".to_owned()));
-    }
-    Ok(uri)
-}
-
-/// Whether traffic to the host stays on this machine. Only what certainly does: no names are looked up.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    match bare.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => bare.eq_ignore_ascii_case("localhost"),
     }
 }

@@ -3,22 +3,17 @@
 use std::{future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode as HttpStatus, header::CONTENT_TYPE};
+use http::{HeaderMap, StatusCode as HttpStatus};
 use http_body::Body;
 
 use super::body::PREFIX_LEN;
-use crate::rpc::{CallError, CallFailure, StatusCode};
-
-/// The longest status message that is kept, in bytes.
-const MAX_MESSAGE: usize = 4 * 1024;
-
-fn bad(message: impl Into<String>) -> CallError {
-    CallError::new(CallFailure::BadResponse, message)
-}
-
-fn interrupted(message: impl Into<String>) -> CallError {
-    CallError::new(CallFailure::Interrupted, message)
-}
+use crate::{
+    rpc::{CallError, CallFailure, StatusCode},
+    transport::{
+        answer::{MAX_MESSAGE, bad, broke_off, clean, has_type, interrupted, shown_type},
+        settings::Limits,
+    },
+};
 
 /// How many messages an answer may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +24,8 @@ pub(super) enum Expect {
     First,
 }
 
-/// Reads the one message of an answer, or its first, of at most `limit` bytes.
-pub(super) async fn read<B>(response: http::Response<B>, limit: usize, expect: Expect) -> Result<Bytes, CallError>
+/// Reads the one message of an answer, or its first, of bounded length.
+pub(super) async fn read<B>(response: http::Response<B>, limits: Limits, expect: Expect) -> Result<Bytes, CallError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -40,9 +35,9 @@ where
     // An answer without a message has its status in the headers.
     let mut status = status_of(&head.headers)?;
 
-    let mut message = Message::new(limit);
+    let mut message = Message::new(limits);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| interrupted("the answer broke off").with_source(error))?;
+        let frame = frame.map_err(broke_off)?;
         match frame.into_data() {
             Ok(data) => {
                 let surplus = message.push(data)?;
@@ -67,21 +62,14 @@ where
 
 /// Tells a gRPC server from whatever else may answer at that address.
 fn check_head(status: HttpStatus, headers: &HeaderMap) -> Result<(), CallError> {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_grpc = content_type.is_some_and(|value| {
-        let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
-        let essence = value[..end].trim_ascii();
-        essence.eq_ignore_ascii_case(b"application/grpc") || essence.eq_ignore_ascii_case(b"application/grpc+proto")
-    });
+    let is_grpc = has_type(headers, &["application/grpc", "application/grpc+proto"]);
     if is_grpc && (status == HttpStatus::OK || headers.contains_key("grpc-status")) {
         return Ok(());
     }
-    let shown = content_type.map_or_else(|| "none".to_owned(), |value| clean(value, 100));
-    let message = format!("not an answer of a gRPC server: HTTP status {}, content type {shown}", status.as_u16());
-    Err(match status.as_u16() {
-        // A proxy that cannot reach the node, or no longer: the request may have got through before.
-        429 | 502 | 503 | 504 => interrupted(message),
-        _ => bad(message),
+    let message = format!("not an answer of a gRPC server ({})", shown_type(headers));
+    Err(match status {
+        HttpStatus::OK => bad(message),
+        other => CallError::new(CallFailure::Http(other.as_u16()), message),
     })
 }
 
@@ -128,23 +116,10 @@ fn percent_decode(raw: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Text of a peer, fit for one line of a log: valid UTF-8, no control characters, at most `limit` bytes.
-fn clean(raw: &[u8], limit: usize) -> String {
-    let mut text = String::with_capacity(raw.len().min(limit));
-    for char in String::from_utf8_lossy(raw).chars() {
-        let char = if char.is_control() { ' ' } else { char };
-        if text.len() + char.len_utf8() > limit {
-            break;
-        }
-        text.push(char);
-    }
-    text
-}
-
-/// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was received, up to the limit, and copies only if the message comes in
-/// more than one frame.
+/// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was
+/// received, up to the limit, and copies only if the message comes in more than one frame.
 struct Message {
-    limit: usize,
+    limits: Limits,
     prefix: BytesMut,
     announced: Option<usize>,
     first: Bytes,
@@ -152,8 +127,8 @@ struct Message {
 }
 
 impl Message {
-    fn new(limit: usize) -> Self {
-        Self { limit, prefix: BytesMut::new(), announced: None, first: Bytes::new(), rest: BytesMut::new() }
+    fn new(limits: Limits) -> Self {
+        Self { limits, prefix: BytesMut::new(), announced: None, first: Bytes::new(), rest: BytesMut::new() }
     }
 
     fn received(&self) -> usize {
@@ -196,14 +171,11 @@ impl Message {
             return Err(bad(format!("the answer is compressed, which was not offered (flags {flags})")));
         }
         match usize::try_from(announced) {
-            Ok(announced) if announced <= self.limit => {
+            Ok(announced) if announced <= self.limits.max_response => {
                 self.announced = Some(announced);
                 Ok(announced)
             }
-            _ => {
-                let message = format!("the answer has {announced} bytes, the limit is {} (max_response)", self.limit);
-                Err(CallError::new(CallFailure::ResponseTooLarge, message))
-            }
+            _ => Err(self.limits.too_large(Some(announced.into()))),
         }
     }
 

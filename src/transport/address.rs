@@ -1,0 +1,68 @@
+//! The address of a node: what it may hold, and whether plain text may go there.
+
+use std::net::IpAddr;
+
+use http::Uri;
+
+use super::settings::invalid;
+use crate::error::Result;
+
+/// The URL of a node. Messages do not repeat it: it may hold a password.
+///
+/// `transport` is the type whose builder this is for, `paths` whether its addresses have any.
+pub(super) fn parse(url: &str, transport: &str, paths: bool) -> Result<Uri> {
+    let hint = if paths { "http(s)://host[:port][/path]" } else { "http://host:port or https://host[:port]" };
+    let fail = |what: String| invalid(what, format!("give the address as {hint}"));
+    let uri: Uri = url.parse().map_err(|error| fail("not a URL".to_owned()).with_source(error))?;
+    let Some(authority) = uri.authority() else {
+        return Err(fail("the URL has no scheme or no host".to_owned()));
+    };
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        Some(other) => return Err(fail(format!("the scheme {other} is neither http nor https"))),
+        None => return Err(fail("the URL has no scheme".to_owned())),
+    }
+    if authority.as_str().contains('@') {
+        let hint = format!("send them with {transport}::builder(url).header(name, value)");
+        return Err(fail("the URL holds credentials".to_owned()).with_hint(hint));
+    }
+    if authority.host().is_empty() {
+        return Err(fail("the URL has no host".to_owned()));
+    }
+    // An empty or too large port is no parse error, it merely is not there.
+    let has_port = authority.as_str().len() > authority.host().len();
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(fail("the URL's port is not one".to_owned()));
+    }
+    if !paths && !matches!(uri.path(), "" | "/") {
+        return Err(fail("the URL has a path".to_owned()));
+    }
+    if uri.query().is_some() || url.contains('#') {
+        return Err(fail("the URL has a query or a fragment".to_owned()));
+    }
+    Ok(uri)
+}
+
+/// Refuses plain text, unless it stays on this machine.
+pub(super) fn check_plaintext(host: &str, transport: &str) -> Result<()> {
+    if is_loopback(host) {
+        return Ok(());
+    }
+    Err(invalid(
+        format!("plain text to {host}"),
+        format!(
+            "use https://; requests are not signed in full (the relay strategy is not), so whoever is on the way could \
+             change them. If the network itself is trusted: \
+             ClientBuilder::transport({transport}::builder(url).allow_plaintext().build()?)"
+        ),
+    ))
+}
+
+/// Whether traffic to the host stays on this machine. Only what certainly does: no names are looked up.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => bare.eq_ignore_ascii_case("localhost"),
+    }
+}

@@ -1,0 +1,102 @@
+//! What both transports make of what a peer sends: text fit for a log, content types, broken connections.
+
+use std::error::Error as StdError;
+
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+
+use crate::rpc::{CallError, CallFailure};
+
+/// The longest message of a peer that is kept, in bytes.
+pub(super) const MAX_MESSAGE: usize = 4 * 1024;
+
+/// The longest block of headers that is taken over HTTP/2, in bytes as RFC 9113 counts them. Of longer trailers the excess
+/// is dropped.
+pub(super) const MAX_HEADER_LIST: u32 = 16 * 1024;
+
+pub(super) fn bad(message: impl Into<String>) -> CallError {
+    CallError::new(CallFailure::BadResponse, message)
+}
+
+pub(super) fn interrupted(message: impl Into<String>) -> CallError {
+    CallError::new(CallFailure::Interrupted, message)
+}
+
+/// Text of a peer, fit for one line of a log: valid UTF-8, no control characters, at most `limit` bytes.
+pub(super) fn clean(raw: &[u8], limit: usize) -> String {
+    let mut text = String::with_capacity(raw.len().min(limit));
+    for char in String::from_utf8_lossy(raw).chars() {
+        let char = if char.is_control() { ' ' } else { char };
+        if text.len() + char.len_utf8() > limit {
+            break;
+        }
+        text.push(char);
+    }
+    text
+}
+
+/// Whether the content type is one of these, parameters aside.
+pub(super) fn has_type(headers: &HeaderMap, types: &[&str]) -> bool {
+    headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).is_some_and(|value| {
+        let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+        let essence = value[..end].trim_ascii();
+        types.iter().any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
+    })
+}
+
+/// The content type, for messages.
+pub(super) fn shown_type(headers: &HeaderMap) -> String {
+    match headers.get(CONTENT_TYPE) {
+        Some(value) => format!("content type {}", clean(value.as_bytes(), 100)),
+        None => "no content type".to_owned(),
+    }
+}
+
+/// The first error of this type in the chain of causes.
+pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    match error.downcast_ref() {
+        Some(found) => Some(found),
+        None => find(error.source()?),
+    }
+}
+
+/// An error before the answer began. Whether it struck before the request was sent is for the gate to say.
+pub(super) fn broken(error: impl Into<Box<dyn StdError + Send + Sync>>, endpoint: &str) -> CallError {
+    let error = error.into();
+    // RFC 9113, section 8.7: a refused stream was not processed. A GOAWAY would say the same of streams above its last
+    // one, but the error does not tell these from others.
+    let refused = find::<h2::Error>(&*error).is_some_and(|error| {
+        error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    });
+    if refused {
+        return CallError::new(CallFailure::NotSent, "the server refused to take another call").with_source(error);
+    }
+    interrupted(format!("the connection to {endpoint} broke during the call")).with_source(error)
+}
+
+/// An error after the answer began.
+pub(super) fn broke_off(error: impl Into<Box<dyn StdError + Send + Sync>>) -> CallError {
+    interrupted("the answer broke off").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_peer_is_one_line_of_bounded_length() {
+        assert_eq!(clean(b"a\r\n\x1b[31mb\xff", 100), "a   [31mb\u{fffd}");
+        assert_eq!(clean("ééé".as_bytes(), 5), "éé");
+    }
+
+    #[test]
+    fn content_types_are_compared_without_their_parameters() {
+        let of = |value: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+        for same in ["application/json", "Application/JSON ; charset=utf-8", "application/json;"] {
+            assert!(has_type(&of(same), &["application/json"]), "{same}");
+        }
+        for other in ["application/jsonp", "text/json", "", ";application/json"] {
+            assert!(!has_type(&of(other), &["application/json"]), "{other}");
+        }
+        assert!(!has_type(&HeaderMap::new(), &["application/json"]));
+    }
+}

@@ -1,0 +1,130 @@
+//! JSON over HTTP, as the nodes' REST gateways take it. What reqwest would do of its own accord (retries, redirects,
+//! proxies of the environment, decompression) is turned off.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use reqwest::Url;
+
+use self::config::Plan;
+use super::{
+    Transport,
+    answer::broken,
+    gate::{Guarded, guard},
+    settings::Limits,
+};
+use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody};
+
+mod config;
+mod response;
+mod tls;
+
+pub use self::config::RestTransportBuilder;
+
+const JSON: &str = "application/json";
+
+/// Messages up to this length, in bytes, travel as one piece.
+const COALESCE: usize = 8 * 1024;
+
+/// A node reached through its REST gateway.
+///
+/// The gateway has no GetPendingJobs and no ContainsProgram, and no server reflection. Connections are opened when they
+/// are needed and kept for a while: one for all calls where the server speaks HTTP/2, one for each call under way
+/// where it speaks HTTP/1.1. Requests are written out as JSON on their way to the socket, so that the JSON of a large
+/// input never exists as a whole.
+///
+/// ```
+/// use infinityvm_sdk::transport::RestTransport;
+///
+/// let local = RestTransport::builder("http://127.0.0.1:8080").build()?;
+/// let remote = RestTransport::builder("https://node.example.org/infinity").header("x-api-key", "123").build()?;
+/// # Ok::<(), infinityvm_sdk::error::Error>(())
+/// ```
+pub struct RestTransport {
+    client: reqwest::Client,
+    base: Url,
+    name: String,
+    limits: Limits,
+    headers: HeaderMap,
+}
+
+impl RestTransport {
+    /// Starts the setup of a transport to a gateway at `http(s)://host[:port][/path]`. Gateways listen on port 8080
+    /// unless told otherwise; a URL without a port means 80 or 443.
+    pub fn builder(url: impl Into<String>) -> RestTransportBuilder {
+        RestTransportBuilder::new(url.into())
+    }
+
+    fn new(Plan { client, base, limits, headers }: Plan) -> Self {
+        let name = base.as_str().trim_end_matches('/').to_owned();
+        Self { client, base, name, limits, headers }
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> Result<Bytes, CallError> {
+        let response = self.client.execute(request).await.map_err(|error| {
+            // The endpoint is named already.
+            let (connecting, error) = (error.is_connect(), error.without_url());
+            if connecting {
+                let message = format!("could not connect to {}", self.name);
+                return CallError::new(CallFailure::NotSent, message).with_source(error);
+            }
+            broken(error, &self.name)
+        })?;
+        response::read(response.into(), self.limits).await
+    }
+}
+
+/// Where the gateway takes a method, if it does.
+fn route(method: Method) -> Option<&'static str> {
+    match method {
+        Method::SubmitJob => Some("submit_job"),
+        Method::GetResult => Some("get_result"),
+        Method::SubmitProgram => Some("submit_program"),
+        Method::GetPendingJobs | Method::ContainsProgram => None,
+    }
+}
+
+#[async_trait]
+impl Transport for RestTransport {
+    fn encoding(&self) -> Encoding {
+        Encoding::Json
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL.without(Method::GetPendingJobs).without(Method::ContainsProgram)
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.name
+    }
+
+    async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
+        let Some(route) = route(method) else {
+            return Err(CallError::new(CallFailure::NotSent, format!("the REST gateway has no {method}")));
+        };
+        let len = message.len();
+        self.limits.admit(len)?;
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/v1/coprocessor_node/{route}", url.path().trim_end_matches('/')));
+        let message = if len <= COALESCE { RequestBody::from(message.to_bytes()) } else { message };
+        let (body, gate) = Guarded::new(message.into_chunks(), len);
+        let mut request = reqwest::Request::new(http::Method::POST, url);
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(reqwest::Body::wrap(body));
+        guard(&gate, method.name(), self.limits.deadline(method), &self.name, self.exchange(request)).await
+    }
+}
+
+// By hand: header values, keys and a proxy's credentials are not for printing.
+impl fmt::Debug for RestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().map(header::HeaderName::as_str).collect();
+        f.debug_struct("RestTransport")
+            .field("endpoint", &self.name)
+            .field("limits", &self.limits)
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! How a [`RestTransport`] is set up: every check that needs no network.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderMap, HeaderValue, header};
+use reqwest::{Client, Proxy, Url};
+use zeroize::Zeroizing;
+
+use super::{JSON, RestTransport, tls};
+use crate::{
+    error::Result,
+    transport::{
+        address,
+        answer::MAX_HEADER_LIST,
+        settings::{self, AGENT, Limits, invalid},
+    },
+};
+
+/// Headers of this transport, beside those of HTTP itself.
+const RESERVED: [&str; 3] = ["accept", "accept-encoding", "proxy-authorization"];
+
+/// The most that a node takes, and the most of an answer by default, is as JSON at most this long: numbers of three
+/// digits with commas, or hex, and the names of the fields.
+const MAX_MESSAGE: usize = 17 << 20;
+
+/// HTTP/2: what a server may send of an answer before it was read, in bytes.
+const WINDOW: u32 = 512 << 10;
+
+/// Builds a [`RestTransport`]; made by [`RestTransport::builder`].
+#[derive(Clone)]
+pub struct RestTransportBuilder {
+    url: String,
+    limits: Limits,
+    connect_timeout: Duration,
+    keep_alive: Option<(Duration, Duration)>,
+    idle_timeout: Duration,
+    idle_connections: usize,
+    version: Version,
+    allow_plaintext: bool,
+    proxy: Option<String>,
+    tls: tls::Settings,
+    user_agent: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Negotiated,
+    Http1,
+    Http2,
+}
+
+/// A checked setup.
+pub(super) struct Plan {
+    pub(super) client: Client,
+    pub(super) base: Url,
+    pub(super) limits: Limits,
+    pub(super) headers: HeaderMap,
+}
+
+impl RestTransportBuilder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            limits: Limits { max_request: MAX_MESSAGE, max_response: MAX_MESSAGE, ..Limits::default() },
+            connect_timeout: Duration::from_secs(5),
+            keep_alive: Some((Duration::from_secs(15), Duration::from_secs(10))),
+            idle_timeout: Duration::from_secs(20),
+            idle_connections: 32,
+            version: Version::Negotiated,
+            allow_plaintext: false,
+            proxy: None,
+            tls: tls::Settings::default(),
+            user_agent: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// How long connecting may take: looking up the name, TCP, a proxy's tunnel and TLS together. Default: 5 seconds.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a call that only reads may take, connecting included. Default: 30 seconds.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.call_timeout = timeout;
+        self
+    }
+
+    /// The hard bound for every other call: those that change something, and those that
+    /// [must run to their end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for
+    /// the whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
+    #[must_use]
+    pub fn submit_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.submit_timeout = timeout;
+        self
+    }
+
+    /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the connection
+    /// counts as broken. Default: every 15 seconds, 10 seconds. HTTP/1.1 has no pings; there TCP's own keep-alive finds
+    /// out within a minute.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keep_alive = Some((interval, timeout));
+        self
+    }
+
+    /// No HTTP/2 pings, for servers that take them as abuse. TCP's own keep-alive stays.
+    #[must_use]
+    pub fn no_keep_alive(mut self) -> Self {
+        self.keep_alive = None;
+        self
+    }
+
+    /// How long an unused connection is kept. Default: 20 seconds. Set it below the server's own time: a connection that
+    /// the server closes in the very moment a call takes it leaves open what became of the call.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How many unused connections are kept. Default: 32. It does not bound those in use: with HTTP/1.1 every call under
+    /// way has its own.
+    #[must_use]
+    pub fn idle_connections(mut self, connections: usize) -> Self {
+        self.idle_connections = connections;
+        self
+    }
+
+    /// The longest request message as JSON, in bytes. Default: 17 MiB, which is what 4 MiB, the most a node takes, can
+    /// become in JSON; longer ones are refused here.
+    #[must_use]
+    pub fn max_request(mut self, bytes: usize) -> Self {
+        self.limits.max_request = bytes;
+        self
+    }
+
+    /// The longest answer as JSON, in bytes. Default: 17 MiB. Nodes do not bound what they send: a record holds the job's
+    /// inputs and its output, in hex.
+    #[must_use]
+    pub fn max_response(mut self, bytes: usize) -> Self {
+        self.limits.max_response = bytes;
+        self
+    }
+
+    /// HTTP/1.1 only. Default: what the server prefers in the TLS handshake, and HTTP/1.1 without TLS.
+    #[must_use]
+    pub fn http1_only(mut self) -> Self {
+        self.version = Version::Http1;
+        self
+    }
+
+    /// HTTP/2 only, also without TLS. Default: what the server prefers in the TLS handshake, and HTTP/1.1 without TLS.
+    #[must_use]
+    pub fn http2_prior_knowledge(mut self) -> Self {
+        self.version = Version::Http2;
+        self
+    }
+
+    /// Allows `http://` to hosts other than this one. Such traffic can be read and changed on its way; parts of a
+    /// request, such as the relay strategy, are not covered by the signature.
+    #[must_use]
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
+    /// Goes through the proxy at `http(s)://[user:password@]host[:port]`: by a tunnel to a gateway at `https://`, so that
+    /// the proxy sees nothing of it; with `http://` the proxy sees everything. Default: none, whatever the environment says.
+    #[must_use]
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// Trusts servers whose certificates these CAs signed, in place of the roots of the features `webpki-roots` and
+    /// `native-roots`. One or more certificates in PEM; may be called more than once.
+    #[must_use]
+    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.authorities.push(pem.into());
+        self
+    }
+
+    /// Shows the server this certificate: its chain, the client's own first, and its private key (PKCS #8, PKCS #1 or
+    /// SEC 1), both in PEM. The key is kept out of debug output.
+    #[must_use]
+    pub fn client_identity(mut self, certificates_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.identity = Some((certificates_pem.into(), Zeroizing::new(key_pem.into())));
+        self
+    }
+
+    /// The `User-Agent`. Default: this crate's name and version.
+    #[must_use]
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = Some(user_agent.into());
+        self
+    }
+
+    /// A header for every call, such as `authorization`. The value is kept out of debug output and of HTTP/2's
+    /// compression tables. Names of the protocol's own headers are refused by [`build`](Self::build).
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Checks the settings. Nothing is sent, and no runtime is needed yet; with the feature `native-roots` the system's
+    /// certificates are read from its files.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for a URL that is not
+    /// `http(s)://host[:port][/path]`, for plain text to a host other than this one, for TLS without roots or with
+    /// certificates and keys that cannot be read, for invalid or reserved headers, for an invalid proxy, and for zero
+    /// timeouts and sizes.
+    pub fn build(self) -> Result<RestTransport> {
+        let uri = address::parse(&self.url, "RestTransport", true)?;
+        let hint = "give the address as http(s)://host[:port][/path]";
+        let base = Url::parse(&self.url).map_err(|error| invalid("not a URL", hint).with_source(error))?;
+        let encrypted = base.scheme() == "https";
+        let proxy = self.proxy.as_deref().map(parse_proxy).transpose()?;
+        if !encrypted && !self.allow_plaintext {
+            // As it will be connected to; the parser may have read "2130706433" as an address.
+            address::check_plaintext(base.host_str().or(uri.host()).unwrap_or_default(), "RestTransport")?;
+            if let Some((url, _)) = &proxy {
+                address::check_plaintext(url.host_str().unwrap_or_default(), "RestTransport")?;
+            }
+        }
+        let tls = encrypted || proxy.as_ref().is_some_and(|(url, _)| url.scheme() == "https");
+        if !tls && !self.tls.is_default() {
+            return Err(invalid(
+                "TLS settings for a plain http URL",
+                "use https:// or leave ca_certificate() and client_identity() out",
+            ));
+        }
+        self.limits.check(self.connect_timeout)?;
+        settings::check_keep_alive(self.keep_alive)?;
+        let mut headers = settings::headers(&self.headers, &RESERVED)?;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+        headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
+        let client = self.client(proxy.map(|(_, proxy)| proxy), tls)?;
+        Ok(RestTransport::new(Plan { client, base, limits: self.limits, headers }))
+    }
+
+    fn client(&self, proxy: Option<Proxy>, tls: bool) -> Result<Client> {
+        let protocols: &[&str] = match self.version {
+            Version::Negotiated => &["h2", "http/1.1"],
+            Version::Http1 => &["http/1.1"],
+            Version::Http2 => &["h2"],
+        };
+        let agent = HeaderValue::from_str(self.user_agent.as_deref().unwrap_or(AGENT))
+            .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?;
+        let mut client = Client::builder()
+            .tls_backend_preconfigured(tls::config(&self.tls, protocols, tls)?)
+            .user_agent(agent)
+            // What must never happen by itself, even if another crate of the program enables reqwest's features.
+            .retry(reqwest::retry::never())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .no_hickory_dns()
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(self.idle_timeout)
+            .pool_max_idle_per_host(self.idle_connections)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .tcp_keepalive_interval(Duration::from_secs(15))
+            .tcp_keepalive_retries(3)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(2 * WINDOW)
+            .http2_max_header_list_size(MAX_HEADER_LIST);
+        // Half-open connections: what was sent and is not acknowledged.
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        {
+            client = client.tcp_user_timeout(Duration::from_secs(30));
+        }
+        if let Some((interval, timeout)) = self.keep_alive {
+            client = client
+                .http2_keep_alive_interval(interval)
+                .http2_keep_alive_timeout(timeout)
+                .http2_keep_alive_while_idle(true);
+        }
+        client = match self.version {
+            Version::Negotiated => client,
+            Version::Http1 => client.http1_only(),
+            Version::Http2 => client.http2_prior_knowledge(),
+        };
+        if let Some(proxy) = proxy {
+            client = client.proxy(proxy);
+        }
+        client.build().map_err(|error| {
+            invalid("the HTTP client cannot be set up", "this is a fault of the settings; the cause names it")
+                .with_source(error)
+        })
+    }
+}
+
+/// The proxy, and its URL for checks. Errors keep no cause: it could quote the password.
+fn parse_proxy(url: &str) -> Result<(Url, Proxy)> {
+    let fail = |what| invalid(what, "give the proxy as http(s)://[user:password@]host[:port]");
+    let parsed = Url::parse(url).map_err(|_| fail("the proxy's address is not a URL"))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(fail("the proxy's scheme is neither http nor https"));
+    }
+    if parsed.path() != "/" || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(fail("the proxy's URL has a path"));
+    }
+    let proxy = Proxy::all(parsed.clone()).map_err(|_| fail("the proxy's address is not a URL"))?;
+    Ok((parsed, proxy))
+}
+
+// By hand: headers, certificates, keys and the proxy's password are not for printing.
+impl fmt::Debug for RestTransportBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestTransportBuilder")
+            .field("limits", &self.limits)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("keep_alive", &self.keep_alive)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("idle_connections", &self.idle_connections)
+            .field("version", &self.version)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("headers", &settings::header_names(&self.headers))
+            .finish_non_exhaustive()
+    }
+}

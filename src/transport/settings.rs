@@ -1,0 +1,131 @@
+//! What both transports are told in the same words: limits, headers, the user agent.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    rpc::{CallError, CallFailure, Method},
+};
+
+/// The default `User-Agent`.
+pub(super) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+/// Headers that this crate or HTTP itself sets on every transport.
+const RESERVED: [&str; 13] = [
+    "te",
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "user-agent",
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "trailer",
+];
+
+pub(super) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message.into()).with_hint(hint.into())
+}
+
+/// What bounds a single call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) call_timeout: Duration,
+    pub(super) submit_timeout: Duration,
+    pub(super) max_request: usize,
+    pub(super) max_response: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_secs(30),
+            submit_timeout: Duration::from_secs(10 * 60),
+            max_request: 4 << 20,
+            max_response: 8 << 20,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn check(&self, connect_timeout: Duration) -> Result<()> {
+        if self.call_timeout.is_zero() || self.submit_timeout.is_zero() || connect_timeout.is_zero() {
+            return Err(invalid("a timeout of zero", "set the timeouts to more than zero, or leave them out"));
+        }
+        if self.max_request == 0 || self.max_response == 0 {
+            return Err(invalid("a message size limit of zero", "set max_request() and max_response() in bytes"));
+        }
+        Ok(())
+    }
+
+    /// How long a call may take as a whole.
+    pub(super) fn deadline(&self, method: Method) -> Duration {
+        let read = method.is_read() && !method.must_run_to_end();
+        if read { self.call_timeout } else { self.submit_timeout }
+    }
+
+    /// What can be said before anything is sent: that the message is short enough, and that there is a runtime.
+    pub(super) fn admit(&self, len: usize) -> Result<(), CallError> {
+        let limit = self.max_request;
+        if len > limit {
+            let message = format!("the request has {len} bytes, the limit is {limit} (max_request)");
+            return Err(CallError::new(CallFailure::RequestTooLarge, message));
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(CallError::new(CallFailure::NotSent, "calls need a tokio runtime"));
+        }
+        Ok(())
+    }
+
+    /// The answer, of this length if it said so, is too long.
+    pub(super) fn too_large(&self, announced: Option<u64>) -> CallError {
+        let limit = self.max_response;
+        let message = match announced {
+            Some(len) => format!("the answer has {len} bytes, the limit is {limit} (max_response)"),
+            None => format!("the answer has more than {limit} bytes, which is the limit (max_response)"),
+        };
+        CallError::new(CallFailure::ResponseTooLarge, message)
+    }
+}
+
+/// The keep-alive's two times, if there is to be one.
+pub(super) fn check_keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<()> {
+    match keep_alive {
+        Some((interval, timeout)) if interval.is_zero() || timeout.is_zero() => {
+            Err(invalid("a keep-alive of zero", "to turn it off: no_keep_alive()"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The user's headers, marked as sensitive. `reserved` are names that only this transport sets.
+pub(super) fn headers(pairs: &[(String, String)], reserved: &[&str]) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let hint = "header() takes an HTTP header name and a value of printable ASCII";
+        let name = HeaderName::try_from(name)
+            .map_err(|error| invalid(format!("invalid header name {name:?}"), hint).with_source(error))?;
+        if RESERVED.contains(&name.as_str()) || reserved.contains(&name.as_str()) {
+            return Err(invalid(format!("the header {name} belongs to the protocol"), "leave it out"));
+        }
+        if !value.is_ascii() {
+            return Err(invalid(format!("invalid value of header {name}"), hint));
+        }
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|error| invalid(format!("invalid value of header {name}"), hint).with_source(error))?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// The names of the user's headers, which is all of them that may be printed.
+pub(super) fn header_names(pairs: &[(String, String)]) -> Vec<&str> {
+    pairs.iter().map(|(name, _)| name.as_str()).collect()
+}
