@@ -1,16 +1,20 @@
 //! The conformance suite, on every transport and revision there is.
-#![cfg(all(feature = "unstable-conformance", feature = "grpc"))]
+#![cfg(all(feature = "unstable-conformance", feature = "grpc", feature = "rest"))]
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use infinityvm_sdk::{
     Revision,
     conformance::{Suite, cases},
-    transport::GrpcTransport,
+    transport::{GrpcTransport, RestTransport},
 };
 
 fn grpc() -> Suite {
     Suite::new(|node| Ok(Arc::new(GrpcTransport::builder(node.grpc_url()).build()?)))
+}
+
+fn rest() -> Suite {
+    Suite::new(|node| Ok(Arc::new(RestTransport::builder(node.rest_url()).build()?)))
 }
 
 async fn holds(suite: &Suite, revision: Revision) {
@@ -28,6 +32,16 @@ async fn grpc_state() {
 #[tokio::test]
 async fn grpc_relay() {
     holds(&grpc(), Revision::Relay).await;
+}
+
+#[tokio::test]
+async fn rest_state() {
+    holds(&rest(), Revision::State).await;
+}
+
+#[tokio::test]
+async fn rest_relay() {
+    holds(&rest(), Revision::Relay).await;
 }
 
 /// Every public function of the cases is in the table that the suite runs, and every cell is a test above.

@@ -20,20 +20,14 @@ pub(crate) enum Again {
 }
 
 pub(crate) fn again(method: Method, failure: &CallError) -> Again {
-    match &failure.failure {
+    let Class(_, _, retryable, _) = classify(method, failure);
+    match failure.failure {
         CallFailure::NotSent => Again::Safe,
-        CallFailure::Interrupted | CallFailure::TimedOut | CallFailure::Http(408 | 429 | 502..=504) => Again::Doubtful,
-        CallFailure::Status(code) => match *code {
-            // An answer, so nothing is under way; the node stored the job and does not run it.
-            StatusCode::INTERNAL if failure.message.contains(NONCE_UNREADABLE) => Again::Safe,
-            StatusCode::UNAVAILABLE
-            | StatusCode::RESOURCE_EXHAUSTED
-            | StatusCode::ABORTED
-            | StatusCode::DEADLINE_EXCEEDED => Again::Doubtful,
-            // The consumer's task is dead until the node is restarted; nothing else answers a read so.
-            StatusCode::CANCELLED if method.is_read() && !method.must_run_to_end() => Again::Doubtful,
-            _ => Again::Never,
-        },
+        // An answer, so nothing is under way; the node stored the job and does not run it.
+        CallFailure::Status(StatusCode::INTERNAL) if failure.message.contains(NONCE_UNREADABLE) => Again::Safe,
+        // The consumer's task is dead until the node is restarted.
+        CallFailure::Status(StatusCode::CANCELLED) if method.must_run_to_end() => Again::Never,
+        _ if retryable => Again::Doubtful,
         _ => Again::Never,
     }
 }
@@ -152,6 +146,10 @@ fn http(method: Method, status: u16, text: &str) -> Class {
             let hint = "the gateway could not read the message: something on the way changes what is sent";
             Class(K::Rejected, O::Rejected, false, hint)
         }
+        // The message broke off on its way; the gateway has not asked its node.
+        400 if text.starts_with("Failed to buffer the request body") => {
+            Class(K::Unavailable, O::Unknown, true, may_have_arrived(method))
+        }
         415 if text.starts_with("Expected request with") => {
             let hint = "the gateway wants the content type application/json: something on the way takes it off";
             Class(K::Rejected, O::Rejected, false, hint)
@@ -242,6 +240,8 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::CANCELLED if method == Method::SubmitProgram => {
             Class(K::Rejected, O::Unknown, false, "the node could not read the program: it is not an ELF file it knows")
         }
+        // Not of the node's: a server that is shutting down, or a proxy.
+        StatusCode::CANCELLED => Class(K::Unavailable, O::Unknown, true, may_have_arrived(method)),
         StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
             K::Unavailable,
             O::Unknown,
