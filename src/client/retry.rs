@@ -114,7 +114,7 @@ impl Deadline {
         Self(Instant::now().checked_add(duration))
     }
 
-    fn allows(self, pause: Duration) -> bool {
+    pub(super) fn allows(self, pause: Duration) -> bool {
         match (self.0, Instant::now().checked_add(pause)) {
             (Some(deadline), Some(then)) => then < deadline,
             (None, _) => true,
