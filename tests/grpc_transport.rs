@@ -348,8 +348,8 @@ async fn answers_that_are_not_of_the_protocol() {
         (Reply::frames(&[b"\x01\0\0\0\x02ok"]), bad),
         (Reply { reset: Some(h2::Reason::INTERNAL_ERROR), ..Reply::ok() }, broken),
         (Reply { reset: Some(h2::Reason::CANCEL), headers: vec![], ..Reply::ok() }, broken),
-        // Not processed, says the server.
-        (Reply { reset: Some(h2::Reason::REFUSED_STREAM), headers: vec![], ..Reply::ok() }, "NotSent"),
+        // HAProxy says so, too, of requests that it had sent on.
+        (Reply { reset: Some(h2::Reason::REFUSED_STREAM), headers: vec![], ..Reply::ok() }, broken),
     ];
     for (at, (reply, expected)) in cases.into_iter().enumerate() {
         let result = outcome(reply).await;
@@ -812,7 +812,7 @@ async fn failures_of_reflection_are_told_as_those_of_calls() {
     assert_failure(&reflected(Reply::frames(&[b"\0\0\0\0\x02o"])).await, "Interrupted");
     assert_failure(&reflected(Reply::frames(&[b"\x01\0\0\0\x02ok"])).await, "BadResponse");
     assert_failure(&reflected(Reply::frames(&[b"\0\x7f\0\0\0ok"])).await, "ResponseTooLarge");
-    assert_failure(&reflected(Reply::http(503, b"text/html")).await, "Interrupted");
+    assert_failure(&reflected(Reply::http(503, b"text/html")).await, "Http(503)");
 
     let (server, _) = Server::replying(Reply::ok()).await;
     let url = server.url();
