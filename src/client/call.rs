@@ -99,6 +99,7 @@ impl Inner {
                 return Ok(id.clone());
             }
             failed += 1;
+            self.node.after(&failure.failure);
             let helps = match refusal::again(METHOD, &failure) {
                 Again::Safe => true,
                 Again::Doubtful => id.is_some(),

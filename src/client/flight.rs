@@ -335,6 +335,7 @@ impl Airborne {
                 Err(failure) => failure,
             };
             failed += 1;
+            inner.node.after(&failure.failure);
             let again = refusal::again(Method::SubmitJob, &failure);
             let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
             let error = inner.error(Method::SubmitJob, failure).with_attempts(failed);

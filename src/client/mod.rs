@@ -261,6 +261,7 @@ impl Client {
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
         let inner = &self.inner;
         let body = inner.wire.submit_program(&program)?;
+        inner.at_endpoint(require_runtime())?;
         inner.check_node().await?;
         let id = inner.upload(body, program.id()).await?;
         match program.id() {

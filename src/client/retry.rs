@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;

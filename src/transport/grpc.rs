@@ -22,12 +22,7 @@ use tonic::{
 };
 
 use self::response::Expect;
-use super::{
-    Transport,
-    answer::broken,
-    gate::guard,
-    settings::Limits,
-};
+use super::{Transport, answer::broken, gate::guard, settings::Limits};
 use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody};
 
 mod body;

@@ -283,3 +283,25 @@ async fn uploads_are_not_begun_again_for_hours() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown));
     assert_eq!(begun.elapsed().as_secs(), 600);
 }
+
+/// Every call says that there is no runtime; none panics.
+#[test]
+fn outside_of_a_runtime_every_call_is_an_error() {
+    let node = Acts::new(|_, _| at_once(Err(down())));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (client, job) = runtime.block_on(async { (client(&node, RetryPolicy::default()).await, job().await) });
+    drop(runtime);
+    fn end<T>(call: impl Future<Output = infinityvm_sdk::Result<T>>) -> ErrorKind {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Box::pin(call).as_mut().poll(&mut context) {
+            std::task::Poll::Ready(Err(error)) => error.kind(),
+            _ => panic!("it neither ended nor failed"),
+        }
+    }
+    assert_eq!(end(client.submit_program(program())), ErrorKind::InvalidConfig);
+    assert_eq!(end(client.submit(request())), ErrorKind::InvalidConfig);
+    assert_eq!(end(client.submit_signed(job.clone())), ErrorKind::InvalidConfig);
+    assert_eq!(end(client.get_result(job.id())), ErrorKind::InvalidConfig);
+    assert_eq!(end(client.pending_jobs(CONSUMER)), ErrorKind::InvalidConfig);
+    assert_eq!(end(async { client.resume(job).unwrap().record().await }), ErrorKind::InvalidConfig);
+}
