@@ -3,6 +3,8 @@
 
 #[path = "client/cancel.rs"]
 mod cancel;
+#[path = "client/doubts.rs"]
+mod doubts;
 #[path = "client/happy.rs"]
 mod happy;
 #[path = "client/load.rs"]

@@ -2,14 +2,15 @@
 
 use std::{result, sync::Arc};
 
+use alloy_primitives::hex;
 use bytes::Bytes;
 
 use super::{Inner, retry::Deadline};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobRecord},
+    job::{JobId, JobRecord, ProgramId},
     rpc::{CallError, CallFailure, Method, RequestBody},
-    wire::refusal::{self, Again},
+    wire::refusal::{self, Again, Refusal},
 };
 
 impl Inner {
@@ -53,7 +54,7 @@ impl Inner {
     pub(super) async fn read(&self, method: Method, body: RequestBody) -> Result<Bytes> {
         self.require(method)?;
         let whole = self.retries.read_deadline();
-        let mut failed = 0;
+        let (mut failed, mut arrived) = (0, false);
         loop {
             let attempt = self.retries.attempt_deadline(whole, !method.must_run_to_end());
             let failure = match self.call_once(method, body.clone(), attempt).await? {
@@ -67,41 +68,55 @@ impl Inner {
             // One that still runs is not joined by another.
             let runs_on = method.must_run_to_end() && matches!(failure.failure, CallFailure::TimedOut);
             let helps = refusal::again(method, &failure) != Again::Never && !runs_on;
+            let error = self.failed(method, failure, failed, &mut arrived);
             if !helps || !self.retries.again(failed, whole).await {
-                return Err(self.error(method, failure).with_attempts(failed));
+                return Err(error);
             }
         }
     }
 
     /// Uploads a program, again where that helps. A second upload is harmless where an answer that the program is there
     /// already can be told from one about another program, which takes its id.
-    pub(super) async fn upload(
-        &self,
-        body: RequestBody,
-        id_is_known: bool,
-    ) -> Result<result::Result<Bytes, CallError>> {
+    pub(super) async fn upload(&self, body: RequestBody, id: Option<&ProgramId>) -> Result<ProgramId> {
         const METHOD: Method = Method::SubmitProgram;
         self.require(METHOD)?;
-        let mut failed = 0;
+        let deadline = self.retries.submit_deadline();
+        let (mut failed, mut arrived) = (0, false);
         loop {
             // Deriving the id can take the node minutes: the transport's own bound holds.
             let failure = match self.call_once(METHOD, body.clone(), Deadline::NONE).await? {
                 Ok(response) => {
                     self.retries.succeeded();
-                    return Ok(Ok(response));
+                    return self.at_endpoint(self.wire.submit_program_response(&response));
                 }
                 Err(failure) => failure,
             };
+            if let Some(id) = id
+                && Refusal::of(&failure) == Refusal::ProgramExists
+                // The node names the program it has, in hex without 0x.
+                && failure.message.contains(&format!("program ID {} already", hex::encode(id)))
+            {
+                return Ok(id.clone());
+            }
             failed += 1;
+            self.node.after(&failure.failure);
             let helps = match refusal::again(METHOD, &failure) {
                 Again::Safe => true,
-                Again::Doubtful => id_is_known,
-                Again::Never => false,
+                Again::Doubtful => id.is_some(),
+                Again::Stored | Again::Never => false,
             };
-            if !helps || !self.retries.again(failed, self.retries.submit_deadline()).await {
-                return Ok(Err(failure));
+            let error = self.failed(METHOD, failure, failed, &mut arrived);
+            if !helps || !self.retries.again(failed, deadline).await {
+                return Err(error);
             }
         }
+    }
+
+    /// The error after so many attempts. `arrived` is whether one of them may have arrived.
+    fn failed(&self, method: Method, failure: CallError, attempts: u32, arrived: &mut bool) -> Error {
+        let error = self.error(method, failure).with_attempts(attempts);
+        *arrived |= error.outcome() == Outcome::Unknown;
+        if *arrived { error.with_outcome(Outcome::Unknown) } else { error }
     }
 
     pub(super) async fn get_result(&self, id: JobId) -> Result<JobRecord> {

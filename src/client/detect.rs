@@ -4,11 +4,14 @@
 //! of one revision can run on a node of the other, and never be relayed.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use tokio::sync::OnceCell;
+use tokio::{sync::watch, time::Instant};
 
 use super::Inner;
 use crate::{
@@ -27,11 +30,18 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often in a row the node may fail to answer in that time before it counts as one that does not say.
 const MAX_TIMEOUTS: u32 = 2;
 
-/// What the node said of itself, once it has given an answer that will stay. Asked by one caller at a time.
+/// What the node said of itself, once it has given an answer that will stay.
 #[derive(Default)]
 pub(super) struct Node {
-    said: OnceCell<Said>,
+    said: OnceLock<Said>,
+    asking: Mutex<Option<Asking>>,
     timeouts: AtomicU32,
+}
+
+/// A question under way, which all callers share. The channel closes when it ends.
+struct Asking {
+    end: watch::Receiver<()>,
+    begun: Instant,
 }
 
 enum Said {
@@ -44,7 +54,14 @@ enum Said {
 
 impl Node {
     pub(super) fn described(description: NodeDescription) -> Self {
-        Self { said: OnceCell::new_with(Some(Said::Description(description))), timeouts: AtomicU32::new(0) }
+        Self { said: Said::Description(description).into(), ..Self::default() }
+    }
+
+    /// Notes that a call got no answer: then the node's silence says nothing of the node.
+    pub(super) fn after(&self, failure: &CallFailure) {
+        if matches!(failure, CallFailure::NotSent | CallFailure::Interrupted | CallFailure::TimedOut) {
+            self.timeouts.store(0, Relaxed);
+        }
     }
 
     /// Refuses a call that the node is known to lack.
@@ -62,17 +79,14 @@ impl Node {
 impl Inner {
     /// Refuses to submit to a node that says it speaks another revision than the client. A node that does not say is
     /// trusted to be what the client was told; one that cannot be asked now is asked again before the next submission.
-    pub(super) async fn check_node(&self) -> Result<()> {
-        let Node { said, timeouts } = &self.node;
-        let said = match said.get() {
-            Some(said) => said,
-            None if timeouts.load(Relaxed) >= MAX_TIMEOUTS => return Ok(()),
-            // The time includes waiting for another caller who is asking.
-            None => match tokio::time::timeout(CHECK_TIMEOUT, said.get_or_try_init(|| self.ask_node())).await {
-                Ok(Ok(said)) => said,
-                Ok(Err(MayPass)) | Err(_) => return Ok(()),
-            },
-        };
+    pub(super) async fn check_node(self: &Arc<Self>) -> Result<()> {
+        let Node { said, timeouts, .. } = &self.node;
+        if said.get().is_none() && timeouts.load(Relaxed) < MAX_TIMEOUTS {
+            let mut end = self.asking();
+            // It ends by itself, unless the runtime it was begun on stands still.
+            _ = tokio::time::timeout(CHECK_TIMEOUT, end.changed()).await;
+        }
+        let Some(said) = said.get() else { return Ok(()) };
         let (told, endpoint) = (self.wire.revision(), self.transport.endpoint());
         match said {
             Said::Description(node) if node.revision != told => Err(Error::new(
@@ -88,21 +102,40 @@ impl Inner {
         }
     }
 
-    async fn ask_node(&self) -> Result<Said, MayPass> {
+    /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
+    fn asking(self: &Arc<Self>) -> watch::Receiver<()> {
+        let mut asking = self.node.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = |it: &&Asking| it.end.has_changed().is_ok() && it.begun.elapsed() <= CHECK_TIMEOUT;
+        match asking.as_ref().filter(|it| under_way(it) || self.node.said.get().is_some()) {
+            Some(Asking { end, .. }) => end.clone(),
+            None => {
+                let (ended, end) = watch::channel(());
+                *asking = Some(Asking { end: end.clone(), begun: Instant::now() });
+                let inner = Arc::clone(self);
+                tokio::spawn(async move {
+                    inner.ask_node().await;
+                    drop(ended);
+                });
+                end
+            }
+        }
+    }
+
+    async fn ask_node(&self) {
         let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(&*self.transport)).await;
         let timeouts = if answer.is_err() { self.node.timeouts.load(Relaxed) + 1 } else { 0 };
         self.node.timeouts.store(timeouts, Relaxed);
-        match answer.map_err(|_| MayPass)? {
-            Ok(node) => Ok(Said::Description(node)),
-            Err(Unclear::Neither(error)) => Ok(Said::Neither(error)),
-            Err(Unclear::Silent(_)) => Ok(Said::Nothing),
-            Err(Unclear::Unreachable(_)) => Err(MayPass),
-        }
+        let said = match answer {
+            Ok(Ok(node)) => Said::Description(node),
+            Ok(Err(Unclear::Neither(error))) => Said::Neither(error),
+            Ok(Err(Unclear::Silent(_))) => Said::Nothing,
+            // Not an answer that would stay.
+            Ok(Err(Unclear::Unreachable(_))) | Err(_) => return,
+        };
+        // Only a question that took too long can have been overtaken.
+        _ = self.node.said.set(said);
     }
 }
-
-/// The node gave no answer that would stay.
-struct MayPass;
 
 /// Why the question has no usable answer. The errors are about the question alone, so nothing was sent.
 pub(super) enum Unclear {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::{Inner, lane, retry::Deadline};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, SignedJob, echo_difference},
+    job::{JobId, JobStatus, Revision, SignedJob, echo_difference},
     nonce::{Claim, NonceLease, Settlement},
     rpc::Method,
     wire::refusal::{self, Again, Refusal},
@@ -82,6 +83,21 @@ impl Flights {
         }
         state.unresolved.remove(&id).map(|open| open.job)
     }
+
+    /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.
+    fn keep(&self, id: JobId, landing: &Landing) -> bool {
+        match self.lock().airborne.get_mut(&id) {
+            Some(entry) if entry.landing.same_channel(landing) => {
+                entry.copied = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn may_have_run(&self, id: JobId) -> bool {
+        self.lock().unresolved.get(&id).is_some_and(|open| open.may_have_run)
+    }
 }
 
 impl State {
@@ -126,21 +142,34 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
         None => {
             // A caller that goes away here takes a signature made for this flight along: nothing has happened.
             let slot = deadline.bound(Arc::clone(&inner.flights.slots).acquire_owned()).await;
-            let slot = slot.ok_or_else(|| late(inner, id, "its turn did not come", Outcome::NotSent))?;
+            let slot = slot.ok_or_else(|| {
+                let error = late(inner, id, "its turn did not come", Outcome::NotSent);
+                if inner.flights.may_have_run(id) { error.with_outcome(Outcome::Unknown) } else { error }
+            })?;
             // The semaphore is never closed, so waiting for a slot cannot fail.
             start(inner, flight, slot.ok(), deadline)?
         }
     };
-    let Some(landed) = deadline.bound(landing.wait_for(Option::is_some)).await else {
-        return Err(late(inner, id, "there is no answer yet", Outcome::Unknown));
+    let landed = match deadline.bound(end(&mut landing)).await {
+        Some(landed) => landed,
+        // The caller will ask about the job by its id, so no other job may get that.
+        None if inner.flights.keep(id, &landing) => {
+            return Err(late(inner, id, "there is no answer yet", Outcome::Unknown));
+        }
+        None => end(&mut landing).await,
     };
-    landed.ok().and_then(|landed| landed.clone()).unwrap_or_else(|| {
+    landed.unwrap_or_else(|| {
         Err(Error::new(ErrorKind::Closed, "the submission was cut off")
             .with_outcome(Outcome::Unknown)
             .with_job(id)
             .with_endpoint(inner.transport.endpoint())
             .with_hint("the Tokio runtime shut down, or the transport panicked; the job is in Client::unresolved"))
     })
+}
+
+/// How the flight ended; nothing if it was cut off.
+async fn end(landing: &mut Landing) -> Option<Result<()>> {
+    landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
 }
 
 /// The caller's deadline passed.
@@ -234,7 +263,7 @@ impl Airborne {
     }
 
     async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<()> {
-        let landed = self.submit(deadline).await.map_err(|error| {
+        let landed = self.submit(made_here, deadline).await.map_err(|error| {
             let error = error.with_job(self.job.id());
             // That this attempt did nothing says nothing of the ones before.
             let harmless = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
@@ -286,15 +315,19 @@ impl Airborne {
     }
 
     /// Sends the bytes until the node has them, or until going on is not safe or takes too long.
-    async fn submit(&self, deadline: Deadline) -> Result<()> {
+    async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<()> {
         let inner = &self.inner;
         let mut failed = 0;
-        // Whether an attempt before this one may have arrived.
-        let mut doubt = false;
+        // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
+        let (mut arrived, mut doubt) = (false, false);
+        let mut last = None;
         loop {
             // Each time, as long as the node has not said: the one that comes back after an outage may be another.
             if let Err(error) = inner.check_node().await {
-                return Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error });
+                return Err(if arrived { error.with_outcome(Outcome::Unknown) } else { error });
+            }
+            if let Some(last) = last.take().filter(|_| !deadline.allows(Duration::ZERO)) {
+                return Err(last);
             }
             // Called here and not in a task of its own: this is one already.
             let failure = match inner.transport.call(Method::SubmitJob, inner.wire.submit_job(&self.job)?).await {
@@ -302,24 +335,29 @@ impl Airborne {
                 Err(failure) => failure,
             };
             failed += 1;
+            inner.node.after(&failure.failure);
             let again = refusal::again(Method::SubmitJob, &failure);
             let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
             let error = inner.error(Method::SubmitJob, failure).with_attempts(failed);
             if in_use {
-                let if_different = if doubt { Outcome::Unknown } else { Outcome::Rejected };
+                let if_different = if arrived { Outcome::Unknown } else { Outcome::Rejected };
                 return self.refused_as_in_use(error, if_different).await;
             }
-            doubt |= again == Again::Doubtful;
-            let error = if doubt { error.with_outcome(Outcome::Unknown) } else { error };
+            match again {
+                Again::Doubtful => (arrived, doubt) = (true, true),
+                // Had one before it been in the node's queue, the node would have said OK.
+                Again::Stored => (arrived, doubt) = (true, false),
+                Again::Safe | Again::Never => {}
+            }
+            let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
             if again == Again::Never || !inner.retries.again(failed, deadline).await {
                 return Err(error);
             }
             // Only a job that the node does not know is sent again: two submissions that race can both be executed.
-            if again == Again::Doubtful
-                && let Some(known) = self.known_to_node(error).await
-            {
+            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
                 return known;
             }
+            last = Some(error);
         }
     }
 
@@ -346,16 +384,24 @@ impl Airborne {
         }
     }
 
-    /// Whether the attempt that failed arrived after all; nothing if the node knows no job under this nonce.
-    async fn known_to_node(&self, error: Error) -> Option<Result<()>> {
+    /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
+    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<()>> {
         let inner = &self.inner;
         match inner.get_result(self.job.id()).await {
-            Ok(record) => Some(match echo_difference(&self.job, &record) {
-                None => Ok(()),
-                Some(field) => Err(nonce_taken(field, Outcome::Unknown)
-                    .with_endpoint(inner.transport.endpoint())
-                    .with_source(error)),
-            }),
+            Ok(record) => {
+                // In this revision a failed job runs again, and its place can be taken by another.
+                let failed = matches!(record.status(), JobStatus::Failed { .. });
+                let open = failed && inner.wire.revision() == Revision::Relay;
+                match echo_difference(&self.job, &record) {
+                    // Perhaps it failed before it was submitted again.
+                    None if open && !made_here => Some(Err(error)),
+                    None => Some(Ok(())),
+                    Some(_) if open => None,
+                    Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
+                        .with_endpoint(inner.transport.endpoint())
+                        .with_source(error))),
+                }
+            }
             Err(unknown) if unknown.kind() == ErrorKind::NotFound => None,
             Err(_) => Some(Err(error)),
         }

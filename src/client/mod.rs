@@ -14,7 +14,7 @@ mod wait;
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Address, hex};
+use alloy_primitives::Address;
 
 pub use self::{
     builder::ClientBuilder,
@@ -28,7 +28,7 @@ use crate::{
     nonce::{Claim, Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
-    wire::{ProgramUpload, Wire, refusal::Refusal},
+    wire::{ProgramUpload, Wire},
 };
 
 /// A connection to one coprocessor node. Cheap to clone; clones share nonces, flights and connections.
@@ -261,19 +261,9 @@ impl Client {
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
         let inner = &self.inner;
         let body = inner.wire.submit_program(&program)?;
+        inner.at_endpoint(require_runtime())?;
         inner.check_node().await?;
-        let id = match inner.upload(body, program.id().is_some()).await? {
-            Ok(response) => inner.at_endpoint(inner.wire.submit_program_response(&response))?,
-            Err(failure) => match (Refusal::of(&failure), program.id()) {
-                // The node names the program it has, in hex without 0x.
-                (Refusal::ProgramExists, Some(id))
-                    if failure.message.contains(&format!("program ID {} already", hex::encode(id))) =>
-                {
-                    id.clone()
-                }
-                _ => return Err(inner.error(Method::SubmitProgram, failure)),
-            },
-        };
+        let id = inner.upload(body, program.id()).await?;
         match program.id() {
             Some(wanted) if *wanted != id => {
                 Err(Error::new(ErrorKind::Verification, format!("the node derived the program id {id}, not {wanted}"))

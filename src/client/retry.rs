@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;
@@ -114,7 +114,7 @@ impl Deadline {
         Self(Instant::now().checked_add(duration))
     }
 
-    fn allows(self, pause: Duration) -> bool {
+    pub(super) fn allows(self, pause: Duration) -> bool {
         match (self.0, Instant::now().checked_add(pause)) {
             (Some(deadline), Some(then)) => then < deadline,
             (None, _) => true,

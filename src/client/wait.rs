@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     flight::nonce_taken,
-    retry::{STEP, unit},
+    retry::{MAX_PAUSE, STEP, unit},
 };
 
 /// What to wait for.
@@ -34,17 +34,17 @@ pub struct PollPolicy {
 }
 
 impl PollPolicy {
-    /// Sets the pause after the first look. Later pauses grow by half. Default: 25 ms.
+    /// Sets the pause after the first look, 1 ms to an hour. Later pauses grow by half. Default: 25 ms.
     #[must_use]
     pub fn with_first(mut self, pause: Duration) -> Self {
-        self.first = pause.max(Duration::from_millis(1));
+        self.first = pause.clamp(Duration::from_millis(1), MAX_PAUSE);
         self
     }
 
-    /// Sets the longest pause. Default: 2 s.
+    /// Sets the longest pause, 1 ms to an hour. Default: 2 s.
     #[must_use]
     pub fn with_most(mut self, pause: Duration) -> Self {
-        self.most = pause.max(Duration::from_millis(1));
+        self.most = pause.clamp(Duration::from_millis(1), MAX_PAUSE);
         self
     }
 

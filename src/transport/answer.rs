@@ -51,25 +51,11 @@ pub(super) fn shown_type(headers: &HeaderMap) -> String {
     }
 }
 
-/// The first error of this type in the chain of causes.
-pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    match error.downcast_ref() {
-        Some(found) => Some(found),
-        None => find(error.source()?),
-    }
-}
-
 /// An error before the answer began. Whether it struck before the request was sent is for the gate to say.
+///
+/// Not the peer: of a refused stream RFC 9113 (section 8.7) promises that it was not processed, but HAProxy refuses as well
+/// what it sent on over a connection that then closed without an answer.
 pub(super) fn broken(error: impl Into<Box<dyn StdError + Send + Sync>>, endpoint: &str) -> CallError {
-    let error = error.into();
-    // RFC 9113, section 8.7: a refused stream was not processed. A GOAWAY would say the same of streams above its last
-    // one, but the error does not tell these from others.
-    let refused = find::<h2::Error>(&*error).is_some_and(|error| {
-        error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-    });
-    if refused {
-        return CallError::new(CallFailure::NotSent, "the server refused to take another call").with_source(error);
-    }
     interrupted(format!("the connection to {endpoint} broke during the call")).with_source(error)
 }
 

@@ -13,6 +13,8 @@ use crate::{
 pub(crate) enum Again {
     /// It had no effect, and nothing of it is under way.
     Safe,
+    /// The node has stored the job and does not run it until it comes again; nothing is under way.
+    Stored,
     /// It may have arrived, and may still be under way behind a proxy.
     Doubtful,
     /// It would fail again, or nobody knows what it would do.
@@ -23,8 +25,11 @@ pub(crate) fn again(method: Method, failure: &CallError) -> Again {
     let Class(_, _, retryable, _) = classify(method, failure);
     match failure.failure {
         CallFailure::NotSent => Again::Safe,
-        // An answer, so nothing is under way; the node stored the job and does not run it.
-        CallFailure::Status(StatusCode::INTERNAL) if failure.message.contains(NONCE_UNREADABLE) => Again::Safe,
+        CallFailure::Status(StatusCode::INTERNAL)
+            if method == Method::SubmitJob && failure.message.contains(NONCE_UNREADABLE) =>
+        {
+            Again::Stored
+        }
         // The consumer's task is dead until the node is restarted.
         CallFailure::Status(StatusCode::CANCELLED) if method.must_run_to_end() => Again::Never,
         _ if retryable => Again::Doubtful,

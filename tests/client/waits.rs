@@ -193,3 +193,17 @@ async fn without_an_operator_there_is_no_result() {
     })
     .await;
 }
+
+/// Pauses that no clock can say are no reason to panic.
+#[tokio::test]
+async fn pauses_without_end_are_waited_out_until_the_deadline() {
+    both(|rig| async move {
+        let _gate = rig.node.faults().hold_executions();
+        let policy = PollPolicy::default().with_first(Duration::MAX).with_most(Duration::MAX);
+        let client = rig.builder().polling(policy).connect().await.unwrap();
+        let handle = client.submit(rig.build("abc")).await.unwrap();
+        let error = handle.wait(Until::Executed).timeout(Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    })
+    .await;
+}

@@ -249,3 +249,43 @@ async fn reads_do_not_ask() {
     client.submit(job(&program)).await.unwrap();
     assert_eq!(double.asked().len(), 1);
 }
+
+/// Nobody answers while the network is gone, and that says nothing of the node.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_out_of_reach_is_asked_once_it_is_there() {
+    let speaks = answer(&[file(Revision::Relay)]);
+    let away = move |at, _| if at < 5 { Answer::Never } else { Answer::Says(speaks.clone()) };
+    let double = Double::of(None, away);
+    let builder = builder().transport(double.clone()).revision(Revision::State).retry(RetryPolicy::none());
+    let client = builder.connect().await.unwrap();
+    for _ in 0..5 {
+        let error = client.submit(plain()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotSent));
+    }
+    refused(&client.submit(plain()).await.unwrap_err());
+    assert_eq!(double.calls().len(), 5);
+}
+
+/// Each has little time left when its turn to ask comes, but the question is one and the same.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_answer_is_given_up_although_submissions_keep_coming() {
+    let double = Double::of(None, |_, _| Answer::Never).refusing();
+    let builder = builder().transport(double.clone()).revision(Revision::Relay).retry(RetryPolicy::none());
+    let client = builder.connect().await.unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..600 {
+        let client = client.clone();
+        tasks.push(tokio::spawn(async move {
+            let begun = Instant::now();
+            client.submit(plain()).await.unwrap_err();
+            begun.elapsed()
+        }));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut last = Duration::MAX;
+    for task in tasks {
+        last = task.await.unwrap();
+        assert!(last <= Duration::from_secs(5));
+    }
+    assert_eq!((last, double.asked().len()), (Duration::ZERO, 2));
+}

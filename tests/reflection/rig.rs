@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -84,6 +84,8 @@ struct Inner {
     calls: Mutex<Vec<Method>>,
     /// Calls that are still to go nowhere.
     lose: AtomicUsize,
+    /// Calls are refused, and do not go nowhere.
+    refuses: AtomicBool,
 }
 
 impl Double {
@@ -96,6 +98,7 @@ impl Double {
             most_at_once: AtomicUsize::new(0),
             calls: Mutex::default(),
             lose: AtomicUsize::new(0),
+            refuses: AtomicBool::new(false),
         }))
     }
 
@@ -109,6 +112,12 @@ impl Double {
     /// Sends so many calls nowhere before the node gets any.
     pub fn losing(self, calls: usize) -> Self {
         self.0.lose.store(calls, SeqCst);
+        self
+    }
+
+    /// Refuses the calls that would go nowhere.
+    pub fn refusing(self) -> Self {
+        self.0.refuses.store(true, SeqCst);
         self
     }
 
@@ -171,6 +180,9 @@ impl Transport for Double {
         let lost = self.0.lose.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         match &self.0.node {
             Some(node) if !lost => node.call(method, body).await,
+            _ if self.0.refuses.load(SeqCst) => {
+                Err(CallError::new(CallFailure::Status(StatusCode::INVALID_ARGUMENT), "no"))
+            }
             _ => Err(CallError::new(CallFailure::NotSent, "there is no node")),
         }
     }

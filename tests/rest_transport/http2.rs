@@ -155,8 +155,8 @@ async fn a_submission_is_not_sent_again_to_a_server_that_leaves_or_refuses() {
         (End::GoAway(h2::Reason::ENHANCE_YOUR_CALM), None, "Interrupted"),
         (End::Stay, Some(h2::Reason::INTERNAL_ERROR), "Interrupted"),
         (End::Stay, Some(h2::Reason::CANCEL), "Interrupted"),
-        // Not processed, says the server.
-        (End::Stay, Some(h2::Reason::REFUSED_STREAM), "NotSent"),
+        // HAProxy says so, too, of requests that it had sent on.
+        (End::Stay, Some(h2::Reason::REFUSED_STREAM), "Interrupted"),
     ] {
         let (addr, log) = start(None, move |head, mut respond| async move {
             if head.uri.path().ends_with("get_result") {
