@@ -225,9 +225,8 @@ fn cases() -> u32 {
     if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 1_000 } else { 12 }
 }
 
-#[test]
-fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
-    let sample = Sample {
+fn plain_sample() -> Sample {
+    Sample {
         revision: Revision::Relay,
         nonce: 1,
         max_cycles: 9,
@@ -238,7 +237,31 @@ fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
         state: vec![],
         output: vec![4],
         blobs: vec![],
-    };
+    }
+}
+
+#[test]
+fn a_nodes_reason_for_a_failure_is_one_line_of_bounded_length() {
+    let sample = plain_sample();
+    let job = job(&sample);
+    let answer = response(&sample, fields(&job, vec![]), B256::ZERO, (job.nonce(), job.max_cycles()));
+    let mut message = plain_client::relay::GetResultResponse::decode(&*answer).expect("decodes");
+    let reason = format!("gave up\r\n\u{1b}[2J2026-01-01 INFO relayed {}", "\u{e4}".repeat(1 << 20));
+    message.job_result.as_mut().expect("a record").status =
+        Some(plain_client::relay::JobStatus { status: 3, failure_reason: Some(reason), retries: 0 });
+    let wire = Wire::new(sample.revision, Encoding::Protobuf);
+    let record = wire.get_result_response(&message.encode_to_vec().into()).expect("reads");
+    let error = verify(&job, &record, operator().address()).expect_err("failed");
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    for text in [error.to_string(), record.status().to_string()] {
+        assert!(text.contains("gave up   [2J2026-01-01 INFO relayed \u{e4}"), "{text:?}");
+        assert!(text.len() < 600 && !text.contains(char::is_control), "{text:?}");
+    }
+}
+
+#[test]
+fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
+    let sample = plain_sample();
     let job = job(&sample);
     let numbers = (job.nonce(), job.max_cycles());
     let with = |signature: Vec<u8>| {
