@@ -297,3 +297,24 @@ fn high_s(signature: &[u8]) -> Vec<u8> {
     let s = U256::from_be_slice(&signature[32..64]);
     [&signature[..32], &(order - s).to_be_bytes::<32>(), &[27 + 28 - signature[64]]].concat()
 }
+
+#[test]
+fn a_malformed_result_is_not_repeated_at_length() {
+    let sample = Sample { output: vec![7; 1 << 20], ..plain_sample() };
+    let job = job(&sample);
+    let whole = result(&sample, &job);
+    // The offset, the three hashes, then the cycles; the upper bytes of a uint64 must be zero.
+    let mut dirty = whole.clone();
+    dirty[32 * 4] = 1;
+    // The offset of the program id.
+    let mut astray = whole.clone();
+    astray[32 * 5] = 1;
+    for bad in [dirty, astray, whole[..whole.len() - 32].to_vec(), [whole, vec![0; 32]].concat()] {
+        let answer = response(&sample, fields(&job, bad), B256::ZERO, (job.nonce(), job.max_cycles()));
+        let record = Wire::new(sample.revision, Encoding::Protobuf).get_result_response(&answer.into()).expect("reads");
+        let error = verify(&job, &record, operator().address()).expect_err("not a result");
+        assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+        let report = error.report().to_string();
+        assert!(report.contains("not a result") && report.len() < 2000, "{} bytes: {report:.500}", report.len());
+    }
+}
