@@ -3,6 +3,8 @@
 //! Every body takes any bytes. In most, the first byte chooses a case and the rest is what a peer sent.
 #![allow(dead_code, reason = "each user takes some of it")]
 
+#[path = "transcode.rs"]
+mod transcode;
 #[path = "../tests/support/vectors.rs"]
 mod vectors;
 
@@ -111,9 +113,34 @@ pub fn protobuf(data: &[u8]) {
     decode(Encoding::Protobuf, data);
 }
 
-/// Answers of a node over REST.
+/// Answers of a node over REST: what is read means what its protobuf means, and is of one revision only.
 pub fn json(data: &[u8]) {
     decode(Encoding::Json, data);
+    let text = bytes::Bytes::copy_from_slice(data.get(1..).unwrap_or_default());
+    // Fails where what nobody reads is too deep or too large for it.
+    let parsed = serde_json::from_slice(&text).ok();
+    let transcoded = |message: Option<Vec<u8>>| bytes::Bytes::from(message.expect("it was read, so it has a meaning"));
+    let mut records = 0;
+    for revision in Revision::ALL {
+        let [json, protobuf] = [Encoding::Json, Encoding::Protobuf].map(|encoding| Wire::new(revision, encoding));
+        if let Ok(record) = json.get_result_response(&text) {
+            records += 1;
+            if let Some(answer) = &parsed {
+                let message = transcoded(transcode::record(revision, answer));
+                let same = protobuf.get_result_response(&message).expect("the same record");
+                assert!(record == same, "{record:?} but {same:?}");
+            }
+        }
+        if let (Ok(id), Some(answer)) = (json.submit_job_response(&text), &parsed) {
+            let message = transcoded(transcode::id("job_id", answer));
+            assert_eq!(id, protobuf.submit_job_response(&message).expect("the same id"));
+        }
+        if let (Ok(id), Some(answer)) = (json.submit_program_response(&text), &parsed) {
+            let message = transcoded(transcode::id("program_id", answer));
+            assert_eq!(id, protobuf.submit_program_response(&message).expect("the same id"));
+        }
+    }
+    assert!(records < 2, "a record of both revisions");
 }
 
 /// Stored jobs: what is read was signed as it is, and is written as it was read.
@@ -124,8 +151,15 @@ pub fn signed_job(data: &[u8]) {
     assert!(again == job && again.id() == job.id());
     assert_eq!(job.id(), infinityvm_sdk::JobId::derive(job.nonce(), job.consumer()));
     let _ = job.recover();
-    let body = Wire::new(job.revision(), Encoding::Protobuf).submit_job(&job).expect("its own revision");
-    assert!(body.len() >= job.request().len() + job.offchain_input().len());
+    let [protobuf, json] = [Encoding::Protobuf, Encoding::Json].map(|encoding| {
+        let body = Wire::new(job.revision(), encoding).submit_job(&job).expect("its own revision");
+        let sent = body.to_bytes();
+        assert_eq!(body.len(), sent.len(), "the length is announced before the message is written");
+        sent
+    });
+    assert!(protobuf.len() >= job.request().len() + job.offchain_input().len());
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(transcode::job(job.revision(), &json).as_deref(), Some(&*protobuf));
 }
 
 /// Records of jobs that were really executed, with any change: only the true output is ever believed.

@@ -104,6 +104,18 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn the_page_says_the_same() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).expect("text");
+    for (module, allowed) in TABLE {
+        let start = format!("| `{module}` | ");
+        let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{module}: no row"));
+        let knows = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let names = knows.split(", ").map(|name| name.trim_matches('`').split("::").next().unwrap_or_default());
+        assert_eq!(names.filter(|name| *name != "nothing").collect::<Vec<_>>(), allowed, "{module}");
+    }
+}
+
+#[test]
 fn files_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for path in files(&root) {

@@ -225,9 +225,8 @@ fn cases() -> u32 {
     if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 1_000 } else { 12 }
 }
 
-#[test]
-fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
-    let sample = Sample {
+fn plain_sample() -> Sample {
+    Sample {
         revision: Revision::Relay,
         nonce: 1,
         max_cycles: 9,
@@ -238,7 +237,31 @@ fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
         state: vec![],
         output: vec![4],
         blobs: vec![],
-    };
+    }
+}
+
+#[test]
+fn a_nodes_reason_for_a_failure_is_one_line_of_bounded_length() {
+    let sample = plain_sample();
+    let job = job(&sample);
+    let answer = response(&sample, fields(&job, vec![]), B256::ZERO, (job.nonce(), job.max_cycles()));
+    let mut message = plain_client::relay::GetResultResponse::decode(&*answer).expect("decodes");
+    let reason = format!("gave up\r\n\u{1b}[2J2026-01-01 INFO relayed {}", "\u{e4}".repeat(1 << 20));
+    message.job_result.as_mut().expect("a record").status =
+        Some(plain_client::relay::JobStatus { status: 3, failure_reason: Some(reason), retries: 0 });
+    let wire = Wire::new(sample.revision, Encoding::Protobuf);
+    let record = wire.get_result_response(&message.encode_to_vec().into()).expect("reads");
+    let error = verify(&job, &record, operator().address()).expect_err("failed");
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    for text in [error.to_string(), record.status().to_string()] {
+        assert!(text.contains("gave up   [2J2026-01-01 INFO relayed \u{e4}"), "{text:?}");
+        assert!(text.len() < 600 && !text.contains(char::is_control), "{text:?}");
+    }
+}
+
+#[test]
+fn operator_signatures_are_accepted_in_the_contracts_forms_only() {
+    let sample = plain_sample();
     let job = job(&sample);
     let numbers = (job.nonce(), job.max_cycles());
     let with = |signature: Vec<u8>| {
@@ -273,4 +296,25 @@ fn high_s(signature: &[u8]) -> Vec<u8> {
     let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
     let s = U256::from_be_slice(&signature[32..64]);
     [&signature[..32], &(order - s).to_be_bytes::<32>(), &[27 + 28 - signature[64]]].concat()
+}
+
+#[test]
+fn a_malformed_result_is_not_repeated_at_length() {
+    let sample = Sample { output: vec![7; 1 << 20], ..plain_sample() };
+    let job = job(&sample);
+    let whole = result(&sample, &job);
+    // The offset, the three hashes, then the cycles; the upper bytes of a uint64 must be zero.
+    let mut dirty = whole.clone();
+    dirty[32 * 4] = 1;
+    // The offset of the program id.
+    let mut astray = whole.clone();
+    astray[32 * 5] = 1;
+    for bad in [dirty, astray, whole[..whole.len() - 32].to_vec(), [whole, vec![0; 32]].concat()] {
+        let answer = response(&sample, fields(&job, bad), B256::ZERO, (job.nonce(), job.max_cycles()));
+        let record = Wire::new(sample.revision, Encoding::Protobuf).get_result_response(&answer.into()).expect("reads");
+        let error = verify(&job, &record, operator().address()).expect_err("not a result");
+        assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+        let report = error.report().to_string();
+        assert!(report.contains("not a result") && report.len() < 2000, "{} bytes: {report:.500}", report.len());
+    }
 }

@@ -24,7 +24,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob},
+    job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},
     nonce::{Claim, Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
@@ -266,7 +266,10 @@ impl Client {
         let id = inner.upload(body, program.id()).await?;
         match program.id() {
             Some(wanted) if *wanted != id => {
-                Err(Error::new(ErrorKind::Verification, format!("the node derived the program id {id}, not {wanted}"))
+                // The node's is of any length.
+                let id = id.to_string();
+                let text = format!("the node derived the program id {}, not {wanted}", shorten(&id));
+                Err(Error::new(ErrorKind::Verification, text)
                     .with_outcome(Outcome::Accepted)
                     .with_endpoint(self.endpoint())
                     .with_hint("the ELF is another program than expected, or was built by another toolchain"))

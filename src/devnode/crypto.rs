@@ -40,14 +40,23 @@ fn eip191(message: &[u8]) -> B256 {
     hasher.finalize()
 }
 
-/// Who signed, by the rules of the contracts: 65 bytes, v = 27 or 28, s in the lower half.
+/// Who signed, by the rules of the contracts (Solady's `ECDSA.tryRecover`): 65 bytes with v = 27 or 28, or 64 bytes with
+/// the parity above s (EIP-2098); s may be high.
 pub(super) fn recover(message: &[u8], signature: &[u8]) -> Option<Address> {
     let (rs, v) = signature.split_at_checked(64)?;
-    let &[v @ (27 | 28)] = v else { return None };
-    let parsed = Signature::from_slice(rs).ok()?;
-    if parsed.normalize_s() != parsed {
-        return None;
-    }
-    let id = RecoveryId::from_byte(v - 27)?;
-    VerifyingKey::recover_from_prehash(eip191(message).as_slice(), &parsed, id).ok().map(|key| address(&key))
+    let mut rs = rs.to_vec();
+    let odd = match v {
+        [] => {
+            let odd = rs[32] >> 7 == 1;
+            rs[32] &= 0x7f;
+            odd
+        }
+        [v @ (27 | 28)] => *v == 28,
+        _ => return None,
+    };
+    let given = Signature::from_slice(&rs).ok()?;
+    // The library wants the low s, which goes with the other parity.
+    let low = given.normalize_s();
+    let id = RecoveryId::new(odd != (low != given), false);
+    VerifyingKey::recover_from_prehash(eip191(message).as_slice(), &low, id).ok().map(|key| address(&key))
 }

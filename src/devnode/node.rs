@@ -73,6 +73,11 @@ impl Shared {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|known| known.strong_count() > 0);
         connections.push(Arc::downgrade(connection));
+        drop(connections);
+        // Accepted by another thread while the node was dropped.
+        if *self.life.borrow() == ENDED {
+            connection.close();
+        }
     }
 
     pub(super) fn close_connections(&self) {

@@ -41,11 +41,12 @@ impl Stream for Incoming {
     type Item = io::Result<Socket>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let accepted = ready!(self.listener.poll_accept(cx)).and_then(|(stream, _)| {
-            stream.set_nodelay(true)?;
+        let accepted = ready!(self.listener.poll_accept(cx)).map(|(stream, _)| {
+            // Some systems refuse it where the peer has gone already; an error here would end tonic's server.
+            let _ = stream.set_nodelay(true);
             let socket = Socket::new(stream);
             self.shared.opened(&socket.connection);
-            Ok(socket)
+            socket
         });
         Poll::Ready(Some(accepted))
     }

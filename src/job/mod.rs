@@ -57,3 +57,8 @@ pub(crate) fn shorten(text: &str) -> &str {
     }
     &text[..end]
 }
+
+/// The same without control characters, which could end the line or look like another one.
+pub(crate) fn one_line(text: &str) -> String {
+    shorten(text).chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}

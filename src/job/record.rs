@@ -4,7 +4,7 @@ use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes};
 
-use super::{JobId, ProgramId, Revision};
+use super::{JobId, ProgramId, Revision, one_line};
 
 /// How far a node says a job has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,13 @@ impl JobStatus {
 }
 
 impl fmt::Display for JobStatus {
+    /// One line; a long reason is cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pending => f.write_str("PENDING"),
             Self::Done => f.write_str("DONE"),
             Self::Relayed => f.write_str("RELAYED"),
-            Self::Failed { reason: Some(reason) } => write!(f, "FAILED ({reason})"),
+            Self::Failed { reason: Some(reason) } => write!(f, "FAILED ({})", one_line(reason)),
             Self::Failed { reason: None } => f.write_str("FAILED"),
             Self::Unrecognized(number) => write!(f, "status {number}"),
         }

@@ -9,7 +9,7 @@ use super::{
     JobId, JobRecord, JobStatus, Revision, SignedJob,
     abi::{decode_canonical, relay, state},
     hash::input_hash,
-    recover_signer,
+    one_line, recover_signer,
 };
 use crate::error::{Error, ErrorKind, Outcome};
 
@@ -127,7 +127,7 @@ pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
               all later ones"
         }
     };
-    let reason: String = super::shorten(reason.unwrap_or("the node gives no reason")).into();
+    let reason = one_line(reason.unwrap_or("the node gives no reason"));
     Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(job.id()).with_hint(hint)
 }
 

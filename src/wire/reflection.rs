@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::{
     error::{Error, ErrorKind},
-    job::{Revision, shorten},
+    job::{Revision, one_line, shorten},
     rpc::{CallError, CallFailure, Capabilities, Method, RequestBody, StatusCode},
 };
 
@@ -172,11 +172,6 @@ fn bad(message: impl Into<String>) -> CallError {
 
 fn undecodable(error: prost::DecodeError) -> CallError {
     bad("not an answer of server reflection").with_source(error)
-}
-
-/// Text of a peer, fit for one line of a log.
-fn one_line(text: &str) -> String {
-    shorten(text).chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// What is read of `grpc/reflection/v1/reflection.proto` and `google/protobuf/descriptor.proto`, with their field numbers.

@@ -4,6 +4,7 @@ use infinityvm_sdk::{
     ErrorKind, JobStatus, OffchainJobRequest, Outcome, ProgramId, ProgramUpload, RelayStrategy, Revision, Until,
     devnode::{ConsumerRules, JobState},
     primitives::{Address, B256, Bytes, SolValue, U256, keccak256, sol},
+    rpc::Method,
 };
 
 use crate::rig::{CONSUMER, Rig, both, within};
@@ -150,6 +151,14 @@ async fn programs_are_uploaded_once() {
             Revision::Relay => assert_eq!((error.kind(), error.outcome()), (ErrorKind::Rejected, Outcome::Rejected)),
             _ => assert_eq!((error.kind(), error.outcome()), (ErrorKind::Verification, Outcome::Accepted)),
         }
+
+        // An id of any length, in an answer of the message's only field.
+        let answer = [&[0x0a, 0x80, 0x80, 0x40][..], &vec![7; 1 << 20]].concat();
+        rig.node.faults().replace_reply(Method::SubmitProgram, answer);
+        let wrong = ProgramUpload::sp1(rig.node.add_elf(|_| Ok(vec![]))).with_id(B256::repeat_byte(3));
+        let error = rig.client.submit_program(wrong).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Verification, Outcome::Accepted));
+        assert!(error.to_string().len() < 1000, "a peer's answer is repeated in full");
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! What is refused at once, and with which words.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256, hex};
 use infinityvm_sdk::{
     Revision,
     devnode::{JobState, Revert},
@@ -120,7 +120,7 @@ async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done() {
     for revision in Revision::ALL {
         let rig = Rig::start(revision, |builder| builder).await;
         let strange = [rig.sign(b"something else"), vec![7], vec![0; 65], {
-            // A high s: the same signature to the curve, refused by the contract.
+            // The other v: another key's signature.
             let mut signature = rig.sign(&rig.job(4).abi());
             signature[64] ^= 27 ^ 28;
             signature
@@ -130,6 +130,30 @@ async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done() {
             assert_eq!(rig.send_signed(&job, signature.clone()).await, Ok(job.id()));
             hangs_at_done(&rig, &job).await;
             assert_eq!(rig.record(&job).await.signature, signature, "the record repeats what was sent");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_a_signature_that_the_contracts_take_is_relayed() {
+    let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        // Enough for either v.
+        for nonce in 1..=8 {
+            let job = rig.job(2 * nonce);
+            let mut compact = rig.sign(&job.abi());
+            compact[32] |= (compact[64] - 27) << 7;
+            compact.truncate(64);
+            assert_eq!(rig.send_signed(&job, compact).await, Ok(job.id()));
+            rig.until(&job, JobState::Relayed).await;
+
+            let job = rig.job(2 * nonce + 1);
+            let low = rig.sign(&job.abi());
+            let s = order - U256::from_be_slice(&low[32..64]);
+            let high = [&low[..32], &s.to_be_bytes::<32>(), &[27 + 28 - low[64]]].concat();
+            assert_eq!(rig.send_signed(&job, high).await, Ok(job.id()));
+            rig.until(&job, JobState::Relayed).await;
         }
     }
 }
