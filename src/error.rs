@@ -234,7 +234,8 @@ impl Error {
 
     /// Whether the same call, with the same bytes, may succeed later without anything being changed.
     ///
-    /// It does not say that a repetition is free of risk: that is what [`outcome`](Self::outcome) is for.
+    /// It does not say that a repetition is free of risk: that is what [`outcome`](Self::outcome) is for. To submit the same bytes
+    /// again is `Client::submit_signed`; `Client::submit` makes another job.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable

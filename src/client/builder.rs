@@ -126,11 +126,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client. Talks to the node only if the [`revision`](Self::revision) was left out.
+    /// Makes the client. Talks to the node only if the [`revision`](Self::revision) was left out, as often as the
+    /// [retry policy](Self::retry) allows for a read.
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidConfig`] if the transport is missing or cannot be set up, if the operator is zero, or outside
-    ///   of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the source of nonces,
+    /// - [`ErrorKind::InvalidConfig`] if the transport is missing or cannot be set up, if the operator is zero, if a
+    ///   deadline of the retry policy is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the source of nonces,
     /// - without a revision: [`ErrorKind::InvalidConfig`] if the node or the transport has no server reflection,
     ///   [`ErrorKind::WrongRevision`] if the node describes a revision that this release does not know,
     ///   [`ErrorKind::Unavailable`] and [`ErrorKind::CallTimeout`], which may pass, if the node cannot be asked.
@@ -146,15 +147,17 @@ impl ClientBuilder {
         if self.operator.is_some_and(|operator| operator.is_zero()) {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
         }
+        self.retry.check()?;
         super::require_runtime()?;
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane(strategy))?;
         }
+        let retries = Retries::new(self.retry);
         let (revision, node) = match self.revision {
             Some(revision) => (revision, detect::Node::default()),
             None => {
-                let node = detect::ask(&*transport).await?;
+                let node = detect::ask_patiently(&*transport, &retries).await?;
                 (node.revision, detect::Node::described(node))
             }
         };
@@ -169,7 +172,7 @@ impl ClientBuilder {
                 nonces,
                 flights: Flights::new(),
                 poll: self.poll,
-                retries: Retries::new(self.retry),
+                retries,
             }),
         })
     }

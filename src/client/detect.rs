@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::Inner;
+use super::{Inner, retry::Retries};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
@@ -138,7 +138,7 @@ impl Inner {
 }
 
 /// Why the question has no usable answer. The errors are about the question alone, so nothing was sent.
-pub(super) enum Unclear {
+enum Unclear {
     /// The node describes something that is neither revision.
     Neither(Error),
     /// The node does not say, and asking again would not change that.
@@ -155,8 +155,29 @@ impl From<Unclear> for Error {
     }
 }
 
+/// Asks the node what it is, again where that helps.
+pub(super) async fn ask_patiently(transport: &dyn Transport, retries: &Retries) -> Result<NodeDescription> {
+    let whole = retries.read_deadline();
+    let mut failed = 0;
+    loop {
+        let answer = retries.attempt_deadline(whole, true).bound(ask(transport)).await;
+        let error = match answer {
+            Some(Err(Unclear::Unreachable(error))) => error,
+            Some(answer) => return Ok(answer?),
+            None => {
+                let timed_out = CallError::new(CallFailure::TimedOut, "no answer within the deadline");
+                unclear(timed_out, transport.endpoint()).into()
+            }
+        };
+        failed += 1;
+        if !retries.again(failed, whole).await {
+            return Err(error.with_attempts(failed));
+        }
+    }
+}
+
 /// Asks the node what it is.
-pub(super) async fn ask(transport: &dyn Transport) -> Result<NodeDescription, Unclear> {
+async fn ask(transport: &dyn Transport) -> Result<NodeDescription, Unclear> {
     let answer = match ask_by(transport, Reflection::V1).await {
         Err(failure) if unimplemented(&failure) => ask_by(transport, Reflection::V1Alpha).await,
         answer => answer,
@@ -194,8 +215,8 @@ fn unclear(failure: CallError, endpoint: &str) -> Unclear {
         }
         F::BadResponse | F::ResponseTooLarge | F::RequestTooLarge | F::Http(400 | 403..=406 | 415 | 501) => (
             ErrorKind::BadResponse,
-            "check the address and any proxy; if a coprocessor node does answer there, state its revision with \
-             ClientBuilder::revision",
+            "check the address and any proxy (a node's REST gateway has another one than its gRPC server); if a \
+             coprocessor node does answer there, state its revision with ClientBuilder::revision",
         ),
         _ => return Unclear::Unreachable(refusal::of_reflection(failure, endpoint).with_outcome(Outcome::NotSent)),
     };

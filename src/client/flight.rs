@@ -13,7 +13,7 @@ use super::{Inner, lane, retry::Deadline};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobStatus, Revision, SignedJob, echo_difference},
-    nonce::{Claim, NonceLease, Settlement},
+    nonce::{Claim, NonceLease, NonceManager, Settlement},
     rpc::Method,
     wire::refusal::{self, Again, Refusal},
 };
@@ -92,6 +92,18 @@ impl Flights {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A verified result settles its job: nothing is left to find out. One under way is settled by its flight.
+    pub(super) fn verified(&self, nonces: &NonceManager, job: &SignedJob) {
+        let mut state = self.lock();
+        let open = state.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
+        if open && !state.airborne.contains_key(&job.id()) {
+            state.unresolved.remove(&job.id());
+            drop(state);
+            // Nothing to do if somebody resolved it by hand.
+            _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
         }
     }
 
@@ -179,7 +191,8 @@ fn late(inner: &Inner, id: JobId, what: &str, outcome: Outcome) -> Error {
             "too many submissions are under way for the node's pace: submit less at a time, or wait longer"
         }
         _ => {
-            "the submission goes on by itself: submit the same signed job, which is in Client::unresolved, to wait for it again"
+            "the submission goes on by itself: Client::resume the job in Client::unresolved and wait for it, which shows whether \
+             the node has it; Client::submit would make another job"
         }
     };
     Error::new(ErrorKind::CallTimeout, format!("the deadline for the submission passed: {what}"))
@@ -403,7 +416,10 @@ impl Airborne {
                 }
             }
             Err(unknown) if unknown.kind() == ErrorKind::NotFound => None,
-            Err(_) => Some(Err(error)),
+            Err(unread) => {
+                let hint = format!("its record could not be read, either ({unread}); {}", refusal::SUBMIT_AGAIN);
+                Some(Err(error.with_hint(hint)))
+            }
         }
     }
 

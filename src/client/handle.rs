@@ -112,7 +112,10 @@ impl<'a> Wait<'a> {
                     not_found = 0;
                     seen.status = Some(record.status().clone());
                     match decide(job, &record, operator, self.until) {
-                        Decision::Ready(result) => return Ok(*result),
+                        Decision::Ready(result) => {
+                            inner.flights.verified(&inner.nonces, job);
+                            return Ok(*result);
+                        }
                         Decision::Over(error) => return Err(error.with_endpoint(inner.transport.endpoint())),
                         Decision::Wait => seen.error = None,
                     }
@@ -145,8 +148,8 @@ impl<'a> Wait<'a> {
                  a missing or failed nonce below this one"
             }
             Some(JobStatus::Pending) => {
-                "not executed: if the node was restarted it has forgotten the job, and submitting the same signed job sets \
-                 it going again"
+                "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job, and submitting the \
+                 same signed job sets it going again"
             }
             None if !self.handle.accepted => {
                 "the job was never seen at this node: submit it with submit_signed, which does no harm if it is there"
@@ -155,7 +158,7 @@ impl<'a> Wait<'a> {
         };
         let error = Error::new(
             ErrorKind::DeadlineExceeded,
-            format!("waited {:.1} s, looked {} times, {status}", waited.as_secs_f64(), seen.looks),
+            format!("waited {:.1} s ({} looks), {status}", waited.as_secs_f64(), seen.looks),
         )
         .with_outcome(self.outcome(seen.status.as_ref()))
         .with_retryable(true)

@@ -92,11 +92,30 @@ impl Client {
     /// that, and giving up on it then costs the consumer its task in the node.
     ///
     /// What fails is tried again where that is safe, and a node that does not answer is waited for, both until
-    /// [`RetryPolicy::with_submit_timeout`], 60 seconds after the signature unless set. Then this returns an error of unknown
+    /// [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. Then this returns an error of unknown
     /// outcome, and the submission under way goes on by itself until it is answered or the transport gives it up.
     ///
     /// Cancel safety: dropping the future before the signature is there, or while 512 other submissions are under way and
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
+    ///
+    /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`, which
+    /// would make a second one:
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{Client, JobHandle, OffchainJobRequest, Outcome, Result};
+    /// # async fn example(client: Client, job: OffchainJobRequest) -> Result<JobHandle> {
+    /// match client.submit(job).await {
+    ///     Err(error) if error.outcome() == Outcome::Unknown => {
+    ///         eprintln!("{}", error.report());
+    ///         match client.unresolved().into_iter().find(|open| error.job_id() == Some(open.id().into())) {
+    ///             Some(open) => client.submit_signed(open).await,
+    ///             None => Err(error),
+    ///         }
+    ///     }
+    ///     submitted => submitted,
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] without a signer,
@@ -210,8 +229,8 @@ impl Client {
     /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns out
     /// that nothing was sent.
     ///
-    /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it; or, once you know that it is of no
-    /// more use, [`forget`](Self::forget) it.
+    /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it, as does a wait that ends with its verified
+    /// result; or, once you know that it is of no more use, [`forget`](Self::forget) it.
     #[must_use]
     pub fn unresolved(&self) -> Vec<SignedJob> {
         self.inner.flights.unresolved()

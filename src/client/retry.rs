@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::error::{Error, ErrorKind, Result};
+
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What one token is counted as, so that a success can give back a part of one.
@@ -24,15 +26,19 @@ const TOKEN: u64 = 10;
 ///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries of
 /// a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating themselves.
-/// Looks of a [`wait`](super::JobHandle::wait) are not repeated, as the next look follows anyway.
+/// Without a budget a call fails as it would with the last of its attempts. Looks of a [`wait`](super::JobHandle::wait) are not
+/// repeated, as the next look follows anyway.
+///
+/// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the shorter
+/// one holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     attempts: u32,
     first: Duration,
     most: Duration,
     attempt_timeout: Duration,
-    timeout: Duration,
-    submit_timeout: Duration,
+    deadline: Duration,
+    submit_deadline: Duration,
     budget: u32,
 }
 
@@ -43,7 +49,7 @@ impl RetryPolicy {
         Self { attempts: 1, ..Self::default() }
     }
 
-    /// Sets how often a call is made at most, the first time included. Default: 6.
+    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
@@ -67,16 +73,16 @@ impl RetryPolicy {
 
     /// Sets how long a call that reads may take with all of its attempts. Default: 30 s.
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
     /// Sets how long a caller waits for a submission once the job is signed, and until when a submission that failed may be
     /// begun again. Default: 60 s. A submission that is under way then goes on without its caller.
     #[must_use]
-    pub fn with_submit_timeout(mut self, timeout: Duration) -> Self {
-        self.submit_timeout = timeout;
+    pub fn with_submit_deadline(mut self, deadline: Duration) -> Self {
+        self.submit_deadline = deadline;
         self
     }
 
@@ -96,10 +102,20 @@ impl Default for RetryPolicy {
             first: Duration::from_millis(100),
             most: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(10),
-            timeout: Duration::from_secs(30),
-            submit_timeout: Duration::from_secs(60),
+            deadline: Duration::from_secs(30),
+            submit_deadline: Duration::from_secs(60),
             budget: 100,
         }
+    }
+}
+
+impl RetryPolicy {
+    pub(super) fn check(&self) -> Result<()> {
+        if [self.attempt_timeout, self.deadline, self.submit_deadline].iter().all(|bound| !bound.is_zero()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidConfig, "a deadline of zero in the retry policy")
+            .with_hint("give every call some time; RetryPolicy::none() makes each of them once"))
     }
 }
 
@@ -158,11 +174,11 @@ impl Retries {
     }
 
     pub(super) fn read_deadline(&self) -> Deadline {
-        Deadline::after(self.policy.timeout)
+        Deadline::after(self.policy.deadline)
     }
 
     pub(super) fn submit_deadline(&self) -> Deadline {
-        Deadline::after(self.policy.submit_timeout)
+        Deadline::after(self.policy.submit_deadline)
     }
 
     /// When the attempt that begins now is given up. What is not to be given up has the whole time.

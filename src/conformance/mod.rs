@@ -4,7 +4,8 @@
 //!
 //! Each case is a public async function of [`cases`] that starts a development node, reaches it through the transport under
 //! test, and looks at both ends. [`Suite::run`] runs them all. Calls that the transport does not declare as its
-//! [capabilities](crate::transport::Transport::capabilities) are not skipped: they must be refused before any I/O.
+//! [capabilities](crate::transport::Transport::capabilities) are not skipped: they must be refused before any I/O. What the suite
+//! cannot see from outside is left to a transport's own tests: that a call ends by a deadline, that answers are bounded in size.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::{
     transport::Transport,
 };
 
-/// How long a case may take before it counts as hanging.
+/// How long a case may take before it counts as hanging, unless set.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a case failed.
@@ -57,14 +58,16 @@ impl StdError for Failure {}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self(error.report().to_string())
+        // Advice is for users of a client, not for who writes a transport.
+        let report = error.report().to_string();
+        Self(report.lines().filter(|line| !line.starts_with("  what next:")).collect::<Vec<_>>().join("\n"))
     }
 }
 
 /// What a case gives back.
-pub type Outcome = std::result::Result<(), Failure>;
+pub type CaseResult = std::result::Result<(), Failure>;
 
-type Run = for<'a> fn(&'a Setup) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+type Run = for<'a> fn(&'a Setup) -> Pin<Box<dyn Future<Output = CaseResult> + Send + 'a>>;
 
 /// One case of the suite.
 #[derive(Clone, Copy)]
@@ -87,11 +90,18 @@ impl Case {
     /// Runs the case alone.
     ///
     /// # Errors
-    /// What did not hold, or that it did not end within a minute.
-    pub async fn run(&self, setup: &Setup) -> Outcome {
-        match tokio::time::timeout(PATIENCE, (self.run)(setup)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(format!("it hangs: no end after {PATIENCE:?}"))),
+    /// What did not hold, that it panicked, or that it did not end within the setup's patience.
+    pub async fn run(&self, setup: &Setup) -> CaseResult {
+        let (run, own, patience) = (self.run, setup.clone(), setup.patience());
+        // In a task of its own, which a panic ends alone.
+        let mut task = tokio::spawn(async move { run(&own).await });
+        match tokio::time::timeout(patience, &mut task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(Failure::new(format!("it panics: {error}"))),
+            Err(_) => {
+                task.abort();
+                Err(Failure::new(format!("it hangs: no end after {patience:?}")))
+            }
         }
     }
 }
@@ -99,6 +109,7 @@ impl Case {
 /// The suite, for one kind of transport.
 pub struct Suite {
     connect: Arc<setup::Connect>,
+    patience: Duration,
 }
 
 impl fmt::Debug for Suite {
@@ -111,34 +122,41 @@ impl Suite {
     /// A suite for transports that are made like this. It is called several times, for nodes that speak the one or the other
     /// revision, and for nodes that are gone.
     pub fn new(connect: impl Fn(&DevNode) -> Result<Arc<dyn Transport>> + Send + Sync + 'static) -> Self {
-        Self { connect: Arc::new(connect) }
+        Self { connect: Arc::new(connect), patience: PATIENCE }
+    }
+
+    /// How long a case may take before it counts as hanging. Default: one minute.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// The setup that a single [`Case`] needs.
     #[must_use]
     pub fn setup(&self, revision: Revision) -> Setup {
-        Setup::new(revision, Arc::clone(&self.connect))
+        Setup::new(revision, Arc::clone(&self.connect), self.patience)
     }
 
     /// Runs every case in this revision, one after the other.
-    pub async fn run(&self, revision: Revision) -> Report {
+    pub async fn run(&self, revision: Revision) -> SuiteReport {
         let setup = self.setup(revision);
         let mut results = Vec::new();
         for case in cases::ALL {
             results.push((case.name, case.run(&setup).await.err()));
         }
-        Report { revision, results }
+        SuiteReport { revision, results }
     }
 }
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Report {
+pub struct SuiteReport {
     revision: Revision,
     results: Vec<(&'static str, Option<Failure>)>,
 }
 
-impl Report {
+impl SuiteReport {
     /// Whether every case held.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -156,10 +174,10 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SuiteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failed = self.failures().count();
-        write!(f, "{} revision: {} cases held, {failed} did not", self.revision, self.results.len() - failed)?;
+        write!(f, "{} revision: {} cases passed, {failed} failed", self.revision, self.results.len() - failed)?;
         for (name, failure) in self.failures() {
             write!(f, "\n- {name}: {}", failure.to_string().replace('\n', "\n  "))?;
         }

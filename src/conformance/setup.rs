@@ -1,6 +1,6 @@
 //! What every case starts from: a node, a transport to it, and a client that does everything once.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, Bytes};
 
@@ -23,6 +23,7 @@ pub(super) type Connect = dyn Fn(&DevNode) -> Result<Arc<dyn Transport>> + Send 
 pub struct Setup {
     revision: Revision,
     connect: Arc<Connect>,
+    patience: Duration,
 }
 
 impl fmt::Debug for Setup {
@@ -32,8 +33,12 @@ impl fmt::Debug for Setup {
 }
 
 impl Setup {
-    pub(super) fn new(revision: Revision, connect: Arc<Connect>) -> Self {
-        Self { revision, connect }
+    pub(super) fn new(revision: Revision, connect: Arc<Connect>, patience: Duration) -> Self {
+        Self { revision, connect, patience }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The revision under test.
@@ -163,11 +168,11 @@ pub(super) fn refused<T>(result: Result<T>, what: &str) -> std::result::Result<E
     }
 }
 
-pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> super::Outcome {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> super::CaseResult {
     if holds { Ok(()) } else { Err(Failure::new(what())) }
 }
 
-pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: T, wanted: T) -> super::Outcome {
+pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: T, wanted: T) -> super::CaseResult {
     ensure(found == wanted, || {
         let mut texts = [format!("{found:?}"), format!("{wanted:?}")];
         // Inputs can be megabytes.

@@ -51,6 +51,14 @@ pub(super) fn shown_type(headers: &HeaderMap) -> String {
     }
 }
 
+/// The first error of this type in the chain of causes.
+pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    match error.downcast_ref() {
+        Some(found) => Some(found),
+        None => find(error.source()?),
+    }
+}
+
 /// An error before the answer began. Whether it struck before the request was sent is for the gate to say.
 ///
 /// Not the peer: of a refused stream RFC 9113 (section 8.7) promises that it was not processed, but HAProxy refuses as well

@@ -1,7 +1,6 @@
 //! gRPC over tonic's channel, without its codecs: messages arrive here encoded, and leave as they are.
 
 use std::{
-    error::Error as StdError,
     fmt,
     future::poll_fn,
     sync::{
@@ -22,7 +21,12 @@ use tonic::{
 };
 
 use self::response::Expect;
-use super::{Transport, answer::broken, gate::guard, settings::Limits};
+use super::{
+    Transport,
+    answer::{broken, find},
+    gate::guard,
+    settings::Limits,
+};
 use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody};
 
 mod body;
@@ -75,14 +79,6 @@ impl Pool {
             (None, Some(endpoint)) => Some(slot.get_or_init(|| endpoint.connect_lazy()).clone()),
             (None, None) => None,
         }
-    }
-}
-
-/// The first error of this type in the chain of causes.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    match error.downcast_ref() {
-        Some(found) => Some(found),
-        None => find(error.source()?),
     }
 }
 

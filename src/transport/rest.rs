@@ -11,7 +11,7 @@ use reqwest::Url;
 use self::config::Plan;
 use super::{
     Transport,
-    answer::broken,
+    answer::{bad, broken, find},
     gate::{Guarded, guard},
     settings::Limits,
 };
@@ -70,7 +70,15 @@ impl RestTransport {
                 let message = format!("could not connect to {}", self.name);
                 return CallError::new(CallFailure::NotSent, message).with_source(error);
             }
-            broken(error, &self.name)
+            match find::<hyper::Error>(&error) {
+                Some(cause) if cause.is_parse_too_large() => {
+                    let message = "the answer's headers are longer than HTTP clients take";
+                    CallError::new(CallFailure::ResponseTooLarge, message).with_source(error)
+                }
+                // A gRPC server, for instance, answers in HTTP/2 whatever it is asked in.
+                Some(cause) if cause.is_parse() => bad("what answers does not speak HTTP/1.1").with_source(error),
+                _ => broken(error, &self.name),
+            }
         })?;
         response::read(response.into(), self.limits).await
     }

@@ -68,8 +68,10 @@ impl Refusal {
 /// A class of failure: kind, outcome, whether to try again, advice.
 struct Class(ErrorKind, Outcome, bool, &'static str);
 
-const NOT_A_NODE: &str =
-    "what answers at this endpoint is not a coprocessor node over this transport; check the address and any proxy";
+const NOT_A_NODE: &str = "what answers at this endpoint is not a coprocessor node over this transport: check the address and any \
+     proxy; a node's gRPC server (usually port 50051) and its REST gateway (8080) are two addresses";
+pub(crate) const SUBMIT_AGAIN: &str = "send the same signed job again with Client::submit_signed, which looks it up first (it is in \
+     Client::unresolved); Client::submit would make another job";
 const CREDENTIALS: &str = "set the credentials that the node or its proxy wants on the transport";
 
 /// Turns a transport's failure into the crate's error.
@@ -120,9 +122,7 @@ fn classify(method: Method, failure: &CallError) -> Class {
 /// What to do about a call that may have arrived. Only jobs can be looked up.
 fn may_have_arrived(method: Method) -> &'static str {
     match method {
-        Method::SubmitJob => {
-            "the request may have arrived: look the job up before anything else, and send only the identical bytes"
-        }
+        Method::SubmitJob => SUBMIT_AGAIN,
         Method::SubmitProgram => "the program may have arrived: uploading the same bytes again does no harm",
         _ => "the call only reads: make it again; it says nothing of what became of a job",
     }
@@ -142,7 +142,7 @@ fn http(method: Method, status: u16, text: &str) -> Class {
                 _ => false,
             };
             if other_revision {
-                let hint = "check which revision the node speaks: its gateway asks for a field of the other one";
+                let hint = "the gateway asks for a field of the other revision: make a client with that one, and sign the job with it";
                 return Class(K::WrongRevision, O::Rejected, false, hint);
             }
             Class(K::Rejected, O::Rejected, false, "the gateway names what it does not accept")
@@ -251,7 +251,10 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             K::Unavailable,
             O::Unknown,
             true,
-            "the node, or a proxy before it, is overloaded or down; try again later",
+            match method {
+                Method::SubmitJob => SUBMIT_AGAIN,
+                _ => "the node, or a proxy before it, is overloaded or down; try again later",
+            },
         ),
         // The gateway's connection to its node.
         StatusCode::UNKNOWN if has("transport error") => {
@@ -306,7 +309,8 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             match method {
                 Method::SubmitJob => {
-                    "the node's answer is not one this release knows: look the job up, and send only the identical bytes"
+                    "the node's answer is not one this release knows: look the job up, and send only the same signed job \
+                     (Client::submit_signed)"
                 }
                 _ => "the node's answer is not one this release knows; see the cause for its text",
             },

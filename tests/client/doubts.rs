@@ -227,7 +227,7 @@ async fn nothing_is_sent_again_after_the_deadline() {
             Err(broken())
         })
     });
-    let client = client(&node, RetryPolicy::default().with_submit_timeout(Duration::from_secs(5))).await;
+    let client = client(&node, RetryPolicy::default().with_submit_deadline(Duration::from_secs(5))).await;
     let error = client.submit(request()).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown));
     sleep(Duration::from_secs(60)).await;
@@ -243,7 +243,7 @@ async fn a_job_that_may_have_run_is_not_unsent_because_its_turn_did_not_come() {
         (Method::SubmitJob, _) => Box::pin(std::future::pending()),
         _ => at_once(Err(broken())),
     });
-    let client = client(&node, RetryPolicy::none().with_submit_timeout(Duration::from_secs(1))).await;
+    let client = client(&node, RetryPolicy::none().with_submit_deadline(Duration::from_secs(1))).await;
     assert_eq!(client.submit(request()).await.unwrap_err().outcome(), Outcome::Unknown);
     for _ in 0..512 {
         let client = client.clone();

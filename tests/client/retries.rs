@@ -123,7 +123,7 @@ async fn reads_are_made_again_and_say_how_often() {
 #[tokio::test]
 async fn the_caller_of_a_submission_without_an_answer_leaves_and_can_join_it_again() {
     both(|rig| async move {
-        let policy = RetryPolicy::default().with_submit_timeout(Duration::from_millis(50));
+        let policy = RetryPolicy::default().with_submit_deadline(Duration::from_millis(50));
         let client = rig.builder().retry(policy).connect().await.unwrap();
         let gate = rig.node.faults().hold_reply(Method::SubmitJob);
         let error = client.submit(rig.build("abc")).await.unwrap_err();

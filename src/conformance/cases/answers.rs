@@ -1,13 +1,13 @@
 //! What the node says instead of yes, and what is no answer at all.
 
 use super::super::{
-    Failure, Outcome, Setup,
+    CaseResult, Failure, Setup,
     setup::{ensure, refused, same},
 };
 use crate::{
     client::Until,
     devnode::Lie,
-    error::{ErrorKind, Outcome as Fate},
+    error::{ErrorKind, Outcome},
     job::{JobId, Limits, Revision},
     rpc::{CallFailure, Method, StatusCode},
 };
@@ -16,17 +16,17 @@ use crate::{
 ///
 /// # Errors
 /// What did not hold.
-pub async fn unknown_jobs_are_not_found(setup: &Setup) -> Outcome {
+pub async fn unknown_jobs_are_not_found(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let error = refused(bench.client.get_result(JobId::derive(1, bench.consumer)).await, "looking up no job")?;
-    same("the error", (error.kind(), error.outcome()), (ErrorKind::NotFound, Fate::Unknown))
+    same("the error", (error.kind(), error.outcome()), (ErrorKind::NotFound, Outcome::Unknown))
 }
 
 /// Status code and text come through, so that every refusal is understood.
 ///
 /// # Errors
 /// What did not hold.
-pub async fn refusals_keep_their_meaning(setup: &Setup) -> Outcome {
+pub async fn refusals_keep_their_meaning(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let refusals = [
         (StatusCode::INVALID_ARGUMENT, "job max cycles must be positive"),
@@ -61,7 +61,7 @@ pub async fn refusals_keep_their_meaning(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn long_refusals_are_cut(setup: &Setup) -> Outcome {
+pub async fn long_refusals_are_cut(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let text = "busy\nat all\u{1b}[31m ".repeat(600);
     bench.node.faults().refuse(Method::GetResult, 1, StatusCode::INTERNAL, text);
@@ -75,7 +75,7 @@ pub async fn long_refusals_are_cut(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_taken_nonce_is_noticed(setup: &Setup) -> Outcome {
+pub async fn a_taken_nonce_is_noticed(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let gate = bench.node.faults().hold_executions();
     let (first, second) = (bench.sign(bench.job(1, *b"first")).await?, bench.sign(bench.job(1, *b"second")).await?);
@@ -91,13 +91,13 @@ pub async fn a_taken_nonce_is_noticed(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn too_large_a_request_is_refused(setup: &Setup) -> Outcome {
+pub async fn too_large_a_request_is_refused(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let limits = Limits::default().with_max_message(100 << 20).with_max_da(100 << 20);
     let job = bench.job(1, *b"x").offchain_input(vec![0; 5 << 20]).limits(limits);
     let error = refused(bench.submit(job).await, "a message of 5 MiB")?;
     same("the kind", error.kind(), ErrorKind::TooLarge)?;
-    ensure(matches!(error.outcome(), Fate::NotSent | Fate::Rejected), || error.report().to_string())?;
+    ensure(matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected), || error.report().to_string())?;
     same("submissions", bench.node.stats().submissions(JobId::derive(1, bench.consumer).into()), 0)?;
     // The connection is still of use.
     bench.finish(bench.job(2, *b"y")).await.map(drop).map_err(Failure::from)
@@ -107,7 +107,7 @@ pub async fn too_large_a_request_is_refused(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn garbage_is_no_answer(setup: &Setup) -> Outcome {
+pub async fn garbage_is_no_answer(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let handle = bench.submit(bench.job(1, *b"x")).await?;
     let deep = "[".repeat(100_000);
@@ -115,19 +115,19 @@ pub async fn garbage_is_no_answer(setup: &Setup) -> Outcome {
     for bytes in garbage {
         bench.node.faults().replace_reply(Method::GetResult, bytes.to_vec());
         let error = refused(handle.record().await, "garbage for a record")?;
-        same("the error", (error.kind(), error.outcome()), (ErrorKind::BadResponse, Fate::Unknown))?;
+        same("the error", (error.kind(), error.outcome()), (ErrorKind::BadResponse, Outcome::Unknown))?;
         ensure(error.report().to_string().len() < 8 * 1024, || "the error repeats the garbage".into())?;
     }
     bench.node.faults().replace_reply(Method::SubmitJob, b"\xff\xff".to_vec());
     let error = refused(bench.submit(bench.job(2, *b"x")).await, "garbage for a job id")?;
-    same("the error", (error.kind(), error.outcome()), (ErrorKind::BadResponse, Fate::Unknown))
+    same("the error", (error.kind(), error.outcome()), (ErrorKind::BadResponse, Outcome::Unknown))
 }
 
 /// A record of another job than was asked for.
 ///
 /// # Errors
 /// What did not hold.
-pub async fn an_answer_of_another_job_is_no_answer(setup: &Setup) -> Outcome {
+pub async fn an_answer_of_another_job_is_no_answer(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let handle = bench.submit(bench.job(1, *b"x")).await?;
     bench.node.faults().lie(Lie::RecordId);
@@ -139,7 +139,7 @@ pub async fn an_answer_of_another_job_is_no_answer(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_node_of_the_other_revision_is_noticed(setup: &Setup) -> Outcome {
+pub async fn a_node_of_the_other_revision_is_noticed(setup: &Setup) -> CaseResult {
     let other = match setup.revision() {
         Revision::State => Revision::Relay,
         _ => Revision::State,

@@ -3,12 +3,12 @@
 use alloy_primitives::Bytes;
 
 use super::super::{
-    Failure, Outcome, Setup,
+    CaseResult, Failure, Setup,
     setup::{ensure, refused, same},
 };
 use crate::{
     client::Until,
-    error::{ErrorKind, Outcome as Fate},
+    error::{ErrorKind, Outcome},
     job::{JobStatus, RelayStrategy, Revision},
 };
 
@@ -16,8 +16,9 @@ use crate::{
 ///
 /// # Errors
 /// What did not hold.
-pub async fn jobs_are_executed_relayed_and_verified(setup: &Setup) -> Outcome {
+pub async fn jobs_are_executed_relayed_and_verified(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
+    ensure(!bench.transport.endpoint().is_empty(), || "the endpoint has no name, which errors would show".into())?;
     let (handle, result) = bench.finish(bench.job(1, *b"onchain ").offchain_input(*b"offchain")).await?;
     same("the output", &result.output()[..], b"onchain offchain")?;
     same("the operator", result.operator(), bench.node.operator())?;
@@ -29,7 +30,7 @@ pub async fn jobs_are_executed_relayed_and_verified(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn every_byte_arrives_as_it_was(setup: &Setup) -> Outcome {
+pub async fn every_byte_arrives_as_it_was(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let all: Bytes = (0..=255).collect::<Vec<u8>>().into();
     let inputs: [&[u8]; 5] = [&all, b"0x", b"0xdeadbeef", b"\"],[{\\", "\u{feff}\u{0} ä".as_bytes()];
@@ -50,7 +51,7 @@ pub async fn every_byte_arrives_as_it_was(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn empty_inputs_are_empty(setup: &Setup) -> Outcome {
+pub async fn empty_inputs_are_empty(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let (_, result) = bench.finish(bench.job(1, Bytes::new())).await?;
     same("the output", result.output().len(), 0)
@@ -60,7 +61,7 @@ pub async fn empty_inputs_are_empty(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn large_inputs_and_outputs_arrive(setup: &Setup) -> Outcome {
+pub async fn large_inputs_and_outputs_arrive(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let mut state = 1u64;
     let noise: Vec<u8> = (0..500_000)
@@ -79,7 +80,7 @@ pub async fn large_inputs_and_outputs_arrive(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn numbers_are_exact(setup: &Setup) -> Outcome {
+pub async fn numbers_are_exact(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     for nonce in [(1 << 53) + 1, u64::MAX - 1] {
         let (handle, _) = bench.finish(bench.job(nonce, *b"x").max_cycles(nonce)).await?;
@@ -93,7 +94,7 @@ pub async fn numbers_are_exact(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn ordered_jobs_are_relayed_in_order(setup: &Setup) -> Outcome {
+pub async fn ordered_jobs_are_relayed_in_order(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     if setup.revision() != Revision::Relay {
         let job = bench.job(1, *b"x").relay(RelayStrategy::Ordered).build();
@@ -101,7 +102,7 @@ pub async fn ordered_jobs_are_relayed_in_order(setup: &Setup) -> Outcome {
             Ok(job) => refused(bench.client.submit(job).await, "an Ordered job in a revision without strategies")?,
             Err(error) => error,
         };
-        return same("calls", (bench.calls(), error.outcome()), (0, Fate::NotSent));
+        return same("calls", (bench.calls(), error.outcome()), (0, Outcome::NotSent));
     }
     let second = bench.sign(bench.job(2, *b"two").relay(RelayStrategy::Ordered)).await?;
     let first = bench.sign(bench.job(1, *b"one").relay(RelayStrategy::Ordered)).await?;
@@ -118,7 +119,7 @@ pub async fn ordered_jobs_are_relayed_in_order(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn failed_jobs_say_why(setup: &Setup) -> Outcome {
+pub async fn failed_jobs_say_why(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let handle = bench.submit(bench.job(1, *b"fail")).await?;
     let error = refused(handle.wait(Until::Relayed).await, "a job whose program fails")?;
@@ -133,7 +134,7 @@ pub async fn failed_jobs_say_why(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn the_record_repeats_what_was_signed(setup: &Setup) -> Outcome {
+pub async fn the_record_repeats_what_was_signed(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let (handle, _) = bench.finish(bench.job(7, *b"in").offchain_input(*b"off")).await?;
     let (job, record) = (handle.signed_job(), handle.record().await?);

@@ -3,13 +3,13 @@
 use std::{future::Future, pin::pin, task::Poll};
 
 use super::super::{
-    Failure, Outcome, Setup,
+    CaseResult, Failure, Setup,
     setup::{ensure, refused, same},
 };
 use crate::{
     client::Until,
     devnode::Loss,
-    error::{ErrorKind, Outcome as Fate},
+    error::{ErrorKind, Outcome},
     job::JobId,
     rpc::Method,
 };
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_node_that_is_gone_has_refused_nothing(setup: &Setup) -> Outcome {
+pub async fn a_node_that_is_gone_has_refused_nothing(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let job = bench.job(1, *b"x");
     drop(bench.node);
@@ -26,7 +26,7 @@ pub async fn a_node_that_is_gone_has_refused_nothing(setup: &Setup) -> Outcome {
     ensure(
         error.kind() == ErrorKind::Unavailable
             && error.is_retryable()
-            && matches!(error.outcome(), Fate::NotSent | Fate::Unknown),
+            && matches!(error.outcome(), Outcome::NotSent | Outcome::Unknown),
         || error.report().to_string(),
     )
 }
@@ -35,12 +35,12 @@ pub async fn a_node_that_is_gone_has_refused_nothing(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_lost_reply_is_never_called_unsent(setup: &Setup) -> Outcome {
+pub async fn a_lost_reply_is_never_called_unsent(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     for (nonce, loss) in (1..).zip([Loss::ResetStream, Loss::CloseConnection]) {
         bench.node.faults().drop_replies(Method::SubmitJob, 1, loss);
         let error = refused(bench.submit(bench.job(nonce, *b"x")).await, "a submission without an answer")?;
-        same("the outcome", error.outcome(), Fate::Unknown)?;
+        same("the outcome", error.outcome(), Outcome::Unknown)?;
         let Some(job) = bench.client.unresolved().pop() else {
             return Err(Failure::new("the job is not kept"));
         };
@@ -55,7 +55,7 @@ pub async fn a_lost_reply_is_never_called_unsent(setup: &Setup) -> Outcome {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_call_reaches_the_node_once(setup: &Setup) -> Outcome {
+pub async fn a_call_reaches_the_node_once(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     bench.finish(bench.job(1, *b"warm")).await?;
     for (sent, loss) in (1..).zip([Loss::ResetStream, Loss::CloseConnection, Loss::ResetStream]) {
@@ -65,14 +65,20 @@ pub async fn a_call_reaches_the_node_once(setup: &Setup) -> Outcome {
         ensure(answer.is_err(), || "a lost reply was received".into())?;
         same("submissions at the node", bench.node.stats().calls(Method::SubmitJob) as u64, 1 + sent)?;
     }
-    Ok(())
+    let before = bench.node.stats().calls(Method::GetResult);
+    bench.node.faults().drop_replies(Method::GetResult, 1, Loss::ResetStream);
+    let id = JobId::derive(1, bench.consumer);
+    ensure(bench.transport.call(Method::GetResult, bench.wire().get_result(id)).await.is_err(), || {
+        "a lost reply was received".into()
+    })?;
+    same("reads at the node", bench.node.stats().calls(Method::GetResult) - before, 1)
 }
 
 /// A call that only reads may be dropped at any time.
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_dropped_read_leaves_the_transport_whole(setup: &Setup) -> Outcome {
+pub async fn a_dropped_read_leaves_the_transport_whole(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let handle = bench.submit(bench.job(1, *b"x")).await?;
     for _ in 0..8 {
@@ -95,7 +101,7 @@ pub async fn a_dropped_read_leaves_the_transport_whole(setup: &Setup) -> Outcome
 ///
 /// # Errors
 /// What did not hold.
-pub async fn a_restart_is_survived(setup: &Setup) -> Outcome {
+pub async fn a_restart_is_survived(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     for nonce in 1..=3 {
         let (handle, _) = bench.finish(bench.job(nonce, *b"x")).await?;
