@@ -797,6 +797,8 @@ fn codes(table: &mut Table) {
             let expected: Expected = match code {
                 1 if method.must_run_to_end() => (Unavailable, Unknown, true, "task for this consumer has died"),
                 1 if upload => (Rejected, Unknown, false, "not an ELF file"),
+                // By a proxy, or a server that is shutting down.
+                1 => (Unavailable, Unknown, true, "only reads"),
                 3 if job => (Rejected, Refused, false, "names the field"),
                 3 => (Rejected, Refused, false, "names what it does not accept"),
                 4 if job => (CallTimeout, Unknown, true, "identical bytes"),
