@@ -680,7 +680,7 @@ fn refusals(table: &mut Table) {
     const REVISION: &str = "which revision";
     const HAS: &str = "could not be read: submit the same signed job again";
     const BUILDER: &str = "builder";
-    const BYTES: &str = "send only the identical bytes";
+    const BYTES: &str = "only the same signed job";
     let jobs: [(u32, &'static str, Expected); 20] = [
         (3, "job request signature must not be empty", (Rejected, Refused, false, BUILDER)),
         (3, "job max cycles must be positive", (Rejected, Refused, false, BUILDER)),
@@ -801,11 +801,12 @@ fn codes(table: &mut Table) {
                 1 => (Unavailable, Unknown, true, "only reads"),
                 3 if job => (Rejected, Refused, false, "names the field"),
                 3 => (Rejected, Refused, false, "names what it does not accept"),
-                4 if job => (CallTimeout, Unknown, true, "identical bytes"),
+                4 if job => (CallTimeout, Unknown, true, "submit_signed"),
                 4 if upload => (CallTimeout, Unknown, true, "uploading the same bytes again"),
                 4 => (CallTimeout, Unknown, true, "only reads"),
                 5 if method == Method::GetResult => (NotFound, Unknown, false, "submit the same signed job"),
                 7 | 16 => (Rejected, Refused, false, "credentials"),
+                8 | 10 | 14 if job => (Unavailable, Unknown, true, "submit_signed"),
                 8 | 10 | 14 => (Unavailable, Unknown, true, "try again later"),
                 12 => (Unsupported, Refused, false, "older than this call"),
                 _ => (Rejected, Unknown, false, NEW),
@@ -846,7 +847,7 @@ fn unreachable_and_lost(table: &mut Table) {
     for (name, loss) in [("reset", Loss::ResetStream), ("closed", Loss::CloseConnection)] {
         for method in Method::ALL {
             let hint = match method {
-                Method::SubmitJob => "look the job up",
+                Method::SubmitJob => "submit_signed",
                 Method::SubmitProgram => "uploading the same bytes again",
                 _ => "only reads",
             };
@@ -858,7 +859,7 @@ fn unreachable_and_lost(table: &mut Table) {
             });
         }
     }
-    table.on("lost: no answer ever", (CallTimeout, Unknown, true, "look the job up"), || async {
+    table.on("lost: no answer ever", (CallTimeout, Unknown, true, "submit_signed"), || async {
         let bench =
             Bench::faulty(Revision::State, |faults| faults.drop_replies(Method::SubmitJob, 1, Loss::Never)).await;
         let grpc = GrpcTransport::builder(bench.node.grpc_url()).submit_timeout(Duration::from_millis(50)).build()?;

@@ -417,7 +417,7 @@ async fn failures_of_the_way_over_rest() {
     let rows = [
         (raw(""), TRY_LATER),
         (raw("HTTP/1.1 200 O"), TRY_LATER),
-        (raw("SSH-2.0-server\r\n"), TRY_LATER),
+        (raw("SSH-2.0-server\r\n"), NOT_A_GATEWAY),
         (raw(&format!("{ok}content-length: 9\r\n\r\n{{")), TRY_LATER),
         (raw(&format!("{ok}transfer-encoding: chunked\r\n\r\n9\r\n{{")), TRY_LATER),
         // A refusal that broke off may have said anything.

@@ -269,10 +269,10 @@ async fn answers_that_are_not_of_the_gateway() {
         (raw("HTTP/1.1 200 OK\r\ncontent-type: appl"), broken),
         (raw(""), broken),
         // Not HTTP, or not well.
-        (raw("220 mail.example.org ESMTP\r\n"), broken),
-        (raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n{}"), broken),
-        (raw("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"), broken),
-        (raw("HTTP/1.1 200 OK\r\n broken header\r\n\r\n{}"), broken),
+        (raw("220 mail.example.org ESMTP\r\n"), "BadResponse"),
+        (raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n{}"), "BadResponse"),
+        (raw("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"), "BadResponse"),
+        (raw("HTTP/1.1 200 OK\r\n broken header\r\n\r\n{}"), "BadResponse"),
     ];
     for (at, (reply, expected)) in cases.into_iter().enumerate() {
         let result = outcome(reply.clone()).await;

@@ -418,3 +418,31 @@ async fn an_ordered_job_that_is_sent_again_keeps_its_place() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_verified_result_settles_a_job_of_unknown_fate() {
+    both(|rig| async move {
+        rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
+        rig.client.submit(rig.build("abc")).await.unwrap_err();
+        let [job] = &rig.client.unresolved()[..] else { panic!("{:?}", rig.client.unresolved()) };
+        let handle = rig.client.resume(job.clone()).unwrap();
+        assert_eq!(rig.client.unresolved().len(), 1, "to resume says nothing of the job");
+        handle.wait(Until::Executed).await.unwrap();
+        rig.settled(&rig.client).await;
+        assert_eq!(rig.next_nonce(&rig.client).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_without_time_is_refused() {
+    let none = Duration::ZERO;
+    for policy in [
+        RetryPolicy::default().with_deadline(none),
+        RetryPolicy::default().with_submit_deadline(none),
+        RetryPolicy::none().with_attempt_timeout(none),
+    ] {
+        let builder = Client::builder().grpc("http://127.0.0.1:1").revision(Revision::Relay).retry(policy);
+        assert_eq!(builder.connect().await.unwrap_err().kind(), ErrorKind::InvalidConfig);
+    }
+}

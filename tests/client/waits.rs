@@ -41,7 +41,7 @@ async fn the_default_deadline_is_five_minutes_and_can_be_set() {
                 assert_eq!((error.kind(), error.outcome()), (ErrorKind::DeadlineExceeded, Outcome::Accepted));
                 assert!(error.is_retryable());
                 let text = error.to_string();
-                assert!(text.contains(seconds) && text.contains("looked") && text.contains(status), "{text}");
+                assert!(text.contains(seconds) && text.contains("looks)") && text.contains(status), "{text}");
                 assert!(error.hint().unwrap().contains(hint), "{:?}", error.hint());
                 assert_eq!(error.job_id(), Some(handle.id().into()));
             }

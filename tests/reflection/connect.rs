@@ -90,9 +90,9 @@ async fn a_node_that_cannot_be_reached_is_not_guessed_at() {
     ] {
         let failure = std::sync::Mutex::new(Some(failure));
         let double = Double::of(None, move |_, _| Answer::Fails(failure.lock().unwrap().take().expect("asked once")));
-        made.push((kind, builder().transport(double).connect().await));
+        made.push((kind, builder().transport(double).retry(RetryPolicy::none()).connect().await));
     }
-    made.push((ErrorKind::Unavailable, connect(vec![refusal(14, "starting")]).await));
+    made.push((ErrorKind::Unavailable, connect(vec![refusal(14, "starting"); 6]).await));
     for (kind, made) in made {
         let error = made.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error:?}");
@@ -133,4 +133,15 @@ async fn calls_that_an_older_node_lacks_are_refused_without_asking_it() {
         let expected: &[Method] = if known { &[] } else { &[Method::GetPendingJobs] };
         assert_eq!(double.calls(), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_a_little_later_is_waited_for() {
+    let calls = std::sync::Mutex::new(0);
+    let double = Double::of(None, move |_, _| {
+        let mut calls = calls.lock().unwrap();
+        *calls += 1;
+        if *calls < 4 { Answer::Fails(CallFailure::NotSent) } else { Answer::Says(answer(&[file(Revision::State)])) }
+    });
+    assert_eq!(builder().transport(double).connect().await.unwrap().revision(), Revision::State);
 }
