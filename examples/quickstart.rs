@@ -3,11 +3,12 @@
 //! ```sh
 //! cargo run --example quickstart                  # against development nodes that it starts itself
 //! cargo run --example quickstart -- some/file.csv # the second program computes over your file
-//! cargo run --example quickstart -- --node http://127.0.0.1:50051 --revision relay --key-file key.hex \
+//! cargo run --example quickstart -- --node http://127.0.0.1:50051 --key-file key.hex \
 //!     --consumer 0x… --operator 0x… --square-root 0x… --summary 0x…   # against a running node
 //! ```
 //!
-//! Against a running node, the two programs must be known to it; `--square-root` and `--summary` are their ids.
+//! Against a running node, the two programs must be known to it; `--square-root` and `--summary` are their ids. A node is asked
+//! for its revision. `--rest http://127.0.0.1:8080` goes to its REST gateway instead, which needs `--revision relay` or `state`.
 
 use std::{error::Error, process::ExitCode, time::Instant};
 
@@ -60,10 +61,13 @@ async fn run() -> Result<(), AnyError> {
     let data = Bytes::from(data);
     match &args.node {
         Some(url) => {
-            let signer = LocalSigner::from_hex(std::fs::read_to_string(args.need("--key-file")?)?.trim())?;
+            let path = args.need("--key-file")?;
+            let key = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            let signer = LocalSigner::from_hex(key.trim())?;
             let target = Target {
                 url: url.clone(),
-                revision: args.need("--revision")?.parse()?,
+                rest: args.get("--rest").is_some(),
+                revision: args.get("--revision").map(str::parse).transpose()?,
                 consumer: args.need("--consumer")?.parse()?,
                 operator: args.need("--operator")?.parse()?,
                 square_root: args.need("--square-root")?.parse()?,
@@ -86,7 +90,9 @@ async fn run() -> Result<(), AnyError> {
 /// Where the jobs go.
 struct Target {
     url: String,
-    revision: Revision,
+    rest: bool,
+    /// Left out, the node is asked for it.
+    revision: Option<Revision>,
     consumer: Address,
     operator: Address,
     square_root: ProgramId,
@@ -106,7 +112,8 @@ async fn start_node(revision: Revision, signer: Address) -> Result<(DevNode, Tar
     });
     let target = Target {
         url: node.grpc_url(),
-        revision,
+        rest: false,
+        revision: None,
         consumer: CONSUMER,
         operator: node.operator(),
         square_root: ProgramId::new(square_root),
@@ -116,28 +123,29 @@ async fn start_node(revision: Revision, signer: Address) -> Result<(DevNode, Tar
 }
 
 async fn walk_through(target: &Target, signer: LocalSigner, name: &str, data: &Bytes) -> Result<(), AnyError> {
-    println!("== {} revision, node {}", target.revision, target.url);
-    println!("signer    {} (signs the jobs)", signer.address());
+    let account = signer.address();
+    let builder = Client::builder().signer(signer).operator(target.operator).nonces(Sequential::starting_at(1));
+    let builder = if target.rest { builder.rest(&target.url) } else { builder.grpc(&target.url) };
+    let builder = match target.revision {
+        Some(revision) => builder.revision(revision),
+        None => builder,
+    };
+    let client = builder.connect().await?;
+
+    let said = if target.revision.is_none() { ", says the node" } else { "" };
+    println!("== {} revision{said}; node {}", client.revision(), client.endpoint());
+    println!("signer    {account} (signs the jobs)");
     println!("consumer  {} (the app contract)", target.consumer);
     println!("operator  {} (signs the results; pinned)", target.operator);
 
-    let client = Client::builder()
-        .grpc(&target.url)
-        .revision(target.revision)
-        .signer(signer)
-        .operator(target.operator)
-        .nonces(Sequential::starting_at(1))
-        .connect()
-        .await?;
-
     let number = U256::from(1_524_157_875_019_052_100_u64);
-    let job = request(target, &target.square_root).onchain_input(number.abi_encode()).build()?;
+    let job = request(target, client.revision(), &target.square_root).onchain_input(number.abi_encode()).build()?;
     println!("\n1. square root of {number}, as onchain input");
     let result = execute(&client, job).await?;
     let (square, root) = result.decode::<(U256, U256)>()?;
     println!("   output     the square root of {square} is {root}");
 
-    let job = request(target, &target.summary).offchain_input(data.clone()).build()?;
+    let job = request(target, client.revision(), &target.summary).offchain_input(data.clone()).build()?;
     println!("\n2. summary of {name}, {} bytes as offchain input", data.len());
     println!("   signed     only its hash, {}", job.offchain_input_hash());
     let result = execute(&client, job).await?;
@@ -156,9 +164,9 @@ async fn walk_through(target: &Target, signer: LocalSigner, name: &str, data: &B
     Ok(())
 }
 
-fn request(target: &Target, program: &ProgramId) -> infinityvm_sdk::job::OffchainJobRequestBuilder {
+fn request(target: &Target, revision: Revision, program: &ProgramId) -> infinityvm_sdk::job::OffchainJobRequestBuilder {
     let builder = OffchainJobRequest::builder(target.consumer, program.clone()).max_cycles(MAX_CYCLES);
-    match target.revision {
+    match revision {
         // Ordered: results reach the chain in the order of the nonces.
         Revision::Relay => builder.relay(RelayStrategy::Ordered),
         _ => builder,
@@ -201,8 +209,8 @@ struct Args {
 }
 
 impl Args {
-    const OPTIONS: [&str; 7] =
-        ["--node", "--revision", "--key-file", "--consumer", "--operator", "--square-root", "--summary"];
+    const OPTIONS: [&str; 8] =
+        ["--node", "--rest", "--revision", "--key-file", "--consumer", "--operator", "--square-root", "--summary"];
 
     fn read(mut args: impl Iterator<Item = String>) -> Result<Self, AnyError> {
         let (mut file, mut options) = (None, Vec::new());
@@ -216,12 +224,15 @@ impl Args {
                 file = Some(arg);
             }
         }
-        let node = options.iter().find(|(name, _)| name == "--node").map(|(_, url)| url.clone());
+        let node = options.iter().find(|(name, _)| name == "--node" || name == "--rest").map(|(_, url)| url.clone());
         Ok(Self { file, node, options })
     }
 
+    fn get(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|(option, _)| option == name).map(|(_, value)| value.as_str())
+    }
+
     fn need(&self, name: &str) -> Result<&str, AnyError> {
-        let found = self.options.iter().find(|(option, _)| option == name);
-        found.map(|(_, value)| value.as_str()).ok_or_else(|| format!("--node needs {name} too").into())
+        self.get(name).ok_or_else(|| format!("a running node needs {name} too").into())
     }
 }

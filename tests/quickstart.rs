@@ -56,7 +56,7 @@ async fn against_a_running_node() {
     std::fs::write(&key, format!("{}\n", hex::encode([0x37; 32]))).expect("writes");
     let signer = LocalSigner::from_slice(&[0x37; 32]).expect("a key");
     let consumer = Address::repeat_byte(9);
-    for revision in Revision::ALL {
+    for (revision, rest) in Revision::ALL.into_iter().flat_map(|revision| [(revision, false), (revision, true)]) {
         let rules = ConsumerRules::signed_by(signer.address());
         let node = DevNode::builder(revision).consumer(consumer, rules).start().await.expect("starts");
         let root = node.register_program(|input| {
@@ -65,16 +65,21 @@ async fn against_a_running_node() {
         });
         // Another program than the example's own: its check must notice.
         let wrong = node.register_program(|_| Ok((1u64, 2i64, 3i64, 4i64).abi_encode()));
+        let (how, url) = if rest { ("--rest", node.rest_url()) } else { ("--node", node.grpc_url()) };
         let arguments = [
-            ("--node", node.grpc_url()),
-            ("--revision", revision.to_string()),
+            (how, url),
             ("--key-file", key.display().to_string()),
             ("--consumer", consumer.to_string()),
             ("--operator", node.operator().to_string()),
             ("--square-root", root.to_string()),
             ("--summary", wrong.to_string()),
         ];
-        let arguments: Vec<_> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+        let mut arguments: Vec<_> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+        let name = revision.to_string();
+        if rest {
+            // A gateway cannot be asked.
+            arguments.extend(["--revision", &name]);
+        }
         let output = tokio::task::block_in_place(|| quickstart(&arguments));
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(out.contains("is 1234567890") && out.contains("relayed"), "{out}{err}");
@@ -87,7 +92,7 @@ fn wrong_arguments_are_explained() {
     for (arguments, reason) in [
         (vec!["--nose", "x"], "unknown option --nose"),
         (vec!["--node"], "--node needs a value"),
-        (vec!["--node", "http://127.0.0.1:1"], "--node needs --key-file too"),
+        (vec!["--node", "http://127.0.0.1:1"], "a running node needs --key-file too"),
         (vec!["no-such-file.csv"], "no-such-file.csv"),
     ] {
         let output = quickstart(&arguments);

@@ -31,6 +31,10 @@ pub use self::rest::{RestTransport, RestTransportBuilder};
 
 /// Moves the bytes of a call to a node and back.
 ///
+/// To write one, annotate the `impl` with `#[async_trait]` of the crate `async-trait`, which makes the methods plain
+/// `async fn`s; `examples/custom_transport.rs` is one, and puts itself through the suite of the feature
+/// `unstable-conformance`.
+///
 /// # What an implementation owes its callers
 ///
 /// - [`CallFailure::NotSent`] is a promise that the message cannot have reached a

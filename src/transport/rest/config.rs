@@ -21,7 +21,7 @@ const RESERVED: [&str; 3] = ["accept", "accept-encoding", "proxy-authorization"]
 
 /// The most that a node takes, and the most of an answer by default, is as JSON at most this long: numbers of three
 /// digits with commas, or hex, and the names of the fields.
-const MAX_MESSAGE: usize = 17 << 20;
+const MAX_BODY: usize = 17 << 20;
 
 /// HTTP/2: what a server may send of an answer before it was read, in bytes.
 const WINDOW: u32 = 512 << 10;
@@ -62,7 +62,7 @@ impl RestTransportBuilder {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
-            limits: Limits { max_request: MAX_MESSAGE, max_response: MAX_MESSAGE, ..Limits::default() },
+            limits: Limits { max_request: MAX_BODY, max_response: MAX_BODY, ..Limits::default() },
             connect_timeout: Duration::from_secs(5),
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(10))),
             idle_timeout: Duration::from_secs(20),
