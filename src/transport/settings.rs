@@ -94,13 +94,20 @@ impl Limits {
     }
 }
 
+/// The most that is handed to hyper, which adds times to the clock's and panics where that overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(super) fn bounded(duration: Duration) -> Duration {
+    duration.min(LONGEST)
+}
+
 /// The keep-alive's two times, if there is to be one.
-pub(super) fn check_keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<()> {
+pub(super) fn keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<Option<(Duration, Duration)>> {
     match keep_alive {
         Some((interval, timeout)) if interval.is_zero() || timeout.is_zero() => {
             Err(invalid("a keep-alive of zero", "to turn it off: no_keep_alive()"))
         }
-        _ => Ok(()),
+        times => Ok(times.map(|(interval, timeout)| (bounded(interval), bounded(timeout)))),
     }
 }
 

@@ -207,16 +207,16 @@ impl GrpcTransportBuilder {
         if !tls && !self.allow_plaintext {
             address::check_plaintext(host, "GrpcTransport")?;
         }
-        settings::check_keep_alive(self.keep_alive)?;
+        let keep_alive = settings::keep_alive(self.keep_alive)?;
         let mut endpoint = Endpoint::from(uri.clone())
             .user_agent(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(settings::bounded(self.connect_timeout))
             .http2_max_header_list_size(MAX_HEADER_LIST)
             .tcp_keepalive(Some(Duration::from_secs(60)))
             // Off, it costs 25 times the rate of small calls.
             .tcp_nodelay(true);
-        if let Some((interval, timeout)) = self.keep_alive {
+        if let Some((interval, timeout)) = keep_alive {
             endpoint =
                 endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
@@ -235,7 +235,7 @@ impl GrpcTransportBuilder {
                 ));
             }
         };
-        endpoint.tls_config(config.timeout(self.connect_timeout)).map_err(|error| {
+        endpoint.tls_config(config.timeout(settings::bounded(self.connect_timeout))).map_err(|error| {
             invalid("the TLS settings do not work", "check certificates, key and names given to tls()")
                 .with_source(error)
         })

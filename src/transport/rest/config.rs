@@ -238,7 +238,7 @@ impl RestTransportBuilder {
             ));
         }
         self.limits.check(self.connect_timeout)?;
-        settings::check_keep_alive(self.keep_alive)?;
+        settings::keep_alive(self.keep_alive)?;
         let mut headers = settings::headers(&self.headers, &RESERVED)?;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
@@ -267,8 +267,8 @@ impl RestTransportBuilder {
             .no_zstd()
             .no_deflate()
             .no_hickory_dns()
-            .connect_timeout(self.connect_timeout)
-            .pool_idle_timeout(self.idle_timeout)
+            .connect_timeout(settings::bounded(self.connect_timeout))
+            .pool_idle_timeout(settings::bounded(self.idle_timeout))
             .pool_max_idle_per_host(self.idle_connections)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
@@ -282,7 +282,7 @@ impl RestTransportBuilder {
         {
             client = client.tcp_user_timeout(Duration::from_secs(30));
         }
-        if let Some((interval, timeout)) = self.keep_alive {
+        if let Some((interval, timeout)) = settings::keep_alive(self.keep_alive)? {
             client = client
                 .http2_keep_alive_interval(interval)
                 .http2_keep_alive_timeout(timeout)
