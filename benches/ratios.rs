@@ -1,7 +1,7 @@
 //! This crate against the plain composition a user would write by hand: current alloy for hashing, encoding and signing, a
-//! tonic-generated client with `Vec<u8>` fields for gRPC. `cargo bench` prints ratios of medians, measured in turns in one
+//! tonic-generated client with `Vec<u8>` fields for gRPC, reqwest with a serde_json value tree for REST. `cargo bench` prints ratios of medians, measured in turns in one
 //! run, with allocations counted; `cargo bench --features secp256k1` does so with libsecp256k1. `cargo bench -- json` runs one
-//! part only: `values`, `json` or `grpc`.
+//! part only: `values`, `json`, `grpc` or `rest`.
 //!
 //! The server is a process of its own that reads, drops, and answers, so that time and memory are the client's.
 
@@ -27,7 +27,7 @@ use infinityvm_sdk::{
     job::{abi, recover_signer},
     primitives::{Address, B256, Bytes, SolValue},
     rpc::{Encoding, Method},
-    transport::{GrpcTransport, Transport},
+    transport::{GrpcTransport, RestTransport, Transport},
 };
 use sha3::{Digest, Keccak256};
 
@@ -50,10 +50,13 @@ fn main() {
     if wanted("json") {
         json::run();
     }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     if wanted("grpc") {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         runtime.block_on(grpc());
+    }
+    if wanted("rest") {
+        runtime.block_on(rest());
     }
 }
 
@@ -199,14 +202,72 @@ async fn grpc() {
         }
     };
 
-    for (name, offchain, in_flight, calls) in [
-        ("gRPC submit of 500 B, 64 in flight, per call", 20, 64, 8000),
-        ("gRPC submit of 1 MiB, one at a time", 1 << 20, 1, 150),
-        ("gRPC submit of 1 MiB, 8 in flight, per call", 1 << 20, 8, 300),
+    for row in [
+        Row { name: "gRPC submit of 500 B, 64 in flight, per call", offchain: 20, in_flight: 64, calls: 8000 },
+        Row { name: "gRPC submit of 1 MiB, one at a time", offchain: 1 << 20, in_flight: 1, calls: 150 },
+        Row { name: "gRPC submit of 1 MiB, 8 in flight, per call", offchain: 1 << 20, in_flight: 8, calls: 300 },
+        Row { name: "gRPC submit of 3 MiB, one at a time", offchain: 3 << 20, in_flight: 1, calls: 60 },
+        Row { name: "gRPC submit of 3 MiB, 8 in flight, per call", offchain: 3 << 20, in_flight: 8, calls: 100 },
     ] {
-        let job = signed(vec![7; offchain]);
-        let run_plain = || drive(&job, in_flight, calls, &theirs);
-        let run_ours = || drive(&job, in_flight, calls, &ours);
+        row.run(&theirs, &ours).await;
+    }
+}
+
+async fn rest() {
+    let server = server::Child::start();
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let transport = RestTransport::builder(&url).build().expect("a transport");
+    // For the plain client, which wants one in the process.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let plain = reqwest::Client::builder().tcp_nodelay(true).no_proxy().build().expect("a client");
+    let url = format!("{url}/v1/coprocessor_node/submit_job");
+    let wire = Wire::new(Revision::Relay, Encoding::Json);
+
+    let ours = |job: SignedJob| {
+        let transport = &transport;
+        async move {
+            let body = wire.submit_job(&job).expect("encodes");
+            let response = transport.call(Method::SubmitJob, body).await.expect("answers");
+            wire.submit_job_response(&response).expect("an id");
+        }
+    };
+    let theirs = |job: SignedJob| {
+        let request = plain.post(&url).header("content-type", "application/json");
+        async move {
+            let response = request.body(json::tree(&job)).send().await.expect("answers");
+            let answer: serde_json::Value =
+                serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON");
+            assert_eq!(answer["jobId"].as_array().expect("an array").len(), 32);
+        }
+    };
+
+    for row in [
+        Row { name: "REST submit of 500 B, 16 in flight, per call", offchain: 20, in_flight: 16, calls: 3000 },
+        Row { name: "REST submit of 1 MiB, one at a time", offchain: 1 << 20, in_flight: 1, calls: 20 },
+        Row { name: "REST submit of 1 MiB, 8 in flight, per call", offchain: 1 << 20, in_flight: 8, calls: 24 },
+    ] {
+        row.run(&theirs, &ours).await;
+    }
+}
+
+/// A job of this size, submitted so often.
+struct Row {
+    name: &'static str,
+    offchain: usize,
+    in_flight: usize,
+    calls: usize,
+}
+
+impl Row {
+    async fn run<P, O>(self, plain: &impl Fn(SignedJob) -> P, ours: &impl Fn(SignedJob) -> O)
+    where
+        P: Future<Output = ()>,
+        O: Future<Output = ()>,
+    {
+        let Self { name, offchain, in_flight, calls } = self;
+        let job = signed(random(offchain));
+        let run_plain = || drive(&job, in_flight, calls, plain);
+        let run_ours = || drive(&job, in_flight, calls, ours);
         let (mut plain_times, mut our_times) = (Vec::new(), Vec::new());
         run_plain().await;
         run_ours().await;
@@ -216,9 +277,11 @@ async fn grpc() {
         }
         let (plain_use, our_use) = (alloc::measure(run_plain()).await, alloc::measure(run_ours()).await);
         let per_call = |usage: &alloc::Usage| (usage.allocations / calls, usage.bytes / calls);
+        let per_byte = |usage: &alloc::Usage| usage.peak as f64 / (in_flight * offchain) as f64;
         let (plain_cpu, our_cpu) = (cpu_of(&run_plain).await, cpu_of(&run_ours).await);
         let note = format!(
-            "client CPU {:.2}×, {} to {} a call, {} to {} B a call, peak {:.2} to {:.2} MiB above the input",
+            "client CPU {:.2}×, {} to {} a call, {} to {} B a call, peak {:.2} to {:.2} MiB above the input ({:.3} to {:.3} a \
+             byte)",
             plain_cpu.as_secs_f64() / our_cpu.as_secs_f64(),
             per_call(&plain_use).0,
             per_call(&our_use).0,
@@ -226,6 +289,8 @@ async fn grpc() {
             per_call(&our_use).1,
             plain_use.peak as f64 / 1048576.0,
             our_use.peak as f64 / 1048576.0,
+            per_byte(&plain_use),
+            per_byte(&our_use),
         );
         print_row(name, median(plain_times), median(our_times), note);
     }

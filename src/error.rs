@@ -27,7 +27,7 @@ pub enum ErrorKind {
     NonceTaken,
     /// The transport or the protocol revision has no such call or field.
     Unsupported,
-    /// The node speaks another protocol revision than the client was told.
+    /// The node speaks another protocol revision than the client was told, or one that this release does not know.
     WrongRevision,
     /// The node could not be reached, or the connection broke.
     Unavailable,

@@ -13,7 +13,8 @@ use std::{future::poll_fn, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http1::{Reply, Server};
 use infinityvm_sdk::{
-    rpc::{CallError, CallFailure, Method, StatusCode},
+    Client, ErrorKind, Revision, Wire,
+    rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody, StatusCode},
     transport::{GrpcTransport, RestTransport, Transport},
 };
 use tokio::{
@@ -276,5 +277,115 @@ async fn bodies_over_http2() {
         let name = format!("more than the windows allow, {content_type}");
         let error = if is_grpc { survives(&name, grpc(addr)).await } else { survives(&name, rest2(addr)).await };
         assert!(!matches!(error.failure, CallFailure::NotSent), "{error:?}");
+    }
+}
+
+/// An answer within the limit that wants to become more than it is.
+fn answers() -> Vec<(&'static str, Revision, Encoding, Vec<u8>)> {
+    use Encoding::{Json, Protobuf};
+    use Revision::{Relay, State};
+    let filled = |head: &str, piece: &[u8], tail: &str| {
+        let mut text = head.as_bytes().to_vec();
+        while text.len() + piece.len() + tail.len() <= LIMIT {
+            text.extend_from_slice(piece);
+        }
+        [&text, tail.as_bytes()].concat()
+    };
+    // A length-delimited field with this content.
+    let field = |tag: u8, content: &[u8]| {
+        let mut length = content.len();
+        let mut bytes = vec![tag];
+        while length > 0x7f {
+            bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        bytes.push(length as u8);
+        [&bytes, content].concat()
+    };
+    vec![
+        ("deep arrays", State, Json, filled("", b"[", "")),
+        ("deep objects", Relay, Json, filled("", b"{\"jobResult\":", "")),
+        ("deep objects in a field nobody knows", Relay, Json, filled("{\"more\":", b"{\"a\":", "")),
+        ("numbers", Relay, Json, filled("{\"jobResult\":{\"programId\":[0", b",0", "]}}")),
+        ("numbers for a text", State, Json, filled("{\"jobResult\":{\"status\":[0", b",0", "]}}")),
+        ("hex", State, Json, filled("{\"jobResult\":{\"onchainInput\":\"", b"00", "\"}}")),
+        ("escapes", State, Json, filled("{\"jobResult\":{\"id\":\"", b"\\u0030", "\"}}")),
+        ("names of fields", Relay, Json, filled("{", b"\"a\":0,", "\"b\":0}")),
+        ("blanks", Relay, Json, filled("", b" ", "")),
+        ("a million pending nonces", Relay, Protobuf, field(0x0a, &vec![7; 1_000_000])),
+        ("pending nonces one by one", Relay, Protobuf, filled("", &[0x08, 7], "")),
+        ("empty records", State, Protobuf, filled("", &[0x0a, 0], "")),
+        ("empty statuses", Relay, Protobuf, field(0x0a, &filled("", &[0x5a, 0], "")[..LIMIT - 8])),
+        ("fields that nobody knows", Relay, Protobuf, filled("", &[0xf8, 0x7f, 0], "")),
+    ]
+}
+
+#[tokio::test]
+async fn answers_that_want_to_grow() {
+    let _alone = ALONE.lock().await;
+    for (name, revision, encoding, answer) in answers() {
+        let (wire, answer) = (Wire::new(revision, encoding), Bytes::from(answer));
+        assert!(answer.len() <= LIMIT + 8, "{name}");
+        let mut results = None;
+        let usage = alloc::usage(|| {
+            results = Some((wire.get_result_response(&answer).err(), wire.get_pending_jobs_response(&answer).err()));
+        });
+        println!("{name}: {} KiB at most", usage.peak / 1024);
+        // The answer itself is held, too.
+        assert!(usage.peak + answer.len() <= 2 * LIMIT, "{name}: {} bytes", usage.peak);
+        let (record, pending) = results.unwrap();
+        let record = record.expect("it is no record");
+        assert_eq!(record.kind(), ErrorKind::BadResponse, "{name}");
+        assert!(record.report().to_string().len() < 8 * 1024, "{name}");
+        if name.contains("pending") {
+            assert_eq!(pending.expect("too many").kind(), ErrorKind::TooLarge, "{name}");
+        }
+    }
+}
+
+/// A server that describes itself with these bytes.
+#[derive(Debug)]
+struct Describes(Bytes);
+
+#[async_trait::async_trait]
+impl Transport for Describes {
+    fn encoding(&self) -> Encoding {
+        Encoding::Protobuf
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn endpoint(&self) -> &str {
+        "bomb"
+    }
+
+    async fn call(&self, _: Method, _: RequestBody) -> Result<Bytes, CallError> {
+        Err(CallError::new(CallFailure::NotSent, "not a node"))
+    }
+
+    async fn reflect(&self, _: Reflection, _: RequestBody) -> Result<Bytes, CallError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Empty parts take some 30 times their length in memory; so such an answer is read up to 256 KiB only, whatever the
+/// transport takes, and stays within twice what that is by default.
+#[tokio::test]
+async fn descriptions_that_want_to_grow() {
+    let _alone = ALONE.lock().await;
+    for len in [LIMIT, 256 << 10] {
+        // file_descriptor_response, full of empty files.
+        let content: Vec<u8> = [0x0a, 0].into_iter().cycle().take(len - 8).collect();
+        let varint = [0, 7, 14].map(|shift| (content.len() >> shift) as u8 | 0x80);
+        let answer = [&[0x22][..], &varint, &[(content.len() >> 21) as u8], &content].concat();
+        let client = Client::builder().transport(Describes(answer.into()));
+        let mut error = None;
+        let usage = alloc::measure(async { error = client.connect().await.err() }).await;
+        println!("{len} bytes of description: {} KiB at most", usage.peak / 1024);
+        assert!(usage.peak <= 16 << 20, "{} bytes", usage.peak);
+        assert!(len == LIMIT || usage.peak > len, "it was not read");
+        assert!(error.is_some());
     }
 }

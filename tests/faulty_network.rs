@@ -5,6 +5,8 @@
 //! of one job at the node, and no error that says something untrue. `SWEEP=full` runs 10,000 jobs for each fault and transport.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/fault_proxy.rs"]
 mod fault_proxy;
 
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use authority::Authority;
 use fault_proxy::{Fault, FaultProxy, Faults};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, PollPolicy, ProgramId, RetryPolicy, Revision,
@@ -33,7 +36,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_rustls::{TlsAcceptor, rustls};
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 const CONSUMER: Address = Address::repeat_byte(0xc0);
@@ -52,7 +55,7 @@ enum Kind {
     Rest,
 }
 
-/// A certificate for 127.0.0.1.
+/// A certificate for 127.0.0.1, and who signed it.
 struct Tls {
     pem: String,
     acceptor: TlsAcceptor,
@@ -60,20 +63,9 @@ struct Tls {
 
 impl Tls {
     fn new(kind: Kind) -> Self {
-        let rcgen::CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        if kind == Kind::Grpc {
-            config.alpn_protocols = vec![b"h2".to_vec()];
-        }
-        Self { pem: cert.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) }
+        let ca = Authority::new();
+        let protocols: &[&str] = if kind == Kind::Grpc { &["h2"] } else { &[] };
+        Self { pem: ca.pem(), acceptor: ca.acceptor("127.0.0.1", protocols) }
     }
 
     /// Takes TLS off what goes to `upstream`, and returns where.

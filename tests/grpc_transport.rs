@@ -1,5 +1,8 @@
 //! `GrpcTransport` against HTTP/2 servers that answer exactly what a test says.
 
+#[path = "support/authority.rs"]
+mod authority;
+
 use std::{
     future::Future,
     net::SocketAddr,
@@ -10,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use authority::{Authority, Identity, acceptor, self_signed};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -692,42 +696,62 @@ fn bad_settings_are_refused() {
     assert_invalid(GrpcTransport::builder("https://localhost").tls(broken), "broken certificate");
 }
 
-#[tokio::test]
-async fn tls() {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+/// A TLS server; `clients` is who must have signed the clients' certificates.
+async fn tls_server(identity: Identity, clients: Option<&Authority>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = Server::start_on(listener, Some(TlsAcceptor::from(Arc::new(config))), async |request, respond| {
+    let acceptor = acceptor(identity, &["h2"], clients, rustls::ALL_VERSIONS);
+    Server::start_on(listener, Some(acceptor), async |request, respond| {
         receive(request).await;
         Reply::ok().send(respond);
-    });
-    let port = server.addr.port();
-    let trusted = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(cert.pem()));
+    })
+}
 
-    let transport = GrpcTransport::builder(format!("https://localhost:{port}")).tls(trusted()).build().unwrap();
+fn trust(ca: &Authority) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca.pem()))
+}
+
+#[tokio::test]
+async fn tls_servers_are_checked() {
+    let ca = Authority::new();
+    let server = tls_server(ca.issue("localhost"), None).await;
+    let port = server.addr.port();
+    let transport = GrpcTransport::builder(format!("https://localhost:{port}")).tls(trust(&ca)).build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "ok");
-    let named = trusted().domain_name("localhost");
+    let named = trust(&ca).domain_name("localhost");
     let transport = GrpcTransport::builder(format!("https://127.0.0.1:{port}")).tls(named).build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "ok");
 
-    let unknown = GrpcTransport::builder(format!("https://localhost:{port}"));
-    let wrong_name = GrpcTransport::builder(format!("https://127.0.0.1:{port}")).tls(trusted());
-    let plain = GrpcTransport::builder(format!("http://localhost:{port}"));
-    for (builder, expected) in [(unknown, "UnknownIssuer"), (wrong_name, "not valid for name")] {
+    let expired = tls_server(ca.issue_expired("localhost"), None).await;
+    let own = tls_server(self_signed("localhost"), None).await;
+    let at = |server: &Server| GrpcTransport::builder(format!("https://localhost:{}", server.addr.port()));
+    let wrong_name = GrpcTransport::builder(format!("https://127.0.0.1:{port}")).tls(trust(&ca));
+    for (builder, expected) in [
+        (at(&server), "UnknownIssuer"),
+        (wrong_name, "not valid for name"),
+        (at(&expired).tls(trust(&ca)), "expired"),
+        (at(&own).tls(trust(&ca)), "UnknownIssuer"),
+    ] {
         let error = read(&builder.build().unwrap()).await.unwrap_err();
         assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
         assert!(format!("{error:?}").contains(expected) || chain(&error).contains(expected), "{error:?}");
     }
+    let plain = GrpcTransport::builder(format!("http://localhost:{port}"));
     assert!(read(&plain.build().unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown() {
+    let (ca, clients) = (Authority::new(), Authority::new());
+    let server = tls_server(ca.issue("localhost"), Some(&clients)).await;
+    let at =
+        |tls| GrpcTransport::builder(format!("https://localhost:{}", server.addr.port())).tls(tls).build().unwrap();
+    let shown = |(certificate, key): Identity| {
+        trust(&ca).identity(tonic::transport::Identity::from_pem(certificate.pem(), key.serialize_pem()))
+    };
+    assert_eq!(read(&at(shown(clients.issue("client")))).await.unwrap(), "ok");
+    for tls in [trust(&ca), shown(ca.issue("client"))] {
+        assert!(read(&at(tls)).await.is_err());
+    }
 }
 
 fn chain(error: &CallError) -> String {

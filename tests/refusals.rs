@@ -14,7 +14,7 @@ use infinityvm_sdk::{
     ErrorKind::{self, *},
     JobId, LocalSigner, OffchainJobRequest,
     Outcome::{self, NotSent, Rejected as Refused, Unknown},
-    ProgramId, ProgramUpload, Revision,
+    ProgramId, ProgramUpload, RetryPolicy, Revision,
     nonce::Sequential,
     primitives::Address,
     rpc::{
@@ -116,6 +116,7 @@ const TYPE: &str = "Failed to deserialize the JSON body into the target type: ";
 const GATEWAY: &[(Method, u16, &str, &str, Expected)] = &[
     // The gateway's own.
     (SubmitJob, 400, TEXT, SYNTAX, CANNOT_RUN),
+    (SubmitJob, 400, TEXT, "Failed to buffer the request body: connection closed before message completed", TRY_LATER),
     (
         SubmitJob,
         422,
@@ -293,7 +294,8 @@ async fn refused(method: Method, script: impl Script) -> Error {
     let name = format!("{method}, {script:?}");
     let signer = LocalSigner::from_slice(&[1; 32]).unwrap();
     let transport = Scripted { fail: script, asked: Arc::default() };
-    let builder = Client::builder().transport(transport).revision(Revision::Relay).signer(signer);
+    let builder =
+        Client::builder().retry(RetryPolicy::none()).transport(transport).revision(Revision::Relay).signer(signer);
     let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
     let error = match method {
         SubmitJob => {

@@ -22,6 +22,8 @@ use tokio::{
     task::JoinSet,
 };
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/http1.rs"]
 mod http1;
 #[path = "rest_transport/http2.rs"]

@@ -22,7 +22,7 @@ struct Request {
     relay_strategy: i32,
 }
 
-fn tree(job: &SignedJob) -> Vec<u8> {
+pub fn tree(job: &SignedJob) -> Vec<u8> {
     let value = serde_json::json!({
         "request": job.request().to_vec(),
         "signature": job.signature().to_vec(),

@@ -1,12 +1,16 @@
-//! The least a gRPC server can do: read a request, drop it, answer with a job id. In a process of its own.
+//! The least a server can do: read a request, drop it, answer with a job id. In a process of its own; gRPC and REST on one port.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::BufRead as _,
     process::{Command, Stdio},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 /// Set in the environment of the process that serves.
 pub const ROLE: &str = "INFINITYVM_BENCH_SERVER";
@@ -21,7 +25,7 @@ impl Child {
         let this = std::env::current_exe().expect("this program");
         let mut process = Command::new(this).env(ROLE, "1").stdout(Stdio::piped()).spawn().expect("starts");
         let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        std::io::BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         Self { process, port: line.trim().parse().expect("a port") }
     }
 }
@@ -43,6 +47,10 @@ pub fn run() {
             let (socket, _) = listener.accept().await.expect("accepts");
             socket.set_nodelay(true).expect("no delay");
             tokio::spawn(async move {
+                let mut first = [0; 3];
+                if !matches!(socket.peek(&mut first).await, Ok(3)) || first != *b"PRI" {
+                    return rest(BufReader::with_capacity(64 * 1024, socket)).await.unwrap_or_default();
+                }
                 let mut builder = h2::server::Builder::new();
                 // As hyper, and so a node, has them by default.
                 builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
@@ -67,4 +75,30 @@ async fn answer(mut body: h2::RecvStream, mut respond: h2::server::SendResponse<
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let _ = stream.send_trailers(trailers);
+}
+
+/// HTTP/1.1, as far as the two clients speak it.
+async fn rest(mut connection: BufReader<TcpStream>) -> std::io::Result<()> {
+    let body = format!("{{\"jobId\":{:?}}}", [9; 32]);
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut line = String::new();
+    loop {
+        let mut length = 0;
+        loop {
+            line.clear();
+            if connection.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.trim().parse().unwrap_or_default();
+                }
+                None if line.trim_end().is_empty() => break,
+                _ => {}
+            }
+        }
+        tokio::io::copy_buf(&mut (&mut connection).take(length), &mut tokio::io::sink()).await?;
+        connection.get_mut().write_all(answer.as_bytes()).await?;
+    }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 /// A revision of the node's protocol.
 ///
 /// Both revisions share one protobuf package name but not one message layout, and reading one as the other often
-/// succeeds with wrong fields. So the revision is always stated, never guessed.
+/// succeeds with wrong fields. So the revision is stated by the user or by the node itself, never guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

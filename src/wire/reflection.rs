@@ -15,7 +15,7 @@ use crate::{
 
 /// The longest answer that is read, in bytes. A node's has some 2 KB; a message of empty parts takes some 30 times its
 /// length in memory.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 256 << 10;
 
 const PACKAGE: &str = "coprocessor_node.v1";
 const SERVICE: &str = "CoprocessorNode";

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::authority::Authority;
 
 /// Bodies of the requests that were read, and connections that were made.
 #[derive(Clone, Default)]
@@ -100,7 +101,7 @@ async fn answering(tls: Option<TlsAcceptor>) -> (std::net::SocketAddr, Log) {
 
 #[tokio::test]
 async fn the_version_is_negotiated() {
-    let ca = tls::Authority::new();
+    let ca = Authority::new();
     for protocols in [&["h2", "http/1.1"][..], &["h2"]] {
         let (addr, log) = answering(Some(ca.acceptor("localhost", protocols))).await;
         let url = format!("https://localhost:{}", addr.port());
@@ -111,7 +112,7 @@ async fn the_version_is_negotiated() {
         assert_eq!((log.connections.load(SeqCst), log.requests.load(SeqCst)), (1, 3));
     }
     // A server that prefers HTTP/2 but is asked for HTTP/1.1 only.
-    let server = ca.server("localhost", &["h2", "http/1.1"], None).await;
+    let server = tls::server(&ca, "localhost", &["h2", "http/1.1"], None).await;
     let url = format!("https://localhost:{}", server.addr.port());
     let transport = RestTransport::builder(url).ca_certificate(ca.pem()).http1_only().build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "{}");

@@ -1,6 +1,7 @@
 //! Proxies: only where one is set.
 
 use super::*;
+use crate::authority::Authority;
 
 #[tokio::test]
 async fn a_proxy_gets_plain_calls_whole() {
@@ -16,8 +17,8 @@ async fn a_proxy_gets_plain_calls_whole() {
 
 #[tokio::test]
 async fn a_proxy_tunnels_calls_that_are_encrypted() {
-    let ca = tls::Authority::new();
-    let server = ca.server("localhost", &["http/1.1"], None).await;
+    let ca = Authority::new();
+    let server = tls::server(&ca, "localhost", &["http/1.1"], None).await;
     let target = server.addr;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -68,8 +69,8 @@ async fn proxies_of_the_environment_are_ignored() {
         assert!(std::env::var_os("HTTP_PROXY").is_some());
         let server = Server::replying(json(200, "{}")).await;
         assert_eq!(read(&transport(&server)).await.unwrap(), "{}");
-        let ca = tls::Authority::new();
-        let server = ca.server("localhost", &["h2", "http/1.1"], None).await;
+        let ca = Authority::new();
+        let server = tls::server(&ca, "localhost", &["h2", "http/1.1"], None).await;
         let url = format!("https://localhost:{}", server.addr.port());
         let transport = RestTransport::builder(url).ca_certificate(ca.pem()).http1_only().build().unwrap();
         assert_eq!(read(&transport).await.unwrap(), "{}");

@@ -1,82 +1,21 @@
 //! TLS: whom the transport trusts, what it shows, and that it needs nothing of the process.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{self, RootCertStore, pki_types::PrivateKeyDer, server::WebPkiClientVerifier},
-};
+use tokio_rustls::rustls;
 
 use super::*;
+use crate::authority::{Authority, acceptor, self_signed};
 
-/// A certificate authority.
-pub struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        Self { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    pub fn pem(&self) -> String {
-        self.certificate.pem()
-    }
-
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    /// A server with a certificate of this authority; `clients` is who must have signed the clients' certificates.
-    pub async fn server(&self, name: &str, protocols: &[&str], clients: Option<&Self>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issued = self.issue(name, |_| {});
-        let acceptor = acceptor(issued, protocols, clients, rustls::ALL_VERSIONS);
-        Server::start_on(listener, Some(acceptor), |_| std::future::ready(json(200, "{}")))
-    }
-
-    pub fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
-        acceptor(self.issue(name, |_| {}), protocols, None, rustls::ALL_VERSIONS)
-    }
-}
-
-fn acceptor(
-    (certificate, key): (rcgen::Certificate, KeyPair),
-    protocols: &[&str],
-    clients: Option<&Authority>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> TlsAcceptor {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.certificate.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
+/// A server with a certificate of `ca`; `clients` is who must have signed the clients' certificates.
+pub async fn server(ca: &Authority, name: &str, protocols: &[&str], clients: Option<&Authority>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let acceptor = acceptor(ca.issue(name), protocols, clients, rustls::ALL_VERSIONS);
+    Server::start_on(listener, Some(acceptor), |_| std::future::ready(json(200, "{}")))
 }
 
 #[tokio::test]
 async fn servers_are_checked() {
     let (ca, other) = (Authority::new(), Authority::new());
-    let server = ca.server("localhost", &["http/1.1"], None).await;
+    let server = server(&ca, "localhost", &["http/1.1"], None).await;
     let port = server.addr.port();
     let builder = || RestTransport::builder(format!("https://localhost:{port}"));
 
@@ -108,12 +47,8 @@ async fn servers_are_checked() {
 #[tokio::test]
 async fn certificates_that_are_expired_or_not_signed_by_anybody_are_refused() {
     let ca = Authority::new();
-    let expired = ca.issue("localhost", |params| {
-        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-    });
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    for (issued, expected) in [(expired, "expired"), ((own.cert, own.signing_key), "UnknownIssuer")] {
+    let expired = ca.issue_expired("localhost");
+    for (issued, expected) in [(expired, "expired"), (self_signed("localhost"), "UnknownIssuer")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let acceptor = acceptor(issued, &["http/1.1"], None, rustls::ALL_VERSIONS);
         let server = Server::start_on(listener, Some(acceptor), |_| std::future::ready(json(200, "{}")));
@@ -128,16 +63,16 @@ async fn certificates_that_are_expired_or_not_signed_by_anybody_are_refused() {
 #[tokio::test]
 async fn a_client_certificate_is_shown() {
     let (ca, clients) = (Authority::new(), Authority::new());
-    let server = ca.server("localhost", &["http/1.1"], Some(&clients)).await;
+    let server = server(&ca, "localhost", &["http/1.1"], Some(&clients)).await;
     let builder =
         || RestTransport::builder(format!("https://localhost:{}", server.addr.port())).ca_certificate(ca.pem());
-    let (certificate, key) = clients.issue("client", |_| {});
+    let (certificate, key) = clients.issue("client");
     let transport = builder().client_identity(certificate.pem(), key.serialize_pem()).build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "{}");
     assert_eq!(server.requests(), 1);
 
     // In TLS 1.3 the server's refusal comes after the handshake, when the request may be on its way.
-    let (certificate, key) = ca.issue("client", |_| {});
+    let (certificate, key) = ca.issue("client");
     let wrong = builder().client_identity(certificate.pem(), key.serialize_pem());
     for builder in [builder(), wrong] {
         let error = submit(&builder.build().unwrap()).await.unwrap_err();
@@ -151,7 +86,7 @@ async fn both_versions_of_tls_work() {
     let ca = Authority::new();
     for version in rustls::ALL_VERSIONS {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let acceptor = acceptor(ca.issue("localhost", |_| {}), &[], None, &[version]);
+        let acceptor = acceptor(ca.issue("localhost"), &[], None, &[version]);
         let server = Server::start_on(listener, Some(acceptor), |_| std::future::ready(json(200, "{}")));
         let url = format!("https://localhost:{}", server.addr.port());
         let transport = RestTransport::builder(url).ca_certificate(ca.pem()).build().unwrap();
@@ -192,7 +127,7 @@ async fn an_answer_that_ends_with_its_connection_is_whole_only_if_tls_says_so() 
 #[tokio::test]
 async fn no_crypto_provider_is_needed_nor_installed() {
     let ca = Authority::new();
-    let server = ca.server("localhost", &["http/1.1"], None).await;
+    let server = server(&ca, "localhost", &["http/1.1"], None).await;
     let url = format!("https://localhost:{}", server.addr.port());
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
     let transport = RestTransport::builder(url).ca_certificate(ca.pem()).build().unwrap();
