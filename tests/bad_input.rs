@@ -757,7 +757,8 @@ fn refusals(table: &mut Table) {
         bench.client.submit_signed(signed(Revision::State, 1, request())).await?;
         bench.client.submit_signed(signed(Revision::State, 1, request().max_cycles(5))).await
     });
-    table.on("refused: the nonce is another's, relayed", taken(Refused), || async {
+    // Spent by this very client, which does not remember with what bytes.
+    table.on("refused: the nonce is another's, relayed", taken(Unknown), || async {
         let bench = Bench::new(Revision::Relay).await;
         bench.submit().await?.wait(Until::Relayed).await?;
         bench.client.submit_signed(signed(Revision::Relay, 1, request())).await
