@@ -757,7 +757,8 @@ fn refusals(table: &mut Table) {
         bench.client.submit_signed(signed(Revision::State, 1, request())).await?;
         bench.client.submit_signed(signed(Revision::State, 1, request().max_cycles(5))).await
     });
-    table.on("refused: the nonce is another's, relayed", taken(Refused), || async {
+    // Spent by this very client, which does not remember with what bytes.
+    table.on("refused: the nonce is another's, relayed", taken(Unknown), || async {
         let bench = Bench::new(Revision::Relay).await;
         bench.submit().await?.wait(Until::Relayed).await?;
         bench.client.submit_signed(signed(Revision::Relay, 1, request())).await
@@ -805,7 +806,8 @@ fn codes(table: &mut Table) {
                 4 if upload => (CallTimeout, Unknown, true, "uploading the same bytes again"),
                 4 => (CallTimeout, Unknown, true, "only reads"),
                 5 if method == Method::GetResult => (NotFound, Unknown, false, "submit the same signed job"),
-                7 | 16 => (Rejected, Refused, false, "credentials"),
+                7 => (Rejected, Unknown, false, "credentials"),
+                16 => (Rejected, Refused, false, "credentials"),
                 8 | 10 | 14 if job => (Unavailable, Unknown, true, "submit_signed"),
                 8 | 10 | 14 => (Unavailable, Unknown, true, "try again later"),
                 12 => (Unsupported, Refused, false, "older than this call"),

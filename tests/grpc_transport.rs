@@ -855,3 +855,19 @@ async fn failures_of_reflection_are_told_as_those_of_calls() {
     assert_failure(&late, "TimedOut");
     assert!(late.unwrap_err().message.starts_with("server reflection got no answer"));
 }
+
+/// Without end, as far as the clock is concerned.
+#[tokio::test]
+async fn times_may_be_as_long_as_one_likes() {
+    let (server, _) = Server::replying(Reply::ok()).await;
+    let transport = GrpcTransport::builder(server.url())
+        .connect_timeout(Duration::MAX)
+        .call_timeout(Duration::MAX)
+        .submit_timeout(Duration::MAX)
+        .keep_alive(Duration::MAX, Duration::MAX)
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        assert_eq!(read(&transport).await.unwrap(), "ok");
+    }
+}

@@ -84,7 +84,7 @@ const NODE: &[Row] = &[
     // The node, or what stands before it, as such.
     (SubmitJob, 2, "transport error", TRY_LATER),
     (SubmitJob, 4, "too slow", (CallTimeout, Unknown, true)),
-    (SubmitJob, 7, "no", CANNOT_RUN),
+    (SubmitJob, 7, "no", UNRECOGNISED),
     (SubmitJob, 8, "too many", TRY_LATER),
     (SubmitJob, 10, "aborted", TRY_LATER),
     (SubmitJob, 12, "", (Unsupported, Refused, false)),

@@ -278,10 +278,10 @@ impl Airborne {
     async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<()> {
         let landed = self.submit(made_here, deadline).await.map_err(|error| {
             let error = error.with_job(self.job.id());
-            // That this attempt did nothing says nothing of the ones before.
+            // That this flight did nothing says nothing of the ones before; only a State node never replaces a job.
             let harmless = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
-            let open = may_have_run && harmless && error.kind() != ErrorKind::NonceTaken;
-            if open { error.with_outcome(Outcome::Unknown) } else { error }
+            let never_had = error.kind() == ErrorKind::NonceTaken && self.job.revision() == Revision::State;
+            if may_have_run && harmless && !never_had { error.with_outcome(Outcome::Unknown) } else { error }
         });
         self.settle(&landed, made_here);
         landed

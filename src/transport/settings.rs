@@ -94,13 +94,20 @@ impl Limits {
     }
 }
 
+/// The most that is handed to hyper, which adds times to the clock's and panics where that overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(super) fn bounded(duration: Duration) -> Duration {
+    duration.min(LONGEST)
+}
+
 /// The keep-alive's two times, if there is to be one.
-pub(super) fn check_keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<()> {
+pub(super) fn keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<Option<(Duration, Duration)>> {
     match keep_alive {
         Some((interval, timeout)) if interval.is_zero() || timeout.is_zero() => {
             Err(invalid("a keep-alive of zero", "to turn it off: no_keep_alive()"))
         }
-        _ => Ok(()),
+        times => Ok(times.map(|(interval, timeout)| (bounded(interval), bounded(timeout)))),
     }
 }
 
@@ -129,3 +136,58 @@ pub(super) fn headers(pairs: &[(String, String)], reserved: &[&str]) -> Result<H
 pub(super) fn header_names(pairs: &[(String, String)]) -> Vec<&str> {
     pairs.iter().map(|(name, _)| name.as_str()).collect()
 }
+
+/// The settings that both transports' builders have, as methods of the builder. It has the fields `limits`, `keep_alive`,
+/// `allow_plaintext` and `headers`.
+macro_rules! common_settings {
+    () => {
+        /// How long a call that only reads may take, connecting included. Default: 30 seconds.
+        #[must_use]
+        pub fn call_timeout(mut self, timeout: Duration) -> Self {
+            self.limits.call_timeout = timeout;
+            self
+        }
+
+        /// The hard bound for every other call: those that change something, and those that
+        /// [must run to their end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for
+        /// the whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
+        #[must_use]
+        pub fn submit_timeout(mut self, timeout: Duration) -> Self {
+            self.limits.submit_timeout = timeout;
+            self
+        }
+
+        /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the connection
+        /// counts as broken. Default: every 15 seconds, 10 seconds. HTTP/1.1 has no pings; there TCP's own keep-alive finds
+        /// out within a minute.
+        #[must_use]
+        pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+            self.keep_alive = Some((interval, timeout));
+            self
+        }
+
+        /// No HTTP/2 pings, for servers that take them as abuse. TCP's own keep-alive stays.
+        #[must_use]
+        pub fn no_keep_alive(mut self) -> Self {
+            self.keep_alive = None;
+            self
+        }
+
+        /// Allows `http://` to hosts other than this one. Such traffic can be read and changed on its way; parts of a
+        /// request, such as the relay strategy, are not covered by the signature.
+        #[must_use]
+        pub fn allow_plaintext(mut self) -> Self {
+            self.allow_plaintext = true;
+            self
+        }
+
+        /// A header for every call, such as `authorization`. The value is kept out of debug output and of HTTP/2's
+        /// compression tables. Names of the protocol's own headers are refused by [`build`](Self::build).
+        #[must_use]
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.headers.push((name.into(), value.into()));
+            self
+        }
+    };
+}
+pub(super) use common_settings;

@@ -220,9 +220,9 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::UNIMPLEMENTED => {
             Class(K::Unsupported, O::Rejected, false, "the node is older than this call, or speaks the other revision")
         }
-        StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED => {
-            Class(K::Rejected, O::Rejected, false, CREDENTIALS)
-        }
+        StatusCode::UNAUTHENTICATED => Class(K::Rejected, O::Rejected, false, CREDENTIALS),
+        // Not of the node's. As 403: a proxy may also say it of an answer.
+        StatusCode::PERMISSION_DENIED => Class(K::Rejected, O::Unknown, false, CREDENTIALS),
         // A gateway passes answers on by the same gRPC, with the same limit.
         StatusCode::OUT_OF_RANGE if method.is_read() && has("message length too large") => Class(
             K::TooLarge,

@@ -305,3 +305,31 @@ fn outside_of_a_runtime_every_call_is_an_error() {
     assert_eq!(end(client.pending_jobs(CONSUMER)), ErrorKind::InvalidConfig);
     assert_eq!(end(async { client.resume(job).unwrap().record().await }), ErrorKind::InvalidConfig);
 }
+
+/// The node took the job, ran it, and lost it in a restart; then another took its place and was relayed.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_node_had_has_perhaps_run_although_another_has_its_nonce_now() {
+    let stranger = LocalSigner::random().unwrap();
+    let other = request().prepare(Revision::Relay, 1).unwrap().sign(&stranger).await.unwrap();
+    let (mine, other) = (record(&job().await, 1), record(&other, 4));
+    let relayed = || {
+        let text = "failed to submit job: job has already been executed and relayed";
+        CallError::new(CallFailure::Status(StatusCode::INTERNAL), text)
+    };
+    for first_answer_is_lost in [false, true] {
+        let (mine, other) = (mine.clone(), other.clone());
+        let node = Acts::new(move |method, before| {
+            at_once(match (method, before) {
+                (Method::SubmitJob, 0) if first_answer_is_lost => Err(broken()),
+                (Method::SubmitJob, 0) => Ok([&[10, 32], &job_id()[..]].concat().into()),
+                (Method::SubmitJob, _) => Err(relayed()),
+                (_, 0) if !first_answer_is_lost => Ok(mine.clone()),
+                _ => Ok(other.clone()),
+            })
+        });
+        let client = client(&node, RetryPolicy::none()).await;
+        assert_eq!(client.submit(request()).await.is_err(), first_answer_is_lost);
+        let error = client.submit_signed(job().await).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::Unknown), "{}", error.report());
+    }
+}

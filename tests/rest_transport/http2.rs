@@ -11,13 +11,13 @@ use crate::authority::Authority;
 
 /// Bodies of the requests that were read, and connections that were made.
 #[derive(Clone, Default)]
-struct Log {
+pub struct Log {
     requests: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
 
 /// An HTTP/2 server; the handler gets a request after it was read to its end.
-async fn start<F, R>(tls: Option<TlsAcceptor>, handler: F) -> (std::net::SocketAddr, Log)
+pub async fn start<F, R>(tls: Option<TlsAcceptor>, handler: F) -> (std::net::SocketAddr, Log)
 where
     F: Fn(http::request::Parts, SendResponse<Bytes>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = End> + Send + 'static,
@@ -47,7 +47,7 @@ where
 
 /// What becomes of the connection after a request.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+pub enum End {
     Stay,
     /// GOAWAY, and no more of anything.
     GoAway(h2::Reason),
@@ -84,7 +84,7 @@ where
     }
 }
 
-fn ok(respond: &mut SendResponse<Bytes>) {
+pub fn ok(respond: &mut SendResponse<Bytes>) {
     let response = http::Response::builder().header("content-type", "application/json").body(()).unwrap();
     respond.send_response(response, false).unwrap().send_data(Bytes::from_static(b"{}"), true).unwrap();
 }

@@ -152,3 +152,26 @@ fn bad_settings_are_refused() {
     assert_invalid(secure().client_identity(cert.clone(), other.signing_key.serialize_pem()), "the key of another");
     secure().client_identity(cert, key).build().unwrap();
 }
+
+/// Without end, as far as the clock is concerned.
+#[tokio::test]
+async fn times_may_be_as_long_as_one_likes() {
+    let plain = Server::replying(json(200, "{}")).await;
+    let (addr, _) = http2::start(None, |_, mut respond| async move {
+        http2::ok(&mut respond);
+        http2::End::Stay
+    })
+    .await;
+    for (url, http2) in [(plain.url(), false), (format!("http://{addr}"), true)] {
+        let builder = RestTransport::builder(url)
+            .connect_timeout(Duration::MAX)
+            .call_timeout(Duration::MAX)
+            .submit_timeout(Duration::MAX)
+            .idle_timeout(Duration::MAX)
+            .keep_alive(Duration::MAX, Duration::MAX);
+        let transport = if http2 { builder.http2_prior_knowledge() } else { builder }.build().unwrap();
+        for _ in 0..3 {
+            read(&transport).await.unwrap();
+        }
+    }
+}

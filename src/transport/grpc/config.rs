@@ -58,41 +58,12 @@ impl GrpcTransportBuilder {
         }
     }
 
+    settings::common_settings!();
+
     /// How long the TCP connection may take, and how long the TLS handshake after it. Default: 5 seconds each.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long a call that only reads may take, connecting included. Default: 30 seconds.
-    #[must_use]
-    pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.call_timeout = timeout;
-        self
-    }
-
-    /// The hard bound for every other call: those that change something, and those that
-    /// [must run to their end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for
-    /// the whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
-    #[must_use]
-    pub fn submit_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.submit_timeout = timeout;
-        self
-    }
-
-    /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the connection
-    /// counts as broken. Default: every 15 seconds, 10 seconds.
-    #[must_use]
-    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.keep_alive = Some((interval, timeout));
-        self
-    }
-
-    /// No HTTP/2 pings, for servers that take them as abuse. TCP's own keep-alive (one minute) stays.
-    #[must_use]
-    pub fn no_keep_alive(mut self) -> Self {
-        self.keep_alive = None;
         self
     }
 
@@ -119,14 +90,6 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// Allows `http://` to hosts other than this one. Such traffic can be read and changed on its way; parts of a
-    /// request, such as the relay strategy, are not covered by the signature.
-    #[must_use]
-    pub fn allow_plaintext(mut self) -> Self {
-        self.allow_plaintext = true;
-        self
-    }
-
     /// TLS settings in place of the default ones (the roots of the features `webpki-roots` and `native-roots`): another
     /// CA, a client certificate, another name. Its handshake timeout is replaced by [`connect_timeout`](Self::connect_timeout).
     #[must_use]
@@ -139,14 +102,6 @@ impl GrpcTransportBuilder {
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = Some(user_agent.into());
-        self
-    }
-
-    /// A header for every call, such as `authorization`. The value is kept out of debug output and of HTTP/2's
-    /// compression tables. Names of the protocol's own headers are refused by [`build`](Self::build).
-    #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -207,16 +162,16 @@ impl GrpcTransportBuilder {
         if !tls && !self.allow_plaintext {
             address::check_plaintext(host, "GrpcTransport")?;
         }
-        settings::check_keep_alive(self.keep_alive)?;
+        let keep_alive = settings::keep_alive(self.keep_alive)?;
         let mut endpoint = Endpoint::from(uri.clone())
             .user_agent(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(settings::bounded(self.connect_timeout))
             .http2_max_header_list_size(MAX_HEADER_LIST)
             .tcp_keepalive(Some(Duration::from_secs(60)))
             // Off, it costs 25 times the rate of small calls.
             .tcp_nodelay(true);
-        if let Some((interval, timeout)) = self.keep_alive {
+        if let Some((interval, timeout)) = keep_alive {
             endpoint =
                 endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
@@ -235,7 +190,7 @@ impl GrpcTransportBuilder {
                 ));
             }
         };
-        endpoint.tls_config(config.timeout(self.connect_timeout)).map_err(|error| {
+        endpoint.tls_config(config.timeout(settings::bounded(self.connect_timeout))).map_err(|error| {
             invalid("the TLS settings do not work", "check certificates, key and names given to tls()")
                 .with_source(error)
         })

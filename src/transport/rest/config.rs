@@ -76,42 +76,12 @@ impl RestTransportBuilder {
         }
     }
 
+    settings::common_settings!();
+
     /// How long connecting may take: looking up the name, TCP, a proxy's tunnel and TLS together. Default: 5 seconds.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long a call that only reads may take, connecting included. Default: 30 seconds.
-    #[must_use]
-    pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.call_timeout = timeout;
-        self
-    }
-
-    /// The hard bound for every other call: those that change something, and those that
-    /// [must run to their end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for
-    /// the whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
-    #[must_use]
-    pub fn submit_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.submit_timeout = timeout;
-        self
-    }
-
-    /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the connection
-    /// counts as broken. Default: every 15 seconds, 10 seconds. HTTP/1.1 has no pings; there TCP's own keep-alive finds
-    /// out within a minute.
-    #[must_use]
-    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.keep_alive = Some((interval, timeout));
-        self
-    }
-
-    /// No HTTP/2 pings, for servers that take them as abuse. TCP's own keep-alive stays.
-    #[must_use]
-    pub fn no_keep_alive(mut self) -> Self {
-        self.keep_alive = None;
         self
     }
 
@@ -161,14 +131,6 @@ impl RestTransportBuilder {
         self
     }
 
-    /// Allows `http://` to hosts other than this one. Such traffic can be read and changed on its way; parts of a
-    /// request, such as the relay strategy, are not covered by the signature.
-    #[must_use]
-    pub fn allow_plaintext(mut self) -> Self {
-        self.allow_plaintext = true;
-        self
-    }
-
     /// Goes through the proxy at `http(s)://[user:password@]host[:port]`: by a tunnel to a gateway at `https://`, so that
     /// the proxy sees nothing of it; with `http://` the proxy sees everything. Default: none, whatever the environment says.
     #[must_use]
@@ -197,14 +159,6 @@ impl RestTransportBuilder {
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = Some(user_agent.into());
-        self
-    }
-
-    /// A header for every call, such as `authorization`. The value is kept out of debug output and of HTTP/2's
-    /// compression tables. Names of the protocol's own headers are refused by [`build`](Self::build).
-    #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -238,7 +192,7 @@ impl RestTransportBuilder {
             ));
         }
         self.limits.check(self.connect_timeout)?;
-        settings::check_keep_alive(self.keep_alive)?;
+        settings::keep_alive(self.keep_alive)?;
         let mut headers = settings::headers(&self.headers, &RESERVED)?;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
@@ -267,8 +221,8 @@ impl RestTransportBuilder {
             .no_zstd()
             .no_deflate()
             .no_hickory_dns()
-            .connect_timeout(self.connect_timeout)
-            .pool_idle_timeout(self.idle_timeout)
+            .connect_timeout(settings::bounded(self.connect_timeout))
+            .pool_idle_timeout(settings::bounded(self.idle_timeout))
             .pool_max_idle_per_host(self.idle_connections)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
@@ -282,7 +236,7 @@ impl RestTransportBuilder {
         {
             client = client.tcp_user_timeout(Duration::from_secs(30));
         }
-        if let Some((interval, timeout)) = self.keep_alive {
+        if let Some((interval, timeout)) = settings::keep_alive(self.keep_alive)? {
             client = client
                 .http2_keep_alive_interval(interval)
                 .http2_keep_alive_timeout(timeout)
