@@ -97,7 +97,9 @@ fn transport(kind: Kind, address: SocketAddr, tls: Option<&Tls>) -> Arc<dyn Tran
         Kind::Grpc => {
             let builder =
                 GrpcTransport::builder(url).connect_timeout(connect).call_timeout(call).submit_timeout(submit);
-            let builder = builder.connections(8).keep_alive(Duration::from_millis(300), Duration::from_millis(300));
+            let builder = builder
+                .connections(if sweep() { 64 } else { 16 })
+                .keep_alive(Duration::from_millis(300), Duration::from_millis(300));
             let builder = match tls {
                 Some(tls) => builder.tls(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.pem))),
                 None => builder,

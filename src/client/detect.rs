@@ -27,15 +27,16 @@ use crate::{
 /// How long a submission waits for the node to say its revision before it goes on without.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often in a row the node may fail to answer in that time before it counts as one that does not say.
-const MAX_TIMEOUTS: u32 = 2;
+/// How often in a row the question may get no answer in that time, or one of something else than a node, before the node
+/// counts as one that does not say.
+const MAX_FAILURES: u32 = 2;
 
 /// What the node said of itself, once it has given an answer that will stay.
 #[derive(Default)]
 pub(super) struct Node {
     said: OnceLock<Said>,
     asking: Mutex<Option<Asking>>,
-    timeouts: AtomicU32,
+    failures: AtomicU32,
 }
 
 /// A question under way, which all callers share. The channel closes when it ends.
@@ -60,7 +61,7 @@ impl Node {
     /// Notes that a call got no answer: then the node's silence says nothing of the node.
     pub(super) fn after(&self, failure: &CallFailure) {
         if matches!(failure, CallFailure::NotSent | CallFailure::Interrupted | CallFailure::TimedOut) {
-            self.timeouts.store(0, Relaxed);
+            self.failures.store(0, Relaxed);
         }
     }
 
@@ -80,8 +81,8 @@ impl Inner {
     /// Refuses to submit to a node that says it speaks another revision than the client. A node that does not say is
     /// trusted to be what the client was told; one that cannot be asked now is asked again before the next submission.
     pub(super) async fn check_node(self: &Arc<Self>) -> Result<()> {
-        let Node { said, timeouts, .. } = &self.node;
-        if said.get().is_none() && timeouts.load(Relaxed) < MAX_TIMEOUTS {
+        let Node { said, failures, .. } = &self.node;
+        if said.get().is_none() && failures.load(Relaxed) < MAX_FAILURES {
             let mut end = self.asking();
             // It ends by itself, unless the runtime it was begun on stands still.
             _ = tokio::time::timeout(CHECK_TIMEOUT, end.changed()).await;
@@ -123,14 +124,17 @@ impl Inner {
 
     async fn ask_node(&self) {
         let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(&*self.transport)).await;
-        let timeouts = if answer.is_err() { self.node.timeouts.load(Relaxed) + 1 } else { 0 };
-        self.node.timeouts.store(timeouts, Relaxed);
+        let page =
+            |unclear: &Unclear| matches!(unclear, Unclear::Silent(error) if error.kind() == ErrorKind::BadResponse);
+        let failed = answer.as_ref().map_or(true, |answer| answer.as_ref().is_err_and(page));
+        let failures = if failed { self.node.failures.load(Relaxed).saturating_add(1) } else { 0 };
+        self.node.failures.store(failures, Relaxed);
         let said = match answer {
             Ok(Ok(node)) => Said::Description(node),
             Ok(Err(Unclear::Neither(error))) => Said::Neither(error),
-            Ok(Err(Unclear::Silent(_))) => Said::Nothing,
-            // Not an answer that would stay.
-            Ok(Err(Unclear::Unreachable(_))) | Err(_) => return,
+            Ok(Err(Unclear::Silent(_))) if !failed => Said::Nothing,
+            // Not an answer that would stay: a proxy's page may be about an outage.
+            Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_))) | Err(_) => return,
         };
         // Only a question that took too long can have been overtaken.
         _ = self.node.said.set(said);
