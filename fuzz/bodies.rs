@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobRecord, Outcome, RelayStrategy, Revision, SignedJob, Wire,
+    Client, Error, ErrorKind, JobRecord, Outcome, RelayStrategy, RetryPolicy, Revision, SignedJob, Wire,
     primitives::{Address, Bytes},
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody},
     transport::Transport,
@@ -206,7 +206,7 @@ impl Transport for Describes {
 pub fn reflection(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let transport = Describes(bytes::Bytes::copy_from_slice(data));
-    if let Err(error) = runtime.block_on(Client::builder().transport(transport).connect()) {
+    if let Err(error) = runtime.block_on(Client::builder().transport(transport).retry(RetryPolicy::none()).connect()) {
         assert_eq!(error.outcome(), Outcome::NotSent);
         let length = error.report().to_string().len();
         assert!(length < 8 * 1024, "the report has {length} bytes");
