@@ -86,10 +86,9 @@
 // What a peer sends must not be able to panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The documentation is that of all features.
 #![cfg_attr(
     not(all(feature = "grpc", feature = "rest", feature = "alloy-signer", feature = "unstable-conformance")),
-    allow(rustdoc::broken_intra_doc_links)
+    allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of all features")
 )]
 
 #[cfg(feature = "client")]
