@@ -27,6 +27,8 @@ use tokio::{
 const LIMIT: usize = 2 << 20;
 /// Much more than that.
 const MUCH: usize = 64 << 20;
+/// A flood takes its time on a slow machine: only a hang reaches it.
+const LONG: Duration = Duration::from_secs(500);
 
 static PIECE: [u8; 16 * 1024] = [b' '; 16 * 1024];
 
@@ -49,16 +51,21 @@ async fn survives(name: &str, transport: impl Transport) -> CallError {
 }
 
 fn rest(addr: SocketAddr) -> RestTransport {
-    RestTransport::builder(format!("http://{addr}")).max_response(LIMIT).build().unwrap()
+    RestTransport::builder(format!("http://{addr}")).call_timeout(LONG).max_response(LIMIT).build().unwrap()
 }
 
 fn rest2(addr: SocketAddr) -> RestTransport {
     let builder = RestTransport::builder(format!("http://{addr}")).http2_prior_knowledge();
-    builder.max_response(LIMIT).build().unwrap()
+    builder.call_timeout(LONG).max_response(LIMIT).build().unwrap()
 }
 
 fn grpc(addr: SocketAddr) -> GrpcTransport {
-    GrpcTransport::builder(format!("http://{addr}")).connections(1).max_response(LIMIT).build().unwrap()
+    GrpcTransport::builder(format!("http://{addr}"))
+        .connections(1)
+        .call_timeout(LONG)
+        .max_response(LIMIT)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
