@@ -47,6 +47,8 @@ struct Unresolved {
     job: SignedJob,
     /// Whether an earlier submission of it may have run: then no later answer takes that back.
     may_have_run: bool,
+    /// Whether the node has said that it keeps the job and does not run it: then a record of it proves nothing.
+    stored: bool,
 }
 
 struct Entry {
@@ -105,6 +107,17 @@ impl Flights {
             // Nothing to do if somebody resolved it by hand.
             _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
         }
+    }
+
+    /// Notes that the node keeps the job and does not run it, also for the submissions that follow.
+    fn set_stored(&self, id: JobId) {
+        if let Some(open) = self.lock().unresolved.get_mut(&id) {
+            open.stored = true;
+        }
+    }
+
+    fn is_stored(&self, id: JobId) -> bool {
+        self.lock().unresolved.get(&id).is_some_and(|open| open.stored)
     }
 
     fn may_have_run(&self, id: JobId) -> bool {
@@ -232,7 +245,8 @@ fn start(
             }
         }
         let (id, job) = (flight.job.id(), flight.job.clone());
-        let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true });
+        let stored = state.unresolved.get(&id).is_some_and(|open| open.stored);
+        let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
         may_have_run |= before.is_some_and(|open| open.may_have_run);
         state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
     }
@@ -333,6 +347,7 @@ impl Airborne {
         let mut failed = 0;
         // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
         let (mut arrived, mut doubt) = (false, false);
+        let mut stored = inner.flights.is_stored(self.job.id());
         let mut last = None;
         loop {
             // Each time, as long as the node has not said: the one that comes back after an outage may be another.
@@ -359,7 +374,10 @@ impl Airborne {
             match again {
                 Again::Doubtful => (arrived, doubt) = (true, true),
                 // Had one before it been in the node's queue, the node would have said OK.
-                Again::Stored => (arrived, doubt) = (true, false),
+                Again::Stored => {
+                    (arrived, doubt, stored) = (true, false, true);
+                    inner.flights.set_stored(self.job.id());
+                }
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
@@ -367,7 +385,7 @@ impl Airborne {
                 return Err(error);
             }
             // Only a job that the node does not know is sent again: two submissions that race can both be executed.
-            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
+            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here, stored).await {
                 return known;
             }
             last = Some(error);
@@ -398,7 +416,7 @@ impl Airborne {
     }
 
     /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
-    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<()>> {
+    async fn known_to_node(&self, error: Error, made_here: bool, stored: bool) -> Option<Result<()>> {
         let inner = &self.inner;
         match inner.get_result(self.job.id()).await {
             Ok(record) => {
@@ -408,6 +426,10 @@ impl Airborne {
                 match echo_difference(&self.job, &record) {
                     // Perhaps it failed before it was submitted again.
                     None if open && !made_here => Some(Err(error)),
+                    // Perhaps of the attempt that was stored: then the job has to come again, but not beside this one.
+                    None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
+                        Some(Err(error))
+                    }
                     None => Some(Ok(())),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
