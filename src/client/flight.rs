@@ -99,13 +99,18 @@ impl Flights {
 
     /// A verified result settles its job: nothing is left to find out. One under way is settled by its flight.
     pub(super) fn verified(&self, nonces: &NonceManager, job: &SignedJob) {
-        let mut state = self.lock();
-        let open = state.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
-        if open && !state.airborne.contains_key(&job.id()) {
-            state.unresolved.remove(&job.id());
-            drop(state);
-            // Nothing to do if somebody resolved it by hand.
+        let settled = |state: &State| {
+            let open = state.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
+            open && !state.airborne.contains_key(&job.id())
+        };
+        if settled(&self.lock()) {
+            // First the nonce: a submission that begins between the two finds out that the job may have run. Nothing to do
+            // if somebody resolved it by hand, or if a client that shares the nonces sends the job just now.
             _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
+            let mut state = self.lock();
+            if settled(&state) {
+                state.unresolved.remove(&job.id());
+            }
         }
     }
 
@@ -158,7 +163,7 @@ impl State {
 
 /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
-    let id = flight.job.id();
+    let (consumer, nonce, id) = (flight.job.consumer(), flight.job.nonce(), flight.job.id());
     super::require_runtime().map_err(|error| error.with_job(id))?;
     let deadline = inner.retries.submit_deadline();
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
@@ -169,7 +174,8 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
             let slot = deadline.bound(Arc::clone(&inner.flights.slots).acquire_owned()).await;
             let slot = slot.ok_or_else(|| {
                 let error = late(inner, id, "its turn did not come", Outcome::NotSent);
-                if inner.flights.may_have_run(id) { error.with_outcome(Outcome::Unknown) } else { error }
+                let sent = inner.nonces.may_be_sent(consumer, nonce) || inner.flights.may_have_run(id);
+                if sent { error.with_outcome(Outcome::Unknown) } else { error }
             })?;
             // The semaphore is never closed, so waiting for a slot cannot fail.
             start(inner, flight, slot.ok(), deadline)?
@@ -231,18 +237,20 @@ fn start(
         if let Some(landing) = inner.at_endpoint(state.join(&mut flight))? {
             return Ok(landing);
         }
-        match &mut flight.lease {
-            Some(lease) => lease.mark_signed(),
-            None => {
-                let job = &flight.job;
-                match inner.nonces.claim_signed(job.consumer(), lane(job.relay_strategy()), job.nonce()) {
-                    Claim::Leased(lease) => flight.lease = Some(lease),
-                    // By a job that is being signed, or by the flight of another client.
-                    Claim::HeldElsewhere => return Err(taken_here(job).with_endpoint(inner.transport.endpoint())),
-                    Claim::Quarantined => {}
-                    Claim::Spent => may_have_run = true,
-                }
+        if flight.lease.is_none() {
+            let job = &flight.job;
+            // The manager knows of the other clients that share it.
+            may_have_run = inner.nonces.may_be_sent(job.consumer(), job.nonce());
+            match inner.nonces.claim_to_send(job.consumer(), lane(job.relay_strategy()), job.nonce()) {
+                Claim::Leased(lease) => flight.lease = Some(lease),
+                Claim::HeldElsewhere { sent: true } => return inner.at_endpoint(Err(under_way_elsewhere(job))),
+                // By a job that is being signed.
+                Claim::HeldElsewhere { sent: false } => return inner.at_endpoint(Err(taken_here(job))),
+                Claim::Quarantined | Claim::Spent => {}
             }
+        }
+        if let Some(lease) = &mut flight.lease {
+            lease.set_sent(true);
         }
         let (id, job) = (flight.job.id(), flight.job.clone());
         let stored = state.unresolved.get(&id).is_some_and(|open| open.stored);
@@ -264,6 +272,20 @@ fn taken_here(other: &SignedJob) -> Error {
     Error::new(ErrorKind::NonceTaken, "this client has another signed job under the same nonce, and its fate is open")
         .with_job(other.id())
         .with_hint("settle the job in Client::unresolved first, or use another nonce")
+}
+
+/// Perhaps these very bytes.
+fn under_way_elsewhere(job: &SignedJob) -> Error {
+    Error::new(
+        ErrorKind::Nonce,
+        "a client that shares the nonces of this one has a submission under this nonce under way",
+    )
+    .with_outcome(Outcome::Unknown)
+    .with_retryable(true)
+    .with_job(job.id())
+    .with_hint(
+        "if it is of this very job, Client::resume it here and wait for it, or submit the same signed job again later",
+    )
 }
 
 /// A flight's entry; gone when the flight ends, also by a panic or a runtime that shuts down.
@@ -302,11 +324,11 @@ impl Airborne {
     }
 
     fn settle(&self, landed: &Result<()>, made_here: bool) {
-        let (consumer, nonce, id) = (self.job.consumer(), self.job.nonce(), self.job.id());
+        let id = self.job.id();
         let mut state = self.inner.flights.lock();
         let entry = state.airborne.get_mut(&id);
         let copied = entry.as_ref().is_none_or(|entry| entry.copied);
-        let lease = entry.and_then(|entry| entry.lease.take());
+        let mut lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NonceTaken => true,
@@ -322,8 +344,12 @@ impl Airborne {
                 return;
             }
             Err(error) => {
+                let may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
                 if let Some(open) = state.unresolved.get_mut(&id) {
-                    open.may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                    open.may_have_run = may_have_run;
+                }
+                if let Some(lease) = &mut lease {
+                    lease.set_sent(may_have_run);
                 }
                 false
             }
@@ -332,9 +358,8 @@ impl Airborne {
         match (lease, decided) {
             (Some(lease), true) => lease.commit(),
             (Some(lease), false) => lease.quarantine(),
-            // A job of unknown fate that was submitted again, now with an answer.
-            (None, true) => _ = self.inner.nonces.resolve(consumer, nonce, Settlement::Commit),
-            (None, false) => {}
+            // Spent before this flight.
+            (None, _) => {}
         }
         if decided {
             self.inner.flights.lock().unresolved.remove(&id);
