@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use closed_port::closed_port;
 use infinityvm_sdk::{
     Client, Error,
     ErrorKind::{self, *},
     JobHandle, JobId, Limits, LocalSigner, OffchainJobRequest,
     Outcome::{self, Accepted, NotSent, Rejected as Refused, Unknown},
-    PollPolicy, ProgramId, ProgramUpload, RelayStrategy, Result, RetryPolicy, Revision, SignedJob, Until, Wire,
+    PollPolicy, ProgramId, ProgramUpload, RelayStrategy, Result, RetryPolicy, Revision, SignedJob, Until, Verified,
+    Wire,
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, Faults, JobState, Lie, Loss, ProgramError},
     job::{OffchainJobRequestBuilder, abi, eip191_hash},
@@ -23,6 +25,9 @@ use infinityvm_sdk::{
     transport::GrpcTransport,
     verify,
 };
+
+#[path = "support/closed_port.rs"]
+mod closed_port;
 
 const CONSUMER: Address = Address::repeat_byte(7);
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
@@ -51,7 +56,7 @@ impl Table {
     {
         self.add(name, expected, move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), run()).await.expect("it ends") })
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(600), run()).await.expect("it ends") })
         });
     }
 }
@@ -459,7 +464,7 @@ fn config(table: &mut Table) {
         client_builder().grpc(node.grpc_url()).connect().await
     });
     table.on("config: no revision, no node", (Unavailable, NotSent, true, "nothing was sent"), || {
-        client_builder().grpc(closed_port()).connect()
+        client_builder().grpc(nowhere()).connect()
     });
     table.on("config: zero operator", config("JobManager"), || plain_builder().operator(Address::ZERO).connect());
     let urls = [
@@ -577,14 +582,13 @@ impl Bench {
         let node = DevNode::builder(revision).consumer(CONSUMER, rules).start().await.expect("starts");
         let reverse = node.register_program(|input| Ok(input.onchain.iter().rev().copied().collect::<Vec<u8>>()));
         let failing = node.register_program(|_| Err::<Vec<u8>, _>(ProgramError::new("no")));
-        let pause = Duration::from_millis(1);
         let client = client_builder()
             .grpc(node.grpc_url())
             .revision(revision)
             .signer(signer())
             .operator(node.operator())
             .nonces(Sequential::starting_at(1))
-            .polling(PollPolicy::default().with_first(pause).with_most(pause))
+            .polling(PollPolicy::default().with_first(Duration::from_millis(1)))
             .connect()
             .await
             .expect("connects");
@@ -604,6 +608,17 @@ impl Bench {
 
     async fn submit(&self) -> Result<JobHandle> {
         self.client.submit(self.job(&self.reverse)).await
+    }
+
+    /// Waits until the deadline, which comes as soon as the job was looked at: then the clock stops.
+    async fn wait_in_vain(&self, handle: &JobHandle, until: Until) -> Result<Verified> {
+        // Looks come one after the other: with the second there, the first was answered.
+        let looks = self.node.stats().calls(Method::GetResult) + 2;
+        let looked = async {
+            self.node.wait_until(|view| view.stats().calls(Method::GetResult) >= looks).await;
+            tokio::time::pause();
+        };
+        tokio::join!(handle.wait(until).timeout(Duration::from_secs(10)).into_future(), looked).0
     }
 
     /// A program of 8 bytes that the node does not have, and its id.
@@ -829,9 +844,8 @@ fn client_builder() -> ClientBuilder {
 }
 
 /// A URL on which nothing listens.
-fn closed_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+fn nowhere() -> String {
+    format!("http://{}", closed_port())
 }
 
 fn unreachable_and_lost(table: &mut Table) {
@@ -839,7 +853,7 @@ fn unreachable_and_lost(table: &mut Table) {
     for method in Method::ALL {
         table.on(format!("unreachable: {method}"), away, move || async move {
             let bench = Bench::new(Revision::Relay).await;
-            let builder = client_builder().grpc(closed_port()).revision(Revision::Relay).signer(signer());
+            let builder = client_builder().grpc(nowhere()).revision(Revision::Relay).signer(signer());
             let bench = Bench { client: builder.connect().await?, ..bench };
             let error = bench.call(method).await.expect_err("nobody is there");
             assert!(bench.client.unresolved().is_empty(), "nothing can come of it");
@@ -864,9 +878,14 @@ fn unreachable_and_lost(table: &mut Table) {
     table.on("lost: no answer ever", (CallTimeout, Unknown, true, "submit_signed"), || async {
         let bench =
             Bench::faulty(Revision::State, |faults| faults.drop_replies(Method::SubmitJob, 1, Loss::Never)).await;
-        let grpc = GrpcTransport::builder(bench.node.grpc_url()).submit_timeout(Duration::from_millis(50)).build()?;
+        let grpc = GrpcTransport::builder(bench.node.grpc_url()).submit_timeout(Duration::from_secs(10)).build()?;
         let client = client_builder().transport(grpc).revision(Revision::State).signer(signer()).connect().await?;
-        client.submit(bench.job(&bench.reverse)).await
+        // Once the call is there, there is nothing to do but to wait for its end.
+        let arrived = async {
+            bench.node.wait_until(|view| view.stats().calls(Method::SubmitJob) == 1).await;
+            tokio::time::pause();
+        };
+        tokio::join!(client.submit(bench.job(&bench.reverse)), arrived).0
     });
     table.on("lost: then not sent", (Unavailable, Unknown, true, "nothing was sent"), || async {
         // The second attempt did nothing, but the first may have.
@@ -938,18 +957,17 @@ fn unknown_and_unsupported(table: &mut Table) {
     table.on("deadline: never executed", (DeadlineExceeded, Accepted, true, "not executed"), || async {
         let bench = Bench::new(Revision::Relay).await;
         let _gate = bench.node.faults().hold_executions();
-        bench.submit().await?.wait(Until::Executed).timeout(Duration::from_millis(100)).await
+        bench.wait_in_vain(&bench.submit().await?, Until::Executed).await
     });
     table.on("deadline: never relayed", (DeadlineExceeded, Accepted, true, "the relay may revert"), || async {
         let bench = Bench::new(Revision::Relay).await;
         bench.node.faults().stall_relays(true);
         let handle = bench.submit().await?;
         handle.wait(Until::Executed).await?;
-        handle.wait(Until::Relayed).timeout(Duration::from_millis(100)).await
+        bench.wait_in_vain(&handle, Until::Relayed).await
     });
     table.on("deadline: never seen", (DeadlineExceeded, Unknown, true, "submit it with submit_signed"), || async {
-        let client =
-            client_builder().grpc(closed_port()).revision(Revision::State).operator(CONSUMER).connect().await?;
+        let client = client_builder().grpc(nowhere()).revision(Revision::State).operator(CONSUMER).connect().await?;
         client.resume(sample(Revision::State))?.wait(Until::Executed).timeout(Duration::from_millis(50)).await
     });
 }

@@ -38,7 +38,7 @@ async fn survives(name: &str, transport: impl Transport) -> CallError {
     let mut result = None;
     let usage = alloc::measure(async {
         let call = transport.call(Method::GetResult, Bytes::from_static(b"{}").into());
-        result = Some(tokio::time::timeout(Duration::from_secs(100), call).await.expect("the call ends"));
+        result = Some(tokio::time::timeout(Duration::from_secs(600), call).await.expect("the call ends"));
     })
     .await;
     let error = result.expect("was called").expect_err("no answer");

@@ -3,6 +3,8 @@
 
 #[path = "client/cancel.rs"]
 mod cancel;
+#[path = "support/closed_port.rs"]
+mod closed_port;
 #[path = "client/doubts.rs"]
 mod doubts;
 #[path = "client/happy.rs"]

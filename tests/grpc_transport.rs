@@ -2,6 +2,8 @@
 
 #[path = "support/authority.rs"]
 mod authority;
+#[path = "support/closed_port.rs"]
+mod closed_port;
 
 use std::{
     future::Future,
@@ -15,6 +17,7 @@ use std::{
 
 use authority::{Authority, Identity, acceptor, self_signed};
 use bytes::{Bytes, BytesMut};
+use closed_port::closed_port;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use infinityvm_sdk::{
@@ -395,7 +398,7 @@ async fn requests_are_bounded() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let addr = closed_port();
     let transport = GrpcTransport::builder(format!("http://{addr}")).build().unwrap();
     for method in Method::ALL {
         let error = transport.call(method, small()).await.unwrap_err();
@@ -845,13 +848,23 @@ async fn failures_of_reflection_are_told_as_those_of_calls() {
     assert_failure(&gone, "NotSent");
 
     // Bounded as other reads are.
-    let silent = Server::start(|request, respond| async move {
-        let _held = (receive(request).await, respond);
-        std::future::pending::<()>().await;
+    let arrived = Arc::new(Notify::new());
+    let notify = Arc::clone(&arrived);
+    let silent = Server::start(move |request, respond| {
+        let notify = Arc::clone(&notify);
+        async move {
+            let _held = (receive(request).await, respond);
+            notify.notify_one();
+            std::future::pending::<()>().await;
+        }
     });
     let silent = silent.await;
-    let transport = GrpcTransport::builder(silent.url()).call_timeout(Duration::from_millis(50)).build().unwrap();
-    let late = transport.reflect(Reflection::V1, small()).await;
+    let transport = GrpcTransport::builder(silent.url()).no_keep_alive().build().unwrap();
+    let waiting = async {
+        arrived.notified().await;
+        tokio::time::pause();
+    };
+    let (late, ()) = tokio::join!(transport.reflect(Reflection::V1, small()), waiting);
     assert_failure(&late, "TimedOut");
     assert!(late.unwrap_err().message.starts_with("server reflection got no answer"));
 }

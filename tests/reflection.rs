@@ -5,6 +5,8 @@
 mod answers;
 #[path = "reflection/before_submitting.rs"]
 mod before_submitting;
+#[path = "support/closed_port.rs"]
+mod closed_port;
 #[path = "reflection/connect.rs"]
 mod connect;
 #[path = "reflection/rig.rs"]

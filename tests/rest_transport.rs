@@ -24,6 +24,8 @@ use tokio::{
 
 #[path = "support/authority.rs"]
 mod authority;
+#[path = "support/closed_port.rs"]
+mod closed_port;
 #[path = "support/http1.rs"]
 mod http1;
 #[path = "rest_transport/http2.rs"]
@@ -35,6 +37,7 @@ mod settings;
 #[path = "rest_transport/tls.rs"]
 mod tls;
 
+use closed_port::closed_port;
 use http1::{Reply, Server, answer, json};
 
 const METHODS: [Method; 3] = [Method::SubmitJob, Method::GetResult, Method::SubmitProgram];
@@ -324,7 +327,7 @@ async fn requests_are_bounded() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let addr = closed_port();
     let transport = RestTransport::builder(format!("http://{addr}")).build().unwrap();
     for method in METHODS {
         let error = transport.call(method, small()).await.unwrap_err();

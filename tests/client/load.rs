@@ -1,9 +1,12 @@
 //! Many tasks on one client, with losses.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use infinityvm_sdk::{
-    Outcome, Until,
+    Outcome, RetryPolicy, Until,
     devnode::{JobState, Loss},
     primitives::{Bytes, U256},
     rpc::Method,
@@ -90,15 +93,18 @@ async fn sixty_four_tasks_with_lost_replies_leave_no_gap() {
 #[tokio::test]
 async fn thousands_at_once_wait_for_their_turn() {
     both(|rig| async move {
+        // The last turn may come late.
+        let policy = RetryPolicy::none().with_submit_deadline(Duration::from_secs(600));
+        let client = rig.builder().retry(policy).connect().await.unwrap();
         let gate = rig.node.faults().hold_request(Method::SubmitJob);
         let tasks: Vec<_> = (0..1100_u64)
             .map(|number| {
-                let (client, job) = (rig.client.clone(), rig.build(U256::from(number).to_be_bytes_vec()));
+                let (client, job) = (client.clone(), rig.build(U256::from(number).to_be_bytes_vec()));
                 tokio::spawn(async move { client.submit(job).await })
             })
             .collect();
         gate.arrived(1).await;
-        assert!(rig.client.unresolved().len() <= 512);
+        assert!(client.unresolved().len() <= 512);
         gate.open();
         for task in tasks {
             within(task).await.unwrap().unwrap();
@@ -108,7 +114,7 @@ async fn thousands_at_once_wait_for_their_turn() {
                 view.job_state(infinityvm_sdk::JobId::derive(1100, CONSUMER).into()) == Some(JobState::Relayed)
             })
             .await;
-        rig.settled(&rig.client).await;
+        rig.settled(&client).await;
     })
     .await;
 }

@@ -3,13 +3,16 @@
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use infinityvm_sdk::{
-    ErrorKind, Outcome, Until,
+    ErrorKind, JobId, Outcome, Until,
     devnode::{JobState, Loss},
     rpc::{Method, StatusCode},
     transport::GrpcTransport,
 };
 
-use crate::rig::{CONSUMER, Mood, Moody, Tap, both, poll_once, within};
+use crate::{
+    closed_port::closed_port,
+    rig::{CONSUMER, Mood, Moody, Tap, both, poll_once, within},
+};
 
 #[tokio::test]
 async fn a_lost_reply_leaves_the_job_unresolved_until_it_is_sent_again() {
@@ -48,11 +51,17 @@ async fn a_lost_reply_leaves_the_job_unresolved_until_it_is_sent_again() {
 #[tokio::test]
 async fn an_answer_that_never_comes_is_unknown() {
     both(|rig| async move {
-        let bound = std::time::Duration::from_millis(300);
+        let bound = std::time::Duration::from_secs(10);
         let transport = GrpcTransport::builder(rig.node.grpc_url()).submit_timeout(bound).build().unwrap();
         let client = rig.builder().transport(transport).connect().await.unwrap();
         rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::Never);
-        let error = client.submit(rig.build("abc")).await.unwrap_err();
+        // Once the node has done all it will do, there is nothing but to wait for the bound.
+        let done = async {
+            rig.reaches(JobId::derive(1, CONSUMER), JobState::Relayed).await;
+            tokio::time::pause();
+        };
+        let error = tokio::join!(client.submit(rig.build("abc")), done).0.unwrap_err();
+        tokio::time::resume();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown));
         assert_eq!(client.nonces().quarantined(CONSUMER), [1]);
         let job = client.unresolved().remove(0);
@@ -126,9 +135,7 @@ async fn a_failing_signer_gives_the_nonce_back() {
 #[tokio::test]
 async fn what_was_not_sent_gives_the_nonce_back() {
     both(|rig| async move {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
+        let url = format!("http://{}", closed_port());
         let down = rig.builder().grpc(&url).connect().await.unwrap();
         for input in ["abc", "def", "ghi"] {
             let error = down.submit(rig.build(input)).await.unwrap_err();
@@ -153,9 +160,7 @@ async fn what_was_not_sent_gives_the_nonce_back() {
 #[tokio::test]
 async fn what_was_not_sent_but_copied_keeps_the_nonce() {
     both(|rig| async move {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
+        let url = format!("http://{}", closed_port());
         let down = rig.builder().grpc(&url).connect().await.unwrap();
         let mut submit = Box::pin(down.submit(rig.build("abc")));
         let copies = loop {

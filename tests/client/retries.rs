@@ -123,14 +123,20 @@ async fn reads_are_made_again_and_say_how_often() {
 #[tokio::test]
 async fn the_caller_of_a_submission_without_an_answer_leaves_and_can_join_it_again() {
     both(|rig| async move {
-        let policy = RetryPolicy::default().with_submit_deadline(Duration::from_millis(50));
+        let policy = RetryPolicy::default().with_submit_deadline(Duration::from_secs(5));
         let client = rig.builder().retry(policy).connect().await.unwrap();
         let gate = rig.node.faults().hold_reply(Method::SubmitJob);
-        let error = client.submit(rig.build("abc")).await.unwrap_err();
+        // Once the node keeps the answer back, there is nothing to do but to wait for the deadline.
+        let held = async {
+            gate.arrived(1).await;
+            tokio::time::pause();
+        };
+        let error = tokio::join!(client.submit(rig.build("abc")), held).0.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown), "{}", error.report());
         let [job] = &client.unresolved()[..] else { panic!("{:?}", client.unresolved()) };
         let again = client.submit_signed(job.clone()).await.unwrap_err();
         assert_eq!((again.kind(), again.outcome()), (ErrorKind::CallTimeout, Outcome::Unknown));
+        tokio::time::resume();
         gate.open();
         client.submit_signed(job.clone()).await.unwrap().wait(Until::Relayed).await.unwrap();
         rig.never_two_in_flight();

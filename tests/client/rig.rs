@@ -29,7 +29,7 @@ pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 
 /// Generous: only a hang reaches it.
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what).await.expect("the test hangs")
+    tokio::time::timeout(Duration::from_secs(600), what).await.expect("the test hangs")
 }
 
 pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
@@ -109,6 +109,14 @@ impl Rig {
 
     pub async fn reaches(&self, id: JobId, state: JobState) {
         self.node.wait_until(|view| view.job_state(id.into()) == Some(state)).await;
+    }
+
+    /// Stops the clock once a wait that has begun with this has looked at its job: then its deadline comes at once.
+    pub async fn stop_the_clock_after_a_look(&self) {
+        // Looks come one after the other: with the second there, the first was answered.
+        let looks = self.node.stats().calls(Method::GetResult) + 2;
+        self.node.wait_until(|view| view.stats().calls(Method::GetResult) >= looks).await;
+        tokio::time::pause();
     }
 
     pub fn executions(&self, id: JobId) -> usize {

@@ -46,8 +46,14 @@ async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
         offchain_input: vec![],
         relay_strategy: ORDERED,
     });
-    request.set_timeout(std::time::Duration::from_millis(200));
-    within(client.submit_job(request)).await.unwrap_err();
+    request.set_timeout(std::time::Duration::from_secs(10));
+    // Once it hangs, there is nothing to do but to wait for the deadline.
+    let hangs = async {
+        rig.node.wait_until(|view| view.stats().hanging_calls() == 1).await;
+        tokio::time::pause();
+    };
+    within(async { tokio::join!(client.submit_job(request), hangs).0 }).await.unwrap_err();
+    tokio::time::resume();
     within(rig.node.wait_until(|view| view.stats().hanging_calls() == 0)).await;
     assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
 }

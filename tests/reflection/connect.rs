@@ -1,13 +1,11 @@
 //! Without a revision, `connect` asks the node.
 
-use std::net::TcpListener;
-
 use infinityvm_sdk::{
     Client, ErrorKind, Outcome, ProgramId, RetryPolicy, Revision, Until,
     rpc::{CallFailure, Method, Reflection, StatusCode},
 };
 
-use crate::rig::*;
+use crate::{closed_port::closed_port, rig::*};
 
 #[tokio::test]
 async fn the_revision_is_the_nodes() {
@@ -75,10 +73,7 @@ async fn a_node_that_does_not_say_must_be_described() {
 
 #[tokio::test]
 async fn a_node_that_cannot_be_reached_is_not_guessed_at() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let nobody = builder().grpc(url).connect().await;
+    let nobody = builder().grpc(format!("http://{}", closed_port())).connect().await;
     let mut made = vec![(ErrorKind::Unavailable, nobody)];
     for (kind, failure) in [
         (ErrorKind::Unavailable, CallFailure::NotSent),
