@@ -3,10 +3,13 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use infinityvm_sdk::{
     Revision,
     conformance::{Suite, cases},
-    transport::{GrpcTransport, RestTransport},
+    rpc::{CallError, Capabilities, Encoding, Method, RequestBody},
+    transport::{GrpcTransport, RestTransport, Transport},
 };
 
 fn grpc() -> Suite {
@@ -67,4 +70,53 @@ fn the_matrix_is_complete() {
             assert!(own.contains(&cell), "{cell} is missing");
         }
     }
+}
+
+/// A transport whose answers never come.
+#[derive(Debug)]
+struct Silent;
+
+#[async_trait]
+impl Transport for Silent {
+    fn encoding(&self) -> Encoding {
+        Encoding::Protobuf
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn endpoint(&self) -> &str {
+        "silence"
+    }
+
+    async fn call(&self, _: Method, _: RequestBody) -> Result<Bytes, CallError> {
+        std::future::pending().await
+    }
+}
+
+/// Its node and its transport go when nobody waits for it any more.
+#[tokio::test]
+async fn a_case_that_is_dropped_leaves_nothing_behind() {
+    let held = Arc::new(Silent);
+    let given = Arc::clone(&held);
+    let setup = Suite::new(move |_| Ok(given.clone())).setup(Revision::Relay);
+    let case = cases::ALL.iter().find(|case| case.name == "unknown_jobs_are_not_found").unwrap();
+    let before = Arc::strong_count(&held);
+    {
+        let mut run = Box::pin(case.run(&setup));
+        while Arc::strong_count(&held) == before {
+            tokio::select! {
+                _ = &mut run => panic!("silence is no answer"),
+                () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {}
+            }
+        }
+    }
+    for _ in 0..100 {
+        if Arc::strong_count(&held) == before {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the case goes on");
 }

@@ -155,7 +155,7 @@ impl Seen {
     }
 }
 
-async fn run(kind: Kind, revision: Revision, fault: Fault, jobs: u64, seed: u64) {
+async fn run(kind: Kind, revision: Revision, faults: &'static [Fault], jobs: u64, seed: u64) {
     let signer = LocalSigner::random().unwrap();
     let rules = ConsumerRules::signed_by(signer.address());
     let node = DevNode::builder(revision).consumer(CONSUMER, rules).start().await.unwrap();
@@ -164,13 +164,13 @@ async fn run(kind: Kind, revision: Revision, fault: Fault, jobs: u64, seed: u64)
     let upstream: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
     // TCP itself neither repeats nor changes bytes: something on the way that does is what TLS is for. In plain text it
     // could change a job into another valid one.
-    let tls = matches!(fault, Fault::Duplicate | Fault::WrongBytes).then(|| Tls::new(kind));
+    let spoils = |fault: &Fault| matches!(fault, Fault::Duplicate | Fault::WrongBytes);
+    let tls = faults.iter().any(spoils).then(|| Tls::new(kind));
     let upstream = match &tls {
         Some(tls) => tls.terminate(upstream).await,
         None => upstream,
     };
-    let kinds: &'static [Fault] = Fault::ALL.iter().find(|one| **one == fault).map(std::slice::from_ref).unwrap();
-    let proxy = FaultProxy::start(upstream, seed, Faults { kinds, rate: RATE }).await;
+    let proxy = FaultProxy::start(upstream, seed, Faults { kinds: faults, rate: RATE }).await;
     let policy = RetryPolicy::default()
         .with_attempts(8)
         .with_backoff(Duration::from_millis(2), Duration::from_millis(50))
@@ -212,7 +212,7 @@ async fn run(kind: Kind, revision: Revision, fault: Fault, jobs: u64, seed: u64)
     let executed_twice = chain.iter().filter(|job| stats.executions(job.job_id) != 1).count();
     let latest = *seen.late.lock().unwrap();
     println!(
-        "{kind:?} {revision} {fault:?}: {jobs} jobs in {:.1} s (seed {seed}): {} faults injected; submissions by callers {}, at the \
+        "{kind:?} {revision} {faults:?}: {jobs} jobs in {:.1} s (seed {seed}): {} faults injected; submissions by callers {}, at the \
          node {}; executed twice {executed_twice}; at once for one job {}; latest call {} ms past its deadline; errors {:?}",
         took.as_secs_f64(),
         proxy.injected_at_all(),
@@ -273,30 +273,42 @@ fn sweep() -> bool {
     env::var("SWEEP").is_ok_and(|sweep| sweep == "full")
 }
 
-async fn survives(kind: Kind, fault: Fault) {
+async fn survives(kind: Kind, faults: &'static [Fault]) {
     let jobs = if sweep() { 10_000 } else { 40 };
     // One seed in the tests, so that they are the same each time; others on demand.
     let seed = env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     // Both revisions meet every fault, each on one of the transports.
-    let revision = Revision::ALL[(fault as usize + kind as usize) % 2];
-    run(kind, revision, fault, jobs, seed).await;
+    let revision = Revision::ALL[(faults[0] as usize + kind as usize) % 2];
+    run(kind, revision, faults, jobs, seed).await;
 }
 
 macro_rules! every_fault {
     ($($name:ident $fault:ident,)*) => {
         mod grpc {
             use super::*;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn everything_at_once() {
+                survives(Kind::Grpc, &Fault::ALL).await;
+            }
+
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                survives(Kind::Grpc, Fault::$fault).await;
+                survives(Kind::Grpc, &[Fault::$fault]).await;
             })*
         }
 
         mod rest {
             use super::*;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn everything_at_once() {
+                survives(Kind::Rest, &Fault::ALL).await;
+            }
+
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                survives(Kind::Rest, Fault::$fault).await;
+                survives(Kind::Rest, &[Fault::$fault]).await;
             })*
         }
 

@@ -44,7 +44,7 @@ impl ClientBuilder {
     }
 
     /// Talks gRPC to the node at this URL, with the defaults of
-    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051. Plain `http` is taken for this
+    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051. Plain `http` is allowed to this
     /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
     #[cfg(feature = "grpc")]
     pub fn grpc(mut self, url: impl AsRef<str>) -> Self {
@@ -54,7 +54,7 @@ impl ClientBuilder {
     }
 
     /// Talks JSON to the node's REST gateway at this URL, with the defaults of
-    /// [`RestTransport`](crate::transport::RestTransport). The gateways' default port is 8080. Plain `http` is taken for this
+    /// [`RestTransport`](crate::transport::RestTransport). The gateways' default port is 8080. Plain `http` is allowed to this
     /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
     #[cfg(feature = "rest")]
     pub fn rest(mut self, url: impl AsRef<str>) -> Self {
@@ -63,7 +63,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Talks to the node over this transport.
+    /// Talks to the node over this transport. Of several calls of this, [`grpc`](Self::grpc) and [`rest`](Self::rest) the last
+    /// counts.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Ok(Arc::new(transport)));
         self

@@ -47,6 +47,8 @@ struct Unresolved {
     job: SignedJob,
     /// Whether an earlier submission of it may have run: then no later answer takes that back.
     may_have_run: bool,
+    /// Whether the node has said that it keeps the job and does not run it: then a record of it proves nothing.
+    stored: bool,
 }
 
 struct Entry {
@@ -97,14 +99,30 @@ impl Flights {
 
     /// A verified result settles its job: nothing is left to find out. One under way is settled by its flight.
     pub(super) fn verified(&self, nonces: &NonceManager, job: &SignedJob) {
-        let mut state = self.lock();
-        let open = state.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
-        if open && !state.airborne.contains_key(&job.id()) {
-            state.unresolved.remove(&job.id());
-            drop(state);
-            // Nothing to do if somebody resolved it by hand.
+        let settled = |state: &State| {
+            let open = state.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
+            open && !state.airborne.contains_key(&job.id())
+        };
+        if settled(&self.lock()) {
+            // First the nonce: a submission that begins between the two finds out that the job may have run. Nothing to do
+            // if somebody resolved it by hand, or if a client that shares the nonces sends the job just now.
             _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
+            let mut state = self.lock();
+            if settled(&state) {
+                state.unresolved.remove(&job.id());
+            }
         }
+    }
+
+    /// Notes that the node keeps the job and does not run it, also for the submissions that follow.
+    fn set_stored(&self, id: JobId) {
+        if let Some(open) = self.lock().unresolved.get_mut(&id) {
+            open.stored = true;
+        }
+    }
+
+    fn is_stored(&self, id: JobId) -> bool {
+        self.lock().unresolved.get(&id).is_some_and(|open| open.stored)
     }
 
     fn may_have_run(&self, id: JobId) -> bool {
@@ -145,7 +163,7 @@ impl State {
 
 /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
-    let id = flight.job.id();
+    let (consumer, nonce, id) = (flight.job.consumer(), flight.job.nonce(), flight.job.id());
     super::require_runtime().map_err(|error| error.with_job(id))?;
     let deadline = inner.retries.submit_deadline();
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
@@ -156,7 +174,8 @@ pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
             let slot = deadline.bound(Arc::clone(&inner.flights.slots).acquire_owned()).await;
             let slot = slot.ok_or_else(|| {
                 let error = late(inner, id, "its turn did not come", Outcome::NotSent);
-                if inner.flights.may_have_run(id) { error.with_outcome(Outcome::Unknown) } else { error }
+                let sent = inner.nonces.may_be_sent(consumer, nonce) || inner.flights.may_have_run(id);
+                if sent { error.with_outcome(Outcome::Unknown) } else { error }
             })?;
             // The semaphore is never closed, so waiting for a slot cannot fail.
             start(inner, flight, slot.ok(), deadline)?
@@ -218,21 +237,24 @@ fn start(
         if let Some(landing) = inner.at_endpoint(state.join(&mut flight))? {
             return Ok(landing);
         }
-        match &mut flight.lease {
-            Some(lease) => lease.mark_signed(),
-            None => {
-                let job = &flight.job;
-                match inner.nonces.claim_signed(job.consumer(), lane(job.relay_strategy()), job.nonce()) {
-                    Claim::Leased(lease) => flight.lease = Some(lease),
-                    // By a job that is being signed, or by the flight of another client.
-                    Claim::HeldElsewhere => return Err(taken_here(job).with_endpoint(inner.transport.endpoint())),
-                    Claim::Quarantined => {}
-                    Claim::Spent => may_have_run = true,
-                }
+        if flight.lease.is_none() {
+            let job = &flight.job;
+            // The manager knows of the other clients that share it.
+            may_have_run = inner.nonces.may_be_sent(job.consumer(), job.nonce());
+            match inner.nonces.claim_to_send(job.consumer(), lane(job.relay_strategy()), job.nonce()) {
+                Claim::Leased(lease) => flight.lease = Some(lease),
+                Claim::HeldElsewhere { sent: true } => return inner.at_endpoint(Err(under_way_elsewhere(job))),
+                // By a job that is being signed.
+                Claim::HeldElsewhere { sent: false } => return inner.at_endpoint(Err(taken_here(job))),
+                Claim::Quarantined | Claim::Spent => {}
             }
         }
+        if let Some(lease) = &mut flight.lease {
+            lease.set_sent(true);
+        }
         let (id, job) = (flight.job.id(), flight.job.clone());
-        let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true });
+        let stored = state.unresolved.get(&id).is_some_and(|open| open.stored);
+        let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
         may_have_run |= before.is_some_and(|open| open.may_have_run);
         state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
     }
@@ -250,6 +272,20 @@ fn taken_here(other: &SignedJob) -> Error {
     Error::new(ErrorKind::NonceTaken, "this client has another signed job under the same nonce, and its fate is open")
         .with_job(other.id())
         .with_hint("settle the job in Client::unresolved first, or use another nonce")
+}
+
+/// Perhaps these very bytes.
+fn under_way_elsewhere(job: &SignedJob) -> Error {
+    Error::new(
+        ErrorKind::Nonce,
+        "a client that shares the nonces of this one has a submission under this nonce under way",
+    )
+    .with_outcome(Outcome::Unknown)
+    .with_retryable(true)
+    .with_job(job.id())
+    .with_hint(
+        "if it is of this very job, Client::resume it here and wait for it, or submit the same signed job again later",
+    )
 }
 
 /// A flight's entry; gone when the flight ends, also by a panic or a runtime that shuts down.
@@ -288,11 +324,11 @@ impl Airborne {
     }
 
     fn settle(&self, landed: &Result<()>, made_here: bool) {
-        let (consumer, nonce, id) = (self.job.consumer(), self.job.nonce(), self.job.id());
+        let id = self.job.id();
         let mut state = self.inner.flights.lock();
         let entry = state.airborne.get_mut(&id);
         let copied = entry.as_ref().is_none_or(|entry| entry.copied);
-        let lease = entry.and_then(|entry| entry.lease.take());
+        let mut lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NonceTaken => true,
@@ -308,8 +344,12 @@ impl Airborne {
                 return;
             }
             Err(error) => {
+                let may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
                 if let Some(open) = state.unresolved.get_mut(&id) {
-                    open.may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                    open.may_have_run = may_have_run;
+                }
+                if let Some(lease) = &mut lease {
+                    lease.set_sent(may_have_run);
                 }
                 false
             }
@@ -318,9 +358,8 @@ impl Airborne {
         match (lease, decided) {
             (Some(lease), true) => lease.commit(),
             (Some(lease), false) => lease.quarantine(),
-            // A job of unknown fate that was submitted again, now with an answer.
-            (None, true) => _ = self.inner.nonces.resolve(consumer, nonce, Settlement::Commit),
-            (None, false) => {}
+            // Spent before this flight.
+            (None, _) => {}
         }
         if decided {
             self.inner.flights.lock().unresolved.remove(&id);
@@ -333,6 +372,7 @@ impl Airborne {
         let mut failed = 0;
         // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
         let (mut arrived, mut doubt) = (false, false);
+        let mut stored = inner.flights.is_stored(self.job.id());
         let mut last = None;
         loop {
             // Each time, as long as the node has not said: the one that comes back after an outage may be another.
@@ -359,7 +399,10 @@ impl Airborne {
             match again {
                 Again::Doubtful => (arrived, doubt) = (true, true),
                 // Had one before it been in the node's queue, the node would have said OK.
-                Again::Stored => (arrived, doubt) = (true, false),
+                Again::Stored => {
+                    (arrived, doubt, stored) = (true, false, true);
+                    inner.flights.set_stored(self.job.id());
+                }
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
@@ -367,7 +410,7 @@ impl Airborne {
                 return Err(error);
             }
             // Only a job that the node does not know is sent again: two submissions that race can both be executed.
-            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
+            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here, stored).await {
                 return known;
             }
             last = Some(error);
@@ -398,7 +441,7 @@ impl Airborne {
     }
 
     /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
-    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<()>> {
+    async fn known_to_node(&self, error: Error, made_here: bool, stored: bool) -> Option<Result<()>> {
         let inner = &self.inner;
         match inner.get_result(self.job.id()).await {
             Ok(record) => {
@@ -408,6 +451,10 @@ impl Airborne {
                 match echo_difference(&self.job, &record) {
                     // Perhaps it failed before it was submitted again.
                     None if open && !made_here => Some(Err(error)),
+                    // Perhaps of the attempt that was stored: then the job has to come again, but not beside this one.
+                    None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
+                        Some(Err(error))
+                    }
                     None => Some(Ok(())),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)

@@ -179,6 +179,8 @@ impl Client {
     /// # Errors
     /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in this
     ///   client, or unresolved in it,
+    /// - [`ErrorKind::Nonce`] of unknown outcome if another client that shares the [`NonceManager`] submits under the nonce
+    ///   at this moment, perhaps this very job,
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
     ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],

@@ -25,6 +25,8 @@ mod setup;
 
 use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
+
 pub use self::setup::{Bench, Setup};
 use crate::{
     devnode::DevNode,
@@ -93,15 +95,14 @@ impl Case {
     /// What did not hold, that it panicked, or that it did not end within the setup's patience.
     pub async fn run(&self, setup: &Setup) -> CaseResult {
         let (run, own, patience) = (self.run, setup.clone(), setup.patience());
-        // In a task of its own, which a panic ends alone.
-        let mut task = tokio::spawn(async move { run(&own).await });
-        match tokio::time::timeout(patience, &mut task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => Err(Failure::new(format!("it panics: {error}"))),
-            Err(_) => {
-                task.abort();
-                Err(Failure::new(format!("it hangs: no end after {patience:?}")))
-            }
+        // In a task of its own, which a panic ends alone. It ends with its set, also if nobody waits for it any more.
+        let mut task = JoinSet::new();
+        task.spawn(async move { run(&own).await });
+        match tokio::time::timeout(patience, task.join_next()).await {
+            Ok(Some(Ok(result))) => result,
+            Ok(Some(Err(error))) => Err(Failure::new(format!("it panics: {error}"))),
+            Ok(None) => Err(Failure::new("it was not begun")),
+            Err(_) => Err(Failure::new(format!("it hangs: no end after {patience:?}"))),
         }
     }
 }

@@ -50,6 +50,14 @@ impl NonceLease {
         self.signed = true;
     }
 
+    /// Notes whether a client may have sent what was signed with the nonce; also for whoever finds it in quarantine.
+    pub(crate) fn set_sent(&mut self, sent: bool) {
+        self.signed |= sent;
+        if let Some(ledger) = self.shared.ledgers().get_mut(&self.consumer) {
+            ledger.set_sent(self.nonce, sent);
+        }
+    }
+
     /// The nonce is spent: the node has the job.
     pub fn commit(mut self) {
         self.end(Settlement::Commit);

@@ -1,6 +1,6 @@
 //! What a manager knows of one consumer. No I/O, no locks, no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::source::{Lane, Settlement};
 
@@ -65,12 +65,20 @@ pub(super) enum Taken {
     Forgotten,
 }
 
+#[derive(Debug)]
+struct Live {
+    /// Whether the source knows of it.
+    reserved: bool,
+    /// Whether a client may have sent a job that was signed with it.
+    sent: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     lane: Option<Lane>,
-    /// The leased ones, and whether the source holds a reservation for them.
-    live: BTreeMap<u64, bool>,
-    quarantined: BTreeSet<u64>,
+    live: BTreeMap<u64, Live>,
+    /// Whether a client may have sent the job. Those that are sent again stay in here, and are live as well.
+    quarantined: BTreeMap<u64, bool>,
     committed: Committed,
     /// Whether anything was ever signed: then the lane is fixed.
     used: bool,
@@ -109,7 +117,7 @@ impl Ledger {
     pub(super) fn taken(&self, nonce: u64) -> Option<Taken> {
         if self.live.contains_key(&nonce) {
             Some(Taken::Leased)
-        } else if self.quarantined.contains(&nonce) {
+        } else if self.quarantined.contains_key(&nonce) {
             Some(Taken::Quarantined)
         } else if nonce < self.committed.floor {
             Some(Taken::Forgotten)
@@ -129,38 +137,60 @@ impl Ledger {
     /// Leases a nonce that the source has reserved.
     pub(super) fn lease_reserved(&mut self, lane: Lane, nonce: u64) {
         self.lane = Some(lane);
-        self.live.insert(nonce, true);
+        self.live.insert(nonce, Live { reserved: true, sent: false });
         self.source_high = self.source_high.max(Some(nonce));
     }
 
     /// Leases a nonce that the caller gave.
     pub(super) fn lease_given(&mut self, lane: Lane, nonce: u64) {
         self.lane = Some(lane);
-        self.live.insert(nonce, false);
+        self.live.insert(nonce, Live { reserved: false, sent: false });
+    }
+
+    /// Leases a nonce that is in quarantine, to send what was signed with it.
+    pub(super) fn lease_quarantined(&mut self, nonce: u64) {
+        self.live.insert(nonce, Live { reserved: true, sent: self.may_be_sent(nonce) });
+    }
+
+    pub(super) fn set_sent(&mut self, nonce: u64, sent: bool) {
+        if let Some(live) = self.live.get_mut(&nonce) {
+            live.sent = sent;
+        }
+    }
+
+    /// Whether a client may have sent a job that was signed with the nonce.
+    pub(super) fn may_be_sent(&self, nonce: u64) -> bool {
+        match self.live.get(&nonce) {
+            Some(live) => live.sent,
+            None => self.quarantined.get(&nonce).copied().unwrap_or_else(|| self.committed.contains(nonce)),
+        }
     }
 
     /// The source has reserved a nonce that is leased already: the end of that lease is the end of the reservation.
     pub(super) fn adopt(&mut self, nonce: u64) {
-        if let Some(reserved) = self.live.get_mut(&nonce) {
-            *reserved = true;
+        if let Some(live) = self.live.get_mut(&nonce) {
+            live.reserved = true;
         }
     }
 
     /// Ends a lease. Returns whether the source is to be told.
     pub(super) fn settle(&mut self, nonce: u64, settlement: Settlement) -> bool {
-        let Some(reserved) = self.live.remove(&nonce) else { return false };
+        let Some(Live { reserved, sent }) = self.live.remove(&nonce) else { return false };
         let tell = match settlement {
             Settlement::Commit => {
                 self.spend(nonce, reserved);
+                self.quarantined.remove(&nonce);
                 self.commit(nonce);
                 true
             }
             // To the source a given nonce that came to nothing never was.
-            Settlement::Release => reserved,
+            Settlement::Release => {
+                self.quarantined.remove(&nonce);
+                reserved
+            }
             Settlement::Quarantine => {
                 self.spend(nonce, reserved);
-                self.quarantined.insert(nonce);
-                true
+                self.quarantined.insert(nonce, sent).is_none()
             }
         };
         if self.live.is_empty() && !self.used {
@@ -183,9 +213,9 @@ impl Ledger {
         }
     }
 
-    /// Takes a nonce out of quarantine. Returns whether it was there.
+    /// Takes a nonce out of quarantine. Returns whether it was there, and what was signed with it is not under way.
     pub(super) fn resolve(&mut self, nonce: u64, commit: bool) -> bool {
-        let was = self.quarantined.remove(&nonce);
+        let was = !self.live.contains_key(&nonce) && self.quarantined.remove(&nonce).is_some();
         if was && commit {
             self.commit(nonce);
         }
@@ -193,12 +223,14 @@ impl Ledger {
     }
 
     pub(super) fn quarantined(&self) -> Vec<u64> {
-        self.quarantined.iter().copied().collect()
+        self.quarantined.keys().copied().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -161,10 +161,31 @@ impl NonceManager {
                 lease.mark_signed();
                 Claim::Leased(lease)
             }
-            Some(Taken::Leased) => Claim::HeldElsewhere,
+            Some(Taken::Leased) => Claim::HeldElsewhere { sent: ledger.may_be_sent(nonce) },
             Some(Taken::Quarantined) => Claim::Quarantined,
             Some(Taken::Committed | Taken::Forgotten) => Claim::Spent,
         }
+    }
+
+    /// The same for a job that is about to be sent: also a nonce in quarantine is leased then, so that no other client
+    /// sends the job at the same time.
+    pub(crate) fn claim_to_send(&self, consumer: Address, lane: Lane, nonce: u64) -> Claim {
+        {
+            let mut ledgers = self.shared.ledgers();
+            let ledger = ledgers.entry(consumer).or_default();
+            if ledger.taken(nonce) == Some(Taken::Quarantined) {
+                ledger.lease_quarantined(nonce);
+                let mut lease = NonceLease::new(self.shared.clone(), consumer, nonce);
+                lease.mark_signed();
+                return Claim::Leased(lease);
+            }
+        }
+        self.claim_signed(consumer, lane, nonce)
+    }
+
+    /// Whether a client may have sent a job that was signed with the nonce.
+    pub(crate) fn may_be_sent(&self, consumer: Address, nonce: u64) -> bool {
+        self.shared.ledgers().get(&consumer).is_some_and(|ledger| ledger.may_be_sent(nonce))
     }
 
     fn near(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
@@ -214,7 +235,7 @@ impl NonceManager {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Nonce`] if the nonce is not quarantined; [`ErrorKind::InvalidInput`] if the settlement is neither of
+    /// [`ErrorKind::Nonce`] if the nonce is not quarantined, or the job is being sent again; [`ErrorKind::InvalidInput`] if the settlement is neither of
     /// the two.
     pub fn resolve(&self, consumer: Address, nonce: u64, settlement: Settlement) -> Result<()> {
         let commit = match settlement {
@@ -227,8 +248,11 @@ impl NonceManager {
         };
         let mut ledgers = self.shared.ledgers();
         if !ledgers.get_mut(&consumer).is_some_and(|ledger| ledger.resolve(nonce, commit)) {
-            return Err(Error::new(ErrorKind::Nonce, format!("nonce {nonce} of {consumer} is not quarantined"))
-                .with_hint("see `NonceManager::quarantined`"));
+            return Err(Error::new(
+                ErrorKind::Nonce,
+                format!("nonce {nonce} of {consumer} is not quarantined, or under way"),
+            )
+            .with_hint("see `NonceManager::quarantined`; a job that is being sent again settles its nonce itself"));
         }
         self.shared.source.settle(consumer, nonce, settlement);
         Ok(())
@@ -239,7 +263,10 @@ impl NonceManager {
 #[derive(Debug)]
 pub(crate) enum Claim {
     Leased(NonceLease),
-    HeldElsewhere,
+    HeldElsewhere {
+        /// Whether a job was signed with it and may have been sent.
+        sent: bool,
+    },
     Quarantined,
     Spent,
 }

@@ -144,6 +144,36 @@ async fn a_job_that_the_node_stored_and_does_not_run_comes_again_whatever_happen
     assert_eq!((node.count(Method::SubmitJob), node.count(Method::GetResult)), (4, 2));
 }
 
+/// The record may be of the attempt that was stored, so it does not show that a later one arrived: nobody may be told that
+/// the job is under way.
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_job_that_the_node_stored_does_not_prove_a_later_attempt() {
+    for policy in [RetryPolicy::default(), RetryPolicy::default().with_attempts(2)] {
+        for (status, proof) in [(1, false), (2, true), (4, true), (9, false)] {
+            let found = record(&job().await, status);
+            let node = Acts::new(move |method, before| {
+                at_once(match (method, before) {
+                    // With two attempts for each call, the second call begins knowing what the first was told.
+                    (Method::SubmitJob, 0 | 1) => Err(stored()),
+                    (Method::SubmitJob, _) => Err(broken()),
+                    _ => Ok(found.clone()),
+                })
+            });
+            let client = client(&node, policy.clone()).await;
+            let mut submitted = client.submit(request()).await;
+            if node.count(Method::SubmitJob) == 2 {
+                submitted = client.submit_signed(client.unresolved().pop().unwrap()).await;
+            }
+            assert_eq!(submitted.is_ok(), proof, "status {status}");
+            if let Err(error) = submitted {
+                assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
+                assert_eq!(client.unresolved(), [job().await]);
+            }
+            assert_eq!(node.count(Method::SubmitJob), 3);
+        }
+    }
+}
+
 fn job_id() -> [u8; 32] {
     infinityvm_sdk::JobId::derive(1, CONSUMER).as_bytes().as_slice().try_into().unwrap()
 }

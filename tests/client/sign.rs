@@ -3,10 +3,12 @@
 use infinityvm_sdk::{
     ErrorKind, LocalSigner, Outcome, RelayStrategy, Revision, SignedJob, Until,
     client::ClientBuilder,
+    devnode::Loss,
     nonce::{NonceManager, Sequential, UnixMillis},
+    rpc::Method,
 };
 
-use super::rig::{Rig, both, within};
+use super::rig::{CONSUMER, Rig, both, within};
 
 #[tokio::test]
 async fn a_signed_job_is_stored_before_it_is_sent() {
@@ -161,6 +163,59 @@ async fn a_failed_job_is_replaced_and_the_lane_moves_on() {
         rig.client.submit_signed(good).await.unwrap().wait(Until::Relayed).await.unwrap();
         behind.wait(Until::Relayed).await.unwrap();
         assert_eq!(rig.on_chain(), [1, 2]);
+    })
+    .await;
+}
+
+/// The first client's caller gave up, its submission did not: the same job must not be sent beside it, nor called unsent.
+#[tokio::test]
+async fn a_job_is_not_sent_by_two_clients_that_share_nonces_at_the_same_time() {
+    both(async |rig: Rig| {
+        let second = rig.builder().nonce_manager(rig.client.nonces().clone()).connect().await.unwrap();
+        for signed_before in [false, true] {
+            let gate = rig.node.faults().hold_reply(Method::SubmitJob);
+            let job = rig.build(if signed_before { "one" } else { "two" });
+            let first = rig.client.clone();
+            let submitting = tokio::spawn(async move {
+                match signed_before {
+                    true => first.submit_signed(first.sign(job).await.unwrap()).await,
+                    false => first.submit(job).await,
+                }
+            });
+            gate.arrived(1).await;
+            let open = rig.client.unresolved().pop().unwrap();
+            let before = rig.node.stats().calls(Method::SubmitJob);
+            let error = second.submit_signed(open.clone()).await.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Nonce, Outcome::Unknown), "{}", error.report());
+            assert!(error.is_retryable() && second.unresolved().is_empty());
+            assert_eq!(rig.node.stats().calls(Method::SubmitJob), before);
+            gate.open();
+            submitting.await.unwrap().unwrap();
+            second.submit_signed(open).await.unwrap().wait(Until::Relayed).await.unwrap();
+        }
+        assert!(rig.client.nonces().quarantined(CONSUMER).is_empty());
+    })
+    .await;
+}
+
+/// Neither by the client that dropped it, nor by another that shares the nonces.
+#[tokio::test]
+async fn a_job_that_may_have_run_is_never_said_not_to_have_run_by_any_client_of_the_nonces() {
+    both(async |rig: Rig| {
+        let second = rig.builder().nonce_manager(rig.client.nonces().clone()).connect().await.unwrap();
+        let unsent = rig.client.sign(rig.build("unsent")).await.unwrap();
+        rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
+        rig.client.submit(rig.build("sent")).await.unwrap_err();
+        let sent = rig.client.unresolved().pop().unwrap();
+        rig.client.forget(sent.id()).unwrap();
+        let Rig { node, client, .. } = rig;
+        drop(node);
+        for client in [&client, &second] {
+            for (job, outcome) in [(&sent, Outcome::Unknown), (&unsent, Outcome::NotSent)] {
+                let error = client.submit_signed(job.clone()).await.unwrap_err();
+                assert_eq!(error.outcome(), outcome, "{}", error.report());
+            }
+        }
     })
     .await;
 }
