@@ -48,7 +48,7 @@ struct Inner {
     nonces: NonceManager,
     flights: flight::Flights,
     poll: PollPolicy,
-    retries: Arc<retry::Retries>,
+    retries: retry::Retries,
 }
 
 impl Client {

@@ -1,10 +1,7 @@
 //! When a failed call is made again, and how long all of its attempts may take.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -163,14 +160,14 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    pub(super) fn new(policy: RetryPolicy) -> Arc<Self> {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
         let mut seed = [0; 8];
         // Without randomness of the system's, clients of one machine still differ by where they lie in memory.
         if getrandom::fill(&mut seed).is_err() {
             seed = (std::ptr::from_ref(&seed) as usize as u64).to_le_bytes();
         }
         let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
-        Arc::new(Self { policy, tokens, random: AtomicU64::new(u64::from_le_bytes(seed)) })
+        Self { policy, tokens, random: AtomicU64::new(u64::from_le_bytes(seed)) }
     }
 
     pub(super) fn read_deadline(&self) -> Deadline {

@@ -87,27 +87,35 @@ pub(super) fn submit_program_response(response: &[u8]) -> Result<state::SubmitPr
     Ok(state::SubmitProgramResponse { program_id: answer.program_id.0 })
 }
 
+/// The record as a revision's own message: the same fields in both, and those that only this revision has.
+macro_rules! job_result {
+    ($revision:ident, $job:ident $(, $field:ident: $value:expr)?) => {
+        $revision::JobResult {
+            id: $job.id.0,
+            nonce: $job.nonce,
+            max_cycles: $job.max_cycles,
+            consumer_address: $job.consumer_address.0,
+            program_id: $job.program_id.0,
+            onchain_input: $job.onchain_input.0,
+            offchain_input_hash: $job.offchain_input_hash.0,
+            $($field: $value,)?
+            request_signature: $job.request_signature.0,
+            result_with_metadata: $job.result_with_metadata.0,
+            zkvm_operator_signature: $job.zkvm_operator_signature.0,
+            status: $job.status.map(|Object(status)| $revision::JobStatus {
+                status: status.status,
+                failure_reason: status.failure_reason,
+                retries: status.retries,
+            }),
+            relay_tx_hash: $job.relay_tx_hash.0,
+        }
+    };
+}
+
 pub(super) fn state_result(response: &[u8]) -> Result<state::GetResultResponse, Error> {
     let answer: ResultAnswer = read(Method::GetResult, response)?;
-    let job_result = answer.job_result.map(|Object(job)| state::JobResult {
-        id: job.id.0,
-        nonce: job.nonce,
-        max_cycles: job.max_cycles,
-        consumer_address: job.consumer_address.0,
-        program_id: job.program_id.0,
-        onchain_input: job.onchain_input.0,
-        offchain_input_hash: job.offchain_input_hash.0,
-        state_hash: job.state_hash.unwrap_or_default().0,
-        request_signature: job.request_signature.0,
-        result_with_metadata: job.result_with_metadata.0,
-        zkvm_operator_signature: job.zkvm_operator_signature.0,
-        status: job.status.map(|Object(status)| state::JobStatus {
-            status: status.status,
-            failure_reason: status.failure_reason,
-            retries: status.retries,
-        }),
-        relay_tx_hash: job.relay_tx_hash.0,
-    });
+    let job_result =
+        answer.job_result.map(|Object(job)| job_result!(state, job, state_hash: job.state_hash.unwrap_or_default().0));
     Ok(state::GetResultResponse { job_result })
 }
 
@@ -117,24 +125,7 @@ pub(super) fn relay_result(response: &[u8]) -> Result<relay::GetResultResponse, 
     if answer.job_result.as_ref().is_some_and(|Object(job)| job.state_hash.is_some()) {
         return Err(bad(Method::GetResult, "the record holds a state_hash, which only the State revision has"));
     }
-    let job_result = answer.job_result.map(|Object(job)| relay::JobResult {
-        id: job.id.0,
-        nonce: job.nonce,
-        max_cycles: job.max_cycles,
-        consumer_address: job.consumer_address.0,
-        program_id: job.program_id.0,
-        onchain_input: job.onchain_input.0,
-        offchain_input_hash: job.offchain_input_hash.0,
-        request_signature: job.request_signature.0,
-        result_with_metadata: job.result_with_metadata.0,
-        zkvm_operator_signature: job.zkvm_operator_signature.0,
-        status: job.status.map(|Object(status)| relay::JobStatus {
-            status: status.status,
-            failure_reason: status.failure_reason,
-            retries: status.retries,
-        }),
-        relay_tx_hash: job.relay_tx_hash.0,
-    });
+    let job_result = answer.job_result.map(|Object(job)| job_result!(relay, job));
     Ok(relay::GetResultResponse { job_result })
 }
 
