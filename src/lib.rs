@@ -98,6 +98,8 @@ pub mod conformance;
 #[cfg(feature = "devnode")]
 pub mod devnode;
 pub mod error;
+#[cfg(feature = "client")]
+mod jitter;
 pub mod job;
 #[cfg(feature = "client")]
 pub mod nonce;
@@ -105,6 +107,8 @@ pub mod nonce;
 pub mod rpc;
 #[cfg(feature = "client")]
 pub mod transport;
+#[cfg(feature = "client")]
+mod watch;
 #[cfg(feature = "client")]
 pub mod wire;
 

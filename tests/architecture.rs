@@ -7,14 +7,16 @@ use std::{
 };
 
 /// Who may know whom.
-const TABLE: [(&str, &[&str]); 9] = [
+const TABLE: [(&str, &[&str]); 11] = [
     ("error", &[]),
     ("rpc", &[]),
     ("job", &["error"]),
     ("wire", &["error", "job", "rpc"]),
     ("transport", &["error", "rpc"]),
     ("nonce", &["error"]),
-    ("client", &["error", "job", "nonce", "rpc", "transport", "wire"]),
+    ("jitter", &[]),
+    ("watch", &["error", "jitter", "job"]),
+    ("client", &["error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.
     ("devnode", &["error", "job", "rpc", "wire"]),

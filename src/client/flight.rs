@@ -15,6 +15,7 @@ use crate::{
     job::{JobId, JobStatus, Revision, SignedJob, echo_difference},
     nonce::{Claim, NonceLease, NonceManager, Settlement},
     rpc::Method,
+    watch::nonce_taken,
     wire::refusal::{self, Again, Refusal},
 };
 
@@ -487,13 +488,4 @@ impl Airborne {
             Some(field) => Err(nonce_taken(field, if_different).with_endpoint(inner.transport.endpoint())),
         }
     }
-}
-
-pub(super) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
-    Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
-        .with_outcome(outcome)
-        .with_hint(
-            "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
-             low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
-        )
 }

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::{
     Client,
-    wait::{Decision, Until, decide},
+    wait::{Decision, decide},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobStatus, SignedJob, Verified},
+    watch::Until,
 };
 
 /// Looks in a row that may not find the job before a wait gives up: a node behind a load balancer can lag.

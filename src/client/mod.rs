@@ -20,8 +20,9 @@ pub use self::{
     builder::ClientBuilder,
     handle::{JobHandle, Wait},
     retry::RetryPolicy,
-    wait::{PollPolicy, Until},
+    wait::PollPolicy,
 };
+pub use crate::watch::{HealPolicy, Stage, Until};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},

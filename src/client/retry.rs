@@ -7,9 +7,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    jitter,
+};
 
-pub(super) const MAX_PAUSE: Duration = Duration::from_secs(3600);
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;
@@ -161,13 +164,8 @@ pub(super) struct Retries {
 
 impl Retries {
     pub(super) fn new(policy: RetryPolicy) -> Self {
-        let mut seed = [0; 8];
-        // Without randomness of the system's, clients of one machine still differ by where they lie in memory.
-        if getrandom::fill(&mut seed).is_err() {
-            seed = (std::ptr::from_ref(&seed) as usize as u64).to_le_bytes();
-        }
         let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
-        Self { policy, tokens, random: AtomicU64::new(u64::from_le_bytes(seed)) }
+        Self { policy, tokens, random: AtomicU64::new(jitter::seed()) }
     }
 
     pub(super) fn read_deadline(&self) -> Deadline {
@@ -208,18 +206,8 @@ impl Retries {
     fn pause(&self, failed: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failed.saturating_sub(1).min(31));
         let nominal = self.policy.first.saturating_mul(doubled).min(self.policy.most);
-        nominal.mul_f64(unit(self.random.fetch_add(STEP, Relaxed)))
+        nominal.mul_f64(jitter::unit(self.random.fetch_add(jitter::STEP, Relaxed)))
     }
-}
-
-/// The step of a Weyl sequence: 2^64 divided by the golden ratio.
-pub(super) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A number from 0 to 1 that looks nothing like the state it is made of (the finaliser of SplitMix64).
-pub(super) fn unit(state: u64) -> f64 {
-    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

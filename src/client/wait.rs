@@ -6,24 +6,12 @@ use alloy_primitives::Address;
 
 use crate::{
     error::{Error, Outcome},
+    jitter::{STEP, unit},
     job::{JobRecord, JobStatus, SignedJob, Verified, echo_difference, failed, verify},
+    watch::{Until, nonce_taken},
 };
 
-use super::{
-    flight::nonce_taken,
-    retry::{MAX_PAUSE, STEP, unit},
-};
-
-/// What to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Until {
-    /// The operator has signed a result, and it verifies.
-    Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
-    /// node's word, with one confirmation; the chain may say otherwise.
-    Relayed,
-}
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How often a waiting job is looked up.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! A job whose bytes are fixed: ready to be signed, and signed.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
@@ -82,7 +82,7 @@ impl UnsignedJob {
         }
         faults.extend(self.limits.check_message(self.message_len(signature.len())));
         if faults.is_empty() {
-            Ok(SignedJob { job: self, signature })
+            Ok(SignedJob(Arc::new(Signed { job: self, signature })))
         } else {
             Err(Error::from_faults("the job cannot be sent", faults).with_job(self.id))
         }
@@ -131,10 +131,14 @@ fn varint_len(value: usize) -> usize {
 /// It serialises with serde in a versioned format (see `ARCHITECTURE.md`), so it can be stored, or signed on one machine
 /// and sent from another. Deserialising checks that the parts belong together, but not who signed: compare
 /// [`recover`](Self::recover) with the account you expect if the store can be tampered with.
+///
+/// Cheap to clone: clones share the bytes.
 #[derive(Clone)]
-pub struct SignedJob {
-    pub(super) job: UnsignedJob,
-    pub(super) signature: Bytes,
+pub struct SignedJob(Arc<Signed>);
+
+struct Signed {
+    job: UnsignedJob,
+    signature: Bytes,
 }
 
 impl SignedJob {
@@ -177,7 +181,7 @@ impl SignedJob {
         check(!job.program_id.as_bytes().is_empty(), "programID", "is empty");
         check(!signature.is_empty(), "signature", "is empty");
         if faults.is_empty() {
-            Ok(Self { job, signature })
+            Ok(Self(Arc::new(Signed { job, signature })))
         } else {
             Err(Error::from_faults("not a signed job", faults).with_job(job.id))
         }
@@ -186,85 +190,85 @@ impl SignedJob {
     /// The job's id.
     #[must_use]
     pub fn id(&self) -> JobId {
-        self.job.id
+        self.0.job.id
     }
 
     /// The revision whose struct was signed.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.job.revision
+        self.0.job.revision
     }
 
     /// The nonce.
     #[must_use]
     pub fn nonce(&self) -> u64 {
-        self.job.nonce
+        self.0.job.nonce
     }
 
     /// The app contract.
     #[must_use]
     pub fn consumer(&self) -> Address {
-        self.job.consumer
+        self.0.job.consumer
     }
 
     /// The program.
     #[must_use]
     pub fn program_id(&self) -> &ProgramId {
-        &self.job.program_id
+        &self.0.job.program_id
     }
 
     /// The most cycles the zkVM may take.
     #[must_use]
     pub fn max_cycles(&self) -> u64 {
-        self.job.max_cycles
+        self.0.job.max_cycles
     }
 
     /// The onchain input.
     #[must_use]
     pub fn onchain_input(&self) -> &Bytes {
-        &self.job.onchain_input
+        &self.0.job.onchain_input
     }
 
     /// The offchain input.
     #[must_use]
     pub fn offchain_input(&self) -> &Bytes {
-        &self.job.offchain_input
+        &self.0.job.offchain_input
     }
 
     /// keccak-256 of the offchain input.
     #[must_use]
     pub fn offchain_input_hash(&self) -> B256 {
-        self.job.offchain_input_hash
+        self.0.job.offchain_input_hash
     }
 
     /// The state (State revision); empty in the Relay revision.
     #[must_use]
     pub fn state(&self) -> &Bytes {
-        &self.job.state
+        &self.0.job.state
     }
 
     /// keccak-256 of the state.
     #[must_use]
     pub fn state_hash(&self) -> B256 {
-        self.job.state_hash
+        self.0.job.state_hash
     }
 
     /// The relay strategy (Relay revision). Sent beside the signed bytes, not part of them.
     #[must_use]
     pub fn relay_strategy(&self) -> RelayStrategy {
-        self.job.relay
+        self.0.job.relay
     }
 
     /// The signed bytes: the canonical ABI encoding of the request.
     #[must_use]
     pub fn request(&self) -> &Bytes {
-        &self.job.request
+        &self.0.job.request
     }
 
     /// The signature over [`request`](Self::request).
     #[must_use]
     pub fn signature(&self) -> &Bytes {
-        &self.signature
+        &self.0.signature
     }
 
     /// Who signed, if the signature is a plain ECDSA one.
@@ -272,13 +276,13 @@ impl SignedJob {
     /// # Errors
     /// [`ErrorKind::Verification`] if no account can be recovered, as with the signatures of contract wallets.
     pub fn recover(&self) -> Result<Address, Error> {
-        recover_signer(&self.job.request, &self.signature).map_err(|error| error.with_job(self.job.id))
+        recover_signer(&self.0.job.request, &self.0.signature).map_err(|error| error.with_job(self.0.job.id))
     }
 
     /// The sizes the job was checked against.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.job.limits
+        self.0.job.limits
     }
 }
 
@@ -286,17 +290,17 @@ impl PartialEq for SignedJob {
     /// Equal if every byte that is sent is equal.
     fn eq(&self, other: &Self) -> bool {
         let key = |signed: &Self| {
-            let job = &signed.job;
+            let Signed { job, signature } = &*signed.0;
             (
                 job.revision,
                 job.relay,
                 job.request.clone(),
-                signed.signature.clone(),
+                signature.clone(),
                 job.offchain_input.clone(),
                 job.state.clone(),
             )
         };
-        key(self) == key(other)
+        Arc::ptr_eq(&self.0, &other.0) || key(self) == key(other)
     }
 }
 
@@ -304,7 +308,7 @@ impl Eq for SignedJob {}
 
 impl fmt::Debug for SignedJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug_job("SignedJob", &self.job, f)
+        debug_job("SignedJob", &self.0.job, f)
     }
 }
 

@@ -1,0 +1,384 @@
+//! What is known of a job, and what to do about it: the one place that decides, without any I/O.
+//!
+//! An answer of the node becomes a [`Sight`] once it is compared with the signed job and verified. [`decide`] makes a stage
+//! and an action of it, and [`Track`] remembers what one answer alone cannot say.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::{JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
+};
+use alloy_primitives::Address;
+
+/// How often in a row the node may not know a job, before it counts as lost: a node behind a load balancer can lag.
+pub(crate) const MAX_NOT_FOUND: u32 = 3;
+/// How often in a row an unfinished job may be missing in the list of pending ones, before it counts as lost.
+pub(crate) const MAX_UNLISTED: u32 = 2;
+/// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// How long a job rests after it was sent again, before evidence makes it sent once more.
+const BETWEEN_SENDS: Duration = Duration::from_secs(1);
+/// Pauses between sends double that often at most.
+const MAX_DOUBLINGS: u32 = 6;
+
+/// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Signed, and perhaps sent; this client has not seen it at the node yet.
+    Submitted,
+    /// The node has shown the job back, equal in every field.
+    Accepted,
+    /// The operator has signed a result, and it verifies.
+    Executed,
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included.
+    Relayed,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Submitted => "submitted",
+            Self::Accepted => "accepted",
+            Self::Executed => "executed",
+            Self::Relayed => "relayed",
+        })
+    }
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Until {
+    /// The operator has signed a result, and it verifies.
+    Executed,
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
+    /// node's word, with one confirmation; the chain may say otherwise.
+    Relayed,
+}
+
+impl Until {
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            Self::Executed => Stage::Executed,
+            Self::Relayed => Stage::Relayed,
+        }
+    }
+}
+
+/// What an answer to GetResult shows of a job.
+#[derive(Clone, Debug)]
+pub(crate) enum Sight {
+    /// The node does not know the job.
+    NotFound,
+    /// The node has another job under the nonce: this field differs.
+    Foreign(&'static str),
+    /// Not executed yet, or a status that this release does not know.
+    Pending,
+    Executed(Box<Verified>),
+    Relayed(Box<Verified>),
+    /// The node gave the job up, for this reason.
+    Failed(Option<String>),
+    /// The node says that it is executed, and what it shows does not prove it.
+    Unproven(Error),
+}
+
+impl Sight {
+    /// Compares a record with the job, and verifies the result in it.
+    pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address) -> Self {
+        if let Some(field) = echo_difference(job, record) {
+            return Self::Foreign(field);
+        }
+        match record.status() {
+            JobStatus::Pending | JobStatus::Unrecognized(_) => Self::Pending,
+            JobStatus::Failed { reason } => Self::Failed(reason.clone()),
+            status @ (JobStatus::Done | JobStatus::Relayed) => match verify(job, record, operator) {
+                Ok(result) if *status == JobStatus::Relayed => Self::Relayed(Box::new(result)),
+                Ok(result) => Self::Executed(Box::new(result)),
+                Err(error) => Self::Unproven(error),
+            },
+        }
+    }
+
+    fn claim(&self) -> Claim {
+        match self {
+            Self::NotFound => Claim::NotFound,
+            Self::Foreign(_) => Claim::Foreign,
+            Self::Pending => Claim::Pending,
+            Self::Executed(_) => Claim::Executed,
+            Self::Relayed(_) => Claim::Relayed,
+            Self::Failed(_) => Claim::Failed,
+            Self::Unproven(_) => Claim::Unproven,
+        }
+    }
+}
+
+/// A [`Sight`] without what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    NotFound,
+    Foreign,
+    Pending,
+    Executed,
+    Relayed,
+    Failed,
+    Unproven,
+}
+
+/// Whether the node lists the job's nonce as pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// There is no list: the transport, the node or the revision has none, or it cannot be had now.
+    None,
+    Listed,
+    /// A list that was asked for after the job was sent does not hold it.
+    Unlisted,
+}
+
+/// Everything a decision depends on beside the sight itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub revision: Revision,
+    pub stage: Stage,
+    pub listing: Listing,
+    /// Whether lost jobs are sent again.
+    pub healing: bool,
+    /// With this sight, the node has not known the job often enough in a row, or not listed it.
+    pub confirmed: bool,
+    /// Long enough since it was last sent, to send it again on evidence.
+    pub rested: bool,
+    /// So long since it was last sent or moved, that it is sent again without evidence.
+    pub overdue: bool,
+}
+
+/// What to do about a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Look again later.
+    Wait,
+    /// Send the identical bytes again.
+    Send,
+    /// Nothing that the node will say can change it any more, or nothing it says can be believed.
+    End,
+}
+
+/// From one answer to a stage and an action. The table of every combination is in the tests.
+pub(crate) fn decide(known: Known, claim: Claim) -> (Stage, Action) {
+    let stage = known.stage.max(match claim {
+        Claim::NotFound | Claim::Foreign | Claim::Unproven => Stage::Submitted,
+        Claim::Pending | Claim::Failed => Stage::Accepted,
+        Claim::Executed => Stage::Executed,
+        Claim::Relayed => Stage::Relayed,
+    });
+    let action = match claim {
+        Claim::Foreign | Claim::Unproven | Claim::Failed => Action::End,
+        Claim::Relayed => Action::Wait,
+        Claim::NotFound if !known.confirmed => Action::Wait,
+        Claim::NotFound if !known.healing => Action::End,
+        Claim::NotFound if known.rested => Action::Send,
+        Claim::NotFound => Action::Wait,
+        // A node of the State revision takes a nonce once, and refuses every repetition.
+        Claim::Pending | Claim::Executed if !known.healing || known.revision == Revision::State => Action::Wait,
+        Claim::Pending | Claim::Executed => match known.listing {
+            Listing::Unlisted if known.confirmed && known.rested => Action::Send,
+            // A repetition of a job in the node's queue is ignored, so it does no harm to be wrong here.
+            Listing::None if known.overdue => Action::Send,
+            _ => Action::Wait,
+        },
+    };
+    (stage, action)
+}
+
+/// When lost jobs are sent again; set with [`ClientBuilder::healing`](crate::client::ClientBuilder::healing).
+///
+/// A node that restarts forgets the jobs it was working on: they stay PENDING or DONE for ever, until the identical bytes
+/// are submitted again. A wait does that by itself. A node of the Relay revision that still has the job ignores the
+/// repetition; one of the State revision never takes a nonce twice, so there only jobs that the node does not know at
+/// all are sent again. Failed jobs are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealPolicy {
+    enabled: bool,
+    patience: Duration,
+}
+
+impl HealPolicy {
+    /// Nothing is sent again: a job that the node lost runs into the deadline of its wait.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { enabled: false, ..Self::default() }
+    }
+
+    /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
+    /// Doubles with every time. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
+    ///
+    /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    fn between_sends(sent_again: u32) -> Duration {
+        match sent_again {
+            0 => Duration::ZERO,
+            again => BETWEEN_SENDS * 2u32.pow((again - 1).min(MAX_DOUBLINGS)),
+        }
+    }
+
+    fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
+        let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
+        patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+    }
+}
+
+impl Default for HealPolicy {
+    fn default() -> Self {
+        Self { enabled: true, patience: Duration::from_secs(60) }
+    }
+}
+
+/// What has been seen of one job so far.
+#[derive(Debug)]
+pub(crate) struct Track {
+    stage: Stage,
+    /// The latest result that was verified.
+    result: Option<Box<Verified>>,
+    /// Why nothing more will come of it.
+    end: Option<Error>,
+    not_found: u32,
+    unlisted: u32,
+    sent_again: u32,
+    /// When it was last sent, or came to another stage.
+    moved: Instant,
+}
+
+impl Track {
+    pub(crate) fn new(stage: Stage, now: Instant) -> Self {
+        Self { stage, result: None, end: None, not_found: 0, unlisted: 0, sent_again: 0, moved: now }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(crate) fn result(&self) -> Option<&Verified> {
+        self.result.as_deref()
+    }
+
+    pub(crate) fn sent_again(&self) -> u32 {
+        self.sent_again
+    }
+
+    /// When it last moved.
+    pub(crate) fn moved(&self) -> Instant {
+        self.moved
+    }
+
+    /// What a wait for this stage ends with, if it ends.
+    pub(crate) fn verdict(&self, until: Until) -> Option<Result<Verified, Error>> {
+        match (&self.result, &self.end) {
+            (Some(result), _) if self.stage >= until.stage() => Some(Ok((**result).clone())),
+            (_, Some(end)) => Some(Err(end.clone())),
+            _ => None,
+        }
+    }
+
+    /// Takes in an answer of the node. `trouble` is when the connection last failed.
+    pub(crate) fn see(
+        &mut self,
+        job: &SignedJob,
+        sight: Sight,
+        listing: Listing,
+        policy: HealPolicy,
+        trouble: Option<Instant>,
+        now: Instant,
+    ) -> Action {
+        let claim = sight.claim();
+        self.not_found = if claim == Claim::NotFound { self.not_found + 1 } else { 0 };
+        let unfinished = matches!(claim, Claim::Pending | Claim::Executed);
+        self.unlisted = match listing {
+            Listing::Unlisted if unfinished => self.unlisted + 1,
+            Listing::None if unfinished => self.unlisted,
+            _ => 0,
+        };
+        let quiet = now.saturating_duration_since(self.moved);
+        let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
+        let known = Known {
+            revision: job.revision(),
+            stage: self.stage,
+            listing,
+            healing: policy.enabled,
+            confirmed: match claim {
+                Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
+                _ => self.unlisted >= MAX_UNLISTED,
+            },
+            rested: quiet >= HealPolicy::between_sends(self.sent_again),
+            overdue: quiet >= policy.patience(self.sent_again, troubled),
+        };
+        let (stage, action) = decide(known, claim);
+        let executed = self.result.is_some();
+        if stage > self.stage {
+            (self.stage, self.moved) = (stage, now);
+        }
+        match sight {
+            Sight::Executed(result) | Sight::Relayed(result) => {
+                // The result that the node says was relayed stands, and of those before it the first.
+                if claim == Claim::Relayed || self.result.is_none() {
+                    self.result = Some(result);
+                }
+            }
+            Sight::Foreign(field) => self.end(nonce_taken(field, Outcome::Unknown).with_job(job.id()), executed),
+            Sight::Failed(reason) => self.end(failed(job, reason.as_deref()), executed),
+            Sight::Unproven(error) => self.end(error, executed),
+            Sight::NotFound if action == Action::End => self.end(lost(job), executed),
+            Sight::NotFound | Sight::Pending => {}
+        }
+        action
+    }
+
+    /// The job was sent again, or that was tried in vain.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.sent_again = self.sent_again.saturating_add(1);
+        (self.not_found, self.unlisted, self.moved) = (0, 0, now);
+    }
+
+    /// Ends it with this error, unless it has come to its end already.
+    pub(crate) fn end(&mut self, error: Error, executed: bool) {
+        if self.end.is_some() || self.stage == Stage::Relayed {
+            return;
+        }
+        let error = if executed {
+            let hint = "a result of the job was verified before, and stands: wait for Until::Executed has it; whether it was or \
+                        will be relayed, only the chain can say now";
+            error.with_outcome(Outcome::Accepted).with_hint(hint)
+        } else {
+            error
+        };
+        self.end = Some(error);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_some() || (self.stage == Stage::Relayed && self.result.is_some())
+    }
+}
+
+/// The node does not know the job.
+fn lost(job: &SignedJob) -> Error {
+    Error::new(ErrorKind::NotFound, "the node does not know the job")
+        .with_outcome(Outcome::Unknown)
+        .with_job(job.id())
+        .with_hint("submit the same signed job with submit_signed: it was never sent there, or the node lost it")
+}
+
+/// The node has another job under the nonce.
+pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
+    Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
+        .with_outcome(outcome)
+        .with_hint(
+            "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
+             low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
+        )
+}
