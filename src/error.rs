@@ -1,6 +1,6 @@
 //! The one error type of the crate: what happened, whether the request may have run, what to do next.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+use std::{any::Any, borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 use alloy_primitives::B256;
 
@@ -144,6 +144,8 @@ struct Inner {
     job_id: Option<B256>,
     faults: Vec<Fault>,
     source: Option<Source>,
+    /// What belongs to this kind of error alone, typed by whoever made it.
+    detail: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Error {
@@ -161,6 +163,7 @@ impl Error {
             job_id: None,
             faults: Vec::new(),
             source: None,
+            detail: None,
         }))
     }
 
@@ -218,6 +221,16 @@ impl Error {
     #[must_use]
     pub fn with_job(self, id: impl Into<B256>) -> Self {
         self.edit(|inner| inner.job_id = Some(id.into()))
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn with_detail(self, detail: impl Any + Send + Sync) -> Self {
+        self.edit(|inner| inner.detail = Some(Arc::new(detail)))
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn detail<T: Any>(&self) -> Option<&T> {
+        self.0.detail.as_deref()?.downcast_ref()
     }
 
     /// What happened.

@@ -155,7 +155,7 @@ pub mod changelog {}
 mod readme {}
 
 #[cfg(feature = "client")]
-pub use client::{Client, JobHandle, PollPolicy, RetryPolicy, Until};
+pub use client::{Client, HealPolicy, JobEvent, JobHandle, PollPolicy, RetryPolicy, Stage, Until};
 pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{Client, Inner, PollPolicy, RetryPolicy, detect, flight::Flights, lane, retry::Retries};
+use super::{Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, flight::Flights, lane, retry::Retries};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
     nonce::{NonceManager, NonceSource, UnixMillis},
     transport::Transport,
+    watch::Watchers,
     wire::Wire,
 };
 
@@ -25,6 +26,7 @@ pub struct ClientBuilder {
     operator: Option<Address>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
+    heal: HealPolicy,
     retry: RetryPolicy,
     lanes: Vec<(Address, RelayStrategy)>,
 }
@@ -38,6 +40,7 @@ impl ClientBuilder {
             operator: None,
             nonces: None,
             poll: PollPolicy::default(),
+            heal: HealPolicy::default(),
             retry: RetryPolicy::default(),
             lanes: Vec::new(),
         }
@@ -121,6 +124,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether and when jobs that the node has lost are sent again while they are waited for.
+    pub fn healing(mut self, policy: HealPolicy) -> Self {
+        self.heal = policy;
+        self
+    }
+
     /// How failed calls are repeated, and how long calls may take.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
@@ -172,7 +181,7 @@ impl ClientBuilder {
                 operator: self.operator,
                 nonces,
                 flights: Flights::new(),
-                poll: self.poll,
+                watchers: Arc::new(Watchers::new(self.poll, self.heal)),
                 retries,
             }),
         })

@@ -2,7 +2,7 @@
 
 use std::{result, sync::Arc};
 
-use alloy_primitives::hex;
+use alloy_primitives::{Address, hex};
 use bytes::Bytes;
 
 use super::{Inner, retry::Deadline};
@@ -40,7 +40,7 @@ impl Inner {
         }))
     }
 
-    fn require(&self, method: Method) -> Result<()> {
+    pub(super) fn require(&self, method: Method) -> Result<()> {
         if !self.transport.capabilities().contains(method) {
             return Err(Error::new(ErrorKind::Unsupported, format!("this transport has no {method}"))
                 .with_endpoint(self.transport.endpoint())
@@ -134,6 +134,16 @@ impl Inner {
             answer.map_err(|failure| self.error(METHOD, failure))
         };
         self.record(id, look.await)
+    }
+
+    /// One list of a consumer's pending jobs, without a deadline: the call is not to be abandoned, and not to be repeated while
+    /// it runs.
+    pub(super) async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
+        const METHOD: Method = Method::GetPendingJobs;
+        self.require(METHOD)?;
+        let answer = self.call_once(METHOD, self.wire.get_pending_jobs(consumer)?, Deadline::NONE).await?;
+        let response = answer.map_err(|failure| self.error(METHOD, failure))?;
+        self.at_endpoint(self.wire.get_pending_jobs_response(&response))
     }
 
     fn record(&self, id: JobId, response: Result<Bytes>) -> Result<JobRecord> {

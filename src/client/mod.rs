@@ -9,8 +9,9 @@ mod call;
 mod detect;
 mod flight;
 mod handle;
+mod many;
 mod retry;
-mod wait;
+mod watching;
 
 use std::{fmt, sync::Arc};
 
@@ -18,17 +19,18 @@ use alloy_primitives::Address;
 
 pub use self::{
     builder::ClientBuilder,
-    handle::{JobHandle, Wait},
+    handle::JobHandle,
+    many::{Counts, WaitAll, WatchMany},
     retry::RetryPolicy,
-    wait::PollPolicy,
 };
-pub use crate::watch::{HealPolicy, Stage, Until};
+pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},
     nonce::{Claim, Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
+    watch::Watchers,
     wire::{ProgramUpload, Wire},
 };
 
@@ -48,7 +50,7 @@ struct Inner {
     operator: Option<Address>,
     nonces: NonceManager,
     flights: flight::Flights,
-    poll: PollPolicy,
+    watchers: Arc<Watchers>,
     retries: retry::Retries,
 }
 
@@ -125,7 +127,7 @@ impl Client {
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease) }).await?;
-        Ok(JobHandle::new(self.clone(), signed, true))
+        Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
 
     /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.
@@ -206,11 +208,12 @@ impl Client {
             return Err(error.with_job(job.id()));
         }
         self.fly(flight::Flight { job: job.clone(), lease: None }).await?;
-        Ok(JobHandle::new(self.clone(), job, true))
+        Ok(JobHandle::new(self.clone(), job, Stage::Accepted))
     }
 
-    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing; the job's
-    /// nonce counts as spent from here on.
+    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing itself; the
+    /// job's nonce counts as spent from here on. A wait for a job that the node turns out not to know sends it, unless
+    /// [healing](HealPolicy) is off.
     ///
     /// A [`Sequential`](crate::nonce::Sequential) source should still be started above every nonce that was ever signed: the
     /// larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
@@ -224,7 +227,40 @@ impl Client {
         if let Claim::Leased(lease) = self.inner.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
             lease.commit();
         }
-        Ok(JobHandle::new(self.clone(), job, false))
+        Ok(JobHandle::new(self.clone(), job, Stage::Submitted))
+    }
+
+    /// Waits for many jobs, and hands them out as they are done.
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{Client, JobHandle, Until};
+    /// # async fn example(client: Client, handles: Vec<JobHandle>) {
+    /// let mut many = client.watch_many(handles, Until::Relayed);
+    /// while let Some((handle, result)) = many.next().await {
+    ///     match result {
+    ///         Ok(result) => println!("{}: {} bytes", handle.id(), result.output().len()),
+    ///         Err(error) => eprintln!("{}", error.report()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn watch_many(&self, jobs: impl IntoIterator<Item = JobHandle>, until: Until) -> WatchMany {
+        WatchMany::new(jobs, until)
+    }
+
+    /// Waits for all of these jobs. The results come in the order of the jobs.
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{Client, JobHandle, Until};
+    /// # async fn example(client: Client, handles: Vec<JobHandle>) {
+    /// let results = client
+    ///     .wait_all(handles, Until::Executed)
+    ///     .on_progress(|counts| println!("{} of {}", counts.finished, counts.total))
+    ///     .await;
+    /// # }
+    /// ```
+    pub fn wait_all(&self, jobs: impl IntoIterator<Item = JobHandle>, until: Until) -> WaitAll {
+        WaitAll::new(self.watch_many(jobs, until))
     }
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.

@@ -189,6 +189,17 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// The same result in a later record, if that holds the very bytes that were verified: then the signature need not be
+    /// recovered again. The caller has compared the record with the job.
+    #[cfg(feature = "client")]
+    pub(crate) fn again(&self, record: &JobRecord, operator: Address) -> Option<Self> {
+        let same = self.operator == operator
+            && self.id == record.id
+            && self.record.result_with_metadata == record.result_with_metadata
+            && self.record.operator_signature == record.operator_signature;
+        same.then(|| Self { record: record.clone(), ..self.clone() })
+    }
+
     /// The job's id.
     #[must_use]
     pub fn id(&self) -> JobId {

@@ -1,15 +1,39 @@
-//! Watching jobs: many of them for the price of a few calls.
+//! Watching jobs: thousands of them for the price of a few calls.
 //!
-//! `track.rs` decides, without I/O, what an answer of the node means.
+//! `track.rs` decides, without I/O, what an answer of the node means. Waiters (`wait.rs`, `events.rs`) have a place in a
+//! `registry.rs`; the one task of `watcher.rs` makes the calls that `agenda.rs` finds due, takes in what comes back
+//! (`answers.rs`), and puts what is new to a waiter into its `mailbox.rs`. Nothing of that is done per job: no task, no timer.
 
-#![allow(dead_code, reason = "the watcher that uses it comes with the next commits")]
-
+mod agenda;
+mod answers;
+mod deadline;
+mod events;
+mod mailbox;
+mod node;
+mod pace;
+mod registry;
+mod state;
 mod track;
+mod wait;
+mod watcher;
 
 use tokio::time::Instant;
 
-pub use self::track::{HealPolicy, Stage, Until};
-pub(crate) use self::track::{Sight, nonce_taken};
+pub use self::{
+    deadline::DeadlineExceeded,
+    events::{Events, JobEvent},
+    pace::PollPolicy,
+    track::{HealPolicy, Stage, Until},
+    wait::Wait,
+};
+pub(crate) use self::{
+    mailbox::{Mailbox, What},
+    node::Node,
+    state::{Interest, StageCell},
+    track::{Sight, nonce_taken},
+    wait::{Keeper, Subject, Subscription},
+    watcher::Watchers,
+};
 
 /// What the watcher has seen of a job that somebody waits for.
 #[derive(Clone, Copy, Debug)]

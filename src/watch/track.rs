@@ -38,6 +38,17 @@ pub enum Stage {
     Relayed,
 }
 
+impl Stage {
+    pub(crate) fn at(number: u8) -> Self {
+        match number {
+            0 => Self::Submitted,
+            1 => Self::Accepted,
+            2 => Self::Executed,
+            _ => Self::Relayed,
+        }
+    }
+}
+
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -87,19 +98,22 @@ pub(crate) enum Sight {
 }
 
 impl Sight {
-    /// Compares a record with the job, and verifies the result in it.
-    pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address) -> Self {
+    /// Compares a record with the job, and verifies the result in it, unless it is the one that is `known`.
+    pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address, known: Option<&Verified>) -> Self {
         if let Some(field) = echo_difference(job, record) {
             return Self::Foreign(field);
         }
         match record.status() {
             JobStatus::Pending | JobStatus::Unrecognized(_) => Self::Pending,
             JobStatus::Failed { reason } => Self::Failed(reason.clone()),
-            status @ (JobStatus::Done | JobStatus::Relayed) => match verify(job, record, operator) {
-                Ok(result) if *status == JobStatus::Relayed => Self::Relayed(Box::new(result)),
-                Ok(result) => Self::Executed(Box::new(result)),
-                Err(error) => Self::Unproven(error),
-            },
+            status @ (JobStatus::Done | JobStatus::Relayed) => {
+                let known = known.and_then(|known| known.again(record, operator)).map(Ok);
+                match known.unwrap_or_else(|| verify(job, record, operator)) {
+                    Ok(result) if *status == JobStatus::Relayed => Self::Relayed(Box::new(result)),
+                    Ok(result) => Self::Executed(Box::new(result)),
+                    Err(error) => Self::Unproven(error),
+                }
+            }
         }
     }
 
@@ -133,6 +147,8 @@ pub(crate) enum Claim {
 pub(crate) enum Listing {
     /// There is no list: the transport, the node or the revision has none, or it cannot be had now.
     None,
+    /// There is one, and nothing new in it since the last sight.
+    Stale,
     Listed,
     /// A list that was asked for after the job was sent does not hold it.
     Unlisted,
@@ -221,6 +237,10 @@ impl HealPolicy {
         self
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        self.enabled
+    }
+
     fn between_sends(sent_again: u32) -> Duration {
         match sent_again {
             0 => Duration::ZERO,
@@ -301,7 +321,7 @@ impl Track {
         let unfinished = matches!(claim, Claim::Pending | Claim::Executed);
         self.unlisted = match listing {
             Listing::Unlisted if unfinished => self.unlisted + 1,
-            Listing::None if unfinished => self.unlisted,
+            Listing::None | Listing::Stale if unfinished => self.unlisted,
             _ => 0,
         };
         let quiet = now.saturating_duration_since(self.moved);
@@ -310,7 +330,7 @@ impl Track {
             revision: job.revision(),
             stage: self.stage,
             listing,
-            healing: policy.enabled,
+            healing: policy.is_on(),
             confirmed: match claim {
                 Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
                 _ => self.unlisted >= MAX_UNLISTED,
@@ -337,6 +357,21 @@ impl Track {
             Sight::NotFound | Sight::Pending => {}
         }
         action
+    }
+
+    /// A list holds the job.
+    pub(crate) fn listed(&mut self) {
+        self.unlisted = 0;
+    }
+
+    /// Whether lists have been missing it while it was unfinished, so often that it counts as lost.
+    pub(crate) fn is_unlisted(&self) -> bool {
+        self.unlisted >= MAX_UNLISTED
+    }
+
+    /// Somebody knows that it had come this far.
+    pub(crate) fn raise(&mut self, stage: Stage) {
+        self.stage = self.stage.max(stage);
     }
 
     /// The job was sent again, or that was tried in vain.

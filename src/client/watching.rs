@@ -1,0 +1,48 @@
+//! What the watcher asks of a client.
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use async_trait::async_trait;
+
+use super::{
+    Inner,
+    flight::{Flight, fly},
+};
+use crate::{
+    error::Result,
+    job::{JobId, JobRecord, Revision, SignedJob},
+    rpc::Method,
+    watch::Node,
+};
+
+#[async_trait]
+impl Node for Inner {
+    fn operator(&self) -> Option<Address> {
+        self.operator
+    }
+
+    fn endpoint(&self) -> &str {
+        self.transport.endpoint()
+    }
+
+    fn has_list(&self) -> bool {
+        self.wire.revision() == Revision::Relay && self.require(Method::GetPendingJobs).is_ok()
+    }
+
+    async fn look(&self, id: JobId) -> Result<JobRecord> {
+        Self::look(self, id).await
+    }
+
+    async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
+        self.list(consumer).await
+    }
+
+    async fn send(self: Arc<Self>, job: SignedJob) -> Result<()> {
+        fly(&self, Flight { job, lease: None }).await
+    }
+
+    fn verified(&self, job: &SignedJob) {
+        self.flights.verified(&self.nonces, job);
+    }
+}

@@ -1,0 +1,185 @@
+//! What is to be asked of the node now, and when there is more.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use tokio::time::Instant;
+
+use super::{
+    deadline::exceeded,
+    mailbox::What,
+    state::{Plan, Slot, State, Wakers},
+    track::Listing,
+};
+use crate::job::{SignedJob, Verified};
+
+/// Looks under way at once.
+const MAX_LOOKS: usize = 32;
+/// Lists under way at once, those that hang not counted.
+const MAX_LISTS: usize = 64;
+/// Jobs that are being sent again at once.
+const MAX_SENDS: usize = 8;
+/// How long a list may take before the consumer's jobs are looked up one by one. The call itself goes on: to abandon it can kill
+/// the node's task for the consumer.
+const LIST_HANGS: Duration = Duration::from_secs(5);
+/// Calls in a row without an answer after which the node counts as down, and gets one call at a time.
+pub(super) const MAX_FAILED_CALLS: u32 = 3;
+
+/// A call to make.
+pub(super) enum Work {
+    /// With the result that is known of the job.
+    Look(Slot, SignedJob, Option<Box<Verified>>),
+    List(Address),
+    Send(Slot, SignedJob),
+}
+
+/// The calls to make now, and when to come again if none of them is answered before.
+#[derive(Default)]
+pub(super) struct Agenda {
+    pub work: Vec<Work>,
+    pub next: Option<Instant>,
+}
+
+impl Agenda {
+    fn come_at(&mut self, at: Option<Instant>) {
+        self.next = match (self.next, at) {
+            (Some(next), Some(at)) => Some(next.min(at)),
+            (next, at) => next.or(at),
+        };
+    }
+}
+
+impl State {
+    /// Nothing once nobody waits any more: then the watcher stops.
+    pub(super) fn agenda(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) -> Option<Agenda> {
+        self.end_late_waits(now, endpoint, wakers);
+        if self.entries.is_empty() {
+            *self = Self::new(self.poll, self.heal, self.seed);
+            return None;
+        }
+        self.notice_hanging_lists(now);
+        let mut agenda = Agenda::default();
+        agenda.come_at(self.deadlines.first().map(|(at, ..)| *at));
+        agenda.come_at(self.hangs.first().map(|(at, _)| *at));
+        let mut allowed = self.allowance(now);
+        if allowed == 0 {
+            agenda.come_at(self.hold.filter(|hold| *hold > now));
+            return Some(agenda);
+        }
+        self.take_lists(now, &mut allowed, &mut agenda);
+        self.take_urgent_looks(now, &mut allowed, &mut agenda);
+        self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        self.take_looks(now, &mut allowed, &mut agenda);
+        Some(agenda)
+    }
+
+    /// How many calls may be begun: one at a time, with pauses, while the node does not answer.
+    fn allowance(&self, now: Instant) -> usize {
+        let idle = self.looking + self.listing + self.sending == 0;
+        match self.hold {
+            _ if self.failed < MAX_FAILED_CALLS => usize::MAX,
+            Some(hold) if hold > now => 0,
+            _ => usize::from(idle),
+        }
+    }
+
+    fn end_late_waits(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) {
+        while let Some((at, slot, sub)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
+            self.deadlines.remove(&(at, slot, sub));
+            let Some(entry) = self.entries.get(&slot) else { continue };
+            if let Some(sub) = entry.subs.iter().find(|known| known.id == sub) {
+                let error = exceeded(entry, sub, now, self.heal, endpoint);
+                sub.put(What::End(Box::new(Err(error))), wakers);
+            }
+            self.remove(slot, sub);
+        }
+    }
+
+    fn notice_hanging_lists(&mut self, now: Instant) {
+        while let Some((at, consumer)) = self.hangs.first().copied().filter(|(at, _)| *at <= now) {
+            self.hangs.remove(&(at, consumer));
+            if let Some(known) = self.consumers.get_mut(&consumer) {
+                known.hangs = true;
+                self.listing = self.listing.saturating_sub(1);
+                self.fall_back(consumer, now);
+            }
+        }
+    }
+
+    fn take_lists(&mut self, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+        while let Some((at, consumer)) = self.lists.first().copied() {
+            if at > now {
+                return agenda.come_at(Some(at));
+            }
+            if *allowed == 0 || self.listing >= MAX_LISTS {
+                return;
+            }
+            self.lists.remove(&(at, consumer));
+            if let Some(known) = self.consumers.get_mut(&consumer) {
+                (known.due, known.asked) = (None, Some(now));
+                self.hangs.insert((now + LIST_HANGS, consumer));
+                agenda.come_at(Some(now + LIST_HANGS));
+                self.listing += 1;
+                *allowed -= 1;
+                agenda.work.push(Work::List(consumer));
+            }
+        }
+    }
+
+    fn take_urgent_looks(&mut self, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+        while *allowed > 0
+            && self.looking < MAX_LOOKS
+            && let Some(slot) = self.urgent.pop_front()
+        {
+            self.look(slot, Plan::Urgent, now, allowed, agenda);
+        }
+    }
+
+    fn take_looks(&mut self, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+        while let Some((at, slot)) = self.looks.first().copied() {
+            if at > now {
+                return agenda.come_at(Some(at));
+            }
+            if *allowed == 0 || self.looking >= MAX_LOOKS {
+                return;
+            }
+            if let Err(later) = self.rate.take(now) {
+                return agenda.come_at(Some(later));
+            }
+            self.look(slot, Plan::At(at), now, allowed, agenda);
+        }
+    }
+
+    fn look(&mut self, slot: Slot, plan: Plan, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+        // Of the queues' places some are void.
+        let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.plan == plan) else { return };
+        entry.last_look = Some(now);
+        // A list that comes while the look is under way is for the next one.
+        let unused = if entry.listing == Listing::None { Listing::None } else { Listing::Stale };
+        entry.listing_then = std::mem::replace(&mut entry.listing, unused);
+        agenda.work.push(Work::Look(slot, entry.job.clone(), entry.track.result().cloned().map(Box::new)));
+        self.plan(slot, Plan::Looking);
+        self.looking += 1;
+        *allowed -= 1;
+    }
+
+    fn take_lost_jobs(&mut self, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+        while *allowed > 0
+            && self.sending < MAX_SENDS
+            && let Some(slot) = self.lost.front().copied()
+        {
+            let Some(entry) = self.entries.get(&slot).filter(|entry| entry.plan == Plan::Lost) else {
+                self.lost.pop_front();
+                continue;
+            };
+            if let Err(later) = self.rate.take(now) {
+                return agenda.come_at(Some(later));
+            }
+            self.lost.pop_front();
+            agenda.work.push(Work::Send(slot, entry.job.clone()));
+            self.plan(slot, Plan::Sending);
+            self.sending += 1;
+            *allowed -= 1;
+        }
+    }
+}

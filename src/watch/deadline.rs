@@ -1,0 +1,106 @@
+//! The end of a wait that nothing else has ended.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    state::{Entry, Sub},
+    track::{HealPolicy, Stage},
+};
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::Revision,
+};
+
+/// How far a wait had come when its deadline passed.
+///
+/// ```
+/// # use infinityvm_sdk::client::DeadlineExceeded;
+/// # fn example(error: infinityvm_sdk::Error) {
+/// if let Some(late) = DeadlineExceeded::of(&error) {
+///     println!("{} after {:?} and {} answers", late.stage(), late.waited(), late.polls());
+/// }
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadlineExceeded {
+    waited: Duration,
+    polls: u32,
+    stage: Stage,
+}
+
+impl DeadlineExceeded {
+    /// What an error of the kind [`ErrorKind::DeadlineExceeded`] holds.
+    #[must_use]
+    pub fn of(error: &Error) -> Option<&Self> {
+        error.detail()
+    }
+
+    /// How long the wait was.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// How often the node said something of the job meanwhile: answers to GetResult, and lists of pending jobs.
+    #[must_use]
+    pub fn polls(&self) -> u32 {
+        self.polls
+    }
+
+    /// How far the job was known to have come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+}
+
+/// The error of a wait whose deadline has passed.
+pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy, endpoint: &str) -> Error {
+    let stage = entry.track.stage();
+    let detail = DeadlineExceeded {
+        waited: now.saturating_duration_since(sub.begun),
+        polls: entry.polls.wrapping_sub(sub.polls_before),
+        stage,
+    };
+    let last = match stage {
+        Stage::Submitted => "never seen",
+        Stage::Accepted => "last seen PENDING",
+        Stage::Executed => "last seen DONE",
+        Stage::Relayed => "last seen RELAYED",
+    };
+    let hint = match (stage, entry.job.revision()) {
+        (Stage::Executed | Stage::Relayed, _) => {
+            "executed, but not relayed: the relay may revert (wrong signer, stale state), or an Ordered lane waits for a missing \
+             or failed nonce below this one; JobHandle::diagnose looks for the cause"
+        }
+        (Stage::Accepted, Revision::State) => {
+            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job and takes its nonce no \
+             more, so that the job is to be signed again under another one; JobHandle::diagnose looks for the cause"
+        }
+        (Stage::Accepted, Revision::Relay) if heal.is_on() => {
+            "not executed yet: wait again, or longer; JobHandle::diagnose looks for the cause"
+        }
+        (Stage::Accepted, Revision::Relay) => {
+            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job, and submitting the same \
+             signed job sets it going again; JobHandle::diagnose looks for the cause"
+        }
+        (Stage::Submitted, _) => {
+            "the job was never seen at this node: submit it with submit_signed, which does no harm if it is there"
+        }
+    };
+    let waited = detail.waited.as_secs_f64();
+    let error =
+        Error::new(ErrorKind::DeadlineExceeded, format!("waited {waited:.1} s ({} looks), {last}", detail.polls))
+            .with_outcome(if stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown })
+            .with_retryable(true)
+            .with_job(entry.job.id())
+            .with_endpoint(endpoint)
+            .with_hint(hint)
+            .with_detail(detail);
+    match &entry.error {
+        Some(last) => error.with_source(last.clone()),
+        None => error,
+    }
+}

@@ -1,0 +1,146 @@
+//! What happens to a job, one event after the other.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::{FusedStream, Stream};
+
+use super::{
+    mailbox::{Mailbox, What},
+    state::Interest,
+    track::{Stage, Until},
+    wait::{Keeper, Subject, Subscription},
+};
+use crate::{error::Result, job::Verified};
+
+/// A step of a job. Steps come in this order, each once, whatever the node says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// The node has shown the job back, equal in every field.
+    Accepted,
+    /// The node had lost the job, and the identical bytes were sent again. Not a step: it can come at any time and more than
+    /// once.
+    SentAgain,
+    /// The operator has signed a result, and it verifies.
+    Executed(Box<Verified>),
+    /// The node says that the transaction with this result was included.
+    Relayed(Box<Verified>),
+}
+
+impl JobEvent {
+    /// The stage the job has come to; nothing for [`SentAgain`](Self::SentAgain).
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Accepted => Some(Stage::Accepted),
+            Self::SentAgain => None,
+            Self::Executed(_) => Some(Stage::Executed),
+            Self::Relayed(_) => Some(Stage::Relayed),
+        }
+    }
+
+    /// The verified result, once there is one.
+    #[must_use]
+    pub fn result(&self) -> Option<&Verified> {
+        match self {
+            Self::Accepted | Self::SentAgain => None,
+            Self::Executed(result) | Self::Relayed(result) => Some(result),
+        }
+    }
+}
+
+/// The events of a job; made by [`JobHandle::events`](crate::JobHandle::events).
+///
+/// A [`Stream`] that ends after [`JobEvent::Relayed`] or after an error, those of [`Wait`](super::Wait). It begins with the first
+/// step, however far the job has come.
+///
+/// Cancel safety: no event is lost when [`next`](Self::next) is dropped.
+#[must_use = "events do nothing until they are polled"]
+pub struct Events {
+    subject: Subject,
+    timeout: Duration,
+    mailbox: Arc<Mailbox>,
+    state: State,
+}
+
+enum State {
+    New,
+    Open { _place: Subscription, keeper: Keeper },
+    Over,
+}
+
+impl Events {
+    pub(crate) fn new(subject: Subject) -> Self {
+        let timeout = subject.timeout();
+        Self { subject, timeout, mailbox: Arc::default(), state: State::New }
+    }
+
+    /// How long to watch, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says, 5 minutes.
+    /// `Duration::MAX` is for ever.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The next event; nothing after the last.
+    pub async fn next(&mut self) -> Option<Result<JobEvent>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<JobEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let State::New = this.state {
+            match this.subject.subscribe(Until::Relayed, Interest::Every, this.timeout, &this.mailbox, 0) {
+                Ok(place) => {
+                    let keeper = place.keeper(&this.subject);
+                    this.state = State::Open { _place: place, keeper };
+                }
+                Err(error) => {
+                    this.state = State::Over;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        let State::Open { keeper, .. } = &this.state else { return Poll::Ready(None) };
+        loop {
+            let Poll::Ready(news) = this.mailbox.poll(cx) else {
+                keeper.ensure();
+                return Poll::Pending;
+            };
+            let event = match news.what {
+                What::SentAgain => JobEvent::SentAgain,
+                What::Stage(Stage::Accepted, _) => JobEvent::Accepted,
+                What::Stage(Stage::Executed, Some(result)) => JobEvent::Executed(result),
+                What::Stage(Stage::Relayed, Some(result)) => JobEvent::Relayed(result),
+                What::Stage(..) => continue,
+                What::End(verdict) => {
+                    this.state = State::Over;
+                    return Poll::Ready(verdict.err().map(Err));
+                }
+            };
+            return Poll::Ready(Some(Ok(event)));
+        }
+    }
+}
+
+impl FusedStream for Events {
+    fn is_terminated(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("job", &self.subject.job.id()).finish_non_exhaustive()
+    }
+}

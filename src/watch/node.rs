@@ -1,0 +1,34 @@
+//! What the watcher needs of a node; the client gives it.
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use async_trait::async_trait;
+
+use crate::{
+    error::Result,
+    job::{JobId, JobRecord, SignedJob},
+};
+
+#[async_trait]
+pub(crate) trait Node: Send + Sync + 'static {
+    /// Whose results are believed.
+    fn operator(&self) -> Option<Address>;
+
+    fn endpoint(&self) -> &str;
+
+    /// Whether pending jobs can be listed, as far as is known.
+    fn has_list(&self) -> bool;
+
+    /// Looks a job up, once.
+    async fn look(&self, id: JobId) -> Result<JobRecord>;
+
+    /// Lists a consumer's pending jobs, once. Dropping it does not end the call.
+    async fn list(&self, consumer: Address) -> Result<Vec<u64>>;
+
+    /// Sends a job's bytes, unless that is under way; dropping it does not end that.
+    async fn send(self: Arc<Self>, job: SignedJob) -> Result<()>;
+
+    /// A result of the job was verified.
+    fn verified(&self, job: &SignedJob);
+}

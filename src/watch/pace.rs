@@ -1,0 +1,218 @@
+//! When to look again: pauses, and the rate that holds for all of a client's looks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::jitter::{STEP, unit};
+
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can list
+/// jobs for ever that they have given up.
+const LISTED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
+/// Pauses grow by this factor.
+const GROWTH: f64 = 1.5;
+
+/// How often waiting jobs are looked up.
+///
+/// Where the node has `GetPendingJobs` (Relay revision since v0.2.1, over gRPC), the pending jobs of a consumer are listed
+/// once a [tick](Self::with_tick), and a job is looked up when it has left the list. Elsewhere, and for waits that end
+/// with the execution, which the list does not show, each job is looked up by itself: soon at first, then less and less
+/// often, and all of them together at most at a [rate](Self::with_rate).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PollPolicy {
+    first: Duration,
+    most: Duration,
+    timeout: Duration,
+    tick: Duration,
+    rate: u32,
+}
+
+impl PollPolicy {
+    /// Sets the pause after the first look, 1 ms to an hour. Later pauses grow by half. Default: 25 ms.
+    #[must_use]
+    pub fn with_first(mut self, pause: Duration) -> Self {
+        self.first = bounded(pause);
+        self
+    }
+
+    /// Sets the longest pause between two looks at a job, 1 ms to an hour. Default: 2 s.
+    #[must_use]
+    pub fn with_most(mut self, pause: Duration) -> Self {
+        self.most = bounded(pause);
+        self
+    }
+
+    /// Sets how long a wait lasts unless it sets its own deadline. Default: 5 minutes.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets the longest pause between two lists of a consumer's pending jobs, 1 ms to an hour. While few and young jobs of
+    /// the consumer are waited for, they are listed more often. Default: 250 ms.
+    #[must_use]
+    pub fn with_tick(mut self, tick: Duration) -> Self {
+        self.tick = bounded(tick);
+        self
+    }
+
+    /// Sets how many looks a second the client makes at most at jobs that no list speaks of; 0 counts as 1. Lists, and looks
+    /// at jobs that have left one, come on top: there is one for each. Default: 500.
+    #[must_use]
+    pub fn with_rate(mut self, per_second: u32) -> Self {
+        self.rate = per_second.max(1);
+        self
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// The pause after look number `looks`.
+    pub(super) fn pause(&self, looks: u32, seed: u64) -> Duration {
+        spread(grown(self.first, looks).min(self.most), looks, seed)
+    }
+
+    /// The pause until a job that is listed is looked up all the same.
+    pub(super) fn pause_listed(&self, looks: u32, seed: u64) -> Duration {
+        spread(LISTED.0.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.tick), looks, seed)
+    }
+
+    /// The pause after so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,
+    /// so that lists stay few in relation to them.
+    pub(super) fn pause_list(&self, lists: u32, jobs: usize, seed: u64) -> Duration {
+        let share = u32::try_from(jobs / 4).unwrap_or(u32::MAX).max(1);
+        let nominal = grown(self.first, lists).max(self.first.saturating_mul(share)).min(self.tick);
+        // Nearly all of it: lists are dear, and clients need only not march in step.
+        nominal.mul_f64(0.8 + 0.2 * unit(seed))
+    }
+
+    /// The pause after so many failures in a row: anywhere between nothing and a length that doubles.
+    pub(super) fn pause_failed(&self, failures: u32, seed: u64) -> Duration {
+        let longest = self.most.max(self.tick) * 4;
+        let nominal = self.tick.saturating_mul(2u32.pow(failures.min(16))).min(longest);
+        nominal.mul_f64(unit(seed.wrapping_add(u64::from(failures).wrapping_mul(STEP))))
+    }
+}
+
+impl Default for PollPolicy {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(25),
+            most: Duration::from_secs(2),
+            timeout: Duration::from_secs(300),
+            tick: Duration::from_millis(250),
+            rate: 500,
+        }
+    }
+}
+
+fn bounded(pause: Duration) -> Duration {
+    pause.clamp(Duration::from_millis(1), MAX_PAUSE)
+}
+
+fn grown(first: Duration, times: u32) -> Duration {
+    let factor = GROWTH.powi(i32::try_from(times.saturating_sub(1).min(40)).unwrap_or(40));
+    Duration::try_from_secs_f64(first.as_secs_f64() * factor).map_or(MAX_PAUSE, |pause| pause.min(MAX_PAUSE))
+}
+
+/// Between half and all of the nominal length, so that jobs and clients spread out.
+fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
+    nominal.mul_f64(0.5 + 0.5 * unit(seed.wrapping_add(u64::from(number).wrapping_mul(STEP))))
+}
+
+/// What may come at once, as the clock that wakes the watcher is not exact.
+const BURST: Duration = Duration::from_millis(10);
+
+/// At most so many in any second (GCRA).
+#[derive(Debug)]
+pub(super) struct Rate {
+    interval: Duration,
+    /// When the next would come if they came evenly.
+    due: Option<Instant>,
+}
+
+impl Rate {
+    pub(super) fn new(per_second: u32) -> Self {
+        // Longer by what bursts add to a second, and rounded up.
+        Self { interval: (Duration::from_secs(1) + BURST) / per_second.max(1) + Duration::from_nanos(1), due: None }
+    }
+
+    /// Takes one, or says when there is one again.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let due = self.due.map_or(now, |due| due.max(now));
+        match due.checked_sub(BURST).filter(|early| *early > now) {
+            Some(later) => Err(later),
+            None => {
+                self.due = Some(due + self.interval);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_stay_within_bounds_and_differ_between_jobs() {
+        let policy = PollPolicy::default();
+        for number in (0..100).chain([u32::MAX]) {
+            for seed in [0, 1, u64::MAX] {
+                let pause = policy.pause(number, seed);
+                assert!(
+                    pause >= Duration::from_micros(12_500) && pause <= Duration::from_secs(2),
+                    "{number} {pause:?}"
+                );
+                let listed = policy.pause_listed(number, seed);
+                assert!(listed >= LISTED.0 / 2 && listed <= LISTED.1, "{number} {listed:?}");
+                for jobs in [0, 1, 10, 1000, usize::MAX] {
+                    let list = policy.pause_list(number, jobs, seed);
+                    assert!(list >= Duration::from_micros(12_500) && list <= policy.tick, "{number} {list:?}");
+                }
+                assert!(policy.pause_failed(number, seed) <= Duration::from_secs(8));
+            }
+        }
+        assert!(policy.pause(20, 1) > policy.pause(0, 1));
+        assert!(policy.pause_list(1, 1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
+        assert!(policy.pause_list(1, 100, 1) >= policy.tick * 4 / 5, "many are not");
+        let spread: HashSet<_> = (0..100).map(|seed| policy.pause(30, seed)).collect();
+        assert!(spread.len() > 90);
+        let endless = policy.with_first(Duration::MAX).with_most(Duration::MAX).with_tick(Duration::MAX);
+        assert!(endless.pause(u32::MAX, 0) <= MAX_PAUSE && endless.pause_failed(9, 0) <= 4 * MAX_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_holds_more_than_the_rate() {
+        for per_second in [1, 7, 500, 20_000] {
+            let mut rate = Rate::new(per_second);
+            let begun = Instant::now();
+            let mut now = begun;
+            let mut taken = Vec::new();
+            while now < begun + Duration::from_secs(5) {
+                match rate.take(now) {
+                    Ok(()) => taken.push(now),
+                    Err(later) => {
+                        assert!(later > now);
+                        now = later;
+                    }
+                }
+            }
+            let most = (0..taken.len()).map(|first| {
+                taken[first..].iter().take_while(|at| **at < taken[first] + Duration::from_secs(1)).count()
+            });
+            let (most, per_second) = (most.max().unwrap_or(0), per_second as usize);
+            assert!(most <= per_second, "{most} in a second at {per_second}");
+            assert!(taken.len() >= per_second * 49 / 10, "{}", taken.len());
+        }
+    }
+}

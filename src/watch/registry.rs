@@ -1,0 +1,196 @@
+//! Where waiters come and go. Nothing here waits, and the lock is never held while anything else runs.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    History,
+    mailbox::Mailbox,
+    pace::PollPolicy,
+    state::{Consumer, Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
+    track::{HealPolicy, Listing, Stage, Track, Until},
+};
+use crate::job::SignedJob;
+
+/// The jobs that are waited for in one runtime.
+pub(super) struct Registry {
+    state: Mutex<State>,
+    /// There is something new to do, or nothing any more.
+    pub wake: Notify,
+}
+
+/// What a waiter wants.
+pub(super) struct Request {
+    pub job: SignedJob,
+    pub until: Until,
+    pub interest: Interest,
+    pub timeout: Duration,
+    pub best: Arc<StageCell>,
+    pub mailbox: Arc<Mailbox>,
+    /// The job's number with this waiter.
+    pub number: u32,
+}
+
+impl Registry {
+    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, seed: u64) -> Self {
+        Self { state: Mutex::new(State::new(poll, heal, seed)), wake: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and wakes whom that concerns once the lock is released.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State, &mut Wakers) -> T) -> T {
+        let mut wakers = Wakers::new();
+        let out = change(&mut self.lock(), &mut wakers);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        out
+    }
+
+    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u32) {
+        let place = self.update(|state, wakers| {
+            if state.entries.is_empty() {
+                state.has_list = has_list;
+            }
+            let slot = state.slot(&request.job);
+            if state.entries.contains_key(&slot) {
+                state.hurry(slot, now);
+            } else {
+                state.enter(slot, &request, now);
+            }
+            let id = state.attach(slot, request, now);
+            state.announce(slot, wakers);
+            (slot, id)
+        });
+        self.wake.notify_one();
+        place
+    }
+
+    pub(super) fn unsubscribe(&self, slot: Slot, sub: u32) {
+        // Dropped outside of the lock: it holds a waker of its owner's.
+        let sub = self.update(|state, _| state.remove(slot, sub));
+        if sub.is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether the caller is to start the watcher.
+    pub(super) fn must_start(&self) -> bool {
+        self.update(|state, _| !state.entries.is_empty() && !std::mem::replace(&mut state.running, true))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.entries.is_empty() && !state.running
+    }
+
+    /// The watcher was cut off by the end of its runtime: whoever waits is woken to start another.
+    pub(super) fn cut_off(&self) {
+        self.update(|state, wakers| {
+            if state.running {
+                state.cut_off(Instant::now());
+                let subs = state.entries.values().flat_map(|entry| &entry.subs);
+                wakers.extend(subs.filter_map(|sub| sub.mailbox.waker()));
+            }
+        });
+    }
+
+    pub(super) fn history(&self, job: &SignedJob) -> Option<History> {
+        let state = self.lock();
+        let entry = state.entries.get(&state.slot(job))?;
+        let track = &entry.track;
+        let (stage, moved, sent_again) = (track.stage(), track.moved(), track.sent_again());
+        Some(History { stage, moved, polls: entry.polls, sent_again })
+    }
+}
+
+impl State {
+    /// Where the job is, or is to be.
+    fn slot(&self, job: &SignedJob) -> Slot {
+        let id = job.id();
+        let mut slot = Slot::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        // Two payloads under one nonce have the same id.
+        while self.entries.get(&slot).is_some_and(|entry| entry.job != *job) {
+            slot = slot.wrapping_add(1);
+        }
+        slot
+    }
+
+    fn enter(&mut self, slot: Slot, request: &Request, now: Instant) {
+        let job = request.job.clone();
+        let (consumer, nonce) = (job.consumer(), job.nonce());
+        let entry = Entry {
+            track: Track::new(request.best.get(), now),
+            plan: Plan::Looking, // Until it is planned, below.
+            listing: if self.has_list { Listing::Stale } else { Listing::None },
+            listing_then: Listing::None,
+            since: now,
+            looks: 0,
+            looks_listed: 0,
+            last_look: None,
+            polls: 0,
+            error: None,
+            next_sub: 0,
+            subs: Vec::with_capacity(1),
+            job,
+        };
+        self.entries.insert(slot, Box::new(entry));
+        let draw = self.draw();
+        let known = self.consumers.entry(consumer).or_insert_with(Consumer::default);
+        known.jobs.insert((nonce, slot));
+        known.lists = 0;
+        let listed = self.has_list && known.lists_work();
+        if self.has_list {
+            let soon = now + self.poll.pause_list(0, known.jobs.len(), draw);
+            let at = if known.jobs.len() == 1 { now } else { known.due.map_or(soon, |due| due.min(soon)) };
+            self.plan_list(consumer, at);
+        }
+        let soon = request.until == Until::Executed || request.interest == Interest::Every || !listed;
+        if soon {
+            self.plan(slot, Plan::At(now));
+        } else {
+            self.plan_next(slot, now);
+        }
+    }
+
+    /// Another waiter for a job that is watched already: it is as good as young again.
+    fn hurry(&mut self, slot: Slot, now: Instant) {
+        let fresh = now.checked_sub(self.poll.pause(1, 0));
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        entry.looks = 0;
+        let stale = entry.last_look.is_none_or(|last| fresh.is_some_and(|fresh| last < fresh));
+        if stale && matches!(entry.plan, Plan::At(at) if at > now) {
+            self.plan(slot, Plan::At(now));
+        }
+    }
+
+    fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u32 {
+        let Some(entry) = self.entries.get_mut(&slot) else { return 0 };
+        let id = entry.next_sub;
+        entry.next_sub = id.wrapping_add(1);
+        entry.track.raise(request.best.get());
+        // A time that the clock cannot say is no deadline.
+        let deadline = now.checked_add(request.timeout);
+        entry.subs.push(Sub {
+            id,
+            number: request.number,
+            until: request.until,
+            interest: request.interest,
+            told: Stage::Submitted,
+            begun: now,
+            deadline,
+            polls_before: entry.polls,
+            best: request.best,
+            mailbox: request.mailbox,
+        });
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, slot, id));
+        }
+        id
+    }
+}

@@ -1,0 +1,330 @@
+//! What the watcher knows of its jobs, consumers and waiters.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    task::Waker,
+};
+
+use alloy_primitives::Address;
+use tokio::time::Instant;
+
+use super::{
+    mailbox::{Mailbox, News, What},
+    pace::{PollPolicy, Rate},
+    track::{HealPolicy, Listing, Stage, Track, Until},
+};
+use crate::{error::Error, jitter::STEP, job::SignedJob};
+
+/// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
+pub(super) const MAX_FAILED_LISTS: u32 = 2;
+
+/// A job's place.
+pub(super) type Slot = u64;
+
+/// To be woken once no lock is held.
+pub(super) type Wakers = Vec<Waker>;
+
+/// The best stage a handle knows of.
+#[derive(Debug)]
+pub(crate) struct StageCell(AtomicU8);
+
+impl StageCell {
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self(AtomicU8::new(stage as u8))
+    }
+
+    pub(crate) fn get(&self) -> Stage {
+        Stage::at(self.0.load(Relaxed))
+    }
+
+    pub(crate) fn raise(&self, stage: Stage) {
+        self.0.fetch_max(stage as u8, Relaxed);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// How it ends.
+    End,
+    /// Also the stages that are noticed on the way.
+    Noticed,
+    /// Every stage, as soon as it can be known.
+    Every,
+}
+
+/// Somebody who waits for a job.
+pub(super) struct Sub {
+    pub id: u32,
+    /// The job's number with this waiter.
+    pub number: u32,
+    pub until: Until,
+    pub interest: Interest,
+    pub told: Stage,
+    pub begun: Instant,
+    pub deadline: Option<Instant>,
+    /// The entry's count when this one came.
+    pub polls_before: u32,
+    pub best: Arc<StageCell>,
+    pub mailbox: Arc<Mailbox>,
+}
+
+impl Sub {
+    pub(super) fn put(&self, what: What, wakers: &mut Wakers) {
+        wakers.extend(self.mailbox.put(News { number: self.number, what }));
+    }
+}
+
+/// What is planned for a job, or under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    At(Instant),
+    /// In the queue of those that have left the list.
+    Urgent,
+    Looking,
+    /// In the queue of those to be sent again.
+    Lost,
+    Sending,
+}
+
+/// A job that somebody waits for.
+pub(super) struct Entry {
+    pub job: SignedJob,
+    pub track: Track,
+    pub plan: Plan,
+    /// What the last list said, and what was known of it when the look under way began.
+    pub listing: Listing,
+    pub listing_then: Listing,
+    /// Only lists that were asked for later can speak of it.
+    pub since: Instant,
+    /// Looks since something changed, and those at a job that is listed: pauses grow with them.
+    pub looks: u32,
+    pub looks_listed: u32,
+    pub last_look: Option<Instant>,
+    /// Answers about it.
+    pub polls: u32,
+    /// Why the last look failed.
+    pub error: Option<Error>,
+    pub next_sub: u32,
+    pub subs: Vec<Sub>,
+}
+
+impl Entry {
+    /// Whether somebody waits for what a list of pending jobs does not show.
+    pub(super) fn wants_execution(&self) -> bool {
+        let wants = |sub: &Sub| sub.until == Until::Executed || sub.interest == Interest::Every;
+        self.track.result().is_none() && self.subs.iter().any(wants)
+    }
+
+    /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
+    pub(super) fn announce(&mut self, wakers: &mut Wakers) -> Vec<Sub> {
+        let track = &self.track;
+        let mut over = Vec::new();
+        let mut index = 0;
+        while let Some(sub) = self.subs.get_mut(index) {
+            sub.best.raise(track.stage());
+            while sub.interest != Interest::End && sub.told < track.stage() {
+                let next = Stage::at(sub.told as u8 + 1);
+                let result = (sub.interest == Interest::Every && next >= Stage::Executed).then(|| track.result());
+                if matches!(result, Some(None)) {
+                    break; // Known from before, but its result is not at hand yet.
+                }
+                sub.told = next;
+                sub.put(What::Stage(next, result.flatten().cloned().map(Box::new)), wakers);
+            }
+            match track.verdict(sub.until) {
+                Some(verdict) => {
+                    sub.put(What::End(Box::new(verdict)), wakers);
+                    over.push(self.subs.swap_remove(index));
+                }
+                None => index += 1,
+            }
+        }
+        over
+    }
+}
+
+/// The app contract that jobs belong to: pending jobs are listed by it.
+#[derive(Default)]
+pub(super) struct Consumer {
+    pub jobs: BTreeSet<(u64, Slot)>,
+    /// When it is listed next, if that is not under way.
+    pub due: Option<Instant>,
+    /// When the list under way was asked for.
+    pub asked: Option<Instant>,
+    /// Whether that takes too long.
+    pub hangs: bool,
+    /// Lists since the last job came, and how many failed in a row.
+    pub lists: u32,
+    pub failed: u32,
+}
+
+impl Consumer {
+    pub(super) fn lists_work(&self) -> bool {
+        self.failed < MAX_FAILED_LISTS && !self.hangs
+    }
+}
+
+/// Everything behind the registry's lock.
+pub(super) struct State {
+    pub poll: PollPolicy,
+    pub heal: HealPolicy,
+    pub running: bool,
+    /// Whether the node has lists of pending jobs, as far as is known.
+    pub has_list: bool,
+    pub entries: HashMap<Slot, Box<Entry>>,
+    pub consumers: HashMap<Address, Consumer>,
+    /// What is planned, in order of time.
+    pub looks: BTreeSet<(Instant, Slot)>,
+    pub lists: BTreeSet<(Instant, Address)>,
+    /// When lists under way have taken too long.
+    pub hangs: BTreeSet<(Instant, Address)>,
+    pub deadlines: BTreeSet<(Instant, Slot, u32)>,
+    pub urgent: VecDeque<Slot>,
+    pub lost: VecDeque<Slot>,
+    pub rate: Rate,
+    /// Calls under way.
+    pub looking: usize,
+    pub listing: usize,
+    pub sending: usize,
+    /// Calls in a row that got no answer, when the last one was, and until when the node is left alone for that.
+    pub failed: u32,
+    pub trouble: Option<Instant>,
+    pub hold: Option<Instant>,
+    /// Jobs that have a verified result, for the client to settle.
+    pub verified: Vec<SignedJob>,
+    pub seed: u64,
+}
+
+impl State {
+    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, seed: u64) -> Self {
+        Self {
+            poll,
+            heal,
+            running: false,
+            has_list: false,
+            entries: HashMap::new(),
+            consumers: HashMap::new(),
+            looks: BTreeSet::new(),
+            lists: BTreeSet::new(),
+            hangs: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            urgent: VecDeque::new(),
+            lost: VecDeque::new(),
+            rate: Rate::new(poll.rate()),
+            looking: 0,
+            listing: 0,
+            sending: 0,
+            failed: 0,
+            trouble: None,
+            hold: None,
+            verified: Vec::new(),
+            seed,
+        }
+    }
+
+    /// The next number to spread pauses with.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(STEP);
+        self.seed
+    }
+
+    /// Plans the next look at a job; whatever was planned is not any more.
+    pub(super) fn plan(&mut self, slot: Slot, plan: Plan) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        match entry.plan {
+            Plan::At(at) => drop(self.looks.remove(&(at, slot))),
+            // Those in the queues are skipped when it is their turn.
+            Plan::Urgent | Plan::Lost | Plan::Looking | Plan::Sending => {}
+        }
+        entry.plan = plan;
+        match plan {
+            Plan::At(at) => drop(self.looks.insert((at, slot))),
+            Plan::Urgent => self.urgent.push_back(slot),
+            Plan::Lost => self.lost.push_back(slot),
+            Plan::Looking | Plan::Sending => {}
+        }
+    }
+
+    /// Plans the next look at a job as far away as its age and the list allow.
+    pub(super) fn plan_next(&mut self, slot: Slot, now: Instant) {
+        let draw = self.draw();
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
+        let pause = if listed && !entry.wants_execution() && !entry.track.is_unlisted() {
+            let pause = self.poll.pause_listed(entry.looks_listed, draw);
+            entry.looks_listed = entry.looks_listed.saturating_add(1);
+            pause
+        } else {
+            entry.looks = entry.looks.saturating_add(1);
+            self.poll.pause(entry.looks, draw)
+        };
+        self.plan(slot, Plan::At(now + pause));
+    }
+
+    /// Plans the next list of a consumer, unless one is under way.
+    pub(super) fn plan_list(&mut self, consumer: Address, at: Instant) {
+        let Some(known) = self.consumers.get_mut(&consumer).filter(|known| known.asked.is_none()) else { return };
+        if let Some(due) = known.due.replace(at) {
+            self.lists.remove(&(due, consumer));
+        }
+        self.lists.insert((at, consumer));
+    }
+
+    /// Looks up a consumer's jobs one by one, as its lists do not work.
+    pub(super) fn fall_back(&mut self, consumer: Address, now: Instant) {
+        let Some(known) = self.consumers.get(&consumer) else { return };
+        for slot in known.jobs.iter().map(|(_, slot)| *slot).collect::<Vec<_>>() {
+            let draw = self.draw();
+            let Some(entry) = self.entries.get_mut(&slot) else { continue };
+            entry.listing = Listing::None;
+            let soon = now + self.poll.pause(entry.looks.max(1), draw);
+            if matches!(entry.plan, Plan::At(at) if at > soon) {
+                self.plan(slot, Plan::At(soon));
+            }
+        }
+    }
+
+    /// Takes a waiter out, and its job with the last one.
+    pub(super) fn remove(&mut self, slot: Slot, sub: u32) -> Option<Sub> {
+        let entry = self.entries.get_mut(&slot)?;
+        let index = entry.subs.iter().position(|known| known.id == sub)?;
+        let sub = entry.subs.swap_remove(index);
+        self.forget(slot, &sub);
+        Some(sub)
+    }
+
+    /// Forgets the deadline of a waiter that was taken out, and its job if it was the last one.
+    pub(super) fn forget(&mut self, slot: Slot, sub: &Sub) {
+        if let Some(deadline) = sub.deadline {
+            self.deadlines.remove(&(deadline, slot, sub.id));
+        }
+        let Some(entry) = self.entries.get(&slot).filter(|entry| entry.subs.is_empty()) else { return };
+        if let Plan::At(at) = entry.plan {
+            self.looks.remove(&(at, slot));
+        }
+        let (consumer, nonce) = (entry.job.consumer(), entry.job.nonce());
+        self.entries.remove(&slot);
+        if let Some(known) = self.consumers.get_mut(&consumer) {
+            known.jobs.remove(&(nonce, slot));
+            // One that is being listed stays, or its list could be asked for twice at once.
+            if known.jobs.is_empty() && known.asked.is_none() {
+                if let Some(due) = known.due {
+                    self.lists.remove(&(due, consumer));
+                }
+                self.consumers.remove(&consumer);
+            }
+        }
+    }
+
+    /// Tells a job's waiters what is new.
+    pub(super) fn announce(&mut self, slot: Slot, wakers: &mut Wakers) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        for sub in entry.announce(wakers) {
+            self.forget(slot, &sub);
+        }
+    }
+}

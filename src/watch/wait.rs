@@ -1,0 +1,184 @@
+//! Waiting for one job.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    mailbox::{Mailbox, News, What},
+    node::Node,
+    registry::{Registry, Request},
+    state::{Interest, Slot, StageCell},
+    track::{Stage, Until},
+    watcher::{Watchers, ensure},
+};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{SignedJob, Verified},
+};
+
+/// A job and whom to ask about it.
+#[derive(Clone)]
+pub(crate) struct Subject {
+    pub(crate) node: Arc<dyn Node>,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) job: SignedJob,
+    pub(crate) best: Arc<StageCell>,
+}
+
+impl Subject {
+    pub(crate) fn timeout(&self) -> Duration {
+        self.watchers.policy().timeout()
+    }
+
+    fn refuse(&self, error: Error) -> Error {
+        let accepted = self.best.get() > Stage::Submitted;
+        error.with_outcome(if accepted { Outcome::Accepted } else { Outcome::Unknown }).with_job(self.job.id())
+    }
+
+    /// Begins to wait, in this runtime.
+    pub(crate) fn subscribe(
+        &self,
+        until: Until,
+        interest: Interest,
+        timeout: Duration,
+        mailbox: &Arc<Mailbox>,
+        number: u32,
+    ) -> Result<Subscription> {
+        let registry = self.watchers.here().map_err(|error| self.refuse(error))?;
+        if self.node.operator().is_none() {
+            let what = "the client does not know the operator, so it cannot verify results";
+            return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
+                "pin the operator your JobManager names, with ClientBuilder::operator, and resume the job",
+            )));
+        }
+        let request = Request {
+            job: self.job.clone(),
+            until,
+            interest,
+            timeout,
+            best: Arc::clone(&self.best),
+            mailbox: Arc::clone(mailbox),
+            number,
+        };
+        let (slot, id) = registry.subscribe(request, self.node.has_list(), Instant::now());
+        ensure(&registry, &self.node);
+        Ok(Subscription { registry, slot, id })
+    }
+}
+
+/// A place with the watcher; given up when it is dropped.
+pub(crate) struct Subscription {
+    registry: Arc<Registry>,
+    slot: Slot,
+    id: u32,
+}
+
+impl Subscription {
+    pub(crate) fn keeper(&self, subject: &Subject) -> Keeper {
+        Keeper { registry: Arc::clone(&self.registry), node: Arc::clone(&subject.node) }
+    }
+}
+
+/// Keeps a watcher alive that waiters depend on, whatever becomes of the runtime it began in.
+pub(crate) struct Keeper {
+    registry: Arc<Registry>,
+    node: Arc<dyn Node>,
+}
+
+impl Keeper {
+    /// Whether it is the one that this place depends on.
+    pub(crate) fn keeps(&self, place: &Subscription) -> bool {
+        Arc::ptr_eq(&self.registry, &place.registry)
+    }
+
+    /// To be called when there is no news, from within a runtime.
+    pub(crate) fn ensure(&self) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            ensure(&self.registry, &self.node);
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.registry.unsubscribe(self.slot, self.id);
+    }
+}
+
+/// A wait for a job; made by [`JobHandle::wait`](crate::JobHandle::wait).
+///
+/// Costs no task and no timer: all waits of a client share one watcher, and those for one job its looks.
+///
+/// Cancel safety: dropping the wait only ends the looking; the job goes on, and another wait can follow.
+///
+/// # Errors
+/// - [`ErrorKind::DeadlineExceeded`] at the deadline, with a [`DeadlineExceeded`](super::DeadlineExceeded); the job goes on,
+/// - [`ErrorKind::JobFailed`] if the node gave the job up,
+/// - [`ErrorKind::NonceTaken`] if the node has another job under the nonce,
+/// - [`ErrorKind::Verification`] if the result is not the operator's, or another job's,
+/// - [`ErrorKind::NotFound`] if the node does not know the job and healing is off,
+/// - [`ErrorKind::InvalidConfig`] without an operator or outside of a Tokio runtime, and what the transport refuses for good.
+#[must_use = "a wait does nothing until it is awaited"]
+pub struct Wait {
+    subject: Subject,
+    until: Until,
+    timeout: Duration,
+    mailbox: Arc<Mailbox>,
+    place: Option<(Subscription, Keeper)>,
+}
+
+impl Wait {
+    pub(crate) fn new(subject: Subject, until: Until) -> Self {
+        let timeout = subject.timeout();
+        Self { subject, until, timeout, mailbox: Arc::default(), place: None }
+    }
+
+    /// How long to wait, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says, 5 minutes.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Future for Wait {
+    type Output = Result<Verified>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (_, keeper) = match &mut this.place {
+            Some(place) => place,
+            none => {
+                let place = this.subject.subscribe(this.until, Interest::End, this.timeout, &this.mailbox, 0)?;
+                let keeper = place.keeper(&this.subject);
+                none.insert((place, keeper))
+            }
+        };
+        loop {
+            let Poll::Ready(News { what, .. }) = this.mailbox.poll(cx) else {
+                keeper.ensure();
+                return Poll::Pending;
+            };
+            if let What::End(verdict) = what {
+                this.place = None;
+                return Poll::Ready(*verdict);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wait")
+            .field("job", &self.subject.job.id())
+            .field("until", &self.until)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! The task that asks the node: one for a client and runtime, as long as somebody waits.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use alloy_primitives::Address;
+use tokio::{
+    runtime::{Handle, Id},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    History,
+    agenda::Work,
+    node::Node,
+    pace::PollPolicy,
+    registry::Registry,
+    state::Slot,
+    track::{HealPolicy, Sight},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    jitter,
+    job::{SignedJob, Verified},
+};
+
+/// How long calls rest after one that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
+pub(crate) struct Watchers {
+    poll: PollPolicy,
+    heal: HealPolicy,
+    registries: Mutex<HashMap<Id, Arc<Registry>>>,
+}
+
+impl Watchers {
+    pub(crate) fn new(poll: PollPolicy, heal: HealPolicy) -> Self {
+        Self { poll, heal, registries: Mutex::default() }
+    }
+
+    pub(super) fn policy(&self) -> &PollPolicy {
+        &self.poll
+    }
+
+    /// The registry of this runtime.
+    pub(super) fn here(&self) -> Result<Arc<Registry>> {
+        let Ok(runtime) = Handle::try_current() else {
+            return Err(Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
+                .with_hint("call it inside of one, from an async function"));
+        };
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of runtimes that are gone.
+        registries.retain(|id, registry| *id == runtime.id() || !registry.is_idle());
+        let new = || Arc::new(Registry::new(self.poll, self.heal, jitter::seed()));
+        Ok(Arc::clone(registries.entry(runtime.id()).or_insert_with(new)))
+    }
+
+    /// What is known of a job that is waited for.
+    pub(crate) fn history(&self, job: &SignedJob) -> Option<History> {
+        let registries: Vec<_> =
+            self.registries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        registries.iter().filter_map(|registry| registry.history(job)).max_by_key(|history| history.stage)
+    }
+}
+
+/// Starts the watcher if there is none; in this runtime.
+pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
+    if registry.must_start() {
+        let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node) };
+        tokio::spawn(watcher.run());
+    }
+}
+
+/// An answer to a piece of work.
+enum Answer {
+    Looked(Slot, SignedJob, Result<Sight>),
+    Listed(Address, Result<Vec<u64>>),
+    Sent(Slot, SignedJob, Result<()>),
+}
+
+struct Watcher {
+    registry: Arc<Registry>,
+    node: Arc<dyn Node>,
+}
+
+impl Drop for Watcher {
+    /// With the runtime, or after a panic: nothing is left to do where it ended by itself.
+    fn drop(&mut self) {
+        self.registry.cut_off();
+    }
+}
+
+impl Watcher {
+    async fn run(self) {
+        let mut calls = JoinSet::new();
+        while let Some(agenda) =
+            self.registry.update(|state, wakers| state.agenda(Instant::now(), self.node.endpoint(), wakers))
+        {
+            for work in agenda.work {
+                calls.spawn(answer(Arc::clone(&self.node), work));
+            }
+            self.next_event(&mut calls, agenda.next).await;
+            while let Some(answer) = calls.try_join_next() {
+                self.take_in(answer);
+            }
+        }
+    }
+
+    /// Waits for an answer, which is taken in, for the time, or for a change of what is to be done.
+    async fn next_event(&self, calls: &mut JoinSet<Answer>, next: Option<Instant>) {
+        let mut changed = pin!(self.registry.wake.notified());
+        let mut time = pin!(async {
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        });
+        let answer = poll_fn(|cx| {
+            if let Poll::Ready(Some(answer)) = calls.poll_join_next(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            if changed.as_mut().poll(cx).is_ready() || time.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        });
+        if let Some(answer) = answer.await {
+            self.take_in(answer);
+        }
+    }
+
+    fn take_in(&self, answer: std::result::Result<Answer, tokio::task::JoinError>) {
+        let now = Instant::now();
+        let Ok(answer) = answer else {
+            // The transport panicked. Not at once again: it may do so every time.
+            return self.registry.update(|state, _| state.begin_again(now + AFTER_PANIC));
+        };
+        let verified = self.registry.update(|state, wakers| {
+            match answer {
+                Answer::Looked(slot, job, sight) => state.looked(slot, &job, sight, now, wakers),
+                Answer::Listed(consumer, pending) => state.listed(consumer, pending, now),
+                Answer::Sent(slot, job, sent) => state.sent(slot, &job, sent, now, wakers),
+            }
+            std::mem::take(&mut state.verified)
+        });
+        verified.iter().for_each(|job| self.node.verified(job));
+    }
+}
+
+async fn answer(node: Arc<dyn Node>, work: Work) -> Answer {
+    match work {
+        Work::Look(slot, job, known) => {
+            let sight = look(&*node, &job, known.as_deref()).await;
+            Answer::Looked(slot, job, sight)
+        }
+        Work::List(consumer) => Answer::Listed(consumer, node.list(consumer).await),
+        Work::Send(slot, job) => {
+            let sent = node.send(job.clone()).await;
+            Answer::Sent(slot, job, sent)
+        }
+    }
+}
+
+/// Looks a job up, compares what the node shows, and verifies it.
+async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
+    match (node.look(job.id()).await, node.operator()) {
+        (Ok(record), Some(operator)) => Ok(Sight::of(job, &record, operator, known)),
+        // Nobody waits without an operator: `Wait` says so.
+        (Ok(_), None) => Ok(Sight::Pending),
+        (Err(error), _) if error.kind() == ErrorKind::NotFound => Ok(Sight::NotFound),
+        (Err(error), _) => Err(error),
+    }
+}
