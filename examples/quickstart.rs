@@ -12,6 +12,7 @@
 
 use std::{error::Error, process::ExitCode, time::Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until, Verified,
     devnode::{ConsumerRules, DevNode, ProgramError},
@@ -36,6 +37,8 @@ sol! {
 const READINGS: &[u8] = include_bytes!("data/readings.csv");
 const CONSUMER: Address = address!("c0ffee254729296a45a3885639AC7E10F9d54979");
 const MAX_CYCLES: u64 = 32_000_000;
+/// How many jobs the third step submits. Nodes take at most about twice 128 Ordered jobs that are not relayed yet.
+const MANY: u64 = 100;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -160,7 +163,37 @@ async fn walk_through(target: &Target, signer: LocalSigner, name: &str, data: &B
     if summary != summarise(data)? {
         return Err("the node's summary is not the one computed here".into());
     }
-    println!("   checked    equal to the summary computed here\n");
+    println!("   checked    equal to the summary computed here");
+    many(&client, target).await
+}
+
+/// Many jobs at once: one watcher looks after all of them.
+async fn many(client: &Client, target: &Target) -> Result<(), AnyError> {
+    println!("\n3. {MANY} square roots at once");
+    let begun = Instant::now();
+    let mut handles = Vec::new();
+    for number in 1..=MANY {
+        let square = U256::from(number * number);
+        let job = request(target, client.revision(), &target.square_root).onchain_input(square.abi_encode()).build()?;
+        handles.push(client.submit(job).await?);
+    }
+    let style = ProgressStyle::with_template("   {wide_bar} {pos}/{len} {msg}")?;
+    let bar = ProgressBar::new(MANY).with_style(style);
+    let watched = bar.clone();
+    let results = client
+        .wait_all(handles, Until::Relayed)
+        .on_progress(move |counts| {
+            watched.set_position(counts.finished as u64);
+            watched.set_message(format!("{} relayed, {} failed", counts.relayed, counts.failed));
+        })
+        .await;
+    bar.finish_and_clear();
+    let mut sum = U256::ZERO;
+    for result in results {
+        let (_, root) = result?.decode::<(U256, U256)>()?;
+        sum += root;
+    }
+    println!("   relayed    all of them, after {:.0?}; their roots add up to {sum}\n", begun.elapsed());
     Ok(())
 }
 

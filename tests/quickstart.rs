@@ -32,6 +32,7 @@ fn by_itself_in_both_revisions() {
     let text = printed(&quickstart(&[]));
     assert_eq!(text.matches("the square root of 1524157875019052100 is 1234567890").count(), 2, "{text}");
     assert_eq!(text.matches("8760 rows, lowest -835, highest 2637, mean 900.56").count(), 2, "{text}");
+    assert_eq!(text.matches("their roots add up to 5050").count(), 2, "{text}");
     assert!(text.contains("== state revision") && text.contains("== relay revision"));
 }
 

@@ -155,7 +155,7 @@ impl State {
         let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.plan == plan) else { return };
         entry.last_look = Some(now);
         // A list that comes while the look is under way is for the next one.
-        let unused = if entry.listing == Listing::None { Listing::None } else { Listing::Stale };
+        let unused = if entry.listing == Listing::NoList { Listing::NoList } else { Listing::Stale };
         entry.listing_then = std::mem::replace(&mut entry.listing, unused);
         agenda.work.push(Work::Look(slot, entry.job.clone(), entry.track.result().cloned().map(Box::new)));
         self.plan(slot, Plan::Looking);

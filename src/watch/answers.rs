@@ -136,7 +136,7 @@ impl State {
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         entry.since = now;
-        if entry.listing != Listing::None {
+        if entry.listing != Listing::NoList {
             entry.listing = Listing::Stale;
         }
         (entry.looks, entry.looks_listed) = (0, 0);

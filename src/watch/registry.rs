@@ -127,8 +127,8 @@ impl State {
         let entry = Entry {
             track: Track::new(request.best.get(), now),
             plan: Plan::Looking, // Until it is planned, below.
-            listing: if self.has_list { Listing::Stale } else { Listing::None },
-            listing_then: Listing::None,
+            listing: if self.has_list { Listing::Stale } else { Listing::NoList },
+            listing_then: Listing::NoList,
             since: now,
             looks: 0,
             looks_listed: 0,

@@ -280,7 +280,7 @@ impl State {
         for slot in known.jobs.iter().map(|(_, slot)| *slot).collect::<Vec<_>>() {
             let draw = self.draw();
             let Some(entry) = self.entries.get_mut(&slot) else { continue };
-            entry.listing = Listing::None;
+            entry.listing = Listing::NoList;
             let soon = now + self.poll.pause(entry.looks.max(1), draw);
             if matches!(entry.plan, Plan::At(at) if at > soon) {
                 self.plan(slot, Plan::At(soon));

@@ -146,7 +146,7 @@ pub(crate) enum Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
     /// There is no list: the transport, the node or the revision has none, or it cannot be had now.
-    None,
+    NoList,
     /// There is one, and nothing new in it since the last sight.
     Stale,
     Listed,
@@ -201,7 +201,7 @@ pub(crate) fn decide(known: Known, claim: Claim) -> (Stage, Action) {
         Claim::Pending | Claim::Executed => match known.listing {
             Listing::Unlisted if known.confirmed && known.rested => Action::Send,
             // A repetition of a job in the node's queue is ignored, so it does no harm to be wrong here.
-            Listing::None if known.overdue => Action::Send,
+            Listing::NoList if known.overdue => Action::Send,
             _ => Action::Wait,
         },
     };
@@ -321,7 +321,7 @@ impl Track {
         let unfinished = matches!(claim, Claim::Pending | Claim::Executed);
         self.unlisted = match listing {
             Listing::Unlisted if unfinished => self.unlisted + 1,
-            Listing::None | Listing::Stale if unfinished => self.unlisted,
+            Listing::NoList | Listing::Stale if unfinished => self.unlisted,
             _ => 0,
         };
         let quiet = now.saturating_duration_since(self.moved);
@@ -416,4 +416,148 @@ pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
             "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
              low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLAIMS: [Claim; 7] = [
+        Claim::NotFound,
+        Claim::Foreign,
+        Claim::Pending,
+        Claim::Executed,
+        Claim::Relayed,
+        Claim::Failed,
+        Claim::Unproven,
+    ];
+    const LISTINGS: [Listing; 4] = [Listing::NoList, Listing::Stale, Listing::Listed, Listing::Unlisted];
+    const STAGES: [Stage; 4] = [Stage::Submitted, Stage::Accepted, Stage::Executed, Stage::Relayed];
+
+    /// One line of the table; `None` is any.
+    struct Line {
+        claims: &'static [Claim],
+        listing: Option<&'static [Listing]>,
+        revision: Option<Revision>,
+        healing: Option<bool>,
+        confirmed: Option<bool>,
+        rested: Option<bool>,
+        overdue: Option<bool>,
+        /// The stage that the claim itself is worth.
+        worth: Stage,
+        action: Action,
+    }
+
+    macro_rules! line {
+        ($($claim:ident)|+, $($field:ident: $value:expr,)* => $worth:ident, $action:ident) => {{
+            #[allow(clippy::needless_update, reason = "some lines name every field")]
+            let line = Line {
+                $($field: Some($value),)*
+                ..Line {
+                    claims: &[$(Claim::$claim),+],
+                    listing: None,
+                    revision: None,
+                    healing: None,
+                    confirmed: None,
+                    rested: None,
+                    overdue: None,
+                    worth: Stage::$worth,
+                    action: Action::$action,
+                }
+            };
+            line
+        }};
+    }
+
+    /// Every combination belongs to exactly one line.
+    fn table() -> Vec<Line> {
+        use Listing::{Listed, NoList, Stale, Unlisted};
+        vec![
+            // Another payload, a result that proves nothing, a failure: the node says nothing else of use.
+            line!(Foreign | Unproven, => Submitted, End),
+            line!(Failed, => Accepted, End),
+            line!(Relayed, => Relayed, Wait),
+            // Unknown to the node: a few times by chance, then lost.
+            line!(NotFound, confirmed: false, => Submitted, Wait),
+            line!(NotFound, confirmed: true, healing: false, => Submitted, End),
+            line!(NotFound, confirmed: true, healing: true, rested: false, => Submitted, Wait),
+            line!(NotFound, confirmed: true, healing: true, rested: true, => Submitted, Send),
+            // Unfinished: nothing can be done about it...
+            line!(Pending, healing: false, => Accepted, Wait),
+            line!(Pending, healing: true, revision: Revision::State, => Accepted, Wait),
+            line!(Executed, healing: false, => Executed, Wait),
+            line!(Executed, healing: true, revision: Revision::State, => Executed, Wait),
+            // ... or the node works on it, or may...
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Accepted, Wait),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Executed, Wait),
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Accepted, Wait),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Executed, Wait),
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Accepted, Wait),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Executed, Wait),
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Accepted, Wait),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Executed, Wait),
+            // ... or it has forgotten it.
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Accepted, Send),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Executed, Send),
+            line!(Pending, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Accepted, Send),
+            line!(Executed, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Executed, Send),
+        ]
+    }
+
+    fn every_combination() -> impl Iterator<Item = (Known, Claim)> {
+        let flags = 0..16u32;
+        flags.flat_map(|flags| {
+            let flag = move |bit: u32| flags >> bit & 1 == 1;
+            Revision::ALL.into_iter().flat_map(move |revision| {
+                STAGES.into_iter().flat_map(move |stage| {
+                    LISTINGS.into_iter().flat_map(move |listing| {
+                        CLAIMS.into_iter().map(move |claim| {
+                            let (healing, confirmed, rested, overdue) = (flag(0), flag(1), flag(2), flag(3));
+                            (Known { revision, stage, listing, healing, confirmed, rested, overdue }, claim)
+                        })
+                    })
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn the_table_of_every_combination() {
+        let table = table();
+        let mut used = vec![0; table.len()];
+        let mut count = 0;
+        for (known, claim) in every_combination() {
+            let holds = |line: &Line| {
+                line.claims.contains(&claim)
+                    && line.listing.is_none_or(|listings| listings.contains(&known.listing))
+                    && line.revision.is_none_or(|revision| revision == known.revision)
+                    && line.healing.is_none_or(|flag| flag == known.healing)
+                    && line.confirmed.is_none_or(|flag| flag == known.confirmed)
+                    && line.rested.is_none_or(|flag| flag == known.rested)
+                    && line.overdue.is_none_or(|flag| flag == known.overdue)
+            };
+            let lines: Vec<_> = (0..table.len()).filter(|line| holds(&table[*line])).collect();
+            let [line] = lines[..] else { panic!("{known:?} {claim:?}: lines {lines:?}") };
+            used[line] += 1;
+            count += 1;
+            // Whatever is said, the stage does not go back.
+            let expected = (known.stage.max(table[line].worth), table[line].action);
+            assert_eq!(decide(known, claim), expected, "{known:?} {claim:?}");
+        }
+        assert_eq!(count, 16 * 2 * 4 * 4 * 7);
+        assert!(used.iter().all(|used| *used > 0), "a line without a case: {used:?}");
+    }
+
+    #[test]
+    fn nothing_is_sent_again_more_often_than_pauses_that_double_allow() {
+        let seconds = |again| HealPolicy::between_sends(again).as_secs();
+        assert_eq!([0, 1, 2, 3, 7, 8, u32::MAX].map(seconds), [0, 1, 2, 4, 64, 64, 64]);
+        let policy = HealPolicy::default();
+        let patience = |again, trouble| policy.patience(again, trouble).as_secs();
+        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, false)), [60, 120, 240, 3840, 3840]);
+        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, true)), [2, 4, 8, 128, 128]);
+        let quick = HealPolicy::default().with_patience(Duration::from_millis(10));
+        assert_eq!(quick.patience(0, true), Duration::from_millis(10));
+        assert_eq!(HealPolicy::default().with_patience(Duration::MAX).patience(9, false), Duration::MAX);
+    }
 }

@@ -340,9 +340,14 @@ async fn waits_do_not_press_harder_on_a_node_that_is_down() {
     let records: BTreeMap<Vec<u8>, Bytes> =
         jobs.iter().map(|job| (job.id().as_bytes().to_vec(), pending(job))).collect();
     let begun = tokio::time::Instant::now();
-    let node = Scripted::new(move |_, body| {
-        let id = pb::GetResultRequest::decode(body).unwrap().job_id;
-        if (400..700).contains(&begun.elapsed().as_secs()) { Err(broken()) } else { Ok(records[&*id].clone()) }
+    let node = Scripted::new(move |method, body| {
+        if (400..700).contains(&begun.elapsed().as_secs()) {
+            return Err(broken());
+        }
+        if method == Method::GetPendingJobs {
+            return Ok(pb::GetPendingJobsResponse { pending_jobs: (1..=1000).collect() }.encode_to_vec().into());
+        }
+        Ok(records[&*pb::GetResultRequest::decode(body).unwrap().job_id].clone())
     });
     let client = client(&node, RetryPolicy::default()).await;
     let waits: Vec<_> = jobs
@@ -361,7 +366,8 @@ async fn waits_do_not_press_harder_on_a_node_that_is_down() {
         "requests: {healthy} in 300 s with the node, {outage} in 300 s without (most in a second: {most}); after: {after}, {most_after}"
     );
     assert!(outage * 10 <= healthy * 11, "{outage} after {healthy}");
-    assert!(most * 300 <= 3 * outage && most_after * 100 <= 3 * after, "a burst: {most}, {most_after}");
+    // In seconds of the node's presence, as an outage brings next to none.
+    assert!(most * 300 <= 3 * healthy && most_after * 300 <= 3 * healthy, "a burst: {most}, {most_after}");
 }
 
 /// The same for calls that the client itself makes again: reads in a loop, and submissions.

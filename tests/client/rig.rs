@@ -113,9 +113,12 @@ impl Rig {
 
     /// Stops the clock once a wait that has begun with this has looked at its job: then its deadline comes at once.
     pub async fn stop_the_clock_after_a_look(&self) {
-        // Looks come one after the other: with the second there, the first was answered.
-        let looks = self.node.stats().calls(Method::GetResult) + 2;
-        self.node.wait_until(|view| view.stats().calls(Method::GetResult) >= looks).await;
+        // A look or a list, which come one after the other: with the second look there, the first was answered.
+        let count = |stats: &infinityvm_sdk::devnode::Stats| {
+            stats.calls(Method::GetResult) * 2 + stats.calls(Method::GetPendingJobs)
+        };
+        let enough = count(&self.node.stats()) + 4;
+        self.node.wait_until(|view| count(view.stats()) >= enough).await;
         tokio::time::pause();
     }
 

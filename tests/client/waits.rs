@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use infinityvm_sdk::{
-    ErrorKind, LocalSigner, Outcome, PollPolicy, ProgramId, Revision, SignedJob, Until,
+    ErrorKind, HealPolicy, LocalSigner, Outcome, PollPolicy, ProgramId, Revision, SignedJob, Stage, Until,
     devnode::{JobState, Revert},
     primitives::{B256, Bytes},
     rpc::{Method, StatusCode},
@@ -48,6 +48,41 @@ async fn the_default_deadline_is_five_minutes_and_can_be_set() {
             tokio::time::resume();
         }
     }
+}
+
+/// A client that sends nothing again.
+async fn unhealed(rig: &Rig) -> infinityvm_sdk::Client {
+    rig.builder().healing(HealPolicy::off()).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_the_node_lost_is_sent_again_while_it_is_waited_for() {
+    let rig = Rig::new(Revision::Relay).await;
+    let gate = rig.node.faults().hold_executions();
+    let handle = rig.client.submit(rig.build("abc")).await.unwrap();
+    gate.arrived(1).await;
+    rig.node.restart();
+    gate.open();
+    let mut events = handle.events();
+    let mut seen = Vec::new();
+    while let Some(event) = within(events.next()).await {
+        seen.push(event.unwrap());
+    }
+    let steps: Vec<_> = seen.iter().map(infinityvm_sdk::JobEvent::stage).collect();
+    assert_eq!(steps, [Some(Stage::Accepted), None, Some(Stage::Executed), Some(Stage::Relayed)]);
+    assert_eq!(handle.stage(), Stage::Relayed);
+    assert_eq!(rig.on_chain(), [1]);
+    rig.never_two_in_flight();
+}
+
+#[tokio::test]
+async fn a_job_that_was_never_sent_is_sent_when_it_is_waited_for() {
+    both(|rig| async move {
+        let handle = rig.client.resume(rig.sign(9, "abc").await).unwrap();
+        handle.wait(Until::Relayed).await.unwrap();
+        assert_eq!(rig.node.stats().submissions(handle.id().into()), 1);
+    })
+    .await;
 }
 
 fn eager() -> PollPolicy {
@@ -124,6 +159,7 @@ async fn a_restarted_node_forgets_until_the_same_job_comes_again() {
         gate.arrived(1).await;
         rig.node.restart();
         gate.open();
+        let handle = unhealed(&rig).await.resume(handle.signed_job().clone()).unwrap();
         let wait = handle.wait(Until::Executed).timeout(Duration::from_secs(10)).into_future();
         let error = tokio::join!(wait, rig.stop_the_clock_after_a_look()).0.unwrap_err();
         tokio::time::resume();
@@ -158,7 +194,7 @@ async fn a_stored_job_is_resumed_by_another_process() {
 #[tokio::test]
 async fn a_job_that_the_node_does_not_know_is_not_found_after_three_looks() {
     both(|rig| async move {
-        let handle = rig.client.resume(rig.sign(9, "never sent").await).unwrap();
+        let handle = unhealed(&rig).await.resume(rig.sign(9, "never sent").await).unwrap();
         let error = handle.wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.job_id(), Some(handle.id().into()));
