@@ -1,7 +1,7 @@
 //! Waiting for many jobs at once.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -58,6 +58,8 @@ impl Counts {
     }
 }
 
+type OnProgress = Box<dyn FnMut(&Counts) + Send + Sync>;
+
 /// Waits for many jobs, and hands them out in order of completion; made by [`Client::watch_many`](super::Client::watch_many).
 ///
 /// A [`Stream`] of handles, each with what its [`wait`](JobHandle::wait) would have returned. As with a `JoinSet`, jobs can be
@@ -76,7 +78,7 @@ pub struct WatchMany {
     new: VecDeque<u32>,
     keepers: Vec<Keeper>,
     counts: Counts,
-    on_progress: Option<Box<dyn FnMut(&Counts) + Send + Sync>>,
+    on_progress: Option<OnProgress>,
 }
 
 struct Member {
@@ -253,13 +255,12 @@ impl fmt::Debug for WatchMany {
 #[derive(Debug)]
 pub struct WaitAll {
     many: WatchMany,
-    results: Vec<Option<Result<Verified>>>,
+    results: BTreeMap<u32, Result<Verified>>,
 }
 
 impl WaitAll {
     pub(super) fn new(many: WatchMany) -> Self {
-        let results = (0..many.len()).map(|_| None).collect();
-        Self { many, results }
+        Self { many, results: BTreeMap::new() }
     }
 
     /// How long to wait; see [`WatchMany::timeout`].
@@ -283,11 +284,9 @@ impl Future for WaitAll {
         loop {
             match this.many.poll_numbered(cx) {
                 Poll::Ready(Some((number, _, verdict))) => {
-                    if let Some(place) = this.results.get_mut(number as usize) {
-                        *place = Some(verdict);
-                    }
+                    this.results.insert(number, verdict);
                 }
-                Poll::Ready(None) => return Poll::Ready(this.results.drain(..).flatten().collect()),
+                Poll::Ready(None) => return Poll::Ready(std::mem::take(&mut this.results).into_values().collect()),
                 Poll::Pending => return Poll::Pending,
             }
         }

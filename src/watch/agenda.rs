@@ -23,7 +23,7 @@ const MAX_SENDS: usize = 8;
 /// the node's task for the consumer.
 const LIST_HANGS: Duration = Duration::from_secs(5);
 /// Calls in a row without an answer after which the node counts as down, and gets one call at a time.
-pub(super) const MAX_FAILED_CALLS: u32 = 3;
+const MAX_FAILED_CALLS: u32 = 3;
 
 /// A call to make.
 pub(super) enum Work {

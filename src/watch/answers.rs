@@ -4,7 +4,6 @@ use alloy_primitives::Address;
 use tokio::time::Instant;
 
 use super::{
-    agenda::MAX_FAILED_CALLS,
     mailbox::What,
     state::{Consumer, Entry, Interest, MAX_FAILED_LISTS, Plan, Slot, State, Wakers},
     track::{Action, Listing, Sight, Stage},
@@ -19,11 +18,13 @@ impl State {
     fn answered<T>(&mut self, answer: &Result<T>, now: Instant) {
         let silent = |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout);
         if answer.as_ref().is_err_and(silent) {
-            self.failed = self.failed.saturating_add(1);
             self.trouble = Some(now);
-            let draw = self.draw();
-            let failures = self.failed.saturating_sub(MAX_FAILED_CALLS);
-            self.hold = Some(now + self.poll.pause_failed(failures, draw));
+            // Calls that fail together count as one.
+            if self.hold.is_none_or(|hold| hold <= now) {
+                self.failed = self.failed.saturating_add(1);
+                let draw = self.draw();
+                self.hold = Some(now + self.poll.pause_failed(self.failed, draw));
+            }
         } else {
             (self.failed, self.hold) = (0, None);
         }
@@ -80,7 +81,6 @@ impl State {
 
     pub(super) fn listed(&mut self, consumer: Address, answer: Result<Vec<u64>>, now: Instant) {
         self.answered(&answer, now);
-        let draw = self.draw();
         let Some(known) = self.consumers.get_mut(&consumer) else { return };
         let Some(asked) = known.asked.take() else { return };
         if !std::mem::take(&mut known.hangs) {
@@ -95,12 +95,13 @@ impl State {
             Ok(mut pending) => {
                 known.failed = 0;
                 known.lists = known.lists.saturating_add(1);
-                let next = now + self.poll.pause_list(known.lists, known.jobs.len(), draw);
                 pending.sort_unstable();
+                let mut matters = false;
                 for (nonce, slot) in known.jobs.iter().copied().collect::<Vec<_>>() {
                     self.list_says(slot, pending.binary_search(&nonce).is_ok(), asked);
+                    matters |= self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
                 }
-                self.plan_list(consumer, next);
+                self.plan_next_list(consumer, matters, now);
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.has_list = false;
@@ -111,7 +112,9 @@ impl State {
             }
             Err(_) => {
                 known.failed = known.failed.saturating_add(1);
-                let (failed, next) = (known.failed, now + self.poll.pause_failed(known.failed, draw));
+                let failed = known.failed;
+                let draw = self.draw();
+                let next = now + self.poll.pause_failed(failed, draw);
                 if failed == MAX_FAILED_LISTS {
                     self.fall_back(consumer, now);
                 }

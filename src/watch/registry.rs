@@ -11,7 +11,7 @@ use super::{
     History,
     mailbox::Mailbox,
     pace::PollPolicy,
-    state::{Consumer, Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
+    state::{Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
     track::{HealPolicy, Listing, Stage, Track, Until},
 };
 use crate::job::SignedJob;
@@ -140,18 +140,24 @@ impl State {
             job,
         };
         self.entries.insert(slot, Box::new(entry));
-        let draw = self.draw();
-        let known = self.consumers.entry(consumer).or_insert_with(Consumer::default);
+        let alone = request.until == Until::Executed || request.interest == Interest::Every;
+        let known = self.consumers.entry(consumer).or_default();
         known.jobs.insert((nonce, slot));
-        known.lists = 0;
         let listed = self.has_list && known.lists_work();
         if self.has_list {
-            let soon = now + self.poll.pause_list(0, known.jobs.len(), draw);
-            let at = if known.jobs.len() == 1 { now } else { known.due.map_or(soon, |due| due.min(soon)) };
-            self.plan_list(consumer, at);
+            let (first, due) = (known.jobs.len() == 1, known.due);
+            if first && !alone {
+                self.plan_list(consumer, now);
+            } else if (!alone && known.failed == 0) || due.is_none() {
+                known.lists = if alone { known.lists } else { 0 };
+                self.plan_next_list(consumer, !alone, now);
+                // Not later than it was planned before.
+                if let Some(due) = due {
+                    self.hurry_list(consumer, due);
+                }
+            }
         }
-        let soon = request.until == Until::Executed || request.interest == Interest::Every || !listed;
-        if soon {
+        if alone || !listed {
             self.plan(slot, Plan::At(now));
         } else {
             self.plan_next(slot, now);

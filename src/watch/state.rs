@@ -265,6 +265,15 @@ impl State {
         self.plan(slot, Plan::At(now + pause));
     }
 
+    /// Plans the next list of a consumer: soon, if there are few jobs that nothing else is looked at for.
+    pub(super) fn plan_next_list(&mut self, consumer: Address, matters: bool, now: Instant) {
+        let draw = self.draw();
+        let Some(known) = self.consumers.get(&consumer) else { return };
+        let lists = if matters { known.lists } else { u32::MAX };
+        let at = now + self.poll.pause_list(lists, known.jobs.len(), draw);
+        self.plan_list(consumer, at);
+    }
+
     /// Plans the next list of a consumer, unless one is under way.
     pub(super) fn plan_list(&mut self, consumer: Address, at: Instant) {
         let Some(known) = self.consumers.get_mut(&consumer).filter(|known| known.asked.is_none()) else { return };
@@ -272,6 +281,13 @@ impl State {
             self.lists.remove(&(due, consumer));
         }
         self.lists.insert((at, consumer));
+    }
+
+    /// Lists a consumer not later than this.
+    pub(super) fn hurry_list(&mut self, consumer: Address, at: Instant) {
+        if self.consumers.get(&consumer).and_then(|known| known.due).is_some_and(|due| at < due) {
+            self.plan_list(consumer, at);
+        }
     }
 
     /// Looks up a consumer's jobs one by one, as its lists do not work.

@@ -382,7 +382,7 @@ impl Track {
 
     /// Ends it with this error, unless it has come to its end already.
     pub(crate) fn end(&mut self, error: Error, executed: bool) {
-        if self.end.is_some() || self.stage == Stage::Relayed {
+        if self.is_over() {
             return;
         }
         let error = if executed {
@@ -395,7 +395,7 @@ impl Track {
         self.end = Some(error);
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.end.is_some() || (self.stage == Stage::Relayed && self.result.is_some())
     }
 }

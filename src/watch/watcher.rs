@@ -74,7 +74,7 @@ impl Watchers {
 /// Starts the watcher if there is none; in this runtime.
 pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
     if registry.must_start() {
-        let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node) };
+        let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node), over: false };
         tokio::spawn(watcher.run());
     }
 }
@@ -89,17 +89,21 @@ enum Answer {
 struct Watcher {
     registry: Arc<Registry>,
     node: Arc<dyn Node>,
+    /// It has ended by itself, and perhaps another one has begun since.
+    over: bool,
 }
 
 impl Drop for Watcher {
-    /// With the runtime, or after a panic: nothing is left to do where it ended by itself.
+    /// With its runtime, or after a panic.
     fn drop(&mut self) {
-        self.registry.cut_off();
+        if !self.over {
+            self.registry.cut_off();
+        }
     }
 }
 
 impl Watcher {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut calls = JoinSet::new();
         while let Some(agenda) =
             self.registry.update(|state, wakers| state.agenda(Instant::now(), self.node.endpoint(), wakers))
@@ -112,6 +116,7 @@ impl Watcher {
                 self.take_in(answer);
             }
         }
+        self.over = true;
     }
 
     /// Waits for an answer, which is taken in, for the time, or for a change of what is to be done.
