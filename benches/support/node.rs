@@ -3,6 +3,7 @@
 //!
 //! - `hold`: executions that begin from now on wait; those that waited before are not touched.
 //! - `release MS`: those that wait go on, in the order in which they came, spread over that time.
+//! - `stall`: what is executed from now on is not relayed.
 //! - `mark`: the `most` below is counted from here on.
 //! - `calls`: how often GetResult and GetPendingJobs were called until now.
 //! - `most`: the most calls of both within any second.
@@ -143,6 +144,10 @@ pub fn run(signer: Address) {
                         gate.open();
                     }
                 });
+            }
+            ("stall", _) => {
+                node.faults().stall_relays(true);
+                println!("stalled");
             }
             ("mark", _) => {
                 let mut seen = seen.lock().expect("no panics");
