@@ -251,11 +251,11 @@ impl State {
 
     /// Plans the next look at a job as far away as its age and the list allow.
     pub(super) fn plan_next(&mut self, slot: Slot, now: Instant) {
-        let draw = self.draw();
+        let (draw, jobs) = (self.draw(), self.entries.len());
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
         let pause = if listed && !entry.wants_execution() && !entry.track.is_unlisted() {
-            let pause = self.poll.pause_listed(entry.looks_listed, draw);
+            let pause = self.poll.pause_listed(entry.looks_listed, jobs, draw);
             entry.looks_listed = entry.looks_listed.saturating_add(1);
             pause
         } else {
