@@ -12,6 +12,7 @@
 //! | sign with a key in this process, or with a key service or hardware wallet | [`LocalSigner`]; `AlloySigner` (feature `alloy-signer`); your own [`JobSigner`] |
 //! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
+//! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
 //! | check a result that came by another way | [`verify`] |
 //! | choose where nonces come from | [`nonce`] |
 //! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
@@ -155,7 +156,9 @@ pub mod changelog {}
 mod readme {}
 
 #[cfg(feature = "client")]
-pub use client::{Client, HealPolicy, JobEvent, JobHandle, PollPolicy, RetryPolicy, Stage, Until};
+pub use client::{
+    Cause, Client, Confidence, Diagnosis, HealPolicy, JobEvent, JobHandle, PollPolicy, RetryPolicy, Stage, Until,
+};
 pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;

@@ -5,6 +5,8 @@
 mod cancel;
 #[path = "support/closed_port.rs"]
 mod closed_port;
+#[path = "client/diagnosis.rs"]
+mod diagnosis;
 #[path = "client/doubts.rs"]
 mod doubts;
 #[path = "client/happy.rs"]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, flight::Flights, lane, retry::Retries};
+use super::{
+    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, diagnosis::Lists, flight::Flights, lane, retry::Retries,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
@@ -182,6 +184,7 @@ impl ClientBuilder {
                 nonces,
                 flights: Flights::new(),
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),
+                lists: Lists::default(),
                 retries,
             }),
         })

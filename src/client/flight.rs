@@ -30,6 +30,19 @@ pub(super) struct Flight {
     pub(super) lease: Option<NonceLease>,
 }
 
+/// What a client has under a job's id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// A submission of the job is under way.
+    pub(super) under_way: bool,
+    /// There is another job, under way or unresolved.
+    pub(super) other: bool,
+    /// The job is in [`Flights::unresolved`].
+    pub(super) open: bool,
+    /// The node has said that it keeps the job and does not run it.
+    pub(super) stored: bool,
+}
+
 type Landing = watch::Receiver<Option<Result<()>>>;
 
 pub(super) struct Flights {
@@ -85,6 +98,20 @@ impl Flights {
             entry.copied = true;
         }
         state.unresolved.remove(&id).map(|open| open.job)
+    }
+
+    /// What there is under a job's id, for those who only look: they take no copy.
+    pub(super) fn standing(&self, job: &SignedJob) -> Standing {
+        let state = self.lock();
+        let airborne = state.airborne.get(&job.id()).map(|entry| entry.job == *job);
+        let open = state.unresolved.get(&job.id());
+        let open_here = open.filter(|open| open.job == *job);
+        Standing {
+            under_way: airborne == Some(true),
+            other: airborne == Some(false) || (open.is_some() && open_here.is_none()),
+            open: open_here.is_some(),
+            stored: open_here.is_some_and(|open| open.stored),
+        }
     }
 
     /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.

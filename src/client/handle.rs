@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Client;
+use super::{Client, Diagnose};
 use crate::{
     error::Result,
     job::{JobId, JobRecord, SignedJob},
@@ -48,6 +48,11 @@ impl JobHandle {
     /// Those of [`Client::get_result`].
     pub async fn record(&self) -> Result<JobRecord> {
         self.client.get_result(self.id()).await
+    }
+
+    /// Finds out why the job does not move: see [`Client::diagnose`].
+    pub fn diagnose(&self) -> Diagnose<'_> {
+        self.client.diagnose(&self.job).seen_before(self.stage() > Stage::Submitted)
     }
 
     /// Waits for the job; `.await` it, or set a deadline first with [`Wait::timeout`].

@@ -58,6 +58,8 @@ impl Counts {
     }
 }
 
+type OnProgress = Box<dyn FnMut(&Counts) + Send + Sync>;
+
 /// Waits for many jobs, and hands them out in order of completion; made by [`Client::watch_many`](super::Client::watch_many).
 ///
 /// A [`Stream`] of handles, each with what its [`wait`](JobHandle::wait) would have returned. As with a `JoinSet`, jobs can be
@@ -76,7 +78,7 @@ pub struct WatchMany {
     new: VecDeque<u32>,
     keepers: Vec<Keeper>,
     counts: Counts,
-    on_progress: Option<Box<dyn FnMut(&Counts) + Send + Sync>>,
+    on_progress: Option<OnProgress>,
 }
 
 struct Member {

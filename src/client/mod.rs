@@ -7,6 +7,7 @@
 mod builder;
 mod call;
 mod detect;
+mod diagnosis;
 mod flight;
 mod handle;
 mod many;
@@ -19,6 +20,7 @@ use alloy_primitives::Address;
 
 pub use self::{
     builder::ClientBuilder,
+    diagnosis::{Cause, Confidence, Diagnose, Diagnosis},
     handle::JobHandle,
     many::{Counts, WaitAll, WatchMany},
     retry::RetryPolicy,
@@ -51,6 +53,7 @@ struct Inner {
     nonces: NonceManager,
     flights: flight::Flights,
     watchers: Arc<Watchers>,
+    lists: diagnosis::Lists,
     retries: retry::Retries,
 }
 

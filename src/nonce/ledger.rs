@@ -94,6 +94,10 @@ impl Ledger {
         self.lane.filter(|own| *own != lane)
     }
 
+    pub(super) fn lane(&self) -> Option<Lane> {
+        self.lane
+    }
+
     /// The highest nonce known, leased ones included; released ones that a caller gave do not count.
     fn high(&self) -> Option<u64> {
         let live = self.live.last_key_value().map(|(nonce, _)| *nonce);

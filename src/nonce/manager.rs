@@ -188,6 +188,18 @@ impl NonceManager {
         self.shared.ledgers().get(&consumer).is_some_and(|ledger| ledger.may_be_sent(nonce))
     }
 
+    /// How a nonce stands, for those who only look; nothing if this manager does not know it.
+    pub(crate) fn standing(&self, consumer: Address, nonce: u64) -> Option<Standing> {
+        let ledgers = self.shared.ledgers();
+        let ledger = ledgers.get(&consumer)?;
+        ledger.taken(nonce).map(|taken| match taken {
+            Taken::Leased => Standing::Leased { sent: ledger.may_be_sent(nonce) },
+            Taken::Quarantined => Standing::Quarantined,
+            Taken::Committed => Standing::Spent { lane: ledger.lane() },
+            Taken::Forgotten => Standing::Spent { lane: None },
+        })
+    }
+
     fn near(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
         let max_jump = self.max_jump.unwrap_or_else(|| match lane {
             Lane::Ordered => GAP_FREE_MAX_JUMP,
@@ -269,6 +281,21 @@ pub(crate) enum Claim {
     },
     Quarantined,
     Spent,
+}
+
+/// How a nonce stands in a manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A job is being signed with it, or sent.
+    Leased {
+        /// Whether a job that was signed with it may have been sent.
+        sent: bool,
+    },
+    Quarantined,
+    Spent {
+        /// The lane that the consumer is in.
+        lane: Option<Lane>,
+    },
 }
 
 fn same_lane(ledger: &Ledger, consumer: Address, lane: Lane) -> Result<()> {

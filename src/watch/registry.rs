@@ -11,7 +11,7 @@ use super::{
     History,
     mailbox::Mailbox,
     pace::PollPolicy,
-    state::{Consumer, Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
+    state::{Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
     track::{HealPolicy, Listing, Stage, Track, Until},
 };
 use crate::job::SignedJob;
@@ -141,7 +141,7 @@ impl State {
         };
         self.entries.insert(slot, Box::new(entry));
         let alone = request.until == Until::Executed || request.interest == Interest::Every;
-        let known = self.consumers.entry(consumer).or_insert_with(Consumer::default);
+        let known = self.consumers.entry(consumer).or_default();
         known.jobs.insert((nonce, slot));
         let listed = self.has_list && known.lists_work();
         if self.has_list {

@@ -1,0 +1,209 @@
+//! What a diagnosis rests on: values, without I/O. What the chain shows can be added as one more part.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::Confidence;
+use crate::{
+    job::{JobStatus, ProgramId, Revision},
+    nonce::Standing,
+};
+
+/// The reason that nodes give for an Ordered job below the consumer's next nonce.
+const LOW_NONCE: &str = "low nonce";
+
+/// Everything seen of a job in one round of questions.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    pub nonce: u64,
+    pub revision: Revision,
+    pub ordered: bool,
+    pub program: ProgramId,
+    pub seen: Seen,
+    pub listing: Listing,
+    pub books: Books,
+    /// Whether the node has the program, if that was asked.
+    pub has_program: Option<bool>,
+    /// Of an Ordered job that is executed and not relayed.
+    pub lane: Option<Lane>,
+    /// For how long this client has seen the job stand still, if that is long enough to say so.
+    pub stalled: Option<Duration>,
+}
+
+/// What the job's record shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    NotFound,
+    Foreign {
+        field: &'static str,
+        status: JobStatus,
+    },
+    Pending,
+    /// `verified` is false where no operator is pinned.
+    Executed {
+        verified: bool,
+    },
+    Relayed {
+        verified: bool,
+    },
+    Failed(Option<String>),
+    Unproven(String),
+}
+
+/// What the list of pending jobs shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// There is none.
+    None,
+    Listed,
+    Unlisted,
+    /// The call is answered as by a consumer's task that is dead.
+    Dead(Confidence),
+    /// The call has no answer yet.
+    Hanging,
+}
+
+/// What this client has under the job's nonce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Books {
+    /// A submission of the job is under way.
+    pub under_way: bool,
+    /// Another job has the nonce here.
+    pub other: bool,
+    /// Its last submission ended without it being clear what became of it.
+    pub open: bool,
+    /// The node said that it stores the job without running it.
+    pub stored: bool,
+    /// This client has seen the job at the node.
+    pub seen_before: bool,
+}
+
+/// The nonces around an Ordered job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    /// Every nonce from the end of the walk up to the job's own, both left out.
+    pub below: BTreeMap<u64, Neighbour>,
+    pub end: End,
+    /// A higher nonce was relayed.
+    pub overtaken: Option<Overtaken>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    pub state: State,
+    pub book: Book,
+}
+
+/// What this client knows of a neighbour's job by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Book {
+    /// There is a signed job.
+    pub known: bool,
+    /// It is an Unordered one.
+    pub unordered: bool,
+}
+
+/// How a lower nonce stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The node does not know it.
+    Missing,
+    /// Neither, and this client is signing or sending it.
+    Held,
+    /// Neither, and this client keeps it in quarantine.
+    Quarantined,
+    Failed(Option<String>),
+    /// Unfinished, and not in the list.
+    Lost {
+        executed: bool,
+    },
+    /// Unfinished, and in the list, or there is no list.
+    Working {
+        /// If its record was read.
+        executed: Option<bool>,
+        /// For how long this client has seen it stand still, if that is long enough to say so.
+        stalled: Option<Duration>,
+    },
+}
+
+/// Where the walk down the lane ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The lane is past this nonce.
+    Passed { nonce: u64, book: Book },
+    /// No nonce is lower.
+    Bottom,
+    /// After so many looks that it was given up: this nonce and those below were not looked at.
+    Bound { nonce: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overtaken {
+    pub by: u64,
+    /// Whether this client knows that the higher one is Ordered, too.
+    pub ordered: bool,
+}
+
+/// What one look at a lower nonce means. The client's books are read before and after, as a submission can land meanwhile.
+pub(super) enum Look {
+    /// Relayed, or too low: no lane waits for it.
+    Passed,
+    Stands(State),
+}
+
+impl Look {
+    pub(super) fn of(
+        status: Option<&JobStatus>,
+        unlisted: bool,
+        before: Option<Standing>,
+        after: Option<Standing>,
+        stalled: Option<Duration>,
+    ) -> Self {
+        let leased = [before, after].iter().any(|it| matches!(it, Some(Standing::Leased { .. }))) || before != after;
+        let executed = status.is_some_and(JobStatus::is_executed);
+        Self::Stands(match status {
+            Some(JobStatus::Relayed) => return Self::Passed,
+            Some(JobStatus::Failed { reason: Some(reason) }) if is_low_nonce(reason) => return Self::Passed,
+            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) if !unlisted => {
+                State::Working { executed: Some(executed), stalled }
+            }
+            _ if leased => State::Held,
+            None if after == Some(Standing::Quarantined) => State::Quarantined,
+            None => State::Missing,
+            Some(JobStatus::Failed { reason }) => State::Failed(reason.clone()),
+            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) => State::Lost { executed },
+        })
+    }
+}
+
+pub(super) fn is_low_nonce(reason: &str) -> bool {
+    reason.contains(LOW_NONCE)
+}
+
+impl Lane {
+    /// The lowest nonce that is still to be relayed before the job and that somebody works on.
+    pub(super) fn next(&self) -> Option<(u64, &State)> {
+        let works = |state: &State| matches!(state, State::Working { .. } | State::Held);
+        self.below.iter().find(|(_, neighbour)| works(&neighbour.state)).map(|(nonce, it)| (*nonce, &it.state))
+    }
+
+    /// The last of the missing nonces that follow each other from this one.
+    pub(super) fn last_missing(&self, first: u64) -> u64 {
+        let missing = self.below.range(first..).take_while(|(_, neighbour)| neighbour.state == State::Missing);
+        missing.last().map_or(first, |(nonce, _)| *nonce)
+    }
+
+    /// The nonces that neither this node nor this client knows, below everything they do know.
+    pub(super) fn unknown(&self) -> Option<(u64, u64)> {
+        let (first, neighbour) = self.below.first_key_value()?;
+        (neighbour.state == State::Missing).then(|| (*first, self.last_missing(*first)))
+    }
+
+    /// The lowest nonce whose job is known to be Unordered, and that the lane's counter is or was at.
+    pub(super) fn unordered(&self) -> Option<u64> {
+        let end = match self.end {
+            End::Passed { nonce, book } if book.unordered => Some(nonce),
+            _ => None,
+        };
+        end.or_else(|| self.below.iter().find(|(_, neighbour)| neighbour.book.unordered).map(|(nonce, _)| *nonce))
+    }
+}

@@ -1,0 +1,420 @@
+//! Asks the node, and this client's own books.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy_primitives::Address;
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    Confidence,
+    evidence::{Book, Books, End, Evidence, Lane, Listing, Look, Neighbour, Overtaken, Seen, State},
+    list::{List, list},
+};
+use crate::{
+    client::Inner,
+    error::{Error, ErrorKind, Result},
+    job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
+    nonce::{Lane as NonceLane, Standing},
+    rpc::Method,
+    watch::{History, Sight, Stage},
+};
+
+/// How many lower nonces are looked at.
+const MAX_LOOKS: usize = 128;
+/// How many at a time, after the first.
+const AT_ONCE: usize = 8;
+
+/// What to ask, and about what.
+pub(super) struct Questions<'a> {
+    inner: &'a Arc<Inner>,
+    job: &'a SignedJob,
+    /// Jobs of the same consumer that the caller knows, by nonce.
+    known: HashMap<u64, &'a SignedJob>,
+    seen_before: bool,
+    stalled_after: Duration,
+    patience: Duration,
+}
+
+/// The answers of one round, and what they were in words.
+pub(super) struct Round {
+    pub evidence: Evidence,
+    pub lines: Vec<String>,
+}
+
+impl<'a> Questions<'a> {
+    pub(super) fn new(
+        inner: &'a Arc<Inner>,
+        job: &'a SignedJob,
+        known: &'a [SignedJob],
+        seen_before: bool,
+        stalled_after: Duration,
+        patience: Duration,
+    ) -> Self {
+        let known = known.iter().map(|job| (job.nonce(), job)).collect();
+        Self { inner, job, known, seen_before, stalled_after, patience }
+    }
+
+    /// First the list, then the record: a job that is relayed in between is then not in one and finished in the other.
+    pub(super) async fn ask(&self) -> Result<Round> {
+        let Self { inner, job, .. } = self;
+        let mut lines = Vec::new();
+        let listed = list(inner, job.consumer(), self.patience).await;
+        let listing = self.describe_list(&listed, &mut lines);
+        let seen = self.look(&mut lines).await?;
+        let books = self.books(&mut lines);
+        let has_program = match seen {
+            Seen::Pending | Seen::Failed(_) => self.has_program(&mut lines).await,
+            _ => None,
+        };
+        let stalled = self.stalled(&seen, &mut lines);
+        let ordered = job.relay_strategy() == RelayStrategy::Ordered;
+        let waits = matches!(seen, Seen::Executed { .. }) && matches!(listing, Listing::None | Listing::Listed);
+        let nonces = match &listed {
+            List::Nonces(nonces) => Some(&**nonces),
+            _ => None,
+        };
+        let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
+        let evidence = Evidence {
+            nonce: job.nonce(),
+            revision: job.revision(),
+            ordered,
+            program: job.program_id().clone(),
+            seen,
+            listing,
+            books,
+            has_program,
+            lane,
+            stalled,
+        };
+        Ok(Round { evidence, lines })
+    }
+
+    fn describe_list(&self, list: &List, lines: &mut Vec<String>) -> Listing {
+        let (nonce, consumer) = (self.job.nonce(), self.job.consumer());
+        let (listing, line) = match list {
+            List::Nonces(nonces) => {
+                let listed = nonces.contains(&nonce);
+                let has = if listed { "has" } else { "does not have" };
+                let line = format!("the list of {} pending jobs of {consumer} {has} nonce {nonce}", nonces.len());
+                (if listed { Listing::Listed } else { Listing::Unlisted }, line)
+            }
+            List::Dead(confidence) => {
+                let line = match confidence {
+                    Confidence::Shown => "CANCELLED, as all calls are whose consumer's task is dead",
+                    Confidence::Likely => "breaks off each time, and other calls do not",
+                };
+                (Listing::Dead(*confidence), line.to_owned())
+            }
+            List::Hanging => {
+                let line = format!("no answer within {:.1} s; the call goes on", self.patience.as_secs_f64());
+                (Listing::Hanging, line)
+            }
+            List::None(why) => (Listing::None, format!("no list to be had: {}", one_line(why))),
+        };
+        lines.push(format!("GetPendingJobs: {line}"));
+        listing
+    }
+
+    async fn look(&self, lines: &mut Vec<String>) -> Result<Seen> {
+        let Some(record) = self.record(self.job.id()).await? else {
+            lines.push("GetResult: the node does not know the job".into());
+            return Ok(Seen::NotFound);
+        };
+        // Without an operator nothing that was executed can be proven, and that says nothing.
+        let operator = self.inner.operator;
+        let seen = match Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None) {
+            Sight::NotFound => Seen::NotFound,
+            Sight::Foreign(field) => Seen::Foreign { field, status: record.status().clone() },
+            Sight::Pending => Seen::Pending,
+            Sight::Executed(_) => Seen::Executed { verified: true },
+            Sight::Relayed(_) => Seen::Relayed { verified: true },
+            Sight::Failed(reason) => Seen::Failed(reason),
+            Sight::Unproven(error) if operator.is_some() => Seen::Unproven(error.to_string()),
+            Sight::Unproven(_) if *record.status() == JobStatus::Relayed => Seen::Relayed { verified: false },
+            Sight::Unproven(_) => Seen::Executed { verified: false },
+        };
+        let mut line = format!("GetResult: {}", record.status());
+        match &seen {
+            Seen::Foreign { field, .. } => line += &format!(", of a job whose {field} differs"),
+            Seen::Executed { verified: true } | Seen::Relayed { verified: true } => {
+                line += ", the result is signed by the operator";
+            }
+            Seen::Executed { .. } | Seen::Relayed { .. } => line += ", not verified, as no operator is pinned",
+            Seen::Unproven(reason) => line += &format!(", and {}", one_line(reason)),
+            Seen::NotFound | Seen::Pending | Seen::Failed(_) => {}
+        }
+        if record.retries() > 0 {
+            line += &format!(", after {} tries to relay it", record.retries());
+        }
+        if let Some(hash) = record.relay_tx_hash() {
+            line += &format!(", in transaction {hash}");
+        }
+        lines.push(line);
+        Ok(seen)
+    }
+
+    /// Nothing if the node does not know the job.
+    async fn record(&self, id: JobId) -> Result<Option<JobRecord>> {
+        known(self.inner.get_result(id).await)
+    }
+
+    fn books(&self, lines: &mut Vec<String>) -> Books {
+        let here = self.inner.flights.standing(self.job);
+        // The manager knows of the other clients that share it.
+        let standing = self.inner.nonces.standing(self.job.consumer(), self.job.nonce());
+        let elsewhere = !here.under_way && !here.other;
+        let under_way = here.under_way || (elsewhere && standing == Some(Standing::Leased { sent: true }));
+        let other = here.other || (elsewhere && standing == Some(Standing::Leased { sent: false }));
+        let books = Books { under_way, other, open: here.open, stored: here.stored, seen_before: self.seen_before };
+        let mut say = |holds: bool, line: &str| {
+            if holds {
+                lines.push(format!("this client: {line}"));
+            }
+        };
+        say(under_way, "a submission of the job is under way");
+        say(other, "another job has the nonce, and is being signed or of open fate");
+        say(here.open && !under_way, "the job is in Client::unresolved: what became of its last submission is open");
+        say(here.stored, "the node answered its submission that it could not read the consumer's nonce from the chain");
+        books
+    }
+
+    async fn has_program(&self, lines: &mut Vec<String>) -> Option<bool> {
+        let id = self.job.program_id();
+        let asked = async {
+            let body = self.inner.wire.contains_program(id)?;
+            let response = self.inner.read(Method::ContainsProgram, body).await?;
+            self.inner.wire.contains_program_response(&response)
+        };
+        match asked.await {
+            Ok(has) => {
+                let says = if has { "has" } else { "does not have" };
+                lines.push(format!("ContainsProgram: the node {says} the program"));
+                Some(has)
+            }
+            Err(error) => {
+                lines.push(format!("ContainsProgram: no answer to be had: {}", one_line(&error.to_string())));
+                None
+            }
+        }
+    }
+
+    /// What this client's waits have seen of a job.
+    fn history(&self, job: &SignedJob) -> Option<History> {
+        self.inner.watchers.history(job)
+    }
+
+    /// For how long the job has been in this stage, if long enough to say that it stalls.
+    fn stalled_in(&self, job: &SignedJob, stage: Stage) -> Option<Duration> {
+        let history = self.history(job).filter(|history| history.stage == stage)?;
+        let still = Instant::now().saturating_duration_since(history.moved);
+        (still >= self.stalled_after).then_some(still)
+    }
+
+    fn stalled(&self, seen: &Seen, lines: &mut Vec<String>) -> Option<Duration> {
+        if let Some(history) = self.history(self.job) {
+            let still = Instant::now().saturating_duration_since(history.moved).as_secs_f64();
+            let History { stage, polls, sent_again, .. } = history;
+            lines.push(format!(
+                "this client: {stage} for {still:.1} s, in {polls} answers; sent again {sent_again} times"
+            ));
+        }
+        match seen {
+            Seen::Pending => self.stalled_in(self.job, Stage::Accepted),
+            Seen::Executed { .. } => self.stalled_in(self.job, Stage::Executed),
+            _ => None,
+        }
+    }
+
+    fn book(&self, nonce: u64, standing: Option<Standing>) -> Book {
+        match self.known.get(&nonce) {
+            Some(job) => Book { known: true, unordered: job.relay_strategy() == RelayStrategy::Unordered },
+            // A job that this client spent the nonce on was in the consumer's lane.
+            None => {
+                let unordered = standing == Some(Standing::Spent { lane: Some(NonceLane::Unordered) });
+                Book { known: unordered, unordered }
+            }
+        }
+    }
+
+    /// Down the lane to a nonce that it is past.
+    async fn walk(&self, listed: Option<&BTreeSet<u64>>, lines: &mut Vec<String>) -> Result<Lane> {
+        let consumer = self.job.consumer();
+        let in_list = |nonce: u64| listed.is_some_and(|listed| listed.contains(&nonce));
+        let working = || State::Working { executed: None, stalled: None };
+        let mut below = BTreeMap::new();
+        let (mut nonce, mut looks) = (self.job.nonce(), 0);
+        let end = 'walk: loop {
+            let most = if looks == 0 { 1 } else { AT_ONCE.min(MAX_LOOKS - looks) };
+            let mut batch = Vec::new();
+            // A contract's first nonce is 1.
+            while nonce > 1 && batch.len() < most {
+                nonce -= 1;
+                if in_list(nonce) {
+                    let book = self.book(nonce, self.inner.nonces.standing(consumer, nonce));
+                    below.insert(nonce, Neighbour { state: working(), book });
+                } else {
+                    batch.push(nonce);
+                }
+            }
+            if batch.is_empty() {
+                break if nonce > 1 { End::Bound { nonce: nonce - 1 } } else { End::Bottom };
+            }
+            looks += batch.len();
+            for (nonce, look, book) in self.looks(batch, listed.is_some()).await? {
+                match look {
+                    Look::Passed => {
+                        below = below.split_off(&nonce);
+                        break 'walk End::Passed { nonce, book };
+                    }
+                    Look::Stands(state) => {
+                        below.insert(nonce, Neighbour { state, book });
+                    }
+                }
+            }
+        };
+        let mut lane = Lane { below, end, overtaken: None };
+        self.look_at_next(&mut lane).await?;
+        describe_lane(&lane, listed.is_some(), lines);
+        if lane.below.values().all(|neighbour| neighbour.state == State::Missing) {
+            lane.overtaken = self.overtaken(lines).await?;
+        }
+        Ok(lane)
+    }
+
+    /// Looks at these nonces at once, and sorts the answers from the highest down.
+    async fn looks(&self, nonces: Vec<u64>, unlisted: bool) -> Result<Vec<(u64, Look, Book)>> {
+        let consumer = self.job.consumer();
+        let mut tasks = JoinSet::new();
+        for nonce in nonces {
+            let inner = Arc::clone(self.inner);
+            tasks.spawn(async move {
+                let before = inner.nonces.standing(consumer, nonce);
+                let record = known(inner.get_result(JobId::derive(nonce, consumer)).await);
+                let after = inner.nonces.standing(consumer, nonce);
+                record.map(|record| (nonce, record.map(|record| record.status().clone()), before, after))
+            });
+        }
+        let mut looks = Vec::new();
+        while let Some(joined) = tasks.join_next().await {
+            let cut_off = |error| Error::new(ErrorKind::Closed, "a look was cut off").with_source(error);
+            let (nonce, status, before, after) = joined.map_err(cut_off)??;
+            let stalled = self.neighbour_stalled(nonce, status.as_ref());
+            let look = Look::of(status.as_ref(), unlisted, before, after, stalled);
+            looks.push((nonce, look, self.book(nonce, after)));
+        }
+        looks.sort_unstable_by_key(|(nonce, ..)| std::cmp::Reverse(*nonce));
+        Ok(looks)
+    }
+
+    fn neighbour_stalled(&self, nonce: u64, status: Option<&JobStatus>) -> Option<Duration> {
+        let stage = if status?.is_executed() { Stage::Executed } else { Stage::Accepted };
+        self.known.get(&nonce).and_then(|job| self.stalled_in(job, stage))
+    }
+
+    /// Reads the record of the nonce that is next to be relayed, if only the list has spoken of it.
+    async fn look_at_next(&self, lane: &mut Lane) -> Result<()> {
+        let Some((nonce, State::Working { executed: None, .. })) = lane.next() else { return Ok(()) };
+        for (nonce, look, book) in self.looks(vec![nonce], false).await? {
+            match look {
+                // Meanwhile.
+                Look::Passed => {
+                    lane.below = lane.below.split_off(&(nonce + 1));
+                    lane.end = End::Passed { nonce, book };
+                }
+                Look::Stands(state @ State::Working { .. }) => {
+                    lane.below.insert(nonce, Neighbour { state, book });
+                }
+                // The list says otherwise; the next round has both anew.
+                Look::Stands(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a higher nonce was relayed, though this job is not yet when it is looked at again.
+    async fn overtaken(&self, lines: &mut Vec<String>) -> Result<Option<Overtaken>> {
+        let Some(by) = self.job.nonce().checked_add(1) else { return Ok(None) };
+        let relayed = |record: &JobRecord| *record.status() == JobStatus::Relayed;
+        let id = JobId::derive(by, self.job.consumer());
+        if !self.record(id).await?.as_ref().is_some_and(relayed) {
+            return Ok(None);
+        }
+        if self.record(self.job.id()).await?.as_ref().is_some_and(relayed) {
+            return Ok(None);
+        }
+        let strategy = self.known.get(&by).map(|job| job.relay_strategy());
+        if strategy == Some(RelayStrategy::Unordered) {
+            return Ok(None);
+        }
+        lines.push(format!("GetResult of nonce {by}: RELAYED, before this job"));
+        Ok(Some(Overtaken { by, ordered: strategy.is_some() }))
+    }
+}
+
+fn known(record: Result<JobRecord>) -> Result<Option<JobRecord>> {
+    match record {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        record => record.map(Some),
+    }
+}
+
+/// How many lines the nonces below may take.
+const MAX_LINES: usize = 12;
+
+/// One line for each run of nonces that stand alike, from the lowest up.
+fn describe_lane(lane: &Lane, has_list: bool, lines: &mut Vec<String>) {
+    match lane.end {
+        End::Passed { nonce, book } => {
+            let unordered = if book.unordered { "; this client knows it as Unordered" } else { "" };
+            lines.push(format!("GetResult of nonce {nonce}: the lane is past it{unordered}"));
+        }
+        End::Bottom => lines.push("GetResult: none of the nonces from 1 up to this one is relayed".into()),
+        End::Bound { nonce } => {
+            lines.push(format!("GetResult: {MAX_LOOKS} lower nonces looked at; those up to {nonce} were not"));
+        }
+    }
+    let mut runs: Vec<(u64, u64, String)> = Vec::new();
+    for (&nonce, neighbour) in &lane.below {
+        let words = describe(neighbour, has_list);
+        match runs.last_mut() {
+            Some((_, last, same)) if *same == words => *last = nonce,
+            _ => runs.push((nonce, nonce, words)),
+        }
+    }
+    for (first, last, words) in runs.iter().take(MAX_LINES) {
+        let which = if first == last { format!("nonce {first}") } else { format!("nonces {first} to {last}") };
+        lines.push(format!("{which}: {words}"));
+    }
+    if runs.len() > MAX_LINES {
+        lines.push(format!("and so on: {} more groups of nonces below this one", runs.len() - MAX_LINES));
+    }
+}
+
+fn describe(neighbour: &Neighbour, has_list: bool) -> String {
+    let status = |executed: bool| if executed { "DONE" } else { "PENDING" };
+    let mut words = match &neighbour.state {
+        State::Missing => "GetResult: not known to the node".into(),
+        State::Held => "this client is signing or sending it".into(),
+        State::Quarantined => "GetResult: not known to the node; in quarantine in this client".into(),
+        State::Failed(reason) => {
+            format!("GetResult: {}", JobStatus::Failed { reason: reason.clone() })
+        }
+        State::Lost { executed } => format!("GetResult: {}, and not in the list of pending jobs", status(*executed)),
+        State::Working { executed: None, .. } => "in the list of pending jobs".into(),
+        State::Working { executed: Some(executed), .. } if has_list => {
+            format!("GetResult: {}, and in the list of pending jobs", status(*executed))
+        }
+        State::Working { executed: Some(executed), .. } => format!("GetResult: {}", status(*executed)),
+    };
+    if let State::Working { stalled: Some(stalled), .. } = &neighbour.state {
+        words += &format!(", and does not move for {:.1} s", stalled.as_secs_f64());
+    }
+    if neighbour.book.unordered {
+        words += "; this client knows it as Unordered";
+    }
+    words
+}

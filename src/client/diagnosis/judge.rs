@@ -1,0 +1,532 @@
+//! From evidence to a cause: pure, and in one place.
+
+use super::{
+    Cause, Confidence,
+    evidence::{End, Evidence, Lane, Listing, Seen, State, is_low_nonce},
+};
+use crate::watch::Stage;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub cause: Cause,
+    pub confidence: Confidence,
+}
+
+fn shown(cause: Cause) -> Verdict {
+    Verdict { cause, confidence: Confidence::Shown }
+}
+
+fn likely(cause: Cause) -> Verdict {
+    Verdict { cause, confidence: Confidence::Likely }
+}
+
+/// The table of every combination that matters is in the tests.
+pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    let Evidence { seen, listing, books, .. } = evidence;
+    match (seen, listing) {
+        (Seen::Relayed { verified: true }, _) => shown(Cause::Relayed),
+        (Seen::Relayed { verified: false }, _) => likely(Cause::Relayed),
+        // Whatever else there is to do, the node would refuse it.
+        (_, Listing::Dead(confidence)) => Verdict { cause: Cause::ConsumerDead, confidence: *confidence },
+        (Seen::Unproven(reason), _) => shown(Cause::Unproven { reason: reason.clone() }),
+        (Seen::NotFound | Seen::Pending | Seen::Executed { .. }, Listing::Hanging) => likely(Cause::ConsumerBlocked),
+        (Seen::NotFound | Seen::Foreign { .. } | Seen::Failed(_), _) if books.under_way => shown(Cause::UnderWay),
+        (Seen::Foreign { field, status }, _) => shown(Cause::Foreign { field, status: status.clone() }),
+        (Seen::Failed(reason), _) => shown(failed(evidence, reason.as_deref())),
+        (Seen::NotFound, _) if books.other => shown(Cause::NonceHeld),
+        // In the list and without a record: the answers of two nodes, or of none.
+        (Seen::NotFound, Listing::Listed) => likely(Cause::NotKnown { seen_before: books.seen_before }),
+        (Seen::NotFound, _) => shown(Cause::NotKnown { seen_before: books.seen_before }),
+        (Seen::Pending | Seen::Executed { .. }, Listing::Unlisted) if books.under_way => shown(Cause::UnderWay),
+        (Seen::Pending, Listing::Unlisted) if books.stored => shown(Cause::NotQueued),
+        (Seen::Pending | Seen::Executed { .. }, Listing::Unlisted) => shown(Cause::Lost),
+        (Seen::Pending, _) => pending(evidence),
+        (Seen::Executed { .. }, _) => executed(evidence),
+    }
+}
+
+/// Where every round shows something else: then something moves.
+pub(super) fn unsettled(evidence: &Evidence, last: Verdict) -> Verdict {
+    match evidence.seen {
+        Seen::Pending => likely(Cause::InProgress { stage: Stage::Accepted }),
+        Seen::Executed { .. } => likely(Cause::InProgress { stage: Stage::Executed }),
+        _ => Verdict { confidence: Confidence::Likely, ..last },
+    }
+}
+
+fn failed(evidence: &Evidence, reason: Option<&str>) -> Cause {
+    match reason {
+        Some("missing_program" | "missing_elf") => Cause::ProgramMissing { program: evidence.program.clone() },
+        Some(low) if is_low_nonce(low) => Cause::LowNonce,
+        _ => Cause::Failed { reason: reason.map(str::to_owned) },
+    }
+}
+
+/// Not executed, and in the list or without one.
+fn pending(evidence: &Evidence) -> Verdict {
+    let Evidence { listing, books, stalled, .. } = evidence;
+    if *listing == Listing::None && books.stored && !books.under_way {
+        return likely(Cause::NotQueued);
+    }
+    if evidence.has_program == Some(false) {
+        return likely(Cause::ProgramMissing { program: evidence.program.clone() });
+    }
+    match stalled {
+        Some(stalled) if *listing == Listing::Listed => shown(Cause::ExecutionStalled { stalled: *stalled }),
+        Some(_) if books.under_way => shown(Cause::UnderWay),
+        // No list, so a long execution looks the same.
+        Some(_) => likely(Cause::Lost),
+        None => shown(Cause::InProgress { stage: Stage::Accepted }),
+    }
+}
+
+/// Executed and not relayed, and in the list or without one.
+fn executed(evidence: &Evidence) -> Verdict {
+    match &evidence.lane {
+        Some(lane) => in_lane(evidence, lane),
+        None => next_in_line(evidence, None),
+    }
+}
+
+fn in_lane(evidence: &Evidence, lane: &Lane) -> Verdict {
+    // First of all, as nothing that is done about the nonces below would help.
+    if let Some(nonce) = lane.unordered() {
+        return likely(Cause::StrategyMixed { nonce });
+    }
+    // What needs somebody to act comes before what may move by itself, though it be above that.
+    if let Some(verdict) = blocked(lane) {
+        return verdict;
+    }
+    match lane.next() {
+        Some((nonce, State::Working { stalled: Some(stalled), .. })) => {
+            shown(Cause::BehindStalled { nonce, stalled: *stalled })
+        }
+        // The lane may be long, and move.
+        Some((nonce, State::Working { .. })) if evidence.stalled.is_some() => {
+            likely(Cause::BehindStalled { nonce, stalled: evidence.stalled.unwrap_or_default() })
+        }
+        Some((nonce, _)) => shown(Cause::InLine { behind: nonce }),
+        None => next_in_line(evidence, Some(lane)),
+    }
+}
+
+/// The lowest nonce that holds the lane until somebody does something. One that is missing below everything that this node
+/// knows may be from before its time.
+fn blocked(lane: &Lane) -> Option<Verdict> {
+    let mut flanked = matches!(lane.end, End::Passed { .. });
+    for (&nonce, neighbour) in &lane.below {
+        let by_flank = if flanked { shown } else { likely };
+        match &neighbour.state {
+            State::Working { .. } | State::Held => flanked = true,
+            State::Missing if !flanked && !neighbour.book.known => {}
+            State::Missing => return Some(by_flank(Cause::NonceGap { first: nonce, last: lane.last_missing(nonce) })),
+            State::Quarantined => return Some(by_flank(Cause::BehindQuarantined { nonce })),
+            State::Failed(reason) => return Some(shown(Cause::BehindFailed { nonce, reason: reason.clone() })),
+            // Its transaction may have gone through, and the record of that be lost in a crash.
+            State::Lost { executed: true } => return Some(likely(Cause::BehindLost { nonce })),
+            State::Lost { executed: false } => return Some(shown(Cause::BehindLost { nonce })),
+        }
+    }
+    None
+}
+
+/// Nothing is known to be before it.
+fn next_in_line(evidence: &Evidence, lane: Option<&Lane>) -> Verdict {
+    if let Some(overtaken) = lane.and_then(|lane| lane.overtaken) {
+        let cause = Cause::RelayGivenUp { overtaken_by: overtaken.by };
+        return if overtaken.ordered { shown(cause) } else { likely(cause) };
+    }
+    match (evidence.stalled, lane.and_then(Lane::unknown)) {
+        (Some(_), Some((first, last))) => likely(Cause::NonceGap { first, last }),
+        (Some(stalled), None) => shown(Cause::RelayStalled { stalled }),
+        (None, _) => shown(Cause::InProgress { stage: Stage::Executed }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::{
+        super::evidence::{Book, Books, Look, Neighbour, Overtaken},
+        *,
+    };
+    use crate::{
+        job::{JobStatus, ProgramId, Revision},
+        nonce::{Lane as NonceLane, Standing},
+    };
+
+    const LONG: Duration = Duration::from_secs(40);
+
+    fn evidence(seen: Seen, listing: Listing) -> Evidence {
+        Evidence {
+            nonce: 9,
+            revision: Revision::Relay,
+            ordered: false,
+            program: ProgramId::new(vec![7]),
+            seen,
+            listing,
+            books: Books::default(),
+            has_program: None,
+            lane: None,
+            stalled: None,
+        }
+    }
+
+    fn sights() -> Vec<Seen> {
+        let failed = |reason: &str| Seen::Failed(Some(reason.into()));
+        vec![
+            Seen::NotFound,
+            Seen::Foreign { field: "max_cycles", status: JobStatus::Done },
+            Seen::Pending,
+            Seen::Executed { verified: true },
+            Seen::Executed { verified: false },
+            Seen::Relayed { verified: true },
+            Seen::Relayed { verified: false },
+            failed("execution_error"),
+            failed("missing_program"),
+            failed("missing_elf"),
+            failed("low nonce"),
+            Seen::Failed(None),
+            Seen::Unproven("signed by another".into()),
+        ]
+    }
+
+    const LISTINGS: [Listing; 5] =
+        [Listing::None, Listing::Listed, Listing::Unlisted, Listing::Dead(Confidence::Shown), Listing::Hanging];
+
+    /// A short name for a verdict; a question mark where it is only likely.
+    fn name(verdict: &Verdict) -> String {
+        let text = match &verdict.cause {
+            Cause::InProgress { stage } => format!("{stage}"),
+            Cause::NonceGap { first, last } => format!("gap {first}-{last}"),
+            Cause::InLine { behind } => format!("line {behind}"),
+            Cause::BehindQuarantined { nonce } => format!("quarantined {nonce}"),
+            Cause::BehindFailed { nonce, .. } => format!("failed {nonce}"),
+            Cause::BehindLost { nonce } => format!("lost {nonce}"),
+            Cause::BehindStalled { nonce, .. } => format!("stalled {nonce}"),
+            Cause::StrategyMixed { nonce } => format!("mixed {nonce}"),
+            Cause::RelayGivenUp { overtaken_by } => format!("given up {overtaken_by}"),
+            other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+        };
+        if verdict.confidence == Confidence::Likely { text + "?" } else { text }
+    }
+
+    /// One row for each sight, one column for each listing.
+    fn check_table(change: impl Fn(&mut Evidence), rows: &[(usize, [&str; 5])]) {
+        let sights = sights();
+        assert!(rows.iter().map(|(sight, _)| *sight).eq(0..sights.len()), "a row for each sight");
+        for ((sight, expected), seen) in rows.iter().zip(sights) {
+            for (listing, expected) in LISTINGS.into_iter().zip(expected) {
+                let mut evidence = evidence(seen.clone(), listing);
+                change(&mut evidence);
+                assert_eq!(name(&judge(&evidence)), *expected, "row {sight}: {seen:?}, {listing:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_sight_and_listing() {
+        check_table(
+            |_| {},
+            &[
+                (0, ["NotKnown", "NotKnown?", "NotKnown", "ConsumerDead", "ConsumerBlocked?"]),
+                (1, ["Foreign", "Foreign", "Foreign", "ConsumerDead", "Foreign"]),
+                (2, ["accepted", "accepted", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (3, ["executed", "executed", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (4, ["executed", "executed", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (5, ["Relayed", "Relayed", "Relayed", "Relayed", "Relayed"]),
+                (6, ["Relayed?", "Relayed?", "Relayed?", "Relayed?", "Relayed?"]),
+                (7, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
+                (8, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
+                (9, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
+                (10, ["LowNonce", "LowNonce", "LowNonce", "ConsumerDead", "LowNonce"]),
+                (11, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
+                (12, ["Unproven", "Unproven", "Unproven", "ConsumerDead", "Unproven"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_sight_and_listing_after_long() {
+        check_table(
+            |evidence| evidence.stalled = Some(LONG),
+            &[
+                (0, ["NotKnown", "NotKnown?", "NotKnown", "ConsumerDead", "ConsumerBlocked?"]),
+                (1, ["Foreign", "Foreign", "Foreign", "ConsumerDead", "Foreign"]),
+                (2, ["Lost?", "ExecutionStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (3, ["RelayStalled", "RelayStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (4, ["RelayStalled", "RelayStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
+                (5, ["Relayed", "Relayed", "Relayed", "Relayed", "Relayed"]),
+                (6, ["Relayed?", "Relayed?", "Relayed?", "Relayed?", "Relayed?"]),
+                (7, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
+                (8, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
+                (9, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
+                (10, ["LowNonce", "LowNonce", "LowNonce", "ConsumerDead", "LowNonce"]),
+                (11, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
+                (12, ["Unproven", "Unproven", "Unproven", "ConsumerDead", "Unproven"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_sight_and_listing_while_a_submission_is_under_way() {
+        check_table(
+            |evidence| evidence.books = Books { under_way: true, open: true, ..Books::default() },
+            &[
+                (0, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "ConsumerBlocked?"]),
+                (1, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (2, ["accepted", "accepted", "UnderWay", "ConsumerDead", "ConsumerBlocked?"]),
+                (3, ["executed", "executed", "UnderWay", "ConsumerDead", "ConsumerBlocked?"]),
+                (4, ["executed", "executed", "UnderWay", "ConsumerDead", "ConsumerBlocked?"]),
+                (5, ["Relayed", "Relayed", "Relayed", "Relayed", "Relayed"]),
+                (6, ["Relayed?", "Relayed?", "Relayed?", "Relayed?", "Relayed?"]),
+                (7, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (8, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (9, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (10, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (11, ["UnderWay", "UnderWay", "UnderWay", "ConsumerDead", "UnderWay"]),
+                (12, ["Unproven", "Unproven", "Unproven", "ConsumerDead", "Unproven"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_the_books_and_the_program_add() {
+        type Change = fn(&mut Evidence);
+        let rows: [(Seen, Listing, Change, &str); 13] = [
+            (Seen::Pending, Listing::Dead(Confidence::Likely), |_| {}, "ConsumerDead?"),
+            (Seen::NotFound, Listing::Unlisted, |it| it.books.other = true, "NonceHeld"),
+            (Seen::NotFound, Listing::None, |it| it.books.other = true, "NonceHeld"),
+            (Seen::Pending, Listing::Unlisted, |it| it.books.stored = true, "NotQueued"),
+            (Seen::Pending, Listing::None, |it| it.books.stored = true, "NotQueued?"),
+            // Somebody submitted it again, and the node took it.
+            (Seen::Pending, Listing::Listed, |it| it.books.stored = true, "accepted"),
+            (Seen::Executed { verified: true }, Listing::Unlisted, |it| it.books.stored = true, "Lost"),
+            (Seen::Executed { verified: true }, Listing::None, |it| it.books.stored = true, "executed"),
+            (Seen::Pending, Listing::Listed, |it| it.has_program = Some(false), "ProgramMissing?"),
+            (Seen::Pending, Listing::None, |it| it.has_program = Some(false), "ProgramMissing?"),
+            (Seen::Pending, Listing::Unlisted, |it| it.has_program = Some(false), "Lost"),
+            (Seen::Pending, Listing::Listed, |it| it.has_program = Some(true), "accepted"),
+            (Seen::Pending, Listing::None, |it| (it.books.under_way, it.stalled) = (true, Some(LONG)), "UnderWay"),
+        ];
+        for (seen, listing, change, expected) in rows {
+            let mut evidence = evidence(seen.clone(), listing);
+            change(&mut evidence);
+            assert_eq!(name(&judge(&evidence)), expected, "{seen:?} {listing:?}");
+        }
+        for seen_before in [false, true] {
+            let mut evidence = evidence(Seen::NotFound, Listing::None);
+            evidence.books.seen_before = seen_before;
+            assert_eq!(judge(&evidence).cause, Cause::NotKnown { seen_before });
+        }
+    }
+
+    /// A nonce's state by a letter: missing, Missing but known to this client, Unordered and working, held, quarantined, failed,
+    /// lost, Lost but executed, working, Working and stalled.
+    fn neighbour(letter: char) -> Neighbour {
+        let known = Book { known: true, unordered: false };
+        let (state, book) = match letter {
+            'm' => (State::Missing, Book::default()),
+            'M' => (State::Missing, known),
+            'u' => (State::Working { executed: None, stalled: None }, Book { known: true, unordered: true }),
+            'h' => (State::Held, Book::default()),
+            'q' => (State::Quarantined, Book::default()),
+            'f' => (State::Failed(Some("execution_error".into())), Book::default()),
+            'l' => (State::Lost { executed: false }, Book::default()),
+            'L' => (State::Lost { executed: true }, Book::default()),
+            'w' => (State::Working { executed: Some(true), stalled: None }, Book::default()),
+            'W' => (State::Working { executed: Some(true), stalled: Some(LONG) }, known),
+            other => panic!("{other}"),
+        };
+        Neighbour { state, book }
+    }
+
+    /// A lane below nonce 9, the last letter for nonce 8. It begins with 'R' for relayed, 'U' for relayed Unordered, '|' for the
+    /// bottom or '.' for the bound.
+    fn lane(letters: &str) -> Lane {
+        let (end, letters) = letters.split_at(1);
+        let first = 9 - letters.len() as u64;
+        let below: BTreeMap<_, _> = (first..).zip(letters.chars().map(neighbour)).collect();
+        let end = match end {
+            "R" => End::Passed { nonce: first - 1, book: Book::default() },
+            "U" => End::Passed { nonce: first - 1, book: Book { known: true, unordered: true } },
+            "|" => End::Bottom,
+            "." => End::Bound { nonce: first - 1 },
+            other => panic!("{other}"),
+        };
+        Lane { below, end, overtaken: None }
+    }
+
+    fn in_a_lane(letters: &str, stalled: bool) -> Evidence {
+        Evidence {
+            ordered: true,
+            lane: Some(lane(letters)),
+            stalled: stalled.then_some(LONG),
+            ..evidence(Seen::Executed { verified: true }, Listing::Listed)
+        }
+    }
+
+    /// What holds an Ordered job: at first sight, and after long.
+    #[test]
+    fn lanes() {
+        let rows = [
+            // Nothing below, or nothing that holds it.
+            ("|", "executed", "RelayStalled"),
+            ("R", "executed", "RelayStalled"),
+            (".", "executed", "RelayStalled"),
+            ("|w", "line 8", "stalled 8?"),
+            ("Rw", "line 8", "stalled 8?"),
+            ("Rwww", "line 6", "stalled 6?"),
+            ("RwWw", "line 6", "stalled 6?"),
+            ("RWww", "stalled 6", "stalled 6"),
+            ("Rhw", "line 7", "line 7"),
+            ("Rwh", "line 7", "stalled 7?"),
+            ("|hhh", "line 6", "line 6"),
+            // A gap is shown by what is known below it.
+            ("Rm", "gap 8-8", "gap 8-8"),
+            ("Rmmm", "gap 6-8", "gap 6-8"),
+            ("Rmwmm", "gap 5-5", "gap 5-5"),
+            ("Rwmw", "gap 7-7", "gap 7-7"),
+            ("|wm", "gap 8-8", "gap 8-8"),
+            ("|hm", "gap 8-8", "gap 8-8"),
+            (".wmm", "gap 7-8", "gap 7-8"),
+            // Below everything known it may be from before the node's time.
+            ("|m", "executed", "gap 8-8?"),
+            ("|mmm", "executed", "gap 6-8?"),
+            (".mmm", "executed", "gap 6-8?"),
+            ("|mmw", "line 8", "stalled 8?"),
+            ("|mmh", "line 8", "line 8"),
+            ("|mM", "gap 8-8?", "gap 8-8?"),
+            ("|mMmw", "gap 6-7?", "gap 6-7?"),
+            ("|mmf", "failed 8", "failed 8"),
+            // What this client could send.
+            ("Rq", "quarantined 8", "quarantined 8"),
+            ("|q", "quarantined 8?", "quarantined 8?"),
+            ("|mq", "quarantined 8?", "quarantined 8?"),
+            ("Rqm", "quarantined 7", "quarantined 7"),
+            ("Rmq", "gap 7-7", "gap 7-7"),
+            // What has to come again.
+            ("Rf", "failed 8", "failed 8"),
+            ("|fw", "failed 7", "failed 7"),
+            ("Rwf", "failed 8", "failed 8"),
+            ("RWf", "failed 8", "failed 8"),
+            ("Rl", "lost 8", "lost 8"),
+            ("RL", "lost 8?", "lost 8?"),
+            ("|llf", "lost 6", "lost 6"),
+            ("Rflm", "failed 6", "failed 6"),
+            ("Rmfl", "gap 6-6", "gap 6-6"),
+            // Strategies.
+            ("U", "mixed 8", "mixed 8"),
+            ("Uw", "mixed 7", "mixed 7"),
+            ("Ru", "mixed 8", "mixed 8"),
+            ("Rmu", "mixed 8", "mixed 8"),
+        ];
+        for (letters, at_first, after_long) in rows {
+            for (stalled, expected) in [(false, at_first), (true, after_long)] {
+                let expected = if expected.starts_with("mixed") { format!("{expected}?") } else { expected.to_owned() };
+                assert_eq!(name(&judge(&in_a_lane(letters, stalled))), expected, "{letters} {stalled}");
+            }
+        }
+        for (ordered, expected) in [(true, "given up 10"), (false, "given up 10?")] {
+            let mut evidence = in_a_lane("R", false);
+            evidence.lane.as_mut().expect("a lane").overtaken = Some(Overtaken { by: 10, ordered });
+            assert_eq!(name(&judge(&evidence)), expected);
+        }
+    }
+
+    /// Every lane of four in which all goes well: no verdict says that it is stuck, and the line is behind the lowest that works.
+    #[test]
+    fn healthy_lanes_are_not_stuck() {
+        let mut seen = 0;
+        for end in ["R", "|", "."] {
+            for number in 0..4_u32.pow(4) {
+                // Nonces that the node does not know come only below all others, where the lane began elsewhere.
+                let letters: String =
+                    (0..4).map(|at| ['-', 'm', 'h', 'w'][(number / 4_u32.pow(at) % 4) as usize]).collect();
+                let letters = letters.trim_start_matches('-');
+                let begun_elsewhere = letters.trim_start_matches('m');
+                let healthy = !begun_elsewhere.contains(['m', '-']) && !letters.contains('-');
+                if !healthy || (end == "R" && letters.starts_with('m')) {
+                    continue;
+                }
+                seen += 1;
+                let verdict = judge(&in_a_lane(&format!("{end}{letters}"), false));
+                assert!(!verdict.cause.is_stuck(), "{end}{letters}: {verdict:?}");
+                let lowest = 9 - begun_elsewhere.len() as u64;
+                let expected = match begun_elsewhere {
+                    "" => Cause::InProgress { stage: Stage::Executed },
+                    _ => Cause::InLine { behind: lowest },
+                };
+                assert_eq!(verdict, shown(expected), "{end}{letters}");
+            }
+        }
+        assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn what_shows_something_else_each_time_moves() {
+        for seen in sights() {
+            let evidence = evidence(seen.clone(), Listing::Unlisted);
+            let expected = match seen {
+                Seen::Pending => "accepted?".to_owned(),
+                Seen::Executed { .. } => "executed?".to_owned(),
+                _ => format!("{}?", name(&judge(&evidence)).trim_end_matches('?')),
+            };
+            assert_eq!(name(&unsettled(&evidence, judge(&evidence))), expected);
+        }
+    }
+
+    #[test]
+    fn looks_at_lower_nonces() {
+        use Standing::{Leased, Quarantined};
+        const SPENT: Standing = Standing::Spent { lane: Some(NonceLane::Ordered) };
+        let failed = |reason: &str| JobStatus::Failed { reason: Some(reason.into()) };
+        let (sent, signing) = (Leased { sent: true }, Leased { sent: false });
+        let rows = [
+            (None, None, None, "missing"),
+            (None, Some(SPENT), Some(SPENT), "missing"),
+            (None, Some(signing), Some(signing), "held"),
+            (None, Some(sent), Some(SPENT), "held"),
+            (None, None, Some(sent), "held"),
+            // It landed between two looks at the books.
+            (None, None, Some(SPENT), "held"),
+            (None, Some(Quarantined), Some(Quarantined), "quarantined"),
+            (None, Some(Quarantined), Some(sent), "held"),
+            (Some(JobStatus::Relayed), Some(sent), Some(sent), "passed"),
+            (Some(failed("low nonce")), None, None, "passed"),
+            (Some(failed("execution_error")), None, None, "failed"),
+            (Some(failed("execution_error")), Some(sent), Some(sent), "held"),
+            (Some(JobStatus::Failed { reason: None }), None, None, "failed"),
+        ];
+        let words = |look| match look {
+            Look::Passed => "passed",
+            Look::Stands(State::Missing) => "missing",
+            Look::Stands(State::Held) => "held",
+            Look::Stands(State::Quarantined) => "quarantined",
+            Look::Stands(State::Failed(_)) => "failed",
+            Look::Stands(State::Lost { executed: false }) => "lost",
+            Look::Stands(State::Lost { executed: true }) => "lost, executed",
+            Look::Stands(State::Working { executed: Some(true), .. }) => "working, executed",
+            Look::Stands(State::Working { .. }) => "working",
+        };
+        for (status, before, after, expected) in rows {
+            for unlisted in [false, true] {
+                let look = words(Look::of(status.as_ref(), unlisted, before, after, None));
+                assert_eq!(look, expected, "{status:?} {before:?} {after:?}");
+            }
+        }
+        for (status, unlisted, expected) in [
+            (JobStatus::Pending, false, "working"),
+            (JobStatus::Unrecognized(9), false, "working"),
+            (JobStatus::Done, false, "working, executed"),
+            (JobStatus::Pending, true, "lost"),
+            (JobStatus::Done, true, "lost, executed"),
+        ] {
+            assert_eq!(words(Look::of(Some(&status), unlisted, None, None, None)), expected);
+            assert_eq!(words(Look::of(Some(&status), unlisted, Some(SPENT), Some(SPENT), None)), expected);
+            let again = words(Look::of(Some(&status), unlisted, Some(sent), Some(sent), None));
+            assert_eq!(again, if unlisted { "held" } else { expected });
+        }
+    }
+}
