@@ -128,12 +128,13 @@ impl Entry {
             sub.best.raise(track.stage());
             while sub.interest != Interest::End && sub.told < track.stage() {
                 let next = Stage::at(sub.told as u8 + 1);
-                let result = (sub.interest == Interest::Every && next >= Stage::Executed).then(|| track.result());
-                if matches!(result, Some(None)) {
+                let every = sub.interest == Interest::Every;
+                if every && next > track.proven() {
                     break; // Known from before, but its result is not at hand yet.
                 }
                 sub.told = next;
-                sub.put(What::Stage(next, result.flatten().cloned().map(Box::new)), wakers);
+                let result = track.result().filter(|_| every && next >= Stage::Executed);
+                sub.put(What::Stage(next, result.cloned().map(Box::new)), wakers);
             }
             match track.verdict(sub.until) {
                 Some(verdict) => {

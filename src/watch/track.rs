@@ -266,6 +266,8 @@ pub(crate) struct Track {
     stage: Stage,
     /// The latest result that was verified.
     result: Option<Box<Verified>>,
+    /// Whether the node has said of that result that it was relayed. That a job is relayed can be known from before, without it.
+    relayed: bool,
     /// Why nothing more will come of it.
     end: Option<Error>,
     not_found: u32,
@@ -277,7 +279,7 @@ pub(crate) struct Track {
 
 impl Track {
     pub(crate) fn new(stage: Stage, now: Instant) -> Self {
-        Self { stage, result: None, end: None, not_found: 0, unlisted: 0, sent_again: 0, moved: now }
+        Self { stage, result: None, relayed: false, end: None, not_found: 0, unlisted: 0, sent_again: 0, moved: now }
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -297,10 +299,19 @@ impl Track {
         self.moved
     }
 
+    /// The stage that is known together with its result.
+    pub(crate) fn proven(&self) -> Stage {
+        match &self.result {
+            Some(_) if self.relayed => Stage::Relayed,
+            Some(_) => Stage::Executed,
+            None => self.stage.min(Stage::Accepted),
+        }
+    }
+
     /// What a wait for this stage ends with, if it ends.
     pub(crate) fn verdict(&self, until: Until) -> Option<Result<Verified, Error>> {
         match (&self.result, &self.end) {
-            (Some(result), _) if self.stage >= until.stage() => Some(Ok((**result).clone())),
+            (Some(result), _) if self.proven() >= until.stage() => Some(Ok((**result).clone())),
             (_, Some(end)) => Some(Err(end.clone())),
             _ => None,
         }
@@ -349,6 +360,7 @@ impl Track {
                 if claim == Claim::Relayed || self.result.is_none() {
                     self.result = Some(result);
                 }
+                self.relayed |= claim == Claim::Relayed;
             }
             Sight::Foreign(field) => self.end(nonce_taken(field, Outcome::Unknown).with_job(job.id()), executed),
             Sight::Failed(reason) => self.end(failed(job, reason.as_deref()), executed),
@@ -396,7 +408,7 @@ impl Track {
     }
 
     fn is_over(&self) -> bool {
-        self.end.is_some() || (self.stage == Stage::Relayed && self.result.is_some())
+        self.end.is_some() || self.relayed
     }
 }
 
