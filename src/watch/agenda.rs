@@ -22,8 +22,6 @@ const MAX_SENDS: usize = 8;
 /// How long a list may take before the consumer's jobs are looked up one by one. The call itself goes on: to abandon it can kill
 /// the node's task for the consumer.
 const LIST_HANGS: Duration = Duration::from_secs(5);
-/// Calls in a row without an answer after which the node counts as down, and gets one call at a time.
-const MAX_FAILED_CALLS: u32 = 3;
 
 /// A call to make.
 pub(super) enum Work {
@@ -68,16 +66,20 @@ impl State {
         }
         self.take_lists(now, &mut allowed, &mut agenda);
         self.take_urgent_looks(now, &mut allowed, &mut agenda);
-        self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        if self.failed == 0 {
+            self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        }
         self.take_looks(now, &mut allowed, &mut agenda);
         Some(agenda)
     }
 
-    /// How many calls may be begun: one at a time, with pauses, while the node does not answer.
+    /// How many calls may be begun: one at a time, with pauses, while the node does not answer. Of a thousand clients that lose
+    /// their node none has a second call to spare.
     fn allowance(&self, now: Instant) -> usize {
-        let idle = self.looking + self.listing + self.sending == 0;
+        // A submission may take as long as it likes.
+        let idle = self.looking + self.listing == 0;
         match self.hold {
-            _ if self.failed < MAX_FAILED_CALLS => usize::MAX,
+            _ if self.failed == 0 => usize::MAX,
             Some(hold) if hold > now => 0,
             _ => usize::from(idle),
         }

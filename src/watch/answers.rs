@@ -139,10 +139,11 @@ impl State {
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         entry.since = now;
+        // Without a list it was sent on a guess, and most such jobs were not lost: they are not as good as young.
         if entry.listing != Listing::NoList {
             entry.listing = Listing::Stale;
+            (entry.looks, entry.looks_listed) = (0, 0);
         }
-        (entry.looks, entry.looks_listed) = (0, 0);
         match answer {
             Ok(()) => {
                 for sub in entry.subs.iter().filter(|sub| sub.interest == Interest::Every) {

@@ -98,7 +98,8 @@ impl PollPolicy {
 
     /// The pause after so many failures in a row: anywhere between nothing and a length that doubles.
     pub(super) fn pause_failed(&self, failures: u32, seed: u64) -> Duration {
-        let nominal = self.tick.saturating_mul(2u32.pow(failures.min(16))).min(self.most.max(self.tick));
+        let doubled = 2u32.pow(failures.saturating_sub(1).min(16));
+        let nominal = self.tick.saturating_mul(doubled).min(self.most.max(self.tick));
         nominal.mul_f64(unit(seed.wrapping_add(u64::from(failures).wrapping_mul(STEP))))
     }
 }

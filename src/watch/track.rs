@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, ErrorKind, Outcome},
-    job::{JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
+    jitter,
+    job::{JobId, JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
 };
 use alloy_primitives::Address;
 
@@ -230,6 +231,9 @@ impl HealPolicy {
     /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
     /// Doubles with every time. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
+    /// So that clients of one node do not all send at once, each job's time is up to half as long again, and after trouble
+    /// up to five times as long.
+    ///
     /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
@@ -248,9 +252,15 @@ impl HealPolicy {
         }
     }
 
-    fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
-        let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
-        patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+    /// How long a job may be quiet, and how long after trouble with the connection. `spread` is from 0 to 1, and differs between
+    /// jobs.
+    fn patience(&self, sent_again: u32, spread: f64) -> (Duration, Duration) {
+        let stretched = |time: Duration, most: f64| {
+            let more = Duration::try_from_secs_f64(time.as_secs_f64() * most * spread).unwrap_or(Duration::MAX);
+            time.saturating_add(more).saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+        };
+        let patience = stretched(self.patience, 0.5);
+        (patience, stretched(AFTER_TROUBLE, 4.0).min(patience))
     }
 }
 
@@ -335,8 +345,10 @@ impl Track {
             Listing::NoList | Listing::Stale if unfinished => self.unlisted,
             _ => 0,
         };
-        let quiet = now.saturating_duration_since(self.moved);
-        let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let quiet = since(self.moved);
+        let (patience, after_trouble) = policy.patience(self.sent_again, spread(job.id(), self.sent_again));
+        let trouble_is_over = trouble.is_some_and(|trouble| trouble >= self.moved && since(trouble) >= after_trouble);
         let known = Known {
             revision: job.revision(),
             stage: self.stage,
@@ -347,7 +359,7 @@ impl Track {
                 _ => self.unlisted >= MAX_UNLISTED,
             },
             rested: quiet >= HealPolicy::between_sends(self.sent_again),
-            overdue: quiet >= policy.patience(self.sent_again, troubled),
+            overdue: quiet >= patience || trouble_is_over,
         };
         let (stage, action) = decide(known, claim);
         let executed = self.result.is_some();
@@ -410,6 +422,12 @@ impl Track {
     fn is_over(&self) -> bool {
         self.end.is_some() || self.relayed
     }
+}
+
+/// From 0 to 1, different for each job and time.
+fn spread(id: JobId, sent_again: u32) -> f64 {
+    let seed = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+    jitter::unit(seed.wrapping_add(u64::from(sent_again).wrapping_mul(jitter::STEP)))
 }
 
 /// The node does not know the job.
@@ -565,11 +583,15 @@ mod tests {
         let seconds = |again| HealPolicy::between_sends(again).as_secs();
         assert_eq!([0, 1, 2, 3, 7, 8, u32::MAX].map(seconds), [0, 1, 2, 4, 64, 64, 64]);
         let policy = HealPolicy::default();
-        let patience = |again, trouble| policy.patience(again, trouble).as_secs();
-        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, false)), [60, 120, 240, 3840, 3840]);
-        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, true)), [2, 4, 8, 128, 128]);
+        let seconds = |again, spread| {
+            let (patience, after_trouble) = policy.patience(again, spread);
+            (patience.as_secs(), after_trouble.as_secs())
+        };
+        let least = [(60, 2), (120, 4), (240, 8), (3840, 128), (3840, 128)];
+        assert_eq!([0, 1, 2, 6, 7].map(|again| seconds(again, 0.0)), least);
+        assert_eq!(seconds(0, 1.0), (90, 10));
         let quick = HealPolicy::default().with_patience(Duration::from_millis(10));
-        assert_eq!(quick.patience(0, true), Duration::from_millis(10));
-        assert_eq!(HealPolicy::default().with_patience(Duration::MAX).patience(9, false), Duration::MAX);
+        assert_eq!(quick.patience(0, 0.0), (Duration::from_millis(10), Duration::from_millis(10)));
+        assert_eq!(HealPolicy::default().with_patience(Duration::MAX).patience(9, 1.0).0, Duration::MAX);
     }
 }
