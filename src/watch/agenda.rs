@@ -88,6 +88,7 @@ impl State {
     fn end_late_waits(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) {
         while let Some((at, slot, sub)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, slot, sub));
+            self.stir(slot);
             let Some(entry) = self.entries.get(&slot) else { continue };
             if let Some(sub) = entry.subs.iter().find(|known| known.id == sub) {
                 let error = exceeded(entry, sub, now, self.heal, endpoint);
