@@ -20,6 +20,9 @@ pub(crate) const MAX_NOT_FOUND: u32 = 3;
 pub(crate) const MAX_UNLISTED: u32 = 2;
 /// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to that when it
+/// is back.
+const MAX_HESITATION: Duration = Duration::from_secs(8);
 /// How long a job rests after it was sent again, before evidence makes it sent once more.
 const BETWEEN_SENDS: Duration = Duration::from_secs(1);
 /// Pauses between sends double that often at most.
@@ -231,8 +234,8 @@ impl HealPolicy {
     /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
     /// Doubles with every time. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
-    /// So that clients of one node do not all send at once, each job's time is up to half as long again, and after trouble
-    /// up to five times as long.
+    /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more, or up to 4
+    /// times this if that is shorter.
     ///
     /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
     #[must_use]
@@ -252,15 +255,14 @@ impl HealPolicy {
         }
     }
 
-    /// How long a job may be quiet, and how long after trouble with the connection. `spread` is from 0 to 1, and differs between
-    /// jobs.
-    fn patience(&self, sent_again: u32, spread: f64) -> (Duration, Duration) {
-        let stretched = |time: Duration, most: f64| {
-            let more = Duration::try_from_secs_f64(time.as_secs_f64() * most * spread).unwrap_or(Duration::MAX);
-            time.saturating_add(more).saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
-        };
-        let patience = stretched(self.patience, 0.5);
-        (patience, stretched(AFTER_TROUBLE, 4.0).min(patience))
+    fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
+        let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
+        patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+    }
+
+    /// How long a job that is overdue waits before it is sent; `spread` is from 0 to 1.
+    fn hesitation(&self, spread: f64) -> Duration {
+        self.patience.saturating_mul(4).min(MAX_HESITATION).mul_f64(spread)
     }
 }
 
@@ -285,11 +287,23 @@ pub(crate) struct Track {
     sent_again: u32,
     /// When it was last sent, or came to another stage.
     moved: Instant,
+    /// Since when it has been quiet for too long, where there is no list.
+    overdue: Option<Instant>,
 }
 
 impl Track {
     pub(crate) fn new(stage: Stage, now: Instant) -> Self {
-        Self { stage, result: None, relayed: false, end: None, not_found: 0, unlisted: 0, sent_again: 0, moved: now }
+        Self {
+            stage,
+            result: None,
+            relayed: false,
+            end: None,
+            not_found: 0,
+            unlisted: 0,
+            sent_again: 0,
+            moved: now,
+            overdue: None,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -347,8 +361,10 @@ impl Track {
         };
         let since = |then: Instant| now.saturating_duration_since(then);
         let quiet = since(self.moved);
-        let (patience, after_trouble) = policy.patience(self.sent_again, spread(job.id(), self.sent_again));
-        let trouble_is_over = trouble.is_some_and(|trouble| trouble >= self.moved && since(trouble) >= after_trouble);
+        let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
+        let guess = unfinished && listing == Listing::NoList && quiet >= policy.patience(self.sent_again, troubled);
+        self.overdue = guess.then(|| self.overdue.unwrap_or(now));
+        let hesitation = policy.hesitation(spread(job.id(), self.sent_again));
         let known = Known {
             revision: job.revision(),
             stage: self.stage,
@@ -359,7 +375,7 @@ impl Track {
                 _ => self.unlisted >= MAX_UNLISTED,
             },
             rested: quiet >= HealPolicy::between_sends(self.sent_again),
-            overdue: quiet >= patience || trouble_is_over,
+            overdue: self.overdue.is_some_and(|overdue| since(overdue) >= hesitation),
         };
         let (stage, action) = decide(known, claim);
         let executed = self.result.is_some();
@@ -401,7 +417,7 @@ impl Track {
     /// The job was sent again, or that was tried in vain.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent_again = self.sent_again.saturating_add(1);
-        (self.not_found, self.unlisted, self.moved) = (0, 0, now);
+        (self.not_found, self.unlisted, self.moved, self.overdue) = (0, 0, now, None);
     }
 
     /// Ends it with this error, unless it has come to its end already.
@@ -583,15 +599,14 @@ mod tests {
         let seconds = |again| HealPolicy::between_sends(again).as_secs();
         assert_eq!([0, 1, 2, 3, 7, 8, u32::MAX].map(seconds), [0, 1, 2, 4, 64, 64, 64]);
         let policy = HealPolicy::default();
-        let seconds = |again, spread| {
-            let (patience, after_trouble) = policy.patience(again, spread);
-            (patience.as_secs(), after_trouble.as_secs())
-        };
-        let least = [(60, 2), (120, 4), (240, 8), (3840, 128), (3840, 128)];
-        assert_eq!([0, 1, 2, 6, 7].map(|again| seconds(again, 0.0)), least);
-        assert_eq!(seconds(0, 1.0), (90, 10));
+        let patience = |again, trouble| policy.patience(again, trouble).as_secs();
+        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, false)), [60, 120, 240, 3840, 3840]);
+        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, true)), [2, 4, 8, 128, 128]);
+        assert_eq!([0.0, 0.5, 1.0].map(|spread| policy.hesitation(spread).as_secs()), [0, 4, 8]);
         let quick = HealPolicy::default().with_patience(Duration::from_millis(10));
-        assert_eq!(quick.patience(0, 0.0), (Duration::from_millis(10), Duration::from_millis(10)));
-        assert_eq!(HealPolicy::default().with_patience(Duration::MAX).patience(9, 1.0).0, Duration::MAX);
+        assert_eq!(quick.patience(0, true), Duration::from_millis(10));
+        assert_eq!(quick.hesitation(1.0), Duration::from_millis(40));
+        let never = HealPolicy::default().with_patience(Duration::MAX);
+        assert_eq!((never.patience(9, false), never.hesitation(1.0)), (Duration::MAX, MAX_HESITATION));
     }
 }
