@@ -54,7 +54,7 @@ impl State {
     pub(super) fn agenda(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) -> Option<Agenda> {
         self.end_late_waits(now, endpoint, wakers);
         if self.entries.is_empty() {
-            *self = Self::new(self.poll, self.heal, self.seed);
+            *self = Self { next_sub: self.next_sub, ..Self::new(self.poll, self.heal, self.seed) };
             return None;
         }
         self.notice_hanging_lists(now);

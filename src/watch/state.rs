@@ -58,7 +58,8 @@ pub(crate) enum Interest {
 
 /// Somebody who waits for a job.
 pub(super) struct Sub {
-    pub id: u32,
+    /// No other waiter of the registry has ever had it: a place may be given up long after it has ended.
+    pub id: u64,
     /// The job's number with this waiter.
     pub number: u32,
     pub until: Until,
@@ -108,7 +109,6 @@ pub(super) struct Entry {
     pub polls: u32,
     /// Why the last look failed.
     pub error: Option<Error>,
-    pub next_sub: u32,
     pub subs: Vec<Sub>,
 }
 
@@ -183,7 +183,7 @@ pub(super) struct State {
     pub lists: BTreeSet<(Instant, Address)>,
     /// When lists under way have taken too long.
     pub hangs: BTreeSet<(Instant, Address)>,
-    pub deadlines: BTreeSet<(Instant, Slot, u32)>,
+    pub deadlines: BTreeSet<(Instant, Slot, u64)>,
     pub urgent: VecDeque<Slot>,
     pub lost: VecDeque<Slot>,
     pub rate: Rate,
@@ -198,6 +198,8 @@ pub(super) struct State {
     /// Jobs that have a verified result, for the client to settle.
     pub verified: Vec<SignedJob>,
     pub seed: u64,
+    /// The next waiter's id.
+    pub next_sub: u64,
 }
 
 impl State {
@@ -224,6 +226,7 @@ impl State {
             hold: None,
             verified: Vec::new(),
             seed,
+            next_sub: 0,
         }
     }
 
@@ -306,7 +309,7 @@ impl State {
     }
 
     /// Takes a waiter out, and its job with the last one.
-    pub(super) fn remove(&mut self, slot: Slot, sub: u32) -> Option<Sub> {
+    pub(super) fn remove(&mut self, slot: Slot, sub: u64) -> Option<Sub> {
         let entry = self.entries.get_mut(&slot)?;
         let index = entry.subs.iter().position(|known| known.id == sub)?;
         let sub = entry.subs.swap_remove(index);

@@ -1,0 +1,163 @@
+//! Faults of the watcher that were hunted down: each test shows one that was there.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use infinityvm_sdk::{
+    Client, ErrorKind, HealPolicy, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, RetryPolicy, Revision,
+    SignedJob, Until,
+    client::{ClientBuilder, Counts},
+    nonce::Sequential,
+    primitives::Address,
+    rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody, StatusCode},
+    transport::Transport,
+};
+use prost::Message;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    plain_client::relay as pb,
+    retries::{broken, down, not_found, record},
+    rig::{CONSUMER, poll_once, within},
+};
+
+const PENDING: i32 = 1;
+const FAILED: i32 = 3;
+
+/// What a node does with a call.
+enum Reply {
+    Say(Result<Bytes, CallError>),
+    Late(Duration, Bytes),
+    Hang,
+    Panic,
+}
+
+impl From<Bytes> for Reply {
+    fn from(answer: Bytes) -> Self {
+        Self::Say(Ok(answer))
+    }
+}
+
+impl From<CallError> for Reply {
+    fn from(error: CallError) -> Self {
+        Self::Say(Err(error))
+    }
+}
+
+/// A node that does what the test says.
+#[derive(Clone)]
+struct Scripted(Arc<Script>);
+
+struct Script {
+    answer: Box<dyn Fn(Method, &[u8]) -> Reply + Send + Sync>,
+    calls: Mutex<Vec<(Instant, Method)>>,
+}
+
+impl Scripted {
+    fn new(answer: impl Fn(Method, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Script { answer: Box::new(answer), calls: Mutex::default() }))
+    }
+
+    fn count(&self, method: Method) -> usize {
+        self.0.calls.lock().unwrap().iter().filter(|(_, called)| *called == method).count()
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .transport(self.clone())
+            .revision(Revision::Relay)
+            .signer(LocalSigner::random().unwrap())
+            .operator(Address::repeat_byte(1))
+            .retry(RetryPolicy::none())
+            .nonces(Sequential::starting_at(1))
+    }
+
+    async fn client(&self) -> Client {
+        self.builder().connect().await.unwrap()
+    }
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+#[async_trait]
+impl Transport for Scripted {
+    fn encoding(&self) -> Encoding {
+        Encoding::Protobuf
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn endpoint(&self) -> &str {
+        "scripted"
+    }
+
+    async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError> {
+        self.0.calls.lock().unwrap().push((Instant::now(), method));
+        match (self.0.answer)(method, &body.to_bytes()) {
+            Reply::Say(answer) => answer,
+            Reply::Late(pause, answer) => {
+                sleep(pause).await;
+                Ok(answer)
+            }
+            Reply::Hang => std::future::pending().await,
+            Reply::Panic => panic!("a transport with a fault"),
+        }
+    }
+}
+
+fn list(nonces: impl IntoIterator<Item = u64>) -> Bytes {
+    pb::GetPendingJobsResponse { pending_jobs: nonces.into_iter().collect() }.encode_to_vec().into()
+}
+
+fn taken(job: &SignedJob) -> Bytes {
+    pb::SubmitJobResponse { job_id: job.id().as_bytes().to_vec() }.encode_to_vec().into()
+}
+
+fn no_list() -> CallError {
+    CallError::new(CallFailure::Status(StatusCode::UNIMPLEMENTED), "")
+}
+
+fn asks_for(body: &[u8], job: &SignedJob) -> bool {
+    pb::GetResultRequest::decode(body).unwrap().job_id == job.id().as_bytes()
+}
+
+async fn sign(consumer: Address, nonce: u64) -> SignedJob {
+    let request = OffchainJobRequest::builder(consumer, ProgramId::new(vec![1])).max_cycles(1).build().unwrap();
+    request.prepare(Revision::Relay, nonce).unwrap().sign(&LocalSigner::random().unwrap()).await.unwrap()
+}
+
+fn long(handle: &JobHandle, until: Until) -> infinityvm_sdk::client::Wait {
+    handle.wait(until).timeout(Duration::from_secs(100_000))
+}
+
+/// Its place was the first of an entry that was gone, and so was the next one's.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_over_ends_no_other_when_it_is_dropped() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([1]).into(),
+        _ => record(&shown, PENDING).into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    let mut first = handle.wait(Until::Relayed).timeout(Duration::from_secs(1));
+    assert!(poll_once(&mut first).await.is_pending());
+    // Its deadline passes, and it is not polled for that.
+    sleep(Duration::from_secs(2)).await;
+    let mut second = handle.wait(Until::Relayed).timeout(Duration::from_secs(10));
+    assert!(poll_once(&mut second).await.is_pending());
+    drop(first);
+    let error = tokio::time::timeout(Duration::from_secs(60), second).await.expect("it hangs").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+}
