@@ -162,24 +162,19 @@ impl State {
     /// The watcher was cut off: what was under way is to be done again.
     pub(super) fn cut_off(&mut self, now: Instant) {
         self.running = false;
-        self.begin_again(now);
-        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
-    }
-
-    /// Calls are gone without an answer, and nobody knows which.
-    pub(super) fn begin_again(&mut self, at: Instant) {
         (self.looking, self.listing, self.sending) = (0, 0, 0);
         self.hangs.clear();
         for slot in self.entries.keys().copied().collect::<Vec<_>>() {
             if self.entries.get(&slot).is_some_and(|entry| matches!(entry.plan, Plan::Looking | Plan::Sending)) {
-                self.plan(slot, Plan::At(at));
+                self.plan(slot, Plan::At(now));
             }
         }
+        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
         for (consumer, known) in &mut self.consumers {
             known.hangs = false;
             if known.asked.take().is_some() {
-                known.due = Some(at);
-                self.lists.insert((at, *consumer));
+                known.due = Some(now);
+                self.lists.insert((now, *consumer));
             }
         }
     }

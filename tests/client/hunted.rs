@@ -161,3 +161,52 @@ async fn a_wait_that_is_over_ends_no_other_when_it_is_dropped() {
     let error = tokio::time::timeout(Duration::from_secs(60), second).await.expect("it hangs").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
 }
+
+/// The look at one job panics each time: the others' looks and lists have nothing to do with that.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_panics_is_only_its_own_jobs_trouble() {
+    let other = Address::repeat_byte(0xd0);
+    let (poison, slow, listed) = (sign(CONSUMER, 1).await, sign(CONSUMER, 2).await, sign(other, 3).await);
+    let (bad, good) = (poison.clone(), slow.clone());
+    let node = Scripted::new(move |method, body| match method {
+        Method::GetPendingJobs
+            if pb::GetPendingJobsRequest::decode(body).unwrap().consumer_address == other.as_slice() =>
+        {
+            Reply::Hang
+        }
+        Method::GetPendingJobs => list([1, 2]).into(),
+        _ if asks_for(body, &bad) => Reply::Panic,
+        _ if asks_for(body, &good) => Reply::Late(Duration::from_secs(3), record(&good, FAILED)),
+        _ => not_found().into(),
+    });
+    let client = node.builder().healing(HealPolicy::off()).connect().await.unwrap();
+    let waits: Vec<_> = [(poison, Until::Executed), (listed, Until::Relayed)]
+        .into_iter()
+        .map(|(job, until)| {
+            let handle = client.resume(job).unwrap();
+            tokio::spawn(async move { handle.wait(until).timeout(Duration::from_secs(50)).await })
+        })
+        .collect();
+    let slow = client.resume(slow).unwrap();
+    let error = slow.wait(Until::Executed).timeout(Duration::from_secs(50)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed, "the answer to its look was thrown away each time");
+    for (wait, kind) in waits.into_iter().zip([ErrorKind::DeadlineExceeded, ErrorKind::NotFound]) {
+        assert_eq!(wait.await.unwrap().unwrap_err().kind(), kind);
+    }
+    let hanging = node.0.calls.lock().unwrap().len();
+    assert!(hanging < 1000, "{hanging} calls");
+}
+
+/// The list that hangs is asked for once, however the looks at other jobs end.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_hangs_is_not_asked_for_again_because_a_look_panics() {
+    let job = sign(CONSUMER, 1).await;
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => Reply::Hang,
+        _ => Reply::Panic,
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(100)).await.unwrap_err();
+    assert_eq!((error.kind(), node.count(Method::GetPendingJobs)), (ErrorKind::DeadlineExceeded, 1));
+    assert!(node.count(Method::GetResult) > 10);
+}
