@@ -210,3 +210,20 @@ async fn a_list_that_hangs_is_not_asked_for_again_because_a_look_panics() {
     assert_eq!((error.kind(), node.count(Method::GetPendingJobs)), (ErrorKind::DeadlineExceeded, 1));
     assert!(node.count(Method::GetResult) > 10);
 }
+
+/// Nor by the next wait, when the one that had it asked for is over.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_hangs_is_not_asked_for_again_by_the_next_wait() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => Reply::Hang,
+        _ => record(&shown, PENDING).into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    for _ in 0..20 {
+        let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(8)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    }
+    assert_eq!(node.count(Method::GetPendingJobs), 1);
+}
