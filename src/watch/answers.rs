@@ -73,9 +73,11 @@ impl State {
             self.verified.push(job.clone());
         }
         self.announce(slot, wakers);
+        // The consumer's task in the node is blocked while its list hangs: what is submitted hangs, too, and to give that up kills it.
+        let blocked = self.consumers.get(&job.consumer()).is_some_and(|known| known.hangs);
         match action {
-            Action::Send => self.plan(slot, Plan::Lost),
-            Action::Wait | Action::End => self.plan_next(slot, now),
+            Action::Send if !blocked => self.plan(slot, Plan::Lost),
+            _ => self.plan_next(slot, now),
         }
     }
 

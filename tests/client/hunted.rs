@@ -227,3 +227,17 @@ async fn a_list_that_hangs_is_not_asked_for_again_by_the_next_wait() {
     }
     assert_eq!(node.count(Method::GetPendingJobs), 1);
 }
+
+/// A consumer whose task in the node is blocked: whatever is submitted for it hangs, and kills the task when it is given up.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_to_a_consumer_whose_list_hangs() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs | Method::SubmitJob => Reply::Hang,
+        _ => record(&shown, PENDING).into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(500)).await.unwrap_err();
+    assert_eq!((error.kind(), node.count(Method::SubmitJob)), (ErrorKind::DeadlineExceeded, 0));
+}
