@@ -228,7 +228,7 @@ impl HealPolicy {
     }
 
     /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
-    /// Doubles with every time. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
+    /// Doubles with every time; after the first it is never below a second, which doubles, too. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
     /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
     #[must_use]
@@ -337,6 +337,7 @@ impl Track {
         };
         let quiet = now.saturating_duration_since(self.moved);
         let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
+        let rested = quiet >= HealPolicy::between_sends(self.sent_again);
         let known = Known {
             revision: job.revision(),
             stage: self.stage,
@@ -346,8 +347,8 @@ impl Track {
                 Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
                 _ => self.unlisted >= MAX_UNLISTED,
             },
-            rested: quiet >= HealPolicy::between_sends(self.sent_again),
-            overdue: quiet >= policy.patience(self.sent_again, troubled),
+            rested,
+            overdue: rested && quiet >= policy.patience(self.sent_again, troubled),
         };
         let (stage, action) = decide(known, claim);
         let executed = self.result.is_some();

@@ -241,3 +241,19 @@ async fn nothing_is_sent_to_a_consumer_whose_list_hangs() {
     let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(500)).await.unwrap_err();
     assert_eq!((error.kind(), node.count(Method::SubmitJob)), (ErrorKind::DeadlineExceeded, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_patience_is_no_reason_to_send_without_a_pause() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => no_list().into(),
+        Method::SubmitJob => taken(&shown).into(),
+        _ => record(&shown, PENDING).into(),
+    });
+    let client = node.builder().healing(HealPolicy::default().with_patience(Duration::ZERO)).connect().await.unwrap();
+    let handle = client.resume(job).unwrap();
+    handle.wait(Until::Relayed).timeout(Duration::from_secs(60)).await.unwrap_err();
+    let sent = node.count(Method::SubmitJob);
+    assert!((3..=8).contains(&sent), "sent {sent} times in a minute");
+}
