@@ -67,7 +67,7 @@ impl State {
             }
         };
         if entry.track.stage() > before.0 {
-            entry.looks = 0;
+            (entry.looks, entry.alarms) = (0, 0);
         }
         if entry.track.result().is_some() && !before.1 {
             self.verified.push(job.clone());
@@ -131,7 +131,8 @@ impl State {
         entry.listing = if listed { Listing::Listed } else { Listing::Unlisted };
         if listed {
             entry.track.listed();
-        } else if matches!(entry.plan, Plan::At(_)) && !entry.track.is_unlisted() {
+        } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() {
+            entry.alarms += 1;
             self.plan(slot, Plan::Urgent);
         }
     }
@@ -144,7 +145,7 @@ impl State {
         if entry.listing != Listing::NoList {
             entry.listing = Listing::Stale;
         }
-        (entry.looks, entry.looks_listed) = (0, 0);
+        (entry.looks, entry.looks_listed, entry.alarms) = (0, 0, 0);
         match answer {
             Ok(()) => {
                 for sub in entry.subs.iter().filter(|sub| sub.interest == Interest::Every) {

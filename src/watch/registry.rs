@@ -133,6 +133,7 @@ impl State {
             looks: 0,
             looks_listed: 0,
             last_look: None,
+            alarms: 0,
             polls: 0,
             error: None,
             subs: Vec::with_capacity(1),

@@ -15,12 +15,16 @@ use tokio::time::Instant;
 use super::{
     mailbox::{Mailbox, News, What},
     pace::{PollPolicy, Rate},
-    track::{HealPolicy, Listing, Stage, Track, Until},
+    track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
 };
 use crate::{error::Error, jitter::STEP, job::SignedJob};
 
 /// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
 pub(super) const MAX_FAILED_LISTS: u32 = 2;
+
+/// How often a job may have left the list without being done, before it is looked up at its own pace, whatever lists say. A
+/// job that the node does not know counts as lost by then.
+const MAX_ALARMS: u32 = MAX_NOT_FOUND;
 
 /// A job's place.
 pub(super) type Slot = u64;
@@ -105,6 +109,8 @@ pub(super) struct Entry {
     pub looks: u32,
     pub looks_listed: u32,
     pub last_look: Option<Instant>,
+    /// Looks for having left the list, since it came to another stage or was sent again.
+    pub alarms: u32,
     /// Answers about it.
     pub polls: u32,
     /// Why the last look failed.
@@ -117,6 +123,11 @@ impl Entry {
     pub(super) fn wants_execution(&self) -> bool {
         let wants = |sub: &Sub| sub.until == Until::Executed || sub.interest == Interest::Every;
         self.track.result().is_none() && self.subs.iter().any(wants)
+    }
+
+    /// Whether lists have nothing more to say of it: it is looked up by itself.
+    pub(super) fn is_alone(&self) -> bool {
+        self.track.is_unlisted() || self.alarms >= MAX_ALARMS
     }
 
     /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
@@ -258,7 +269,7 @@ impl State {
         let (draw, jobs) = (self.draw(), self.entries.len());
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
-        let pause = if listed && !entry.wants_execution() && !entry.track.is_unlisted() {
+        let pause = if listed && !entry.wants_execution() && !entry.is_alone() {
             let pause = self.poll.pause_listed(entry.looks_listed, jobs, draw);
             entry.looks_listed = entry.looks_listed.saturating_add(1);
             pause

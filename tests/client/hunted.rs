@@ -257,3 +257,45 @@ async fn no_patience_is_no_reason_to_send_without_a_pause() {
     let sent = node.count(Method::SubmitJob);
     assert!((3..=8).contains(&sent), "sent {sent} times in a minute");
 }
+
+/// While one job that the node does not know is not to be sent again yet, its looks grow rare, list or no list.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_node_never_knows_is_not_looked_up_with_every_list() {
+    let job = sign(CONSUMER, 1).await;
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([]).into(),
+        Method::SubmitJob => CallError::new(CallFailure::Status(StatusCode::INVALID_ARGUMENT), "no").into(),
+        _ => not_found().into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    long(&handle, Until::Relayed).timeout(Duration::from_secs(600)).await.unwrap_err();
+    let looks = node.count(Method::GetResult);
+    assert!(looks < 600, "{looks} looks in 10 minutes");
+}
+
+/// A list that holds the jobs every other time brings no more looks than the rate allows.
+#[tokio::test(start_paused = true)]
+async fn lists_that_change_their_mind_bring_no_storm_of_looks() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=500 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let known = jobs.clone();
+    let lists = Mutex::new(0);
+    let node = Scripted::new(move |method, body| match method {
+        Method::GetPendingJobs => {
+            let mut lists = lists.lock().unwrap();
+            *lists += 1;
+            if *lists % 2 == 0 { list([]).into() } else { list(1..=500).into() }
+        }
+        _ => record(known.iter().find(|job| asks_for(body, job)).unwrap(), PENDING).into(),
+    });
+    let client = node.builder().polling(infinityvm_sdk::PollPolicy::default().with_rate(10)).connect().await.unwrap();
+    let handles: Vec<_> = jobs.into_iter().map(|job| client.resume(job).unwrap()).collect();
+    for result in client.wait_all(handles, Until::Relayed).timeout(Duration::from_secs(120)).await {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+    }
+    let looks = node.count(Method::GetResult);
+    // One that shows the job, three for having left the list, and then the rate.
+    assert!(looks <= 500 * 4 + 10 * 121, "{looks} looks");
+}
