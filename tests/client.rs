@@ -13,6 +13,8 @@ mod diagnosis_healthy;
 mod doubts;
 #[path = "client/happy.rs"]
 mod happy;
+#[path = "client/hunted.rs"]
+mod hunted;
 #[path = "client/load.rs"]
 mod load;
 #[path = "client/lost.rs"]

@@ -48,11 +48,12 @@ impl Agenda {
 }
 
 impl State {
-    /// Nothing once nobody waits any more: then the watcher stops.
+    /// Nothing once nobody waits any more and no list is under way: then the watcher stops.
     pub(super) fn agenda(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) -> Option<Agenda> {
         self.end_late_waits(now, endpoint, wakers);
-        if self.entries.is_empty() {
-            *self = Self::new(self.poll, self.heal, self.seed);
+        // A list under way is waited for, or the next wait would have it asked for a second time.
+        if self.entries.is_empty() && self.consumers.is_empty() {
+            *self = Self { next_sub: self.next_sub, ..Self::new(self.poll, self.heal, self.seed) };
             return None;
         }
         self.notice_hanging_lists(now);

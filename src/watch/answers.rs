@@ -67,15 +67,17 @@ impl State {
             }
         };
         if entry.track.stage() > before.0 {
-            entry.looks = 0;
+            (entry.looks, entry.alarms) = (0, 0);
         }
         if entry.track.result().is_some() && !before.1 {
             self.verified.push(job.clone());
         }
         self.announce(slot, wakers);
+        // The consumer's task in the node is blocked while its list hangs: what is submitted hangs, too, and to give that up kills it.
+        let blocked = self.consumers.get(&job.consumer()).is_some_and(|known| known.hangs);
         match action {
-            Action::Send => self.plan(slot, Plan::Lost),
-            Action::Wait | Action::End => self.plan_next(slot, now),
+            Action::Send if !blocked => self.plan(slot, Plan::Lost),
+            _ => self.plan_next(slot, now),
         }
     }
 
@@ -143,7 +145,8 @@ impl State {
             if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
                 lists.quiet = true;
             }
-        } else if matches!(entry.plan, Plan::At(_)) && !entry.track.is_unlisted() {
+        } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() {
+            entry.alarms += 1;
             self.plan(slot, Plan::Urgent);
         }
     }
@@ -158,6 +161,7 @@ impl State {
             entry.listing = Listing::Stale;
             (entry.looks, entry.looks_listed) = (0, 0);
         }
+        entry.alarms = 0;
         match answer {
             Ok(()) => {
                 for sub in entry.subs.iter().filter(|sub| sub.interest == Interest::Every) {
@@ -177,24 +181,19 @@ impl State {
     /// The watcher was cut off: what was under way is to be done again.
     pub(super) fn cut_off(&mut self, now: Instant) {
         self.running = false;
-        self.begin_again(now);
-        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
-    }
-
-    /// Calls are gone without an answer, and nobody knows which.
-    pub(super) fn begin_again(&mut self, at: Instant) {
         (self.looking, self.listing, self.sending) = (0, 0, 0);
         self.hangs.clear();
         for slot in self.entries.keys().copied().collect::<Vec<_>>() {
             if self.entries.get(&slot).is_some_and(|entry| matches!(entry.plan, Plan::Looking | Plan::Sending)) {
-                self.plan(slot, Plan::At(at));
+                self.plan(slot, Plan::At(now));
             }
         }
+        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
         for (consumer, known) in &mut self.consumers {
             known.hangs = false;
             if known.asked.take().is_some() {
-                known.due = Some(at);
-                self.lists.insert((at, *consumer));
+                known.due = Some(now);
+                self.lists.insert((now, *consumer));
             }
         }
     }

@@ -52,7 +52,7 @@ impl Registry {
         out
     }
 
-    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u32) {
+    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u64) {
         let place = self.update(|state, wakers| {
             if state.entries.is_empty() {
                 state.has_list = has_list;
@@ -71,7 +71,7 @@ impl Registry {
         place
     }
 
-    pub(super) fn unsubscribe(&self, slot: Slot, sub: u32) {
+    pub(super) fn unsubscribe(&self, slot: Slot, sub: u64) {
         // Dropped outside of the lock: it holds a waker of its owner's.
         let sub = self.update(|state, _| state.remove(slot, sub));
         if sub.is_some() {
@@ -135,9 +135,9 @@ impl State {
             looks: 0,
             looks_listed: 0,
             last_look: None,
+            alarms: 0,
             polls: 0,
             error: None,
-            next_sub: 0,
             subs: Vec::with_capacity(1),
             job,
         };
@@ -177,11 +177,11 @@ impl State {
         }
     }
 
-    fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u32 {
+    fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u64 {
         self.stir(slot);
-        let Some(entry) = self.entries.get_mut(&slot) else { return 0 };
-        let id = entry.next_sub;
-        entry.next_sub = id.wrapping_add(1);
+        let id = self.next_sub;
+        self.next_sub = id.wrapping_add(1);
+        let Some(entry) = self.entries.get_mut(&slot) else { return id };
         entry.track.raise(request.best.get());
         // A time that the clock cannot say is no deadline.
         let deadline = now.checked_add(request.timeout);

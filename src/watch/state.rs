@@ -15,12 +15,16 @@ use tokio::time::Instant;
 use super::{
     mailbox::{Mailbox, News, What},
     pace::{PollPolicy, Rate},
-    track::{HealPolicy, Listing, Stage, Track, Until},
+    track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
 };
 use crate::{error::Error, jitter::STEP, job::SignedJob};
 
 /// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
 pub(super) const MAX_FAILED_LISTS: u32 = 2;
+
+/// How often a job may have left the list without being done, before it is looked up at its own pace, whatever lists say. A
+/// job that the node does not know counts as lost by then.
+const MAX_ALARMS: u32 = MAX_NOT_FOUND;
 
 /// A job's place.
 pub(super) type Slot = u64;
@@ -58,7 +62,8 @@ pub(crate) enum Interest {
 
 /// Somebody who waits for a job.
 pub(super) struct Sub {
-    pub id: u32,
+    /// No other waiter of the registry has ever had it: a place may be given up long after it has ended.
+    pub id: u64,
     /// The job's number with this waiter.
     pub number: u32,
     pub until: Until,
@@ -104,11 +109,12 @@ pub(super) struct Entry {
     pub looks: u32,
     pub looks_listed: u32,
     pub last_look: Option<Instant>,
+    /// Looks for having left the list, since it came to another stage or was sent again.
+    pub alarms: u32,
     /// Answers about it, without those that still stand with its consumer.
     pub polls: u32,
     /// Why the last look failed.
     pub error: Option<Error>,
-    pub next_sub: u32,
     pub subs: Vec<Sub>,
 }
 
@@ -117,6 +123,11 @@ impl Entry {
     pub(super) fn wants_execution(&self) -> bool {
         let wants = |sub: &Sub| sub.until == Until::Executed || sub.interest == Interest::Every;
         self.track.result().is_none() && self.subs.iter().any(wants)
+    }
+
+    /// Whether lists have nothing more to say of it: it is looked up by itself.
+    pub(super) fn is_alone(&self) -> bool {
+        self.track.is_unlisted() || self.alarms >= MAX_ALARMS
     }
 
     /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
@@ -192,7 +203,7 @@ pub(super) struct State {
     pub lists: BTreeSet<(Instant, Address)>,
     /// When lists under way have taken too long.
     pub hangs: BTreeSet<(Instant, Address)>,
-    pub deadlines: BTreeSet<(Instant, Slot, u32)>,
+    pub deadlines: BTreeSet<(Instant, Slot, u64)>,
     pub urgent: VecDeque<Slot>,
     pub lost: VecDeque<Slot>,
     pub rate: Rate,
@@ -207,6 +218,8 @@ pub(super) struct State {
     /// Jobs that have a verified result, for the client to settle.
     pub verified: Vec<SignedJob>,
     pub seed: u64,
+    /// The next waiter's id.
+    pub next_sub: u64,
 }
 
 impl State {
@@ -233,6 +246,7 @@ impl State {
             hold: None,
             verified: Vec::new(),
             seed,
+            next_sub: 0,
         }
     }
 
@@ -276,7 +290,7 @@ impl State {
         let (draw, jobs) = (self.draw(), self.entries.len());
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
-        let pause = if listed && !entry.wants_execution() && !entry.track.is_unlisted() {
+        let pause = if listed && !entry.wants_execution() && !entry.is_alone() {
             let pause = self.poll.pause_listed(entry.looks_listed, jobs, draw);
             entry.looks_listed = entry.looks_listed.saturating_add(1);
             pause
@@ -328,7 +342,7 @@ impl State {
     }
 
     /// Takes a waiter out, and its job with the last one.
-    pub(super) fn remove(&mut self, slot: Slot, sub: u32) -> Option<Sub> {
+    pub(super) fn remove(&mut self, slot: Slot, sub: u64) -> Option<Sub> {
         let entry = self.entries.get_mut(&slot)?;
         let index = entry.subs.iter().position(|known| known.id == sub)?;
         let sub = entry.subs.swap_remove(index);
