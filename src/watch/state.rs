@@ -334,7 +334,9 @@ impl State {
             let draw = self.draw();
             let Some(entry) = self.entries.get_mut(&slot) else { continue };
             entry.listing = Listing::NoList;
-            let soon = now + self.poll.pause(entry.looks.max(1), draw);
+            let age = now.saturating_duration_since(entry.track.moved());
+            entry.looks = entry.looks.max(self.poll.looks_by(age));
+            let soon = now + self.poll.pause(entry.looks, draw);
             if matches!(entry.plan, Plan::At(at) if at > soon) {
                 self.plan(slot, Plan::At(soon));
             }
