@@ -69,16 +69,27 @@ impl State {
         }
         self.take_lists(now, &mut allowed, &mut agenda);
         self.take_urgent_looks(now, &mut allowed, &mut agenda);
-        self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        if !self.seems_down() {
+            self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        }
         self.take_looks(now, &mut allowed, &mut agenda);
+        // With nothing else to ask, one of them shows whether the node is back.
+        if self.seems_down() && self.sending == 0 {
+            self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        }
         Some(agenda)
+    }
+
+    fn seems_down(&self) -> bool {
+        self.failed >= MAX_FAILED_CALLS
     }
 
     /// How many calls may be begun: one at a time, with pauses, while the node does not answer.
     fn allowance(&self, now: Instant) -> usize {
-        let idle = self.looking + self.listing + self.sending == 0;
+        // Submissions are not waited for: one without an answer would hide for a minute that the node is back.
+        let idle = self.looking + self.listing == 0;
         match self.hold {
-            _ if self.failed < MAX_FAILED_CALLS => usize::MAX,
+            _ if !self.seems_down() => usize::MAX,
             Some(hold) if hold > now => 0,
             _ => usize::from(idle),
         }
