@@ -348,3 +348,24 @@ async fn a_submission_that_hangs_does_not_hide_that_the_node_is_back() {
     assert_eq!(error.kind(), ErrorKind::JobFailed);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
+
+/// The list does not show executions: one who waits for them is not to wait for the rare look at a listed job.
+#[tokio::test(start_paused = true)]
+async fn who_joins_right_after_a_look_is_looked_for_as_soon_as_others() {
+    let job = sign(CONSUMER, 1).await;
+    let begun = Instant::now();
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([1]).into(),
+        _ if begun.elapsed() < Duration::from_secs(1) => record(&shown, PENDING).into(),
+        _ => record(&shown, FAILED).into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    let (mut first, mut second) = (long(&handle, Until::Relayed), long(&handle, Until::Relayed));
+    assert!(poll_once(&mut first).await.is_pending() && poll_once(&mut second).await.is_pending());
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(node.count(Method::GetResult), 1, "the second waiter's");
+    let error = long(&handle, Until::Executed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
