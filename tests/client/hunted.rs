@@ -369,3 +369,18 @@ async fn who_joins_right_after_a_look_is_looked_for_as_soon_as_others() {
     assert_eq!(error.kind(), ErrorKind::JobFailed);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
+
+/// `submit_signed` refuses it, and so must a wait.
+#[tokio::test(start_paused = true)]
+async fn the_largest_nonce_is_not_sent_by_a_wait_either() {
+    let job = sign(CONSUMER, u64::MAX).await;
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => no_list().into(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    assert_eq!(client.submit_signed(job.clone()).await.unwrap_err().kind(), ErrorKind::Nonce);
+    let handle = client.resume(job).unwrap();
+    handle.wait(Until::Relayed).timeout(Duration::from_secs(30)).await.unwrap_err();
+    assert_eq!(node.count(Method::SubmitJob), 0);
+}
