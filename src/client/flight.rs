@@ -195,6 +195,14 @@ impl State {
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     let (consumer, nonce, id) = (flight.job.consumer(), flight.job.nonce(), flight.job.id());
     super::require_runtime().map_err(|error| error.with_job(id))?;
+    if nonce == u64::MAX {
+        return Err(Error::new(
+            ErrorKind::Nonce,
+            "the nonce is the largest u64, which would end the use of the consumer",
+        )
+        .with_job(id)
+        .with_hint("build and sign the job again under a smaller nonce"));
+    }
     let deadline = inner.retries.submit_deadline();
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
     let mut landing = match joined {

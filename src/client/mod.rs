@@ -194,14 +194,6 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
     ///   did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
-        if job.nonce() == u64::MAX {
-            return Err(Error::new(
-                ErrorKind::Nonce,
-                "the nonce is the largest u64, which would end the use of the consumer",
-            )
-            .with_job(job.id())
-            .with_hint("build and sign the job again under a smaller nonce"));
-        }
         self.inner.wire.check_revision(&job)?;
         let lane = lane(job.relay_strategy());
         // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.

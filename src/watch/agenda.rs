@@ -67,20 +67,29 @@ impl State {
         }
         self.take_lists(now, &mut allowed, &mut agenda);
         self.take_urgent_looks(now, &mut allowed, &mut agenda);
-        if self.failed == 0 {
+        if !self.seems_down() {
             self.take_lost_jobs(now, &mut allowed, &mut agenda);
         }
         self.take_looks(now, &mut allowed, &mut agenda);
+        // With nothing else to ask, one of them shows whether the node is back.
+        if self.seems_down() && self.sending == 0 {
+            self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        }
         Some(agenda)
+    }
+
+    /// From the first call without an answer on.
+    fn seems_down(&self) -> bool {
+        self.failed > 0
     }
 
     /// How many calls may be begun: one at a time, with pauses, while the node does not answer. Of a thousand clients that lose
     /// their node none has a second call to spare.
     fn allowance(&self, now: Instant) -> usize {
-        // A submission may take as long as it likes.
+        // Submissions are not waited for: one without an answer would hide for a minute that the node is back.
         let idle = self.looking + self.listing == 0;
         match self.hold {
-            _ if self.failed == 0 => usize::MAX,
+            _ if !self.seems_down() => usize::MAX,
             Some(hold) if hold > now => 0,
             _ => usize::from(idle),
         }

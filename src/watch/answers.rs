@@ -13,20 +13,27 @@ use crate::{
     job::SignedJob,
 };
 
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout)
+}
+
 impl State {
     /// Notes whether the node answered at all.
     fn answered<T>(&mut self, answer: &Result<T>, now: Instant) {
-        let silent = |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout);
-        if answer.as_ref().is_err_and(silent) {
+        if answer.as_ref().is_err_and(is_silence) {
             self.trouble = Some(now);
-            // Calls that fail together count as one.
-            if self.hold.is_none_or(|hold| hold <= now) {
-                self.failed = self.failed.saturating_add(1);
-                let draw = self.draw();
-                self.hold = Some(now + self.poll.pause_failed(self.failed, draw));
-            }
+            self.unanswered(now);
         } else {
             (self.failed, self.hold) = (0, None);
+        }
+    }
+
+    fn unanswered(&mut self, now: Instant) {
+        // Calls that fail together count as one.
+        if self.hold.is_none_or(|hold| hold <= now) {
+            self.failed = self.failed.saturating_add(1);
+            let draw = self.draw();
+            self.hold = Some(now + self.poll.pause_failed(self.failed, draw));
         }
     }
 
@@ -153,6 +160,12 @@ impl State {
 
     pub(super) fn sent(&mut self, slot: Slot, job: &SignedJob, answer: Result<()>, now: Instant, wakers: &mut Wakers) {
         self.sending = self.sending.saturating_sub(1);
+        match &answer {
+            Ok(()) => (self.failed, self.hold) = (0, None),
+            Err(error) if is_silence(error) => self.unanswered(now),
+            // Perhaps the client's own.
+            Err(_) => {}
+        }
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         entry.since = now;

@@ -59,7 +59,7 @@ impl Registry {
             }
             let slot = state.slot(&request.job);
             if state.entries.contains_key(&slot) {
-                state.hurry(slot, now);
+                state.hurry(slot, request.interest.in_execution(request.until), now);
             } else {
                 state.enter(slot, &request, now);
             }
@@ -142,7 +142,7 @@ impl State {
             job,
         };
         self.entries.insert(slot, Box::new(entry));
-        let alone = request.until == Until::Executed || request.interest == Interest::Every;
+        let alone = request.interest.in_execution(request.until);
         let known = self.consumers.entry(consumer).or_default();
         known.jobs.insert((nonce, slot), Lists::default());
         let listed = self.has_list && known.lists_work();
@@ -167,13 +167,14 @@ impl State {
     }
 
     /// Another waiter for a job that is watched already: it is as good as young again.
-    fn hurry(&mut self, slot: Slot, now: Instant) {
-        let fresh = now.checked_sub(self.poll.pause(1, 0));
+    fn hurry(&mut self, slot: Slot, wants_execution: bool, now: Instant) {
+        let pause = self.poll.pause(1, 0);
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         entry.looks = 0;
-        let stale = entry.last_look.is_none_or(|last| fresh.is_some_and(|fresh| last < fresh));
-        if stale && matches!(entry.plan, Plan::At(at) if at > now) {
-            self.plan(slot, Plan::At(now));
+        let soon = entry.last_look.map_or(now, |last| last + pause).max(now);
+        // Otherwise the next look is soon enough: the last one is not long ago, or the list shows it.
+        if (soon == now || wants_execution) && matches!(entry.plan, Plan::At(at) if at > soon) {
+            self.plan(slot, Plan::At(soon));
         }
     }
 

@@ -60,6 +60,13 @@ pub(crate) enum Interest {
     Every,
 }
 
+impl Interest {
+    /// Whether it is in what a list of pending jobs does not show.
+    pub(super) fn in_execution(self, until: Until) -> bool {
+        until == Until::Executed || self == Self::Every
+    }
+}
+
 /// Somebody who waits for a job.
 pub(super) struct Sub {
     /// No other waiter of the registry has ever had it: a place may be given up long after it has ended.
@@ -121,8 +128,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Whether somebody waits for what a list of pending jobs does not show.
     pub(super) fn wants_execution(&self) -> bool {
-        let wants = |sub: &Sub| sub.until == Until::Executed || sub.interest == Interest::Every;
-        self.track.result().is_none() && self.subs.iter().any(wants)
+        self.track.result().is_none() && self.subs.iter().any(|sub| sub.interest.in_execution(sub.until))
     }
 
     /// Whether lists have nothing more to say of it: it is looked up by itself.

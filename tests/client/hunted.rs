@@ -299,3 +299,88 @@ async fn lists_that_change_their_mind_bring_no_storm_of_looks() {
     // One that shows the job, three for having left the list, and then the rate.
     assert!(looks <= 500 * 4 + 10 * 121, "{looks} looks");
 }
+
+/// An outage in which thousands of jobs are to be sent again.
+#[tokio::test(start_paused = true)]
+async fn lost_jobs_do_not_press_on_a_node_that_is_down() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=800 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let begun = Instant::now();
+    let up = move || begun.elapsed() < Duration::from_secs(5);
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs if up() => list([]).into(),
+        Method::GetResult if up() => not_found().into(),
+        // So that most of them are still to be sent when the node goes down.
+        Method::SubmitJob if up() => Reply::Late(Duration::from_secs(4), Bytes::new()),
+        _ => down().into(),
+    });
+    let client = node.client().await;
+    let handles: Vec<_> = jobs.into_iter().map(|job| client.resume(job).unwrap()).collect();
+    client.wait_all(handles, Until::Relayed).timeout(Duration::from_secs(305)).await;
+    let calls = node.0.calls.lock().unwrap();
+    let in_outage = calls.iter().filter(|(at, _)| *at - begun > Duration::from_secs(5)).count();
+    assert!(in_outage > 10 && in_outage < 700, "{in_outage} calls in 5 minutes");
+    let minute = |(at, _): &&(Instant, Method)| (6..66).contains(&(*at - begun).as_secs());
+    let most = calls.iter().filter(minute).count();
+    assert!(most < 200, "{most} calls in a minute");
+}
+
+/// A submission that hangs does not keep the watcher from noticing that the node is back.
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_hangs_does_not_hide_that_the_node_is_back() {
+    let (lost, other) = (sign(CONSUMER, 1).await, sign(Address::repeat_byte(0xd0), 2).await);
+    let begun = Instant::now();
+    let (gone, shown) = (lost.clone(), other.clone());
+    let node = Scripted::new(move |method, body| match (method, begun.elapsed().as_secs()) {
+        (Method::SubmitJob, _) => Reply::Hang,
+        (_, 2..10) => broken().into(),
+        (Method::GetPendingJobs, _) => no_list().into(),
+        (_, _) if asks_for(body, &gone) => not_found().into(),
+        (_, 0..10) => record(&shown, PENDING).into(),
+        _ => record(&shown, FAILED).into(),
+    });
+    let client = node.client().await;
+    let lost = client.resume(lost).unwrap();
+    tokio::spawn(async move { long(&lost, Until::Relayed).await });
+    let error = long(&client.resume(other).unwrap(), Until::Relayed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// The list does not show executions: one who waits for them is not to wait for the rare look at a listed job.
+#[tokio::test(start_paused = true)]
+async fn who_joins_right_after_a_look_is_looked_for_as_soon_as_others() {
+    let job = sign(CONSUMER, 1).await;
+    let begun = Instant::now();
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([1]).into(),
+        _ if begun.elapsed() < Duration::from_secs(1) => record(&shown, PENDING).into(),
+        _ => record(&shown, FAILED).into(),
+    });
+    let handle = node.client().await.resume(job).unwrap();
+    let (mut first, mut second) = (long(&handle, Until::Relayed), long(&handle, Until::Relayed));
+    assert!(poll_once(&mut first).await.is_pending() && poll_once(&mut second).await.is_pending());
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(node.count(Method::GetResult), 1, "the second waiter's");
+    let error = long(&handle, Until::Executed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::JobFailed);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// `submit_signed` refuses it, and so must a wait.
+#[tokio::test(start_paused = true)]
+async fn the_largest_nonce_is_not_sent_by_a_wait_either() {
+    let job = sign(CONSUMER, u64::MAX).await;
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => no_list().into(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    assert_eq!(client.submit_signed(job.clone()).await.unwrap_err().kind(), ErrorKind::Nonce);
+    let handle = client.resume(job).unwrap();
+    handle.wait(Until::Relayed).timeout(Duration::from_secs(30)).await.unwrap_err();
+    assert_eq!(node.count(Method::SubmitJob), 0);
+}
