@@ -9,7 +9,7 @@ use crate::jitter::{STEP, unit};
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can list
 /// jobs for ever that they have given up.
-const LISTED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(240));
+const LISTED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(240));
 /// That first pause is at least so much for each job that is waited for, so that these looks stay few.
 const LISTED_EACH: Duration = Duration::from_millis(20);
 /// Pauses grow by this factor.

@@ -64,6 +64,7 @@ impl Registry {
                 state.enter(slot, &request, now);
             }
             let id = state.attach(slot, request, now);
+            state.mind_deadlines(slot, now);
             state.announce(slot, wakers);
             (slot, id)
         });

@@ -2,11 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
+    time::Duration,
 };
 
 use alloy_primitives::Address;
@@ -26,27 +24,41 @@ pub(super) const MAX_FAILED_LISTS: u32 = 2;
 /// job that the node does not know counts as lost by then.
 const MAX_ALARMS: u32 = MAX_NOT_FOUND;
 
+/// How long before a deadline a job is looked up once more; less before short ones.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
 /// A job's place.
 pub(super) type Slot = u64;
 
 /// To be woken once no lock is held.
 pub(super) type Wakers = Vec<Waker>;
 
-/// The best stage a handle knows of.
+/// The best stage a handle knows of, and since when.
 #[derive(Debug)]
-pub(crate) struct StageCell(AtomicU8);
+pub(crate) struct StageCell(Mutex<(Stage, Instant)>);
 
 impl StageCell {
     pub(crate) fn new(stage: Stage) -> Self {
-        Self(AtomicU8::new(stage as u8))
+        Self(Mutex::new((stage, Instant::now())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Stage, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self) -> Stage {
-        Stage::at(self.0.load(Relaxed))
+        self.lock().0
+    }
+
+    pub(crate) fn since(&self) -> (Stage, Instant) {
+        *self.lock()
     }
 
     pub(crate) fn raise(&self, stage: Stage) {
-        self.0.fetch_max(stage as u8, Relaxed);
+        let mut best = self.lock();
+        if stage > best.0 {
+            *best = (stage, Instant::now());
+        }
     }
 }
 
@@ -134,6 +146,16 @@ impl Entry {
     /// Whether lists have nothing more to say of it: it is looked up by itself.
     pub(super) fn is_alone(&self) -> bool {
         self.track.is_unlisted() || self.alarms >= MAX_ALARMS
+    }
+
+    /// When it is looked up at the latest, so that a wait that ends in vain can say how far it was: lists do not say.
+    fn last_chance(&self, now: Instant) -> Option<Instant> {
+        let chance = |sub: &Sub| {
+            let deadline = sub.deadline?;
+            let margin = (deadline.saturating_duration_since(sub.begun) / 10).min(LAST_CHANCE);
+            deadline.checked_sub(margin).filter(|last| *last > now)
+        };
+        self.subs.iter().filter_map(chance).min()
     }
 
     /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
@@ -304,7 +326,19 @@ impl State {
             entry.looks = entry.looks.saturating_add(1);
             self.poll.pause(entry.looks, draw)
         };
-        self.plan(slot, Plan::At(now + pause));
+        let at = now + pause;
+        let last = entry.last_chance(now).map_or(at, |last| last.min(at));
+        self.plan(slot, Plan::At(last));
+    }
+
+    /// Has a job looked up before the wait for it ends in vain.
+    pub(super) fn mind_deadlines(&mut self, slot: Slot, now: Instant) {
+        if let Some(entry) = self.entries.get(&slot)
+            && let Plan::At(at) = entry.plan
+            && let Some(last) = entry.last_chance(now).filter(|last| *last < at)
+        {
+            self.plan(slot, Plan::At(last));
+        }
     }
 
     /// Plans the next list of a consumer: soon, if there are few jobs that nothing else is looked at for.

@@ -461,7 +461,8 @@ pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
     Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
         .with_outcome(outcome)
         .with_hint(
-            "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
+            "if you have replaced the job yourself under its nonce, all is well and this one is over; else \
+             somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
              low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
         )
 }

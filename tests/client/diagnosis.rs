@@ -676,7 +676,9 @@ async fn what_stands_still_under_the_eyes_of_a_wait_is_stalled() {
         faults.stall_relays(true);
         let handle = case.client.submit(case.rig.build("abc")).await.unwrap();
         let at_once = || handle.diagnose().stalled_after(Duration::ZERO);
-        shown(&at_once().await.unwrap(), progress(Stage::Accepted));
+        // Who has no handle remembers nothing.
+        let stranger = || case.client.diagnose(handle.signed_job()).stalled_after(Duration::ZERO);
+        shown(&stranger().await.unwrap(), progress(Stage::Accepted));
         let mut events = handle.events();
         until(&mut events, Stage::Accepted).await;
         let diagnosis = at_once().await.unwrap();
@@ -696,8 +698,13 @@ async fn what_stands_still_under_the_eyes_of_a_wait_is_stalled() {
         assert!(diagnosis.advice().contains("on chain"), "{diagnosis}");
         assert!(diagnosis.evidence().iter().any(|line| line.contains("executed for")), "{diagnosis}");
         shown(&handle.diagnose().await.unwrap(), progress(Stage::Executed));
+        // The handle remembers it when the wait is over.
+        drop(events);
+        let Cause::RelayStalled { stalled: longer } = *at_once().await.unwrap().cause() else { panic!() };
+        assert!(longer >= *stalled);
+        shown(&stranger().await.unwrap(), progress(Stage::Executed));
         faults.stall_relays(false);
-        until(&mut events, Stage::Relayed).await;
+        handle.wait(Until::Relayed).await.unwrap();
         shown(&at_once().await.unwrap(), Cause::Relayed);
     })
     .await;
@@ -723,8 +730,9 @@ async fn a_lane_that_stands_still_is_held_by_its_lowest_job() {
         let known = [first.signed_job().clone()];
         assert_eq!(held(&at_once().knowing(known.clone()).await.unwrap()), Confidence::Shown);
         drop(later);
-        shown(&at_once().await.unwrap(), Cause::InLine { behind: 1 });
-        assert_eq!(held(&at_once().knowing(known).await.unwrap()), Confidence::Shown);
+        let stranger = || case.client.diagnose(second.signed_job()).stalled_after(Duration::ZERO);
+        shown(&stranger().await.unwrap(), Cause::InLine { behind: 1 });
+        assert_eq!(held(&stranger().knowing(known).await.unwrap()), Confidence::Shown);
     })
     .await;
 }

@@ -267,3 +267,20 @@ async fn pauses_without_end_are_waited_out_until_the_deadline() {
     })
     .await;
 }
+
+/// The list of pending jobs does not say whether a job is executed, so it is looked up before a wait ends in vain.
+#[tokio::test]
+async fn a_wait_that_ends_in_vain_knows_how_far_the_job_is() {
+    both(|rig| async move {
+        rig.node.faults().stall_relays(true);
+        let handle = rig.client.submit(rig.build("abc")).await.unwrap();
+        rig.reaches(handle.id(), JobState::Done).await;
+        // As after a restart of this process.
+        let resumed = rig.another().await.resume(handle.signed_job().clone()).unwrap();
+        let error = resumed.wait(Until::Relayed).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let late = infinityvm_sdk::DeadlineExceeded::of(&error).unwrap();
+        assert_eq!((late.stage(), resumed.stage()), (Stage::Executed, Stage::Executed), "{error}");
+        assert!(error.to_string().contains("last seen DONE") && error.outcome() == Outcome::Accepted, "{error}");
+    })
+    .await;
+}
