@@ -384,3 +384,26 @@ async fn the_largest_nonce_is_not_sent_by_a_wait_either() {
     handle.wait(Until::Relayed).timeout(Duration::from_secs(30)).await.unwrap_err();
     assert_eq!(node.count(Method::SubmitJob), 0);
 }
+
+/// Sending lost jobs again is the client's own doing: that fails must not use up the room for jobs of unknown fate.
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_sent_again_in_vain_leave_room_for_others() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=20 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let refused = || CallError::new(CallFailure::Status(StatusCode::INVALID_ARGUMENT), "no").into();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([]).into(),
+        Method::SubmitJob => refused(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    let handles: Vec<_> = jobs.into_iter().map(|job| client.resume(job).unwrap()).collect();
+    client.wait_all(handles, Until::Relayed).timeout(Duration::from_secs(60)).await;
+    assert!(node.count(Method::SubmitJob) >= 20);
+    assert_eq!(client.unresolved().len(), 0);
+    let error = client.submit_signed(sign(CONSUMER, 5000).await).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert_eq!(client.unresolved().len(), 1, "what the caller sends is kept");
+}
