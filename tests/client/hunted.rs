@@ -407,3 +407,20 @@ async fn jobs_that_are_sent_again_in_vain_leave_room_for_others() {
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert_eq!(client.unresolved().len(), 1, "what the caller sends is kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_of_jobs_that_are_added() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([1]).into(),
+        _ => record(&shown, PENDING).into(),
+    });
+    let client = node.client().await;
+    let last = Arc::new(Mutex::new(Counts::default()));
+    let told = Arc::clone(&last);
+    let mut many = client.watch_many([], Until::Relayed).on_progress(move |counts| *told.lock().unwrap() = *counts);
+    many.insert(client.resume(job).unwrap());
+    assert!(poll_once(&mut Box::pin(many.next())).await.is_pending());
+    assert_eq!(last.lock().unwrap().total, 1);
+}
