@@ -3,9 +3,9 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use alloy_primitives::Address;
@@ -71,7 +71,12 @@ impl Watchers {
 pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
     if registry.must_start() {
         let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node), over: false };
-        tokio::spawn(watcher.run());
+        let mut task = tokio::spawn(watcher.run());
+        // A runtime that has shut down drops it at once, and would the next one, too: who waits would be woken without end.
+        let ended = Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop()));
+        if matches!(ended, Poll::Ready(Err(error)) if error.is_cancelled()) {
+            registry.give_up();
+        }
     }
 }
 

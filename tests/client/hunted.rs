@@ -424,3 +424,21 @@ async fn progress_is_told_of_jobs_that_are_added() {
     assert!(poll_once(&mut Box::pin(many.next())).await.is_pending());
     assert_eq!(last.lock().unwrap().total, 1);
 }
+
+/// A runtime that is gone cannot watch, and to begin there again and again would keep a core busy for nothing.
+#[test]
+fn a_wait_in_a_runtime_that_is_gone_ends() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = runtime();
+    let inside = runtime();
+    let job = outside.block_on(sign(CONSUMER, 1));
+    let node = Scripted::new(move |_, _| down().into());
+    let handle = outside.block_on(node.client()).resume(job).unwrap();
+    let gone = inside.handle().clone();
+    inside.shutdown_background();
+    let error = gone.block_on(async { handle.wait(Until::Relayed).await }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{}", error.report());
+    // Elsewhere it goes on.
+    let error = outside.block_on(within(async { handle.wait(Until::Relayed).timeout(Duration::from_millis(1)).await }));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+}
