@@ -53,8 +53,10 @@ impl From<CallError> for Reply {
 #[derive(Clone)]
 struct Scripted(Arc<Script>);
 
+type Answer = dyn Fn(Method, &[u8]) -> Reply + Send + Sync;
+
 struct Script {
-    answer: Box<dyn Fn(Method, &[u8]) -> Reply + Send + Sync>,
+    answer: Box<Answer>,
     calls: Mutex<Vec<(Instant, Method)>>,
 }
 
@@ -406,6 +408,44 @@ async fn jobs_that_are_sent_again_in_vain_leave_room_for_others() {
     let error = client.submit_signed(sign(CONSUMER, 5000).await).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert_eq!(client.unresolved().len(), 1, "what the caller sends is kept");
+}
+
+/// Its turn to be sent again comes late, and meanwhile its nonce was given to another job, which failed: in that state a node
+/// would let itself be overwritten.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_replaced_before_its_turn_is_not_sent() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=9 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let (last, other) = (jobs[8].clone(), sign(CONSUMER, 9).await);
+    let begun = Instant::now();
+    let sent = Arc::new(Mutex::new(0));
+    let (counted, replaced) = (Arc::clone(&sent), last.clone());
+    let node = Scripted::new(move |method, body| match method {
+        Method::GetPendingJobs => list([]).into(),
+        Method::SubmitJob => {
+            if pb::SubmitJobRequest::decode(body).unwrap().signature == replaced.signature()[..] {
+                *counted.lock().unwrap() += 1;
+            }
+            Reply::Hang
+        }
+        _ if asks_for(body, &other) && begun.elapsed() > Duration::from_secs(10) => record(&other, FAILED).into(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    for job in jobs {
+        let handle = client.resume(job).unwrap();
+        if handle.signed_job() != &last {
+            tokio::spawn(async move { long(&handle, Until::Relayed).await });
+            continue;
+        }
+        // After the others.
+        sleep(Duration::from_secs(5)).await;
+        let error = long(&handle, Until::Relayed).await.unwrap_err();
+        assert_eq!((error.kind(), *sent.lock().unwrap()), (ErrorKind::NonceTaken, 0));
+        assert!(begun.elapsed() > Duration::from_secs(30), "the others are in its way: {:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
