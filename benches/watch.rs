@@ -30,7 +30,7 @@ use infinityvm_sdk::{
     transport::{GrpcTransport, RestTransport, Transport},
     verify,
 };
-use timed::{Timed, Times};
+use timed::{Call, Timed, Times};
 use tokio::task::JoinHandle;
 
 const KEY: [u8; 32] = [0x42; 32];
@@ -124,7 +124,7 @@ struct Row {
     /// Calls of GetResult and GetPendingJobs while nothing completed, and from then to the end.
     idle_requests: usize,
     busy_requests: usize,
-    /// Within a second.
+    /// That the client began within a second.
     most_requests: usize,
     /// From the node's record to the moment the waiter has the result, in order.
     latencies: Vec<Duration>,
@@ -159,6 +159,20 @@ async fn idle(mut look: impl FnMut()) -> f64 {
         look();
     }
     (cpu::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64()
+}
+
+/// In order.
+fn round_trips_since(begun: Instant, calls: &[Call]) -> Vec<Duration> {
+    let mut times: Vec<_> = calls.iter().filter(|(at, _)| *at >= begun).map(|(_, took)| *took).collect();
+    times.sort();
+    times
+}
+
+fn most_within_a_second(calls: &[Vec<Call>; 2]) -> usize {
+    let mut begun: Vec<_> = calls.iter().flatten().map(|(at, _)| *at).collect();
+    begun.sort();
+    let second = |first: usize| begun[first..].partition_point(|at| *at < begun[first] + Duration::from_secs(1));
+    (0..begun.len()).map(second).max().unwrap_or_default()
 }
 
 struct Bench {
@@ -222,7 +236,7 @@ impl Bench {
 
     /// Calls of GetResult and GetPendingJobs until now.
     fn requests(&mut self) -> usize {
-        self.node.ask("calls").split(' ').map(|count| count.parse::<usize>().expect("a number")).sum()
+        self.node.ask("calls").parse().expect("a number")
     }
 
     async fn measure(&mut self, client: &Client, times: &Times, watch: impl FnOnce(Vec<JobHandle>) -> Watched) -> Row {
@@ -235,9 +249,8 @@ impl Bench {
             round_trips.push(begun.elapsed());
         }
         round_trips.sort();
-        times.reserve(100 * JOBS);
+        times.begin(100 * JOBS);
 
-        self.node.ask("mark");
         let at_first = self.requests();
         let before = alloc::live();
         let watched = watch(handles);
@@ -246,7 +259,7 @@ impl Bench {
         let mut held = 0;
         let idle_cpu = idle(|| held = held.max(alloc::live().saturating_sub(before))).await;
 
-        times.clear();
+        let released = Instant::now();
         let at_release = self.requests();
         let (begun, cpu) = (Instant::now(), cpu::cpu());
         self.node.ask(&format!("release {}", SPREAD.as_millis()));
@@ -254,12 +267,13 @@ impl Bench {
         let (busy, busy_cpu) = (begun.elapsed(), cpu::cpu() - cpu);
         let at_end = self.requests();
         assert_eq!(seen.len(), JOBS);
+        let calls = times.take();
         Row {
             round_trip: part(&round_trips, 50),
-            round_trips: times.take(),
+            most_requests: most_within_a_second(&calls),
+            round_trips: calls.map(|calls| round_trips_since(released, &calls)),
             idle_requests: at_release - at_first,
             busy_requests: at_end - at_release,
-            most_requests: self.node.ask("most").parse().expect("a number"),
             latencies: self.latencies(seen),
             busy,
             busy_cpu,

@@ -7,6 +7,8 @@ mod cancel;
 mod closed_port;
 #[path = "client/diagnosis.rs"]
 mod diagnosis;
+#[path = "client/diagnosis_healthy.rs"]
+mod diagnosis_healthy;
 #[path = "client/doubts.rs"]
 mod doubts;
 #[path = "client/happy.rs"]

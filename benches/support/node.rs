@@ -4,9 +4,7 @@
 //! - `hold`: executions that begin from now on wait; those that waited before are not touched.
 //! - `release MS`: those that wait go on, in the order in which they came, spread over that time.
 //! - `stall`: what is executed from now on is not relayed.
-//! - `mark`: the `most` below is counted from here on.
 //! - `calls`: how often GetResult and GetPendingJobs were called until now.
-//! - `most`: the most calls of both within any second.
 //! - `times`: how many jobs were relayed since the last `times`; a line for each follows: its id, and when, in unix nanoseconds.
 
 use std::{
@@ -27,7 +25,6 @@ use infinityvm_sdk::{
 
 /// Between two looks at the node's state.
 const LOOK: Duration = Duration::from_millis(1);
-const SECOND: u64 = 1_000_000_000;
 
 pub fn consumers() -> impl Iterator<Item = Address> {
     (1..=20).map(Address::repeat_byte)
@@ -38,22 +35,11 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64
 }
 
-#[derive(Default)]
-struct Seen {
-    relayed: Vec<(B256, u64)>,
-    /// So many calls at this time.
-    calls: Vec<(u64, usize)>,
-}
-
-fn calls(stats: &infinityvm_sdk::devnode::Stats) -> [usize; 2] {
-    [Method::GetResult, Method::GetPendingJobs].map(|method| stats.calls(method))
-}
-
-/// Notes when jobs are relayed and how many calls come, for ever. What is relayed between two looks counts as relayed at the
-/// first of them, so nobody can have seen it earlier than is noted here.
-fn observe(node: &DevNode, started: &mpsc::Receiver<B256>, seen: &Mutex<Seen>) {
+/// Notes when jobs are relayed, for ever. What is relayed between two looks counts as relayed at the first of them, so nobody
+/// can have seen it earlier than is noted here.
+fn observe(node: &DevNode, started: &mpsc::Receiver<B256>, seen: &Mutex<Vec<(B256, u64)>>) {
     let mut running = Vec::new();
-    let (mut before, mut last) = (now(), 0);
+    let mut before = now();
     loop {
         let at = now();
         // Only these can be relayed: all jobs would be too many to look at.
@@ -63,33 +49,16 @@ fn observe(node: &DevNode, started: &mpsc::Receiver<B256>, seen: &Mutex<Seen>) {
             running.retain(|id| {
                 let relayed = view.job_state(*id) == Some(JobState::Relayed);
                 if relayed {
-                    seen.relayed.push((*id, before));
+                    seen.push((*id, before));
                 }
                 !relayed
             });
-            let calls = calls(view.stats()).iter().sum();
-            if calls != last {
-                seen.calls.push((at, calls));
-                last = calls;
-            }
             true
         });
         assert!(look.now_or_never().is_some(), "it is what was wanted");
         before = at;
         thread::sleep(LOOK);
     }
-}
-
-/// The most calls between two looks that are no more than a second apart.
-fn most(calls: &[(u64, usize)]) -> usize {
-    let mut from = 0;
-    let within = |(at, count): &(u64, usize)| {
-        while calls[from].0 + SECOND < *at {
-            from += 1;
-        }
-        count - calls[from].1
-    };
-    calls.iter().map(within).max().unwrap_or_default()
 }
 
 pub fn run(signer: Address) {
@@ -105,7 +74,7 @@ pub fn run(signer: Address) {
         sender.send(keccak256(input.onchain)).expect("observed");
         Ok(input.onchain.to_vec())
     });
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
     thread::spawn({
         let (node, seen) = (Arc::clone(&node), Arc::clone(&seen));
         move || observe(&node, &started, &seen)
@@ -149,19 +118,12 @@ pub fn run(signer: Address) {
                 node.faults().stall_relays(true);
                 println!("stalled");
             }
-            ("mark", _) => {
-                let mut seen = seen.lock().expect("no panics");
-                let last = seen.calls.pop();
-                seen.calls = Vec::from_iter(last);
-                println!("marked");
-            }
             ("calls", _) => {
-                let [results, lists] = calls(&node.stats());
-                println!("{results} {lists}");
+                let stats = node.stats();
+                println!("{}", stats.calls(Method::GetResult) + stats.calls(Method::GetPendingJobs));
             }
-            ("most", _) => println!("{}", most(&seen.lock().expect("no panics").calls)),
             ("times", _) => {
-                let relayed = mem::take(&mut seen.lock().expect("no panics").relayed);
+                let relayed = mem::take(&mut *seen.lock().expect("no panics"));
                 println!("{}", relayed.len());
                 relayed.iter().for_each(|(id, at)| println!("{id} {at}"));
             }

@@ -13,25 +13,24 @@ use infinityvm_sdk::{
     transport::Transport,
 };
 
-/// How long calls of GetResult and of GetPendingJobs took.
+/// A call: when it began, and how long it took.
+pub type Call = (Instant, Duration);
+
+/// Calls of GetResult and of GetPendingJobs.
 #[derive(Clone, Debug, Default)]
-pub struct Times(Arc<Mutex<[Vec<Duration>; 2]>>);
+pub struct Times(Arc<Mutex<[Vec<Call>; 2]>>);
 
 impl Times {
-    /// Those until now, in order.
-    pub fn take(&self) -> [Vec<Duration>; 2] {
+    /// Those until now, in the order in which they began.
+    pub fn take(&self) -> [Vec<Call>; 2] {
         let mut times = mem::take(&mut *self.0.lock().expect("no panics"));
         times.iter_mut().for_each(|times| times.sort());
         times
     }
 
-    pub fn clear(&self) {
-        self.0.lock().expect("no panics").iter_mut().for_each(Vec::clear);
-    }
-
-    /// So that measuring takes no memory later.
-    pub fn reserve(&self, calls: usize) {
-        self.0.lock().expect("no panics").iter_mut().for_each(|times| times.reserve(calls));
+    /// Forgets those until now, and takes the memory for so many now and not later.
+    pub fn begin(&self, calls: usize) {
+        *self.0.lock().expect("no panics") = [calls; 2].map(Vec::with_capacity);
     }
 }
 
@@ -70,7 +69,7 @@ impl<T: Transport> Transport for Timed<T> {
         };
         let begun = Instant::now();
         let answer = self.transport.call(method, body).await;
-        self.times.0.lock().expect("no panics")[kind].push(begun.elapsed());
+        self.times.0.lock().expect("no panics")[kind].push((begun, begun.elapsed()));
         answer
     }
 

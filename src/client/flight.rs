@@ -21,6 +21,8 @@ use crate::{
 
 /// Submissions that a client may have under way at once.
 const MAX_FLIGHTS: usize = 512;
+/// How long a flight in doubt waits for a list of pending jobs.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
 const MAX_UNRESOLVED: usize = 1024;
 
@@ -507,6 +509,8 @@ impl Airborne {
                     None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
                         Some(Err(error))
                     }
+                    // Or from before, and forgotten since: the node says so, where it has a list.
+                    None if !made_here && !record.status().is_finished() && self.is_forgotten().await => None,
                     None => Some(Ok(())),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
@@ -520,6 +524,14 @@ impl Airborne {
                 Some(Err(error.with_hint(hint)))
             }
         }
+    }
+
+    /// Whether the node lists its pending jobs, and not this one, which is unfinished.
+    async fn is_forgotten(&self) -> bool {
+        let (inner, consumer) = (&self.inner, self.job.consumer());
+        // The call goes on if it hangs.
+        let listed = tokio::time::timeout(LIST_PATIENCE, inner.list(consumer)).await;
+        matches!(listed, Ok(Ok(pending)) if !pending.contains(&self.job.nonce()))
     }
 
     /// "OK" is not acceptance: only the record says whose payload the node has.

@@ -24,8 +24,6 @@ const OLD: Duration = Duration::from_secs(2);
 /// How long a list may take before the consumer's jobs are looked up one by one. The call itself goes on: to abandon it can kill
 /// the node's task for the consumer.
 const LIST_HANGS: Duration = Duration::from_secs(5);
-/// Calls in a row without an answer after which the node counts as down, and gets one call at a time.
-const MAX_FAILED_CALLS: u32 = 3;
 
 /// A call to make.
 pub(super) enum Work {
@@ -83,11 +81,13 @@ impl State {
         Some(agenda)
     }
 
+    /// From the first call without an answer on.
     fn seems_down(&self) -> bool {
-        self.failed >= MAX_FAILED_CALLS
+        self.failed > 0
     }
 
-    /// How many calls may be begun: one at a time, with pauses, while the node does not answer.
+    /// How many calls may be begun: one at a time, with pauses, while the node does not answer. Of a thousand clients that lose
+    /// their node none has a second call to spare.
     fn allowance(&self, now: Instant) -> usize {
         // Submissions are not waited for: one without an answer would hide for a minute that the node is back.
         let idle = self.looking + self.listing == 0;
@@ -101,6 +101,7 @@ impl State {
     fn end_late_waits(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) {
         while let Some((at, slot, sub)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, slot, sub));
+            self.stir(slot);
             let Some(entry) = self.entries.get(&slot) else { continue };
             if let Some(sub) = entry.subs.iter().find(|known| known.id == sub) {
                 let error = exceeded(entry, sub, now, self.heal, endpoint);

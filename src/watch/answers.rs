@@ -104,9 +104,18 @@ impl State {
                 known.lists = known.lists.saturating_add(1);
                 pending.sort_unstable();
                 let mut matters = false;
-                for (nonce, slot) in known.jobs.iter().copied().collect::<Vec<_>>() {
-                    self.list_says(slot, pending.binary_search(&nonce).is_ok(), asked);
-                    matters |= self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
+                let mut news = Vec::new();
+                for (&(nonce, slot), lists) in &mut known.jobs {
+                    let listed = pending.binary_search(&nonce).is_ok();
+                    if listed && lists.quiet {
+                        lists.same = lists.same.saturating_add(1);
+                    } else {
+                        news.push((slot, listed));
+                    }
+                    matters = matters || self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
+                }
+                for (slot, listed) in news {
+                    self.list_says(slot, listed, asked);
                 }
                 self.plan_next_list(consumer, matters, now);
             }
@@ -136,6 +145,11 @@ impl State {
         entry.listing = if listed { Listing::Listed } else { Listing::Unlisted };
         if listed {
             entry.track.listed();
+            let place = (entry.job.nonce(), slot);
+            let known = self.consumers.get_mut(&entry.job.consumer());
+            if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
+                lists.quiet = true;
+            }
         } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() {
             entry.alarms += 1;
             self.plan(slot, Plan::Urgent);
@@ -153,10 +167,12 @@ impl State {
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         entry.since = now;
+        // Without a list it was sent on a guess, and most such jobs were not lost: they are not as good as young.
         if entry.listing != Listing::NoList {
             entry.listing = Listing::Stale;
+            (entry.looks, entry.looks_listed) = (0, 0);
         }
-        (entry.looks, entry.looks_listed, entry.alarms) = (0, 0, 0);
+        entry.alarms = 0;
         match answer {
             Ok(()) => {
                 for sub in entry.subs.iter().filter(|sub| sub.interest == Interest::Every) {

@@ -81,6 +81,12 @@ impl PollPolicy {
         spread(grown(self.first, looks).min(self.most), looks, seed)
     }
 
+    /// How many looks a job of this age would have had, had it been looked up from the beginning on.
+    pub(super) fn looks_by(&self, age: Duration) -> u32 {
+        // Pauses that grow by half add up to three times the last.
+        (1..40).find(|looks| grown(self.first, *looks).saturating_mul(3) > age).unwrap_or(40)
+    }
+
     /// The pause until a job that is listed, one of so many that are waited for, is looked up all the same.
     pub(super) fn pause_listed(&self, looks: u32, jobs: usize, seed: u64) -> Duration {
         let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
@@ -98,7 +104,8 @@ impl PollPolicy {
 
     /// The pause after so many failures in a row: anywhere between nothing and a length that doubles.
     pub(super) fn pause_failed(&self, failures: u32, seed: u64) -> Duration {
-        let nominal = self.tick.saturating_mul(2u32.pow(failures.min(16))).min(self.most.max(self.tick));
+        let doubled = 2u32.pow(failures.saturating_sub(1).min(16));
+        let nominal = self.tick.saturating_mul(doubled).min(self.most.max(self.tick));
         nominal.mul_f64(unit(seed.wrapping_add(u64::from(failures).wrapping_mul(STEP))))
     }
 }
@@ -184,6 +191,8 @@ mod tests {
             }
         }
         assert!(policy.pause(20, 1) > policy.pause(0, 1));
+        assert_eq!([0, 74, 76, 120, 10_000].map(|ms| policy.looks_by(Duration::from_millis(ms))), [1, 1, 2, 3, 14]);
+        assert_eq!(policy.looks_by(Duration::MAX), 40);
         assert!(policy.pause_list(1, 1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
         assert!(policy.pause_listed(0, 10_000, 1) >= Duration::from_secs(100), "many are looked up less often");
         assert!(policy.pause_list(1, 100, 1) >= policy.tick * 4 / 5, "many are not");

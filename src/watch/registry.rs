@@ -11,7 +11,7 @@ use super::{
     History,
     mailbox::Mailbox,
     pace::PollPolicy,
-    state::{Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
+    state::{Entry, Interest, Lists, Plan, Slot, StageCell, State, Sub, Wakers},
     track::{HealPolicy, Listing, Stage, Track, Until},
 };
 use crate::{
@@ -117,8 +117,10 @@ impl Registry {
     }
 
     pub(super) fn history(&self, job: &SignedJob) -> Option<History> {
-        let state = self.lock();
-        let entry = state.entries.get(&state.slot(job))?;
+        let mut state = self.lock();
+        let slot = state.slot(job);
+        state.stir(slot);
+        let entry = state.entries.get(&slot)?;
         let track = &entry.track;
         let (stage, moved, sent_again) = (track.stage(), track.moved(), track.sent_again());
         Some(History { stage, moved, polls: entry.polls, sent_again })
@@ -163,7 +165,7 @@ impl State {
         self.entries.insert(slot, Box::new(entry));
         let alone = request.interest.in_execution(request.until);
         let known = self.consumers.entry(consumer).or_default();
-        known.jobs.insert((nonce, slot));
+        known.jobs.insert((nonce, slot), Lists::default());
         let listed = self.has_list && known.lists_work();
         if self.has_list {
             let (first, due) = (known.jobs.len() == 1, known.due);
@@ -198,6 +200,7 @@ impl State {
     }
 
     fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u64 {
+        self.stir(slot);
         let id = self.next_sub;
         self.next_sub = id.wrapping_add(1);
         let Some(entry) = self.entries.get_mut(&slot) else { return id };

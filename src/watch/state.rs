@@ -1,7 +1,7 @@
 //! What the watcher knows of its jobs, consumers and waiters.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -118,7 +118,7 @@ pub(super) struct Entry {
     pub last_look: Option<Instant>,
     /// Looks for having left the list, since it came to another stage or was sent again.
     pub alarms: u32,
-    /// Answers about it.
+    /// Answers about it, without those that still stand with its consumer.
     pub polls: u32,
     /// Why the last look failed.
     pub error: Option<Error>,
@@ -165,10 +165,19 @@ impl Entry {
     }
 }
 
+/// What the last lists said of a job. It stands beside the job's nonce, as most lists say nothing new of most jobs.
+#[derive(Default)]
+pub(super) struct Lists {
+    /// The job was in the last one, which was taken in, and nothing has changed about the job since.
+    pub quiet: bool,
+    /// Since then they have said the same so often.
+    pub same: u32,
+}
+
 /// The app contract that jobs belong to: pending jobs are listed by it.
 #[derive(Default)]
 pub(super) struct Consumer {
-    pub jobs: BTreeSet<(u64, Slot)>,
+    pub jobs: BTreeMap<(u64, Slot), Lists>,
     /// When it is listed next, if that is not under way.
     pub due: Option<Instant>,
     /// When the list under way was asked for.
@@ -253,8 +262,20 @@ impl State {
         self.seed
     }
 
+    /// Takes in what lists have said of a job, and has the next one taken in whatever it says.
+    pub(super) fn stir(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        let place = (entry.job.nonce(), slot);
+        let known = self.consumers.get_mut(&entry.job.consumer());
+        if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
+            entry.polls = entry.polls.saturating_add(lists.same);
+            *lists = Lists::default();
+        }
+    }
+
     /// Plans the next look at a job; whatever was planned is not any more.
     pub(super) fn plan(&mut self, slot: Slot, plan: Plan) {
+        self.stir(slot);
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         match entry.plan {
             Plan::At(at) => drop(self.looks.remove(&(at, slot))),
@@ -314,11 +335,14 @@ impl State {
     /// Looks up a consumer's jobs one by one, as its lists do not work.
     pub(super) fn fall_back(&mut self, consumer: Address, now: Instant) {
         let Some(known) = self.consumers.get(&consumer) else { return };
-        for slot in known.jobs.iter().map(|(_, slot)| *slot).collect::<Vec<_>>() {
+        for slot in known.jobs.keys().map(|(_, slot)| *slot).collect::<Vec<_>>() {
+            self.stir(slot);
             let draw = self.draw();
             let Some(entry) = self.entries.get_mut(&slot) else { continue };
             entry.listing = Listing::NoList;
-            let soon = now + self.poll.pause(entry.looks.max(1), draw);
+            let age = now.saturating_duration_since(entry.track.moved());
+            entry.looks = entry.looks.max(self.poll.looks_by(age));
+            let soon = now + self.poll.pause(entry.looks, draw);
             if matches!(entry.plan, Plan::At(at) if at > soon) {
                 self.plan(slot, Plan::At(soon));
             }

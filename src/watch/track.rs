@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, ErrorKind, Outcome},
-    job::{JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
+    jitter,
+    job::{JobId, JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
 };
 use alloy_primitives::Address;
 
@@ -19,6 +20,9 @@ pub(crate) const MAX_NOT_FOUND: u32 = 3;
 pub(crate) const MAX_UNLISTED: u32 = 2;
 /// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to that when it
+/// is back.
+const MAX_HESITATION: Duration = Duration::from_secs(8);
 /// How long a job rests after it was sent again, before evidence makes it sent once more.
 const BETWEEN_SENDS: Duration = Duration::from_secs(1);
 /// Pauses between sends double that often at most.
@@ -230,6 +234,9 @@ impl HealPolicy {
     /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
     /// Doubles with every time; after the first it is never below a second, which doubles, too. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
+    /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more, or up to 4
+    /// times this if that is shorter.
+    ///
     /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
@@ -251,6 +258,11 @@ impl HealPolicy {
     fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
         let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
         patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+    }
+
+    /// How long a job that is overdue waits before it is sent; `spread` is from 0 to 1.
+    fn hesitation(&self, spread: f64) -> Duration {
+        self.patience.saturating_mul(4).min(MAX_HESITATION).mul_f64(spread)
     }
 }
 
@@ -275,11 +287,23 @@ pub(crate) struct Track {
     sent_again: u32,
     /// When it was last sent, or came to another stage.
     moved: Instant,
+    /// Since when it has been quiet for too long, where there is no list.
+    overdue: Option<Instant>,
 }
 
 impl Track {
     pub(crate) fn new(stage: Stage, now: Instant) -> Self {
-        Self { stage, result: None, relayed: false, end: None, not_found: 0, unlisted: 0, sent_again: 0, moved: now }
+        Self {
+            stage,
+            result: None,
+            relayed: false,
+            end: None,
+            not_found: 0,
+            unlisted: 0,
+            sent_again: 0,
+            moved: now,
+            overdue: None,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -335,9 +359,14 @@ impl Track {
             Listing::NoList | Listing::Stale if unfinished => self.unlisted,
             _ => 0,
         };
-        let quiet = now.saturating_duration_since(self.moved);
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let quiet = since(self.moved);
         let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
         let rested = quiet >= HealPolicy::between_sends(self.sent_again);
+        let guess =
+            unfinished && rested && listing == Listing::NoList && quiet >= policy.patience(self.sent_again, troubled);
+        self.overdue = guess.then(|| self.overdue.unwrap_or(now));
+        let hesitation = policy.hesitation(spread(job.id(), self.sent_again));
         let known = Known {
             revision: job.revision(),
             stage: self.stage,
@@ -348,7 +377,7 @@ impl Track {
                 _ => self.unlisted >= MAX_UNLISTED,
             },
             rested,
-            overdue: rested && quiet >= policy.patience(self.sent_again, troubled),
+            overdue: self.overdue.is_some_and(|overdue| since(overdue) >= hesitation),
         };
         let (stage, action) = decide(known, claim);
         let executed = self.result.is_some();
@@ -390,7 +419,7 @@ impl Track {
     /// The job was sent again, or that was tried in vain.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent_again = self.sent_again.saturating_add(1);
-        (self.not_found, self.unlisted, self.moved) = (0, 0, now);
+        (self.not_found, self.unlisted, self.moved, self.overdue) = (0, 0, now, None);
     }
 
     /// Ends it with this error, unless it has come to its end already.
@@ -417,6 +446,12 @@ impl Track {
     fn is_over(&self) -> bool {
         self.end.is_some() || self.relayed
     }
+}
+
+/// From 0 to 1, different for each job and time.
+fn spread(id: JobId, sent_again: u32) -> f64 {
+    let seed = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+    jitter::unit(seed.wrapping_add(u64::from(sent_again).wrapping_mul(jitter::STEP)))
 }
 
 /// The node does not know the job.
@@ -575,8 +610,11 @@ mod tests {
         let patience = |again, trouble| policy.patience(again, trouble).as_secs();
         assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, false)), [60, 120, 240, 3840, 3840]);
         assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, true)), [2, 4, 8, 128, 128]);
+        assert_eq!([0.0, 0.5, 1.0].map(|spread| policy.hesitation(spread).as_secs()), [0, 4, 8]);
         let quick = HealPolicy::default().with_patience(Duration::from_millis(10));
         assert_eq!(quick.patience(0, true), Duration::from_millis(10));
-        assert_eq!(HealPolicy::default().with_patience(Duration::MAX).patience(9, false), Duration::MAX);
+        assert_eq!(quick.hesitation(1.0), Duration::from_millis(40));
+        let never = HealPolicy::default().with_patience(Duration::MAX);
+        assert_eq!((never.patience(9, false), never.hesitation(1.0)), (Duration::MAX, MAX_HESITATION));
     }
 }

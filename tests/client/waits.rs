@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use infinityvm_sdk::{
     ErrorKind, HealPolicy, LocalSigner, Outcome, PollPolicy, ProgramId, Revision, SignedJob, Stage, Until,
+    client::DeadlineExceeded,
     devnode::{JobState, Revert},
     primitives::{B256, Bytes},
     rpc::{Method, StatusCode},
@@ -83,6 +84,25 @@ async fn a_job_that_was_never_sent_is_sent_when_it_is_waited_for() {
         assert_eq!(rig.node.stats().submissions(handle.id().into()), 1);
     })
     .await;
+}
+
+/// Most lists say nothing new of a job; they are answers about it nonetheless.
+#[tokio::test]
+async fn lists_that_repeat_themselves_are_counted() {
+    let rig = Rig::new(Revision::Relay).await;
+    let polling = PollPolicy::default().with_first(Duration::from_millis(5)).with_tick(Duration::from_millis(5));
+    let client = rig.builder().polling(polling).connect().await.unwrap();
+    let gate = rig.node.faults().hold_executions();
+    let handle = client.submit(rig.build("abc")).await.unwrap();
+    let looks = rig.node.stats().calls(Method::GetResult);
+    let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(1)).await.unwrap_err();
+    let polls = DeadlineExceeded::of(&error).unwrap().polls() as usize;
+    let looks = rig.node.stats().calls(Method::GetResult) - looks;
+    let lists = rig.node.stats().calls(Method::GetPendingJobs);
+    // One of each may have been under way.
+    assert!(lists >= 5 && (looks + lists - 2..=looks + lists).contains(&polls), "{polls}: {looks} and {lists}");
+    gate.open();
+    handle.wait(Until::Relayed).await.unwrap();
 }
 
 fn eager() -> PollPolicy {

@@ -393,7 +393,7 @@ impl<'a> Diagnose<'a> {
             if agrees {
                 break;
             }
-            if round == MAX_ROUNDS {
+            if round == MAX_ROUNDS && verdict.cause.is_stuck() {
                 verdict = judge::unsettled(&seen.evidence, verdict);
             }
         }
