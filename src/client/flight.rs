@@ -30,6 +30,9 @@ pub(super) struct Flight {
     pub(super) job: SignedJob,
     /// There is one exactly if the signature was made in this very call, so that nobody else has it.
     pub(super) lease: Option<NonceLease>,
+    /// A wait sends the job again. Who waits has the job, so it is not kept for that alone: the room for jobs of unknown fate is
+    /// for what callers submit.
+    pub(super) by_wait: bool,
 }
 
 /// What a client has under a job's id.
@@ -74,6 +77,8 @@ struct Entry {
     lease: Option<NonceLease>,
     /// Somebody outside of the flight has the signed bytes.
     copied: bool,
+    /// The flight is only a wait's, and the job was not unresolved before.
+    passing: bool,
 }
 
 impl Flights {
@@ -163,10 +168,11 @@ impl Flights {
 impl State {
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     fn join(&mut self, flight: &mut Flight) -> Result<Option<Landing>> {
-        let Flight { job, lease } = flight;
+        let Flight { job, lease, by_wait } = flight;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
+                entry.passing &= *by_wait;
                 // Both are the caller's work: it was given the nonce, and the same bytes were submitted as signed.
                 if let Some(mut lease) = lease.take() {
                     lease.mark_signed();
@@ -181,7 +187,7 @@ impl State {
             Some(open) if open.job != *job => Err(taken_here(&open.job)),
             Some(_) => Ok(None),
             // Those under way are bounded by their slots.
-            None if self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
+            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
                 Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
                     .with_job(job.id())
                     .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"))
@@ -293,8 +299,9 @@ fn start(
         let (id, job) = (flight.job.id(), flight.job.clone());
         let stored = state.unresolved.get(&id).is_some_and(|open| open.stored);
         let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
+        let passing = flight.by_wait && before.is_none();
         may_have_run |= before.is_some_and(|open| open.may_have_run);
-        state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
+        state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false, passing });
     }
     // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
     let airborne = Airborne { inner: Arc::clone(inner), job: flight.job, landing: landing.clone() };
@@ -366,6 +373,7 @@ impl Airborne {
         let mut state = self.inner.flights.lock();
         let entry = state.airborne.get_mut(&id);
         let copied = entry.as_ref().is_none_or(|entry| entry.copied);
+        let passing = entry.as_ref().is_some_and(|entry| entry.passing);
         let mut lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
             Ok(()) => true,
@@ -383,8 +391,16 @@ impl Airborne {
             }
             Err(error) => {
                 let may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                let mut stored = false;
                 if let Some(open) = state.unresolved.get_mut(&id) {
                     open.may_have_run = may_have_run;
+                    stored = open.stored;
+                }
+                // The nonces remember whether it may have run, but not that the node keeps it without running it.
+                if passing && !stored {
+                    state.unresolved.remove(&id);
+                    // Who comes now makes a flight of his own, after which the job is kept.
+                    self.own(&mut state);
                 }
                 if let Some(lease) = &mut lease {
                     lease.set_sent(may_have_run);

@@ -129,7 +129,7 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
-        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease) }).await?;
+        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
 
@@ -202,7 +202,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
-        self.fly(flight::Flight { job: job.clone(), lease: None }).await?;
+        self.fly(flight::Flight { job: job.clone(), lease: None, by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), job, Stage::Accepted))
     }
 

@@ -19,6 +19,8 @@ const MAX_LOOKS: usize = 32;
 const MAX_LISTS: usize = 64;
 /// Jobs that are being sent again at once.
 const MAX_SENDS: usize = 8;
+/// After so long a look does not count any more as the one before a job is sent again.
+const OLD: Duration = Duration::from_secs(2);
 /// How long a list may take before the consumer's jobs are looked up one by one. The call itself goes on: to abandon it can kill
 /// the node's task for the consumer.
 const LIST_HANGS: Duration = Duration::from_secs(5);
@@ -28,7 +30,8 @@ pub(super) enum Work {
     /// With the result that is known of the job.
     Look(Slot, SignedJob, Option<Box<Verified>>),
     List(Address),
-    Send(Slot, SignedJob),
+    /// With whether the node may have another job by now.
+    Send(Slot, SignedJob, bool),
 }
 
 /// The calls to make now, and when to come again if none of them is answered before.
@@ -189,7 +192,8 @@ impl State {
                 return agenda.come_at(Some(later));
             }
             self.lost.pop_front();
-            agenda.work.push(Work::Send(slot, entry.job.clone()));
+            let old = entry.last_look.is_none_or(|last| now.saturating_duration_since(last) > OLD);
+            agenda.work.push(Work::Send(slot, entry.job.clone(), old));
             self.plan(slot, Plan::Sending);
             self.sending += 1;
             *allowed -= 1;

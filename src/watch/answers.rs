@@ -6,10 +6,10 @@ use tokio::time::Instant;
 use super::{
     mailbox::What,
     state::{Consumer, Entry, Interest, MAX_FAILED_LISTS, Plan, Slot, State, Wakers},
-    track::{Action, Listing, Sight, Stage},
+    track::{Action, Listing, Sight},
 };
 use crate::{
-    error::{Error, ErrorKind, Outcome, Result},
+    error::{Error, ErrorKind, Result},
     job::SignedJob,
 };
 
@@ -67,9 +67,7 @@ impl State {
             }
             // About the job, not about the look.
             Err(error) => {
-                let seen = entry.track.stage() > Stage::Submitted;
-                let outcome = if seen { Outcome::Accepted } else { Outcome::Unknown };
-                entry.track.end(error.with_outcome(outcome), before.1);
+                entry.track.abandon(error);
                 Action::End
             }
         };

@@ -14,7 +14,10 @@ use super::{
     state::{Entry, Interest, Lists, Plan, Slot, StageCell, State, Sub, Wakers},
     track::{HealPolicy, Listing, Stage, Track, Until},
 };
-use crate::job::SignedJob;
+use crate::{
+    error::{Error, ErrorKind},
+    job::SignedJob,
+};
 
 /// The jobs that are waited for in one runtime.
 pub(super) struct Registry {
@@ -101,6 +104,19 @@ impl Registry {
         });
     }
 
+    /// No watcher can be started where they wait: ends all waits, unless another has been started elsewhere.
+    pub(super) fn give_up(&self) {
+        self.update(|state, wakers| {
+            let slots: Vec<_> = if state.running { Vec::new() } else { state.entries.keys().copied().collect() };
+            for slot in slots {
+                if let Some(entry) = state.entries.get_mut(&slot) {
+                    entry.track.abandon(shut_down().with_job(entry.job.id()));
+                }
+                state.announce(slot, wakers);
+            }
+        });
+    }
+
     pub(super) fn history(&self, job: &SignedJob) -> Option<History> {
         let mut state = self.lock();
         let slot = state.slot(job);
@@ -110,6 +126,11 @@ impl Registry {
         let (stage, moved, sent_again) = (track.stage(), track.moved(), track.sent_again());
         Some(History { stage, moved, polls: entry.polls, sent_again })
     }
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::Closed, "the Tokio runtime in which the job is waited for has shut down")
+        .with_hint("the job goes on: wait for it in a runtime that runs")
 }
 
 impl State {

@@ -437,6 +437,12 @@ impl Track {
         self.end = Some(error);
     }
 
+    /// Ends it with an error that is not about the job itself.
+    pub(crate) fn abandon(&mut self, error: Error) {
+        let outcome = if self.stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown };
+        self.end(error.with_outcome(outcome), self.result.is_some());
+    }
+
     fn is_over(&self) -> bool {
         self.end.is_some() || self.relayed
     }

@@ -3,9 +3,9 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use alloy_primitives::Address;
@@ -22,7 +22,7 @@ use super::{
     pace::PollPolicy,
     registry::Registry,
     state::Slot,
-    track::{HealPolicy, Sight},
+    track::{HealPolicy, Sight, nonce_taken},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
@@ -71,7 +71,12 @@ impl Watchers {
 pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
     if registry.must_start() {
         let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node), over: false };
-        tokio::spawn(watcher.run());
+        let mut task = tokio::spawn(watcher.run());
+        // A runtime that has shut down drops it at once, and would the next one, too: who waits would be woken without end.
+        let ended = Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop()));
+        if matches!(ended, Poll::Ready(Err(error)) if error.is_cancelled()) {
+            registry.give_up();
+        }
     }
 }
 
@@ -94,7 +99,7 @@ impl Question {
         match work {
             Work::Look(slot, job, _) => Self::Look(*slot, job.clone()),
             Work::List(consumer) => Self::List(*consumer),
-            Work::Send(slot, job) => Self::Send(*slot, job.clone()),
+            Work::Send(slot, job, _) => Self::Send(*slot, job.clone()),
         }
     }
 
@@ -227,10 +232,22 @@ async fn answer(node: Arc<dyn Node>, work: Work) -> Answer {
             Answer::Looked(slot, job, sight)
         }
         Work::List(consumer) => Answer::Listed(consumer, node.list(consumer).await),
-        Work::Send(slot, job) => {
-            let sent = node.send(job.clone()).await;
+        Work::Send(slot, job, old) => {
+            let replaced = if old { replaced(&*node, &job).await } else { None };
+            let sent = match replaced {
+                Some(error) => Err(error),
+                None => node.send(job.clone()).await,
+            };
             Answer::Sent(slot, job, sent)
         }
+    }
+}
+
+/// Whether the node has another job under the nonce: in some states that would be overwritten by this one.
+async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
+    match look(node, job, None).await {
+        Ok(Sight::Foreign(field)) => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
+        _ => None,
     }
 }
 

@@ -53,8 +53,10 @@ impl From<CallError> for Reply {
 #[derive(Clone)]
 struct Scripted(Arc<Script>);
 
+type Answer = dyn Fn(Method, &[u8]) -> Reply + Send + Sync;
+
 struct Script {
-    answer: Box<dyn Fn(Method, &[u8]) -> Reply + Send + Sync>,
+    answer: Box<Answer>,
     calls: Mutex<Vec<(Instant, Method)>>,
 }
 
@@ -383,4 +385,100 @@ async fn the_largest_nonce_is_not_sent_by_a_wait_either() {
     let handle = client.resume(job).unwrap();
     handle.wait(Until::Relayed).timeout(Duration::from_secs(30)).await.unwrap_err();
     assert_eq!(node.count(Method::SubmitJob), 0);
+}
+
+/// Sending lost jobs again is the client's own doing: that fails must not use up the room for jobs of unknown fate.
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_sent_again_in_vain_leave_room_for_others() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=20 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let refused = || CallError::new(CallFailure::Status(StatusCode::INVALID_ARGUMENT), "no").into();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([]).into(),
+        Method::SubmitJob => refused(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    let handles: Vec<_> = jobs.into_iter().map(|job| client.resume(job).unwrap()).collect();
+    client.wait_all(handles, Until::Relayed).timeout(Duration::from_secs(60)).await;
+    assert!(node.count(Method::SubmitJob) >= 20);
+    assert_eq!(client.unresolved().len(), 0);
+    let error = client.submit_signed(sign(CONSUMER, 5000).await).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert_eq!(client.unresolved().len(), 1, "what the caller sends is kept");
+}
+
+/// Its turn to be sent again comes late, and meanwhile its nonce was given to another job, which failed: in that state a node
+/// would let itself be overwritten.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_replaced_before_its_turn_is_not_sent() {
+    let mut jobs = Vec::new();
+    for nonce in 1..=9 {
+        jobs.push(sign(CONSUMER, nonce).await);
+    }
+    let (last, other) = (jobs[8].clone(), sign(CONSUMER, 9).await);
+    let begun = Instant::now();
+    let sent = Arc::new(Mutex::new(0));
+    let (counted, replaced) = (Arc::clone(&sent), last.clone());
+    let node = Scripted::new(move |method, body| match method {
+        Method::GetPendingJobs => list([]).into(),
+        Method::SubmitJob => {
+            if pb::SubmitJobRequest::decode(body).unwrap().signature == replaced.signature()[..] {
+                *counted.lock().unwrap() += 1;
+            }
+            Reply::Hang
+        }
+        _ if asks_for(body, &other) && begun.elapsed() > Duration::from_secs(10) => record(&other, FAILED).into(),
+        _ => not_found().into(),
+    });
+    let client = node.client().await;
+    for job in jobs {
+        let handle = client.resume(job).unwrap();
+        if handle.signed_job() != &last {
+            tokio::spawn(async move { long(&handle, Until::Relayed).await });
+            continue;
+        }
+        // After the others.
+        sleep(Duration::from_secs(5)).await;
+        let error = long(&handle, Until::Relayed).await.unwrap_err();
+        assert_eq!((error.kind(), *sent.lock().unwrap()), (ErrorKind::NonceTaken, 0));
+        assert!(begun.elapsed() > Duration::from_secs(30), "the others are in its way: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_of_jobs_that_are_added() {
+    let job = sign(CONSUMER, 1).await;
+    let shown = job.clone();
+    let node = Scripted::new(move |method, _| match method {
+        Method::GetPendingJobs => list([1]).into(),
+        _ => record(&shown, PENDING).into(),
+    });
+    let client = node.client().await;
+    let last = Arc::new(Mutex::new(Counts::default()));
+    let told = Arc::clone(&last);
+    let mut many = client.watch_many([], Until::Relayed).on_progress(move |counts| *told.lock().unwrap() = *counts);
+    many.insert(client.resume(job).unwrap());
+    assert!(poll_once(&mut Box::pin(many.next())).await.is_pending());
+    assert_eq!(last.lock().unwrap().total, 1);
+}
+
+/// A runtime that is gone cannot watch, and to begin there again and again would keep a core busy for nothing.
+#[test]
+fn a_wait_in_a_runtime_that_is_gone_ends() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let outside = runtime();
+    let inside = runtime();
+    let job = outside.block_on(sign(CONSUMER, 1));
+    let node = Scripted::new(move |_, _| down().into());
+    let handle = outside.block_on(node.client()).resume(job).unwrap();
+    let gone = inside.handle().clone();
+    inside.shutdown_background();
+    let error = gone.block_on(async { handle.wait(Until::Relayed).await }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{}", error.report());
+    // Elsewhere it goes on.
+    let error = outside.block_on(within(async { handle.wait(Until::Relayed).timeout(Duration::from_millis(1)).await }));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
 }
