@@ -138,6 +138,8 @@ fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
 
 /// What may come at once: the clock that wakes the watcher is not exact, and calls that are made together cost less.
 const BURST: Duration = Duration::from_millis(20);
+/// By how much one call may begin later than it is taken, while others do not, with the rate still kept.
+const LATE: Duration = Duration::from_millis(10);
 
 /// At most so many in any second (GCRA).
 #[derive(Debug)]
@@ -149,8 +151,9 @@ pub(super) struct Rate {
 
 impl Rate {
     pub(super) fn new(per_second: u32) -> Self {
-        // Longer by what bursts add to a second, and rounded up.
-        Self { interval: (Duration::from_secs(1) + BURST) / per_second.max(1) + Duration::from_nanos(1), due: None }
+        // Longer by what bursts and delays add to a second, and rounded up.
+        let second = Duration::from_secs(1) + BURST + LATE;
+        Self { interval: second / per_second.max(1) + Duration::from_nanos(1), due: None }
     }
 
     /// Takes one, or says when most of a burst can be taken again.
@@ -218,11 +221,11 @@ mod tests {
                     }
                 }
             }
-            let within = |first: &Instant| taken.partition_point(|at| *at < *first + Duration::from_secs(1));
+            let within = |first: &Instant| taken.partition_point(|at| *at < *first + Duration::from_secs(1) + LATE);
             let most = taken.iter().enumerate().map(|(number, first)| within(first) - number).max();
             let (most, per_second) = (most.unwrap_or(0), per_second as usize);
             assert!(most <= per_second, "{most} in a second at {per_second}");
-            assert!(taken.len() >= per_second * 49 / 10, "{}", taken.len());
+            assert!(taken.len() >= per_second * 48 / 10, "{}", taken.len());
         }
     }
 }
