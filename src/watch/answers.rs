@@ -55,6 +55,7 @@ impl State {
         let (policy, trouble) = (self.heal, self.trouble);
         let Some(entry) = self.same(slot, job, Plan::Looking) else { return };
         let before = (entry.track.stage(), entry.track.result().is_some());
+        let proven = matches!(sight, Ok(Sight::Executed(_) | Sight::Relayed(_)));
         let action = match sight {
             Ok(sight) => {
                 entry.polls = entry.polls.saturating_add(1);
@@ -74,7 +75,7 @@ impl State {
         if entry.track.stage() > before.0 {
             (entry.looks, entry.alarms) = (0, 0);
         }
-        if entry.track.result().is_some() && !before.1 {
+        if proven && !std::mem::replace(&mut entry.settled, true) {
             self.verified.push(job.clone());
         }
         self.announce(slot, wakers);
@@ -166,7 +167,7 @@ impl State {
         }
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
-        entry.since = now;
+        (entry.since, entry.settled) = (now, false);
         // Without a list it was sent on a guess, and most such jobs were not lost: they are not as good as young.
         if entry.listing != Listing::NoList {
             entry.listing = Listing::Stale;

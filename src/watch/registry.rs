@@ -154,6 +154,7 @@ impl State {
             listing: if self.has_list { Listing::Stale } else { Listing::NoList },
             listing_then: Listing::NoList,
             since: now,
+            settled: false,
             looks: 0,
             looks_listed: 0,
             last_look: None,

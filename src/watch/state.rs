@@ -124,6 +124,8 @@ pub(super) struct Entry {
     pub listing_then: Listing,
     /// Only lists that were asked for later can speak of it.
     pub since: Instant,
+    /// Whether the client knows that there is a verified result; anew after each time it was sent, as that may have failed.
+    pub settled: bool,
     /// Looks since something changed, and those at a job that is listed: pauses grow with them.
     pub looks: u32,
     pub looks_listed: u32,
