@@ -1,6 +1,10 @@
 //! What waiting costs: calls and tasks, counted under a clock that is stopped.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -20,7 +24,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     answers::{self, OPERATOR, PENDING, RELAYED, Row, Signed},
     plain_client::relay as pb,
-    rig::{CONSUMER, Scripted, job, not_found, within},
+    rig::{CONSUMER, Scripted, broken, job, not_found, within},
 };
 
 /// How long a round trip to the node takes.
@@ -31,6 +35,7 @@ fn node(list: bool, jobs: &[SignedJob], relayed_after: Option<Duration>) -> Scri
     let begun = Instant::now();
     let mut consumers: BTreeMap<Address, Vec<u64>> = BTreeMap::new();
     let mut rows: BTreeMap<JobId, [Bytes; 2]> = BTreeMap::new();
+    let ids: BTreeMap<Vec<u8>, JobId> = jobs.iter().map(|job| (job.request().to_vec(), job.id())).collect();
     for job in jobs {
         consumers.entry(job.consumer()).or_default().push(job.nonce());
         let pending = Row::of(job, PENDING).encode();
@@ -52,6 +57,8 @@ fn node(list: bool, jobs: &[SignedJob], relayed_after: Option<Duration>) -> Scri
                 let nonces = consumers.get(&consumer).filter(|_| !relayed).into_iter().flatten().copied();
                 Ok(answers::pending_jobs(nonces))
             }
+            // It has every one of them.
+            Method::SubmitJob => Ok(answers::taken(ids[&answers::submitted(body).0].as_bytes())),
             other => panic!("{other} was called"),
         };
         (TRIP, answer)
@@ -248,4 +255,62 @@ async fn waits_that_are_not_polled_ask_nobody() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     drop(unused);
     assert_eq!((node.calls(), tasks(), handle.stage()), (0, before, Stage::Submitted));
+}
+
+/// One break of all connections under many looks is one failure, not as many as there were looks: the node is asked again soon.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_once_is_not_an_outage() {
+    for list in [true, false] {
+        for _ in 0..5 {
+            let jobs = many_jobs(200);
+            let healthy = node(list, &jobs, None);
+            let (begun, breaks) = (Instant::now(), Duration::from_secs(20));
+            let last = Arc::new(Mutex::new(None));
+            let node = {
+                let (healthy, last) = (healthy.clone(), Arc::clone(&last));
+                Scripted::new(list, move |method, body| {
+                    let (trip, answer) = healthy.answer(method, body);
+                    // What is under way at that moment breaks.
+                    let (now, lost) = (begun.elapsed(), begun.elapsed() < breaks && begun.elapsed() + trip >= breaks);
+                    if now >= breaks {
+                        last.lock().unwrap().get_or_insert(now - breaks);
+                    }
+                    if lost { (breaks - now, Err(broken())) } else { (trip, answer) }
+                })
+            };
+            let client = client(&node).await;
+            let handles = jobs.into_iter().map(|job| client.resume(job).unwrap());
+            let waits = client.wait_all(handles, Until::Relayed).timeout(Duration::from_secs(25));
+            let results = within(waits).await;
+            assert!(results.iter().all(Result::is_err));
+            let after = last.lock().unwrap().expect("nobody asked again");
+            assert!(after <= Duration::from_secs(1), "the node is asked again after {after:?}");
+        }
+    }
+}
+
+/// A submission that hangs, as behind a stalled relay, keeps nobody from looking.
+#[tokio::test(start_paused = true)]
+async fn looks_go_on_while_a_job_that_is_sent_again_hangs() {
+    let jobs: Vec<_> = (1..=2).map(|nonce| job(Revision::Relay, CONSUMER, nonce)).collect();
+    let healthy = node(false, &jobs[1..], Some(Duration::from_secs(11)));
+    let begun = Instant::now();
+    let node = {
+        let healthy = healthy.clone();
+        Scripted::new(false, move |method, body| match method {
+            // The first job is lost, and its submission never ends.
+            Method::SubmitJob => (Duration::from_secs(3600), Err(broken())),
+            // Some trouble while it hangs.
+            _ if (10..12).contains(&begun.elapsed().as_secs()) => (TRIP, Err(broken())),
+            _ => healthy.answer(method, body),
+        })
+    };
+    let client = client(&node).await;
+    let [lost, fine] = [0, 1].map(|number| client.resume(jobs[number].clone()).unwrap());
+    let first = lost.wait(Until::Relayed).timeout(Duration::from_secs(200));
+    let second = fine.wait(Until::Relayed).timeout(Duration::from_secs(20));
+    let (first, second) = within(futures_util::future::join(first, second)).await;
+    assert!(node.count(Method::SubmitJob) > 0);
+    second.unwrap();
+    assert_eq!(first.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
 }

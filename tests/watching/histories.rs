@@ -568,19 +568,38 @@ fn run(history: &History, coverage: &Arc<Coverage>) -> Result<(), TestCaseError>
     }
 }
 
-#[test]
-fn no_history_makes_a_status_go_back_or_shows_what_is_not_verified() {
-    let cases = if sweep() { 5000 } else { 1000 };
-    let coverage = Arc::new(Coverage::default());
+/// So many histories; the same for a seed.
+fn run_all(cases: u32, seed: [u64; 2], coverage: &Arc<Coverage>) -> Result<(), String> {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
     let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed().to_le_bytes());
+    bytes[..8].copy_from_slice(&seed[0].to_le_bytes());
+    bytes[8..16].copy_from_slice(&seed[1].to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    runner.run(&history(), |history| run(&history, coverage)).map_err(|error| match error {
+        TestError::Fail(reason, history) => format!("seed {seed:?}: {reason}\n{history:#?}"),
+        TestError::Abort(reason) => reason.to_string(),
+    })
+}
+
+#[test]
+fn no_history_makes_a_status_go_back_or_shows_what_is_not_verified() {
+    const THREADS: u32 = 2;
+    let cases = if sweep() { 5000 } else { 1000 };
+    let coverage = Arc::new(Coverage::default());
     let begun = std::time::Instant::now();
-    match runner.run(&history(), |history| run(&history, &coverage)) {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, history)) => panic!("seed {}: {reason}\n{history:#?}", seed()),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn({
+                    let coverage = &coverage;
+                    move || run_all(cases / THREADS, [seed(), thread.into()], coverage)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("the runner panicked")).collect()
+    });
+    for failure in ended.into_iter().filter_map(Result::err) {
+        panic!("{failure}");
     }
     let counts = coverage.0.lock().unwrap();
     println!("{cases} histories in {:.1} s (seed {}):", begun.elapsed().as_secs_f64(), seed());

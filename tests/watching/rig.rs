@@ -140,6 +140,11 @@ impl Scripted {
         Self(Arc::new(Script { answer, capabilities, begun: Instant::now(), counts, calls }))
     }
 
+    /// What it would answer.
+    pub fn answer(&self, method: Method, body: &[u8]) -> Reply {
+        (self.0.answer)(method, body)
+    }
+
     pub fn count(&self, method: Method) -> usize {
         self.0.counts.lock().unwrap().methods.get(method.name()).copied().unwrap_or(0)
     }
