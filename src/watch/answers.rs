@@ -116,7 +116,7 @@ impl State {
                     matters = matters || self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
                 }
                 for (slot, listed) in news {
-                    self.list_says(slot, listed, asked);
+                    self.list_says(slot, listed, asked, now);
                 }
                 self.plan_next_list(consumer, matters, now);
             }
@@ -140,14 +140,20 @@ impl State {
         }
     }
 
-    fn list_says(&mut self, slot: Slot, listed: bool, asked: Instant) {
+    fn list_says(&mut self, slot: Slot, listed: bool, asked: Instant, now: Instant) {
         let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.since <= asked) else { return };
         entry.polls = entry.polls.saturating_add(1);
         entry.listing = if listed { Listing::Listed } else { Listing::Unlisted };
         if listed {
             entry.track.listed();
-            let place = (entry.job.nonce(), slot);
-            let known = self.consumers.get_mut(&entry.job.consumer());
+            let (consumer, place) = (entry.job.consumer(), (entry.job.nonce(), slot));
+            let ahead = matches!(entry.plan, Plan::At(at) if at > now);
+            if ahead && entry.last_look.is_none() && !entry.wants_execution() {
+                // Planned when this was one of the first jobs; those that came with it make the pause longer.
+                entry.looks_listed = 0;
+                self.plan_next(slot, now);
+            }
+            let known = self.consumers.get_mut(&consumer);
             if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
                 lists.quiet = true;
             }
