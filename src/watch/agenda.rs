@@ -70,6 +70,10 @@ impl State {
             self.take_lost_jobs(now, &mut allowed, &mut agenda);
         }
         self.take_looks(now, &mut allowed, &mut agenda);
+        // Where the node does not answer, looks are the better question, if there are any to come.
+        if self.failed > 0 && agenda.work.is_empty() && self.looks.is_empty() && self.sending == 0 {
+            self.take_lost_jobs(now, &mut allowed, &mut agenda);
+        }
         Some(agenda)
     }
 

@@ -137,6 +137,7 @@ impl State {
 
     pub(super) fn sent(&mut self, slot: Slot, job: &SignedJob, answer: Result<()>, now: Instant, wakers: &mut Wakers) {
         self.sending = self.sending.saturating_sub(1);
+        self.answered(&answer, now);
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         (entry.since, entry.settled) = (now, false);
