@@ -6,11 +6,17 @@
 //! The server is a process of its own that reads, drops, and answers, so that time and memory are the client's.
 
 #[path = "support/alloc.rs"]
+#[allow(dead_code, reason = "shared with the other benchmark")]
 mod alloc;
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "support/json.rs"]
 mod json;
 #[path = "../tests/support/plain_client/mod.rs"]
 mod plain_client;
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "shared with the other benchmark")]
+mod process;
 #[path = "support/server.rs"]
 mod server;
 
@@ -36,7 +42,7 @@ const PROGRAM: B256 = B256::repeat_byte(0x11);
 const CONSUMER: Address = Address::repeat_byte(0x22);
 
 fn main() {
-    if std::env::var_os(server::ROLE).is_some() {
+    if std::env::var_os(process::ROLE).is_some() {
         return server::run();
     }
     println!("backend {}", if cfg!(feature = "secp256k1") { "libsecp256k1" } else { "k256 0.14, pure Rust" });
@@ -173,8 +179,8 @@ fn signed(offchain: Vec<u8>) -> SignedJob {
 }
 
 async fn grpc() {
-    let server = server::Child::start();
-    let url = format!("http://127.0.0.1:{}", server.port);
+    let mut server = process::Child::start();
+    let url = format!("http://127.0.0.1:{}", server.line());
     let transport = GrpcTransport::builder(&url).build().expect("a transport");
     let channel = tonic::transport::Endpoint::from_shared(url).expect("a URL").connect().await.expect("connects");
     let plain = plain_client::relay::coprocessor_node_client::CoprocessorNodeClient::new(channel);
@@ -214,8 +220,8 @@ async fn grpc() {
 }
 
 async fn rest() {
-    let server = server::Child::start();
-    let url = format!("http://127.0.0.1:{}", server.port);
+    let mut server = process::Child::start();
+    let url = format!("http://127.0.0.1:{}", server.line());
     let transport = RestTransport::builder(&url).build().expect("a transport");
     // For the plain client, which wants one in the process.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -298,19 +304,11 @@ impl Row {
 
 /// This process's CPU time over enough calls to be counted in the kernel's ticks of 10 ms.
 async fn cpu_of<F: Future<Output = Duration>>(run: &impl Fn() -> F) -> Duration {
-    let before = cpu();
+    let before = cpu::cpu();
     for _ in 0..8 {
         run().await;
     }
-    (cpu() - before).max(Duration::from_millis(10))
-}
-
-/// User and system time from /proc, in Linux's 100 ticks a second; elsewhere 0.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    (cpu::cpu() - before).max(Duration::from_millis(10))
 }
 
 /// The time per call.

@@ -1,6 +1,6 @@
 //! The one error type of the crate: what happened, whether the request may have run, what to do next.
 
-use std::{any::Any, borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 use alloy_primitives::B256;
 
@@ -145,7 +145,8 @@ struct Inner {
     faults: Vec<Fault>,
     source: Option<Source>,
     /// What belongs to this kind of error alone, typed by whoever made it.
-    detail: Option<Arc<dyn Any + Send + Sync>>,
+    #[cfg(feature = "client")]
+    detail: Option<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Error {
@@ -163,6 +164,7 @@ impl Error {
             job_id: None,
             faults: Vec::new(),
             source: None,
+            #[cfg(feature = "client")]
             detail: None,
         }))
     }
@@ -224,12 +226,12 @@ impl Error {
     }
 
     #[cfg(feature = "client")]
-    pub(crate) fn with_detail(self, detail: impl Any + Send + Sync) -> Self {
+    pub(crate) fn with_detail(self, detail: impl std::any::Any + Send + Sync) -> Self {
         self.edit(|inner| inner.detail = Some(Arc::new(detail)))
     }
 
     #[cfg(feature = "client")]
-    pub(crate) fn detail<T: Any>(&self) -> Option<&T> {
+    pub(crate) fn detail<T: std::any::Any>(&self) -> Option<&T> {
         self.0.detail.as_deref()?.downcast_ref()
     }
 

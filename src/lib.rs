@@ -157,7 +157,8 @@ mod readme {}
 
 #[cfg(feature = "client")]
 pub use client::{
-    Cause, Client, Confidence, Diagnosis, HealPolicy, JobEvent, JobHandle, PollPolicy, RetryPolicy, Stage, Until,
+    Cause, Client, Confidence, DeadlineExceeded, Diagnosis, HealPolicy, JobEvent, JobHandle, PollPolicy, RetryPolicy,
+    Stage, Until,
 };
 pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]

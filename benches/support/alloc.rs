@@ -39,6 +39,11 @@ pub fn count(work: &mut impl FnMut()) -> usize {
     ALLOCATIONS.load(Relaxed) - before
 }
 
+/// Bytes held at this moment.
+pub fn live() -> usize {
+    LIVE.load(Relaxed)
+}
+
 pub struct Usage {
     pub allocations: usize,
     pub bytes: usize,

@@ -1,9 +1,4 @@
-//! The least a server can do: read a request, drop it, answer with a job id. In a process of its own; gRPC and REST on one port.
-
-use std::{
-    io::BufRead as _,
-    process::{Command, Stdio},
-};
+//! The least a server can do: read a request, drop it, answer with a job id. It says its port; gRPC and REST on one port.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
@@ -11,31 +6,6 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
-
-/// Set in the environment of the process that serves.
-pub const ROLE: &str = "INFINITYVM_BENCH_SERVER";
-
-pub struct Child {
-    process: std::process::Child,
-    pub port: u16,
-}
-
-impl Child {
-    pub fn start() -> Self {
-        let this = std::env::current_exe().expect("this program");
-        let mut process = Command::new(this).env(ROLE, "1").stdout(Stdio::piped()).spawn().expect("starts");
-        let mut line = String::new();
-        std::io::BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        Self { process, port: line.trim().parse().expect("a port") }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 pub fn run() {
     let runtime =

@@ -21,6 +21,8 @@ use crate::{
 
 /// Submissions that a client may have under way at once.
 const MAX_FLIGHTS: usize = 512;
+/// How long a flight in doubt waits for a list of pending jobs.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
 const MAX_UNRESOLVED: usize = 1024;
 
@@ -28,6 +30,9 @@ pub(super) struct Flight {
     pub(super) job: SignedJob,
     /// There is one exactly if the signature was made in this very call, so that nobody else has it.
     pub(super) lease: Option<NonceLease>,
+    /// A wait sends the job again. Who waits has the job, so it is not kept for that alone: the room for jobs of unknown fate is
+    /// for what callers submit.
+    pub(super) by_wait: bool,
 }
 
 /// What a client has under a job's id.
@@ -72,6 +77,8 @@ struct Entry {
     lease: Option<NonceLease>,
     /// Somebody outside of the flight has the signed bytes.
     copied: bool,
+    /// The flight is only a wait's, and the job was not unresolved before.
+    passing: bool,
 }
 
 impl Flights {
@@ -161,10 +168,11 @@ impl Flights {
 impl State {
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     fn join(&mut self, flight: &mut Flight) -> Result<Option<Landing>> {
-        let Flight { job, lease } = flight;
+        let Flight { job, lease, by_wait } = flight;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
+                entry.passing &= *by_wait;
                 // Both are the caller's work: it was given the nonce, and the same bytes were submitted as signed.
                 if let Some(mut lease) = lease.take() {
                     lease.mark_signed();
@@ -179,7 +187,7 @@ impl State {
             Some(open) if open.job != *job => Err(taken_here(&open.job)),
             Some(_) => Ok(None),
             // Those under way are bounded by their slots.
-            None if self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
+            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
                 Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
                     .with_job(job.id())
                     .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"))
@@ -193,6 +201,14 @@ impl State {
 pub(super) async fn fly(inner: &Arc<Inner>, mut flight: Flight) -> Result<()> {
     let (consumer, nonce, id) = (flight.job.consumer(), flight.job.nonce(), flight.job.id());
     super::require_runtime().map_err(|error| error.with_job(id))?;
+    if nonce == u64::MAX {
+        return Err(Error::new(
+            ErrorKind::Nonce,
+            "the nonce is the largest u64, which would end the use of the consumer",
+        )
+        .with_job(id)
+        .with_hint("build and sign the job again under a smaller nonce"));
+    }
     let deadline = inner.retries.submit_deadline();
     let joined = inner.at_endpoint(inner.flights.lock().join(&mut flight))?;
     let mut landing = match joined {
@@ -283,8 +299,9 @@ fn start(
         let (id, job) = (flight.job.id(), flight.job.clone());
         let stored = state.unresolved.get(&id).is_some_and(|open| open.stored);
         let before = state.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
+        let passing = flight.by_wait && before.is_none();
         may_have_run |= before.is_some_and(|open| open.may_have_run);
-        state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false });
+        state.airborne.insert(id, Entry { job, landing: landing.clone(), lease: flight.lease, copied: false, passing });
     }
     // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
     let airborne = Airborne { inner: Arc::clone(inner), job: flight.job, landing: landing.clone() };
@@ -356,6 +373,7 @@ impl Airborne {
         let mut state = self.inner.flights.lock();
         let entry = state.airborne.get_mut(&id);
         let copied = entry.as_ref().is_none_or(|entry| entry.copied);
+        let passing = entry.as_ref().is_some_and(|entry| entry.passing);
         let mut lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
             Ok(()) => true,
@@ -373,8 +391,16 @@ impl Airborne {
             }
             Err(error) => {
                 let may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                let mut stored = false;
                 if let Some(open) = state.unresolved.get_mut(&id) {
                     open.may_have_run = may_have_run;
+                    stored = open.stored;
+                }
+                // The nonces remember whether it may have run, but not that the node keeps it without running it.
+                if passing && !stored {
+                    state.unresolved.remove(&id);
+                    // Who comes now makes a flight of his own, after which the job is kept.
+                    self.own(&mut state);
                 }
                 if let Some(lease) = &mut lease {
                     lease.set_sent(may_have_run);
@@ -483,6 +509,8 @@ impl Airborne {
                     None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
                         Some(Err(error))
                     }
+                    // Or from before, and forgotten since: the node says so, where it has a list.
+                    None if !made_here && !record.status().is_finished() && self.is_forgotten().await => None,
                     None => Some(Ok(())),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
@@ -496,6 +524,14 @@ impl Airborne {
                 Some(Err(error.with_hint(hint)))
             }
         }
+    }
+
+    /// Whether the node lists its pending jobs, and not this one, which is unfinished.
+    async fn is_forgotten(&self) -> bool {
+        let (inner, consumer) = (&self.inner, self.job.consumer());
+        // The call goes on if it hangs.
+        let listed = tokio::time::timeout(LIST_PATIENCE, inner.list(consumer)).await;
+        matches!(listed, Ok(Ok(pending)) if !pending.contains(&self.job.nonce()))
     }
 
     /// "OK" is not acceptance: only the record says whose payload the node has.

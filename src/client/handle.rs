@@ -52,7 +52,7 @@ impl JobHandle {
 
     /// Finds out why the job does not move: see [`Client::diagnose`].
     pub fn diagnose(&self) -> Diagnose<'_> {
-        self.client.diagnose(&self.job).seen_before(self.stage() > Stage::Submitted)
+        self.client.diagnose(&self.job).remembering(self.best.since())
     }
 
     /// Waits for the job; `.await` it, or set a deadline first with [`Wait::timeout`].

@@ -78,7 +78,8 @@ pub struct WatchMany {
     new: VecDeque<u32>,
     keepers: Vec<Keeper>,
     counts: Counts,
-    on_progress: Option<OnProgress>,
+    /// With what it was told last.
+    on_progress: Option<(OnProgress, Counts)>,
 }
 
 struct Member {
@@ -117,7 +118,7 @@ impl WatchMany {
     /// short.
     pub fn on_progress(mut self, mut call: impl FnMut(&Counts) + Send + Sync + 'static) -> Self {
         call(&self.counts);
-        self.on_progress = Some(Box::new(call));
+        self.on_progress = Some((Box::new(call), self.counts));
         self
     }
 
@@ -158,11 +159,11 @@ impl WatchMany {
     }
 
     fn poll_numbered(&mut self, cx: &mut Context<'_>) -> Poll<Option<(u32, JobHandle, Result<Verified>)>> {
-        let before = self.counts;
         let over = self.poll_inside(cx);
-        if self.counts != before
-            && let Some(call) = &mut self.on_progress
+        if let Some((call, told)) = &mut self.on_progress
+            && *told != self.counts
         {
+            *told = self.counts;
             call(&self.counts);
         }
         over

@@ -129,7 +129,7 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
-        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease) }).await?;
+        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
 
@@ -194,14 +194,6 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
     ///   did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
-        if job.nonce() == u64::MAX {
-            return Err(Error::new(
-                ErrorKind::Nonce,
-                "the nonce is the largest u64, which would end the use of the consumer",
-            )
-            .with_job(job.id())
-            .with_hint("build and sign the job again under a smaller nonce"));
-        }
         self.inner.wire.check_revision(&job)?;
         let lane = lane(job.relay_strategy());
         // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.
@@ -210,7 +202,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
-        self.fly(flight::Flight { job: job.clone(), lease: None }).await?;
+        self.fly(flight::Flight { job: job.clone(), lease: None, by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), job, Stage::Accepted))
     }
 

@@ -39,7 +39,7 @@ impl Node for Inner {
     }
 
     async fn send(self: Arc<Self>, job: SignedJob) -> Result<()> {
-        fly(&self, Flight { job, lease: None }).await
+        fly(&self, Flight { job, lease: None, by_wait: true }).await
     }
 
     fn verified(&self, job: &SignedJob) {

@@ -27,6 +27,12 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Whether the node has nothing left to do, by its own account.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self, Self::Relayed | Self::Failed { .. })
+    }
+
     /// Whether the operator has signed a result, according to the node.
     #[must_use]
     pub fn is_executed(&self) -> bool {

@@ -19,6 +19,8 @@ const MAX_LOOKS: usize = 32;
 const MAX_LISTS: usize = 64;
 /// Jobs that are being sent again at once.
 const MAX_SENDS: usize = 8;
+/// After so long a look does not count any more as the one before a job is sent again.
+const OLD: Duration = Duration::from_secs(2);
 /// How long a list may take before the consumer's jobs are looked up one by one. The call itself goes on: to abandon it can kill
 /// the node's task for the consumer.
 const LIST_HANGS: Duration = Duration::from_secs(5);
@@ -28,7 +30,8 @@ pub(super) enum Work {
     /// With the result that is known of the job.
     Look(Slot, SignedJob, Option<Box<Verified>>),
     List(Address),
-    Send(Slot, SignedJob),
+    /// With whether the node may have another job by now.
+    Send(Slot, SignedJob, bool),
 }
 
 /// The calls to make now, and when to come again if none of them is answered before.
@@ -48,11 +51,12 @@ impl Agenda {
 }
 
 impl State {
-    /// Nothing once nobody waits any more: then the watcher stops.
+    /// Nothing once nobody waits any more and no list is under way: then the watcher stops.
     pub(super) fn agenda(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) -> Option<Agenda> {
         self.end_late_waits(now, endpoint, wakers);
-        if self.entries.is_empty() {
-            *self = Self::new(self.poll, self.heal, self.seed);
+        // A list under way is waited for, or the next wait would have it asked for a second time.
+        if self.entries.is_empty() && self.consumers.is_empty() {
+            *self = Self { next_sub: self.next_sub, ..Self::new(self.poll, self.heal, self.seed) };
             return None;
         }
         self.notice_hanging_lists(now);
@@ -66,24 +70,29 @@ impl State {
         }
         self.take_lists(now, &mut allowed, &mut agenda);
         self.take_urgent_looks(now, &mut allowed, &mut agenda);
-        if self.failed == 0 {
+        if !self.seems_down() {
             self.take_lost_jobs(now, &mut allowed, &mut agenda);
         }
         self.take_looks(now, &mut allowed, &mut agenda);
-        // Where the node does not answer, looks are the better question, if there are any to come.
-        if self.failed > 0 && agenda.work.is_empty() && self.looks.is_empty() && self.sending == 0 {
+        // With nothing else to ask, one of them shows whether the node is back.
+        if self.seems_down() && self.sending == 0 {
             self.take_lost_jobs(now, &mut allowed, &mut agenda);
         }
         Some(agenda)
     }
 
+    /// From the first call without an answer on.
+    fn seems_down(&self) -> bool {
+        self.failed > 0
+    }
+
     /// How many calls may be begun: one at a time, with pauses, while the node does not answer. Of a thousand clients that lose
     /// their node none has a second call to spare.
     fn allowance(&self, now: Instant) -> usize {
-        // A submission may take as long as it likes.
+        // Submissions are not waited for: one without an answer would hide for a minute that the node is back.
         let idle = self.looking + self.listing == 0;
         match self.hold {
-            _ if self.failed == 0 => usize::MAX,
+            _ if !self.seems_down() => usize::MAX,
             Some(hold) if hold > now => 0,
             _ => usize::from(idle),
         }
@@ -92,6 +101,7 @@ impl State {
     fn end_late_waits(&mut self, now: Instant, endpoint: &str, wakers: &mut Wakers) {
         while let Some((at, slot, sub)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, slot, sub));
+            self.stir(slot);
             let Some(entry) = self.entries.get(&slot) else { continue };
             if let Some(sub) = entry.subs.iter().find(|known| known.id == sub) {
                 let error = exceeded(entry, sub, now, self.heal, endpoint);
@@ -182,7 +192,8 @@ impl State {
                 return agenda.come_at(Some(later));
             }
             self.lost.pop_front();
-            agenda.work.push(Work::Send(slot, entry.job.clone()));
+            let old = entry.last_look.is_none_or(|last| now.saturating_duration_since(last) > OLD);
+            agenda.work.push(Work::Send(slot, entry.job.clone(), old));
             self.plan(slot, Plan::Sending);
             self.sending += 1;
             *allowed -= 1;

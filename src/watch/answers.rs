@@ -6,27 +6,34 @@ use tokio::time::Instant;
 use super::{
     mailbox::What,
     state::{Consumer, Entry, Interest, MAX_FAILED_LISTS, Plan, Slot, State, Wakers},
-    track::{Action, Listing, Sight, Stage},
+    track::{Action, Listing, Sight},
 };
 use crate::{
-    error::{Error, ErrorKind, Outcome, Result},
+    error::{Error, ErrorKind, Result},
     job::SignedJob,
 };
+
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout)
+}
 
 impl State {
     /// Notes whether the node answered at all.
     fn answered<T>(&mut self, answer: &Result<T>, now: Instant) {
-        let silent = |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout);
-        if answer.as_ref().is_err_and(silent) {
+        if answer.as_ref().is_err_and(is_silence) {
             self.trouble = Some(now);
-            // Calls that fail together count as one.
-            if self.hold.is_none_or(|hold| hold <= now) {
-                self.failed = self.failed.saturating_add(1);
-                let draw = self.draw();
-                self.hold = Some(now + self.poll.pause_failed(self.failed, draw));
-            }
+            self.unanswered(now);
         } else {
             (self.failed, self.hold) = (0, None);
+        }
+    }
+
+    fn unanswered(&mut self, now: Instant) {
+        // Calls that fail together count as one.
+        if self.hold.is_none_or(|hold| hold <= now) {
+            self.failed = self.failed.saturating_add(1);
+            let draw = self.draw();
+            self.hold = Some(now + self.poll.pause_failed(self.failed, draw));
         }
     }
 
@@ -61,22 +68,22 @@ impl State {
             }
             // About the job, not about the look.
             Err(error) => {
-                let seen = entry.track.stage() > Stage::Submitted;
-                let outcome = if seen { Outcome::Accepted } else { Outcome::Unknown };
-                entry.track.end(error.with_outcome(outcome), before.1);
+                entry.track.abandon(error);
                 Action::End
             }
         };
         if entry.track.stage() > before.0 {
-            entry.looks = 0;
+            (entry.looks, entry.alarms) = (0, 0);
         }
         if proven && !std::mem::replace(&mut entry.settled, true) {
             self.verified.push(job.clone());
         }
         self.announce(slot, wakers);
+        // The consumer's task in the node is blocked while its list hangs: what is submitted hangs, too, and to give that up kills it.
+        let blocked = self.consumers.get(&job.consumer()).is_some_and(|known| known.hangs);
         match action {
-            Action::Send => self.plan(slot, Plan::Lost),
-            Action::Wait | Action::End => self.plan_next(slot, now),
+            Action::Send if !blocked => self.plan(slot, Plan::Lost),
+            _ => self.plan_next(slot, now),
         }
     }
 
@@ -98,9 +105,18 @@ impl State {
                 known.lists = known.lists.saturating_add(1);
                 pending.sort_unstable();
                 let mut matters = false;
-                for (nonce, slot) in known.jobs.iter().copied().collect::<Vec<_>>() {
-                    self.list_says(slot, pending.binary_search(&nonce).is_ok(), asked);
-                    matters |= self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
+                let mut news = Vec::new();
+                for (&(nonce, slot), lists) in &mut known.jobs {
+                    let listed = pending.binary_search(&nonce).is_ok();
+                    if listed && lists.quiet {
+                        lists.same = lists.same.saturating_add(1);
+                    } else {
+                        news.push((slot, listed));
+                    }
+                    matters = matters || self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
+                }
+                for (slot, listed) in news {
+                    self.list_says(slot, listed, asked);
                 }
                 self.plan_next_list(consumer, matters, now);
             }
@@ -130,14 +146,25 @@ impl State {
         entry.listing = if listed { Listing::Listed } else { Listing::Unlisted };
         if listed {
             entry.track.listed();
-        } else if matches!(entry.plan, Plan::At(_)) && !entry.track.is_unlisted() {
+            let place = (entry.job.nonce(), slot);
+            let known = self.consumers.get_mut(&entry.job.consumer());
+            if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
+                lists.quiet = true;
+            }
+        } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() {
+            entry.alarms += 1;
             self.plan(slot, Plan::Urgent);
         }
     }
 
     pub(super) fn sent(&mut self, slot: Slot, job: &SignedJob, answer: Result<()>, now: Instant, wakers: &mut Wakers) {
         self.sending = self.sending.saturating_sub(1);
-        self.answered(&answer, now);
+        match &answer {
+            Ok(()) => (self.failed, self.hold) = (0, None),
+            Err(error) if is_silence(error) => self.unanswered(now),
+            // Perhaps the client's own.
+            Err(_) => {}
+        }
         let Some(entry) = self.same(slot, job, Plan::Sending) else { return };
         entry.track.sent(now);
         (entry.since, entry.settled) = (now, false);
@@ -146,6 +173,7 @@ impl State {
             entry.listing = Listing::Stale;
             (entry.looks, entry.looks_listed) = (0, 0);
         }
+        entry.alarms = 0;
         match answer {
             Ok(()) => {
                 for sub in entry.subs.iter().filter(|sub| sub.interest == Interest::Every) {
@@ -165,24 +193,19 @@ impl State {
     /// The watcher was cut off: what was under way is to be done again.
     pub(super) fn cut_off(&mut self, now: Instant) {
         self.running = false;
-        self.begin_again(now);
-        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
-    }
-
-    /// Calls are gone without an answer, and nobody knows which.
-    pub(super) fn begin_again(&mut self, at: Instant) {
         (self.looking, self.listing, self.sending) = (0, 0, 0);
         self.hangs.clear();
         for slot in self.entries.keys().copied().collect::<Vec<_>>() {
             if self.entries.get(&slot).is_some_and(|entry| matches!(entry.plan, Plan::Looking | Plan::Sending)) {
-                self.plan(slot, Plan::At(at));
+                self.plan(slot, Plan::At(now));
             }
         }
+        self.consumers.retain(|_, known: &mut Consumer| !known.jobs.is_empty());
         for (consumer, known) in &mut self.consumers {
             known.hangs = false;
             if known.asked.take().is_some() {
-                known.due = Some(at);
-                self.lists.insert((at, *consumer));
+                known.due = Some(now);
+                self.lists.insert((now, *consumer));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Outcome},
-    job::Revision,
+    job::{RelayStrategy, Revision},
 };
 
 /// How far a wait had come when its deadline passed.
@@ -71,6 +71,9 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy,
         Stage::Relayed => "last seen RELAYED",
     };
     let hint = match (stage, entry.job.revision()) {
+        (Stage::Executed | Stage::Relayed, _) if entry.job.relay_strategy() == RelayStrategy::Unordered => {
+            "executed, but not relayed: the relay may revert (wrong signer, stale state); JobHandle::diagnose looks for the cause"
+        }
         (Stage::Executed | Stage::Relayed, _) => {
             "executed, but not relayed: the relay may revert (wrong signer, stale state), or an Ordered lane waits for a missing \
              or failed nonce below this one; JobHandle::diagnose looks for the cause"
@@ -87,7 +90,8 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy,
              signed job sets it going again; JobHandle::diagnose looks for the cause"
         }
         (Stage::Submitted, _) => {
-            "the job was never seen at this node: submit it with submit_signed, which does no harm if it is there"
+            "the job's record was not seen at this node: submit it with submit_signed, which does no harm if it is there; \
+             JobHandle::diagnose looks for the cause"
         }
     };
     let waited = detail.waited.as_secs_f64();

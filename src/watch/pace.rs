@@ -9,7 +9,9 @@ use crate::jitter::{STEP, unit};
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can list
 /// jobs for ever that they have given up.
-const LISTED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
+const LISTED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(240));
+/// That first pause is at least so much for each job that is waited for, so that these looks stay few.
+const LISTED_EACH: Duration = Duration::from_millis(20);
 /// Pauses grow by this factor.
 const GROWTH: f64 = 1.5;
 
@@ -85,9 +87,10 @@ impl PollPolicy {
         (1..40).find(|looks| grown(self.first, *looks).saturating_mul(3) > age).unwrap_or(40)
     }
 
-    /// The pause until a job that is listed is looked up all the same.
-    pub(super) fn pause_listed(&self, looks: u32, seed: u64) -> Duration {
-        spread(LISTED.0.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.tick), looks, seed)
+    /// The pause until a job that is listed, one of so many that are waited for, is looked up all the same.
+    pub(super) fn pause_listed(&self, looks: u32, jobs: usize, seed: u64) -> Duration {
+        let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
+        spread(first.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.tick), looks, seed)
     }
 
     /// The pause after so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,
@@ -133,8 +136,10 @@ fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
     nominal.mul_f64(0.5 + 0.5 * unit(seed.wrapping_add(u64::from(number).wrapping_mul(STEP))))
 }
 
-/// What may come at once, as the clock that wakes the watcher is not exact.
-const BURST: Duration = Duration::from_millis(10);
+/// What may come at once: the clock that wakes the watcher is not exact, and calls that are made together cost less.
+const BURST: Duration = Duration::from_millis(20);
+/// By how much one call may begin later than it is taken, while others do not, with the rate still kept.
+const LATE: Duration = Duration::from_millis(10);
 
 /// At most so many in any second (GCRA).
 #[derive(Debug)]
@@ -146,20 +151,20 @@ pub(super) struct Rate {
 
 impl Rate {
     pub(super) fn new(per_second: u32) -> Self {
-        // Longer by what bursts add to a second, and rounded up.
-        Self { interval: (Duration::from_secs(1) + BURST) / per_second.max(1) + Duration::from_nanos(1), due: None }
+        // Longer by what bursts and delays add to a second, and rounded up.
+        let second = Duration::from_secs(1) + BURST + LATE;
+        Self { interval: second / per_second.max(1) + Duration::from_nanos(1), due: None }
     }
 
-    /// Takes one, or says when there is one again.
+    /// Takes one, or says when most of a burst can be taken again.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let due = self.due.map_or(now, |due| due.max(now));
-        match due.checked_sub(BURST).filter(|early| *early > now) {
-            Some(later) => Err(later),
-            None => {
-                self.due = Some(due + self.interval);
-                Ok(())
-            }
+        if due > now + BURST {
+            // All of it would cost rate, as clocks wake late.
+            return Err(due - BURST / 4);
         }
+        self.due = Some(due + self.interval);
+        Ok(())
     }
 }
 
@@ -179,9 +184,9 @@ mod tests {
                     pause >= Duration::from_micros(12_500) && pause <= Duration::from_secs(2),
                     "{number} {pause:?}"
                 );
-                let listed = policy.pause_listed(number, seed);
-                assert!(listed >= LISTED.0 / 2 && listed <= LISTED.1, "{number} {listed:?}");
                 for jobs in [0, 1, 10, 1000, usize::MAX] {
+                    let listed = policy.pause_listed(number, jobs, seed);
+                    assert!(listed >= LISTED.0 / 2 && listed <= LISTED.1, "{number} {listed:?}");
                     let list = policy.pause_list(number, jobs, seed);
                     assert!(list >= Duration::from_micros(12_500) && list <= policy.tick, "{number} {list:?}");
                 }
@@ -192,6 +197,7 @@ mod tests {
         assert_eq!([0, 74, 76, 120, 10_000].map(|ms| policy.looks_by(Duration::from_millis(ms))), [1, 1, 2, 3, 14]);
         assert_eq!(policy.looks_by(Duration::MAX), 40);
         assert!(policy.pause_list(1, 1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
+        assert!(policy.pause_listed(0, 10_000, 1) >= Duration::from_secs(100), "many are looked up less often");
         assert!(policy.pause_list(1, 100, 1) >= policy.tick * 4 / 5, "many are not");
         let spread: HashSet<_> = (0..100).map(|seed| policy.pause(30, seed)).collect();
         assert!(spread.len() > 90);
@@ -215,11 +221,11 @@ mod tests {
                     }
                 }
             }
-            let within = |first: &Instant| taken.partition_point(|at| *at < *first + Duration::from_secs(1));
+            let within = |first: &Instant| taken.partition_point(|at| *at < *first + Duration::from_secs(1) + LATE);
             let most = taken.iter().enumerate().map(|(number, first)| within(first) - number).max();
             let (most, per_second) = (most.unwrap_or(0), per_second as usize);
             assert!(most <= per_second, "{most} in a second at {per_second}");
-            assert!(taken.len() >= per_second * 49 / 10, "{}", taken.len());
+            assert!(taken.len() >= per_second * 48 / 10, "{}", taken.len());
         }
     }
 }

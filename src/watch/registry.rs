@@ -11,10 +11,13 @@ use super::{
     History,
     mailbox::Mailbox,
     pace::PollPolicy,
-    state::{Entry, Interest, Plan, Slot, StageCell, State, Sub, Wakers},
+    state::{Entry, Interest, Lists, Plan, Slot, StageCell, State, Sub, Wakers},
     track::{HealPolicy, Listing, Stage, Track, Until},
 };
-use crate::job::SignedJob;
+use crate::{
+    error::{Error, ErrorKind},
+    job::SignedJob,
+};
 
 /// The jobs that are waited for in one runtime.
 pub(super) struct Registry {
@@ -52,18 +55,19 @@ impl Registry {
         out
     }
 
-    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u32) {
+    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u64) {
         let place = self.update(|state, wakers| {
             if state.entries.is_empty() {
                 state.has_list = has_list;
             }
             let slot = state.slot(&request.job);
             if state.entries.contains_key(&slot) {
-                state.hurry(slot, now);
+                state.hurry(slot, request.interest.in_execution(request.until), now);
             } else {
                 state.enter(slot, &request, now);
             }
             let id = state.attach(slot, request, now);
+            state.mind_deadlines(slot, now);
             state.announce(slot, wakers);
             (slot, id)
         });
@@ -71,7 +75,7 @@ impl Registry {
         place
     }
 
-    pub(super) fn unsubscribe(&self, slot: Slot, sub: u32) {
+    pub(super) fn unsubscribe(&self, slot: Slot, sub: u64) {
         // Dropped outside of the lock: it holds a waker of its owner's.
         let sub = self.update(|state, _| state.remove(slot, sub));
         if sub.is_some() {
@@ -100,13 +104,33 @@ impl Registry {
         });
     }
 
+    /// No watcher can be started where they wait: ends all waits, unless another has been started elsewhere.
+    pub(super) fn give_up(&self) {
+        self.update(|state, wakers| {
+            let slots: Vec<_> = if state.running { Vec::new() } else { state.entries.keys().copied().collect() };
+            for slot in slots {
+                if let Some(entry) = state.entries.get_mut(&slot) {
+                    entry.track.abandon(shut_down().with_job(entry.job.id()));
+                }
+                state.announce(slot, wakers);
+            }
+        });
+    }
+
     pub(super) fn history(&self, job: &SignedJob) -> Option<History> {
-        let state = self.lock();
-        let entry = state.entries.get(&state.slot(job))?;
+        let mut state = self.lock();
+        let slot = state.slot(job);
+        state.stir(slot);
+        let entry = state.entries.get(&slot)?;
         let track = &entry.track;
         let (stage, moved, sent_again) = (track.stage(), track.moved(), track.sent_again());
         Some(History { stage, moved, polls: entry.polls, sent_again })
     }
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::Closed, "the Tokio runtime in which the job is waited for has shut down")
+        .with_hint("the job goes on: wait for it in a runtime that runs")
 }
 
 impl State {
@@ -134,16 +158,16 @@ impl State {
             looks: 0,
             looks_listed: 0,
             last_look: None,
+            alarms: 0,
             polls: 0,
             error: None,
-            next_sub: 0,
             subs: Vec::with_capacity(1),
             job,
         };
         self.entries.insert(slot, Box::new(entry));
-        let alone = request.until == Until::Executed || request.interest == Interest::Every;
+        let alone = request.interest.in_execution(request.until);
         let known = self.consumers.entry(consumer).or_default();
-        known.jobs.insert((nonce, slot));
+        known.jobs.insert((nonce, slot), Lists::default());
         let listed = self.has_list && known.lists_work();
         if self.has_list {
             let (first, due) = (known.jobs.len() == 1, known.due);
@@ -166,20 +190,22 @@ impl State {
     }
 
     /// Another waiter for a job that is watched already: it is as good as young again.
-    fn hurry(&mut self, slot: Slot, now: Instant) {
-        let fresh = now.checked_sub(self.poll.pause(1, 0));
+    fn hurry(&mut self, slot: Slot, wants_execution: bool, now: Instant) {
+        let pause = self.poll.pause(1, 0);
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         entry.looks = 0;
-        let stale = entry.last_look.is_none_or(|last| fresh.is_some_and(|fresh| last < fresh));
-        if stale && matches!(entry.plan, Plan::At(at) if at > now) {
-            self.plan(slot, Plan::At(now));
+        let soon = entry.last_look.map_or(now, |last| last + pause).max(now);
+        // Otherwise the next look is soon enough: the last one is not long ago, or the list shows it.
+        if (soon == now || wants_execution) && matches!(entry.plan, Plan::At(at) if at > soon) {
+            self.plan(slot, Plan::At(soon));
         }
     }
 
-    fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u32 {
-        let Some(entry) = self.entries.get_mut(&slot) else { return 0 };
-        let id = entry.next_sub;
-        entry.next_sub = id.wrapping_add(1);
+    fn attach(&mut self, slot: Slot, request: Request, now: Instant) -> u64 {
+        self.stir(slot);
+        let id = self.next_sub;
+        self.next_sub = id.wrapping_add(1);
+        let Some(entry) = self.entries.get_mut(&slot) else { return id };
         entry.track.raise(request.best.get());
         // A time that the clock cannot say is no deadline.
         let deadline = now.checked_add(request.timeout);

@@ -1,12 +1,10 @@
 //! What the watcher knows of its jobs, consumers and waiters.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
+    time::Duration,
 };
 
 use alloy_primitives::Address;
@@ -15,12 +13,19 @@ use tokio::time::Instant;
 use super::{
     mailbox::{Mailbox, News, What},
     pace::{PollPolicy, Rate},
-    track::{HealPolicy, Listing, Stage, Track, Until},
+    track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
 };
 use crate::{error::Error, jitter::STEP, job::SignedJob};
 
 /// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
 pub(super) const MAX_FAILED_LISTS: u32 = 2;
+
+/// How often a job may have left the list without being done, before it is looked up at its own pace, whatever lists say. A
+/// job that the node does not know counts as lost by then.
+const MAX_ALARMS: u32 = MAX_NOT_FOUND;
+
+/// How long before a deadline a job is looked up once more; less before short ones.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A job's place.
 pub(super) type Slot = u64;
@@ -28,21 +33,32 @@ pub(super) type Slot = u64;
 /// To be woken once no lock is held.
 pub(super) type Wakers = Vec<Waker>;
 
-/// The best stage a handle knows of.
+/// The best stage a handle knows of, and since when.
 #[derive(Debug)]
-pub(crate) struct StageCell(AtomicU8);
+pub(crate) struct StageCell(Mutex<(Stage, Instant)>);
 
 impl StageCell {
     pub(crate) fn new(stage: Stage) -> Self {
-        Self(AtomicU8::new(stage as u8))
+        Self(Mutex::new((stage, Instant::now())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Stage, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self) -> Stage {
-        Stage::at(self.0.load(Relaxed))
+        self.lock().0
+    }
+
+    pub(crate) fn since(&self) -> (Stage, Instant) {
+        *self.lock()
     }
 
     pub(crate) fn raise(&self, stage: Stage) {
-        self.0.fetch_max(stage as u8, Relaxed);
+        let mut best = self.lock();
+        if stage > best.0 {
+            *best = (stage, Instant::now());
+        }
     }
 }
 
@@ -56,9 +72,17 @@ pub(crate) enum Interest {
     Every,
 }
 
+impl Interest {
+    /// Whether it is in what a list of pending jobs does not show.
+    pub(super) fn in_execution(self, until: Until) -> bool {
+        until == Until::Executed || self == Self::Every
+    }
+}
+
 /// Somebody who waits for a job.
 pub(super) struct Sub {
-    pub id: u32,
+    /// No other waiter of the registry has ever had it: a place may be given up long after it has ended.
+    pub id: u64,
     /// The job's number with this waiter.
     pub number: u32,
     pub until: Until,
@@ -106,19 +130,34 @@ pub(super) struct Entry {
     pub looks: u32,
     pub looks_listed: u32,
     pub last_look: Option<Instant>,
-    /// Answers about it.
+    /// Looks for having left the list, since it came to another stage or was sent again.
+    pub alarms: u32,
+    /// Answers about it, without those that still stand with its consumer.
     pub polls: u32,
     /// Why the last look failed.
     pub error: Option<Error>,
-    pub next_sub: u32,
     pub subs: Vec<Sub>,
 }
 
 impl Entry {
     /// Whether somebody waits for what a list of pending jobs does not show.
     pub(super) fn wants_execution(&self) -> bool {
-        let wants = |sub: &Sub| sub.until == Until::Executed || sub.interest == Interest::Every;
-        self.track.result().is_none() && self.subs.iter().any(wants)
+        self.track.result().is_none() && self.subs.iter().any(|sub| sub.interest.in_execution(sub.until))
+    }
+
+    /// Whether lists have nothing more to say of it: it is looked up by itself.
+    pub(super) fn is_alone(&self) -> bool {
+        self.track.is_unlisted() || self.alarms >= MAX_ALARMS
+    }
+
+    /// When it is looked up at the latest, so that a wait that ends in vain can say how far it was: lists do not say.
+    fn last_chance(&self, now: Instant) -> Option<Instant> {
+        let chance = |sub: &Sub| {
+            let deadline = sub.deadline?;
+            let margin = (deadline.saturating_duration_since(sub.begun) / 10).min(LAST_CHANCE);
+            deadline.checked_sub(margin).filter(|last| *last > now)
+        };
+        self.subs.iter().filter_map(chance).min()
     }
 
     /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
@@ -150,10 +189,19 @@ impl Entry {
     }
 }
 
+/// What the last lists said of a job. It stands beside the job's nonce, as most lists say nothing new of most jobs.
+#[derive(Default)]
+pub(super) struct Lists {
+    /// The job was in the last one, which was taken in, and nothing has changed about the job since.
+    pub quiet: bool,
+    /// Since then they have said the same so often.
+    pub same: u32,
+}
+
 /// The app contract that jobs belong to: pending jobs are listed by it.
 #[derive(Default)]
 pub(super) struct Consumer {
-    pub jobs: BTreeSet<(u64, Slot)>,
+    pub jobs: BTreeMap<(u64, Slot), Lists>,
     /// When it is listed next, if that is not under way.
     pub due: Option<Instant>,
     /// When the list under way was asked for.
@@ -185,7 +233,7 @@ pub(super) struct State {
     pub lists: BTreeSet<(Instant, Address)>,
     /// When lists under way have taken too long.
     pub hangs: BTreeSet<(Instant, Address)>,
-    pub deadlines: BTreeSet<(Instant, Slot, u32)>,
+    pub deadlines: BTreeSet<(Instant, Slot, u64)>,
     pub urgent: VecDeque<Slot>,
     pub lost: VecDeque<Slot>,
     pub rate: Rate,
@@ -200,6 +248,8 @@ pub(super) struct State {
     /// Jobs that have a verified result, for the client to settle.
     pub verified: Vec<SignedJob>,
     pub seed: u64,
+    /// The next waiter's id.
+    pub next_sub: u64,
 }
 
 impl State {
@@ -226,6 +276,7 @@ impl State {
             hold: None,
             verified: Vec::new(),
             seed,
+            next_sub: 0,
         }
     }
 
@@ -235,8 +286,20 @@ impl State {
         self.seed
     }
 
+    /// Takes in what lists have said of a job, and has the next one taken in whatever it says.
+    pub(super) fn stir(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        let place = (entry.job.nonce(), slot);
+        let known = self.consumers.get_mut(&entry.job.consumer());
+        if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
+            entry.polls = entry.polls.saturating_add(lists.same);
+            *lists = Lists::default();
+        }
+    }
+
     /// Plans the next look at a job; whatever was planned is not any more.
     pub(super) fn plan(&mut self, slot: Slot, plan: Plan) {
+        self.stir(slot);
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         match entry.plan {
             Plan::At(at) => drop(self.looks.remove(&(at, slot))),
@@ -254,18 +317,30 @@ impl State {
 
     /// Plans the next look at a job as far away as its age and the list allow.
     pub(super) fn plan_next(&mut self, slot: Slot, now: Instant) {
-        let draw = self.draw();
+        let (draw, jobs) = (self.draw(), self.entries.len());
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
-        let pause = if listed && !entry.wants_execution() && !entry.track.is_unlisted() {
-            let pause = self.poll.pause_listed(entry.looks_listed, draw);
+        let pause = if listed && !entry.wants_execution() && !entry.is_alone() {
+            let pause = self.poll.pause_listed(entry.looks_listed, jobs, draw);
             entry.looks_listed = entry.looks_listed.saturating_add(1);
             pause
         } else {
             entry.looks = entry.looks.saturating_add(1);
             self.poll.pause(entry.looks, draw)
         };
-        self.plan(slot, Plan::At(now + pause));
+        let at = now + pause;
+        let last = entry.last_chance(now).map_or(at, |last| last.min(at));
+        self.plan(slot, Plan::At(last));
+    }
+
+    /// Has a job looked up before the wait for it ends in vain.
+    pub(super) fn mind_deadlines(&mut self, slot: Slot, now: Instant) {
+        if let Some(entry) = self.entries.get(&slot)
+            && let Plan::At(at) = entry.plan
+            && let Some(last) = entry.last_chance(now).filter(|last| *last < at)
+        {
+            self.plan(slot, Plan::At(last));
+        }
     }
 
     /// Plans the next list of a consumer: soon, if there are few jobs that nothing else is looked at for.
@@ -296,7 +371,8 @@ impl State {
     /// Looks up a consumer's jobs one by one, as its lists do not work.
     pub(super) fn fall_back(&mut self, consumer: Address, now: Instant) {
         let Some(known) = self.consumers.get(&consumer) else { return };
-        for slot in known.jobs.iter().map(|(_, slot)| *slot).collect::<Vec<_>>() {
+        for slot in known.jobs.keys().map(|(_, slot)| *slot).collect::<Vec<_>>() {
+            self.stir(slot);
             let draw = self.draw();
             let Some(entry) = self.entries.get_mut(&slot) else { continue };
             entry.listing = Listing::NoList;
@@ -310,7 +386,7 @@ impl State {
     }
 
     /// Takes a waiter out, and its job with the last one.
-    pub(super) fn remove(&mut self, slot: Slot, sub: u32) -> Option<Sub> {
+    pub(super) fn remove(&mut self, slot: Slot, sub: u64) -> Option<Sub> {
         let entry = self.entries.get_mut(&slot)?;
         let index = entry.subs.iter().position(|known| known.id == sub)?;
         let sub = entry.subs.swap_remove(index);

@@ -232,7 +232,7 @@ impl HealPolicy {
     }
 
     /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
-    /// Doubles with every time. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
+    /// Doubles with every time; after the first it is never below a second, which doubles, too. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
     /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more, or up to 4
     /// times this if that is shorter.
@@ -362,7 +362,9 @@ impl Track {
         let since = |then: Instant| now.saturating_duration_since(then);
         let quiet = since(self.moved);
         let troubled = trouble.is_some_and(|trouble| trouble >= self.moved);
-        let guess = unfinished && listing == Listing::NoList && quiet >= policy.patience(self.sent_again, troubled);
+        let rested = quiet >= HealPolicy::between_sends(self.sent_again);
+        let guess =
+            unfinished && rested && listing == Listing::NoList && quiet >= policy.patience(self.sent_again, troubled);
         self.overdue = guess.then(|| self.overdue.unwrap_or(now));
         let hesitation = policy.hesitation(spread(job.id(), self.sent_again));
         let known = Known {
@@ -374,7 +376,7 @@ impl Track {
                 Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
                 _ => self.unlisted >= MAX_UNLISTED,
             },
-            rested: quiet >= HealPolicy::between_sends(self.sent_again),
+            rested,
             overdue: self.overdue.is_some_and(|overdue| since(overdue) >= hesitation),
         };
         let (stage, action) = decide(known, claim);
@@ -435,6 +437,12 @@ impl Track {
         self.end = Some(error);
     }
 
+    /// Ends it with an error that is not about the job itself.
+    pub(crate) fn abandon(&mut self, error: Error) {
+        let outcome = if self.stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown };
+        self.end(error.with_outcome(outcome), self.result.is_some());
+    }
+
     fn is_over(&self) -> bool {
         self.end.is_some() || self.relayed
     }
@@ -459,7 +467,8 @@ pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
     Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
         .with_outcome(outcome)
         .with_hint(
-            "somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
+            "if you have replaced the job yourself under its nonce, all is well and this one is over; else \
+             somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
              low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
         )
 }

@@ -77,7 +77,7 @@ impl Subject {
 pub(crate) struct Subscription {
     registry: Arc<Registry>,
     slot: Slot,
-    id: u32,
+    id: u64,
 }
 
 impl Subscription {

@@ -3,16 +3,15 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
 use alloy_primitives::Address;
 use tokio::{
-    runtime::{Handle, Id},
-    task::JoinSet,
+    runtime::{self, Handle},
+    task::{self, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
@@ -23,22 +22,19 @@ use super::{
     pace::PollPolicy,
     registry::Registry,
     state::Slot,
-    track::{HealPolicy, Sight},
+    track::{HealPolicy, Sight, nonce_taken},
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Outcome, Result},
     jitter,
     job::{SignedJob, Verified},
 };
-
-/// How long calls rest after one that panicked.
-const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
 pub(crate) struct Watchers {
     poll: PollPolicy,
     heal: HealPolicy,
-    registries: Mutex<HashMap<Id, Arc<Registry>>>,
+    registries: Mutex<HashMap<runtime::Id, Arc<Registry>>>,
 }
 
 impl Watchers {
@@ -75,7 +71,12 @@ impl Watchers {
 pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
     if registry.must_start() {
         let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node), over: false };
-        tokio::spawn(watcher.run());
+        let mut task = tokio::spawn(watcher.run());
+        // A runtime that has shut down drops it at once, and would the next one, too: who waits would be woken without end.
+        let ended = Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop()));
+        if matches!(ended, Poll::Ready(Err(error)) if error.is_cancelled()) {
+            registry.give_up();
+        }
     }
 }
 
@@ -84,6 +85,74 @@ enum Answer {
     Looked(Slot, SignedJob, Result<Sight>),
     Listed(Address, Result<Vec<u64>>),
     Sent(Slot, SignedJob, Result<()>),
+}
+
+/// What a call was about.
+enum Question {
+    Look(Slot, SignedJob),
+    List(Address),
+    Send(Slot, SignedJob),
+}
+
+impl Question {
+    fn of(work: &Work) -> Self {
+        match work {
+            Work::Look(slot, job, _) => Self::Look(*slot, job.clone()),
+            Work::List(consumer) => Self::List(*consumer),
+            Work::Send(slot, job, _) => Self::Send(*slot, job.clone()),
+        }
+    }
+
+    /// The answer where there is none.
+    fn failed(self, error: Error) -> Answer {
+        match self {
+            Self::Look(slot, job) => Answer::Looked(slot, job, Err(error)),
+            Self::List(consumer) => Answer::Listed(consumer, Err(error)),
+            Self::Send(slot, job) => Answer::Sent(slot, job, Err(error)),
+        }
+    }
+}
+
+/// The calls under way. One that panics, with its transport, ends like one that failed: the others have nothing to do with it.
+#[derive(Default)]
+struct Calls {
+    tasks: JoinSet<Answer>,
+    questions: HashMap<task::Id, Question>,
+}
+
+impl Calls {
+    fn begin(&mut self, node: &Arc<dyn Node>, work: Work) {
+        let question = Question::of(&work);
+        let id = self.tasks.spawn(answer(Arc::clone(node), work)).id();
+        self.questions.insert(id, question);
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+        self.tasks.poll_join_next_with_id(cx).map(|joined| self.answer(joined?))
+    }
+
+    fn try_next(&mut self) -> Option<Answer> {
+        let joined = self.tasks.try_join_next_with_id()?;
+        self.answer(joined)
+    }
+
+    fn answer(&mut self, joined: std::result::Result<(task::Id, Answer), JoinError>) -> Option<Answer> {
+        match joined {
+            Ok((id, answer)) => {
+                self.questions.remove(&id);
+                Some(answer)
+            }
+            Err(cut_off) => {
+                let question = self.questions.remove(&cut_off.id())?;
+                let error = Error::new(ErrorKind::Closed, "the call was cut off")
+                    .with_outcome(Outcome::Unknown)
+                    .with_retryable(true)
+                    .with_source(cut_off)
+                    .with_hint("the transport panicked");
+                Some(question.failed(error))
+            }
+        }
+    }
 }
 
 struct Watcher {
@@ -104,15 +173,15 @@ impl Drop for Watcher {
 
 impl Watcher {
     async fn run(mut self) {
-        let mut calls = JoinSet::new();
+        let mut calls = Calls::default();
         while let Some(agenda) =
             self.registry.update(|state, wakers| state.agenda(Instant::now(), self.node.endpoint(), wakers))
         {
             for work in agenda.work {
-                calls.spawn(answer(Arc::clone(&self.node), work));
+                calls.begin(&self.node, work);
             }
             self.next_event(&mut calls, agenda.next).await;
-            while let Some(answer) = calls.try_join_next() {
+            while let Some(answer) = calls.try_next() {
                 self.take_in(answer);
             }
         }
@@ -120,7 +189,7 @@ impl Watcher {
     }
 
     /// Waits for an answer, which is taken in, for the time, or for a change of what is to be done.
-    async fn next_event(&self, calls: &mut JoinSet<Answer>, next: Option<Instant>) {
+    async fn next_event(&self, calls: &mut Calls, next: Option<Instant>) {
         let mut changed = pin!(self.registry.wake.notified());
         let mut time = pin!(async {
             match next {
@@ -129,7 +198,7 @@ impl Watcher {
             }
         });
         let answer = poll_fn(|cx| {
-            if let Poll::Ready(Some(answer)) = calls.poll_join_next(cx) {
+            if let Poll::Ready(Some(answer)) = calls.poll_next(cx) {
                 return Poll::Ready(Some(answer));
             }
             if changed.as_mut().poll(cx).is_ready() || time.as_mut().poll(cx).is_ready() {
@@ -142,12 +211,8 @@ impl Watcher {
         }
     }
 
-    fn take_in(&self, answer: std::result::Result<Answer, tokio::task::JoinError>) {
+    fn take_in(&self, answer: Answer) {
         let now = Instant::now();
-        let Ok(answer) = answer else {
-            // The transport panicked. Not at once again: it may do so every time.
-            return self.registry.update(|state, _| state.begin_again(now + AFTER_PANIC));
-        };
         let verified = self.registry.update(|state, wakers| {
             match answer {
                 Answer::Looked(slot, job, sight) => state.looked(slot, &job, sight, now, wakers),
@@ -167,10 +232,22 @@ async fn answer(node: Arc<dyn Node>, work: Work) -> Answer {
             Answer::Looked(slot, job, sight)
         }
         Work::List(consumer) => Answer::Listed(consumer, node.list(consumer).await),
-        Work::Send(slot, job) => {
-            let sent = node.send(job.clone()).await;
+        Work::Send(slot, job, old) => {
+            let replaced = if old { replaced(&*node, &job).await } else { None };
+            let sent = match replaced {
+                Some(error) => Err(error),
+                None => node.send(job.clone()).await,
+            };
             Answer::Sent(slot, job, sent)
         }
+    }
+}
+
+/// Whether the node has another job under the nonce: in some states that would be overwritten by this one.
+async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
+    match look(node, job, None).await {
+        Ok(Sight::Foreign(field)) => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
+        _ => None,
     }
 }
 

@@ -1,22 +1,17 @@
-//! Diagnoses: every cause induced at the node and named, the advice followed, and nothing said of jobs that are well.
+//! Diagnoses: every cause induced at the node and named, and the advice followed.
 
 use std::{
     future::{Future, IntoFuture},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc::{Sender, channel},
-    },
     time::Duration,
 };
 
 use infinityvm_sdk::{
-    Cause, Client, Confidence, Diagnosis, ErrorKind, JobHandle, JobId, JobStatus, LocalSigner, OffchainJobRequest,
-    ProgramId, RelayStrategy, RetryPolicy, Revision, SignedJob, Until, Wire,
+    Cause, Client, Confidence, Diagnosis, ErrorKind, JobHandle, JobStatus, LocalSigner, OffchainJobRequest, ProgramId,
+    RelayStrategy, RetryPolicy, Revision, SignedJob, Until, Wire,
     client::{Events, Stage},
     devnode::{ConsumerRules, JobState, Lie, Revert},
     nonce::Sequential,
-    primitives::{Address, B256},
+    primitives::{Address, B256, Bytes},
     rpc::{Encoding, Method, StatusCode},
     transport::{GrpcTransport, Transport},
 };
@@ -27,14 +22,14 @@ use crate::{
 };
 
 /// A node, and a client of one revision over one transport, which repeats its calls: nodes are restarted here.
-struct Case {
-    rig: Rig,
+pub struct Case {
+    pub rig: Rig,
     client: Client,
-    rest: bool,
+    pub rest: bool,
 }
 
 impl Case {
-    async fn new(revision: Revision, rest: bool) -> Self {
+    pub async fn new(revision: Revision, rest: bool) -> Self {
         Self::of(Rig::new(revision).await, rest).await
     }
 
@@ -46,13 +41,13 @@ impl Case {
     }
 
     /// Another client with books of its own.
-    async fn stranger(&self) -> Client {
+    pub async fn stranger(&self) -> Client {
         let builder = self.rig.builder().retry(RetryPolicy::default());
         let builder = if self.rest { builder.rest(self.rig.node.rest_url()) } else { builder };
         builder.connect().await.unwrap()
     }
 
-    fn is_state(&self) -> bool {
+    pub fn is_state(&self) -> bool {
         self.rig.revision == Revision::State
     }
 
@@ -128,7 +123,7 @@ async fn until(events: &mut Events, stage: Stage) {
     while events.next().await.unwrap().unwrap().stage() != Some(stage) {}
 }
 
-fn progress(stage: Stage) -> Cause {
+pub fn progress(stage: Stage) -> Cause {
     Cause::InProgress { stage }
 }
 
@@ -681,7 +676,9 @@ async fn what_stands_still_under_the_eyes_of_a_wait_is_stalled() {
         faults.stall_relays(true);
         let handle = case.client.submit(case.rig.build("abc")).await.unwrap();
         let at_once = || handle.diagnose().stalled_after(Duration::ZERO);
-        shown(&at_once().await.unwrap(), progress(Stage::Accepted));
+        // Who has no handle remembers nothing.
+        let stranger = || case.client.diagnose(handle.signed_job()).stalled_after(Duration::ZERO);
+        shown(&stranger().await.unwrap(), progress(Stage::Accepted));
         let mut events = handle.events();
         until(&mut events, Stage::Accepted).await;
         let diagnosis = at_once().await.unwrap();
@@ -701,8 +698,13 @@ async fn what_stands_still_under_the_eyes_of_a_wait_is_stalled() {
         assert!(diagnosis.advice().contains("on chain"), "{diagnosis}");
         assert!(diagnosis.evidence().iter().any(|line| line.contains("executed for")), "{diagnosis}");
         shown(&handle.diagnose().await.unwrap(), progress(Stage::Executed));
+        // The handle remembers it when the wait is over.
+        drop(events);
+        let Cause::RelayStalled { stalled: longer } = *at_once().await.unwrap().cause() else { panic!() };
+        assert!(longer >= *stalled);
+        shown(&stranger().await.unwrap(), progress(Stage::Executed));
         faults.stall_relays(false);
-        until(&mut events, Stage::Relayed).await;
+        handle.wait(Until::Relayed).await.unwrap();
         shown(&at_once().await.unwrap(), Cause::Relayed);
     })
     .await;
@@ -728,8 +730,9 @@ async fn a_lane_that_stands_still_is_held_by_its_lowest_job() {
         let known = [first.signed_job().clone()];
         assert_eq!(held(&at_once().knowing(known.clone()).await.unwrap()), Confidence::Shown);
         drop(later);
-        shown(&at_once().await.unwrap(), Cause::InLine { behind: 1 });
-        assert_eq!(held(&at_once().knowing(known).await.unwrap()), Confidence::Shown);
+        let stranger = || case.client.diagnose(second.signed_job()).stalled_after(Duration::ZERO);
+        shown(&stranger().await.unwrap(), Cause::InLine { behind: 1 });
+        assert_eq!(held(&stranger().knowing(known).await.unwrap()), Confidence::Shown);
     })
     .await;
 }
@@ -770,6 +773,43 @@ async fn without_an_operator_all_but_the_proof_is_there() {
         likely(&client.diagnose(handle.signed_job()).await.unwrap(), Cause::Relayed);
         let job = case.rig.sign(9, "abc").await;
         shown(&client.diagnose(&job).await.unwrap(), Cause::NotKnown { seen_before: false });
+    })
+    .await;
+}
+
+/// One answer that was wrong, or too early: what says "stuck" has to be said twice.
+#[tokio::test]
+async fn a_passing_lapse_of_the_node_is_no_cause() {
+    in_every_cell(|case| async move {
+        let faults = case.rig.node.faults();
+        let gate = faults.hold_executions();
+        let handle = case.client.submit(case.rig.ordered("abc")).await.unwrap();
+        let lapses = if case.has_list() { 2 } else { 1 };
+        for lapse in 0..lapses {
+            match lapse {
+                0 => faults.refuse(Method::GetResult, 1, StatusCode::NOT_FOUND, "job not found"),
+                // An empty list.
+                _ => faults.replace_reply(Method::GetPendingJobs, Bytes::new()),
+            }
+            shown(&handle.diagnose().await.unwrap(), progress(Stage::Accepted));
+        }
+        // Something else each time, and in the end neither, or yet another: it moves, whatever that was.
+        for third in [false, true] {
+            if case.has_list() {
+                faults.refuse(Method::GetResult, 1, StatusCode::NOT_FOUND, "job not found");
+                let truth = [8 | 2, 1, handle.signed_job().nonce() as u8];
+                faults.replace_reply(Method::GetPendingJobs, Bytes::copy_from_slice(&truth));
+                faults.replace_reply(Method::GetPendingJobs, Bytes::new());
+                if third {
+                    faults.refuse(Method::GetPendingJobs, 1, StatusCode::CANCELLED, "h2 protocol error: http2 error");
+                }
+                let diagnosis = handle.diagnose().await.unwrap();
+                let confidence = if third { Confidence::Likely } else { Confidence::Shown };
+                check(&diagnosis, progress(Stage::Accepted), confidence);
+            }
+        }
+        gate.open();
+        handle.wait(Until::Relayed).await.unwrap();
     })
     .await;
 }
@@ -851,176 +891,4 @@ async fn it_prints_in_readable_lines() {
         assert_eq!((diagnosis.job_id(), diagnosis.evidence().len()), (job.id(), 4));
     })
     .await;
-}
-
-/// How far the node is with a job, and which of its consumer's nonces up to this one are relayed.
-async fn truth(case: &Case, job: &SignedJob) -> (JobState, Vec<u64>) {
-    let mut truth = None;
-    let (consumer, nonce) = (job.consumer(), job.nonce());
-    case.rig
-        .node
-        .wait_until(|view| {
-            let state = |nonce| view.job_state(JobId::derive(nonce, consumer).into());
-            let from = nonce.saturating_sub(64).max(1);
-            let relayed = (from..=nonce).filter(|nonce| state(*nonce) == Some(JobState::Relayed)).collect();
-            truth = state(nonce).map(|state| (state, relayed));
-            true
-        })
-        .await;
-    truth.expect("the node has the job")
-}
-
-/// Diagnoses a job that is well, and compares with what the node was before and after. Returns what it named.
-async fn diagnose_healthy(case: &Case, client: &Client, job: &SignedJob) -> (JobState, Diagnosis) {
-    let (before, relayed) = truth(case, job).await;
-    // Other builds on this machine can make a list slow.
-    let diagnosis = client.diagnose(job).patience(Duration::from_secs(300)).await.unwrap();
-    let (after, _) = truth(case, job).await;
-    let named = match diagnosis.cause() {
-        Cause::InProgress { stage: Stage::Accepted } => JobState::Pending,
-        Cause::InProgress { stage: Stage::Executed } => JobState::Done,
-        Cause::InLine { behind } => {
-            assert!(job.relay_strategy() == RelayStrategy::Ordered && *behind < job.nonce(), "{diagnosis}");
-            assert!(!relayed.contains(behind), "nonce {behind} was relayed before\n{diagnosis}");
-            JobState::Done
-        }
-        Cause::Relayed => JobState::Relayed,
-        _ => panic!("a wrong label on a healthy job, {before:?} before and {after:?} after:\n{diagnosis}"),
-    };
-    let order =
-        |state: JobState| [JobState::Pending, JobState::Done, JobState::Relayed].iter().position(|it| *it == state);
-    assert!(order(before) <= order(named) && order(named) <= order(after), "{before:?} {after:?}\n{diagnosis}");
-    assert_eq!(diagnosis.confidence(), Confidence::Shown, "{diagnosis}");
-    (named, diagnosis)
-}
-
-const CONSUMERS: u64 = 5;
-const JOBS_OF_EACH: u64 = 50;
-
-fn consumer(number: u64) -> Address {
-    Address::repeat_byte(0xd0 + number as u8)
-}
-
-/// 1,000 jobs: 250 for each revision and transport, over five consumers, of which one began its lane elsewhere. Half of them
-/// are submitted at once, waited for, and diagnosed again and again while the node executes and relays them in fits and starts; the
-/// other half is diagnosed, also by a stranger, while it is pending, executed and relayed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_healthy_jobs_get_no_wrong_label() {
-    let mut total = 0;
-    for revision in Revision::ALL {
-        for rest in [false, true] {
-            total += within(healthy_jobs(Arc::new(Case::new(revision, rest).await))).await;
-        }
-    }
-    assert_eq!(total, 1000);
-}
-
-/// Executes one job for each token, and relays now and then.
-struct Pace {
-    tokens: Sender<()>,
-    steps: AtomicUsize,
-}
-
-impl Pace {
-    /// After each diagnosis.
-    fn step(&self, case: &Case) {
-        let step = self.steps.fetch_add(1, SeqCst);
-        if step.is_multiple_of(4) {
-            // Without any job left that wants them, they stay.
-            _ = self.tokens.send(());
-        }
-        case.rig.node.faults().stall_relays(!step.is_multiple_of(9));
-    }
-}
-
-async fn healthy_jobs(case: Arc<Case>) -> u64 {
-    let begun_elsewhere = consumer(CONSUMERS - 1);
-    for number in 0..CONSUMERS {
-        let rules = ConsumerRules::signed_by(case.rig.signer.address());
-        let seen = if consumer(number) == begun_elsewhere { 7000 } else { 0 };
-        case.rig.node.chain().deploy(consumer(number), rules.max_nonce(seen));
-    }
-    let nonces = Sequential::starting_at(1).with_next(begun_elsewhere, 7001);
-    let builder = case.rig.builder().retry(RetryPolicy::default()).nonces(nonces);
-    let builder = if case.rest { builder.rest(case.rig.node.rest_url()) } else { builder };
-    let client = builder.connect().await.unwrap();
-    let stranger = case.stranger().await;
-    let request = |number: u64, program: &ProgramId| {
-        let job = OffchainJobRequest::builder(consumer(number % CONSUMERS), program.clone()).max_cycles(1000);
-        let job = job.onchain_input(number.to_be_bytes().to_vec());
-        let ordered = !case.is_state() && !number.is_multiple_of(CONSUMERS);
-        let job = if ordered { job.relay(RelayStrategy::Ordered) } else { job };
-        job.build().unwrap()
-    };
-
-    let (tokens, taken) = channel();
-    let (pace, taken) = (Arc::new(Pace { tokens, steps: AtomicUsize::new(0) }), Mutex::new(taken));
-    let paced = ProgramId::new(case.rig.node.register_program(move |input| {
-        taken.lock().unwrap().recv().expect("the test goes on");
-        Ok(input.onchain.to_vec())
-    }));
-    case.rig.node.faults().stall_relays(true);
-    let tasks: Vec<_> = (0..CONSUMERS * JOBS_OF_EACH / 2)
-        .map(|number| {
-            let (case, client, pace) = (Arc::clone(&case), client.clone(), Arc::clone(&pace));
-            let request = request(number, &paced);
-            tokio::spawn(async move {
-                let handle = client.submit(request).await.unwrap();
-                let waiting = tokio::spawn(handle.wait(Until::Relayed).into_future());
-                let mut causes = Vec::new();
-                loop {
-                    let (state, diagnosis) = diagnose_healthy(&case, &client, handle.signed_job()).await;
-                    causes.push(diagnosis.cause().clone());
-                    if state == JobState::Relayed {
-                        break;
-                    }
-                    pace.step(&case);
-                }
-                waiting.await.unwrap().unwrap();
-                causes
-            })
-        })
-        .collect();
-    let (mut jobs, mut causes) = (0, Vec::new());
-    for task in tasks {
-        causes.extend(task.await.unwrap());
-        jobs += 1;
-    }
-
-    let faults = case.rig.node.faults();
-    let gate = faults.hold_executions();
-    faults.stall_relays(true);
-    let mut handles = Vec::new();
-    for number in 0..CONSUMERS * JOBS_OF_EACH / 2 {
-        handles.push(client.submit(request(number, &case.rig.program)).await.unwrap());
-    }
-    jobs += handles.len() as u64;
-    for state in [JobState::Pending, JobState::Done, JobState::Relayed] {
-        match state {
-            JobState::Done => gate.open(),
-            JobState::Relayed => faults.stall_relays(false),
-            _ => {}
-        }
-        for handle in &handles {
-            case.rig.reaches(handle.id(), state).await;
-        }
-        for handle in &handles {
-            for client in [&client, &stranger] {
-                let (named, diagnosis) = diagnose_healthy(&case, client, handle.signed_job()).await;
-                assert_eq!(named, state);
-                causes.push(diagnosis.cause().clone());
-            }
-        }
-    }
-    let in_line = causes.iter().filter(|cause| matches!(cause, Cause::InLine { .. })).count();
-    let count = |stage| causes.iter().filter(|cause| **cause == progress(stage)).count();
-    let (accepted, executed) = (count(Stage::Accepted), count(Stage::Executed));
-    println!(
-        "{} over {}: {jobs} jobs, {} diagnoses: {accepted} accepted, {executed} executed, {in_line} in line",
-        case.rig.revision,
-        if case.rest { "REST" } else { "gRPC" },
-        causes.len(),
-    );
-    assert!(accepted > 200 && executed > 50 && (case.is_state() || in_line > 200));
-    jobs
 }

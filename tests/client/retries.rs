@@ -66,6 +66,24 @@ async fn a_submission_that_the_node_does_not_know_is_sent_again() {
     .await;
 }
 
+/// The record that the node still has is from before its restart: no attempt that failed can have left it.
+#[tokio::test]
+async fn a_job_that_a_restarted_node_forgot_is_sent_again_although_an_attempt_failed() {
+    let rig = Rig::new(Revision::Relay).await;
+    let client = eager_client(&rig).await;
+    let gate = rig.node.faults().hold_executions();
+    let handle = client.submit(rig.build("abc")).await.unwrap();
+    gate.arrived(1).await;
+    rig.node.restart();
+    gate.open();
+    rig.node.faults().refuse(Method::SubmitJob, 1, StatusCode::UNAVAILABLE, "starting");
+    within(client.submit_signed(handle.signed_job().clone())).await.unwrap();
+    // Nobody waits for it, so nobody else sends it.
+    within(rig.reaches(handle.id(), infinityvm_sdk::devnode::JobState::Relayed)).await;
+    assert_eq!(rig.node.stats().submissions(handle.id().into()), 2);
+    rig.never_two_in_flight();
+}
+
 #[tokio::test]
 async fn a_job_that_the_node_stored_and_does_not_run_is_sent_again() {
     both(|rig| async move {

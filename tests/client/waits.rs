@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use infinityvm_sdk::{
     ErrorKind, HealPolicy, LocalSigner, Outcome, PollPolicy, ProgramId, Revision, SignedJob, Stage, Until,
+    client::DeadlineExceeded,
     devnode::{JobState, Revert},
     primitives::{B256, Bytes},
     rpc::{Method, StatusCode},
@@ -83,6 +84,25 @@ async fn a_job_that_was_never_sent_is_sent_when_it_is_waited_for() {
         assert_eq!(rig.node.stats().submissions(handle.id().into()), 1);
     })
     .await;
+}
+
+/// Most lists say nothing new of a job; they are answers about it nonetheless.
+#[tokio::test]
+async fn lists_that_repeat_themselves_are_counted() {
+    let rig = Rig::new(Revision::Relay).await;
+    let polling = PollPolicy::default().with_first(Duration::from_millis(5)).with_tick(Duration::from_millis(5));
+    let client = rig.builder().polling(polling).connect().await.unwrap();
+    let gate = rig.node.faults().hold_executions();
+    let handle = client.submit(rig.build("abc")).await.unwrap();
+    let looks = rig.node.stats().calls(Method::GetResult);
+    let error = handle.wait(Until::Relayed).timeout(Duration::from_secs(1)).await.unwrap_err();
+    let polls = DeadlineExceeded::of(&error).unwrap().polls() as usize;
+    let looks = rig.node.stats().calls(Method::GetResult) - looks;
+    let lists = rig.node.stats().calls(Method::GetPendingJobs);
+    // One of each may have been under way.
+    assert!(lists >= 5 && (looks + lists - 2..=looks + lists).contains(&polls), "{polls}: {looks} and {lists}");
+    gate.open();
+    handle.wait(Until::Relayed).await.unwrap();
 }
 
 fn eager() -> PollPolicy {
@@ -244,6 +264,23 @@ async fn pauses_without_end_are_waited_out_until_the_deadline() {
         let handle = client.submit(rig.build("abc")).await.unwrap();
         let error = handle.wait(Until::Executed).timeout(Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    })
+    .await;
+}
+
+/// The list of pending jobs does not say whether a job is executed, so it is looked up before a wait ends in vain.
+#[tokio::test]
+async fn a_wait_that_ends_in_vain_knows_how_far_the_job_is() {
+    both(|rig| async move {
+        rig.node.faults().stall_relays(true);
+        let handle = rig.client.submit(rig.build("abc")).await.unwrap();
+        rig.reaches(handle.id(), JobState::Done).await;
+        // As after a restart of this process.
+        let resumed = rig.another().await.resume(handle.signed_job().clone()).unwrap();
+        let error = resumed.wait(Until::Relayed).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let late = infinityvm_sdk::DeadlineExceeded::of(&error).unwrap();
+        assert_eq!((late.stage(), resumed.stage()), (Stage::Executed, Stage::Executed), "{error}");
+        assert!(error.to_string().contains("last seen DONE") && error.outcome() == Outcome::Accepted, "{error}");
     })
     .await;
 }

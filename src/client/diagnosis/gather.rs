@@ -34,7 +34,7 @@ pub(super) struct Questions<'a> {
     job: &'a SignedJob,
     /// Jobs of the same consumer that the caller knows, by nonce.
     known: HashMap<u64, &'a SignedJob>,
-    seen_before: bool,
+    remembered: Option<(Stage, Instant)>,
     stalled_after: Duration,
     patience: Duration,
 }
@@ -50,12 +50,12 @@ impl<'a> Questions<'a> {
         inner: &'a Arc<Inner>,
         job: &'a SignedJob,
         known: &'a [SignedJob],
-        seen_before: bool,
+        remembered: Option<(Stage, Instant)>,
         stalled_after: Duration,
         patience: Duration,
     ) -> Self {
         let known = known.iter().map(|job| (job.nonce(), job)).collect();
-        Self { inner, job, known, seen_before, stalled_after, patience }
+        Self { inner, job, known, remembered, stalled_after, patience }
     }
 
     /// First the list, then the record: a job that is relayed in between is then not in one and finished in the other.
@@ -169,7 +169,13 @@ impl<'a> Questions<'a> {
         let elsewhere = !here.under_way && !here.other;
         let under_way = here.under_way || (elsewhere && standing == Some(Standing::Leased { sent: true }));
         let other = here.other || (elsewhere && standing == Some(Standing::Leased { sent: false }));
-        let books = Books { under_way, other, open: here.open, stored: here.stored, seen_before: self.seen_before };
+        let books = Books {
+            under_way,
+            other,
+            open: here.open,
+            stored: here.stored,
+            seen_before: self.remembered.is_some_and(|(stage, _)| stage > Stage::Submitted),
+        };
         let mut say = |holds: bool, line: &str| {
             if holds {
                 lines.push(format!("this client: {line}"));
@@ -202,9 +208,17 @@ impl<'a> Questions<'a> {
         }
     }
 
-    /// What this client's waits have seen of a job.
+    /// What this client's waits see of a job, and what its handle remembers of earlier ones.
     fn history(&self, job: &SignedJob) -> Option<History> {
-        self.inner.watchers.history(job)
+        let remembered = self.remembered.filter(|_| job == self.job);
+        let remembered = remembered.map(|(stage, moved)| History { stage, moved, polls: 0, sent_again: 0 });
+        match (self.inner.watchers.history(job), remembered) {
+            // A wait that has just begun knows less than the handle.
+            (Some(now), Some(before)) if now.stage == before.stage && now.sent_again == 0 => {
+                Some(History { moved: now.moved.min(before.moved), ..now })
+            }
+            (now, before) => now.or(before),
+        }
     }
 
     /// For how long the job has been in this stage, if long enough to say that it stalls.

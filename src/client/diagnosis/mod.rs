@@ -20,6 +20,8 @@ use std::{
 pub(super) use self::list::Lists;
 use self::{gather::Questions, judge::Verdict};
 use super::Client;
+use tokio::time::Instant;
+
 use crate::{
     error::Result,
     job::{JobId, JobStatus, ProgramId, SignedJob},
@@ -308,7 +310,7 @@ pub struct Diagnose<'a> {
     client: &'a Client,
     job: &'a SignedJob,
     known: Vec<SignedJob>,
-    seen_before: bool,
+    remembered: Option<(Stage, Instant)>,
     stalled_after: Duration,
     patience: Duration,
 }
@@ -339,7 +341,7 @@ impl Client {
             client: self,
             job,
             known: Vec::new(),
-            seen_before: false,
+            remembered: None,
             stalled_after: STALLED_AFTER,
             patience: PATIENCE,
         }
@@ -368,9 +370,9 @@ impl<'a> Diagnose<'a> {
         self
     }
 
-    /// Whether this client has seen the job at the node.
-    pub(super) fn seen_before(mut self, seen: bool) -> Self {
-        self.seen_before = seen;
+    /// How far a handle knows that the job has come, and since when.
+    pub(super) fn remembering(mut self, best: (Stage, Instant)) -> Self {
+        self.remembered = Some(best);
         self
     }
 
@@ -378,7 +380,7 @@ impl<'a> Diagnose<'a> {
         let inner = &self.client.inner;
         inner.wire.check_revision(self.job)?;
         let questions =
-            Questions::new(inner, self.job, &self.known, self.seen_before, self.stalled_after, self.patience);
+            Questions::new(inner, self.job, &self.known, self.remembered, self.stalled_after, self.patience);
         let mut seen = questions.ask().await?;
         let mut verdict = judge::judge(&seen.evidence);
         for round in 2..=MAX_ROUNDS {
@@ -393,7 +395,7 @@ impl<'a> Diagnose<'a> {
             if agrees {
                 break;
             }
-            if round == MAX_ROUNDS {
+            if round == MAX_ROUNDS && verdict.cause.is_stuck() {
                 verdict = judge::unsettled(&seen.evidence, verdict);
             }
         }
