@@ -598,7 +598,7 @@ fn no_history_makes_a_status_go_back_or_shows_what_is_not_verified() {
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("the runner panicked")).collect()
     });
-    for failure in ended.into_iter().filter_map(Result::err) {
+    if let Some(failure) = ended.into_iter().find_map(Result::err) {
         panic!("{failure}");
     }
     let counts = coverage.0.lock().unwrap();
