@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     answers::{self, OPERATOR, PENDING, RELAYED, Row, Signed},
     plain_client::relay as pb,
-    rig::{CONSUMER, Scripted, broken, job, not_found, within},
+    rig::{CONSUMER, Scripted, at_once, broken, job, not_found, within},
 };
 
 /// How long a round trip to the node takes.
@@ -313,4 +313,55 @@ async fn looks_go_on_while_a_job_that_is_sent_again_hangs() {
     assert!(node.count(Method::SubmitJob) > 0);
     second.unwrap();
     assert_eq!(first.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+}
+
+/// A lost job waits for its turn to be sent, a look at another one fails, and nobody waits for that one any more: then
+/// nothing is left to look at that could show that the node is there.
+#[tokio::test(start_paused = true)]
+async fn a_lost_job_is_sent_when_nothing_else_is_to_be_asked() {
+    let mut met = 0;
+    for _ in 0..20 {
+        let [broken_job, lost_job] = [1, 2].map(|nonce| job(Revision::Relay, CONSUMER, nonce));
+        // Until when the last look at the one lasts, and how often the other was not found.
+        let seen = Arc::new(Mutex::new((Instant::now(), 0)));
+        let node = {
+            let (seen, id) = (Arc::clone(&seen), lost_job.id());
+            Scripted::new(false, move |method, body| {
+                let (ends, not_found_so_often) = &mut *seen.lock().unwrap();
+                let long = Duration::from_millis(1500);
+                match method {
+                    Method::GetResult if answers::asked_for(body) == id.as_bytes() => {
+                        *not_found_so_often += 1;
+                        at_once(Err(not_found()))
+                    }
+                    Method::GetResult => {
+                        *ends = Instant::now() + long;
+                        (long, Err(broken()))
+                    }
+                    Method::SubmitJob => at_once(Ok(answers::taken(id.as_bytes()))),
+                    other => panic!("{other} was called"),
+                }
+            })
+        };
+        let client = builder(&node).polling(PollPolicy::default().with_rate(1)).connect().await.unwrap();
+        let [broken_wait, lost_wait] =
+            [broken_job, lost_job].map(|job| client.resume(job).unwrap().wait(Until::Executed));
+        let lost_wait = tokio::spawn(lost_wait.timeout(Duration::from_secs(120)));
+        let ends = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let (ends, not_found_so_often) = *seen.lock().unwrap();
+                if not_found_so_often >= 3 && Instant::now() >= ends {
+                    return Instant::now() - ends < Duration::from_millis(20);
+                }
+            }
+        };
+        tokio::select! {
+            ended = broken_wait => panic!("{ended:?}"),
+            just_now = ends => met += usize::from(just_now && node.count(Method::SubmitJob) == 0),
+        }
+        assert_eq!(within(lost_wait).await.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+        assert!(node.count(Method::SubmitJob) > 0, "it was never sent");
+    }
+    assert!(met > 0, "the moment was never met");
 }
