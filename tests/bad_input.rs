@@ -12,7 +12,7 @@ use closed_port::closed_port;
 use infinityvm_sdk::{
     Client, Error,
     ErrorKind::{self, *},
-    JobHandle, JobId, Limits, LocalSigner, OffchainJobRequest,
+    HealPolicy, JobHandle, JobId, Limits, LocalSigner, OffchainJobRequest,
     Outcome::{self, Accepted, NotSent, Rejected as Refused, Unknown},
     PollPolicy, ProgramId, ProgramUpload, RelayStrategy, Result, RetryPolicy, Revision, SignedJob, Until, Verified,
     Wire,
@@ -612,10 +612,13 @@ impl Bench {
 
     /// Waits until the deadline, which comes as soon as the job was looked at: then the clock stops.
     async fn wait_in_vain(&self, handle: &JobHandle, until: Until) -> Result<Verified> {
-        // Looks come one after the other: with the second there, the first was answered.
-        let looks = self.node.stats().calls(Method::GetResult) + 2;
+        // A look or a list, which come one after the other: with the third of both there, one of each kind was answered.
+        let count = |stats: &infinityvm_sdk::devnode::Stats| {
+            stats.calls(Method::GetResult) + stats.calls(Method::GetPendingJobs)
+        };
+        let enough = count(&self.node.stats()) + 3;
         let looked = async {
-            self.node.wait_until(|view| view.stats().calls(Method::GetResult) >= looks).await;
+            self.node.wait_until(|view| count(view.stats()) >= enough).await;
             tokio::time::pause();
         };
         tokio::join!(handle.wait(until).timeout(Duration::from_secs(10)).into_future(), looked).0
@@ -927,7 +930,9 @@ fn unknown_and_unsupported(table: &mut Table) {
             {
                 move || async move {
                     let bench = Bench::new(revision).await;
-                    bench.client.resume(sample(revision))?.wait(Until::Executed).await
+                    let builder = client_builder().grpc(bench.node.grpc_url()).revision(revision);
+                    let client = builder.operator(bench.node.operator()).healing(HealPolicy::off()).connect().await?;
+                    client.resume(sample(revision))?.wait(Until::Executed).await
                 }
             },
         );
