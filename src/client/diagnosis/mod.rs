@@ -319,7 +319,9 @@ impl Client {
     /// Finds out why a job does not move: asks the node for the job's record, for what it works on, and in an Ordered lane
     /// for the nonces below, and compares that with what this client itself has under way.
     ///
-    /// It reads, and changes nothing. It takes 2 to 5 calls for a job that moves, and up to 3 times 130 for one behind a long gap. Without a
+    /// It reads, and changes nothing. A client with a [chain](super::ClientBuilder) asks that, too, in 1 to 5 round trips.
+    ///
+    /// It takes 2 to 5 calls for a job that moves, and up to 3 times 130 for one behind a long gap. Without a
     /// pinned operator results are not checked, and everything else works. Transports and nodes without `GetPendingJobs`
     /// show less; then some causes are named only for jobs that this client has waited for.
     ///
