@@ -47,6 +47,12 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// The client was closed, or its runtime shut down, while the call was under way.
     Closed,
+    /// The chain could not be read: its RPC did not answer, or a contract is not what it must be.
+    Chain,
+    /// This is not the chain, contract or account that the client is bound to: nothing that was signed for one may be used on another.
+    WrongChain,
+    /// A required preflight found that the job would not land. Nothing was sent.
+    Preflight,
 }
 
 impl ErrorKind {
@@ -71,6 +77,9 @@ impl ErrorKind {
             Self::Verification => "verification failed",
             Self::DeadlineExceeded => "wait deadline exceeded",
             Self::Closed => "closed",
+            Self::Chain => "chain not readable",
+            Self::WrongChain => "wrong chain",
+            Self::Preflight => "preflight failed",
         }
     }
 }

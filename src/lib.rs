@@ -93,6 +93,8 @@
 )]
 
 #[cfg(feature = "client")]
+pub mod chain;
+#[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "unstable-conformance")]
 pub mod conformance;

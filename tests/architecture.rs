@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Who may know whom.
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("rpc", &[]),
     ("job", &["error"]),
@@ -16,7 +16,8 @@ const TABLE: [(&str, &[&str]); 11] = [
     ("nonce", &["error"]),
     ("jitter", &[]),
     ("watch", &["error", "jitter", "job"]),
-    ("client", &["error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
+    ("chain", &["error", "job"]),
+    ("client", &["chain", "error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.
     ("devnode", &["error", "job", "rpc", "wire"]),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use super::{
-    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, diagnosis::Lists, flight::Flights, lane, retry::Retries,
+    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, diagnosis::Lists, flight::Flights, lane, operator,
+    retry::Retries,
 };
 use crate::{
+    chain::Chain,
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
     nonce::{NonceManager, NonceSource, UnixMillis},
@@ -26,6 +28,7 @@ pub struct ClientBuilder {
     revision: Option<Revision>,
     signer: Option<Arc<dyn JobSigner>>,
     operator: Option<Address>,
+    chain: Option<Chain>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
     heal: HealPolicy,
@@ -40,6 +43,7 @@ impl ClientBuilder {
             revision: None,
             signer: None,
             operator: None,
+            chain: None,
             nonces: None,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
@@ -94,10 +98,18 @@ impl ClientBuilder {
         self
     }
 
-    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs; jobs can
-    /// be submitted without it, and resumed by a client that has it. Never take it from the node.
+    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs, unless there is a
+    /// [`chain`](Self::chain) to read it from; jobs can be submitted without it, and resumed by a client that has it. Never take
+    /// it from the node.
     pub fn operator(mut self, operator: Address) -> Self {
         self.operator = Some(operator);
+        self
+    }
+
+    /// The chain that results are posted on, and its JobManager. With it the client knows the operator by itself, and the chain
+    /// has the last word on what the node says.
+    pub fn chain(mut self, chain: Chain) -> Self {
+        self.chain = Some(chain);
         self
     }
 
@@ -180,7 +192,8 @@ impl ClientBuilder {
                 wire,
                 node,
                 signer: self.signer,
-                operator: self.operator,
+                operator: operator::Operator::new(self.operator, self.chain.clone()),
+                chain: self.chain,
                 nonces,
                 flights: Flights::new(),
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),

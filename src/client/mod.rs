@@ -11,6 +11,7 @@ mod diagnosis;
 mod flight;
 mod handle;
 mod many;
+mod operator;
 mod retry;
 mod watching;
 
@@ -27,6 +28,7 @@ pub use self::{
 };
 pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
+    chain::Chain,
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},
     nonce::{Claim, Lane, NonceLease, NonceManager},
@@ -49,7 +51,8 @@ struct Inner {
     wire: Wire,
     node: detect::Node,
     signer: Option<Arc<dyn JobSigner>>,
-    operator: Option<Address>,
+    operator: operator::Operator,
+    chain: Option<Chain>,
     nonces: NonceManager,
     flights: flight::Flights,
     watchers: Arc<Watchers>,
@@ -78,7 +81,13 @@ impl Client {
     /// The pinned operator, if there is one.
     #[must_use]
     pub fn operator(&self) -> Option<Address> {
-        self.inner.operator
+        self.inner.operator.pinned()
+    }
+
+    /// The chain that results are posted on, if the client was given one.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Chain> {
+        self.inner.chain.as_ref()
     }
 
     /// The nonces the client hands out; shared with its clones.
@@ -342,7 +351,8 @@ impl fmt::Debug for Client {
             .field("endpoint", &self.endpoint())
             .field("revision", &self.revision())
             .field("signer", &self.inner.signer.as_ref().map(|signer| signer.address()))
-            .field("operator", &self.inner.operator)
+            .field("operator", &self.inner.operator.pinned())
+            .field("chain", &self.inner.chain)
             .finish_non_exhaustive()
     }
 }

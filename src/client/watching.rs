@@ -18,8 +18,12 @@ use crate::{
 
 #[async_trait]
 impl Node for Inner {
-    fn operator(&self) -> Option<Address> {
-        self.operator
+    fn knows_operator(&self) -> bool {
+        self.operator.is_known()
+    }
+
+    async fn operator(&self) -> Result<Option<Address>> {
+        self.operator.get().await
     }
 
     fn endpoint(&self) -> &str {

@@ -12,8 +12,11 @@ use crate::{
 
 #[async_trait]
 pub(crate) trait Node: Send + Sync + 'static {
+    /// Whether it is known whose results are believed, or can be found out.
+    fn knows_operator(&self) -> bool;
+
     /// Whose results are believed.
-    fn operator(&self) -> Option<Address>;
+    async fn operator(&self) -> Result<Option<Address>>;
 
     fn endpoint(&self) -> &str;
 

@@ -52,10 +52,11 @@ impl Subject {
         number: u32,
     ) -> Result<Subscription> {
         let registry = self.watchers.here().map_err(|error| self.refuse(error))?;
-        if self.node.operator().is_none() {
+        if !self.node.knows_operator() {
             let what = "the client does not know the operator, so it cannot verify results";
             return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
-                "pin the operator your JobManager names, with ClientBuilder::operator, and resume the job",
+                "pin the operator your JobManager names, with ClientBuilder::operator, or give the client a chain to read it from, and \
+                 resume the job",
             )));
         }
         let request = Request {

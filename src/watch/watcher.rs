@@ -253,11 +253,13 @@ async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
 
 /// Looks a job up, compares what the node shows, and verifies it.
 async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
-    match (node.look(job.id()).await, node.operator()) {
-        (Ok(record), Some(operator)) => Ok(Sight::of(job, &record, operator, known)),
-        // Nobody waits without an operator: `Wait` says so.
-        (Ok(_), None) => Ok(Sight::Pending),
-        (Err(error), _) if error.kind() == ErrorKind::NotFound => Ok(Sight::NotFound),
-        (Err(error), _) => Err(error),
+    match node.look(job.id()).await {
+        Ok(record) => Ok(match node.operator().await? {
+            Some(operator) => Sight::of(job, &record, operator, known),
+            // Nobody waits without an operator: `Wait` says so.
+            None => Sight::Pending,
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::NotFound),
+        Err(error) => Err(error),
     }
 }

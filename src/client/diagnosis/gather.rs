@@ -125,7 +125,7 @@ impl<'a> Questions<'a> {
             return Ok(Seen::NotFound);
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
-        let operator = self.inner.operator;
+        let operator = self.inner.operator.get().await.ok().flatten();
         let seen = match Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None) {
             Sight::NotFound => Seen::NotFound,
             Sight::Foreign(field) => Seen::Foreign { field, status: record.status().clone() },

@@ -1,0 +1,401 @@
+//! Typed reads of the contracts: each is one question, and any number of them is one round trip.
+
+use std::marker::PhantomData;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolCall, SolType, SolValue};
+
+use super::{
+    Chain,
+    abi::{Consumer, EIP1271_MAGIC, JobManager},
+    reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{JobId, Revision},
+};
+
+/// Reads that go out together; made by [`Chain::batch`].
+///
+/// ```no_run
+/// # async fn example(chain: infinityvm_sdk::chain::Chain) -> infinityvm_sdk::Result<()> {
+/// # let consumer = infinityvm_sdk::primitives::Address::ZERO;
+/// let mut batch = chain.batch();
+/// let (next, operator) = (batch.next_nonce(consumer), batch.operator());
+/// let mut answers = batch.send().await?; // one round trip
+/// println!("next nonce {}, operator {}", answers.take(next)?, answers.take(operator)?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a batch asks nothing until it is sent"]
+pub struct Batch {
+    chain: Chain,
+    at: At,
+    questions: Vec<Question>,
+}
+
+/// The place of an answer in a [`Batch`].
+#[derive(Debug)]
+pub struct Ticket<T> {
+    index: usize,
+    decode: Decode<T>,
+    of: PhantomData<fn() -> T>,
+}
+
+type Decode<T> = fn(Answer) -> Result<T>;
+
+/// What came back for a [`Batch`].
+#[derive(Debug)]
+pub struct Answers {
+    answers: Vec<Option<Result<Answer>>>,
+    endpoint: String,
+}
+
+/// What the JobManager keeps of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobMetadata {
+    /// The program.
+    pub program_id: Bytes,
+    /// The cycle limit.
+    pub max_cycles: u64,
+    /// The app's contract.
+    pub consumer: Address,
+    /// How far it is.
+    pub status: OnchainStatus,
+}
+
+/// The status of a job in the JobManager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnchainStatus {
+    /// 0: the chain has not seen the job.
+    Unknown,
+    /// 1: requested on chain, without a result.
+    Pending,
+    /// 2: requested on chain and cancelled.
+    Cancelled,
+    /// 3: has a result.
+    Completed,
+    /// A number that this release does not know.
+    Unrecognized(u8),
+}
+
+/// What `isValidSignature` said of a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignatureCheck {
+    /// Accepted: the call returned 0x1626ba7e.
+    Valid,
+    /// Refused: it returned something else.
+    Invalid,
+    /// It reverted, with this.
+    Reverted(Bytes),
+}
+
+/// Which chain this is: the id alone is not enough, as a development chain begins anew with the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ChainIdentity {
+    /// The chain id (EIP-155).
+    pub chain_id: u64,
+    /// The hash of block 0.
+    pub genesis_hash: B256,
+}
+
+impl ChainIdentity {
+    /// The chain with this id and this block 0.
+    #[must_use]
+    pub fn new(chain_id: u64, genesis_hash: B256) -> Self {
+        Self { chain_id, genesis_hash }
+    }
+}
+
+impl Batch {
+    pub(super) fn new(chain: Chain) -> Self {
+        Self { chain, at: At::Latest, questions: Vec::new() }
+    }
+
+    /// Has the contracts read at this block from here on; at the latest unless set.
+    pub fn at(mut self, at: At) -> Self {
+        self.at = at;
+        self
+    }
+
+    /// How many questions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
+    /// Asks all of them, in one call of [`ChainReader::ask`](super::ChainReader::ask).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the RPC cannot be asked. What goes wrong with one question only is told where its answer is taken.
+    pub async fn send(self) -> Result<Answers> {
+        let reader = self.chain.reader();
+        let endpoint = reader.endpoint().to_owned();
+        if self.questions.is_empty() {
+            return Ok(Answers { answers: Vec::new(), endpoint });
+        }
+        let answers = reader.ask(&self.questions).await.map_err(|error| at_endpoint(error, &endpoint))?;
+        if answers.len() != self.questions.len() {
+            let (got, asked) = (answers.len(), self.questions.len());
+            return Err(at_endpoint(nonsense(format!("the chain gave {got} answers to {asked} questions")), &endpoint));
+        }
+        Ok(Answers { answers: answers.into_iter().map(Some).collect(), endpoint })
+    }
+
+    fn put<T>(&mut self, question: Question, decode: Decode<T>) -> Ticket<T> {
+        self.questions.push(question);
+        Ticket { index: self.questions.len() - 1, decode, of: PhantomData }
+    }
+
+    fn call<C: SolCall, T>(&mut self, to: Address, call: &C, decode: Decode<T>) -> Ticket<T> {
+        self.put(Question::Call(Call::new(to, call.abi_encode()), self.at), decode)
+    }
+
+    /// `getNextNonce()` of a consumer: the highest nonce seen plus one, unless the contract overrides it. Jobs that are under way
+    /// are not in it.
+    pub fn next_nonce(&mut self, consumer: Address) -> Ticket<u64> {
+        self.call(consumer, &Consumer::getNextNonceCall {}, |it| {
+            value::<Consumer::getNextNonceCall>("getNextNonce", it)
+        })
+    }
+
+    /// `maxNonce()` of a consumer: the highest nonce seen.
+    pub fn max_nonce(&mut self, consumer: Address) -> Ticket<u64> {
+        self.call(consumer, &Consumer::maxNonceCall {}, |it| value::<Consumer::maxNonceCall>("maxNonce", it))
+    }
+
+    /// The latest state of a consumer: `getLatestStateRoot()` in the Relay revision, `getLatestStateHash()` in the State
+    /// revision. Nothing if the contract has no such function: then it is not a stateful one.
+    pub fn latest_state(&mut self, consumer: Address, revision: Revision) -> Ticket<Option<B256>> {
+        match revision {
+            Revision::State => self.call(consumer, &Consumer::getLatestStateHashCall {}, |it| {
+                optional(it, value::<Consumer::getLatestStateHashCall>, "getLatestStateHash")
+            }),
+            Revision::Relay => self.call(consumer, &Consumer::getLatestStateRootCall {}, |it| {
+                optional(it, value::<Consumer::getLatestStateRootCall>, "getLatestStateRoot")
+            }),
+        }
+    }
+
+    /// `isValidSignature(bytes32, bytes)` of a consumer (EIP-1271), with the EIP-191 hash of a request.
+    pub fn is_valid_signature(&mut self, consumer: Address, hash: B256, signature: Bytes) -> Ticket<SignatureCheck> {
+        self.call(consumer, &Consumer::isValidSignatureCall { hash, signature }, |answer| match answer {
+            Answer::Reverted(reason) => Ok(SignatureCheck::Reverted(reason)),
+            answer => {
+                let returned = returned("isValidSignature", answer)?;
+                let valid = returned.len() >= 32 && returned[..4] == EIP1271_MAGIC && returned[4..32] == [0; 28];
+                Ok(if valid { SignatureCheck::Valid } else { SignatureCheck::Invalid })
+            }
+        })
+    }
+
+    /// `getOffchainSigner()` of a `SingleOffchainSigner`. Nothing if the contract has no such function: it has another way to say
+    /// who may sign.
+    pub fn offchain_signer(&mut self, consumer: Address) -> Ticket<Option<Address>> {
+        self.call(consumer, &Consumer::getOffchainSignerCall {}, |it| {
+            optional(it, value::<Consumer::getOffchainSignerCall>, "getOffchainSigner")
+        })
+    }
+
+    /// `getJobManager()` of a consumer. Nothing where the contract is from before that function.
+    pub fn job_manager_of(&mut self, consumer: Address) -> Ticket<Option<Address>> {
+        self.call(consumer, &Consumer::getJobManagerCall {}, |it| {
+            optional(it, value::<Consumer::getJobManagerCall>, "getJobManager")
+        })
+    }
+
+    /// `getOnchainInputForJob(bytes32)` of a consumer; empty for a job that it has not seen.
+    pub fn onchain_input(&mut self, consumer: Address, job: JobId) -> Ticket<Bytes> {
+        self.call(consumer, &Consumer::getOnchainInputForJobCall { jobID: job.into() }, |it| {
+            value::<Consumer::getOnchainInputForJobCall>("getOnchainInputForJob", it)
+        })
+    }
+
+    /// `getOffchainInputHashForJob(bytes32)` of a consumer; zero for a job that it has not seen.
+    pub fn offchain_input_hash(&mut self, consumer: Address, job: JobId) -> Ticket<B256> {
+        self.call(consumer, &Consumer::getOffchainInputHashForJobCall { jobID: job.into() }, |it| {
+            value::<Consumer::getOffchainInputHashForJobCall>("getOffchainInputHashForJob", it)
+        })
+    }
+
+    /// `getStateHashForJob(bytes32)` of a consumer (State revision); zero for a job that it has not seen.
+    pub fn state_hash(&mut self, consumer: Address, job: JobId) -> Ticket<B256> {
+        self.call(consumer, &Consumer::getStateHashForJobCall { jobID: job.into() }, |it| {
+            value::<Consumer::getStateHashForJobCall>("getStateHashForJob", it)
+        })
+    }
+
+    /// `getJobMetadata(bytes32)` of the JobManager.
+    pub fn job_metadata(&mut self, job: JobId) -> Ticket<JobMetadata> {
+        let to = self.chain.job_manager();
+        self.call(to, &JobManager::getJobMetadataCall { jobID: job.into() }, |answer| {
+            metadata(&returned("getJobMetadata", answer)?)
+        })
+    }
+
+    /// `getCoprocessorOperator()` of the JobManager: whose signature under results it takes.
+    pub fn operator(&mut self) -> Ticket<Address> {
+        let to = self.chain.job_manager();
+        self.call(to, &JobManager::getCoprocessorOperatorCall {}, |it| {
+            value::<JobManager::getCoprocessorOperatorCall>("getCoprocessorOperator", it)
+        })
+    }
+
+    /// Any call; the ticket holds what it returned or reverted with.
+    pub fn raw_call(&mut self, call: Call) -> Ticket<std::result::Result<Bytes, Bytes>> {
+        self.put(Question::Call(call, self.at), |answer| match answer {
+            Answer::Returned(bytes) => Ok(Ok(bytes)),
+            Answer::Reverted(bytes) => Ok(Err(bytes)),
+            other => Err(unexpected("a call", &other)),
+        })
+    }
+
+    /// The code at an address; empty where there is no contract.
+    pub fn code(&mut self, address: Address) -> Ticket<Bytes> {
+        self.put(Question::Code(address, self.at), |answer| match answer {
+            Answer::Code(code) => Ok(code),
+            other => Err(unexpected("eth_getCode", &other)),
+        })
+    }
+
+    /// The chain id.
+    pub fn chain_id(&mut self) -> Ticket<u64> {
+        self.put(Question::ChainId, |answer| match answer {
+            Answer::ChainId(id) => Ok(id),
+            other => Err(unexpected("eth_chainId", &other)),
+        })
+    }
+
+    /// A block of the canonical chain; nothing if there is none.
+    pub fn block(&mut self, at: At) -> Ticket<Option<Block>> {
+        self.put(Question::Block(at), |answer| match answer {
+            Answer::Block(block) => Ok(block),
+            other => Err(unexpected("a block", &other)),
+        })
+    }
+
+    /// The receipt of a transaction, if that is in a block.
+    pub fn receipt(&mut self, tx_hash: B256) -> Ticket<Option<Receipt>> {
+        self.put(Question::Receipt(tx_hash), |answer| match answer {
+            Answer::Receipt(receipt) => Ok(receipt),
+            other => Err(unexpected("a receipt", &other)),
+        })
+    }
+
+    /// A transaction, if the RPC knows it.
+    pub fn transaction(&mut self, tx_hash: B256) -> Ticket<Option<Transaction>> {
+        self.put(Question::Transaction(tx_hash), |answer| match answer {
+            Answer::Transaction(transaction) => Ok(transaction),
+            other => Err(unexpected("a transaction", &other)),
+        })
+    }
+
+    /// Logs. RPCs bound how many blocks one question may span.
+    pub fn logs(&mut self, filter: LogFilter) -> Ticket<Vec<Log>> {
+        self.put(Question::Logs(filter), |answer| match answer {
+            Answer::Logs(logs) => Ok(logs),
+            other => Err(unexpected("eth_getLogs", &other)),
+        })
+    }
+}
+
+impl Answers {
+    /// Takes an answer out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the question failed, if the call reverted, or if what it returned is not what the function returns: the address
+    /// then belongs to no contract, or to another one.
+    pub fn take<T>(&mut self, ticket: Ticket<T>) -> Result<T> {
+        let answer = self.answers.get_mut(ticket.index).and_then(Option::take);
+        let answer = answer.unwrap_or_else(|| Err(nonsense("no such answer in this batch".into())));
+        answer.and_then(ticket.decode).map_err(|error| at_endpoint(error, &self.endpoint))
+    }
+}
+
+fn at_endpoint(error: Error, endpoint: &str) -> Error {
+    if error.endpoint().is_some() { error } else { error.with_endpoint(endpoint) }
+}
+
+/// The chain answered, and not what can be.
+fn nonsense(what: String) -> Error {
+    Error::new(ErrorKind::Chain, what)
+}
+
+fn unexpected(what: &str, answer: &Answer) -> Error {
+    nonsense(format!("another kind of answer came back for {what}: {answer:?}"))
+}
+
+fn returned(function: &str, answer: Answer) -> Result<Bytes> {
+    match answer {
+        Answer::Returned(bytes) => Ok(bytes),
+        Answer::Reverted(reason) => Err(nonsense(format!("{function} reverted: {}", super::Revert::decode(&reason)))
+            .with_hint("check the contract's address, and that it is of this protocol revision")),
+        other => Err(unexpected(function, &other)),
+    }
+}
+
+fn value<C: SolCall>(function: &str, answer: Answer) -> Result<C::Return> {
+    let bytes = returned(function, answer)?;
+    C::abi_decode_returns_validate(&bytes).map_err(|error| {
+        let what = match bytes.len() {
+            0 => format!(
+                "{function} returned nothing: there is no contract at the address, or one without that function"
+            ),
+            len => format!("{function} returned {len} bytes that are not its value"),
+        };
+        nonsense(what).with_source(error).with_hint("check the contract's address and the RPC's chain")
+    })
+}
+
+/// Nothing where the contract has no such function: the call reverts without a reason, or falls into a fallback that returns nothing.
+fn optional<T>(answer: Answer, value: fn(&str, Answer) -> Result<T>, function: &str) -> Result<Option<T>> {
+    match &answer {
+        Answer::Returned(bytes) | Answer::Reverted(bytes) if bytes.is_empty() => Ok(None),
+        _ => value(function, answer).map(Some),
+    }
+}
+
+/// A struct, as the contract returns it, or its four values, as the protocol's page writes it: with and without an offset before
+/// them.
+fn metadata(bytes: &[u8]) -> Result<JobMetadata> {
+    type Values = (
+        alloy_sol_types::sol_data::Bytes,
+        alloy_sol_types::sol_data::Uint<64>,
+        alloy_sol_types::sol_data::Address,
+        alloy_sol_types::sol_data::Uint<8>,
+    );
+    const OFFSET: [u8; 32] = {
+        let mut word = [0; 32];
+        word[31] = 0x20;
+        word
+    };
+    let decoded = match bytes.first_chunk::<32>() {
+        Some(&OFFSET) => <JobManager::Metadata as SolValue>::abi_decode_validate(bytes)
+            .map(|it| (it.programID, it.maxCycles, it.consumer, it.status)),
+        _ => Values::abi_decode_params_validate(bytes),
+    };
+    let (program_id, max_cycles, consumer, status) = decoded.map_err(|error| {
+        nonsense(format!("getJobMetadata returned {} bytes that are not its values", bytes.len()))
+            .with_source(error)
+            .with_hint("check the address of the JobManager and the RPC's chain")
+    })?;
+    let status = match status {
+        0 => OnchainStatus::Unknown,
+        1 => OnchainStatus::Pending,
+        2 => OnchainStatus::Cancelled,
+        3 => OnchainStatus::Completed,
+        other => OnchainStatus::Unrecognized(other),
+    };
+    Ok(JobMetadata { program_id, max_cycles, consumer, status })
+}

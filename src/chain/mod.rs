@@ -1,0 +1,152 @@
+//! The chain: will a result land, did it land. Nodes claim; contracts decide.
+//!
+//! [`ChainReader`] carries questions to a chain and knows no contract; [`Chain`] knows the contracts of the protocol and makes typed
+//! reads of its answers, any number in one round trip ([`Batch`]).
+
+mod abi;
+mod batch;
+mod reader;
+mod revert;
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Address, B256, Bytes};
+
+pub use self::{
+    batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
+    revert::Revert,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{JobId, Revision},
+};
+
+/// The contracts of the protocol on one chain: a reader of that chain, and the address of the JobManager. Cheap to clone.
+#[derive(Clone)]
+pub struct Chain {
+    reader: Arc<dyn ChainReader>,
+    job_manager: Address,
+}
+
+impl Chain {
+    /// The JobManager at this address, read through this reader.
+    #[must_use]
+    pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
+        Self { reader: Arc::new(reader), job_manager }
+    }
+
+    /// The JobManager's address.
+    #[must_use]
+    pub fn job_manager(&self) -> Address {
+        self.job_manager
+    }
+
+    /// What carries the questions.
+    #[must_use]
+    pub fn reader(&self) -> &dyn ChainReader {
+        &*self.reader
+    }
+
+    /// Begins reads that go out together, in one round trip.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    async fn one<T>(&self, ask: impl FnOnce(&mut Batch) -> Ticket<T>) -> Result<T> {
+        let mut batch = self.batch();
+        let ticket = ask(&mut batch);
+        batch.send().await?.take(ticket)
+    }
+
+    /// Which chain this is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the chain cannot be read.
+    pub async fn identity(&self) -> Result<ChainIdentity> {
+        let mut batch = self.batch();
+        let (chain_id, genesis) = (batch.chain_id(), batch.block(At::Number(0)));
+        let mut answers = batch.send().await?;
+        let chain_id = answers.take(chain_id)?;
+        let genesis = answers.take(genesis)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
+        Ok(ChainIdentity::new(chain_id, genesis.hash))
+    }
+
+    /// `getNextNonce()` of a consumer: see [`Batch::next_nonce`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no consumer at the address.
+    pub async fn next_nonce(&self, consumer: Address) -> Result<u64> {
+        self.one(|batch| batch.next_nonce(consumer)).await
+    }
+
+    /// `maxNonce()` of a consumer.
+    ///
+    /// # Errors
+    /// As [`next_nonce`](Self::next_nonce).
+    pub async fn max_nonce(&self, consumer: Address) -> Result<u64> {
+        self.one(|batch| batch.max_nonce(consumer)).await
+    }
+
+    /// The latest state root (Relay revision) or hash (State revision) of a consumer; nothing if it is not a stateful one.
+    ///
+    /// # Errors
+    /// As [`next_nonce`](Self::next_nonce).
+    pub async fn latest_state(&self, consumer: Address, revision: Revision) -> Result<Option<B256>> {
+        self.one(|batch| batch.latest_state(consumer, revision)).await
+    }
+
+    /// `isValidSignature(bytes32, bytes)` of a consumer (EIP-1271), with the EIP-191 hash of a request.
+    ///
+    /// # Errors
+    /// As [`next_nonce`](Self::next_nonce).
+    pub async fn is_valid_signature(
+        &self,
+        consumer: Address,
+        hash: B256,
+        signature: impl Into<Bytes>,
+    ) -> Result<SignatureCheck> {
+        self.one(|batch| batch.is_valid_signature(consumer, hash, signature.into())).await
+    }
+
+    /// `getOffchainSigner()` of a consumer; nothing if it has another way to say who may sign.
+    ///
+    /// # Errors
+    /// As [`next_nonce`](Self::next_nonce).
+    pub async fn offchain_signer(&self, consumer: Address) -> Result<Option<Address>> {
+        self.one(|batch| batch.offchain_signer(consumer)).await
+    }
+
+    /// What the JobManager keeps of a job.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no JobManager at the address.
+    pub async fn job_metadata(&self, job: JobId) -> Result<JobMetadata> {
+        self.one(|batch| batch.job_metadata(job)).await
+    }
+
+    /// `getCoprocessorOperator()`: whose signature under results the JobManager takes.
+    ///
+    /// # Errors
+    /// As [`job_metadata`](Self::job_metadata).
+    pub async fn operator(&self) -> Result<Address> {
+        self.one(Batch::operator).await
+    }
+
+    /// The code at an address; empty where there is no contract.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the chain cannot be read.
+    pub async fn code(&self, address: Address) -> Result<Bytes> {
+        self.one(|batch| batch.code(address)).await
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("endpoint", &self.reader.endpoint())
+            .field("job_manager", &self.job_manager)
+            .finish_non_exhaustive()
+    }
+}
