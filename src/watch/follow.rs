@@ -3,12 +3,13 @@
 //! One look at a time, one chunk of jobs each, once for every new head; sooner for jobs that have just come, and for those of which the
 //! node has said something that the chain is to confirm.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     agenda::{Agenda, Work},
+    pace::spread,
     state::{Plan, Slot, State, Wakers},
 };
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Half of the first pause until a job is looked at again of which a look could not say anything, head or not; it doubles up to 64
+/// seconds.
+const AGAIN: Duration = Duration::from_millis(250);
 /// The most jobs of one look.
 const CHUNK: usize = 100;
 
@@ -34,6 +38,8 @@ pub(super) struct Follow {
     /// Jobs that somebody waits for on chain, and those of them to look at now.
     waited: BTreeSet<Slot>,
     due: BTreeSet<Slot>,
+    /// When to look again at those that a look could not say anything of.
+    again: BTreeSet<(Instant, Slot)>,
     /// The last head that is known.
     head: Option<Block>,
     following: bool,
@@ -68,6 +74,7 @@ impl Follow {
     pub(super) fn cut_off(&mut self) {
         (self.following, self.looking, self.head) = (false, false, None);
         self.due = self.waited.clone();
+        self.again.clear();
     }
 
     /// Why the chain could not be read, if the last call failed.
@@ -82,7 +89,17 @@ impl State {
         if self.follow.waited.is_empty() {
             agenda.unfollow = std::mem::take(&mut self.follow.following);
             self.follow.head = None;
+            self.follow.again.clear();
             return;
+        }
+        while let Some((at, slot)) = self.follow.again.first().copied() {
+            if at > now {
+                agenda.come_at(Some(at));
+                break;
+            }
+            self.follow.again.pop_first();
+            // If somebody waits for it still.
+            self.follow.hurry(slot);
         }
         if let Some(hold) = self.follow.hold.filter(|hold| *hold > now) {
             return agenda.come_at(Some(hold));
@@ -118,7 +135,7 @@ impl State {
             Ok(head) => {
                 self.follow.head = Some(head);
                 for slot in &self.follow.waited {
-                    if self.entries.get_mut(slot).is_some_and(|entry| entry.track.wants_look(head.hash)) {
+                    if self.entries.get(slot).is_some_and(|entry| entry.track.wants_look(head.hash)) {
                         self.follow.due.insert(*slot);
                     }
                 }
@@ -165,9 +182,14 @@ impl State {
             if proven && !std::mem::replace(&mut entry.settled, true) {
                 self.verified.push(asked.ask.job);
             }
+            let in_vain = entry.track.in_vain();
             let (rests, settled, plan) = (entry.track.rests(), entry.track.is_settled(), entry.plan);
             let consumer = entry.job.consumer();
             self.announce_seen(slot, true, wakers);
+            if in_vain > 0 && self.follow.waited.contains(&slot) {
+                let pause = spread(AGAIN.saturating_mul(2u32.pow(in_vain.min(8))), in_vain, self.draw());
+                self.follow.again.insert((now + pause, slot));
+            }
             match plan {
                 // The chain has it: nothing is sent any more.
                 Plan::Lost if settled => self.plan_next(slot, now),

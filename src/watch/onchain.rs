@@ -10,8 +10,8 @@ use crate::{
 };
 use alloy_primitives::B256;
 
-/// So many heads at most are passed over, where a look shows a job completed and not how.
-const MAX_SKIP: u32 = 16;
+/// After so many looks in a row that could not say, a job is not looked at for a new head any more, but after pauses.
+const MAX_IN_VAIN: u32 = 2;
 
 /// The chain's side of a job. Kept where the client has a chain.
 #[derive(Debug, Default)]
@@ -31,9 +31,8 @@ pub(super) struct OnChain {
     relayed: bool,
     /// Whether a look after the node had ended the job has shown that it is not completed.
     end_stands: bool,
-    /// Looks in a row that proved nothing, and how many heads are still passed over for that.
-    unproven: u32,
-    skip: u32,
+    /// Looks in a row that could not say whether it is completed, or how.
+    in_vain: u32,
 }
 
 impl OnChain {
@@ -108,23 +107,19 @@ impl Track {
         chain.head = Some(head);
         let standing = match standing {
             Standing::Shallow => {
-                chain.error = None;
+                (chain.error, chain.in_vain) = (None, 0);
                 return;
             }
             Standing::Unread(error) => {
-                chain.error = Some(error);
+                (chain.error, chain.in_vain) = (Some(error), chain.in_vain.saturating_add(1));
                 return;
             }
             standing => standing,
         };
-        match &standing {
-            Standing::Unproven(error) => {
-                chain.error = Some(error.clone());
-                chain.unproven = chain.unproven.saturating_add(1);
-                chain.skip = (2u32.pow(chain.unproven.min(8)) / 4).min(MAX_SKIP);
-            }
-            _ => (chain.error, chain.unproven, chain.skip) = (None, 0, 0),
-        }
+        (chain.error, chain.in_vain) = match &standing {
+            Standing::Unproven(error) => (Some(error.clone()), chain.in_vain.saturating_add(1)),
+            _ => (None, 0),
+        };
         if let Standing::Complete(result) = &standing {
             chain.found = result.finality().map(|finality| finality.tx_hash);
             if self.result.as_ref().is_none_or(|known| known.output() != result.output()) {
@@ -141,20 +136,23 @@ impl Track {
     }
 
     /// Whether the chain is to be looked at for it when this is the head.
-    pub(super) fn wants_look(&mut self, head: B256) -> bool {
-        let Some(chain) = &mut self.chain else { return false };
-        if chain.head == Some(head) {
-            return false;
-        }
-        let passed_over = chain.skip > 0;
-        chain.skip = chain.skip.saturating_sub(1);
-        !passed_over
+    pub(super) fn wants_look(&self, head: B256) -> bool {
+        self.chain.as_ref().is_some_and(|chain| chain.head != Some(head) && chain.in_vain <= MAX_IN_VAIN)
     }
 
-    /// What the node has said that makes a look at the chain urgent: that it ended the job, or in which transaction the result is.
-    pub(super) fn urges(&self) -> (bool, bool, Option<B256>) {
+    /// Looks in a row that could not say.
+    pub(super) fn in_vain(&self) -> u32 {
+        self.chain.as_ref().map_or(0, |chain| chain.in_vain)
+    }
+
+    /// What the node has said that makes a look at the chain urgent: that it ended the job, that it was relayed and in which
+    /// transaction, or a result that was missing to prove what the chain says.
+    pub(super) fn urges(&self) -> impl PartialEq + use<> {
         let chain = self.chain.as_ref();
-        (self.has_ended(), chain.is_some_and(|chain| chain.relayed), chain.and_then(|chain| chain.named))
+        let unproven = chain.is_some_and(|chain| matches!(chain.standing, Some(Standing::Unproven(_))));
+        let shown = chain.map(|chain| (self.result.is_some(), chain.other.is_some()));
+        let relayed = chain.map(|chain| (chain.relayed, chain.named));
+        (self.has_ended(), relayed, shown.filter(|_| unproven))
     }
 
     pub(super) fn has_chain(&self) -> bool {
