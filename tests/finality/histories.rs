@@ -185,7 +185,9 @@ impl Scene {
             }
             ErrorKind::JobFailed | ErrorKind::NonceTaken | ErrorKind::Verification => {
                 assert!(past.said_end, "nobody said {error}");
-                let open = views.iter().any(|blocks| landed_own(blocks, kit).is_none());
+                // That it is not there is true where it was asked, whatever came right after.
+                let disturbed = self.chain.lock().disturbed();
+                let open = views.iter().chain(&disturbed).any(|blocks| landed_own(blocks, kit).is_none());
                 assert!(open, "ended by the node's word, and the chain knew better: {error}");
                 self.coverage.count("ended: the node's error");
             }

@@ -255,6 +255,8 @@ pub struct World {
     forks: u64,
     /// The chain, as the last batches saw it at their end, and when: all of the same instant.
     answered: Vec<(Instant, Blocks)>,
+    /// The chain, as those batches saw it before it changed in their middle.
+    disturbed: Vec<(Instant, Blocks)>,
     pub counts: Counts,
 }
 
@@ -279,6 +281,12 @@ impl World {
     /// The chain, as the last batch saw it.
     pub fn answered(&self) -> &Blocks {
         self.answered.last().map_or(&self.blocks, |(_, blocks)| blocks)
+    }
+
+    /// The chain as the batches of the same time saw it, before it changed in their middle.
+    pub fn disturbed(&self) -> Vec<Blocks> {
+        let last = self.answered.last().map(|(at, _)| *at);
+        self.disturbed.iter().filter(|(at, _)| Some(*at) == last).map(|(_, blocks)| blocks.clone()).collect()
     }
 
     /// The chain as it is, and as the last batches saw it that were answered at one and the same time: whoever is told of one may come to run
@@ -439,6 +447,7 @@ impl FakeChain {
         let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
         let world = World {
             answered: Vec::new(),
+            disturbed: Vec::new(),
             blocks,
             pool: Vec::new(),
             faults: Faults::default(),
@@ -510,6 +519,9 @@ impl ChainReader for FakeChain {
                 let number = world.counts.questions;
                 if let Some(ambush) = world.ambushes.remove(&number) {
                     world.counts.ambushed += 1;
+                    let (now, seen) = (Instant::now(), world.seen());
+                    world.disturbed.retain(|(at, _)| *at == now);
+                    world.disturbed.push((now, seen));
                     ambushed = true;
                     ambush(&mut world);
                 }
