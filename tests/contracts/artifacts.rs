@@ -46,10 +46,10 @@ fn every_artifact_is_known_here() {
 fn tests_in_solidity() {
     let output = run(Command::new(program("forge")).args(["test", "--color", "never"]));
     let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("Warning"), "{text}");
     // Nothing skipped, and nothing lost.
     let summary = text.lines().rfind(|line| line.starts_with("Ran ")).expect("a summary");
     println!("{summary}");
     assert!(summary.contains(" 0 failed, 0 skipped"), "{summary}");
-    let passed: u32 = text.matches("[PASS]").count().try_into().expect("small");
-    assert!(passed >= 50, "{text}");
+    assert!(text.matches("[PASS]").count() >= 54, "{text}");
 }
