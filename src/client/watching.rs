@@ -10,6 +10,7 @@ use super::{
     flight::{Flight, fly},
 };
 use crate::{
+    chain::Chain,
     error::Result,
     job::{JobId, JobRecord, Revision, SignedJob},
     rpc::Method,
@@ -28,6 +29,10 @@ impl Node for Inner {
 
     fn endpoint(&self) -> &str {
         self.transport.endpoint()
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     fn has_list(&self) -> bool {

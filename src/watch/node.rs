@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use crate::{
+    chain::Chain,
     error::Result,
     job::{JobId, JobRecord, SignedJob},
 };
@@ -19,6 +20,9 @@ pub(crate) trait Node: Send + Sync + 'static {
     async fn operator(&self) -> Result<Option<Address>>;
 
     fn endpoint(&self) -> &str;
+
+    /// The chain that has the last word, if there is one.
+    fn chain(&self) -> Option<&Chain>;
 
     /// Whether pending jobs can be listed, as far as is known.
     fn has_list(&self) -> bool;
