@@ -55,7 +55,10 @@ impl State {
         let (policy, trouble) = (self.heal, self.trouble);
         let Some(entry) = self.same(slot, job, Plan::Looking) else { return };
         let before = (entry.track.stage(), entry.track.result().is_some());
-        let proven = matches!(sight, Ok(Sight::Executed(_) | Sight::Relayed(_)));
+        let proven = match &sight {
+            Ok(Sight::Executed(result) | Sight::Relayed(result)) if !entry.settled => Some(result.clone()),
+            _ => None,
+        };
         let action = match sight {
             Ok(sight) => {
                 entry.polls = entry.polls.saturating_add(1);
@@ -75,8 +78,9 @@ impl State {
         if entry.track.stage() > before.0 {
             (entry.looks, entry.alarms) = (0, 0);
         }
-        if proven && !std::mem::replace(&mut entry.settled, true) {
-            self.verified.push(job.clone());
+        if let Some(result) = proven {
+            entry.settled = true;
+            self.verified.push((job.clone(), result));
         }
         self.announce(slot, wakers);
         // The consumer's task in the node is blocked while its list hangs: what is submitted hangs, too, and to give that up kills it.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::{
     error::Result,
-    job::{JobId, JobRecord, SignedJob},
+    job::{JobId, JobRecord, SignedJob, Verified},
 };
 
 #[async_trait]
@@ -17,6 +17,9 @@ pub(crate) trait Node: Send + Sync + 'static {
 
     /// Whose results are believed.
     async fn operator(&self) -> Result<Option<Address>>;
+
+    /// Whose results are believed now, if that is somebody else: for a result that this one has not signed.
+    async fn operator_changed(&self, from: Address) -> Result<Option<Address>>;
 
     fn endpoint(&self) -> &str;
 
@@ -33,5 +36,5 @@ pub(crate) trait Node: Send + Sync + 'static {
     async fn send(self: Arc<Self>, job: SignedJob) -> Result<()>;
 
     /// A result of the job was verified.
-    fn verified(&self, job: &SignedJob);
+    fn verified(&self, job: &SignedJob, result: &Verified);
 }
