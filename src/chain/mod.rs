@@ -5,19 +5,28 @@
 
 mod abi;
 mod batch;
+mod binding;
 mod finality;
+mod nonces;
 mod reader;
+mod reconcile;
 mod revert;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
-pub(crate) use self::finality::{Ask, Standing, look};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    binding::Binding,
+    nonces::ChainNonces,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
+    reconcile::Reconciliation,
     revert::Revert,
+};
+pub(crate) use self::{
+    finality::{Ask, Standing, look},
+    reconcile::Inputs,
 };
 use crate::{
     error::{Error, ErrorKind, Result},

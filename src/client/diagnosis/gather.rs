@@ -126,7 +126,15 @@ impl<'a> Questions<'a> {
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
         let operator = self.inner.operator.get().await.ok().flatten();
-        let seen = match Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None) {
+        let mut sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
+        // The JobManager may have named another one since.
+        if let (Sight::Unproven(_), Some(known)) = (&sight, operator)
+            && record.signed_by().is_some_and(|signer| signer != known)
+            && let Ok(Some(named)) = self.inner.operator.changed(known).await
+        {
+            sight = Sight::of(self.job, &record, named, None);
+        }
+        let seen = match sight {
             Sight::NotFound => Seen::NotFound,
             Sight::Foreign(field) => Seen::Foreign { field, status: record.status().clone() },
             Sight::Pending => Seen::Pending,
