@@ -5,17 +5,23 @@
 
 mod abi;
 mod batch;
+mod blobs;
 mod reader;
+mod relay;
 mod revert;
+mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+pub(crate) use self::standing::{Standing, StandingTickets};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    blobs::Blobs,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
-    revert::Revert,
+    relay::{RelayTransaction, Relayer},
+    revert::{Revert, RevertCause},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -149,4 +155,9 @@ impl fmt::Debug for Chain {
             .field("job_manager", &self.job_manager)
             .finish_non_exhaustive()
     }
+}
+
+/// The signature hash of the event `JobCompleted`.
+pub(crate) fn job_completed_topic() -> B256 {
+    <abi::JobManager::JobCompleted as alloy_sol_types::SolEvent>::SIGNATURE_HASH
 }

@@ -6,10 +6,10 @@ use alloy_primitives::Address;
 
 use super::{
     Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, diagnosis::Lists, flight::Flights, lane, operator,
-    retry::Retries,
+    relay::Relays, retry::Retries,
 };
 use crate::{
-    chain::Chain,
+    chain::{Chain, Relayer},
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, Revision},
     nonce::{NonceManager, NonceSource, UnixMillis},
@@ -29,6 +29,7 @@ pub struct ClientBuilder {
     signer: Option<Arc<dyn JobSigner>>,
     operator: Option<Address>,
     chain: Option<Chain>,
+    relayer: Option<Arc<dyn Relayer>>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
     heal: HealPolicy,
@@ -44,6 +45,7 @@ impl ClientBuilder {
             signer: None,
             operator: None,
             chain: None,
+            relayer: None,
             nonces: None,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
@@ -110,6 +112,12 @@ impl ClientBuilder {
     /// has the last word on what the node says.
     pub fn chain(mut self, chain: Chain) -> Self {
         self.chain = Some(chain);
+        self
+    }
+
+    /// Who posts results with [`Client::relay`], and pays for it. Needed for that only; it is asked for nothing else.
+    pub fn relayer(mut self, relayer: impl Relayer) -> Self {
+        self.relayer = Some(Arc::new(relayer));
         self
     }
 
@@ -198,6 +206,8 @@ impl ClientBuilder {
                 flights: Flights::new(),
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),
                 lists: Lists::default(),
+                relayer: self.relayer,
+                relays: Relays::default(),
                 retries,
             }),
         })

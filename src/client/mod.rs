@@ -12,6 +12,7 @@ mod flight;
 mod handle;
 mod many;
 mod operator;
+mod relay;
 mod retry;
 mod watching;
 
@@ -24,11 +25,12 @@ pub use self::{
     diagnosis::{Cause, Confidence, Diagnose, Diagnosis},
     handle::JobHandle,
     many::{Counts, WaitAll, WatchMany},
+    relay::{Relay, Relaying},
     retry::RetryPolicy,
 };
 pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
-    chain::Chain,
+    chain::{Chain, Relayer},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},
     nonce::{Claim, Lane, NonceLease, NonceManager},
@@ -57,6 +59,8 @@ struct Inner {
     flights: flight::Flights,
     watchers: Arc<Watchers>,
     lists: diagnosis::Lists,
+    relayer: Option<Arc<dyn Relayer>>,
+    relays: relay::Relays,
     retries: retry::Retries,
 }
 
