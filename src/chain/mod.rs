@@ -15,7 +15,7 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
-pub(crate) use self::standing::{Standing, StandingTickets};
+pub(crate) use self::standing::{ChainStanding, StandingTickets};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     blobs::Blobs,

@@ -13,7 +13,7 @@ use crate::{
 
 /// What the chain has under a job's nonce and consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ChainStanding {
     /// Nothing.
     Unseen,
     /// This very payload, with a result.
@@ -42,7 +42,7 @@ impl StandingTickets {
     }
 
     /// The consumer's own getters are read where it has them; without, what the JobManager keeps has to do.
-    pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<Standing> {
+    pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<ChainStanding> {
         let metadata = answers.take(self.metadata)?;
         let inputs = Inputs {
             onchain: answers.take(self.onchain_input).ok(),
@@ -61,11 +61,11 @@ struct Inputs {
     state_hash: Option<B256>,
 }
 
-fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Inputs) -> Standing {
+fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Inputs) -> ChainStanding {
     match metadata.status {
-        OnchainStatus::Unknown => Standing::Unseen,
-        OnchainStatus::Completed if is_ours(job, metadata, inputs) => Standing::Complete,
-        status => Standing::Taken(status),
+        OnchainStatus::Unknown => ChainStanding::Unseen,
+        OnchainStatus::Completed if is_ours(job, metadata, inputs) => ChainStanding::Complete,
+        status => ChainStanding::Taken(status),
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Inner, Relay};
 use crate::{
     chain::{
-        At, Blobs, Block, Chain, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert, RevertCause,
-        Standing, StandingTickets,
+        At, Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
+        RevertCause, StandingTickets,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -26,6 +26,8 @@ const LOOKS: u32 = 3;
 /// How many blocks back the transaction of a job that is complete already is looked for.
 const LOOK_BACK: u64 = 1_000;
 
+const NOT_KNOWN: &str = "the transaction was signed, and the chain has not shown it: relay again later, which looks for it before it sends another";
+
 pub(super) struct Run<'a> {
     pub(super) inner: &'a Arc<Inner>,
     pub(super) job: &'a SignedJob,
@@ -37,7 +39,7 @@ pub(super) struct Run<'a> {
 
 /// What one round trip shows.
 struct Look {
-    standing: Standing,
+    standing: ChainStanding,
     chain_id: u64,
     head: Option<Block>,
     /// What the relay would revert with.
@@ -52,7 +54,7 @@ impl Look {
     /// RPC's servers are at one block.
     fn is_torn(&self) -> bool {
         let exists = self.refusal.as_ref().is_some_and(|refusal| refusal.cause() == RevertCause::NonceTaken);
-        self.standing == Standing::Unseen && exists
+        self.standing == ChainStanding::Unseen && exists
     }
 }
 
@@ -69,7 +71,7 @@ impl Run<'_> {
     /// A relay before this one has signed a transaction, whose end nobody saw.
     async fn again(&self, hash: B256) -> Result<Relay> {
         let look = self.look(Some(hash)).await.map_err(|error| unknown(error, hash))?;
-        if look.receipt.is_some() || look.in_pool || look.standing != Standing::Unseen {
+        if look.receipt.is_some() || look.in_pool || look.standing != ChainStanding::Unseen {
             return self.follow(hash, None).await;
         }
         self.settled();
@@ -89,9 +91,9 @@ impl Run<'_> {
             look = self.look(None).await?;
         }
         match look.standing {
-            Standing::Complete => return Ok(self.already(look.head, None).await),
-            Standing::Taken(status) => return Err(taken(status)),
-            Standing::Unseen => {}
+            ChainStanding::Complete => return Ok(self.already(look.head, None).await),
+            ChainStanding::Taken(status) => return Err(taken(status)),
+            ChainStanding::Unseen => {}
         }
         if let Some(refusal) = look.refusal {
             return Err(refused(refusal));
@@ -169,7 +171,7 @@ impl Run<'_> {
             )
             .with_hint("check the chain and the JobManager given to ClientBuilder::chain"));
         }
-        if standing == Standing::Unseen && operator != self.verified.operator() {
+        if standing == ChainStanding::Unseen && operator != self.verified.operator() {
             return Err(Error::new(
                 ErrorKind::WrongChain,
                 format!(
@@ -209,18 +211,20 @@ impl Run<'_> {
                     known |= look.in_pool;
                     match look.standing {
                         // Once more, as its receipt may only be late.
-                        Standing::Complete if complete_before => {
+                        ChainStanding::Complete if complete_before => {
                             self.settled();
                             return Ok(self.already(look.head, Some(hash)).await);
                         }
-                        Standing::Complete => complete_before = true,
-                        Standing::Taken(status) => return Err(unknown(taken(status), hash)),
-                        Standing::Unseen => {}
+                        ChainStanding::Complete => complete_before = true,
+                        ChainStanding::Taken(status) => return Err(unknown(taken(status), hash)),
+                        ChainStanding::Unseen => {}
                     }
                     if !known && Instant::now() >= patience {
-                        let error =
-                            last.unwrap_or_else(|| late(self.job.id(), Some(hash), "the chain does not know it"));
-                        return Err(unknown(error, hash));
+                        let error = late(self.job.id(), Some(hash), "the chain does not know the transaction");
+                        return Err(match last {
+                            Some(last) => unknown(last, hash).with_hint(NOT_KNOWN),
+                            None => error,
+                        });
                     }
                     self.next_block(look.head.map(|head| head.hash)).await;
                 }
@@ -250,7 +254,7 @@ impl Run<'_> {
     async fn included(
         &self,
         receipt: &Receipt,
-        standing: Standing,
+        standing: ChainStanding,
         refusal: Option<Revert>,
         head: Option<Block>,
     ) -> Result<Relay> {
@@ -267,9 +271,9 @@ impl Run<'_> {
         }
         match standing {
             // Somebody was faster.
-            Standing::Complete => Ok(self.already(head, Some(hash)).await),
-            Standing::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
-            Standing::Unseen => {
+            ChainStanding::Complete => Ok(self.already(head, Some(hash)).await),
+            ChainStanding::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
+            ChainStanding::Unseen => {
                 let error = match refusal {
                     Some(refusal) => refused(refusal),
                     None => Error::new(
