@@ -7,10 +7,14 @@ mod cancel;
 mod closed_port;
 #[path = "client/diagnosis.rs"]
 mod diagnosis;
+#[path = "client/diagnosis_chain.rs"]
+mod diagnosis_chain;
 #[path = "client/diagnosis_healthy.rs"]
 mod diagnosis_healthy;
 #[path = "client/doubts.rs"]
 mod doubts;
+#[path = "support/fake_chain.rs"]
+mod fake_chain;
 #[path = "client/happy.rs"]
 mod happy;
 #[path = "client/hunted.rs"]

@@ -1,4 +1,5 @@
 //! A chain in memory: the contracts' checks and getters, written by hand, and an account that posts to it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
     collections::HashMap,
@@ -48,6 +49,7 @@ pub struct World {
     pub pool: HashMap<B256, Transaction>,
     /// Who signed what.
     pub signed: HashMap<(B256, Bytes), Address>,
+    pub known: HashMap<B256, JobState>,
     pub number: u64,
 }
 
@@ -349,10 +351,13 @@ impl FakeChain {
         self.world().consumers.insert(consumer, ConsumerState { signer, state, ..ConsumerState::default() });
     }
 
-    /// Who signed what: `isValidSignature` is asked with hashes.
+    /// Who signed what, as `isValidSignature` is asked with hashes; and what is in the job, if a mirrored chain has it.
     pub fn knows(&self, job: &SignedJob) {
         let signer = job.recover().unwrap_or_default();
-        self.world().signed.insert((eip191_hash(job.request()), job.signature().clone()), signer);
+        let mut world = self.world();
+        world.signed.insert((eip191_hash(job.request()), job.signature().clone()), signer);
+        let Request { id, job, .. } = Request::decode(self.0.revision, job.request());
+        world.known.insert(id, job);
     }
 
     /// Puts a job on chain under another's nonce, or its own.
@@ -397,7 +402,10 @@ impl ChainReader for FakeChain {
         if let Some(mirror) = &mut *self.0.mirror.lock().unwrap() {
             mirror(&mut self.world());
         }
-        let world = self.0.lag.lock().unwrap().clone().unwrap_or_else(|| self.world().clone());
+        let now = self.world().clone();
+        // A signature is valid at every block.
+        let lagging = self.0.lag.lock().unwrap().clone().map(|then| World { signed: now.signed.clone(), ..then });
+        let world = lagging.unwrap_or(now);
         Ok(questions.iter().map(|question| Ok(world.answer(self.0.revision, question))).collect())
     }
 

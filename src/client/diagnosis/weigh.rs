@@ -36,9 +36,10 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
         return shown(Cause::OperatorMismatch { signed_by, pinned, on_chain });
     }
     match &onchain.trial {
-        Trial::Reverts { cause, .. } if cause.is_final() => shown(reverts(onchain)),
         // Somebody was faster, and the rest of the answers is older than that.
         Trial::Reverts { cause: RevertCause::NonceTaken, .. } => by_node,
+        _ if matches!(seen, Seen::Relayed { .. }) => shown(reverts(onchain)),
+        Trial::Reverts { cause, .. } if cause.is_final() => shown(reverts(onchain)),
         // Not every RPC lets a call have blobs.
         Trial::Reverts { cause: RevertCause::BlobHashes, .. } => by_node,
         Trial::Reverts { .. } => now(evidence, onchain, by_node),
@@ -84,8 +85,7 @@ fn now(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
         return refine(evidence, onchain, by_node);
     }
     // The node saw it fail, too, or this client sees it stand still.
-    let corroborated =
-        evidence.stalled.is_some() || evidence.retries > 0 || onchain.reverted || by_node.cause.is_stuck();
+    let corroborated = evidence.stalled.is_some() || evidence.retries > 0 || by_node.cause.is_stuck();
     if next || (corroborated && evidence.lower_pending == Some(false)) {
         shown(reverts(onchain))
     } else if corroborated {
@@ -105,9 +105,6 @@ fn ahead(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
 
 /// The node's verdict stands, and the chain says how sure it is.
 fn refine(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
-    if onchain.reverted && matches!(evidence.seen, Seen::Relayed { .. }) {
-        return shown(reverts(onchain));
-    }
     let Some(max) = onchain.max_nonce else { return by_node };
     let Verdict { cause, confidence } = by_node;
     let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
