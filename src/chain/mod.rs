@@ -11,6 +11,7 @@ mod finality;
 mod nonces;
 mod reader;
 mod reconcile;
+mod recorded;
 mod relay;
 mod revert;
 mod standing;
@@ -31,7 +32,7 @@ pub use self::{
 };
 pub(crate) use self::{
     finality::{Ask, Standing, look},
-    reconcile::Inputs,
+    recorded::{InputTickets, other_job},
     standing::{ChainStanding, StandingTickets},
 };
 use crate::{
