@@ -7,11 +7,15 @@ mod abi;
 mod batch;
 mod reader;
 mod revert;
+#[cfg(feature = "chain")]
+mod rpc;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
