@@ -14,12 +14,16 @@ mod reconcile;
 mod recorded;
 mod relay;
 mod revert;
+#[cfg(feature = "chain")]
+mod rpc;
 mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
