@@ -5,19 +5,39 @@
 
 mod abi;
 mod batch;
+mod binding;
+mod blobs;
 mod finality;
+mod nonces;
 mod reader;
+mod reconcile;
+mod recorded;
+mod relay;
 mod revert;
+#[cfg(feature = "chain")]
+mod rpc;
+mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
-pub(crate) use self::finality::{Ask, Standing, look};
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    binding::Binding,
+    blobs::Blobs,
+    nonces::ChainNonces,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
-    revert::Revert,
+    reconcile::Reconciliation,
+    relay::{RelayTransaction, Relayer},
+    revert::{Revert, RevertCause},
+};
+pub(crate) use self::{
+    finality::{Ask, Standing, look},
+    recorded::{InputTickets, other_job},
+    standing::{ChainStanding, StandingTickets},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -177,4 +197,9 @@ impl fmt::Debug for Chain {
             .field("job_manager", &self.job_manager)
             .finish_non_exhaustive()
     }
+}
+
+/// The signature hash of the event `JobCompleted`.
+pub(crate) fn job_completed_topic() -> B256 {
+    <abi::JobManager::JobCompleted as alloy_sol_types::SolEvent>::SIGNATURE_HASH
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     chain::Chain,
     error::Result,
-    job::{JobId, JobRecord, Revision, SignedJob},
+    job::{JobId, JobRecord, Revision, SignedJob, Verified},
     rpc::Method,
     watch::Node,
 };
@@ -21,6 +21,10 @@ use crate::{
 impl Node for Inner {
     fn knows_operator(&self) -> bool {
         self.operator.is_known()
+    }
+
+    async fn operator_changed(&self, from: Address) -> Result<Option<Address>> {
+        self.operator.changed(from).await
     }
 
     async fn operator(&self) -> Result<Option<Address>> {
@@ -51,7 +55,8 @@ impl Node for Inner {
         fly(&self, Flight { job, lease: None, by_wait: true }).await
     }
 
-    fn verified(&self, job: &SignedJob) {
+    fn verified(&self, job: &SignedJob, result: &Verified) {
+        self.states.note(job, result);
         self.flights.verified(&self.nonces, job);
     }
 }

@@ -61,7 +61,10 @@ impl State {
         let Some(entry) = self.same(slot, job, Plan::Looking) else { return };
         let before = entry.track.stage();
         let urges = entry.track.urges();
-        let proven = matches!(sight, Ok(Sight::Executed(_) | Sight::Relayed(_)));
+        let proven = match &sight {
+            Ok(Sight::Executed(result) | Sight::Relayed(result)) if !entry.settled => Some(result.clone()),
+            _ => None,
+        };
         let action = match sight {
             Ok(sight) => {
                 entry.polls = entry.polls.saturating_add(1);
@@ -82,8 +85,9 @@ impl State {
             (entry.looks, entry.alarms) = (0, 0);
         }
         let urgent = entry.track.urges() != urges;
-        if proven && !std::mem::replace(&mut entry.settled, true) {
-            self.verified.push(job.clone());
+        if let Some(result) = proven {
+            entry.settled = true;
+            self.verified.push((job.clone(), result));
         }
         if urgent {
             self.follow.hurry(slot);

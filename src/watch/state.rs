@@ -16,7 +16,11 @@ use super::{
     pace::{PollPolicy, Rate},
     track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
 };
-use crate::{error::Error, jitter::STEP, job::SignedJob};
+use crate::{
+    error::Error,
+    jitter::STEP,
+    job::{SignedJob, Verified},
+};
 
 /// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
 pub(super) const MAX_FAILED_LISTS: u32 = 2;
@@ -264,8 +268,8 @@ pub(super) struct State {
     pub failed: u32,
     pub trouble: Option<Instant>,
     pub hold: Option<Instant>,
-    /// Jobs that have a verified result, for the client to settle.
-    pub verified: Vec<SignedJob>,
+    /// Jobs that have a verified result, and that, for the client to settle.
+    pub verified: Vec<(SignedJob, Box<Verified>)>,
     pub seed: u64,
     /// The next waiter's id.
     pub next_sub: u64,

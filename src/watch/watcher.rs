@@ -29,7 +29,7 @@ use crate::{
     chain::{self, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     jitter,
-    job::{SignedJob, Verified},
+    job::{JobRecord, SignedJob, Verified},
 };
 
 /// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
@@ -249,7 +249,7 @@ impl Watcher {
             }
             std::mem::take(&mut state.verified)
         });
-        verified.iter().for_each(|job| self.node.verified(job));
+        verified.iter().for_each(|(job, result)| self.node.verified(job, result));
     }
 }
 
@@ -298,12 +298,26 @@ async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
 /// Looks a job up, compares what the node shows, and verifies it.
 async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
     match node.look(job.id()).await {
-        Ok(record) => Ok(match node.operator().await? {
-            Some(operator) => Sight::of(job, &record, operator, known),
-            // Nobody waits without an operator: `Wait` says so.
-            None => Sight::Pending,
+        Ok(record) => see(node, job, &record, known).await.map_err(|error| {
+            // About the chain, and the job is at the node, or another under its nonce.
+            error.with_outcome(Outcome::Unknown).with_job(job.id())
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::NotFound),
         Err(error) => Err(error),
     }
+}
+
+/// Verifies a record by whose results are believed; asks once more who that is if somebody else has signed the result, as the
+/// JobManager may name a new operator at any time.
+async fn see(node: &dyn Node, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
+    // Nobody waits without an operator: `Wait` says so.
+    let Some(operator) = node.operator().await? else { return Ok(Sight::Pending) };
+    let sight = Sight::of(job, record, operator, known);
+    if matches!(sight, Sight::Unproven(_))
+        && record.signed_by().is_some_and(|signer| signer != operator)
+        && let Some(operator) = node.operator_changed(operator).await?
+    {
+        return Ok(Sight::of(job, record, operator, known));
+    }
+    Ok(sight)
 }
