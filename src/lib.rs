@@ -12,6 +12,7 @@
 //! | sign with a key in this process, or with a key service or hardware wallet | [`LocalSigner`]; `AlloySigner` (feature `alloy-signer`); your own [`JobSigner`] |
 //! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
+//! | know that a result is on chain, whatever the node says | [`client::ClientBuilder::chain`], [`Until::Finalized`], [`Verified::finality`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
 //! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
 //! | never send to one chain what was signed for another | [`chain::Binding`] |

@@ -7,6 +7,8 @@
 
 mod evidence;
 mod gather;
+#[cfg(test)]
+mod tests;
 
 use alloy_primitives::Bytes;
 
