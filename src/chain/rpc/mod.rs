@@ -6,6 +6,7 @@ mod fault;
 mod http;
 mod poll;
 mod round;
+mod secrets;
 mod ws;
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};

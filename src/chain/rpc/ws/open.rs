@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{self, client::IntoClientRequest, protocol::WebSocketConfig},
 };
 
-use super::super::fault;
+use super::super::{fault, secrets::Secrets};
 use crate::error::Result;
 
 /// Bytes both ways, encrypted or not.
@@ -31,6 +31,7 @@ pub(in crate::chain::rpc) struct Connector {
     pub(in crate::chain::rpc) headers: HeaderMap,
     /// None for plain text.
     pub(in crate::chain::rpc) tls: Option<Arc<ClientConfig>>,
+    pub(in crate::chain::rpc) secrets: Secrets,
     pub(in crate::chain::rpc) max_message: usize,
     pub(in crate::chain::rpc) timeout: Duration,
 }
@@ -67,8 +68,8 @@ impl Connector {
         match client_async_with_config(request, stream, Some(limits)).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(answer)) => {
-                let body = answer.body().as_deref().unwrap_or_default();
-                Err(fault::of(TransportErrorKind::http_error(answer.status().as_u16(), fault::quoted(body))))
+                let body = self.secrets.hide(answer.body().as_deref().unwrap_or_default());
+                Err(fault::of(TransportErrorKind::http_error(answer.status().as_u16(), fault::quoted(&body))))
             }
             Err(error) => Err(fault::unreachable(error)),
         }

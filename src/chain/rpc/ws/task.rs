@@ -1,6 +1,6 @@
 //! The task that holds the connection: sends, gives answers to their questions, keeps the subscription, opens the connection again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use alloy_json_rpc::{Id, PubSubItem, Response, ResponsePayload, SubId};
 use futures_util::{SinkExt, StreamExt};
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 
 use super::{
-    super::{convert, fault, round::same},
+    super::{convert, fault, round::same, secrets::Secrets},
     Ask, Command, Connector, Heads,
     open::Socket,
 };
@@ -59,6 +59,7 @@ struct Session {
     subscription: Option<SubId>,
     /// A block was pushed: the one that was asked for may be older.
     pushed: bool,
+    secrets: Arc<Secrets>,
     timeout: Duration,
     max_message: usize,
 }
@@ -152,6 +153,7 @@ impl Task {
             pending: HashMap::new(),
             subscription: None,
             pushed: false,
+            secrets: Arc::new(self.connector.secrets.clone()),
             timeout: self.connector.timeout,
             max_message: self.connector.max_message,
         };
@@ -260,7 +262,9 @@ impl Session {
 
     /// What came in.
     async fn take(&mut self, raw: &[u8], heads: &watch::Sender<Heads>) -> Result<()> {
-        match serde_json::from_slice(raw).map_err(|_| fault::not_json(raw))? {
+        let secrets = Arc::clone(&self.secrets);
+        let raw = secrets.hide(raw);
+        match serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))? {
             PubSubItem::Notification(pushed) => {
                 if self.subscription.as_ref() == Some(&pushed.subscription) {
                     let block = convert::head(&pushed.result)?;
