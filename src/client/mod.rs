@@ -222,7 +222,8 @@ impl Client {
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
     ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],
-    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer, or if a required
+    ///   preflight finds another chain,
     /// - [`ErrorKind::Preflight`] if the client [requires a preflight](ClientBuilder::require_preflight) and the job did not pass
     ///   ([`PreflightReport::of`] has why). This call then sent nothing, and the job stands as it did before,
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
