@@ -168,8 +168,8 @@ pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;
 pub use job::{
-    JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
-    Revision, SignedJob, UnsignedJob, Verified, VmType, verify,
+    Finality, JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId,
+    RelayStrategy, Revision, SignedJob, UnsignedJob, Verified, VmType, verify,
 };
 #[cfg(feature = "client")]
 pub use wire::{ProgramUpload, Wire};

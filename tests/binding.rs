@@ -1,8 +1,8 @@
 //! A client that is bound to one chain works on no other: signed bytes hold no chain id.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
-#[path = "support/fake_chain.rs"]
-mod fake_chain;
+#[path = "support/chain_table.rs"]
+mod chain_table;
 #[path = "preflight/rig.rs"]
 #[allow(dead_code, reason = "shared with the tests of preflight")]
 mod rig;
@@ -16,7 +16,7 @@ use infinityvm_sdk::{
 };
 
 use self::{
-    fake_chain::MANAGER,
+    chain_table::MANAGER,
     rig::{CONSUMER, Rig, within},
 };
 

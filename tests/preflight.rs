@@ -1,8 +1,8 @@
 //! Preflight: every fault is named before anything is sent, and healthy jobs get no wrong label.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
-#[path = "support/fake_chain.rs"]
-mod fake_chain;
+#[path = "support/chain_table.rs"]
+mod chain_table;
 #[path = "preflight/faults.rs"]
 mod faults;
 #[path = "preflight/healthy.rs"]

@@ -6,6 +6,7 @@
 mod abi;
 mod batch;
 mod binding;
+mod finality;
 mod nonces;
 mod reader;
 mod reconcile;
@@ -15,6 +16,7 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+pub(crate) use self::finality::{Ask, Standing, look};
 pub(crate) use self::reconcile::Inputs;
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
@@ -34,13 +36,39 @@ use crate::{
 pub struct Chain {
     reader: Arc<dyn ChainReader>,
     job_manager: Address,
+    log_range: u64,
+    log_reach: u64,
 }
 
 impl Chain {
     /// The JobManager at this address, read through this reader.
     #[must_use]
     pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
-        Self { reader: Arc::new(reader), job_manager }
+        Self { reader: Arc::new(reader), job_manager, log_range: 2_000, log_reach: 50_000 }
+    }
+
+    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. RPCs refuse what is too much for them. Default:
+    /// 2,000.
+    #[must_use]
+    pub fn with_log_range(mut self, blocks: u64) -> Self {
+        self.log_range = blocks.max(1);
+        self
+    }
+
+    /// Sets how many blocks are searched for a job's event at most, from the latest back; 0 counts as 1. Only where the node does not name
+    /// the transaction, or names a wrong one. Default: 50,000.
+    #[must_use]
+    pub fn with_log_reach(mut self, blocks: u64) -> Self {
+        self.log_reach = blocks.max(1);
+        self
+    }
+
+    pub(crate) fn log_range(&self) -> u64 {
+        self.log_range
+    }
+
+    pub(crate) fn log_reach(&self) -> u64 {
+        self.log_reach
     }
 
     /// The JobManager's address.

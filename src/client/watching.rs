@@ -10,6 +10,7 @@ use super::{
     flight::{Flight, fly},
 };
 use crate::{
+    chain::Chain,
     error::Result,
     job::{JobId, JobRecord, Revision, SignedJob, Verified},
     rpc::Method,
@@ -34,6 +35,10 @@ impl Node for Inner {
         self.transport.endpoint()
     }
 
+    fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
     fn has_list(&self) -> bool {
         self.wire.revision() == Revision::Relay && self.require(Method::GetPendingJobs).is_ok()
     }
@@ -50,8 +55,10 @@ impl Node for Inner {
         fly(&self, Flight { job, lease: None, by_wait: true }).await
     }
 
-    fn verified(&self, job: &SignedJob, result: &Verified) {
-        self.states.note(job, result);
+    fn verified(&self, job: &SignedJob, result: Option<&Verified>) {
+        if let Some(result) = result {
+            self.states.note(job, result);
+        }
         self.flights.verified(&self.nonces, job);
     }
 }

@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use crate::{
+    chain::Chain,
     error::Result,
     job::{JobId, JobRecord, SignedJob, Verified},
 };
@@ -23,6 +24,9 @@ pub(crate) trait Node: Send + Sync + 'static {
 
     fn endpoint(&self) -> &str;
 
+    /// The chain that has the last word, if there is one.
+    fn chain(&self) -> Option<&Chain>;
+
     /// Whether pending jobs can be listed, as far as is known.
     fn has_list(&self) -> bool;
 
@@ -35,6 +39,6 @@ pub(crate) trait Node: Send + Sync + 'static {
     /// Sends a job's bytes, unless that is under way; dropping it does not end that.
     async fn send(self: Arc<Self>, job: SignedJob) -> Result<()>;
 
-    /// A result of the job was verified.
-    fn verified(&self, job: &SignedJob, result: &Verified);
+    /// A result of the job was verified; the chain has one where none is given.
+    fn verified(&self, job: &SignedJob, result: Option<&Verified>);
 }

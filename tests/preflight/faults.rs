@@ -13,7 +13,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    fake_chain::{Rule, isValidSignatureCall, root},
+    chain_table::{Rule, isValidSignatureCall, root},
     rig::{CONSUMER, Rig, STATEFUL, names, within},
 };
 

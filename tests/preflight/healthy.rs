@@ -9,7 +9,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    fake_chain::{FakeConsumer, Rule, root},
+    chain_table::{FakeConsumer, Rule, root},
     rig::{CONSUMER, Rig, STATEFUL, next, within},
 };
 

@@ -11,7 +11,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    fake_chain::{getOnchainInputForJobCall, root},
+    chain_table::{getOnchainInputForJobCall, root},
     rig::{CONSUMER, Rig, STATEFUL, names, next, within},
 };
 

@@ -12,7 +12,7 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
-use crate::fake_chain::{FakeChain, FakeConsumer};
+use crate::chain_table::{FakeChain, FakeConsumer};
 
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 pub const STATEFUL: Address = Address::repeat_byte(0xc5);

@@ -1,179 +1,454 @@
-//! A chain in memory: what the contracts' view functions would say, from a table that tests write to. It counts round trips.
-#![allow(dead_code, reason = "each test uses a part of it")]
+//! A chain in memory: blocks, transactions, reorganisations, and the contracts' answers by a decoding of its own. Its RPC can be down, slow
+//! or behind, and the chain can change between two questions of one batch.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use alloy_signer::Signature;
 use async_trait::async_trait;
 use infinityvm_sdk::{
     Error, ErrorKind, Result, Revision, SignedJob,
-    chain::{Answer, At, Block, Chain, ChainReader, Question},
-    primitives::{
-        Address, B256, Bytes, SolValue,
-        alloy_sol_types::{Revert, SolCall, SolError},
-        keccak256, sol,
-    },
+    chain::{Answer, At, Block, Call, Chain, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
+    primitives::{Address, B256, Bytes, keccak256},
 };
+use tokio::{sync::Notify, time::sleep};
 
-sol! {
-    function getNextNonce() external view returns (uint64);
-    function maxNonce() external view returns (uint64);
-    function getOnchainInputForJob(bytes32 jobID) external view returns (bytes memory);
-    function getOffchainInputHashForJob(bytes32 jobID) external view returns (bytes32);
-    function getStateHashForJob(bytes32 jobID) external view returns (bytes32);
-    function getJobManager() external view returns (address);
-    function isValidSignature(bytes32 hash, bytes memory signature) external view returns (bytes4);
-    function getOffchainSigner() external view returns (address);
-    function getLatestStateRoot() external view returns (bytes32);
-    function getLatestStateHash() external view returns (bytes32);
-    function getJobMetadata(bytes32 jobID) external view returns (JobMetadata memory);
-    function getCoprocessorOperator() external view returns (address);
+pub const JOB_MANAGER: Address = Address::repeat_byte(0x3a);
+/// A contract that is not the JobManager.
+pub const OTHER: Address = Address::repeat_byte(0x77);
 
-    struct JobMetadata {
-        bytes programID;
-        uint64 maxCycles;
-        address consumer;
-        uint8 status;
-    }
+/// What a transaction does if it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Nothing,
+    Complete(Completion),
+    Request(B256),
+    Cancel(B256),
+    SetOperator(Address),
+    /// An event as the JobManager's, of another contract.
+    FalseEvent(B256, Vec<u8>),
 }
 
-pub const MANAGER: Address = Address::repeat_byte(0x1a);
-
-/// Whose signatures a consumer takes.
-#[derive(Clone, Debug)]
-pub enum Rule {
-    /// One account, which `getOffchainSigner` names. The zero address takes what cannot be recovered.
-    Single(Address),
-    /// Several, and no `getOffchainSigner`.
-    List(Vec<Address>),
+/// A job as the contracts keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub id: B256,
+    pub program: Vec<u8>,
+    pub cycles: u64,
+    pub consumer: Address,
+    pub onchain_input: Vec<u8>,
+    pub offchain_hash: B256,
+    pub state_hash: B256,
+    pub output: Vec<u8>,
 }
 
-#[derive(Clone, Debug)]
-pub struct FakeConsumer {
-    pub rule: Rule,
-    /// What its check of signatures reverts with.
-    pub paused: Option<&'static str>,
-    /// Old ones have no `getJobManager`.
-    pub manager: Option<Address>,
-    pub max_nonce: u64,
-    /// What `getNextNonce` says, where the contract overrides it.
-    pub next_nonce: Option<u64>,
-    pub revision: Revision,
-    /// Of a stateful one.
-    pub state: Option<B256>,
-    pub inputs: HashMap<B256, (Bytes, B256, B256)>,
-}
-
-impl FakeConsumer {
-    pub fn new(revision: Revision, signer: Address) -> Self {
+impl Completion {
+    pub fn of(job: &SignedJob, output: &[u8]) -> Self {
         Self {
-            rule: Rule::Single(signer),
-            paused: None,
-            manager: Some(MANAGER),
-            max_nonce: 0,
-            next_nonce: None,
-            revision,
-            state: None,
-            inputs: HashMap::new(),
-        }
-    }
-
-    fn takes(&self, hash: B256, signature: &[u8]) -> bool {
-        let recovered = Signature::from_raw(signature).and_then(|it| it.recover_address_from_prehash(&hash)).ok();
-        match &self.rule {
-            Rule::Single(signer) => recovered.unwrap_or_default() == *signer,
-            Rule::List(signers) => recovered.is_some_and(|signer| signers.contains(&signer)),
+            id: job.id().into(),
+            program: job.program_id().as_bytes().to_vec(),
+            cycles: job.max_cycles(),
+            consumer: job.consumer(),
+            onchain_input: job.onchain_input().to_vec(),
+            offchain_hash: job.offchain_input_hash(),
+            state_hash: job.state_hash(),
+            output: output.to_vec(),
         }
     }
 }
 
-pub struct Table {
-    pub chain_id: u64,
-    pub genesis: B256,
-    pub operator: Address,
-    pub has_manager: bool,
-    pub consumers: HashMap<Address, FakeConsumer>,
-    pub jobs: HashMap<B256, JobMetadata>,
-    /// The RPC does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tx {
+    pub hash: B256,
+    pub to: Address,
+    pub input: Vec<u8>,
+    pub effect: Effect,
+    pub succeeds: bool,
+}
+
+impl Tx {
+    /// A transaction with a hash of its own.
+    pub fn new(to: Address, input: Vec<u8>, effect: Effect) -> Self {
+        static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let hash = keccak256([b"tx".as_slice(), &number.to_be_bytes()].concat());
+        Self { hash, to, input, effect, succeeds: true }
+    }
+
+    /// The plain call that posts a result.
+    pub fn post(job: &SignedJob, result: &[u8], signature: &[u8], output: &[u8]) -> Self {
+        let input = abi_call(
+            "submitResultForOffchainJob(bytes,bytes,bytes,bytes)",
+            &[result, signature, job.request(), job.signature()],
+        );
+        Self::new(JOB_MANAGER, input, Effect::Complete(Completion::of(job, output)))
+    }
+
+    pub fn failing(mut self) -> Self {
+        self.succeeds = false;
+        self
+    }
+
+    /// Posted by way of another contract.
+    pub fn by_way_of_another(mut self) -> Self {
+        (self.to, self.input) = (OTHER, vec![1, 2, 3, 4]);
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Mined {
+    header: Block,
+    txs: Vec<Tx>,
+}
+
+/// The blocks of one chain, from the first on.
+#[derive(Clone, Debug)]
+pub struct Blocks(Vec<Arc<Mined>>);
+
+/// Where a job was completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landed {
+    pub block: Block,
+    pub tx: Tx,
+    pub completion: Completion,
+    pub depth: u64,
+}
+
+impl Blocks {
+    pub fn head(&self) -> Block {
+        self.0.last().unwrap().header
+    }
+
+    pub fn behind(&self, lag: u64) -> Self {
+        let keep = self.0.len().saturating_sub(usize::try_from(lag).unwrap()).max(1);
+        Self(self.0[..keep].to_vec())
+    }
+
+    /// The block of a question, if it is in this chain.
+    fn at(&self, at: At) -> Option<Block> {
+        match at {
+            At::Number(number) => self.0.get(usize::try_from(number).ok()?).map(|mined| mined.header),
+            At::Hash(hash) => self.0.iter().map(|mined| mined.header).find(|header| header.hash == hash),
+            _ => Some(self.head()),
+        }
+    }
+
+    /// What has taken effect up to a block.
+    fn effects(&self, upto: u64) -> impl DoubleEndedIterator<Item = (&Mined, &Tx)> {
+        let upto = usize::try_from(upto).unwrap();
+        let blocks = self.0[..=upto].iter();
+        blocks.flat_map(|mined| mined.txs.iter().filter(|tx| tx.succeeds).map(|tx| (&**mined, tx)))
+    }
+
+    /// The job's completion under its id, whatever the payload.
+    pub fn landed(&self, id: B256) -> Option<Landed> {
+        let head = self.head().number;
+        self.effects(head).find_map(|(mined, tx)| match &tx.effect {
+            Effect::Complete(done) if done.id == id => Some(Landed {
+                block: mined.header,
+                tx: tx.clone(),
+                completion: done.clone(),
+                depth: head + 1 - mined.header.number,
+            }),
+            _ => None,
+        })
+    }
+
+    /// How deep the id is cancelled.
+    pub fn cancelled(&self, id: B256) -> Option<u64> {
+        let head = self.head().number;
+        let mut effects = self.effects(head);
+        effects.find(|(_, tx)| tx.effect == Effect::Cancel(id)).map(|(mined, _)| head + 1 - mined.header.number)
+    }
+
+    fn status(&self, id: B256, upto: u64) -> (u8, Option<&Completion>) {
+        let mut status = (0, None);
+        for (_, tx) in self.effects(upto) {
+            match &tx.effect {
+                Effect::Complete(done) if done.id == id => status = (3, Some(done)),
+                Effect::Request(requested) if *requested == id => status = (1, None),
+                Effect::Cancel(cancelled) if *cancelled == id => status = (2, None),
+                _ => {}
+            }
+        }
+        status
+    }
+
+    fn operator(&self, first: Address, upto: u64) -> Address {
+        let mut effects = self.effects(upto).rev();
+        let set = effects.find_map(|(_, tx)| if let Effect::SetOperator(to) = tx.effect { Some(to) } else { None });
+        set.unwrap_or(first)
+    }
+
+    fn logs_of(mined: &Mined, tx: &Tx) -> Vec<Log> {
+        let log = |address, event: &str, id: B256, data: Vec<u8>| {
+            let topics = vec![keccak256(event), id];
+            Log::new(address, topics, data.into(), mined.header.number, mined.header.hash, tx.hash)
+        };
+        const COMPLETED: &str = "JobCompleted(bytes32,bytes)";
+        match &tx.effect {
+            _ if !tx.succeeds => Vec::new(),
+            Effect::Complete(done) => vec![log(JOB_MANAGER, COMPLETED, done.id, abi_bytes(&done.output))],
+            Effect::Cancel(id) => vec![log(JOB_MANAGER, "JobCancelled(bytes32)", *id, Vec::new())],
+            Effect::FalseEvent(id, output) => vec![log(OTHER, COMPLETED, *id, abi_bytes(output))],
+            _ => Vec::new(),
+        }
+    }
+
+    fn receipt(&self, hash: B256) -> Option<Receipt> {
+        let (mined, tx) =
+            self.0.iter().find_map(|mined| mined.txs.iter().find(|tx| tx.hash == hash).map(|tx| (mined, tx)))?;
+        let logs = Self::logs_of(mined, tx);
+        Some(Receipt::new(hash, mined.header.number, mined.header.hash, tx.succeeds, logs))
+    }
+
+    fn logs(&self, filter: &LogFilter) -> Vec<Log> {
+        let all = self.0.iter().flat_map(|mined| mined.txs.iter().flat_map(|tx| Self::logs_of(mined, tx)));
+        let fits = |log: &Log| {
+            let in_range = (filter.from_block..=filter.to_block).contains(&log.block_number);
+            let topic = |(at, any): (usize, &Vec<B256>)| any.is_empty() || any.contains(&log.topics[at]);
+            in_range && log.address == filter.address && filter.topics.iter().enumerate().all(topic)
+        };
+        all.filter(fits).collect()
+    }
+}
+
+/// What is wrong with the RPC.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
     pub down: bool,
-    /// It takes for ever.
-    pub hangs: bool,
-    /// It takes so long.
-    pub pause: Duration,
-    /// Calls of functions with this selector fail, each by itself.
-    pub broken: Option<[u8; 4]>,
-    /// Round trips so far.
-    pub asked: usize,
-    /// Questions so far.
-    pub questions: usize,
-    /// How often the operator was asked for.
-    pub operator_asked: usize,
+    pub delay: Duration,
+    /// So many blocks behind.
+    pub lag: u64,
+    /// It has no logs.
+    pub no_logs: bool,
 }
 
+/// A change of the chain before this question (counted over all batches).
+pub type Ambush = Box<dyn FnOnce(&mut World) + Send>;
+
+pub struct World {
+    blocks: Blocks,
+    /// Transactions that wait to be included again.
+    pub pool: Vec<Tx>,
+    pub faults: Faults,
+    pub operator: Address,
+    revision: Revision,
+    ambushes: BTreeMap<u64, Ambush>,
+    forks: u64,
+    /// The chain, as the last batch saw it at its end.
+    pub answered: Blocks,
+    pub counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub batches: u64,
+    pub questions: u64,
+    pub heads: u64,
+    pub failed: u64,
+    pub ambushed: u64,
+    /// The most blocks that a question for logs spanned, and how many there were.
+    pub widest: u64,
+    pub searches: u64,
+    pub largest: u64,
+    /// Readings of the operator alone, which are not in the other counts.
+    pub operators: u64,
+}
+
+impl World {
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    pub fn mine(&mut self, txs: Vec<Tx>) -> Block {
+        let parent = self.blocks.head();
+        let number = parent.number + 1;
+        let seed = [parent.hash.as_slice(), &number.to_be_bytes(), &self.forks.to_be_bytes()].concat();
+        let header = Block::new(number, keccak256(seed), parent.hash, 1_700_000_000 + number);
+        self.blocks.0.push(Arc::new(Mined { header, txs }));
+        header
+    }
+
+    pub fn mine_empty(&mut self, blocks: u64) {
+        for _ in 0..blocks {
+            self.mine(Vec::new());
+        }
+    }
+
+    /// Drops so many blocks and returns their transactions; the first block always stays.
+    pub fn drop_blocks(&mut self, depth: usize) -> Vec<Tx> {
+        let keep = self.blocks.0.len().saturating_sub(depth).max(1);
+        let dropped = self.blocks.0.split_off(keep);
+        self.forks += 1;
+        dropped.iter().flat_map(|mined| mined.txs.clone()).collect()
+    }
+
+    /// The chain is this one again.
+    pub fn restore(&mut self, blocks: Blocks) {
+        self.blocks = blocks;
+    }
+
+    /// Before the question that comes after so many others from now on.
+    pub fn ambush(&mut self, after: u64, what: Ambush) {
+        self.ambushes.insert(self.counts.questions + after, what);
+    }
+
+    fn seen(&self) -> Blocks {
+        self.blocks.behind(self.faults.lag)
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer> {
+        let seen = self.seen();
+        let block = |at: At| seen.at(at).ok_or_else(|| Error::new(ErrorKind::Chain, "hash is not currently canonical"));
+        Ok(match question {
+            Question::ChainId => Answer::ChainId(31337),
+            Question::Block(at) => Answer::Block(seen.at(*at)),
+            Question::Code(_, at) => {
+                block(*at)?;
+                Answer::Code(Bytes::from_static(&[0xfe]))
+            }
+            Question::Call(call, at) => self.call(&seen, call, block(*at)?.number),
+            Question::Receipt(hash) => Answer::Receipt(seen.receipt(*hash)),
+            Question::Transaction(hash) => {
+                let mut all = seen.0.iter().flat_map(|mined| &mined.txs);
+                let tx = all.find(|tx| tx.hash == *hash);
+                Answer::Transaction(tx.map(|tx| Transaction::new(tx.hash, Some(tx.to), tx.input.clone().into())))
+            }
+            Question::Logs(_) if self.faults.no_logs => {
+                return Err(Error::new(ErrorKind::Chain, "block range is too wide"));
+            }
+            Question::Logs(filter) => {
+                self.counts.searches += 1;
+                self.counts.widest = self.counts.widest.max(filter.to_block + 1 - filter.from_block);
+                Answer::Logs(seen.logs(filter))
+            }
+            other => panic!("{other:?} was asked"),
+        })
+    }
+
+    fn call(&self, blocks: &Blocks, call: &Call, at: u64) -> Answer {
+        let (selector, id) = (&call.data[..4], call.data.get(4..36).map(B256::from_slice).unwrap_or_default());
+        let is = |signature: &str| keccak256(signature)[..4] == *selector;
+        let (status, done) = blocks.status(id, at);
+        let returned = |bytes: Vec<u8>| Answer::Returned(bytes.into());
+        if call.to == JOB_MANAGER {
+            if is("getCoprocessorOperator()") {
+                return returned(abi_address(blocks.operator(self.operator, at)).to_vec());
+            }
+            assert!(is("getJobMetadata(bytes32)"), "another call of the JobManager");
+            let program = done.map(|done| done.program.clone()).unwrap_or_default();
+            let words = [
+                abi_number(0x20),
+                abi_number(0x80),
+                abi_number(done.map_or(0, |done| done.cycles)),
+                abi_address(done.map_or(Address::ZERO, |done| done.consumer)),
+                abi_number(status.into()),
+            ];
+            return returned([words.concat(), abi_tail(&program)].concat());
+        }
+        if is("getOnchainInputForJob(bytes32)") {
+            let input = done.map(|done| done.onchain_input.clone()).unwrap_or_default();
+            returned([abi_number(0x20).to_vec(), abi_tail(&input)].concat())
+        } else if is("getOffchainInputHashForJob(bytes32)") {
+            returned(done.map(|done| done.offchain_hash).unwrap_or_default().to_vec())
+        } else if is("getStateHashForJob(bytes32)") && self.revision == Revision::State {
+            returned(done.map(|done| done.state_hash).unwrap_or_default().to_vec())
+        } else {
+            Answer::Reverted(Bytes::new())
+        }
+    }
+}
+
+fn abi_number(number: u64) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[24..].copy_from_slice(&number.to_be_bytes());
+    word
+}
+
+fn abi_address(address: Address) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[12..].copy_from_slice(address.as_slice());
+    word
+}
+
+/// Length and bytes, padded.
+fn abi_tail(bytes: &[u8]) -> Vec<u8> {
+    let mut tail = abi_number(bytes.len() as u64).to_vec();
+    tail.extend_from_slice(bytes);
+    tail.resize(tail.len().next_multiple_of(32), 0);
+    tail
+}
+
+fn abi_bytes(bytes: &[u8]) -> Vec<u8> {
+    [abi_number(0x20).to_vec(), abi_tail(bytes)].concat()
+}
+
+fn abi_call(signature: &str, arguments: &[&[u8]]) -> Vec<u8> {
+    let mut call = keccak256(signature)[..4].to_vec();
+    let mut tails = Vec::new();
+    for argument in arguments {
+        call.extend_from_slice(&abi_number((arguments.len() * 32 + tails.len()) as u64));
+        tails.extend_from_slice(&abi_tail(argument));
+    }
+    call.extend_from_slice(&tails);
+    call
+}
+
+/// The chain and its RPC; clones are the same.
 #[derive(Clone)]
-pub struct FakeChain(Arc<Mutex<Table>>);
+pub struct FakeChain {
+    world: Arc<Mutex<World>>,
+    changed: Arc<Notify>,
+}
 
 impl FakeChain {
-    pub fn new(operator: Address) -> Self {
-        Self(Arc::new(Mutex::new(Table {
-            chain_id: 31337,
-            genesis: B256::repeat_byte(0x60),
+    pub fn new(revision: Revision, operator: Address) -> Self {
+        let header = Block::new(0, keccak256(b"genesis"), B256::ZERO, 1_700_000_000);
+        let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
+        let world = World {
+            answered: blocks.clone(),
+            blocks,
+            pool: Vec::new(),
+            faults: Faults::default(),
             operator,
-            has_manager: true,
-            consumers: HashMap::new(),
-            jobs: HashMap::new(),
-            down: false,
-            hangs: false,
-            pause: Duration::ZERO,
-            broken: None,
-            asked: 0,
-            questions: 0,
-            operator_asked: 0,
-        })))
-    }
-
-    pub fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap()
+            revision,
+            ambushes: BTreeMap::new(),
+            forks: 0,
+            counts: Counts::default(),
+        };
+        Self { world: Arc::new(Mutex::new(world)), changed: Arc::default() }
     }
 
     pub fn chain(&self) -> Chain {
-        Chain::new(self.clone(), MANAGER)
+        Chain::new(self.clone(), JOB_MANAGER)
     }
 
-    pub fn deploy(&self, address: Address, consumer: FakeConsumer) {
-        self.table().consumers.insert(address, consumer);
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
     }
 
-    pub fn change(&self, consumer: Address, change: impl FnOnce(&mut FakeConsumer)) {
-        change(self.table().consumers.get_mut(&consumer).expect("a consumer"));
+    /// Changes the chain, and tells those who wait for its head.
+    pub fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let value = change(&mut self.lock());
+        self.changed.notify_waiters();
+        value
     }
 
-    /// A job's result comes, and moves the state where the consumer has one.
-    pub fn complete(&self, job: &SignedJob, next_state: Option<B256>) {
-        self.put(job.consumer(), job.nonce(), 3, job.program_id().as_bytes().clone(), job.max_cycles());
-        self.change(job.consumer(), |consumer| {
-            let inputs = (job.onchain_input().clone(), job.offchain_input_hash(), job.state_hash());
-            consumer.inputs.insert(job.id().into(), inputs);
-            consumer.state = consumer.state.map(|state| next_state.unwrap_or(state));
-        });
+    pub fn mine(&self, txs: Vec<Tx>) -> Block {
+        self.with(|world| world.mine(txs))
     }
 
-    /// A job of this status has the nonce; 1 is an on-chain request.
-    pub fn take(&self, consumer: Address, nonce: u64, status: u8) {
-        self.put(consumer, nonce, status, Bytes::from_static(b"another program"), 7);
+    pub fn mine_empty(&self, blocks: u64) {
+        self.with(|world| world.mine_empty(blocks));
     }
 
-    fn put(&self, consumer: Address, nonce: u64, status: u8, program: Bytes, cycles: u64) {
-        let id = infinityvm_sdk::JobId::derive(nonce, consumer);
-        let mut table = self.table();
-        table.jobs.insert(id.into(), JobMetadata { programID: program, maxCycles: cycles, consumer, status });
-        let consumer = table.consumers.get_mut(&consumer).expect("a consumer");
-        consumer.max_nonce = consumer.max_nonce.max(nonce);
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
     }
 }
 
@@ -183,117 +458,80 @@ impl fmt::Debug for FakeChain {
     }
 }
 
-impl Table {
-    fn answer(&mut self, question: &Question) -> Result<Answer> {
-        Ok(match question {
-            Question::ChainId => Answer::ChainId(self.chain_id),
-            Question::Block(At::Number(0)) => Answer::Block(Some(Block::new(0, self.genesis, B256::ZERO, 0))),
-            Question::Block(_) => Answer::Block(None),
-            Question::Code(address, _) => {
-                let contract = self.consumers.contains_key(address) || (*address == MANAGER && self.has_manager);
-                Answer::Code(if contract { Bytes::from_static(&[0xfe]) } else { Bytes::new() })
-            }
-            Question::Call(call, _) => {
-                if self.broken.is_some_and(|selector| call.data.starts_with(&selector)) {
-                    return Err(Error::new(ErrorKind::Chain, "the RPC is busy").with_retryable(true));
-                }
-                match self.call(call.to, &call.data) {
-                    Ok(returned) => Answer::Returned(returned.into()),
-                    Err(reverted) => Answer::Reverted(reverted.into()),
-                }
-            }
-            other => panic!("not in the table: {other:?}"),
-        })
-    }
-
-    /// What a call returns, or reverts with.
-    fn call(&mut self, to: Address, data: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
-        if to == MANAGER && self.has_manager {
-            if let Ok(call) = getJobMetadataCall::abi_decode(data) {
-                let none = JobMetadata { programID: Bytes::new(), maxCycles: 0, consumer: Address::ZERO, status: 0 };
-                return Ok(self.jobs.get(&call.jobID).unwrap_or(&none).abi_encode());
-            }
-            if data.starts_with(&getCoprocessorOperatorCall::SELECTOR) {
-                self.operator_asked += 1;
-                return Ok(self.operator.abi_encode());
-            }
-            return Err(Vec::new());
-        }
-        // An account without code returns nothing.
-        let Some(consumer) = self.consumers.get(&to) else { return Ok(Vec::new()) };
-        let selector: [u8; 4] = data[..4].try_into().expect("a selector");
-        let inputs = |id: B256| consumer.inputs.get(&id).cloned().unwrap_or_default();
-        let state = consumer.state.map(|state| state.abi_encode()).ok_or_else(Vec::new);
-        match selector {
-            getNextNonceCall::SELECTOR => match consumer.next_nonce.or(consumer.max_nonce.checked_add(1)) {
-                Some(next) => Ok(next.abi_encode()),
-                None => Err(Revert { reason: "overflow".into() }.abi_encode()),
-            },
-            maxNonceCall::SELECTOR => Ok(consumer.max_nonce.abi_encode()),
-            getJobManagerCall::SELECTOR => consumer.manager.map(|it| it.abi_encode()).ok_or_else(Vec::new),
-            getLatestStateRootCall::SELECTOR if consumer.revision == Revision::Relay => state,
-            getLatestStateHashCall::SELECTOR if consumer.revision == Revision::State => state,
-            getOffchainSignerCall::SELECTOR => match consumer.rule {
-                Rule::Single(signer) => Ok(signer.abi_encode()),
-                Rule::List(_) => Err(Vec::new()),
-            },
-            isValidSignatureCall::SELECTOR => {
-                if let Some(reason) = consumer.paused {
-                    return Err(Revert { reason: reason.into() }.abi_encode());
-                }
-                let call = isValidSignatureCall::abi_decode(data).expect("a call");
-                let valid = consumer.takes(call.hash, &call.signature);
-                let magic: [u8; 4] = if valid { [0x16, 0x26, 0xba, 0x7e] } else { [0xff; 4] };
-                Ok([&magic[..], &[0; 28]].concat())
-            }
-            getOnchainInputForJobCall::SELECTOR => {
-                Ok(inputs(getOnchainInputForJobCall::abi_decode(data).expect("a call").jobID).0.abi_encode())
-            }
-            getOffchainInputHashForJobCall::SELECTOR => {
-                Ok(inputs(getOffchainInputHashForJobCall::abi_decode(data).expect("a call").jobID).1.abi_encode())
-            }
-            getStateHashForJobCall::SELECTOR if consumer.revision == Revision::State => {
-                Ok(inputs(getStateHashForJobCall::abi_decode(data).expect("a call").jobID).2.abi_encode())
-            }
-            _ => Err(Vec::new()),
-        }
-    }
+fn down() -> Error {
+    Error::new(ErrorKind::Chain, "connection refused").with_retryable(true)
 }
 
 #[async_trait]
 impl ChainReader for FakeChain {
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
-        let (hangs, pause) = {
-            let mut table = self.table();
-            table.asked += 1;
-            table.questions += questions.len();
-            (table.hangs, table.pause)
+        let delay = self.lock().faults.delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let mut ambushed = false;
+        let answers = {
+            let mut world = self.lock();
+            // The client's own reading of who the operator is, once in a while. It has nothing to do with finality.
+            if let [question @ Question::Call(call, _)] = questions
+                && call.to == JOB_MANAGER
+                && call.data[..] == keccak256("getCoprocessorOperator()")[..4]
+            {
+                if world.faults.down {
+                    return Err(down());
+                }
+                world.counts.operators += 1;
+                return Ok(vec![world.answer(question)]);
+            }
+            world.counts.batches += 1;
+            world.counts.largest = world.counts.largest.max(questions.len() as u64);
+            if world.faults.down {
+                world.counts.failed += 1;
+                return Err(down());
+            }
+            let mut answers = Vec::new();
+            for question in questions {
+                let number = world.counts.questions;
+                if let Some(ambush) = world.ambushes.remove(&number) {
+                    world.counts.ambushed += 1;
+                    ambushed = true;
+                    ambush(&mut world);
+                }
+                world.counts.questions += 1;
+                answers.push(world.answer(question));
+            }
+            world.answered = world.seen();
+            answers
         };
-        if hangs {
-            std::future::pending::<()>().await;
+        if ambushed {
+            self.changed.notify_waiters();
         }
-        if pause.is_zero() {
-            tokio::task::yield_now().await;
-        } else {
-            tokio::time::sleep(pause).await;
-        }
-        let mut table = self.table();
-        if table.down {
-            return Err(Error::new(ErrorKind::Chain, "connection refused").with_retryable(true));
-        }
-        Ok(questions.iter().map(|question| table.answer(question)).collect())
+        Ok(answers)
     }
 
-    async fn next_head(&self, _: Option<B256>) -> Result<Block> {
-        std::future::pending().await
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut world = self.lock();
+                if world.faults.down {
+                    return Err(down());
+                }
+                let head = world.seen().head();
+                if known != Some(head.hash) {
+                    world.counts.heads += 1;
+                    return Ok(head);
+                }
+            }
+            // A lag ends without a block.
+            tokio::select! {
+                () = changed => {}
+                () = sleep(Duration::from_secs(1)) => {}
+            }
+        }
     }
 
     fn endpoint(&self) -> &str {
         "fake chain"
     }
-}
-
-/// A root that stands for this text.
-pub fn root(text: &str) -> B256 {
-    keccak256(text)
 }

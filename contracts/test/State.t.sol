@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.30;
+
+import {SquareRoot} from "../src/common/SquareRoot.sol";
+import {AllowListConsumer} from "../src/state/AllowListConsumer.sol";
+import {JobManager} from "../src/state/JobManager.sol";
+import {RevertingConsumer} from "../src/state/RevertingConsumer.sol";
+import {SquareRootConsumer} from "../src/state/SquareRootConsumer.sol";
+import {StatefulSumConsumer} from "../src/state/StatefulSumConsumer.sol";
+import {OffchainJobRequest, OffchainResultWithMetadata, StatefulProgramResult} from "../src/state/Structs.sol";
+import {Both} from "./Both.sol";
+import {Claim, Job} from "./Rig.sol";
+import {vm} from "./Vm.sol";
+
+contract StateTest is Both {
+    StatefulSumConsumer private sum;
+
+    function setUp() external {
+        manager = new JobManager(vm.addr(OPERATOR));
+        roots = newRoots(vm.addr(SIGNER), 0);
+        list = new AllowListConsumer(address(manager), vm.addr(SIGNER), 0);
+        reverting = new RevertingConsumer(address(manager), vm.addr(SIGNER), 0);
+        sum = new StatefulSumConsumer(address(manager), vm.addr(SIGNER), 0, keccak256("first"));
+    }
+
+    function newRoots(address signer, uint64 maxNonce) internal override returns (SquareRoot) {
+        return new SquareRootConsumer(address(manager), signer, maxNonce);
+    }
+
+    function encode(Job memory made) internal pure override returns (bytes memory) {
+        return abi.encode(
+            OffchainJobRequest(
+                made.nonce,
+                made.maxCycles,
+                made.consumer,
+                made.programID,
+                made.onchainInput,
+                made.offchainInputHash,
+                made.stateHash
+            )
+        );
+    }
+
+    function encode(Claim memory claim) internal pure override returns (bytes memory) {
+        return abi.encode(
+            OffchainResultWithMetadata(
+                claim.jobID,
+                claim.onchainInputHash,
+                claim.offchainInputHash,
+                claim.stateHash,
+                claim.maxCycles,
+                claim.programID,
+                claim.result
+            )
+        );
+    }
+
+    function test_only_the_job_manager_may_set_inputs() external {
+        SquareRootConsumer consumer = SquareRootConsumer(address(roots));
+        bytes memory foreign = message("Consumer.onlyJobManager: caller is not the job manager");
+        refuse(address(roots), abi.encodeCall(consumer.setOnchainInputForJob, (bytes32(0), "")), foreign);
+        refuse(address(roots), abi.encodeCall(consumer.setOffchainInputHashForJob, (bytes32(0), bytes32(0))), foreign);
+        refuse(address(roots), abi.encodeCall(consumer.setStateHashForJob, (bytes32(0), bytes32(0))), foreign);
+    }
+
+    function test_the_state_hash_is_kept_and_compared() external {
+        Job memory made = job(1);
+        Claim memory claim = claimFor(made, output());
+        claim.stateHash = keccak256("other");
+        // Before the onchain input, and after the offchain one.
+        claim.onchainInputHash = keccak256("other");
+        refuseWith(
+            call(made, claim),
+            "JobManager.submitResultForOffchainJob: state hash signed by coprocessor doesn't match state hash of job request"
+        );
+        claim.offchainInputHash = keccak256("other");
+        refuseWith(
+            call(made, claim),
+            "JobManager.submitResultForOffchainJob: offchain input hash signed by coprocessor doesn't match offchain input hash of job request"
+        );
+        settle(made, output());
+        assert(SquareRootConsumer(address(roots)).getStateHashForJob(idOf(made)) == keccak256("state"));
+    }
+
+    function step(uint64 nonce, bytes32 from, bytes32 to, bytes memory result)
+        private
+        view
+        returns (Job memory made, bytes memory out)
+    {
+        made = jobFor(address(sum), nonce, "more");
+        made.stateHash = from;
+        out = abi.encode(StatefulProgramResult(to, result));
+    }
+
+    function test_a_state_is_followed_by_the_next() external {
+        assert(sum.getLatestStateHash() == keccak256("first"));
+        (Job memory one, bytes memory first) = step(1, keccak256("first"), keccak256("second"), "1");
+        (Job memory two, bytes memory second) = step(2, keccak256("second"), keccak256("third"), "2");
+        string memory stale = "Invalid state hash passed as input";
+        refuseWith(call(two, claimFor(two, second)), stale);
+        settle(one, first);
+        assert(sum.getLatestStateHash() == keccak256("second") && keccak256(sum.getLatestResult()) == keccak256("1"));
+        (Job memory late, bytes memory third) = step(3, keccak256("first"), keccak256("fourth"), "3");
+        refuseWith(call(late, claimFor(late, third)), stale);
+        settle(two, second);
+        assert(sum.getLatestStateHash() == keccak256("third") && keccak256(sum.getLatestResult()) == keccak256("2"));
+    }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what the tests of the contracts need besides cargo: anvil, forge and solc, from npm, into target/tools.
+# Does nothing if they are there. Needs the network, and apt-get where node is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+packages="@foundry-rs/anvil@1.7.1 @foundry-rs/forge@1.7.1 solc@0.8.30"
+tools=target/tools
+
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    echo "installing nodejs and npm"
+    apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null
+fi
+# The programs themselves, not npm's wrappers of them: a killed wrapper leaves the program behind.
+there() {
+    [ "$(cat $tools/installed 2>/dev/null)" = "$packages" ] && [ -e $tools/node_modules/solc/soljson.js ] &&
+        compgen -G "$tools/node_modules/@foundry-rs/anvil-*/bin/anvil" >/dev/null &&
+        compgen -G "$tools/node_modules/@foundry-rs/forge-*/bin/forge" >/dev/null
+}
+if ! there; then
+    echo "installing $packages into $tools"
+    mkdir -p $tools
+    # No lock file: it would name a registry. The programs are packages of their own, so no script has to run.
+    # shellcheck disable=SC2086
+    npm install --prefix $tools --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error $packages
+    echo "$packages" >$tools/installed
+    there || { echo "anvil, forge or solc is still missing in $tools" >&2; exit 1; }
+fi
