@@ -6,25 +6,33 @@
 mod abi;
 mod batch;
 mod binding;
+mod blobs;
 mod finality;
 mod nonces;
 mod reader;
 mod reconcile;
+mod relay;
 mod revert;
+mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
-pub(crate) use self::finality::{Ask, Standing, look};
-pub(crate) use self::reconcile::Inputs;
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
+    blobs::Blobs,
     nonces::ChainNonces,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
-    revert::Revert,
+    relay::{RelayTransaction, Relayer},
+    revert::{Revert, RevertCause},
+};
+pub(crate) use self::{
+    finality::{Ask, Standing, look},
+    reconcile::Inputs,
+    standing::{ChainStanding, StandingTickets},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -184,4 +192,9 @@ impl fmt::Debug for Chain {
             .field("job_manager", &self.job_manager)
             .finish_non_exhaustive()
     }
+}
+
+/// The signature hash of the event `JobCompleted`.
+pub(crate) fn job_completed_topic() -> B256 {
+    <abi::JobManager::JobCompleted as alloy_sol_types::SolEvent>::SIGNATURE_HASH
 }

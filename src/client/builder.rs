@@ -6,10 +6,10 @@ use alloy_primitives::Address;
 
 use super::{
     Client, HealPolicy, Inner, PollPolicy, RetryPolicy, Severity, detect, diagnosis::Lists, flight::Flights, lane,
-    operator, preflight::States, retry::Retries,
+    operator, preflight::States, relay::Relays, retry::Retries,
 };
 use crate::{
-    chain::{Binding, Chain},
+    chain::{Binding, Chain, Relayer},
     error::{Error, ErrorKind, Result},
     job::{JobSigner, Limits, RelayStrategy, Revision},
     nonce::{NonceManager, NonceSource, UnixMillis},
@@ -33,6 +33,7 @@ pub struct ClientBuilder {
     binding: Option<Binding>,
     preflight: Option<Severity>,
     limits: Option<Limits>,
+    relayer: Option<Arc<dyn Relayer>>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
     heal: HealPolicy,
@@ -52,6 +53,7 @@ impl ClientBuilder {
             binding: None,
             preflight: None,
             limits: None,
+            relayer: None,
             nonces: None,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
@@ -163,6 +165,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Who posts results with [`Client::relay`], and pays for it. Needed for that only; it is asked for nothing else.
+    pub fn relayer(mut self, relayer: impl Relayer) -> Self {
+        self.relayer = Some(Arc::new(relayer));
+        self
+    }
+
     /// Where nonces come from; [`UnixMillis`] unless set, which suits Unordered jobs only. See [`nonce`](crate::nonce).
     pub fn nonces(mut self, source: impl NonceSource + 'static) -> Self {
         self.nonces = Some(NonceManager::new(source));
@@ -267,6 +275,8 @@ impl ClientBuilder {
                 flights: Flights::new(),
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),
                 lists: Lists::default(),
+                relayer: self.relayer,
+                relays: Relays::default(),
                 retries,
             }),
         })

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Client, Diagnose};
+use super::{Client, Diagnose, Relaying};
 use crate::{
     error::Result,
-    job::{JobId, JobRecord, SignedJob},
+    job::{JobId, JobRecord, SignedJob, Verified},
     watch::{Events, Node, Stage, StageCell, Subject, Until, Wait},
 };
 
@@ -53,6 +53,11 @@ impl JobHandle {
     /// Finds out why the job does not move: see [`Client::diagnose`].
     pub fn diagnose(&self) -> Diagnose<'_> {
         self.client.diagnose(&self.job).remembering(self.best.since())
+    }
+
+    /// Posts the job's verified result to the JobManager oneself: see [`Client::relay`].
+    pub fn relay(&self, verified: &Verified) -> Relaying {
+        self.client.relay(&self.job, verified)
     }
 
     /// Waits for the job; `.await` it, or set a deadline first with [`Wait::timeout`].

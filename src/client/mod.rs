@@ -13,6 +13,7 @@ mod handle;
 mod many;
 mod operator;
 mod preflight;
+mod relay;
 mod retry;
 mod watching;
 
@@ -26,11 +27,12 @@ pub use self::{
     handle::JobHandle,
     many::{Counts, WaitAll, WatchMany},
     preflight::{Finding, FindingKind, Preflight, PreflightReport, Severity},
+    relay::{Relay, Relaying},
     retry::RetryPolicy,
 };
 pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
-    chain::{Binding, Chain},
+    chain::{Binding, Chain, Relayer},
     error::{Error, ErrorKind, Outcome, Result},
     job::{
         JobId, JobRecord, JobSigner, Limits, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten,
@@ -66,6 +68,8 @@ struct Inner {
     flights: flight::Flights,
     watchers: Arc<Watchers>,
     lists: diagnosis::Lists,
+    relayer: Option<Arc<dyn Relayer>>,
+    relays: relay::Relays,
     retries: retry::Retries,
 }
 

@@ -55,10 +55,8 @@ impl Node for Inner {
         fly(&self, Flight { job, lease: None, by_wait: true }).await
     }
 
-    fn verified(&self, job: &SignedJob, result: Option<&Verified>) {
-        if let Some(result) = result {
-            self.states.note(job, result);
-        }
+    fn verified(&self, job: &SignedJob, result: &Verified) {
+        self.states.note(job, result);
         self.flights.verified(&self.nonces, job);
     }
 }

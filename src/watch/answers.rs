@@ -87,7 +87,7 @@ impl State {
         let urgent = entry.track.urges() != urges;
         if let Some(result) = proven {
             entry.settled = true;
-            self.verified.push((job.clone(), Some(result)));
+            self.verified.push((job.clone(), result));
         }
         if urgent {
             self.follow.hurry(slot);

@@ -177,10 +177,15 @@ impl State {
         for (asked, standing) in asked.into_iter().zip(standings) {
             let slot = asked.slot;
             let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.job == asked.ask.job) else { continue };
-            let (rested, proven) = (entry.track.rests(), matches!(standing, Standing::Complete(_)));
+            let rested = entry.track.rests();
+            let proven = match &standing {
+                Standing::Complete(result) if !entry.settled => Some(result.clone()),
+                _ => None,
+            };
             entry.track.chain_says(standing, head.hash, asked.after_end, now);
-            if proven && !std::mem::replace(&mut entry.settled, true) {
-                self.verified.push((asked.ask.job, None));
+            if let Some(result) = proven {
+                entry.settled = true;
+                self.verified.push((asked.ask.job, result));
             }
             let in_vain = entry.track.in_vain();
             let (rests, settled, plan) = (entry.track.rests(), entry.track.is_settled(), entry.plan);

@@ -39,6 +39,6 @@ pub(crate) trait Node: Send + Sync + 'static {
     /// Sends a job's bytes, unless that is under way; dropping it does not end that.
     async fn send(self: Arc<Self>, job: SignedJob) -> Result<()>;
 
-    /// A result of the job was verified; the chain has one where none is given.
-    fn verified(&self, job: &SignedJob, result: Option<&Verified>);
+    /// A result of the job was verified.
+    fn verified(&self, job: &SignedJob, result: &Verified);
 }

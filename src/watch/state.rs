@@ -268,8 +268,8 @@ pub(super) struct State {
     pub failed: u32,
     pub trouble: Option<Instant>,
     pub hold: Option<Instant>,
-    /// Jobs that have a verified result, for the client to settle; with the result, if it was read from the node.
-    pub verified: Vec<(SignedJob, Option<Box<Verified>>)>,
+    /// Jobs that have a verified result, and that, for the client to settle.
+    pub verified: Vec<(SignedJob, Box<Verified>)>,
     pub seed: u64,
     /// The next waiter's id.
     pub next_sub: u64,

@@ -249,7 +249,7 @@ impl Watcher {
             }
             std::mem::take(&mut state.verified)
         });
-        verified.iter().for_each(|(job, result)| self.node.verified(job, result.as_deref()));
+        verified.iter().for_each(|(job, result)| self.node.verified(job, result));
     }
 }
 
