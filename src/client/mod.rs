@@ -159,7 +159,8 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
-        // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it.
+        // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
+        // chain's RPC has seen the signature, but not what was signed.
         self.require_preflight(&signed).await?;
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))

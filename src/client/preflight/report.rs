@@ -90,10 +90,8 @@ impl PreflightReport {
             0 | 1 => String::new(),
             count => format!(", and {} more", count - 1),
         };
-        let passing =
-            |kind: &FindingKind| matches!(kind, FindingKind::ChainNotRead { .. } | FindingKind::NodeNotRead { .. });
-        let worst = self.findings.iter().filter(|finding| Some(finding.severity) == self.worst());
-        let retryable = worst.map(Finding::kind).all(passing);
+        let mut worst = self.findings.iter().filter(|finding| Some(finding.severity) == self.worst());
+        let retryable = worst.all(|finding| finding.passing);
         let hint = first.map_or("see PreflightReport::of", |finding| finding.remedy);
         let bound = |finding: &Finding| matches!(finding.kind, FindingKind::WrongChain | FindingKind::NotBound);
         let kind = if self.findings.iter().any(bound) { ErrorKind::WrongChain } else { ErrorKind::Preflight };
