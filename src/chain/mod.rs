@@ -11,14 +11,19 @@ mod finality;
 mod nonces;
 mod reader;
 mod reconcile;
+mod recorded;
 mod relay;
 mod revert;
+#[cfg(feature = "chain")]
+mod rpc;
 mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -31,7 +36,7 @@ pub use self::{
 };
 pub(crate) use self::{
     finality::{Ask, Standing, look},
-    reconcile::Inputs,
+    recorded::{InputTickets, other_job},
     standing::{ChainStanding, StandingTickets},
 };
 use crate::{
