@@ -1,6 +1,6 @@
 //! Preflight against the real contracts on a real chain: each fault is induced there, named before anything is submitted, and the
 //! contracts do refuse what it names.
-#![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
+#![cfg(all(feature = "devnode", feature = "grpc", feature = "chain"))]
 
 #[path = "support/anvil.rs"]
 mod anvil;
@@ -8,16 +8,18 @@ mod anvil;
 mod contracts;
 #[path = "support/rpc.rs"]
 mod rpc;
-#[path = "support/rpc_reader.rs"]
-mod rpc_reader;
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use alloy_sol_types::SolValue;
+use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, PreflightReport, ProgramId, RelayStrategy,
+    Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, PreflightReport, ProgramId, RelayStrategy, Result,
     RetryPolicy, Revision, Severity, SignedJob,
-    chain::{Binding, Chain, ChainNonces, OnchainStatus},
+    chain::{Answer, Binding, Block, Chain, ChainNonces, ChainReader, OnchainStatus, Question, RpcReader},
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode},
     job::OffchainJobRequestBuilder,
@@ -27,16 +29,48 @@ use infinityvm_sdk::{
 };
 use serde_json::json;
 
-use self::{
-    contracts::{Consumer, JobManager, World, deploy},
-    rpc_reader::TestReader,
-};
+use self::contracts::{Consumer, JobManager, World, deploy};
 
 use Severity::{Error, Note, Warning};
 
+/// The crate's own reader; it counts, and can be turned to another chain.
+#[derive(Clone, Debug)]
+struct Turning {
+    reader: Arc<Mutex<RpcReader>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Turning {
+    fn new(url: &str) -> Self {
+        Self { reader: Arc::new(Mutex::new(RpcReader::http(url).unwrap())), asked: Arc::default() }
+    }
+
+    fn turn_to(&self, url: &str) {
+        *self.reader.lock().unwrap() = RpcReader::http(url).unwrap();
+    }
+}
+
+#[async_trait]
+impl ChainReader for Turning {
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        self.asked.fetch_add(1, SeqCst);
+        let reader = self.reader.lock().unwrap().clone();
+        reader.ask(questions).await
+    }
+
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        let reader = self.reader.lock().unwrap().clone();
+        reader.next_head(known).await
+    }
+
+    fn endpoint(&self) -> &str {
+        "anvil"
+    }
+}
+
 struct Rig {
     world: World,
-    reader: TestReader,
+    reader: Turning,
     node: DevNode,
     program: ProgramId,
 }
@@ -50,7 +84,7 @@ impl Rig {
         }
         let node = node.start().await.unwrap();
         let program = ProgramId::new(node.register_program(|input| Ok(input.onchain.to_vec())));
-        Self { reader: TestReader::new(world.rpc.clone()), world, node, program }
+        Self { reader: Turning::new(&world.anvil.http_url()), world, node, program }
     }
 
     fn chain(&self) -> Chain {
@@ -162,7 +196,7 @@ fn induced(job: SignedJob, kind: &'static str, severity: Severity) -> Induced {
     Induced { job, expected: vec![(kind, severity)], setup: Box::new(|it| it), lands: Some(severity < Error) }
 }
 
-const FAULTS: [&str; 21] = [
+const FAULTS: [&str; 22] = [
     "no consumer",
     "no JobManager",
     "signed by a stranger",
@@ -184,6 +218,7 @@ const FAULTS: [&str; 21] = [
     "another operator",
     "another JobManager",
     "another chain",
+    "chain down",
 ];
 
 async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
@@ -279,6 +314,11 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             let setup = Box::new(move |it: ClientBuilder| it.bind(binding));
             Induced { setup, lands: None, ..induced(rig.plain(), "WrongChain", Error) }
         }
+        "chain down" => {
+            // Nobody listens there.
+            rig.reader.turn_to("http://127.0.0.1:1");
+            Induced { lands: None, ..induced(rig.plain(), "ChainNotRead", Warning) }
+        }
         _ => return None,
     })
 }
@@ -314,6 +354,7 @@ async fn every_fault_is_named_and_is_one() {
             let refused = client.submit_signed(job.clone()).await.unwrap_err();
             assert_eq!((refused.kind(), refused.outcome()), (kind, Outcome::NotSent), "{what}");
             assert!(PreflightReport::of(&refused).is_some(), "{what}");
+            assert_eq!(refused.is_retryable(), name == "chain down", "{what}");
             assert_eq!(rig.node.stats().calls(Method::SubmitJob), 0, "{what}: something was sent");
             if let Some(lands) = lands {
                 assert_eq!(rig.lands(&job).await, lands, "{what}: what the contracts say");
@@ -326,7 +367,7 @@ async fn every_fault_is_named_and_is_one() {
 /// A development chain that is begun anew: the same id, and another first block, as it is made at another time.
 fn begin_anew(rig: &Rig) -> anvil::Anvil {
     let anew = anvil::Anvil::builder().arg("--timestamp").arg("1700000000").start();
-    rig.reader.turn_to(rpc::Rpc::new(anew.http_url()));
+    rig.reader.turn_to(&anew.http_url());
     anew
 }
 
