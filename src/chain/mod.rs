@@ -8,6 +8,8 @@ mod batch;
 mod blobs;
 mod reader;
 mod relay;
+#[cfg(feature = "chain")]
+mod relayer;
 mod revert;
 mod standing;
 
@@ -15,6 +17,8 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "chain")]
+pub use self::relayer::RpcRelayer;
 pub(crate) use self::standing::{ChainStanding, StandingTickets};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
