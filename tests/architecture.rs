@@ -15,8 +15,8 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("transport", &["error", "rpc"]),
     ("nonce", &["error"]),
     ("jitter", &[]),
-    ("watch", &["error", "jitter", "job"]),
-    ("chain", &["error", "job"]),
+    ("watch", &["chain", "error", "jitter", "job"]),
+    ("chain", &["error", "job", "nonce"]),
     ("client", &["chain", "error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.

@@ -13,12 +13,12 @@ mod diagnosis_chain;
 mod diagnosis_healthy;
 #[path = "client/doubts.rs"]
 mod doubts;
-#[path = "support/fake_chain.rs"]
-mod fake_chain;
 #[path = "client/happy.rs"]
 mod happy;
 #[path = "client/hunted.rs"]
 mod hunted;
+#[path = "support/ledger_chain.rs"]
+mod ledger_chain;
 #[path = "client/load.rs"]
 mod load;
 #[path = "client/lost.rs"]

@@ -7,21 +7,21 @@ use std::{future::IntoFuture, time::Duration};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified, Wire,
-    chain::{Blobs, Chain, Revert, RevertCause},
+    chain::{Binding, Blobs, Chain, ChainIdentity, Revert, RevertCause},
     primitives::{Address, B256, Bytes, alloy_sol_types::SolCall, keccak256},
     rpc::Encoding,
     verify,
 };
 use prost::Message;
 
-#[path = "support/fake_chain.rs"]
-mod fake_chain;
+#[path = "support/ledger_chain.rs"]
+mod ledger_chain;
 #[path = "support/plain_client/mod.rs"]
 mod plain_client;
 #[path = "support/vectors.rs"]
 mod vectors;
 
-use fake_chain::{FakeChain, FakeRelayer, Fate, JOB_MANAGER, JobState, submitResultForOffchainJobCall};
+use ledger_chain::{FakeChain, FakeRelayer, Fate, JOB_MANAGER, JobState, submitResultForOffchainJobCall};
 
 const CONSUMER: Address = Address::repeat_byte(0xc0);
 
@@ -66,7 +66,7 @@ impl Case {
     }
 
     fn verified(&self, job: &SignedJob, blobs: &[B256]) -> Verified {
-        verified(job, &self.operator, &fake_chain::result(job, b"out", blobs), None)
+        verified(job, &self.operator, &ledger_chain::result(job, b"out", blobs), None)
     }
 
     async fn job(&self) -> (SignedJob, Verified) {
@@ -80,6 +80,32 @@ async fn both<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for revision in Revision::ALL {
         test(Case::new(revision).await).await;
     }
+}
+
+/// Signed bytes hold no chain id: a client that is bound posts on its own chain only.
+#[tokio::test]
+async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
+    both(|case| async move {
+        let (job, verified) = case.job().await;
+        let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
+        let here = Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
+        let bound = async |binding| {
+            let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
+            let builder = builder.chain(chain.clone()).relayer(case.relayer.clone()).bind(binding);
+            builder.operator(case.operator.address()).connect().await.unwrap().relay(&job, &verified).await
+        };
+        let elsewhere = ChainIdentity::new(here.chain_id, B256::repeat_byte(1));
+        let wrong = [
+            Binding::new(elsewhere, JOB_MANAGER, CONSUMER, case.signer.address()),
+            Binding::new(here.identity(), JOB_MANAGER, CONSUMER, Address::repeat_byte(1)),
+        ];
+        for binding in wrong {
+            is(&bound(binding).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
+        }
+        assert!(case.relayer.posted().is_empty());
+        assert!(!bound(here).await.unwrap().already);
+    })
+    .await;
 }
 
 /// The node's record of an executed job, read and verified.
@@ -296,7 +322,7 @@ async fn the_transaction_of_a_complete_job_is_found_or_not() {
         let hash = case.client.relay(&job, &first).await.unwrap().tx_hash;
         case.chain.world().number += 5_000;
         assert_eq!(case.client.relay(&job, &first).await.unwrap().tx_hash, None);
-        let claims = |hash| verified(&job, &case.operator, &fake_chain::result(&job, b"out", &[]), hash);
+        let claims = |hash| verified(&job, &case.operator, &ledger_chain::result(&job, b"out", &[]), hash);
         let relay = case.client.relay(&job, &claims(hash)).await.unwrap();
         assert_eq!((relay.tx_hash, relay.block_number), (hash, Some(11)));
         let relay = case.client.relay(&job, &claims(Some(B256::repeat_byte(9)))).await.unwrap();
@@ -348,7 +374,7 @@ async fn what_is_not_set_up_or_does_not_belong_is_said_at_once() {
 async fn a_relay_that_would_revert_costs_nothing() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        let set = |change: fn(&mut fake_chain::ConsumerState)| {
+        let set = |change: fn(&mut ledger_chain::ConsumerState)| {
             let mut world = case.chain.world();
             let consumer = world.consumers.get_mut(&CONSUMER).unwrap();
             change(consumer);

@@ -67,7 +67,7 @@ impl JobHandle {
         Wait::new(self.subject(), until)
     }
 
-    /// What happens to the job, event by event, until it is relayed.
+    /// What happens to the job, event by event, until it is relayed: [`events_until`](Self::events_until) with [`Until::Relayed`].
     ///
     /// ```no_run
     /// # async fn example(handle: infinityvm_sdk::JobHandle) -> infinityvm_sdk::Result<()> {
@@ -79,7 +79,25 @@ impl JobHandle {
     /// # }
     /// ```
     pub fn events(&self) -> Events {
-        Events::new(self.subject())
+        Events::new(self.subject(), Until::Relayed)
+    }
+
+    /// What happens to the job, event by event, until it is this far.
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{JobEvent, JobHandle, Until};
+    /// # async fn example(handle: JobHandle) -> infinityvm_sdk::Result<()> {
+    /// let mut events = handle.events_until(Until::Finalized { confirmations: 12 });
+    /// while let Some(event) = events.next().await {
+    ///     if let JobEvent::Finalized(result) = event? {
+    ///         println!("{:?}", result.finality());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn events_until(&self, until: Until) -> Events {
+        Events::new(self.subject(), until)
     }
 
     pub(super) fn subject(&self) -> Subject {

@@ -15,7 +15,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    fake_chain::{FakeChain, FakeRelayer, JOB_MANAGER, World},
+    ledger_chain::{FakeChain, FakeRelayer, JOB_MANAGER, World},
     rig::{CONSUMER, Rig, within},
 };
 

@@ -1,97 +1,454 @@
-//! A chain in memory: the contracts' checks and getters, written by hand, and an account that posts to it.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! A chain in memory: blocks, transactions, reorganisations, and the contracts' answers by a decoding of its own. Its RPC can be down, slow
+//! or behind, and the chain can change between two questions of one batch.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Error, ErrorKind, JobId, Outcome, Revision, SignedJob,
-    chain::{Answer, At, Block, Call, ChainReader, Log, Question, Receipt, RelayTransaction, Relayer, Transaction},
-    job::{abi, eip191_hash, input_hash, recover_signer},
-    primitives::{Address, B256, Bytes, SolValue, alloy_sol_types::SolCall, keccak256, sol},
+    Error, ErrorKind, Result, Revision, SignedJob,
+    chain::{Answer, At, Block, Call, Chain, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
+    primitives::{Address, B256, Bytes, keccak256},
 };
+use tokio::{sync::Notify, time::sleep};
 
-sol! {
-    function getNextNonce() returns (uint64);
-    function maxNonce() returns (uint64);
-    function getOnchainInputForJob(bytes32 jobID) returns (bytes);
-    function getOffchainInputHashForJob(bytes32 jobID) returns (bytes32);
-    function getStateHashForJob(bytes32 jobID) returns (bytes32);
-    function getJobManager() returns (address);
-    function isValidSignature(bytes32 hash, bytes signature) returns (bytes4);
-    function getOffchainSigner() returns (address);
-    function getLatestStateRoot() returns (bytes32);
-    function getLatestStateHash() returns (bytes32);
-    function getJobMetadata(bytes32 jobID) returns (bytes, uint64, address, uint8);
-    function getCoprocessorOperator() returns (address);
-    function submitResultForOffchainJob(bytes result, bytes resultSignature, bytes request, bytes requestSignature);
+pub const JOB_MANAGER: Address = Address::repeat_byte(0x3a);
+/// A contract that is not the JobManager.
+pub const OTHER: Address = Address::repeat_byte(0x77);
+
+/// What a transaction does if it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Nothing,
+    Complete(Completion),
+    Request(B256),
+    Cancel(B256),
+    SetOperator(Address),
+    /// An event as the JobManager's, of another contract.
+    FalseEvent(B256, Vec<u8>),
 }
 
-pub const JOB_MANAGER: Address = Address::repeat_byte(0x1a);
-pub const CHAIN_ID: u64 = 31_337;
-
-/// What the chain holds.
-#[derive(Clone, Default)]
-pub struct World {
-    pub operator: Address,
-    pub consumers: HashMap<Address, ConsumerState>,
-    pub jobs: HashMap<B256, JobState>,
-    pub receipts: HashMap<B256, Receipt>,
-    /// In the pool, and not in a block.
-    pub pool: HashMap<B256, Transaction>,
-    /// Who signed what.
-    pub signed: HashMap<(B256, Bytes), Address>,
-    pub known: HashMap<B256, JobState>,
-    pub number: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ConsumerState {
-    pub signer: Address,
-    pub state: Option<B256>,
-    pub max_nonce: u64,
-    /// Of every result.
-    pub reverts_with: Option<&'static str>,
-    pub job_manager: Option<Address>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct JobState {
-    pub status: u8,
-    pub program_id: Bytes,
-    pub max_cycles: u64,
+/// A job as the contracts keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub id: B256,
+    pub program: Vec<u8>,
+    pub cycles: u64,
     pub consumer: Address,
-    pub onchain_input: Bytes,
-    pub offchain_input_hash: B256,
+    pub onchain_input: Vec<u8>,
+    pub offchain_hash: B256,
     pub state_hash: B256,
-    pub tx_hash: B256,
-    pub block: u64,
-    pub result: Bytes,
+    pub output: Vec<u8>,
 }
 
-type Hook = Box<dyn FnMut(&mut World) + Send>;
+impl Completion {
+    pub fn of(job: &SignedJob, output: &[u8]) -> Self {
+        Self {
+            id: job.id().into(),
+            program: job.program_id().as_bytes().to_vec(),
+            cycles: job.max_cycles(),
+            consumer: job.consumer(),
+            onchain_input: job.onchain_input().to_vec(),
+            offchain_hash: job.offchain_input_hash(),
+            state_hash: job.state_hash(),
+            output: output.to_vec(),
+        }
+    }
+}
 
-struct Inner {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tx {
+    pub hash: B256,
+    pub to: Address,
+    pub input: Vec<u8>,
+    pub effect: Effect,
+    pub succeeds: bool,
+}
+
+impl Tx {
+    /// A transaction with a hash of its own.
+    pub fn new(to: Address, input: Vec<u8>, effect: Effect) -> Self {
+        static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let hash = keccak256([b"tx".as_slice(), &number.to_be_bytes()].concat());
+        Self { hash, to, input, effect, succeeds: true }
+    }
+
+    /// The plain call that posts a result.
+    pub fn post(job: &SignedJob, result: &[u8], signature: &[u8], output: &[u8]) -> Self {
+        let input = abi_call(
+            "submitResultForOffchainJob(bytes,bytes,bytes,bytes)",
+            &[result, signature, job.request(), job.signature()],
+        );
+        Self::new(JOB_MANAGER, input, Effect::Complete(Completion::of(job, output)))
+    }
+
+    pub fn failing(mut self) -> Self {
+        self.succeeds = false;
+        self
+    }
+
+    /// Posted by way of another contract.
+    pub fn by_way_of_another(mut self) -> Self {
+        (self.to, self.input) = (OTHER, vec![1, 2, 3, 4]);
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Mined {
+    header: Block,
+    txs: Vec<Tx>,
+}
+
+/// The blocks of one chain, from the first on.
+#[derive(Clone, Debug)]
+pub struct Blocks(Vec<Arc<Mined>>);
+
+/// Where a job was completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landed {
+    pub block: Block,
+    pub tx: Tx,
+    pub completion: Completion,
+    pub depth: u64,
+}
+
+impl Blocks {
+    pub fn head(&self) -> Block {
+        self.0.last().unwrap().header
+    }
+
+    pub fn behind(&self, lag: u64) -> Self {
+        let keep = self.0.len().saturating_sub(usize::try_from(lag).unwrap()).max(1);
+        Self(self.0[..keep].to_vec())
+    }
+
+    /// The block of a question, if it is in this chain.
+    fn at(&self, at: At) -> Option<Block> {
+        match at {
+            At::Number(number) => self.0.get(usize::try_from(number).ok()?).map(|mined| mined.header),
+            At::Hash(hash) => self.0.iter().map(|mined| mined.header).find(|header| header.hash == hash),
+            _ => Some(self.head()),
+        }
+    }
+
+    /// What has taken effect up to a block.
+    fn effects(&self, upto: u64) -> impl DoubleEndedIterator<Item = (&Mined, &Tx)> {
+        let upto = usize::try_from(upto).unwrap();
+        let blocks = self.0[..=upto].iter();
+        blocks.flat_map(|mined| mined.txs.iter().filter(|tx| tx.succeeds).map(|tx| (&**mined, tx)))
+    }
+
+    /// The job's completion under its id, whatever the payload.
+    pub fn landed(&self, id: B256) -> Option<Landed> {
+        let head = self.head().number;
+        self.effects(head).find_map(|(mined, tx)| match &tx.effect {
+            Effect::Complete(done) if done.id == id => Some(Landed {
+                block: mined.header,
+                tx: tx.clone(),
+                completion: done.clone(),
+                depth: head + 1 - mined.header.number,
+            }),
+            _ => None,
+        })
+    }
+
+    /// How deep the id is cancelled.
+    pub fn cancelled(&self, id: B256) -> Option<u64> {
+        let head = self.head().number;
+        let mut effects = self.effects(head);
+        effects.find(|(_, tx)| tx.effect == Effect::Cancel(id)).map(|(mined, _)| head + 1 - mined.header.number)
+    }
+
+    fn status(&self, id: B256, upto: u64) -> (u8, Option<&Completion>) {
+        let mut status = (0, None);
+        for (_, tx) in self.effects(upto) {
+            match &tx.effect {
+                Effect::Complete(done) if done.id == id => status = (3, Some(done)),
+                Effect::Request(requested) if *requested == id => status = (1, None),
+                Effect::Cancel(cancelled) if *cancelled == id => status = (2, None),
+                _ => {}
+            }
+        }
+        status
+    }
+
+    fn operator(&self, first: Address, upto: u64) -> Address {
+        let mut effects = self.effects(upto).rev();
+        let set = effects.find_map(|(_, tx)| if let Effect::SetOperator(to) = tx.effect { Some(to) } else { None });
+        set.unwrap_or(first)
+    }
+
+    fn logs_of(mined: &Mined, tx: &Tx) -> Vec<Log> {
+        let log = |address, event: &str, id: B256, data: Vec<u8>| {
+            let topics = vec![keccak256(event), id];
+            Log::new(address, topics, data.into(), mined.header.number, mined.header.hash, tx.hash)
+        };
+        const COMPLETED: &str = "JobCompleted(bytes32,bytes)";
+        match &tx.effect {
+            _ if !tx.succeeds => Vec::new(),
+            Effect::Complete(done) => vec![log(JOB_MANAGER, COMPLETED, done.id, abi_bytes(&done.output))],
+            Effect::Cancel(id) => vec![log(JOB_MANAGER, "JobCancelled(bytes32)", *id, Vec::new())],
+            Effect::FalseEvent(id, output) => vec![log(OTHER, COMPLETED, *id, abi_bytes(output))],
+            _ => Vec::new(),
+        }
+    }
+
+    fn receipt(&self, hash: B256) -> Option<Receipt> {
+        let (mined, tx) =
+            self.0.iter().find_map(|mined| mined.txs.iter().find(|tx| tx.hash == hash).map(|tx| (mined, tx)))?;
+        let logs = Self::logs_of(mined, tx);
+        Some(Receipt::new(hash, mined.header.number, mined.header.hash, tx.succeeds, logs))
+    }
+
+    fn logs(&self, filter: &LogFilter) -> Vec<Log> {
+        let all = self.0.iter().flat_map(|mined| mined.txs.iter().flat_map(|tx| Self::logs_of(mined, tx)));
+        let fits = |log: &Log| {
+            let in_range = (filter.from_block..=filter.to_block).contains(&log.block_number);
+            let topic = |(at, any): (usize, &Vec<B256>)| any.is_empty() || any.contains(&log.topics[at]);
+            in_range && log.address == filter.address && filter.topics.iter().enumerate().all(topic)
+        };
+        all.filter(fits).collect()
+    }
+}
+
+/// What is wrong with the RPC.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    pub down: bool,
+    pub delay: Duration,
+    /// So many blocks behind.
+    pub lag: u64,
+    /// It has no logs.
+    pub no_logs: bool,
+}
+
+/// A change of the chain before this question (counted over all batches).
+pub type Ambush = Box<dyn FnOnce(&mut World) + Send>;
+
+pub struct World {
+    blocks: Blocks,
+    /// Transactions that wait to be included again.
+    pub pool: Vec<Tx>,
+    pub faults: Faults,
+    pub operator: Address,
     revision: Revision,
-    world: Mutex<World>,
-    /// What is shown in place of the world: an RPC that lags behind.
-    lag: Mutex<Option<World>>,
-    /// Before every look.
-    mirror: Mutex<Option<Hook>>,
-    round_trips: AtomicUsize,
-    unreachable: AtomicBool,
+    ambushes: BTreeMap<u64, Ambush>,
+    forks: u64,
+    /// The chain, as the last batch saw it at its end.
+    pub answered: Blocks,
+    pub counts: Counts,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub batches: u64,
+    pub questions: u64,
+    pub heads: u64,
+    pub failed: u64,
+    pub ambushed: u64,
+    /// The most blocks that a question for logs spanned, and how many there were.
+    pub widest: u64,
+    pub searches: u64,
+    pub largest: u64,
+}
+
+impl World {
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    pub fn mine(&mut self, txs: Vec<Tx>) -> Block {
+        let parent = self.blocks.head();
+        let number = parent.number + 1;
+        let seed = [parent.hash.as_slice(), &number.to_be_bytes(), &self.forks.to_be_bytes()].concat();
+        let header = Block::new(number, keccak256(seed), parent.hash, 1_700_000_000 + number);
+        self.blocks.0.push(Arc::new(Mined { header, txs }));
+        header
+    }
+
+    pub fn mine_empty(&mut self, blocks: u64) {
+        for _ in 0..blocks {
+            self.mine(Vec::new());
+        }
+    }
+
+    /// Drops so many blocks and returns their transactions; the first block always stays.
+    pub fn drop_blocks(&mut self, depth: usize) -> Vec<Tx> {
+        let keep = self.blocks.0.len().saturating_sub(depth).max(1);
+        let dropped = self.blocks.0.split_off(keep);
+        self.forks += 1;
+        dropped.iter().flat_map(|mined| mined.txs.clone()).collect()
+    }
+
+    /// The chain is this one again.
+    pub fn restore(&mut self, blocks: Blocks) {
+        self.blocks = blocks;
+    }
+
+    /// Before the question that comes after so many others from now on.
+    pub fn ambush(&mut self, after: u64, what: Ambush) {
+        self.ambushes.insert(self.counts.questions + after, what);
+    }
+
+    fn seen(&self) -> Blocks {
+        self.blocks.behind(self.faults.lag)
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer> {
+        let seen = self.seen();
+        let block = |at: At| seen.at(at).ok_or_else(|| Error::new(ErrorKind::Chain, "hash is not currently canonical"));
+        Ok(match question {
+            Question::ChainId => Answer::ChainId(31337),
+            Question::Block(at) => Answer::Block(seen.at(*at)),
+            Question::Code(_, at) => {
+                block(*at)?;
+                Answer::Code(Bytes::from_static(&[0xfe]))
+            }
+            Question::Call(call, at) => self.call(&seen, call, block(*at)?.number),
+            Question::Receipt(hash) => Answer::Receipt(seen.receipt(*hash)),
+            Question::Transaction(hash) => {
+                let mut all = seen.0.iter().flat_map(|mined| &mined.txs);
+                let tx = all.find(|tx| tx.hash == *hash);
+                Answer::Transaction(tx.map(|tx| Transaction::new(tx.hash, Some(tx.to), tx.input.clone().into())))
+            }
+            Question::Logs(_) if self.faults.no_logs => {
+                return Err(Error::new(ErrorKind::Chain, "block range is too wide"));
+            }
+            Question::Logs(filter) => {
+                self.counts.searches += 1;
+                self.counts.widest = self.counts.widest.max(filter.to_block + 1 - filter.from_block);
+                Answer::Logs(seen.logs(filter))
+            }
+            other => panic!("{other:?} was asked"),
+        })
+    }
+
+    fn call(&self, blocks: &Blocks, call: &Call, at: u64) -> Answer {
+        let (selector, id) = (&call.data[..4], call.data.get(4..36).map(B256::from_slice).unwrap_or_default());
+        let is = |signature: &str| keccak256(signature)[..4] == *selector;
+        let (status, done) = blocks.status(id, at);
+        let returned = |bytes: Vec<u8>| Answer::Returned(bytes.into());
+        if call.to == JOB_MANAGER {
+            if is("getCoprocessorOperator()") {
+                return returned(abi_address(blocks.operator(self.operator, at)).to_vec());
+            }
+            assert!(is("getJobMetadata(bytes32)"), "another call of the JobManager");
+            let program = done.map(|done| done.program.clone()).unwrap_or_default();
+            let words = [
+                abi_number(0x20),
+                abi_number(0x80),
+                abi_number(done.map_or(0, |done| done.cycles)),
+                abi_address(done.map_or(Address::ZERO, |done| done.consumer)),
+                abi_number(status.into()),
+            ];
+            return returned([words.concat(), abi_tail(&program)].concat());
+        }
+        if is("getOnchainInputForJob(bytes32)") {
+            let input = done.map(|done| done.onchain_input.clone()).unwrap_or_default();
+            returned([abi_number(0x20).to_vec(), abi_tail(&input)].concat())
+        } else if is("getOffchainInputHashForJob(bytes32)") {
+            returned(done.map(|done| done.offchain_hash).unwrap_or_default().to_vec())
+        } else if is("getStateHashForJob(bytes32)") && self.revision == Revision::State {
+            returned(done.map(|done| done.state_hash).unwrap_or_default().to_vec())
+        } else {
+            Answer::Reverted(Bytes::new())
+        }
+    }
+}
+
+fn abi_number(number: u64) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[24..].copy_from_slice(&number.to_be_bytes());
+    word
+}
+
+fn abi_address(address: Address) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[12..].copy_from_slice(address.as_slice());
+    word
+}
+
+/// Length and bytes, padded.
+fn abi_tail(bytes: &[u8]) -> Vec<u8> {
+    let mut tail = abi_number(bytes.len() as u64).to_vec();
+    tail.extend_from_slice(bytes);
+    tail.resize(tail.len().next_multiple_of(32), 0);
+    tail
+}
+
+fn abi_bytes(bytes: &[u8]) -> Vec<u8> {
+    [abi_number(0x20).to_vec(), abi_tail(bytes)].concat()
+}
+
+fn abi_call(signature: &str, arguments: &[&[u8]]) -> Vec<u8> {
+    let mut call = keccak256(signature)[..4].to_vec();
+    let mut tails = Vec::new();
+    for argument in arguments {
+        call.extend_from_slice(&abi_number((arguments.len() * 32 + tails.len()) as u64));
+        tails.extend_from_slice(&abi_tail(argument));
+    }
+    call.extend_from_slice(&tails);
+    call
+}
+
+/// The chain and its RPC; clones are the same.
 #[derive(Clone)]
-pub struct FakeChain(Arc<Inner>);
+pub struct FakeChain {
+    world: Arc<Mutex<World>>,
+    changed: Arc<Notify>,
+}
+
+impl FakeChain {
+    pub fn new(revision: Revision, operator: Address) -> Self {
+        let header = Block::new(0, keccak256(b"genesis"), B256::ZERO, 1_700_000_000);
+        let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
+        let world = World {
+            answered: blocks.clone(),
+            blocks,
+            pool: Vec::new(),
+            faults: Faults::default(),
+            operator,
+            revision,
+            ambushes: BTreeMap::new(),
+            forks: 0,
+            counts: Counts::default(),
+        };
+        Self { world: Arc::new(Mutex::new(world)), changed: Arc::default() }
+    }
+
+    pub fn chain(&self) -> Chain {
+        Chain::new(self.clone(), JOB_MANAGER)
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// Changes the chain, and tells those who wait for its head.
+    pub fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let value = change(&mut self.lock());
+        self.changed.notify_waiters();
+        value
+    }
+
+    pub fn mine(&self, txs: Vec<Tx>) -> Block {
+        self.with(|world| world.mine(txs))
+    }
+
+    pub fn mine_empty(&self, blocks: u64) {
+        self.with(|world| world.mine_empty(blocks));
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+}
 
 impl fmt::Debug for FakeChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,451 +456,69 @@ impl fmt::Debug for FakeChain {
     }
 }
 
-fn hash(number: u64) -> B256 {
-    keccak256([b"block".as_slice(), &number.to_be_bytes()].concat())
-}
-
-fn error_string(text: &str) -> Bytes {
-    let mut data = vec![0x08, 0xc3, 0x79, 0xa0];
-    data.extend((text.to_owned(),).abi_encode_params());
-    data.into()
-}
-
-/// The fields of a request of either revision.
-pub struct Request {
-    pub nonce: u64,
-    pub job: JobState,
-    pub id: B256,
-}
-
-impl Request {
-    pub fn decode(revision: Revision, bytes: &[u8]) -> Self {
-        let (nonce, job) = match revision {
-            Revision::State => {
-                let it = abi::state::OffchainJobRequest::abi_decode(bytes).unwrap();
-                let job = JobState {
-                    program_id: it.programID,
-                    max_cycles: it.maxCycles,
-                    consumer: it.consumer,
-                    onchain_input: it.onchainInput,
-                    offchain_input_hash: it.offchainInputHash,
-                    state_hash: it.stateHash,
-                    ..JobState::default()
-                };
-                (it.nonce, job)
-            }
-            _ => {
-                let it = abi::relay::OffchainJobRequest::abi_decode(bytes).unwrap();
-                let job = JobState {
-                    program_id: it.programID,
-                    max_cycles: it.maxCycles,
-                    consumer: it.consumer,
-                    onchain_input: it.onchainInput,
-                    offchain_input_hash: it.offchainInputHash,
-                    ..JobState::default()
-                };
-                (it.nonce, job)
-            }
-        };
-        Self { nonce, id: JobId::derive(nonce, job.consumer).into(), job }
-    }
-}
-
-impl World {
-    /// `submitResultForOffchainJob`: what it reverts with, or the job as it is then, its consumer's state and its nonce.
-    fn settle(
-        &self,
-        revision: Revision,
-        data: &[u8],
-        blobs: &[B256],
-    ) -> Result<(B256, JobState, u64, Option<B256>), &'static str> {
-        let call = submitResultForOffchainJobCall::abi_decode(data).unwrap();
-        let Request { nonce, id, mut job } = Request::decode(revision, &call.request);
-        let consumer = self.consumers.get(&job.consumer).ok_or("")?;
-        if recover_signer(&call.request, &call.requestSignature).ok() != Some(consumer.signer) {
-            return Err("JobManager.submitResultForOffchainJob: Invalid signature on job request");
-        }
-        if recover_signer(&call.result, &call.resultSignature).ok() != Some(self.operator) {
-            return Err("JobManager.submitResultForOffchainJob: Invalid signature on result");
-        }
-        if self.jobs.get(&id).is_some_and(|job| job.status != 0) {
-            return Err("JobManager.createJob: job already exists with this nonce and consumer");
-        }
-        let (same, output, hashes) = match revision {
-            Revision::State => {
-                let it = abi::state::OffchainResultWithMetadata::abi_decode(&call.result).unwrap();
-                (it.jobID == id && it.programID == job.program_id, it.result, Vec::new())
-            }
-            _ => {
-                let it = abi::relay::OffchainResultWithMetadata::abi_decode(&call.result).unwrap();
-                (it.jobID == id && it.programID == job.program_id, it.result, it.versionedBlobHashes)
-            }
-        };
-        if !same {
-            return Err(
-                "JobManager.submitResult: program ID signed by coprocessor doesn't match program ID submitted with job",
-            );
-        }
-        if hashes != blobs {
-            return Err(
-                "JobManager.submitResultForOffchainJob: blob hashes signed by coprocessor don't match blob hashes of transaction",
-            );
-        }
-        if let Some(text) = consumer.reverts_with {
-            return Err(text);
-        }
-        let mut state = None;
-        if let Some(latest) = consumer.state {
-            let input = match revision {
-                Revision::State => Some(job.state_hash),
-                _ => {
-                    abi::relay::StatefulAppOnchainInput::abi_decode(&job.onchain_input).ok().map(|it| it.inputStateRoot)
-                }
-            };
-            if input != Some(latest) {
-                return Err(match revision {
-                    Revision::State => "Invalid state hash passed as input",
-                    _ => "Invalid state root passed as input",
-                });
-            }
-            state = Some(abi::relay::StatefulAppResult::abi_decode(&output).unwrap().outputStateRoot);
-        }
-        job.status = 3;
-        job.result = output;
-        Ok((id, job, nonce, state))
-    }
-
-    /// Puts a transaction into a block. Returns whether it succeeded.
-    pub fn include(&mut self, revision: Revision, tx_hash: B256, data: &[u8], blobs: &[B256]) -> bool {
-        self.number += 1;
-        self.pool.remove(&tx_hash);
-        let settled = self.settle(revision, data, blobs);
-        let succeeded = settled.is_ok();
-        let mut logs = Vec::new();
-        if let Ok((id, mut job, nonce, state)) = settled {
-            (job.tx_hash, job.block) = (tx_hash, self.number);
-            logs.push(completed(id, &job));
-            let consumer = self.consumers.get_mut(&job.consumer).unwrap();
-            consumer.max_nonce = consumer.max_nonce.max(nonce);
-            consumer.state = state.or(consumer.state);
-            self.jobs.insert(id, job);
-        }
-        let receipt = Receipt::new(tx_hash, self.number, hash(self.number), succeeded, logs);
-        self.receipts.insert(tx_hash, receipt);
-        succeeded
-    }
-
-    fn call(&self, revision: Revision, call: &Call) -> Answer {
-        let data = &call.data;
-        let is = |selector: [u8; 4]| data[..4] == selector;
-        let returned = |bytes: Vec<u8>| Answer::Returned(bytes.into());
-        if call.to == JOB_MANAGER {
-            if is(getCoprocessorOperatorCall::SELECTOR) {
-                return returned(self.operator.abi_encode());
-            }
-            if is(getJobMetadataCall::SELECTOR) {
-                let id = getJobMetadataCall::abi_decode(data).unwrap().jobID;
-                let job = self.jobs.get(&id).cloned().unwrap_or_default();
-                // As the contract returns it: a struct.
-                let values = (job.program_id, job.max_cycles, job.consumer, u32::from(job.status));
-                return returned([vec![0; 31], vec![0x20], values.abi_encode_params()].concat());
-            }
-            assert!(is(submitResultForOffchainJobCall::SELECTOR));
-            return match self.settle(revision, data, &call.blob_hashes) {
-                Ok(_) => Answer::Returned(Bytes::new()),
-                Err("") => Answer::Reverted(Bytes::new()),
-                Err(text) => Answer::Reverted(error_string(text)),
-            };
-        }
-        let Some(consumer) = self.consumers.get(&call.to) else { return Answer::Returned(Bytes::new()) };
-        let job = |id: B256| self.jobs.get(&id).cloned().unwrap_or_default();
-        if is(getNextNonceCall::SELECTOR) {
-            returned((consumer.max_nonce + 1).abi_encode())
-        } else if is(maxNonceCall::SELECTOR) {
-            returned(consumer.max_nonce.abi_encode())
-        } else if is(getOffchainSignerCall::SELECTOR) {
-            returned(consumer.signer.abi_encode())
-        } else if is(getJobManagerCall::SELECTOR) {
-            returned(consumer.job_manager.unwrap_or(JOB_MANAGER).abi_encode())
-        } else if is(getOnchainInputForJobCall::SELECTOR) {
-            returned(job(getOnchainInputForJobCall::abi_decode(data).unwrap().jobID).onchain_input.abi_encode())
-        } else if is(getOffchainInputHashForJobCall::SELECTOR) {
-            returned(
-                job(getOffchainInputHashForJobCall::abi_decode(data).unwrap().jobID).offchain_input_hash.abi_encode(),
-            )
-        } else if is(getStateHashForJobCall::SELECTOR) && revision == Revision::State {
-            returned(job(getStateHashForJobCall::abi_decode(data).unwrap().jobID).state_hash.abi_encode())
-        } else if is(isValidSignatureCall::SELECTOR) {
-            let it = isValidSignatureCall::abi_decode(data).unwrap();
-            let valid = self.signed.get(&(it.hash, it.signature)) == Some(&consumer.signer);
-            let mut word = vec![0; 32];
-            word[..4].copy_from_slice(if valid { &[0x16, 0x26, 0xba, 0x7e] } else { &[0xff; 4] });
-            returned(word)
-        } else {
-            let state = match revision {
-                Revision::State => getLatestStateHashCall::SELECTOR,
-                _ => getLatestStateRootCall::SELECTOR,
-            };
-            match consumer.state {
-                Some(root) if is(state) => returned(root.abi_encode()),
-                _ => Answer::Reverted(Bytes::new()),
-            }
-        }
-    }
-
-    fn answer(&self, revision: Revision, question: &Question) -> Answer {
-        match question {
-            Question::ChainId => Answer::ChainId(CHAIN_ID),
-            Question::Block(At::Latest) => Answer::Block(Some(block(self.number))),
-            Question::Block(At::Number(number)) => Answer::Block((*number <= self.number).then(|| block(*number))),
-            Question::Code(address, _) => {
-                let code = *address == JOB_MANAGER || self.consumers.contains_key(address);
-                Answer::Code(if code { Bytes::from_static(&[1]) } else { Bytes::new() })
-            }
-            Question::Call(call, _) => self.call(revision, call),
-            Question::Receipt(hash) => Answer::Receipt(self.receipts.get(hash).cloned()),
-            Question::Transaction(hash) => {
-                let included = self.receipts.contains_key(hash).then(|| Transaction::new(*hash, None, Bytes::new()));
-                Answer::Transaction(self.pool.get(hash).cloned().or(included))
-            }
-            Question::Logs(filter) => {
-                let in_range = |job: &JobState| (filter.from_block..=filter.to_block).contains(&job.block);
-                let wanted = |id: &B256| filter.topics[1].contains(id);
-                let jobs = self.jobs.iter().filter(|(id, job)| job.status == 3 && wanted(id) && in_range(job));
-                Answer::Logs(jobs.map(|(id, job)| completed(*id, job)).collect())
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn block(number: u64) -> Block {
-    Block::new(number, hash(number), hash(number.wrapping_sub(1)), number)
-}
-
-fn completed(id: B256, job: &JobState) -> Log {
-    let topics = vec![keccak256("JobCompleted(bytes32,bytes)"), id];
-    Log::new(JOB_MANAGER, topics, job.result.abi_encode().into(), job.block, hash(job.block), job.tx_hash)
-}
-
-impl FakeChain {
-    pub fn new(revision: Revision, operator: Address) -> Self {
-        let world = World { operator, number: 10, ..World::default() };
-        Self(Arc::new(Inner {
-            revision,
-            world: Mutex::new(world),
-            lag: Mutex::default(),
-            mirror: Mutex::default(),
-            round_trips: AtomicUsize::new(0),
-            unreachable: AtomicBool::new(false),
-        }))
-    }
-
-    pub fn revision(&self) -> Revision {
-        self.0.revision
-    }
-
-    pub fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world.lock().unwrap()
-    }
-
-    pub fn deploy(&self, consumer: Address, signer: Address, state: Option<B256>) {
-        self.world().consumers.insert(consumer, ConsumerState { signer, state, ..ConsumerState::default() });
-    }
-
-    /// Who signed what, as `isValidSignature` is asked with hashes; and what is in the job, if a mirrored chain has it.
-    pub fn knows(&self, job: &SignedJob) {
-        let signer = job.recover().unwrap_or_default();
-        let mut world = self.world();
-        world.signed.insert((eip191_hash(job.request()), job.signature().clone()), signer);
-        let Request { id, job, .. } = Request::decode(self.0.revision, job.request());
-        world.known.insert(id, job);
-    }
-
-    /// Puts a job on chain under another's nonce, or its own.
-    pub fn put(&self, job: &SignedJob, status: u8) {
-        let Request { nonce, id, job } = Request::decode(self.0.revision, job.request());
-        let mut world = self.world();
-        let consumer = world.consumers.get_mut(&job.consumer).unwrap();
-        consumer.max_nonce = consumer.max_nonce.max(nonce);
-        let (tx_hash, block) = (keccak256(id), world.number);
-        world.jobs.insert(id, JobState { status, tx_hash, block, ..job });
-    }
-
-    /// An RPC that lags behind: shows the chain as it is now, until `catch_up`.
-    pub fn lag(&self) {
-        *self.0.lag.lock().unwrap() = Some(self.world().clone());
-    }
-
-    pub fn catch_up(&self) {
-        *self.0.lag.lock().unwrap() = None;
-    }
-
-    pub fn mirror(&self, hook: impl FnMut(&mut World) + Send + 'static) {
-        *self.0.mirror.lock().unwrap() = Some(Box::new(hook));
-    }
-
-    pub fn set_unreachable(&self, unreachable: bool) {
-        self.0.unreachable.store(unreachable, SeqCst);
-    }
-
-    pub fn round_trips(&self) -> usize {
-        self.0.round_trips.load(SeqCst)
-    }
+fn down() -> Error {
+    Error::new(ErrorKind::Chain, "connection refused").with_retryable(true)
 }
 
 #[async_trait]
 impl ChainReader for FakeChain {
-    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer, Error>>, Error> {
-        self.0.round_trips.fetch_add(1, SeqCst);
-        if self.0.unreachable.load(SeqCst) {
-            return Err(Error::new(ErrorKind::Chain, "the RPC is down").with_retryable(true));
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        let delay = self.lock().faults.delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
-        if let Some(mirror) = &mut *self.0.mirror.lock().unwrap() {
-            mirror(&mut self.world());
+        let mut ambushed = false;
+        let answers = {
+            let mut world = self.lock();
+            world.counts.batches += 1;
+            world.counts.largest = world.counts.largest.max(questions.len() as u64);
+            if world.faults.down {
+                world.counts.failed += 1;
+                return Err(down());
+            }
+            let mut answers = Vec::new();
+            for question in questions {
+                let number = world.counts.questions;
+                if let Some(ambush) = world.ambushes.remove(&number) {
+                    world.counts.ambushed += 1;
+                    ambushed = true;
+                    ambush(&mut world);
+                }
+                world.counts.questions += 1;
+                answers.push(world.answer(question));
+            }
+            world.answered = world.seen();
+            answers
+        };
+        if ambushed {
+            self.changed.notify_waiters();
         }
-        let now = self.world().clone();
-        // A signature is valid at every block.
-        let lagging = self.0.lag.lock().unwrap().clone().map(|then| World { signed: now.signed.clone(), ..then });
-        let world = lagging.unwrap_or(now);
-        Ok(questions.iter().map(|question| Ok(world.answer(self.0.revision, question))).collect())
+        Ok(answers)
     }
 
-    async fn next_head(&self, known: Option<B256>) -> Result<Block, Error> {
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
         loop {
-            let now = block(self.world().number);
-            if known != Some(now.hash) {
-                return Ok(now);
+            let changed = self.changed.notified();
+            {
+                let mut world = self.lock();
+                if world.faults.down {
+                    return Err(down());
+                }
+                let head = world.seen().head();
+                if known != Some(head.hash) {
+                    world.counts.heads += 1;
+                    return Ok(head);
+                }
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // A lag ends without a block.
+            tokio::select! {
+                () = changed => {}
+                () = sleep(Duration::from_secs(1)) => {}
+            }
         }
     }
 
     fn endpoint(&self) -> &str {
-        "memory"
-    }
-}
-
-/// What becomes of a transaction that is posted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is in the next block.
-    Included,
-    /// It stays in the pool.
-    Pooled,
-    /// Refused by the RPC.
-    Refused,
-    /// The connection breaks; the pool has it and includes it.
-    LostIncluded,
-    /// The connection breaks, and the pool never gets it.
-    Lost,
-    /// The relayer never answers.
-    Hangs,
-}
-
-struct Account {
-    chain: FakeChain,
-    fate: Mutex<Fate>,
-    before: Mutex<Option<Hook>>,
-    posted: Mutex<Vec<(B256, RelayTransaction)>>,
-}
-
-/// An account of a stranger to all contracts.
-#[derive(Clone)]
-pub struct FakeRelayer(Arc<Account>);
-
-impl fmt::Debug for FakeRelayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FakeRelayer")
-    }
-}
-
-impl FakeRelayer {
-    pub fn new(chain: &FakeChain) -> Self {
-        let (chain, fate) = (chain.clone(), Mutex::new(Fate::Included));
-        Self(Arc::new(Account { chain, fate, before: Mutex::default(), posted: Mutex::default() }))
-    }
-
-    pub fn fate(&self, fate: Fate) {
-        *self.0.fate.lock().unwrap() = fate;
-    }
-
-    /// What happens on chain between the look and the block of the transaction.
-    pub fn before(&self, hook: impl FnMut(&mut World) + Send + 'static) {
-        *self.0.before.lock().unwrap() = Some(Box::new(hook));
-    }
-
-    pub fn posted(&self) -> Vec<(B256, RelayTransaction)> {
-        self.0.posted.lock().unwrap().clone()
-    }
-
-    /// Puts a transaction of the pool into a block.
-    pub fn include(&self, hash: B256) -> bool {
-        let posted = self.posted();
-        let (_, transaction) = posted.iter().find(|(posted, _)| *posted == hash).unwrap();
-        let blobs = transaction.blobs.as_ref().map(|blobs| blobs.hashes().to_vec()).unwrap_or_default();
-        let revision = self.0.chain.revision();
-        self.0.chain.world().include(revision, hash, &transaction.data, &blobs)
-    }
-}
-
-#[async_trait]
-impl Relayer for FakeRelayer {
-    fn address(&self) -> Address {
-        Address::repeat_byte(0x77)
-    }
-
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256, Error> {
-        assert_eq!((transaction.chain_id, transaction.to), (CHAIN_ID, JOB_MANAGER));
-        let fate = *self.0.fate.lock().unwrap();
-        if fate == Fate::Refused {
-            return Err(Error::new(ErrorKind::Chain, "insufficient funds").with_outcome(Outcome::Rejected));
-        }
-        let number = self.0.posted.lock().unwrap().len() as u64;
-        let hash = keccak256([transaction.data.as_ref(), &number.to_be_bytes()].concat());
-        signed(hash);
-        self.0.posted.lock().unwrap().push((hash, transaction.clone()));
-        if let Some(before) = &mut *self.0.before.lock().unwrap() {
-            before(&mut self.0.chain.world());
-        }
-        let in_pool = Transaction::new(hash, Some(transaction.to), transaction.data.clone());
-        match fate {
-            Fate::Pooled | Fate::Hangs => _ = self.0.chain.world().pool.insert(hash, in_pool),
-            Fate::Included | Fate::LostIncluded => _ = self.include(hash),
-            Fate::Lost | Fate::Refused => {}
-        }
-        match fate {
-            Fate::Hangs => std::future::pending().await,
-            Fate::Lost | Fate::LostIncluded => Err(Error::new(ErrorKind::Chain, "the connection broke")
-                .with_outcome(Outcome::Unknown)
-                .with_tx_hash(hash)),
-            _ => Ok(hash),
-        }
-    }
-}
-
-/// What the operator signs.
-pub fn result(job: &SignedJob, output: &[u8], blobs: &[B256]) -> Vec<u8> {
-    match job.revision() {
-        Revision::State => abi::state::OffchainResultWithMetadata {
-            jobID: job.id().into(),
-            onchainInputHash: input_hash(job.onchain_input()),
-            offchainInputHash: job.offchain_input_hash(),
-            stateHash: job.state_hash(),
-            maxCycles: job.max_cycles(),
-            programID: job.program_id().as_bytes().clone(),
-            result: Bytes::copy_from_slice(output),
-        }
-        .abi_encode(),
-        _ => abi::relay::OffchainResultWithMetadata {
-            jobID: job.id().into(),
-            onchainInputHash: input_hash(job.onchain_input()),
-            offchainInputHash: job.offchain_input_hash(),
-            maxCycles: job.max_cycles(),
-            programID: job.program_id().as_bytes().clone(),
-            result: Bytes::copy_from_slice(output),
-            versionedBlobHashes: blobs.to_vec(),
-        }
-        .abi_encode(),
+        "fake chain"
     }
 }

@@ -135,7 +135,14 @@ impl<'a> Questions<'a> {
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
         let operator = self.inner.operator.get().await.ok().flatten();
-        let sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
+        let mut sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
+        // The JobManager may have named another one since.
+        if let (Sight::Unproven(_), Some(known)) = (&sight, operator)
+            && record.signed_by().is_some_and(|signer| signer != known)
+            && let Ok(Some(named)) = self.inner.operator.changed(known).await
+        {
+            sight = Sight::of(self.job, &record, named, None);
+        }
         let verified = match &sight {
             Sight::Executed(verified) | Sight::Relayed(verified) => Some((**verified).clone()),
             _ => None,
