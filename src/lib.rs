@@ -13,6 +13,7 @@
 //! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
+//! | post a result that nobody relays | [`Client::relay`], [`JobHandle::relay`], [`chain::Relayer`], `RpcRelayer` (feature `chain`) |
 //! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
 //! | never send to one chain what was signed for another | [`chain::Binding`] |
 //! | check a result that came by another way | [`verify`] |

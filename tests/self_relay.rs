@@ -7,7 +7,7 @@ use std::{future::IntoFuture, time::Duration};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified, Wire,
-    chain::{Blobs, Chain, Revert, RevertCause},
+    chain::{Binding, Blobs, Chain, ChainIdentity, Revert, RevertCause},
     primitives::{Address, B256, Bytes, alloy_sol_types::SolCall, keccak256},
     rpc::Encoding,
     verify,
@@ -80,6 +80,32 @@ async fn both<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for revision in Revision::ALL {
         test(Case::new(revision).await).await;
     }
+}
+
+/// Signed bytes hold no chain id: a client that is bound posts on its own chain only.
+#[tokio::test]
+async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
+    both(|case| async move {
+        let (job, verified) = case.job().await;
+        let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
+        let here = Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
+        let bound = async |binding| {
+            let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
+            let builder = builder.chain(chain.clone()).relayer(case.relayer.clone()).bind(binding);
+            builder.operator(case.operator.address()).connect().await.unwrap().relay(&job, &verified).await
+        };
+        let elsewhere = ChainIdentity::new(here.chain_id, B256::repeat_byte(1));
+        let wrong = [
+            Binding::new(elsewhere, JOB_MANAGER, CONSUMER, case.signer.address()),
+            Binding::new(here.identity(), JOB_MANAGER, CONSUMER, Address::repeat_byte(1)),
+        ];
+        for binding in wrong {
+            is(&bound(binding).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
+        }
+        assert!(case.relayer.posted().is_empty());
+        assert!(!bound(here).await.unwrap().already);
+    })
+    .await;
 }
 
 /// The node's record of an executed job, read and verified.
