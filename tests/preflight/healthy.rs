@@ -97,7 +97,7 @@ async fn healthy_job(rig: &Rig, client: &Client, number: u64, relay: bool, lane:
         if number % 8 == 7 {
             lane.pending.drain(..).for_each(|job| rig.chain.complete(&job, Some(lane.state)));
         }
-    } else if number % 3 != 0 {
+    } else if !number.is_multiple_of(3) {
         // The others stay in flight; an Ordered lane is relayed from the bottom.
         if consumer != ORDERED {
             rig.chain.complete(handle.signed_job(), None);
