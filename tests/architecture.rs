@@ -16,7 +16,7 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("nonce", &["error"]),
     ("jitter", &[]),
     ("watch", &["chain", "error", "jitter", "job"]),
-    ("chain", &["error", "job", "nonce"]),
+    ("chain", &["error", "jitter", "job", "nonce", "transport"]),
     ("client", &["chain", "error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.

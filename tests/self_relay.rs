@@ -622,3 +622,32 @@ async fn blobs_are_carried_and_compared_before_anything_is_sent() {
     case.client.relay(&job, &case.verified(&job, &[])).await.unwrap();
     assert!(case.relayer.posted()[1].1.blobs.is_none());
 }
+
+/// What was signed for one chain can be posted on another; a client that is bound does not.
+#[tokio::test]
+async fn a_bound_client_posts_on_its_own_chain_only() {
+    let case = Case::new(Revision::Relay).await;
+    let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
+    let binding = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
+    let bound = async |binding| {
+        let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
+        let builder = builder.operator(case.operator.address()).chain(chain.clone()).relayer(case.relayer.clone());
+        builder.bind(binding).connect().await
+    };
+    let mut elsewhere = binding;
+    elsewhere.genesis_hash = B256::repeat_byte(9);
+    assert_eq!(bound(elsewhere).await.unwrap_err().kind(), ErrorKind::WrongChain);
+    let client = bound(binding).await.unwrap();
+    let (job, result) = case.job().await;
+    client.relay(&job, &result).await.unwrap();
+    assert_eq!(case.relayer.posted().len(), 1);
+    let stranger = LocalSigner::random().unwrap();
+    let foreign = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, stranger.address()).await.unwrap();
+    let error = bound(foreign).await.unwrap().relay(&job, &result).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
+    // Begun anew since the client connected.
+    let client = bound(binding).await.unwrap();
+    case.chain.world().genesis = Some(B256::repeat_byte(8));
+    let error = client.relay(&job, &result).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
+}

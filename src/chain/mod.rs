@@ -11,10 +11,13 @@ mod finality;
 mod nonces;
 mod reader;
 mod reconcile;
+mod recorded;
 mod relay;
 #[cfg(feature = "chain")]
 mod relayer;
 mod revert;
+#[cfg(feature = "chain")]
+mod rpc;
 mod standing;
 
 use std::{fmt, sync::Arc};
@@ -23,6 +26,8 @@ use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
 pub use self::relayer::RpcRelayer;
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -35,7 +40,7 @@ pub use self::{
 };
 pub(crate) use self::{
     finality::{Ask, Standing, look},
-    reconcile::Inputs,
+    recorded::{InputTickets, other_job},
     standing::{ChainStanding, StandingTickets},
 };
 use crate::{

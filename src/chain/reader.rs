@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
-/// Reads a chain. Object-safe; the crate's own is `RpcReader` (feature `chain`), and a test or a service that has its own way to
+/// Reads a chain. Object-safe; the crate's own is [`RpcReader`](super::RpcReader) (feature `chain`), and a test or a service that has its own way to
 /// the chain implements this.
 ///
 /// It carries questions and believes what comes back; what the answers mean is decided above it, by [`Chain`](super::Chain).

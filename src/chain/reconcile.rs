@@ -1,11 +1,15 @@
 //! What became, on chain, of the nonces that were handed out.
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::Address;
 
-use super::{Batch, ChainNonces, JobMetadata, OnchainStatus, Ticket, batch::Answers};
+use super::{
+    ChainNonces, JobMetadata, OnchainStatus, Ticket,
+    batch::Answers,
+    recorded::{InputTickets, other_job},
+};
 use crate::{
     error::Result,
-    job::{JobId, Revision, SignedJob},
+    job::{JobId, SignedJob},
 };
 
 /// How many jobs are asked about in one round trip.
@@ -34,35 +38,7 @@ pub struct Reconciliation {
 struct Asked<'a> {
     nonce: u64,
     metadata: Ticket<JobMetadata>,
-    inputs: Option<(&'a SignedJob, Inputs)>,
-}
-
-/// What a consumer keeps of a job.
-pub(crate) struct Inputs {
-    onchain: Ticket<Bytes>,
-    offchain: Ticket<B256>,
-    state: Option<Ticket<B256>>,
-}
-
-impl Inputs {
-    pub(crate) fn ask(batch: &mut Batch, job: &SignedJob) -> Self {
-        let (consumer, id) = (job.consumer(), job.id());
-        let state = (job.revision() == Revision::State).then(|| batch.state_hash(consumer, id));
-        Self { onchain: batch.onchain_input(consumer, id), offchain: batch.offchain_input_hash(consumer, id), state }
-    }
-
-    /// Whether what the chain keeps under the job's id is this very job, as far as the contracts show it: program, cycles and
-    /// the inputs. The signature is not kept.
-    pub(crate) fn are_of(self, answers: &mut Answers, metadata: &JobMetadata, job: &SignedJob) -> Result<bool> {
-        let (onchain, offchain) = (answers.take(self.onchain)?, answers.take(self.offchain)?);
-        let state = self.state.map(|state| answers.take(state)).transpose()?;
-        Ok(metadata.program_id == *job.program_id().as_bytes()
-            && metadata.max_cycles == job.max_cycles()
-            && metadata.consumer == job.consumer()
-            && onchain == *job.onchain_input()
-            && offchain == job.offchain_input_hash()
-            && state.is_none_or(|state| state == job.state_hash()))
-    }
+    inputs: Option<(&'a SignedJob, InputTickets)>,
 }
 
 impl ChainNonces {
@@ -91,7 +67,7 @@ impl ChainNonces {
                 let id = JobId::derive(nonce, consumer);
                 let job = jobs.iter().find(|job| job.id() == id);
                 let metadata = batch.job_metadata(id);
-                asked.push(Asked { nonce, metadata, inputs: job.map(|job| (job, Inputs::ask(&mut batch, job))) });
+                asked.push(Asked { nonce, metadata, inputs: job.map(|job| (job, InputTickets::ask(&mut batch, job))) });
             }
             let mut answers = batch.send().await?;
             found.next_on_chain = found.next_on_chain.max(answers.take(next)?);
@@ -106,7 +82,8 @@ impl ChainNonces {
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
         book.apply(found.next_on_chain);
-        for nonce in found.completed.iter().chain(&found.relayed) {
+        let lost = found.taken.iter().filter(|(_, status)| *status == OnchainStatus::Completed).map(|(nonce, _)| nonce);
+        for nonce in found.completed.iter().chain(&found.relayed).chain(lost) {
             book.out.remove(nonce);
         }
         if let Some(line) = &mut book.line {
@@ -126,7 +103,10 @@ impl Reconciliation {
         match metadata.status {
             OnchainStatus::Unknown => self.open.push(nonce),
             OnchainStatus::Completed => {
-                let ours = inputs.map(|(job, inputs)| inputs.are_of(answers, &metadata, job)).transpose()?;
+                let is_ours = |(job, tickets): (&SignedJob, InputTickets)| -> Result<bool> {
+                    Ok(other_job(job, &metadata, &tickets.take(answers)?).is_none())
+                };
+                let ours = inputs.map(is_ours).transpose()?;
                 match ours {
                     None => self.completed.push(nonce),
                     Some(true) => self.relayed.push(nonce),

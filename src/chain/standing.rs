@@ -1,14 +1,13 @@
 //! How a job stands on chain: read in one batch, and compared with what was signed.
 
-use alloy_primitives::{B256, Bytes};
-
 use super::{
     Chain,
     batch::{Answers, Batch, JobMetadata, OnchainStatus, Ticket},
+    recorded::{InputTickets, Inputs, other_inputs, other_metadata},
 };
 use crate::{
     error::Result,
-    job::{Revision, SignedJob, Verified},
+    job::{SignedJob, Verified},
 };
 
 /// What the chain has under a job's nonce and consumer.
@@ -25,43 +24,22 @@ pub(crate) enum ChainStanding {
 /// The questions, in a batch.
 pub(crate) struct StandingTickets {
     metadata: Ticket<JobMetadata>,
-    onchain_input: Ticket<Bytes>,
-    offchain_input_hash: Ticket<B256>,
-    state_hash: Option<Ticket<B256>>,
+    inputs: InputTickets,
 }
 
 impl StandingTickets {
     pub(crate) fn ask(batch: &mut Batch, job: &SignedJob) -> Self {
-        let (consumer, id) = (job.consumer(), job.id());
-        Self {
-            metadata: batch.job_metadata(id),
-            onchain_input: batch.onchain_input(consumer, id),
-            offchain_input_hash: batch.offchain_input_hash(consumer, id),
-            state_hash: (job.revision() == Revision::State).then(|| batch.state_hash(consumer, id)),
-        }
+        Self { metadata: batch.job_metadata(job.id()), inputs: InputTickets::ask(batch, job) }
     }
 
     /// The consumer's own getters are read where it has them; without, what the JobManager keeps has to do.
     pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<ChainStanding> {
         let metadata = answers.take(self.metadata)?;
-        let inputs = Inputs {
-            onchain: answers.take(self.onchain_input).ok(),
-            offchain_hash: answers.take(self.offchain_input_hash).ok(),
-            state_hash: self.state_hash.and_then(|ticket| answers.take(ticket).ok()),
-        };
-        Ok(stands(job, &metadata, &inputs))
+        Ok(stands(job, &metadata, self.inputs.take(answers).ok().as_ref()))
     }
 }
 
-/// What the consumer keeps of a job, as far as it says.
-#[derive(Default)]
-struct Inputs {
-    onchain: Option<Bytes>,
-    offchain_hash: Option<B256>,
-    state_hash: Option<B256>,
-}
-
-fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Inputs) -> ChainStanding {
+fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: Option<&Inputs>) -> ChainStanding {
     match metadata.status {
         OnchainStatus::Unknown => ChainStanding::Unseen,
         OnchainStatus::Completed if is_ours(job, metadata, inputs) => ChainStanding::Complete,
@@ -69,19 +47,11 @@ fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Inputs) -> ChainStan
     }
 }
 
-fn is_ours(job: &SignedJob, metadata: &JobMetadata, inputs: &Inputs) -> bool {
-    let same = metadata.consumer == job.consumer()
-        && metadata.program_id == *job.program_id().as_bytes()
-        && metadata.max_cycles == job.max_cycles();
-    let offchain = inputs.offchain_hash.unwrap_or_default();
-    let onchain = inputs.onchain.clone().unwrap_or_default();
+fn is_ours(job: &SignedJob, metadata: &JobMetadata, inputs: Option<&Inputs>) -> bool {
     // A consumer that has seen nothing of the job yet: the RPC's servers are not all at one block, or it does not keep inputs. One
     // that was asked on chain keeps the onchain input only.
-    let unseen = offchain.is_zero() && onchain.is_empty();
-    let inputs_same = offchain == job.offchain_input_hash()
-        && onchain == *job.onchain_input()
-        && inputs.state_hash.is_none_or(|hash| hash == job.state_hash());
-    same && (unseen || inputs_same)
+    let inputs = inputs.filter(|inputs| !inputs.is_blank());
+    other_metadata(job, metadata).is_none() && inputs.is_none_or(|inputs| other_inputs(job, inputs).is_none())
 }
 
 impl Chain {

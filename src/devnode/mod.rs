@@ -45,6 +45,8 @@
 mod abi;
 mod chain;
 mod connection;
+#[cfg(feature = "chain")]
+pub mod contracts;
 mod crypto;
 mod executor;
 mod faults;
@@ -75,7 +77,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::{Address, Bytes, address};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 #[cfg(feature = "chain")]
@@ -97,6 +99,9 @@ use crate::{
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
+
+/// The address of [`DEV_OPERATOR_KEY`]: what a JobManager is to name before the node is started.
+pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6afa3e");
 
 /// What no operator is: the key behind [`Lie::Operator`].
 const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
@@ -416,5 +421,15 @@ impl DevNode {
             // The sender is in `self`, so this cannot fail.
             let _ = changes.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_address_is_its_keys() {
+        assert_eq!(Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
     }
 }

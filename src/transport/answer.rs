@@ -22,7 +22,7 @@ pub(super) fn interrupted(message: impl Into<String>) -> CallError {
 }
 
 /// Text of a peer, fit for one line of a log: valid UTF-8, no control characters, at most `limit` bytes.
-pub(super) fn clean(raw: &[u8], limit: usize) -> String {
+pub(crate) fn clean(raw: &[u8], limit: usize) -> String {
     let mut text = String::with_capacity(raw.len().min(limit));
     for char in String::from_utf8_lossy(raw).chars() {
         let char = if char.is_control() { ' ' } else { char };
@@ -52,7 +52,7 @@ pub(super) fn shown_type(headers: &HeaderMap) -> String {
 }
 
 /// The first error of this type in the chain of causes.
-pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     match error.downcast_ref() {
         Some(found) => Some(found),
         None => find(error.source()?),

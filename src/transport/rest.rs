@@ -19,7 +19,6 @@ use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Request
 
 mod config;
 mod response;
-mod tls;
 
 pub use self::config::RestTransportBuilder;
 

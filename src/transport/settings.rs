@@ -1,4 +1,4 @@
-//! What both transports are told in the same words: limits, headers, the user agent.
+//! What the transports are told in the same words: limits, headers, the user agent. The chain's RPC shares headers and agent.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The default `User-Agent`.
-pub(super) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that this crate or HTTP itself sets on every transport.
 const RESERVED: [&str; 13] = [
@@ -29,7 +29,7 @@ const RESERVED: [&str; 13] = [
     "trailer",
 ];
 
-pub(super) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Error {
+pub(crate) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message.into()).with_hint(hint.into())
 }
 
@@ -97,7 +97,7 @@ impl Limits {
 /// The most that is handed to hyper, which adds times to the clock's and panics where that overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(super) fn bounded(duration: Duration) -> Duration {
+pub(crate) fn bounded(duration: Duration) -> Duration {
     duration.min(LONGEST)
 }
 
@@ -112,7 +112,7 @@ pub(super) fn keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<Opt
 }
 
 /// The user's headers, marked as sensitive. `reserved` are names that only this transport sets.
-pub(super) fn headers(pairs: &[(String, String)], reserved: &[&str]) -> Result<HeaderMap> {
+pub(crate) fn headers(pairs: &[(String, String)], reserved: &[&str]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         let hint = "header() takes an HTTP header name and a value of printable ASCII";
@@ -133,7 +133,7 @@ pub(super) fn headers(pairs: &[(String, String)], reserved: &[&str]) -> Result<H
 }
 
 /// The names of the user's headers, which is all of them that may be printed.
-pub(super) fn header_names(pairs: &[(String, String)]) -> Vec<&str> {
+pub(crate) fn header_names(pairs: &[(String, String)]) -> Vec<&str> {
     pairs.iter().map(|(name, _)| name.as_str()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! From a job built and signed by the SDK to what the contracts say of it.
 
-use alloy_sol_types::{SolEvent, SolValue};
+use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use infinityvm_sdk::{
     OffchainJobRequest, ProgramId, Revision,
     primitives::{B256, Bytes, U256, hex, keccak256},
@@ -144,7 +144,7 @@ async fn consumers_revert_in_every_way() {
 #[tokio::test]
 #[ignore = "needs anvil: tests/run installs it"]
 async fn worlds_can_be_arranged() {
-    let world = World::on(Anvil::builder().arg("--accounts").arg("12").start(), Revision::Relay).await;
+    let world = World::on(Anvil::builder().args(["--accounts", "12"]).start(), Revision::Relay).await;
     assert_eq!(world.anvil.keys().len(), 12);
     let old = world.consumer("SquareRootConsumer", world.anvil.address(11), 1 << 40).await;
     assert_eq!(world.view(old, &Consumer::getNextNonceCall {}).await, (1 << 40) + 1);
@@ -154,11 +154,12 @@ async fn worlds_can_be_arranged() {
     world.rpc.call("evm_setAutomine", json!([false])).await;
     let job = world.job(world.square_root, 1, U256::from(9).abi_encode(), vec![]);
     let id = B256::from(job.id());
-    let settled = async {
-        world.rpc.call("evm_setIntervalMining", json!([1])).await;
-        world.settle(&job, &root(9)).await
-    };
-    settled.await.expect("settles");
+    let call = world.submission(&result(&job, &root(9), &[]), &job).abi_encode();
+    let hash = world.rpc.send(world.owner, Some(world.job_manager), &call).await.expect("sent");
+    assert_eq!(world.root_of(9).await, U256::ZERO);
+    world.rpc.call("evm_mine", json!([])).await;
+    assert_eq!(world.rpc.receipt(hash).await["status"], "0x1");
+    assert_eq!(world.root_of(9).await, U256::from(3));
     let metadata = world.view(world.job_manager, &JobManager::getJobMetadataCall { jobID: id }).await;
     assert_eq!(metadata.status, 3);
 }

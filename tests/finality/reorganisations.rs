@@ -84,7 +84,7 @@ async fn a_reorganisation_in_the_middle_of_a_look_never_yields_a_final() {
                 let ended = rig.handle().wait(Until::Finalized { confirmations: 2 }).await;
                 let world = rig.chain.lock();
                 ambushed += world.counts.ambushed;
-                let landed = world.answered.landed(rig.job.id().into()).filter(|landed| landed.depth >= 2);
+                let landed = world.answered().landed(rig.job.id().into()).filter(|landed| landed.depth >= 2);
                 match (ended, landed) {
                     (Ok(result), Some(landed)) => {
                         assert_eq!(result.output()[..], landed.completion.output[..], "{what} at {question}");
@@ -128,7 +128,7 @@ async fn a_branch_that_came_and_went_proves_nothing() {
         let result = rig.handle().wait(Until::Finalized { confirmations: 2 }).await.unwrap();
         let counts = rig.chain.counts();
         // It may also have ended before the way back, on the branch.
-        let output = rig.chain.lock().answered.landed(rig.job.id().into()).unwrap().completion.output;
+        let output = rig.chain.lock().answered().landed(rig.job.id().into()).unwrap().completion.output;
         assert_eq!(result.output()[..], output[..], "{there} {back} {counts:?}");
     }
 }

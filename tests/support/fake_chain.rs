@@ -14,7 +14,10 @@ use infinityvm_sdk::{
     chain::{Answer, At, Block, Call, Chain, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     primitives::{Address, B256, Bytes, keccak256},
 };
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 pub const JOB_MANAGER: Address = Address::repeat_byte(0x3a);
 /// A contract that is not the JobManager.
@@ -165,6 +168,16 @@ impl Blocks {
         effects.find(|(_, tx)| tx.effect == Effect::Cancel(id)).map(|(mined, _)| head + 1 - mined.header.number)
     }
 
+    /// How deep a transaction is.
+    pub fn depth_of(&self, hash: B256) -> Option<u64> {
+        self.receipt(hash).map(|receipt| self.head().number + 1 - receipt.block_number)
+    }
+
+    /// The newest transaction of all.
+    pub fn any_tx(&self) -> Option<B256> {
+        self.0.iter().rev().find_map(|mined| mined.txs.first()).map(|tx| tx.hash)
+    }
+
     fn status(&self, id: B256, upto: u64) -> (u8, Option<&Completion>) {
         let mut status = (0, None);
         for (_, tx) in self.effects(upto) {
@@ -240,8 +253,10 @@ pub struct World {
     revision: Revision,
     ambushes: BTreeMap<u64, Ambush>,
     forks: u64,
-    /// The chain, as the last batch saw it at its end.
-    pub answered: Blocks,
+    /// The chain, as the last batches saw it at their end, and when: all of the same instant.
+    answered: Vec<(Instant, Blocks)>,
+    /// The chain, as those batches saw it before it changed in their middle.
+    disturbed: Vec<(Instant, Blocks)>,
     pub counts: Counts,
 }
 
@@ -256,11 +271,31 @@ pub struct Counts {
     pub widest: u64,
     pub searches: u64,
     pub largest: u64,
+    /// Readings of the operator alone, which are not in the other counts.
+    pub operators: u64,
 }
 
 impl World {
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
+    }
+
+    /// The chain, as the last batch saw it.
+    pub fn answered(&self) -> &Blocks {
+        self.answered.last().map_or(&self.blocks, |(_, blocks)| blocks)
+    }
+
+    /// The chain as the batches of the same time saw it, before it changed in their middle.
+    pub fn disturbed(&self) -> Vec<Blocks> {
+        let last = self.answered.last().map(|(at, _)| *at);
+        self.disturbed.iter().filter(|(at, _)| Some(*at) == last).map(|(_, blocks)| blocks.clone()).collect()
+    }
+
+    /// The chain as it is, and as the last batches saw it that were answered at one and the same time: whoever is told of one may come to run
+    /// after the next.
+    pub fn views(&self) -> Vec<Blocks> {
+        let seen = self.answered.iter().map(|(_, blocks)| blocks);
+        std::iter::once(&self.blocks).chain(seen).cloned().collect()
     }
 
     pub fn mine(&mut self, txs: Vec<Tx>) -> Block {
@@ -294,6 +329,10 @@ impl World {
     /// Before the question that comes after so many others from now on.
     pub fn ambush(&mut self, after: u64, what: Ambush) {
         self.ambushes.insert(self.counts.questions + after, what);
+    }
+
+    pub fn clear_ambushes(&mut self) {
+        self.ambushes.clear();
     }
 
     fn seen(&self) -> Blocks {
@@ -409,7 +448,8 @@ impl FakeChain {
         let header = Block::new(0, keccak256(b"genesis"), B256::ZERO, 1_700_000_000);
         let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
         let world = World {
-            answered: blocks.clone(),
+            answered: Vec::new(),
+            disturbed: Vec::new(),
             blocks,
             pool: Vec::new(),
             faults: Faults::default(),
@@ -470,6 +510,17 @@ impl ChainReader for FakeChain {
         let mut ambushed = false;
         let answers = {
             let mut world = self.lock();
+            // The client's own reading of who the operator is, once in a while. It has nothing to do with finality.
+            if let [question @ Question::Call(call, _)] = questions
+                && call.to == JOB_MANAGER
+                && call.data[..] == keccak256("getCoprocessorOperator()")[..4]
+            {
+                if world.faults.down {
+                    return Err(down());
+                }
+                world.counts.operators += 1;
+                return Ok(vec![world.answer(question)]);
+            }
             world.counts.batches += 1;
             world.counts.largest = world.counts.largest.max(questions.len() as u64);
             if world.faults.down {
@@ -481,13 +532,18 @@ impl ChainReader for FakeChain {
                 let number = world.counts.questions;
                 if let Some(ambush) = world.ambushes.remove(&number) {
                     world.counts.ambushed += 1;
+                    let (now, seen) = (Instant::now(), world.seen());
+                    world.disturbed.retain(|(at, _)| *at == now);
+                    world.disturbed.push((now, seen));
                     ambushed = true;
                     ambush(&mut world);
                 }
                 world.counts.questions += 1;
                 answers.push(world.answer(question));
             }
-            world.answered = world.seen();
+            let (now, seen) = (Instant::now(), world.seen());
+            world.answered.retain(|(at, _)| *at == now);
+            world.answered.push((now, seen));
             answers
         };
         if ambushed {

@@ -7,9 +7,13 @@ use alloy_sol_types::{SolEvent, SolValue};
 
 use super::{Standing, posted_result, unproven};
 use crate::{
-    chain::{Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction, abi::JobManager},
+    chain::{
+        Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction,
+        abi::JobManager,
+        recorded::{Inputs, other_inputs, other_metadata},
+    },
     error::{Error, ErrorKind, Result},
-    job::{Finality, Revision, SignedJob, Verified, posted},
+    job::{Finality, SignedJob, Verified, posted},
 };
 
 /// So far back every block between is read, and must lead to the head. Beyond that, the one block is looked up by its number: no
@@ -56,15 +60,6 @@ impl Blocks {
         let last = if linked { self.head.number } else { number.saturating_add(1) };
         (number..last).filter(|number| !self.read.contains_key(number)).collect()
     }
-}
-
-/// What the consumer keeps of a job.
-#[derive(Clone, Debug)]
-pub(in crate::chain) struct Inputs {
-    pub onchain: Bytes,
-    pub offchain_hash: B256,
-    /// State revision.
-    pub state_hash: Option<B256>,
 }
 
 /// The transaction with a result, and whose signature the JobManager takes: in its block, and at the head.
@@ -167,26 +162,13 @@ impl Evidence<'_> {
 
     /// The first field in which the completed job differs from the signed one.
     fn foreign(&self, metadata: &JobMetadata) -> Result<Option<&'static str>> {
-        let job = self.job;
-        let fields = [
-            ("consumer", metadata.consumer == job.consumer()),
-            ("program id", metadata.program_id == *job.program_id().as_bytes()),
-            ("max cycles", metadata.max_cycles == job.max_cycles()),
-        ];
-        if let Some((field, _)) = fields.into_iter().find(|(_, same)| !same) {
+        if let Some(field) = other_metadata(self.job, metadata) {
             return Ok(Some(field));
         }
-        let inputs = match &self.inputs {
-            Some(inputs) => inputs.as_ref().map_err(Clone::clone)?,
-            None => return Err(Error::new(ErrorKind::Chain, "the consumer's inputs were not read")),
-        };
-        let state_hash = (job.revision() == Revision::State).then(|| job.state_hash());
-        let fields = [
-            ("onchain input", inputs.onchain == *job.onchain_input()),
-            ("offchain input hash", inputs.offchain_hash == job.offchain_input_hash()),
-            ("state hash", inputs.state_hash == state_hash),
-        ];
-        Ok(fields.into_iter().find(|(_, same)| !same).map(|(field, _)| field))
+        match &self.inputs {
+            Some(inputs) => Ok(other_inputs(self.job, inputs.as_ref().map_err(Clone::clone)?)),
+            None => Err(Error::new(ErrorKind::Chain, "the consumer's inputs were not read")),
+        }
     }
 
     fn cancelled(&self, blocks: &Blocks) -> Step {

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolEvent;
 
-use super::{Blocks, Evidence, Inputs, Need, Posted, Search, Standing, Step, concerns};
+use super::{Blocks, Evidence, Need, Posted, Search, Standing, Step, concerns};
 use crate::{
     chain::{
         Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
-        abi::JobManager,
+        abi::JobManager, recorded::InputTickets,
     },
     error::{Error, ErrorKind, Result},
-    job::{Revision, SignedJob, Verified},
+    job::{SignedJob, Verified},
 };
 
 /// How often a look begins anew because the chain has changed meanwhile.
@@ -93,7 +93,7 @@ struct Look<'a> {
 
 /// Answers to come for what a job needs.
 enum Asked {
-    State(Ticket<JobMetadata>, Ticket<Bytes>, Ticket<B256>, Option<Ticket<B256>>),
+    State(Ticket<JobMetadata>, InputTickets),
     Receipt(B256, Ticket<Option<Receipt>>),
     Posted(Ticket<Option<Transaction>>, [Ticket<Address>; 2]),
 }
@@ -233,15 +233,8 @@ struct Range {
 fn ask(mut batch: Batch, head: Block, job: &SignedJob, need: Need) -> (Batch, Option<Asked>) {
     let asked = match need {
         Need::State => {
-            let (id, consumer) = (job.id(), job.consumer());
-            let state = (job.revision() == Revision::State).then(|| batch.state_hash(consumer, id));
-            let metadata = batch.job_metadata(id);
-            Some(Asked::State(
-                metadata,
-                batch.onchain_input(consumer, id),
-                batch.offchain_input_hash(consumer, id),
-                state,
-            ))
+            let metadata = batch.job_metadata(job.id());
+            Some(Asked::State(metadata, InputTickets::ask(&mut batch, job)))
         }
         Need::Receipt(tx) => Some(Asked::Receipt(tx, batch.receipt(tx))),
         Need::Posted(tx, block) => {
@@ -258,12 +251,9 @@ fn ask(mut batch: Batch, head: Block, job: &SignedJob, need: Need) -> (Batch, Op
 
 fn take(evidence: &mut Evidence<'_>, asked: Asked, answers: &mut Answers) {
     match asked {
-        Asked::State(metadata, onchain, offchain, state) => {
+        Asked::State(metadata, inputs) => {
             evidence.metadata = Some(answers.take(metadata));
-            let (onchain, offchain) = (answers.take(onchain), answers.take(offchain));
-            let state = state.map(|ticket| answers.take(ticket)).transpose();
-            evidence.inputs =
-                Some(onchain.and_then(|onchain| Ok(Inputs { onchain, offchain_hash: offchain?, state_hash: state? })));
+            evidence.inputs = Some(inputs.take(answers));
         }
         Asked::Receipt(tx, ticket) => drop(evidence.receipts.insert(tx, answers.take(ticket))),
         Asked::Posted(transaction, operators) => {

@@ -10,7 +10,7 @@ mod gather;
 
 use alloy_primitives::Bytes;
 
-pub(super) use self::evidence::{Blocks, Evidence, Inputs, Need, Posted, Search, Step, concerns};
+pub(super) use self::evidence::{Blocks, Evidence, Need, Posted, Search, Step, concerns};
 pub(crate) use self::gather::{Ask, look};
 use crate::{
     error::{Error, ErrorKind, Outcome},

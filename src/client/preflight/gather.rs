@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::evidence::{ChainSide, Chained, Evidence, InputState};
 use crate::{
-    chain::{At, Chain, ChainIdentity, Inputs, OnchainStatus},
+    chain::{At, Chain, ChainIdentity, InputTickets, OnchainStatus, other_job},
     client::Inner,
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, RelayStrategy, SignedJob, eip191_hash},
@@ -144,13 +144,14 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
     let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
     let latest_state = batch.latest_state(consumer, job.revision());
     let metadata = batch.job_metadata(id);
-    let inputs = Inputs::ask(&mut batch, job);
+    let inputs = InputTickets::ask(&mut batch, job);
     let (foreseen, pending) = leading(inner, job, expected);
     let pending: Vec<_> = pending.into_iter().map(|id| batch.job_metadata(id)).collect();
 
     let mut answers = batch.send().await?;
     let metadata = answers.take(metadata);
-    let same_inputs = metadata.as_ref().ok().and_then(|kept| inputs.are_of(&mut answers, kept, job).ok());
+    let inputs = inputs.take(&mut answers).ok();
+    let same_inputs = metadata.as_ref().ok().zip(inputs).map(|(kept, inputs)| other_job(job, kept, &inputs).is_none());
     let identity = identity.map(|(chain_id, genesis)| {
         let (chain_id, genesis) = (answers.take(chain_id)?, answers.take(genesis)?);
         let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;

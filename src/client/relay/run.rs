@@ -155,12 +155,13 @@ impl Run<'_> {
         let standing = StandingTickets::ask(&mut batch, self.job);
         let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
         let manager = batch.job_manager_of(self.job.consumer());
-        let genesis = self.inner.binding.as_ref().map(|_| batch.block(At::Number(0)));
+        let genesis = self.inner.binding.map(|binding| (binding, batch.block(At::Number(0))));
         let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
         let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
         let mut answers = batch.send().await?;
         let chain_id = answers.take(chain_id)?;
-        if let (Some(binding), Some(genesis)) = (&self.inner.binding, genesis) {
+        // What was signed for one chain can be posted on another.
+        if let Some((binding, genesis)) = genesis {
             let genesis = answers.take(genesis)?;
             let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
             binding.check_identity(ChainIdentity::new(chain_id, genesis.hash))?;

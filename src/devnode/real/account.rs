@@ -118,6 +118,10 @@ impl Account {
         })
     }
 
+    pub(in crate::devnode) fn address(&self) -> Address {
+        self.address
+    }
+
     /// What a call returns at the latest block.
     pub(in crate::devnode) async fn call(&self, to: Address, input: Bytes) -> Result<Bytes, Failure> {
         let request = TransactionRequest::default().with_to(to).with_input(input);

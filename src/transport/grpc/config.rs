@@ -25,6 +25,14 @@ use crate::{
 /// Headers of gRPC itself, or that must not be set at all (`grpc-timeout`).
 const RESERVED: [&str; 3] = ["grpc-timeout", "grpc-encoding", "grpc-accept-encoding"];
 
+const FORM: address::Form = address::Form {
+    builder: "GrpcTransport",
+    hint: "http://host:port or https://host[:port]",
+    schemes: &["http", "https"],
+    paths: false,
+    queries: false,
+};
+
 const MAX_CONNECTIONS: usize = 64;
 
 /// Builds a [`GrpcTransport`]; made by [`GrpcTransport::builder`].
@@ -123,7 +131,7 @@ impl GrpcTransportBuilder {
     /// this one, for TLS without roots or with broken certificates, for invalid or reserved headers, for zero timeouts
     /// and sizes, and for a number of connections out of range.
     pub fn build(self) -> Result<GrpcTransport> {
-        let uri = address::parse(&self.url, "GrpcTransport", false)?;
+        let uri = address::parse(&self.url, &FORM)?;
         let endpoint = self.endpoint(&uri)?;
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             let message = format!("{} connections", self.connections);

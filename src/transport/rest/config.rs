@@ -6,13 +6,13 @@ use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Proxy, Url};
 use zeroize::Zeroizing;
 
-use super::{JSON, RestTransport, tls};
+use super::{JSON, RestTransport};
 use crate::{
     error::Result,
     transport::{
-        address,
-        answer::MAX_HEADER_LIST,
+        address, bare,
         settings::{self, AGENT, Limits, invalid},
+        tls,
     },
 };
 
@@ -22,6 +22,14 @@ const RESERVED: [&str; 3] = ["accept", "accept-encoding", "proxy-authorization"]
 /// The most that a node takes, and the most of an answer by default, is as JSON at most this long: numbers of three
 /// digits with commas, or hex, and the names of the fields.
 const MAX_BODY: usize = 17 << 20;
+
+const FORM: address::Form = address::Form {
+    builder: "RestTransport",
+    hint: "http(s)://host[:port][/path]",
+    schemes: &["http", "https"],
+    paths: true,
+    queries: false,
+};
 
 /// HTTP/2: what a server may send of an answer before it was read, in bytes.
 const WINDOW: u32 = 512 << 10;
@@ -172,7 +180,7 @@ impl RestTransportBuilder {
     /// certificates and keys that cannot be read, for invalid or reserved headers, for an invalid proxy, and for zero
     /// timeouts and sizes.
     pub fn build(self) -> Result<RestTransport> {
-        let uri = address::parse(&self.url, "RestTransport", true)?;
+        let uri = address::parse(&self.url, &FORM)?;
         let hint = "give the address as http(s)://host[:port][/path]";
         let base = Url::parse(&self.url).map_err(|error| invalid("not a URL", hint).with_source(error))?;
         let encrypted = base.scheme() == "https";
@@ -208,34 +216,12 @@ impl RestTransportBuilder {
         };
         let agent = HeaderValue::from_str(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?;
-        let mut client = Client::builder()
-            .tls_backend_preconfigured(tls::config(&self.tls, protocols, tls)?)
-            .user_agent(agent)
-            // What must never happen by itself, even if another crate of the program enables reqwest's features.
-            .retry(reqwest::retry::never())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .no_hickory_dns()
-            .connect_timeout(settings::bounded(self.connect_timeout))
+        let tls = tls::config(&self.tls, protocols, tls)?;
+        let mut client = bare::client(tls, agent, self.connect_timeout)
             .pool_idle_timeout(settings::bounded(self.idle_timeout))
             .pool_max_idle_per_host(self.idle_connections)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(15))
-            .tcp_keepalive_interval(Duration::from_secs(15))
-            .tcp_keepalive_retries(3)
             .http2_initial_stream_window_size(WINDOW)
-            .http2_initial_connection_window_size(2 * WINDOW)
-            .http2_max_header_list_size(MAX_HEADER_LIST);
-        // Half-open connections: what was sent and is not acknowledged.
-        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        {
-            client = client.tcp_user_timeout(Duration::from_secs(30));
-        }
+            .http2_initial_connection_window_size(2 * WINDOW);
         if let Some((interval, timeout)) = settings::keep_alive(self.keep_alive)? {
             client = client
                 .http2_keep_alive_interval(interval)

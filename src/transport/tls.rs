@@ -1,4 +1,4 @@
-//! TLS for [`RestTransport`](super::RestTransport): rustls with ring, whatever the process has installed, if anything.
+//! TLS for REST and for the chain's RPC: rustls with ring, whatever the process has installed, if anything.
 
 use std::sync::Arc;
 
@@ -8,25 +8,26 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{error::Result, transport::settings::invalid};
+use super::settings::invalid;
+use crate::error::Result;
 
 /// What the user gave.
 #[derive(Clone, Default)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// PEM texts of one or more certificates each.
-    pub(super) authorities: Vec<Vec<u8>>,
+    pub(crate) authorities: Vec<Vec<u8>>,
     /// Certificate chain and key, in PEM.
-    pub(super) identity: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    pub(crate) identity: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 impl Settings {
-    pub(super) fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.authorities.is_empty() && self.identity.is_none()
     }
 }
 
 /// The configuration, with these protocols to negotiate. `used` is false if no TLS connection will ever be made.
-pub(super) fn config(settings: &Settings, protocols: &[&str], used: bool) -> Result<ClientConfig> {
+pub(crate) fn config(settings: &Settings, protocols: &[&str], used: bool) -> Result<ClientConfig> {
     let roots = match (used, settings.authorities.is_empty()) {
         (false, _) => RootCertStore::empty(),
         (true, true) => default_roots()?,

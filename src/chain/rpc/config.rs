@@ -1,0 +1,222 @@
+//! How an [`RpcReader`] is set up: every check that needs no network.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Uri};
+use reqwest::Url;
+
+use super::{Limits, RpcReader, http::Http, ws};
+use crate::{
+    error::Result,
+    transport::{
+        address::{self, Form},
+        bare,
+        settings::{self, AGENT, invalid},
+        tls,
+    },
+};
+
+/// Headers of this reader, beside those of HTTP itself, and those that open a websocket.
+const RESERVED: [&str; 7] = [
+    "accept",
+    "accept-encoding",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+];
+
+const FORM: Form = Form {
+    builder: "RpcReader",
+    hint: "http(s)://host[:port][/path][?query], or the same with ws(s)",
+    schemes: &["http", "https", "ws", "wss"],
+    paths: true,
+    queries: true,
+};
+
+/// Builds an [`RpcReader`]; made by [`RpcReader::builder`].
+#[derive(Clone)]
+pub struct RpcReaderBuilder {
+    url: String,
+    limits: Limits,
+    poll_interval: Duration,
+    connect_timeout: Duration,
+    max_response: usize,
+    allow_plaintext: bool,
+    tls: tls::Settings,
+    headers: Vec<(String, String)>,
+}
+
+/// What is known of an address without asking anybody.
+struct Plan {
+    uri: Uri,
+    endpoint: String,
+    encrypted: bool,
+}
+
+impl RpcReaderBuilder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            limits: Limits::default(),
+            poll_interval: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(5),
+            max_response: 16 << 20,
+            allow_plaintext: false,
+            tls: tls::Settings::default(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A header for every request, or for opening the websocket, such as `authorization`. The value is kept out of debug output.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long one round trip may take, connecting included. Default: 10 seconds.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits.timeout = timeout;
+        self
+    }
+
+    /// How often the latest block is looked at over HTTP while somebody waits for another, up to a tenth later: once for all
+    /// who wait. Default: 1 second. A websocket is told of blocks, and does not look.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// Allows `http://` and `ws://` to hosts other than this one. Whoever is on the way can then change what the chain seems to
+    /// say: nonces, the operator, whether a result has landed.
+    #[must_use]
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
+    /// The longest answer as JSON, in bytes: of a request over HTTP, of a message over a websocket. Default: 16 MiB.
+    #[must_use]
+    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.max_response = bytes;
+        self
+    }
+
+    /// The most questions in one request. Default: 100. RPCs bound it, too; what is more goes out in several requests at once.
+    #[must_use]
+    pub fn max_batch(mut self, questions: usize) -> Self {
+        self.limits.max_batch = questions;
+        self
+    }
+
+    /// Trusts servers whose certificates these CAs signed, in place of the roots of the features `webpki-roots` and
+    /// `native-roots`. One or more certificates in PEM; may be called more than once.
+    #[must_use]
+    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.authorities.push(pem.into());
+        self
+    }
+
+    /// Sets the reader up: for `http(s)://` nothing is sent yet, for `ws(s)://` the connection is opened, on this runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for an address that is none, for plain text to a host other
+    /// than this one, for TLS without roots or with certificates that cannot be read, for invalid or reserved headers, and for zeros.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the websocket cannot be opened.
+    pub async fn connect(self) -> Result<RpcReader> {
+        let plan = self.plan()?;
+        match plan.uri.scheme_str() {
+            Some("ws" | "wss") => self.build_ws(plan).await,
+            _ => self.build_http(plan),
+        }
+    }
+
+    /// As [`connect`](Self::connect), for `http(s)://` only.
+    pub(super) fn http(self) -> Result<RpcReader> {
+        let plan = self.plan()?;
+        match plan.uri.scheme_str() {
+            Some("ws" | "wss") => Err(invalid(
+                "RpcReader::http() was given the address of a websocket",
+                "use RpcReader::ws(url), or RpcReader::builder(url) with connect()",
+            )),
+            _ => self.build_http(plan),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let uri = address::parse(&self.url, &FORM)?;
+        // The host as it will be connected to; the parser may have read "2130706433" as an address.
+        let url =
+            Url::parse(&self.url).map_err(|_| invalid("not a URL", format!("give the address as {}", FORM.hint)))?;
+        let host = url.host_str().or(uri.host()).unwrap_or_default();
+        let encrypted = matches!(url.scheme(), "https" | "wss");
+        if !encrypted && !self.allow_plaintext && !address::is_loopback(host) {
+            return Err(invalid(
+                format!("plain text to {host}"),
+                "use https:// or wss://: whoever is on the way could change what the chain seems to say. If the network itself \
+                 is trusted: RpcReader::builder(url).allow_plaintext().connect()",
+            ));
+        }
+        if !encrypted && !self.tls.is_default() {
+            return Err(invalid(
+                "TLS settings for plain text",
+                "use https:// or wss://, or leave ca_certificate() out",
+            ));
+        }
+        if self.limits.timeout.is_zero() || self.poll_interval.is_zero() {
+            return Err(invalid("a time of zero", "set timeout() and poll_interval() to more than zero"));
+        }
+        if self.limits.max_batch == 0 || self.max_response == 0 {
+            return Err(invalid("a limit of zero", "set max_batch() and max_response_bytes() to more than zero"));
+        }
+        // Without path and query, where services of RPCs put their keys.
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let endpoint = format!("{}://{host}{port}", url.scheme());
+        Ok(Plan { uri, endpoint, encrypted })
+    }
+
+    fn build_http(&self, plan: Plan) -> Result<RpcReader> {
+        let url =
+            Url::parse(&self.url).map_err(|_| invalid("not a URL", format!("give the address as {}", FORM.hint)))?;
+        let headers = settings::headers(&self.headers, &RESERVED)?;
+        let tls = tls::config(&self.tls, &["h2", "http/1.1"], plan.encrypted)?;
+        let client = bare::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build()
+            .map_err(|error| {
+                let hint = "this is a fault of the settings; the cause names it";
+                invalid("the HTTP client cannot be set up", hint).with_source(error.without_url())
+            })?;
+        let transport = Http::new(client, url, headers, self.max_response);
+        Ok(RpcReader::over_http(transport, plan.endpoint, self.limits, self.poll_interval))
+    }
+
+    async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
+        let headers = settings::headers(&self.headers, &RESERVED)?;
+        let tls = match plan.encrypted {
+            true => Some(Arc::new(tls::config(&self.tls, &["http/1.1"], true)?)),
+            false => None,
+        };
+        let connector =
+            ws::Connector { uri: plan.uri, headers, tls, max_message: self.max_response, timeout: self.limits.timeout };
+        let _ = connector;
+        Err(invalid("websockets are not there yet", "use http(s)://"))
+    }
+}
+
+// By hand: the address and the headers' values may be secrets.
+impl fmt::Debug for RpcReaderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcReaderBuilder")
+            .field("limits", &self.limits)
+            .field("poll_interval", &self.poll_interval)
+            .field("max_response", &self.max_response)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("headers", &settings::header_names(&self.headers))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,198 @@
+//! Questions as JSON-RPC has them, and its answers as ours: strict in content, lenient in form. Fields that are not needed are not
+//! read, so that chains with transactions and receipts of their own do as well.
+
+use alloy_json_rpc::{ErrorPayload, ResponsePayload};
+use alloy_primitives::{Address, B256, Bytes, U64, hex};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
+
+use super::fault;
+use crate::{
+    chain::reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
+    error::Result,
+};
+
+/// The method and its parameters.
+pub(super) fn request(question: &Question) -> (&'static str, Value) {
+    match question {
+        Question::ChainId => ("eth_chainId", json!([])),
+        Question::Block(At::Hash(hash)) => ("eth_getBlockByHash", json!([hash, false])),
+        Question::Block(at) => ("eth_getBlockByNumber", json!([block(*at), false])),
+        Question::Code(address, at) => ("eth_getCode", json!([address, block(*at)])),
+        Question::Call(call, at) => ("eth_call", json!([object(call), block(*at)])),
+        Question::Receipt(hash) => ("eth_getTransactionReceipt", json!([hash])),
+        Question::Transaction(hash) => ("eth_getTransactionByHash", json!([hash])),
+        Question::Logs(filter) => ("eth_getLogs", json!([range(filter)])),
+    }
+}
+
+fn block(at: At) -> Value {
+    match at {
+        At::Latest => json!("latest"),
+        At::Number(number) => json!(U64::from(number)),
+        At::Hash(hash) => json!({ "blockHash": hash, "requireCanonical": true }),
+    }
+}
+
+fn object(call: &Call) -> Value {
+    let mut object = json!({ "to": call.to, "data": call.data });
+    if let Some(from) = call.from {
+        object["from"] = json!(from);
+    }
+    if !call.blob_hashes.is_empty() {
+        object["blobVersionedHashes"] = json!(call.blob_hashes);
+    }
+    object
+}
+
+fn range(filter: &LogFilter) -> Value {
+    let any_of = |topics: &Vec<B256>| if topics.is_empty() { Value::Null } else { json!(topics) };
+    json!({
+        "address": filter.address,
+        "topics": filter.topics.iter().map(any_of).collect::<Vec<_>>(),
+        "fromBlock": U64::from(filter.from_block),
+        "toBlock": U64::from(filter.to_block),
+    })
+}
+
+/// The answer to a question, or what the RPC said instead.
+pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<Answer> {
+    let raw = match payload {
+        ResponsePayload::Success(raw) => raw,
+        ResponsePayload::Failure(error) => {
+            return match question {
+                Question::Call(..) => reverted(error).map(Answer::Reverted).ok_or_else(|| fault::said(error)),
+                _ => Err(fault::said(error)),
+            };
+        }
+    };
+    Ok(match question {
+        Question::ChainId => Answer::ChainId(read::<U64>(raw, "a chain id")?.to()),
+        Question::Block(_) => Answer::Block(read::<Option<RawBlock>>(raw, "a block")?.map(Into::into)),
+        Question::Code(..) => Answer::Code(read(raw, "code")?),
+        Question::Call(..) => Answer::Returned(read(raw, "what a call returned")?),
+        Question::Receipt(_) => {
+            let receipt = read::<Option<RawReceipt>>(raw, "a receipt")?;
+            // Without a block it is none yet.
+            Answer::Receipt(receipt.and_then(RawReceipt::included))
+        }
+        Question::Transaction(_) => {
+            Answer::Transaction(read::<Option<RawTransaction>>(raw, "a transaction")?.map(Into::into))
+        }
+        Question::Logs(_) => {
+            let logs: Vec<RawLog> = read(raw, "logs")?;
+            Answer::Logs(logs.into_iter().filter_map(RawLog::included).collect())
+        }
+    })
+}
+
+/// A block's header, as pushed for `newHeads`, too.
+pub(super) fn head(raw: &RawValue) -> Result<Block> {
+    read::<RawBlock>(raw, "a block").map(Into::into)
+}
+
+fn read<T: DeserializeOwned>(raw: &RawValue, what: &str) -> Result<T> {
+    serde_json::from_str(raw.get())
+        .map_err(|error| fault::nonsense(format!("the RPC's answer is not {what}")).with_source(error))
+}
+
+/// What a call reverted with, if that is what the error says. Nodes put it in different places, or leave it out.
+fn reverted(error: &ErrorPayload) -> Option<Bytes> {
+    let data = error.data.as_deref().and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    let data = data.as_ref().and_then(|data| returned(data, 3));
+    let message = error.message.to_ascii_lowercase();
+    // The machine's ways to stop a call that are no way of an RPC to fail.
+    let stopped =
+        ["revert", "out of gas", "outofgas", "invalid opcode", "invalidfeopcode", "opcodenotfound", "invalid jump"];
+    if error.code == 3 || data.is_some() || stopped.iter().any(|known| message.contains(known)) {
+        return Some(data.unwrap_or_default());
+    }
+    None
+}
+
+/// The bytes in `data`, in `data.data`, or deeper: as hex, perhaps after a word.
+fn returned(data: &Value, depth: usize) -> Option<Bytes> {
+    match data {
+        Value::String(text) => {
+            let text = text.trim();
+            let digits = text.strip_prefix("Reverted ").unwrap_or(text).strip_prefix("0x")?;
+            hex::decode(digits).ok().map(Bytes::from)
+        }
+        Value::Object(fields) if depth > 0 => {
+            let named = ["data", "result", "return", "output"].iter().filter_map(|name| fields.get(*name));
+            named.into_iter().find_map(|inner| returned(inner, depth - 1)).or_else(|| {
+                fields.values().filter(|inner| inner.is_object()).find_map(|inner| returned(inner, depth - 1))
+            })
+        }
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawBlock {
+    number: U64,
+    hash: B256,
+    parent_hash: B256,
+    timestamp: U64,
+}
+
+impl From<RawBlock> for Block {
+    fn from(raw: RawBlock) -> Self {
+        Self::new(raw.number.to(), raw.hash, raw.parent_hash, raw.timestamp.to())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawReceipt {
+    transaction_hash: B256,
+    block_number: Option<U64>,
+    block_hash: Option<B256>,
+    status: U64,
+    logs: Vec<RawLog>,
+}
+
+impl RawReceipt {
+    fn included(self) -> Option<Receipt> {
+        let logs = self.logs.into_iter().filter_map(RawLog::included).collect();
+        let (number, hash) = (self.block_number?.to(), self.block_hash?);
+        Some(Receipt::new(self.transaction_hash, number, hash, self.status == U64::from(1), logs))
+    }
+}
+
+#[derive(Deserialize)]
+struct RawTransaction {
+    hash: B256,
+    to: Option<Address>,
+    // Some nodes have the one, some the other, some both.
+    input: Option<Bytes>,
+    data: Option<Bytes>,
+}
+
+impl From<RawTransaction> for Transaction {
+    fn from(raw: RawTransaction) -> Self {
+        Self::new(raw.hash, raw.to, raw.input.or(raw.data).unwrap_or_default())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawLog {
+    address: Address,
+    topics: Vec<B256>,
+    data: Bytes,
+    block_number: Option<U64>,
+    block_hash: Option<B256>,
+    transaction_hash: Option<B256>,
+    #[serde(default)]
+    removed: bool,
+}
+
+impl RawLog {
+    /// As long as it is in a block.
+    fn included(self) -> Option<Log> {
+        let (number, block, transaction) = (self.block_number?.to(), self.block_hash?, self.transaction_hash?);
+        (!self.removed).then(|| Log::new(self.address, self.topics, self.data, number, block, transaction))
+    }
+}

@@ -1,0 +1,94 @@
+//! JSON-RPC over HTTP: one POST for a packet, and an answer of bounded length.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use alloy_json_rpc::{RequestPacket, ResponsePacket};
+use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
+use http::{HeaderMap, HeaderValue, Method, header};
+use reqwest::{Client, Response, Url};
+use tower_service::Service;
+
+use super::fault;
+use crate::error::Error;
+
+/// A transport as alloy defines one. alloy's own reads answers of any length.
+#[derive(Clone)]
+pub(super) struct Http(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    max_response: usize,
+}
+
+impl Http {
+    pub(super) fn new(client: Client, url: Url, mut headers: HeaderMap, max_response: usize) -> Self {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        Self(Arc::new(Inner { client, url, headers, max_response }))
+    }
+}
+
+impl Inner {
+    async fn exchange(&self, packet: RequestPacket) -> TransportResult<ResponsePacket> {
+        let body = packet.serialize().map_err(TransportError::ser_err)?;
+        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(Box::<str>::from(body).into_string().into());
+        let response = self.client.execute(request).await.map_err(|error| {
+            let (connecting, error) = (error.is_connect(), error.without_url());
+            ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
+        })?;
+        let status = response.status();
+        let body = self.read(response).await.map_err(ours)?;
+        // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
+        // fails, the status says it better.
+        let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
+        match serde_json::from_slice(&body) {
+            Ok(packet) if node => Ok(packet),
+            _ if !status.is_success() => Err(TransportErrorKind::http_error(status.as_u16(), fault::quoted(&body))),
+            _ => Err(ours(fault::not_json(&body))),
+        }
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+        if response.headers().get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity") {
+            return Err(fault::nonsense("the RPC's answer is compressed, which was not asked for"));
+        }
+        let announced = response.content_length().unwrap_or(0);
+        if usize::try_from(announced).map_or(true, |announced| announced > self.max_response) {
+            return Err(fault::too_large(self.max_response));
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| fault::broken(error.without_url()))? {
+            if body.len() + piece.len() > self.max_response {
+                return Err(fault::too_large(self.max_response));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+}
+
+fn ours(error: Error) -> TransportError {
+    TransportErrorKind::custom(error)
+}
+
+impl Service<RequestPacket> for Http {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.exchange(packet).await })
+    }
+}

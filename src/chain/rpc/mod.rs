@@ -1,0 +1,183 @@
+//! A chain read over JSON-RPC, by HTTP or by a websocket.
+
+mod config;
+mod convert;
+mod fault;
+mod http;
+mod poll;
+mod round;
+mod ws;
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use alloy_primitives::{Address, B256};
+use alloy_provider::{Network, Provider};
+use alloy_rpc_client::RpcClientInner;
+use async_trait::async_trait;
+
+pub use self::config::RpcReaderBuilder;
+use self::{
+    poll::Poll,
+    round::{Asker, Limits},
+};
+use super::{
+    Chain,
+    reader::{Answer, At, Block, ChainReader, Question},
+};
+use crate::error::Result;
+
+/// Reads a chain over JSON-RPC: HTTP or a websocket. Cheap to clone; clones share connection and subscription.
+///
+/// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket. Where the RPC
+/// takes no batches, questions are asked one by one, several at once, and the reader remembers that. Nothing is tried
+/// again by itself. New blocks are pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
+///
+/// Answers are bounded ([`max_response_bytes`](RpcReaderBuilder::max_response_bytes)), and so is the time for each
+/// ([`timeout`](RpcReaderBuilder::timeout)). Nothing is installed for the whole process, and no proxy of the environment is used.
+/// Of the address errors and debug output show scheme, host and port: keys stand behind those.
+///
+/// ```no_run
+/// # async fn example() -> infinityvm_sdk::Result<()> {
+/// use infinityvm_sdk::chain::{Chain, RpcReader};
+/// use infinityvm_sdk::primitives::Address;
+///
+/// # let job_manager = Address::ZERO;
+/// let local = Chain::new(RpcReader::http("http://127.0.0.1:8545")?, job_manager);
+/// let pushed = Chain::connect("wss://rpc.example.org/v1/key", job_manager).await?;
+/// let reader = RpcReader::builder("https://rpc.example.org").header("authorization", "Bearer 123").connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RpcReader(Arc<Inner>);
+
+struct Inner {
+    asker: Asker,
+    endpoint: String,
+    poll: Poll,
+    /// A foreign provider, which may hold more than a client: a node's process, for instance.
+    _provider: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl RpcReader {
+    /// Starts the setup of a reader of the RPC at `http(s)://` or `ws(s)://host[:port][/path][?query]`.
+    pub fn builder(url: impl Into<String>) -> RpcReaderBuilder {
+        RpcReaderBuilder::new(url.into())
+    }
+
+    /// A reader over HTTP with the default settings. Nothing is sent yet, and no runtime is needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig), as [`RpcReaderBuilder::connect`].
+    pub fn http(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).http()
+    }
+
+    /// A reader over a websocket with the default settings. It lives on this runtime.
+    ///
+    /// # Errors
+    /// As [`RpcReaderBuilder::connect`].
+    pub async fn ws(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).connect().await
+    }
+
+    /// A reader by way of a provider of alloy, with its transport and layers of transports. Its size limits and connections are
+    /// that provider's; new blocks are looked for every second.
+    pub fn from_provider<N: Network>(provider: impl Provider<N> + 'static) -> Self {
+        let client = provider.weak_client().upgrade();
+        // A provider holds its client, so there is one.
+        let client =
+            client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
+        let asker = Asker::new(client, Limits::default());
+        let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1)));
+        Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
+    }
+
+    fn over_http(transport: http::Http, endpoint: String, limits: Limits, interval: Duration) -> Self {
+        let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits);
+        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), _provider: None }))
+    }
+}
+
+impl Inner {
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        let mut answers = self.asker.ask(questions).await?;
+        for (question, answer) in questions.iter().zip(&answers) {
+            if let (Question::Block(At::Latest), Ok(Answer::Block(Some(block)))) = (question, answer) {
+                self.poll.note(*block);
+            }
+        }
+        self.keep_canonical(questions, &mut answers).await;
+        Ok(answers)
+    }
+
+    /// By its hash an RPC shows blocks that the chain has left, too. So those found are looked up by their number as well.
+    async fn keep_canonical(&self, questions: &[Question], answers: &mut [Result<Answer>]) {
+        let found: Vec<(usize, Block)> = questions.iter().zip(answers.iter()).enumerate().filter_map(hashed).collect();
+        if found.is_empty() {
+            return;
+        }
+        let again: Vec<_> = found.iter().map(|(_, block)| Question::Block(At::Number(block.number))).collect();
+        let canonical =
+            self.asker.ask(&again).await.unwrap_or_else(|error| again.iter().map(|_| Err(error.clone())).collect());
+        for ((index, block), canonical) in found.into_iter().zip(canonical) {
+            answers[index] = canonical.map(|answer| match answer {
+                Answer::Block(Some(there)) if there.hash == block.hash => Answer::Block(Some(block)),
+                _ => Answer::Block(None),
+            });
+        }
+    }
+
+    async fn latest(&self) -> Result<Block> {
+        let answer = self.asker.ask(&[Question::Block(At::Latest)]).await?.into_iter().next();
+        match answer.transpose()? {
+            Some(Answer::Block(Some(block))) => Ok(block),
+            _ => Err(fault::nonsense("the RPC has no latest block")),
+        }
+    }
+}
+
+/// A block that was asked for by its hash, and found.
+fn hashed((index, (question, answer)): (usize, (&Question, &Result<Answer>))) -> Option<(usize, Block)> {
+    match (question, answer) {
+        (Question::Block(At::Hash(_)), Ok(Answer::Block(Some(block)))) => Some((index, *block)),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl ChainReader for RpcReader {
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        let endpoint = &self.0.endpoint;
+        let answers = self.0.ask(questions).await.map_err(|error| error.with_endpoint(endpoint))?;
+        Ok(answers.into_iter().map(|answer| answer.map_err(|error| error.with_endpoint(endpoint))).collect())
+    }
+
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        let next = self.0.poll.next(known, || self.0.latest()).await;
+        next.map_err(|error| error.with_endpoint(&self.0.endpoint))
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+}
+
+impl Chain {
+    /// The JobManager at this address, read from the RPC at `http(s)://` or `ws(s)://…` with the default settings.
+    ///
+    /// # Errors
+    /// As [`RpcReaderBuilder::connect`]. Over HTTP nothing is asked yet.
+    pub async fn connect(url: impl Into<String>, job_manager: Address) -> Result<Self> {
+        Ok(Self::new(RpcReader::builder(url).connect().await?, job_manager))
+    }
+}
+
+impl fmt::Debug for RpcReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcReader")
+            .field("endpoint", &self.0.endpoint)
+            .field("limits", &self.0.asker.limits())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! Looks at the latest block now and then: one look for all who wait.
+
+use std::{future::Future, sync::Mutex as Plain, time::Duration};
+
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{chain::reader::Block, error::Result, jitter};
+
+pub(super) struct Poll {
+    interval: Duration,
+    /// Held while somebody looks.
+    looking: Mutex<u64>,
+    latest: Plain<Option<(Instant, Block)>>,
+}
+
+impl Poll {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, looking: Mutex::new(jitter::seed()), latest: Plain::new(None) }
+    }
+
+    /// Somebody was told the latest block.
+    pub(super) fn note(&self, block: Block) {
+        *self.lock() = Some((Instant::now(), block));
+    }
+
+    /// What was seen within the interval.
+    fn fresh(&self) -> Option<(Instant, Block)> {
+        self.lock().filter(|(seen, _)| seen.elapsed() < self.interval)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Block)>> {
+        self.latest.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits for another block than this one, by this way to look.
+    pub(super) async fn next<F>(&self, known: Option<alloy_primitives::B256>, look: impl Fn() -> F) -> Result<Block>
+    where
+        F: Future<Output = Result<Block>>,
+    {
+        loop {
+            let mut state = self.looking.lock().await;
+            let (seen, block) = match self.fresh() {
+                Some(fresh) => fresh,
+                None => {
+                    let block = look().await?;
+                    self.note(block);
+                    (Instant::now(), block)
+                }
+            };
+            *state = state.wrapping_add(jitter::STEP);
+            let pause = self.interval.mul_f64(1.0 + jitter::unit(*state) / 10.0);
+            drop(state);
+            if known != Some(block.hash) {
+                return Ok(block);
+            }
+            tokio::time::sleep_until(seen + pause).await;
+        }
+    }
+}
