@@ -13,8 +13,6 @@ mod reader;
 mod reconcile;
 mod recorded;
 mod relay;
-#[cfg(feature = "chain")]
-mod relayer;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
@@ -25,9 +23,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
-pub use self::relayer::RpcRelayer;
-#[cfg(feature = "chain")]
-pub use self::rpc::{RpcReader, RpcReaderBuilder};
+pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
