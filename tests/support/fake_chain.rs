@@ -255,8 +255,8 @@ pub struct World {
     forks: u64,
     /// The chain, as the last batches saw it at their end, and when: all of the same instant.
     answered: Vec<(Instant, Blocks)>,
-    /// The chain, as those batches saw it before it changed in their middle.
-    disturbed: Vec<(Instant, Blocks)>,
+    /// The chain as every batch has seen it, at its end and before a change in its middle.
+    seen: Vec<(Instant, Blocks)>,
     pub counts: Counts,
 }
 
@@ -285,10 +285,23 @@ impl World {
         self.answered.last().map_or(&self.blocks, |(_, blocks)| blocks)
     }
 
-    /// The chain as the batches of the same time saw it, before it changed in their middle.
-    pub fn disturbed(&self) -> Vec<Blocks> {
-        let last = self.answered.last().map(|(at, _)| *at);
-        self.disturbed.iter().filter(|(at, _)| Some(*at) == last).map(|(_, blocks)| blocks.clone()).collect()
+    /// For a test that fails: what the last batches have seen of a job, and when.
+    pub fn story(&self, id: B256) -> Vec<String> {
+        let now = Instant::now();
+        let tell = |at: Instant, blocks: &Blocks| {
+            let landed = blocks.landed(id).map(|landed| (landed.block.number, landed.block.hash, landed.tx.hash));
+            format!("{:?} ago: head {:?}, landed {landed:?}", now - at, blocks.head())
+        };
+        let seen = self.seen.iter().rev().take(12).map(|(at, blocks)| tell(*at, blocks));
+        std::iter::once(format!("{:?} {:?}", self.faults, self.counts))
+            .chain(seen)
+            .chain([tell(now, &self.blocks)])
+            .collect()
+    }
+
+    /// The chain as batches have seen it since then.
+    pub fn seen_since(&self, then: Instant) -> impl Iterator<Item = &Blocks> {
+        self.seen.iter().filter(move |(at, _)| *at >= then).map(|(_, blocks)| blocks)
     }
 
     /// The chain as it is, and as the last batches saw it that were answered at one and the same time: whoever is told of one may come to run
@@ -335,12 +348,12 @@ impl World {
         self.ambushes.clear();
     }
 
-    fn seen(&self) -> Blocks {
+    fn visible(&self) -> Blocks {
         self.blocks.behind(self.faults.lag)
     }
 
     fn answer(&mut self, question: &Question) -> Result<Answer> {
-        let seen = self.seen();
+        let seen = self.visible();
         let block = |at: At| seen.at(at).ok_or_else(|| Error::new(ErrorKind::Chain, "hash is not currently canonical"));
         Ok(match question {
             Question::ChainId => Answer::ChainId(31337),
@@ -449,7 +462,7 @@ impl FakeChain {
         let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
         let world = World {
             answered: Vec::new(),
-            disturbed: Vec::new(),
+            seen: Vec::new(),
             blocks,
             pool: Vec::new(),
             faults: Faults::default(),
@@ -507,6 +520,18 @@ impl ChainReader for FakeChain {
         if !delay.is_zero() {
             sleep(delay).await;
         }
+        if let [Question::Call(call, At::Latest)] = questions
+            && call.to == JOB_MANAGER
+            && call.data[..] == keccak256("getCoprocessorOperator()")[..4]
+        {
+            // Whose results are believed: read every few minutes, and no look at jobs.
+            let mut world = self.lock();
+            if world.faults.down {
+                return Err(down());
+            }
+            world.counts.operators += 1;
+            return Ok(vec![world.answer(&questions[0])]);
+        }
         let mut ambushed = false;
         let answers = {
             let mut world = self.lock();
@@ -532,18 +557,18 @@ impl ChainReader for FakeChain {
                 let number = world.counts.questions;
                 if let Some(ambush) = world.ambushes.remove(&number) {
                     world.counts.ambushed += 1;
-                    let (now, seen) = (Instant::now(), world.seen());
-                    world.disturbed.retain(|(at, _)| *at == now);
-                    world.disturbed.push((now, seen));
+                    let (now, seen) = (Instant::now(), world.visible());
+                    world.seen.push((now, seen));
                     ambushed = true;
                     ambush(&mut world);
                 }
                 world.counts.questions += 1;
                 answers.push(world.answer(question));
             }
-            let (now, seen) = (Instant::now(), world.seen());
+            let (now, seen) = (Instant::now(), world.visible());
             world.answered.retain(|(at, _)| *at == now);
-            world.answered.push((now, seen));
+            world.answered.push((now, seen.clone()));
+            world.seen.push((now, seen));
             answers
         };
         if ambushed {
@@ -560,7 +585,7 @@ impl ChainReader for FakeChain {
                 if world.faults.down {
                     return Err(down());
                 }
-                let head = world.seen().head();
+                let head = world.visible().head();
                 if known != Some(head.hash) {
                     world.counts.heads += 1;
                     return Ok(head);
