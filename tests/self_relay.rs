@@ -18,6 +18,7 @@ use prost::Message;
 mod ledger_chain;
 #[path = "support/plain_client/mod.rs"]
 mod plain_client;
+#[allow(dead_code, reason = "some of it is for other tests")]
 #[path = "support/vectors.rs"]
 mod vectors;
 

@@ -14,8 +14,6 @@ use alloy_eips::{
 };
 use alloy_primitives::B256;
 
-#[cfg(feature = "blobs")]
-use super::relayer::Form;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The blobs of an offchain input, with their commitments and proofs. Made with the feature `blobs` only.
@@ -24,6 +22,14 @@ pub struct Blobs {
     hashes: Vec<B256>,
     #[cfg(feature = "blobs")]
     sidecar: Arc<BlobTransactionSidecar>,
+}
+
+/// How blobs are proven: EIP-7594 (since Osaka) has proofs for each cell of a blob. Both give one transaction hash.
+#[cfg(feature = "chain")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Eip4844,
+    Eip7594,
 }
 
 impl Blobs {

@@ -13,8 +13,6 @@ mod reader;
 mod reconcile;
 mod recorded;
 mod relay;
-#[cfg(feature = "chain")]
-mod relayer;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
@@ -24,6 +22,8 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "chain")]
+pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -38,11 +38,6 @@ pub(crate) use self::{
     finality::{Ask, Standing, look},
     recorded::{InputTickets, other_job},
     standing::{ChainStanding, StandingTickets},
-};
-#[cfg(feature = "chain")]
-pub use self::{
-    relayer::RpcRelayer,
-    rpc::{RpcReader, RpcReaderBuilder},
 };
 use crate::{
     error::{Error, ErrorKind, Result},

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     anvil::{Anvil, AnvilBuilder},
     contracts::{Consumer, JobManager, World, result},
+    vectors,
 };
 
 fn root(number: u64) -> Vec<u8> {
@@ -179,4 +180,48 @@ async fn an_anvil_goes_when_dropped() {
     tokio::net::TcpStream::connect(&address).await.expect("listens");
     drop(anvil);
     tokio::net::TcpStream::connect(&address).await.expect_err("gone");
+}
+
+/// What the nodes' own code encoded and signed, brought to a consumer at the address that the bytes name.
+#[tokio::test]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn the_vectors_settle() {
+    for revision in Revision::ALL {
+        let world = World::start(revision).await;
+        let code = world.rpc.call("eth_getCode", json!([world.allow_list, "latest"])).await;
+        let transact = async |to, call: Vec<u8>| {
+            let hash = world.rpc.send(world.owner, Some(to), &call).await.expect("sent");
+            assert_eq!(world.rpc.receipt(hash).await["status"], "0x1");
+        };
+        let mut with_blobs = 0;
+        for case in vectors::all().iter().filter(|case| case.revision == revision) {
+            let part = |name: &str| format!("/expect/result/{name}");
+            let consumer = case.address("/consumer");
+            world.rpc.call("anvil_setCode", json!([consumer, code])).await;
+            let allow = Consumer::allowCall { signer: case.address("/signer"), allowed: true };
+            transact(consumer, allow.abi_encode()).await;
+            let operator = JobManager::setCoprocessorOperatorCall { next: case.address(&part("operator")) };
+            transact(world.job_manager, operator.abi_encode()).await;
+
+            let submission = JobManager::submitResultForOffchainJobCall {
+                result: case.bytes(&part("result_with_metadata")),
+                operatorSig: case.bytes(&part("operator_signature")),
+                request: case.bytes("/expect/request_abi"),
+                requestSig: case.bytes("/expect/signature"),
+            };
+            let settled = world.rpc.transact(world.owner, world.job_manager, &submission).await;
+            let blobs = case.json.pointer(&part("versioned_blob_hashes")).and_then(Value::as_array);
+            if blobs.is_some_and(|blobs| !blobs.is_empty()) {
+                // The last check of all: everything else was right.
+                let refused = settled.expect_err("no blob");
+                assert!(refused.reason().expect("a reason").ends_with("blob hashes of transaction"), "{refused}");
+                with_blobs += 1;
+                continue;
+            }
+            settled.unwrap_or_else(|error| panic!("nonce {}: {error}", case.u64("/nonce")));
+            let result = Consumer::getResultCall { jobID: case.b256("/expect/job_id") };
+            assert_eq!(world.view(consumer, &result).await, case.bytes(&part("raw_output")));
+        }
+        assert_eq!(with_blobs > 0, revision == Revision::Relay);
+    }
 }

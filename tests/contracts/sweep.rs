@@ -30,7 +30,7 @@ sol! {
     }
 }
 
-const BATCH: usize = 200;
+const BATCH: usize = 50;
 const MAGIC: [u8; 4] = hex!("1626ba7e");
 const ORDER: [u8; 32] = hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
 

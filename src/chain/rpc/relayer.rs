@@ -11,22 +11,18 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_consensus::{TxEip4844, TxEip4844WithSidecar};
 use alloy_network::{TxSigner, eip2718::Encodable2718};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U64, U256, hex};
-use alloy_provider::{Network, Provider};
-use alloy_rpc_client::RpcClientInner;
 use alloy_signer_local::PrivateKeySigner;
-use alloy_transport::{RpcError, TransportError};
+use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{Blobs, RelayTransaction, Relayer, Revert};
+use super::{RpcReader, fault};
 use crate::{
+    chain::{Blobs, RelayTransaction, Relayer, Revert, blobs::Form, reader::ChainReader},
     error::{Error, ErrorKind, Outcome, Result},
-    job::one_line,
 };
 
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transaction that the RPC does not show is taken for one that it is about to show: not all of its servers have one pool.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a transaction is made anew because its account nonce was used by another one meanwhile.
@@ -43,11 +39,14 @@ const SPARE: u64 = 20;
 /// two accounts, or post them after each other. A transaction whose fee proves too low is not replaced.
 ///
 /// ```no_run
-/// # fn example(provider: impl alloy_provider::Provider + 'static, key: [u8; 32]) -> infinityvm_sdk::Result<()> {
-/// use infinityvm_sdk::{Client, chain::RpcRelayer};
+/// # fn example(key: [u8; 32]) -> infinityvm_sdk::Result<()> {
+/// # use infinityvm_sdk::{Client, primitives::Address};
+/// use infinityvm_sdk::chain::{Chain, RpcReader, RpcRelayer};
 ///
-/// let relayer = RpcRelayer::from_provider(provider, RpcRelayer::key(key)?);
-/// let builder = Client::builder().relayer(relayer);
+/// # let job_manager = Address::ZERO;
+/// let reader = RpcReader::http("https://rpc.example.org")?;
+/// let relayer = RpcRelayer::over(reader.clone(), RpcRelayer::key(key)?); // or any `TxSigner` of alloy
+/// let builder = Client::builder().chain(Chain::new(reader, job_manager)).relayer(relayer);
 /// # Ok(())
 /// # }
 /// ```
@@ -55,13 +54,10 @@ const SPARE: u64 = 20;
 pub struct RpcRelayer(Arc<Inner>);
 
 struct Inner {
-    client: Arc<RpcClientInner>,
-    endpoint: String,
+    reader: RpcReader,
     signer: Box<dyn TxSigner<Signature> + Send + Sync>,
     /// Held from the reading of the nonce until the transaction that uses it is in the pool.
     last: Mutex<Option<Last>>,
-    /// A foreign provider, which may hold more than a client.
-    _provider: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 /// The last transaction of the account that was sent.
@@ -87,22 +83,17 @@ struct Signed {
 }
 
 impl RpcRelayer {
-    /// By way of a provider of alloy, whose transport is used, and not its wallet or fillers.
-    pub fn from_provider<N: Network>(
-        provider: impl Provider<N> + 'static,
-        signer: impl TxSigner<Signature> + Send + Sync + 'static,
-    ) -> Self {
-        let client = provider.weak_client().upgrade();
-        // A provider holds its client, so there is one.
-        let client =
-            client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
-        Self(Arc::new(Inner {
-            client,
-            endpoint: "an alloy provider".to_owned(),
-            signer: Box::new(signer),
-            last: Mutex::new(None),
-            _provider: Some(Box::new(provider)),
-        }))
+    /// Posts to the RPC at `http(s)://host[:port][/path][?query]`, with the default settings of an [`RpcReader`]. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`], as [`RpcReaderBuilder::connect`](super::RpcReaderBuilder::connect).
+    pub fn new(url: impl Into<String>, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Result<Self> {
+        Ok(Self::over(RpcReader::http(url)?, signer))
+    }
+
+    /// Posts by way of a reader: over its connections, with its settings and its time for each request.
+    pub fn over(reader: RpcReader, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { reader, signer: Box::new(signer), last: Mutex::new(None) }))
     }
 
     /// A signer from a private key in this process.
@@ -123,13 +114,15 @@ impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static
 
 impl Inner {
     async fn request<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
-        let answer = tokio::time::timeout(TIMEOUT, self.client.request::<Value, R>(method, params)).await;
-        answer.unwrap_or_else(|_| Err(alloy_transport::TransportErrorKind::custom_str("no answer within the timeout")))
+        let asker = &self.reader.0.asker;
+        let limit = asker.limits().timeout;
+        let answer = tokio::time::timeout(limit, asker.client().request::<Value, R>(method, params)).await;
+        answer.unwrap_or_else(|_| Err(TransportErrorKind::custom(fault::late(limit))))
     }
 
     /// A read: whatever fails, nothing was sent.
     async fn read<R: Received>(&self, method: &'static str, params: Value) -> Result<R> {
-        self.request(method, params).await.map_err(|error| fault(method, &error))
+        self.request(method, params).await.map_err(failed)
     }
 
     async fn number(&self, method: &'static str, params: Value) -> Result<u128> {
@@ -161,8 +154,7 @@ impl Inner {
             call["maxFeePerGas"] = json!(format!("{:#x}", fees.most));
             call["maxPriorityFeePerGas"] = json!(format!("{:#x}", fees.tip));
         }
-        const METHOD: &str = "eth_estimateGas";
-        let gas: U64 = self.request(METHOD, json!([call])).await.map_err(|error| match &error {
+        let gas: U64 = self.request("eth_estimateGas", json!([call])).await.map_err(|error| match error {
             // It was tried in a call before: the chain has changed since.
             RpcError::ErrorResp(payload) if payload.as_revert_data().is_some() => {
                 let revert = Revert::decode(&payload.as_revert_data().unwrap_or_default());
@@ -170,7 +162,7 @@ impl Inner {
                     .with_hint(revert.cause().advice())
                     .with_detail(revert)
             }
-            _ => fault(METHOD, &error),
+            error => failed(error),
         })?;
         let gas: u64 = gas.to();
         Ok(gas.saturating_add(gas / 100 * SPARE))
@@ -310,23 +302,14 @@ impl Inner {
                 Refusal::Other if transaction.blobs.is_some() && form == Form::Eip4844 => form = Form::Eip7594,
                 Refusal::None => {
                     *last = Some(used);
-                    return Err(fault("eth_sendRawTransaction", &error)
-                        .with_outcome(Outcome::Unknown)
-                        .with_tx_hash(hash));
+                    return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(hash));
                 }
                 Refusal::NonceTooLow | Refusal::NonceInPool | Refusal::Other => {
-                    return Err(fault("eth_sendRawTransaction", &error).with_outcome(Outcome::Rejected));
+                    return Err(failed(error).with_outcome(Outcome::Rejected));
                 }
             }
         }
     }
-}
-
-/// How blobs are proven: EIP-7594 (since Osaka) has proofs for each cell of a blob. Both give one transaction hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Eip4844,
-    Eip7594,
 }
 
 /// What an RPC says of a transaction that it does not take, by the words of the nodes there are.
@@ -359,22 +342,20 @@ impl Refusal {
     }
 }
 
-fn fault(method: &'static str, error: &TransportError) -> Error {
-    match error {
-        RpcError::ErrorResp(payload) => {
-            let text = one_line(&payload.message);
-            let error = Error::new(ErrorKind::Chain, format!("the RPC refuses {method}: {text}"));
-            match text.to_lowercase() {
-                text if text.contains("insufficient funds") => error.with_hint("the relayer's account needs funds"),
-                text if text.contains("already reserved") => error.with_retryable(true).with_hint(
-                    "the account has a transaction of the other kind in the pool (with or without blobs): wait for it, or use two accounts",
-                ),
-                _ => error.with_hint("look at the RPC's words"),
-            }
-        }
-        _ => Error::new(ErrorKind::Chain, format!("the RPC could not be asked for {method}"))
-            .with_retryable(true)
-            .with_hint("try again"),
+fn failed(error: TransportError) -> Error {
+    let text = match &error {
+        RpcError::ErrorResp(payload) => payload.message.to_lowercase(),
+        _ => String::new(),
+    };
+    let error = fault::of(error);
+    if text.contains("insufficient funds") {
+        error.with_hint("the relayer's account needs funds")
+    } else if text.contains("already reserved") {
+        error.with_retryable(true).with_hint(
+            "the account has a transaction of the other kind in the pool (with or without blobs): wait for it, or use two accounts",
+        )
+    } else {
+        error
     }
 }
 
@@ -385,7 +366,7 @@ impl Relayer for RpcRelayer {
     }
 
     async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        self.0.post(transaction, signed).await.map_err(|error| error.with_endpoint(&self.0.endpoint))
+        self.0.post(transaction, signed).await.map_err(|error| error.with_endpoint(self.0.reader.endpoint()))
     }
 }
 
@@ -393,7 +374,7 @@ impl fmt::Debug for RpcRelayer {
     /// Leaves out the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RpcRelayer")
-            .field("endpoint", &self.0.endpoint)
+            .field("endpoint", &self.0.reader.endpoint())
             .field("address", &self.0.signer.address())
             .finish_non_exhaustive()
     }
