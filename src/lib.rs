@@ -75,6 +75,8 @@
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
 //! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
+//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results |
+//! | `blobs` | | posts results whose jobs have an offchain input (Relay revision), with their blobs; brings KZG in C |
 //! | `devnode` | | the embedded development node |
 //! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |
 //! | `client` | with `grpc`, `rest` | the client, for transports of your own |

@@ -93,7 +93,7 @@ async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
         let bound = async |binding| {
             let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
             let builder = builder.chain(chain.clone()).relayer(case.relayer.clone()).bind(binding);
-            builder.operator(case.operator.address()).connect().await.unwrap().relay(&job, &verified).await
+            builder.operator(case.operator.address()).connect().await?.relay(&job, &verified).await
         };
         let elsewhere = ChainIdentity::new(here.chain_id, B256::repeat_byte(1));
         let wrong = [
@@ -101,7 +101,13 @@ async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
             Binding::new(here.identity(), JOB_MANAGER, CONSUMER, Address::repeat_byte(1)),
         ];
         for binding in wrong {
-            is(&bound(binding).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
+            let error = bound(binding).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (ErrorKind::WrongChain, Outcome::NotSent),
+                "{}",
+                error.report()
+            );
         }
         assert!(case.relayer.posted().is_empty());
         assert!(!bound(here).await.unwrap().already);
