@@ -53,6 +53,9 @@ pub enum ErrorKind {
     WrongChain,
     /// A required preflight found that the job would not land. Nothing was sent.
     Preflight,
+    /// The contracts refuse the result: its relay would revert, or did. [`Revert::of`](crate::chain::Revert::of) says why. Where
+    /// there is a [transaction](Error::tx_hash), it was tried, and has cost its gas.
+    Reverted,
 }
 
 impl ErrorKind {
@@ -80,6 +83,7 @@ impl ErrorKind {
             Self::Chain => "chain not readable",
             Self::WrongChain => "wrong chain",
             Self::Preflight => "preflight failed",
+            Self::Reverted => "reverted by the contracts",
         }
     }
 }
@@ -151,6 +155,7 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     endpoint: Option<String>,
     job_id: Option<B256>,
+    tx_hash: Option<B256>,
     faults: Vec<Fault>,
     source: Option<Source>,
     /// What belongs to this kind of error alone, typed by whoever made it.
@@ -171,6 +176,7 @@ impl Error {
             hint: None,
             endpoint: None,
             job_id: None,
+            tx_hash: None,
             faults: Vec::new(),
             source: None,
             #[cfg(feature = "client")]
@@ -234,6 +240,12 @@ impl Error {
         self.edit(|inner| inner.job_id = Some(id.into()))
     }
 
+    /// Sets the transaction the error is about.
+    #[must_use]
+    pub fn with_tx_hash(self, hash: B256) -> Self {
+        self.edit(|inner| inner.tx_hash = Some(hash))
+    }
+
     #[cfg(feature = "client")]
     pub(crate) fn with_detail(self, detail: impl std::any::Any + Send + Sync) -> Self {
         self.edit(|inner| inner.detail = Some(Arc::new(detail)))
@@ -290,6 +302,12 @@ impl Error {
         self.0.job_id
     }
 
+    /// The transaction the error is about: one that was signed and perhaps sent, by the [outcome](Self::outcome).
+    #[must_use]
+    pub fn tx_hash(&self) -> Option<B256> {
+        self.0.tx_hash
+    }
+
     /// Every fault of a value that could not be built, at once. Empty for other errors.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
@@ -318,6 +336,7 @@ impl fmt::Debug for Error {
             .field("hint", &self.0.hint)
             .field("endpoint", &self.0.endpoint)
             .field("job_id", &self.0.job_id)
+            .field("tx_hash", &self.0.tx_hash)
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
@@ -359,6 +378,9 @@ impl fmt::Display for Report<'_> {
         }
         if let Some(id) = error.job_id() {
             write!(f, "\n  job:       {id}")?;
+        }
+        if let Some(hash) = error.tx_hash() {
+            write!(f, "\n  tx:        {hash}")?;
         }
         let outcome = match error.outcome() {
             Outcome::NotSent => "not sent: nothing has run",

@@ -15,8 +15,8 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("transport", &["error", "rpc"]),
     ("nonce", &["error"]),
     ("jitter", &[]),
-    ("watch", &["error", "jitter", "job"]),
-    ("chain", &["error", "jitter", "job", "transport"]),
+    ("watch", &["chain", "error", "jitter", "job"]),
+    ("chain", &["error", "jitter", "job", "nonce", "transport"]),
     ("client", &["chain", "error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages: checked below.

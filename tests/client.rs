@@ -7,6 +7,8 @@ mod cancel;
 mod closed_port;
 #[path = "client/diagnosis.rs"]
 mod diagnosis;
+#[path = "client/diagnosis_chain.rs"]
+mod diagnosis_chain;
 #[path = "client/diagnosis_healthy.rs"]
 mod diagnosis_healthy;
 #[path = "client/doubts.rs"]
@@ -15,6 +17,8 @@ mod doubts;
 mod happy;
 #[path = "client/hunted.rs"]
 mod hunted;
+#[path = "support/ledger_chain.rs"]
+mod ledger_chain;
 #[path = "client/load.rs"]
 mod load;
 #[path = "client/lost.rs"]

@@ -5,21 +5,39 @@
 
 mod abi;
 mod batch;
+mod binding;
+mod blobs;
+mod finality;
+mod nonces;
 mod reader;
+mod reconcile;
+mod recorded;
+mod relay;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
+mod standing;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
-pub use self::rpc::{RpcReader, RpcReaderBuilder};
+pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    binding::Binding,
+    blobs::Blobs,
+    nonces::ChainNonces,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
-    revert::Revert,
+    reconcile::Reconciliation,
+    relay::{RelayTransaction, Relayer},
+    revert::{Revert, RevertCause},
+};
+pub(crate) use self::{
+    finality::{Ask, Standing, look},
+    recorded::{InputTickets, other_job},
+    standing::{ChainStanding, StandingTickets},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -31,13 +49,39 @@ use crate::{
 pub struct Chain {
     reader: Arc<dyn ChainReader>,
     job_manager: Address,
+    log_range: u64,
+    log_reach: u64,
 }
 
 impl Chain {
     /// The JobManager at this address, read through this reader.
     #[must_use]
     pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
-        Self { reader: Arc::new(reader), job_manager }
+        Self { reader: Arc::new(reader), job_manager, log_range: 2_000, log_reach: 50_000 }
+    }
+
+    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. RPCs refuse what is too much for them. Default:
+    /// 2,000.
+    #[must_use]
+    pub fn with_log_range(mut self, blocks: u64) -> Self {
+        self.log_range = blocks.max(1);
+        self
+    }
+
+    /// Sets how many blocks are searched for a job's event at most, from the latest back; 0 counts as 1. Only where the node does not name
+    /// the transaction, or names a wrong one. Default: 50,000.
+    #[must_use]
+    pub fn with_log_reach(mut self, blocks: u64) -> Self {
+        self.log_reach = blocks.max(1);
+        self
+    }
+
+    pub(crate) fn log_range(&self) -> u64 {
+        self.log_range
+    }
+
+    pub(crate) fn log_reach(&self) -> u64 {
+        self.log_reach
     }
 
     /// The JobManager's address.
@@ -153,4 +197,9 @@ impl fmt::Debug for Chain {
             .field("job_manager", &self.job_manager)
             .finish_non_exhaustive()
     }
+}
+
+/// The signature hash of the event `JobCompleted`.
+pub(crate) fn job_completed_topic() -> B256 {
+    <abi::JobManager::JobCompleted as alloy_sol_types::SolEvent>::SIGNATURE_HASH
 }

@@ -1,17 +1,17 @@
 //! Setting up a client.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 
 use super::{
-    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, detect, diagnosis::Lists, flight::Flights, lane, operator,
-    retry::Retries,
+    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, Severity, detect, diagnosis::Lists, flight::Flights, lane,
+    operator, preflight::States, relay::Relays, retry::Retries,
 };
 use crate::{
-    chain::Chain,
+    chain::{Binding, Chain, Relayer},
     error::{Error, ErrorKind, Result},
-    job::{JobSigner, RelayStrategy, Revision},
+    job::{JobSigner, Limits, RelayStrategy, Revision},
     nonce::{NonceManager, NonceSource, UnixMillis},
     transport::Transport,
     watch::Watchers,
@@ -28,7 +28,12 @@ pub struct ClientBuilder {
     revision: Option<Revision>,
     signer: Option<Arc<dyn JobSigner>>,
     operator: Option<Address>,
+    operator_ttl: Duration,
     chain: Option<Chain>,
+    binding: Option<Binding>,
+    preflight: Option<Severity>,
+    limits: Option<Limits>,
+    relayer: Option<Arc<dyn Relayer>>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
     heal: HealPolicy,
@@ -43,7 +48,12 @@ impl ClientBuilder {
             revision: None,
             signer: None,
             operator: None,
+            operator_ttl: operator::DEFAULT_TTL,
             chain: None,
+            binding: None,
+            preflight: None,
+            limits: None,
+            relayer: None,
             nonces: None,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
@@ -106,10 +116,58 @@ impl ClientBuilder {
         self
     }
 
+    /// How long the operator that was read from the [`chain`](Self::chain) counts before it is read again. Default: 5 minutes.
+    ///
+    /// All who need it share one reading. While the chain cannot be read, the one from before counts for up to an hour (or this long,
+    /// if that is longer). A result that another account has signed has the operator read at once, at most once a second, before
+    /// it counts as unproven: the JobManager may have named a new one.
+    pub fn operator_ttl(mut self, ttl: Duration) -> Self {
+        self.operator_ttl = ttl;
+        self
+    }
+
     /// The chain that results are posted on, and its JobManager. With it the client knows the operator by itself, and the chain
-    /// has the last word on what the node says.
+    /// has the last word on what the node says. An [`operator`](Self::operator) that is pinned as well must be the one that the
+    /// JobManager names: waits fail with [`ErrorKind::InvalidConfig`] if it is another. It counts while the chain cannot be read.
     pub fn chain(mut self, chain: Chain) -> Self {
         self.chain = Some(chain);
+        self
+    }
+
+    /// Binds the client to one chain, one JobManager, one consumer and one signer. Signed bytes hold no chain id, so nothing else
+    /// keeps a job that was signed for a test chain from running on another.
+    ///
+    /// Then [`connect`](Self::connect) fails unless this is the chain, and every call that signs, submits or resumes fails for
+    /// other consumers and signers, each with [`ErrorKind::WrongChain`] before anything is sent. Whether it is still the chain
+    /// is looked at again with every [preflight](Client::preflight), and whenever the operator is read. Needs a
+    /// [`chain`](Self::chain).
+    pub fn bind(mut self, binding: Binding) -> Self {
+        self.binding = Some(binding);
+        self
+    }
+
+    /// Has [`Client::submit`] and [`Client::submit_signed`] make a [preflight](Client::preflight) first, and refuse what has a finding of
+    /// at least this severity: [`ErrorKind::Preflight`], with the [`PreflightReport`](super::PreflightReport) in it. Nothing is sent then,
+    /// and a nonce that was leased for the job is free again.
+    ///
+    /// [`Severity::Error`] refuses what will not land, and also if the chain or the node cannot be asked;
+    /// [`Severity::Warning`] what may not. [`Client::sign`] makes none, and neither does a wait that sends a lost job again. Needs
+    /// a [`chain`](Self::chain).
+    pub fn require_preflight(mut self, severity: Severity) -> Self {
+        self.preflight = Some(severity);
+        self
+    }
+
+    /// What the node takes and what a job may cost, for [preflights](Client::preflight). Unless set, a job is measured by its own
+    /// limits; one that was read from a store, by the nodes' defaults.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Who posts results with [`Client::relay`], and pays for it. Needed for that only; it is asked for nothing else.
+    pub fn relayer(mut self, relayer: impl Relayer) -> Self {
+        self.relayer = Some(Arc::new(relayer));
         self
     }
 
@@ -150,12 +208,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client. Talks to the node only if the [`revision`](Self::revision) was left out, as often as the
+    /// Makes the client. Talks to the chain only if the client is [bound](Self::bind), and to the node only if the [`revision`](Self::revision) was left out, as often as the
     /// [retry policy](Self::retry) allows for a read.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if the transport is missing or cannot be set up, if the operator is zero, if a
     ///   deadline of the retry policy is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the source of nonces,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](Self::bind) to another chain, JobManager or signer; [`ErrorKind::Chain`],
+    ///   which may pass, if it is bound and the chain cannot be read,
     /// - without a revision: [`ErrorKind::InvalidConfig`] if the node or the transport has no server reflection,
     ///   [`ErrorKind::WrongRevision`] if the node describes a revision that this release does not know,
     ///   [`ErrorKind::Unavailable`] and [`ErrorKind::CallTimeout`], which may pass, if the node cannot be asked.
@@ -173,6 +233,19 @@ impl ClientBuilder {
         }
         self.retry.check()?;
         super::require_runtime()?;
+        if self.preflight.is_some() && self.chain.is_none() {
+            return Err(missing("a preflight is required, and there is no chain", "set one with ClientBuilder::chain"));
+        }
+        if let Some(binding) = &self.binding {
+            let chain = self.chain.as_ref();
+            let chain = chain
+                .ok_or_else(|| missing("the client is bound and has no chain", "set one with ClientBuilder::chain"))?;
+            binding.check_job_manager(chain.job_manager())?;
+            if let Some(signer) = &self.signer {
+                binding.check_signer(signer.address())?;
+            }
+            binding.check_identity(chain.identity().await?)?;
+        }
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane(strategy))?;
@@ -192,12 +265,18 @@ impl ClientBuilder {
                 wire,
                 node,
                 signer: self.signer,
-                operator: operator::Operator::new(self.operator, self.chain.clone()),
+                operator: operator::Operator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl),
                 chain: self.chain,
+                binding: self.binding,
+                preflight: self.preflight,
+                limits: self.limits,
+                states: States::default(),
                 nonces,
                 flights: Flights::new(),
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),
                 lists: Lists::default(),
+                relayer: self.relayer,
+                relays: Relays::default(),
                 retries,
             }),
         })

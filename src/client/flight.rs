@@ -160,7 +160,7 @@ impl Flights {
         self.lock().unresolved.get(&id).is_some_and(|open| open.stored)
     }
 
-    fn may_have_run(&self, id: JobId) -> bool {
+    pub(super) fn may_have_run(&self, id: JobId) -> bool {
         self.lock().unresolved.get(&id).is_some_and(|open| open.may_have_run)
     }
 }
@@ -365,6 +365,9 @@ impl Airborne {
             if may_have_run && harmless && !never_had { error.with_outcome(Outcome::Unknown) } else { error }
         });
         self.settle(&landed, made_here);
+        if landed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NonceTaken) {
+            self.inner.nonces.taken_by_others(self.job.consumer(), self.job.nonce());
+        }
         landed
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Client, Diagnose};
+use super::{Client, Diagnose, Relaying};
 use crate::{
     error::Result,
-    job::{JobId, JobRecord, SignedJob},
+    job::{JobId, JobRecord, SignedJob, Verified},
     watch::{Events, Node, Stage, StageCell, Subject, Until, Wait},
 };
 
@@ -55,6 +55,11 @@ impl JobHandle {
         self.client.diagnose(&self.job).remembering(self.best.since())
     }
 
+    /// Posts the job's verified result to the JobManager oneself: see [`Client::relay`].
+    pub fn relay(&self, verified: &Verified) -> Relaying {
+        self.client.relay(&self.job, verified)
+    }
+
     /// Waits for the job; `.await` it, or set a deadline first with [`Wait::timeout`].
     ///
     /// A job that the node has lost is sent again meanwhile: see [`HealPolicy`](super::HealPolicy).
@@ -62,7 +67,7 @@ impl JobHandle {
         Wait::new(self.subject(), until)
     }
 
-    /// What happens to the job, event by event, until it is relayed.
+    /// What happens to the job, event by event, until it is relayed: [`events_until`](Self::events_until) with [`Until::Relayed`].
     ///
     /// ```no_run
     /// # async fn example(handle: infinityvm_sdk::JobHandle) -> infinityvm_sdk::Result<()> {
@@ -74,7 +79,25 @@ impl JobHandle {
     /// # }
     /// ```
     pub fn events(&self) -> Events {
-        Events::new(self.subject())
+        Events::new(self.subject(), Until::Relayed)
+    }
+
+    /// What happens to the job, event by event, until it is this far.
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{JobEvent, JobHandle, Until};
+    /// # async fn example(handle: JobHandle) -> infinityvm_sdk::Result<()> {
+    /// let mut events = handle.events_until(Until::Finalized { confirmations: 12 });
+    /// while let Some(event) = events.next().await {
+    ///     if let JobEvent::Finalized(result) = event? {
+    ///         println!("{:?}", result.finality());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn events_until(&self, until: Until) -> Events {
+        Events::new(self.subject(), until)
     }
 
     pub(super) fn subject(&self) -> Subject {

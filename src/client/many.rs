@@ -34,8 +34,10 @@ pub struct Counts {
     pub accepted: usize,
     /// Executed and verified, and not relayed as far as is known.
     pub executed: usize,
-    /// Relayed, according to the node.
+    /// Relayed, according to the node, or to the chain where the client has one.
     pub relayed: usize,
+    /// On chain, as deep as was asked for.
+    pub finalized: usize,
     /// Those whose wait ended with an error, wherever they are.
     pub failed: usize,
     /// Those whose wait is over, with a result or an error.
@@ -49,6 +51,7 @@ impl Counts {
             Stage::Accepted => &mut self.accepted,
             Stage::Executed => &mut self.executed,
             Stage::Relayed => &mut self.relayed,
+            Stage::Finalized => &mut self.finalized,
         }
     }
 

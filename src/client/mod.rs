@@ -12,6 +12,8 @@ mod flight;
 mod handle;
 mod many;
 mod operator;
+mod preflight;
+mod relay;
 mod retry;
 mod watching;
 
@@ -24,13 +26,17 @@ pub use self::{
     diagnosis::{Cause, Confidence, Diagnose, Diagnosis},
     handle::JobHandle,
     many::{Counts, WaitAll, WatchMany},
+    preflight::{Finding, FindingKind, Preflight, PreflightReport, Severity},
+    relay::{Relay, Relaying},
     retry::RetryPolicy,
 };
 pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
-    chain::Chain,
+    chain::{Binding, Chain, Relayer},
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten},
+    job::{
+        JobId, JobRecord, JobSigner, Limits, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten,
+    },
     nonce::{Claim, Lane, NonceLease, NonceManager},
     rpc::Method,
     transport::Transport,
@@ -53,10 +59,17 @@ struct Inner {
     signer: Option<Arc<dyn JobSigner>>,
     operator: operator::Operator,
     chain: Option<Chain>,
+    binding: Option<Binding>,
+    /// The worst finding that a submission's preflight may not have; nothing where none is needed.
+    preflight: Option<Severity>,
+    limits: Option<Limits>,
+    states: preflight::States,
     nonces: NonceManager,
     flights: flight::Flights,
     watchers: Arc<Watchers>,
     lists: diagnosis::Lists,
+    relayer: Option<Arc<dyn Relayer>>,
+    relays: relay::Relays,
     retries: retry::Retries,
 }
 
@@ -90,6 +103,12 @@ impl Client {
         self.inner.chain.as_ref()
     }
 
+    /// What the client is bound to, if it is.
+    #[must_use]
+    pub fn binding(&self) -> Option<&Binding> {
+        self.inner.binding.as_ref()
+    }
+
     /// The nonces the client hands out; shared with its clones.
     #[must_use]
     pub fn nonces(&self) -> &NonceManager {
@@ -110,7 +129,8 @@ impl Client {
     /// [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. Then this returns an error of unknown
     /// outcome, and the submission under way goes on by itself until it is answered or the transport gives it up.
     ///
-    /// Cancel safety: dropping the future before the signature is there, or while 512 other submissions are under way and
+    /// Cancel safety: dropping the future before the signature is there, while a
+    /// [required preflight](ClientBuilder::require_preflight) is made, or while 512 other submissions are under way and
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
     /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`, which
@@ -134,10 +154,14 @@ impl Client {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] without a signer,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer,
     /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
+        // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
+        // chain's RPC has seen the signature, but not what was signed.
+        self.require_preflight(&signed).await?;
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
@@ -172,6 +196,10 @@ impl Client {
             Error::new(ErrorKind::InvalidConfig, "the client has no signer")
                 .with_hint("set one with ClientBuilder::signer, or send signed jobs with submit_signed")
         })?;
+        if let Some(binding) = &inner.binding {
+            binding.check_consumer(job.consumer())?;
+            binding.check_signer(signer.address())?;
+        }
         job.check_revision(self.revision())?;
         let (consumer, lane) = (job.consumer(), lane(job.relay_strategy()));
         let lease = match job.nonce() {
@@ -199,11 +227,16 @@ impl Client {
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
     ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer, or if a required
+    ///   preflight finds another chain,
+    /// - [`ErrorKind::Preflight`] if the client [requires a preflight](ClientBuilder::require_preflight) and the job did not pass
+    ///   ([`PreflightReport::of`] has why). This call then sent nothing, and the job stands as it did before,
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
     ///   did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         self.inner.wire.check_revision(&job)?;
+        self.check_binding(&job)?;
         let lane = lane(job.relay_strategy());
         // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.
         if let Err(error) = self.inner.nonces.check_lane(job.consumer(), lane)
@@ -211,6 +244,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
+        self.require_preflight(&job).await?;
         self.fly(flight::Flight { job: job.clone(), lease: None, by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), job, Stage::Accepted))
     }
@@ -223,9 +257,11 @@ impl Client {
     /// larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
+    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision, [`ErrorKind::WrongChain`] if the client is
+    /// [bound](ClientBuilder::bind) to another consumer or signer.
     pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
         self.inner.wire.check_revision(&job)?;
+        self.check_binding(&job)?;
         // Where it is accounted for already, nothing is left to do.
         let lane = lane(job.relay_strategy());
         if let Claim::Leased(lease) = self.inner.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
@@ -338,6 +374,10 @@ impl Client {
             }
             _ => Ok(id),
         }
+    }
+
+    fn check_binding(&self, job: &SignedJob) -> Result<()> {
+        self.inner.binding.map_or(Ok(()), |binding| binding.check_job(job))
     }
 
     async fn fly(&self, flight: flight::Flight) -> Result<()> {

@@ -1,35 +1,236 @@
-//! Whose results are believed.
+//! Whose results are believed: pinned, or read from the JobManager and remembered for a while.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use alloy_primitives::Address;
+use tokio::{sync::watch, time::Instant};
 
-use crate::{chain::Chain, error::Result};
+use crate::{
+    chain::{Binding, Chain, ChainIdentity},
+    error::{Error, ErrorKind, Result},
+};
 
-/// The operator: pinned, or read from the JobManager.
-pub(super) struct Operator {
+/// How long what was read counts, unless set.
+pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(300);
+/// How long an operator that was read once is believed at least while the chain cannot be read.
+const STALE: Duration = Duration::from_secs(3600);
+/// How long a reading may take before it counts as failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one is waited for where there is an operator to go on with.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two readings of which the first failed, showed nothing usable, or was made on account of a stranger's result.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The operator: pinned, read from the JobManager, or both, which then must agree.
+pub(super) struct Operator(Arc<Shared>);
+
+struct Shared {
     pinned: Option<Address>,
     chain: Option<Chain>,
+    binding: Option<Binding>,
+    ttl: Duration,
+    state: Mutex<State>,
+}
+
+/// What a reading came to: the outer error says that the chain could not be read, the inner one that what it says is of no use.
+type Read = Result<Result<Address>>;
+
+#[derive(Default)]
+struct State {
+    /// What the chain said last, and when the reading began.
+    said: Option<(Instant, Result<Address>)>,
+    /// The last reading, if that failed.
+    failed: Option<(Instant, Error)>,
+    begun: u64,
+    reading: Option<Reading>,
+}
+
+/// A reading, under way or over, which all who wait for it share.
+#[derive(Clone)]
+struct Reading {
+    number: u64,
+    begun: Instant,
+    end: watch::Receiver<Option<Read>>,
+}
+
+impl Reading {
+    fn is_under_way(&self) -> bool {
+        // One whose runtime stands still is not waited for.
+        self.end.has_changed().is_ok() && self.end.borrow().is_none() && self.begun.elapsed() < TIMEOUT
+    }
 }
 
 impl Operator {
-    pub(super) fn new(pinned: Option<Address>, chain: Option<Chain>) -> Self {
-        Self { pinned, chain }
+    pub(super) fn new(pinned: Option<Address>, chain: Option<Chain>, binding: Option<Binding>, ttl: Duration) -> Self {
+        Self(Arc::new(Shared { pinned, chain, binding, ttl, state: Mutex::default() }))
     }
 
     pub(super) fn pinned(&self) -> Option<Address> {
-        self.pinned
+        self.0.pinned
     }
 
     /// Whether it is known, or can be found out.
     pub(super) fn is_known(&self) -> bool {
-        self.pinned.is_some() || self.chain.is_some()
+        self.0.pinned.is_some() || self.0.chain.is_some()
     }
 
     /// The operator, if it is known.
     pub(super) async fn get(&self) -> Result<Option<Address>> {
-        match (self.pinned, &self.chain) {
-            (Some(operator), _) => Ok(Some(operator)),
-            (None, Some(chain)) => chain.operator().await.map(Some),
-            (None, None) => Ok(None),
+        if self.0.chain.is_none() {
+            return Ok(self.0.pinned);
+        }
+        if let Some(known) = self.0.lock().remembered(&self.0) {
+            return known.map(Some);
+        }
+        let fallback = self.0.lock().fallback(&self.0);
+        let patience = if fallback.is_some() { PATIENCE } else { TIMEOUT };
+        match (self.read(None, patience).await, fallback) {
+            (Ok(said), _) => said.map(Some),
+            (Err(_), Some(operator)) => Ok(Some(operator)),
+            (Err(error), None) => Err(error),
         }
     }
+
+    /// The operator as the chain names it now, if that is another than this one. For a result that this one has not signed; not
+    /// more than one reading a second is made for those.
+    pub(super) async fn changed(&self, from: Address) -> Result<Option<Address>> {
+        if self.0.chain.is_none() {
+            return Ok(None);
+        }
+        let (after, last) = {
+            let state = self.0.lock();
+            (state.begun, state.reading.as_ref().map(|reading| reading.begun))
+        };
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + PAUSE).await;
+        }
+        match self.read(Some(after), TIMEOUT).await {
+            Ok(said) => said.map(|operator| (operator != from).then_some(operator)),
+            // Nothing speaks against the one that is pinned.
+            Err(_) if self.0.pinned.is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes note of what a reading for another purpose has shown.
+    pub(super) fn saw(&self, begun: Instant, operator: Address) {
+        let said = self.0.judge(operator);
+        self.0.lock().take_in(begun, Ok(said));
+    }
+
+    /// The outcome of the reading under way or of a new one; after so many, of one that began later. Waits until that long after
+    /// it began.
+    async fn read(&self, after: Option<u64>, patience: Duration) -> Read {
+        let (begun, mut end) = self.0.reading(after);
+        // From when it began: one that hangs holds nobody up for long but the first.
+        let read = tokio::time::timeout_at(begun + patience, end.wait_for(Option::is_some)).await;
+        let read = read.ok().and_then(|end| end.ok().and_then(|end| end.clone()));
+        read.unwrap_or_else(|| Err(unread("the chain does not say who the operator is: it did not answer in time")))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In a task of its own, as the time of whoever began it may be over sooner.
+    fn reading(self: &Arc<Self>, after: Option<u64>) -> (Instant, watch::Receiver<Option<Read>>) {
+        let mut state = self.lock();
+        if let Some(reading) = &state.reading {
+            let fits = after.map_or_else(|| reading.is_under_way(), |after| reading.number >= after);
+            if fits {
+                return (reading.begun, reading.end.clone());
+            }
+        }
+        let (sender, end) = watch::channel(None);
+        let (number, begun) = (state.begun, Instant::now());
+        state.begun += 1;
+        state.reading = Some(Reading { number, begun, end: end.clone() });
+        drop(state);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let read = tokio::time::timeout(TIMEOUT, shared.ask()).await;
+            let read = read.unwrap_or_else(|_| Err(unread("the chain did not say in time who the operator is")));
+            shared.lock().take_in(begun, read.clone());
+            sender.send_replace(Some(read));
+        });
+        (begun, end)
+    }
+
+    /// Asks who the operator is and, for a client that is bound, whether this is still its chain.
+    async fn ask(&self) -> Read {
+        let Some(chain) = &self.chain else { return Err(unread("the client has no chain")) };
+        let mut batch = chain.batch();
+        let operator = batch.operator();
+        let identity = self.binding.map(|_| (batch.chain_id(), batch.block(crate::chain::At::Number(0))));
+        let mut answers = batch.send().await?;
+        if let (Some(binding), Some((chain_id, genesis))) = (&self.binding, identity) {
+            let (chain_id, genesis) = (answers.take(chain_id)?, answers.take(genesis)?);
+            let genesis = genesis.ok_or_else(|| unread("the chain has no block 0"))?;
+            if let Err(error) = binding.check_identity(ChainIdentity::new(chain_id, genesis.hash)) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(self.judge(answers.take(operator)?))
+    }
+
+    fn judge(&self, operator: Address) -> Result<Address> {
+        if operator.is_zero() {
+            return Err(Error::new(ErrorKind::Chain, "the JobManager names the zero address as the operator")
+                .with_hint("check the JobManager's address; it takes no results until it has an operator"));
+        }
+        match self.pinned {
+            Some(pinned) if pinned != operator => Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the pinned operator is {pinned}, the JobManager names {operator}"),
+            )
+            .with_hint(
+                "pin the one that the JobManager names, or leave ClientBuilder::operator out; check its address, too",
+            )),
+            _ => Ok(operator),
+        }
+    }
+}
+
+impl State {
+    /// What need not be read again now.
+    fn remembered(&self, shared: &Shared) -> Option<Result<Address>> {
+        match &self.said {
+            Some((begun, Ok(operator))) if begun.elapsed() < shared.ttl => return Some(Ok(*operator)),
+            Some((begun, Err(error))) if begun.elapsed() < PAUSE.min(shared.ttl) => return Some(Err(error.clone())),
+            _ => {}
+        }
+        let (_, error) = self.failed.as_ref().filter(|(failed, _)| failed.elapsed() < PAUSE)?;
+        Some(self.fallback(shared).ok_or_else(|| error.clone()))
+    }
+
+    /// What is believed while the chain cannot be read: the pinned operator, or what it said not too long ago.
+    fn fallback(&self, shared: &Shared) -> Option<Address> {
+        match (&self.said, shared.pinned) {
+            // It has said that this is the wrong one, or the wrong chain.
+            (Some((_, Err(_))), _) => None,
+            (_, Some(pinned)) => Some(pinned),
+            (Some((begun, Ok(operator))), None) => (begun.elapsed() < STALE.max(shared.ttl)).then_some(*operator),
+            (None, None) => None,
+        }
+    }
+
+    fn take_in(&mut self, begun: Instant, read: Read) {
+        match read {
+            // Of two readings the earlier may end later.
+            Ok(said) if self.said.as_ref().is_none_or(|(last, _)| *last <= begun) => {
+                (self.said, self.failed) = (Some((begun, said)), None);
+            }
+            Ok(_) => {}
+            Err(error) => self.failed = Some((Instant::now(), error)),
+        }
+    }
+}
+
+fn unread(what: &'static str) -> Error {
+    Error::new(ErrorKind::Chain, what).with_retryable(true).with_hint("check the chain's RPC; it is asked again")
 }

@@ -10,8 +10,9 @@ use super::{
     flight::{Flight, fly},
 };
 use crate::{
+    chain::Chain,
     error::Result,
-    job::{JobId, JobRecord, Revision, SignedJob},
+    job::{JobId, JobRecord, Revision, SignedJob, Verified},
     rpc::Method,
     watch::Node,
 };
@@ -22,12 +23,20 @@ impl Node for Inner {
         self.operator.is_known()
     }
 
+    async fn operator_changed(&self, from: Address) -> Result<Option<Address>> {
+        self.operator.changed(from).await
+    }
+
     async fn operator(&self) -> Result<Option<Address>> {
         self.operator.get().await
     }
 
     fn endpoint(&self) -> &str {
         self.transport.endpoint()
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     fn has_list(&self) -> bool {
@@ -46,7 +55,8 @@ impl Node for Inner {
         fly(&self, Flight { job, lease: None, by_wait: true }).await
     }
 
-    fn verified(&self, job: &SignedJob) {
+    fn verified(&self, job: &SignedJob, result: &Verified) {
+        self.states.note(job, result);
         self.flights.verified(&self.nonces, job);
     }
 }

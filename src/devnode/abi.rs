@@ -64,6 +64,25 @@ pub(super) mod relay {
     }
 }
 
+/// What the node, and who deploys for it, says to real contracts.
+#[cfg(feature = "chain")]
+pub(super) mod contracts {
+    use super::sol;
+    sol! {
+        interface Consumer {
+            function getNextNonce() external view returns (uint64);
+        }
+        interface JobManager {
+            function submitResultForOffchainJob(
+                bytes memory result,
+                bytes memory operatorSignature,
+                bytes memory request,
+                bytes memory requestSignature
+            ) external;
+        }
+    }
+}
+
 /// A job request of either revision; `state_hash` is zero in the Relay revision.
 #[derive(Clone, Debug)]
 pub(super) struct Request {

@@ -89,6 +89,8 @@ pub enum Revert {
     BlobHashes,
     /// The input state is not the latest, or the input or output holds none although the consumer is stateful.
     State,
+    /// What a real contract reverted with, which [`Stats::last_relay_error`](super::Stats::last_relay_error) tells.
+    Contract,
 }
 
 impl fmt::Display for Revert {
@@ -102,6 +104,7 @@ impl fmt::Display for Revert {
             Self::ResultMismatch => "the result does not belong to the request",
             Self::BlobHashes => "the blob hashes are not those of the transaction",
             Self::State => "the input state is not the latest",
+            Self::Contract => "a contract on the real chain reverted",
         })
     }
 }

@@ -53,10 +53,17 @@ impl Shared {
                 }
             }
         };
-        self.finish(job, life, output);
+        self.finish(job, life, output).await;
     }
 
-    fn finish(&self, job: Submission, life: u64, output: Result<Bytes, &'static str>) {
+    async fn finish(&self, mut job: Submission, life: u64, output: Result<Bytes, &'static str>) {
+        let mut blobs = None;
+        if let (Ok(_), Some(real)) = (&output, &self.real)
+            && let Some(built) = real.blobs(&job).await
+        {
+            job.blob_hashes = built.hashes();
+            blobs = Some(Arc::new(built));
+        }
         let output = output.map(|output| {
             let result = Outcome::new(&job.request, output, job.blob_hashes.clone()).encode(self.revision);
             let operator_signature = self.operator.sign(&result);
@@ -76,7 +83,8 @@ impl Shared {
                     }
                 }
                 Ok((result, operator_signature)) => {
-                    let finished = Finished { job, result, operator_signature };
+                    world.results += 1;
+                    let finished = Finished { serial: world.results, job, result, operator_signature, blobs };
                     world.records.insert(finished.job.id, finished.done());
                     match lane {
                         Some(lane) if lane.dead => {}

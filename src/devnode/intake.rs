@@ -58,6 +58,12 @@ enum Step {
     Pass(Gate),
     /// The consumer's task is blocked.
     Wait,
+    /// The consumer's first job: a real contract is asked for its nonce.
+    ReadNonce,
+}
+
+fn no_nonce(consumer: Address, why: &str) -> Refusal {
+    not_submitted(&format!("could not read the nonce from the consumer contract {consumer}: {why}"))
 }
 
 fn not_submitted(reason: &str) -> Refusal {
@@ -192,6 +198,7 @@ impl Shared {
                     return Err(not_submitted("nonce is too low for an ordered job"));
                 }
                 Step::Pass(gate) => gate.pass().await,
+                Step::ReadNonce => self.read_nonce(consumer, life).await?,
                 Step::Wait => {
                     if hanging.is_none() {
                         hanging = Some(Hanging::new(self, consumer, life));
@@ -219,6 +226,22 @@ impl Shared {
             self.update(|_| ());
         }
         step
+    }
+
+    /// Begins the consumer's queue at the nonce that its contract tells.
+    async fn read_nonce(&self, consumer: Address, life: u64) -> Result<(), Refusal> {
+        let next = match &self.real {
+            Some(real) => real.next_nonce(consumer).await,
+            None => Err("the node has no chain".to_owned()),
+        };
+        let next = next.map_err(|why| no_nonce(consumer, &why))?;
+        self.update(|world| {
+            if world.life == life {
+                // Two first jobs may both have asked; the queue of the first may have moved since.
+                world.lanes.entry(consumer).or_insert_with(|| Lane::new(next));
+            }
+        });
+        Ok(())
     }
 
     fn write_low_nonce(self: &Arc<Self>, job: Submission, life: u64) {
@@ -359,11 +382,13 @@ impl World {
             *phase = Phase::Queue;
         }
         if !self.lanes.contains_key(&consumer) {
+            if !self.simulated && self.chain.reachable {
+                return Step::ReadNonce;
+            }
             let next = if self.chain.reachable { self.chain.next_nonce(consumer) } else { None };
             let Some(next) = next else {
                 let why = if self.chain.reachable { "the call returned no data" } else { "the RPC is unreachable" };
-                let text = format!("could not read the nonce from the consumer contract {consumer}: {why}");
-                return Step::Done(Err(not_submitted(&text)));
+                return Step::Done(Err(no_nonce(consumer, why)));
             };
             self.lanes.insert(consumer, Lane::new(next));
         }

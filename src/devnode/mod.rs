@@ -4,7 +4,8 @@
 //! It does what the released nodes do, unpleasant parts included: it accepts a second payload under a taken nonce and runs
 //! the first, it forgets its queue in a [restart](DevNode::restart), it holds ordered jobs behind a gap for ever, and a client
 //! that gives up at the wrong moment kills its consumer's task. [`Faults`] adds what networks, crashes and liars do.
-//! Nothing in it waits for time to pass: tests wait for [states](DevNode::wait_until) and open [`Gate`]s.
+//! Nothing in it waits for time to pass, unless it relays to a real chain: tests wait for [states](DevNode::wait_until) and
+//! open [`Gate`]s.
 //!
 //! ```
 //! use infinityvm_sdk::primitives::Address;
@@ -32,7 +33,8 @@
 //! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
 //! - The blob hashes are stand-ins: right in number and version byte, but no KZG commitments.
 //! - A relay that reverts is tried again when anything changes, without end, not every 30 seconds for 8 hours;
-//!   [`Faults::give_up_relay`] does what comes then.
+//!   [`Faults::give_up_relay`] does what comes then. On a real chain it is tried again after a while, see
+//!   `DevNodeBuilder::relay_to` (feature `chain`).
 //! - [`JobStatus.retries`](View) is always 0; [`Stats::relay_attempts`] counts.
 //! - A program that panics strands its job: the row stays PENDING and the nonce in the queue until the next restart, as
 //!   when a worker of a node dies. The panic is reported by the process's panic hook. A program that never returns keeps
@@ -43,6 +45,8 @@
 mod abi;
 mod chain;
 mod connection;
+#[cfg(feature = "chain")]
+pub mod contracts;
 mod crypto;
 mod executor;
 mod faults;
@@ -53,6 +57,11 @@ mod grpc_state;
 mod intake;
 mod node;
 mod program;
+#[cfg(feature = "chain")]
+mod real;
+#[cfg(not(feature = "chain"))]
+#[path = "real_none.rs"]
+mod real;
 mod record;
 mod rest_json;
 mod rest_server;
@@ -68,10 +77,12 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::{Address, Bytes, address};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use self::{chain::Ledger, crypto::Key, node::Shared, program::Program, script::Plan, store::World};
+#[cfg(feature = "chain")]
+pub use self::real::RealChain;
+use self::{chain::Ledger, crypto::Key, node::Shared, program::Program, real::Real, script::Plan, store::World};
 pub use self::{
     chain::{ChainStatus, CompletedJob, ConsumerRules, Revert},
     faults::Faults,
@@ -88,6 +99,9 @@ use crate::{
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
+
+/// The address of [`DEV_OPERATOR_KEY`]: what a JobManager is to name before the node is started.
+pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6afa3e");
 
 /// What no operator is: the key behind [`Lie::Operator`].
 const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
@@ -107,6 +121,8 @@ pub struct DevNodeBuilder {
     da_limit: usize,
     max_pending_ordered: usize,
     reflection: bool,
+    #[cfg(feature = "chain")]
+    real: Option<RealChain>,
 }
 
 impl DevNodeBuilder {
@@ -146,13 +162,49 @@ impl DevNodeBuilder {
         self
     }
 
+    /// Has the node settle on a real chain in place of the simulated one, which then stays empty: the nonce of a consumer is
+    /// read from its contract at its first job, and results are posted to the JobManager by transactions.
+    ///
+    /// As with a real node, a result that reverts when its gas is estimated is tried again, here after 200 ms, then
+    /// after twice as long each time, up to 5 s, without end. RELAYED says that the transaction is in a block, even if it
+    /// reverted there; while it waits in the pool the job is DONE. A transaction that was sent before a
+    /// [restart](DevNode::restart) may still land. Offchain inputs of the Relay revision travel in blobs, which needs the
+    /// feature `blobs`; without it such jobs stay DONE.
+    /// [`Stats::last_relay_error`] says why a job does not land.
+    #[cfg(feature = "chain")]
+    #[must_use]
+    pub fn relay_to(mut self, chain: RealChain) -> Self {
+        self.real = Some(chain);
+        self
+    }
+
+    #[cfg(feature = "chain")]
+    fn real(&self) -> Result<Option<Real>> {
+        let Some(chain) = &self.real else { return Ok(None) };
+        if !self.consumers.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "the dev node relays to a real chain, and has simulated consumers",
+            )
+            .with_hint("deploy the consumers on that chain, or leave relay_to() out"));
+        }
+        chain.connect().map(Some)
+    }
+
+    #[cfg(not(feature = "chain"))]
+    fn real(&self) -> Result<Option<Real>> {
+        Ok(None)
+    }
+
     /// Starts the node on two free ports of 127.0.0.1. It must be called within a Tokio runtime with I/O enabled, on which
     /// the node then runs.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the operator's key is none, or if no ports can be had.
+    /// [`ErrorKind::InvalidConfig`] if the operator's or the relayer's key is none, if the address of the chain's RPC is none,
+    /// if there are simulated consumers beside a real chain, or if no ports can be had. The chain is not asked yet.
     pub async fn start(self) -> Result<DevNode> {
+        let real = self.real()?;
         let operator = Key::new(&self.operator_key)?;
         let stranger = Key::new(&STRANGER_KEY)?;
         let mut chain = Ledger::new(self.revision, operator.address());
@@ -169,11 +221,13 @@ impl DevNodeBuilder {
             programs_made: 0,
             lanes: HashMap::new(),
             unordered: Vec::new(),
+            results: 0,
+            simulated: real.is_none(),
             chain,
             faults: Plan::default(),
             stats: Stats::default(),
         };
-        let shared = Shared::new(self.da_limit, operator, stranger, world);
+        let shared = Shared::new(self.da_limit, operator, stranger, real, world);
         let no_port = |error: std::io::Error| {
             Error::new(ErrorKind::InvalidConfig, "the dev node found no port on 127.0.0.1").with_source(error)
         };
@@ -184,6 +238,7 @@ impl DevNodeBuilder {
             tokio::spawn(grpc_server::serve(&shared, grpc, self.reflection)?).abort_handle(),
             tokio::spawn(rest_server::serve(&shared, rest)).abort_handle(),
         ];
+        real::start(&shared);
         Ok(DevNode { shared, grpc_address, rest_address, servers })
     }
 }
@@ -224,6 +279,8 @@ impl DevNode {
             da_limit: DEFAULT_DA_LIMIT,
             max_pending_ordered: DEFAULT_MAX_PENDING_ORDERED,
             reflection: true,
+            #[cfg(feature = "chain")]
+            real: None,
         }
     }
 
@@ -316,7 +373,9 @@ impl DevNode {
         (program::program_id(&elf), elf, program::erase(program))
     }
 
-    /// The chain that the node relays to.
+    /// The simulated chain that the node relays to. A node that relays to a real one has none of that: reads find no consumer
+    /// and no job here, whatever the real chain holds, and nothing can be deployed. Only
+    /// [`set_reachable`](SimChain::set_reachable) works: it keeps the node from the real chain's RPC.
     #[must_use]
     pub fn chain(&self) -> SimChain {
         SimChain::new(Arc::clone(&self.shared))
@@ -362,5 +421,15 @@ impl DevNode {
             // The sender is in `self`, so this cannot fail.
             let _ = changes.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_address_is_its_keys() {
+        assert_eq!(Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
     }
 }

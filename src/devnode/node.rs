@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{connection::Connection, crypto::Key, store::World};
+use super::{connection::Connection, crypto::Key, real::Real, store::World};
 use crate::job::Revision;
 
 /// The life of a node that is no more.
@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub operator: Key,
     /// The key of nobody, for lies.
     pub stranger: Key,
+    /// The chain to relay to, if it is not the simulated one.
+    pub real: Option<Real>,
     world: Mutex<World>,
     pub changed: watch::Sender<u64>,
     pub life: watch::Sender<u64>,
@@ -26,12 +28,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(da_limit: usize, operator: Key, stranger: Key, world: World) -> Arc<Self> {
+    pub(super) fn new(da_limit: usize, operator: Key, stranger: Key, real: Option<Real>, world: World) -> Arc<Self> {
         Arc::new(Self {
             revision: world.revision,
             da_limit,
             operator,
             stranger,
+            real,
             world: Mutex::new(world),
             changed: watch::Sender::new(0),
             life: watch::Sender::new(0),

@@ -1,10 +1,13 @@
 //! What the node keeps of a job: the row of the database, the submission, the result, and the consumer's queue.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use alloy_primitives::{B256, Bytes};
 
-use super::abi::Request;
+use super::{abi::Request, real::Blobs};
 
 /// The status of a job in the node's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,9 +70,13 @@ pub(super) struct Submission {
 /// An executed job on its way to the chain.
 #[derive(Clone, Debug)]
 pub(super) struct Finished {
+    /// Which execution this is: two submissions of one nonce that raced have one id and two results.
+    pub serial: u64,
     pub job: Submission,
     pub result: Bytes,
     pub operator_signature: Bytes,
+    /// What carries the offchain input to a real chain.
+    pub blobs: Option<Arc<Blobs>>,
 }
 
 impl Finished {

@@ -9,7 +9,7 @@ use super::{
     node::Shared,
 };
 
-/// The chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
+/// The simulated chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
 /// the world.
 #[derive(Clone)]
 pub struct SimChain(Arc<Shared>);
@@ -45,8 +45,13 @@ impl SimChain {
     }
 
     /// Puts a consumer contract at an address, in place of what is there.
+    /// Does nothing where the node relays to a real chain: nobody would ever settle with it.
     pub fn deploy(&self, consumer: Address, rules: ConsumerRules) {
-        self.write(|chain| chain.deploy(consumer, rules));
+        self.0.update(|world| {
+            if world.simulated {
+                world.chain.deploy(consumer, rules);
+            }
+        });
     }
 
     /// `getNextNonce()`: the highest nonce seen, plus one. `None` where there is no consumer, or where the sum overflows.

@@ -1,6 +1,8 @@
 //! Everything the node holds, in one place and behind one lock: database, memory, chain, faults and counts.
 
 use std::collections::HashMap;
+#[cfg(feature = "chain")]
+use std::collections::HashSet;
 
 use alloy_primitives::{Address, B256, Bytes};
 
@@ -22,6 +24,7 @@ pub struct Stats {
     pub(super) executions: HashMap<B256, usize>,
     pub(super) relay_attempts: HashMap<B256, usize>,
     pub(super) last_revert: HashMap<B256, Revert>,
+    pub(super) relay_errors: HashMap<B256, String>,
     pub(super) waiting: usize,
 }
 
@@ -62,10 +65,17 @@ impl Stats {
         self.relay_attempts.get(&job_id).copied().unwrap_or(0)
     }
 
-    /// Why a job's result last reverted.
+    /// Why a job's result last reverted. On a real chain that is [`Revert::Contract`], and
+    /// [`last_relay_error`](Self::last_relay_error) has the contract's words.
     #[must_use]
     pub fn last_revert(&self, job_id: B256) -> Option<Revert> {
         self.last_revert.get(&job_id).copied()
+    }
+
+    /// Why a job's result last failed to reach the chain, in words: what it reverted with, or what the RPC said.
+    #[must_use]
+    pub fn last_relay_error(&self, job_id: B256) -> Option<&str> {
+        self.relay_errors.get(&job_id).map(String::as_str)
     }
 
     /// How many calls hang at this moment because their consumer's task is blocked.
@@ -124,6 +134,10 @@ pub(super) struct World {
     pub programs_made: u64,
     pub lanes: HashMap<Address, Lane>,
     pub unordered: Vec<Finished>,
+    /// How many results there were, for their serials.
+    pub results: u64,
+    /// Whether results settle on `chain`; otherwise the relayer beside this world takes them to a real one.
+    pub simulated: bool,
     pub chain: Ledger,
     pub faults: Plan,
     pub stats: Stats,
@@ -135,10 +149,15 @@ impl World {
         self.lanes.get(&consumer).is_some_and(|lane| lane.sent.len() >= self.max_pending_ordered)
     }
 
-    /// Relays whatever can be relayed. Called after every change, so a failed relay is tried again when something happened,
+    /// Whether no fault holds the relays back.
+    pub(super) fn may_relay(&self) -> bool {
+        !self.faults.relays_stalled && self.chain.reachable
+    }
+
+    /// Relays whatever can be relayed on the simulated chain, and moves ordered results on to the relayer. Called after every change, so a failed relay is tried again when something happened,
     /// never after some time.
     pub(super) fn pump(&mut self) {
-        let relaying = !self.faults.relays_stalled && self.chain.reachable;
+        let relaying = self.simulated && self.may_relay();
         let consumers: Vec<_> = self.lanes.keys().copied().collect();
         for consumer in consumers {
             while self.advance_lane(consumer, relaying) {}
@@ -188,22 +207,63 @@ impl World {
         });
         match settled {
             Ok(tx_hash) => {
-                if let Some(lane) = self.lanes.get_mut(&job.request.consumer) {
-                    lane.pending.remove(&job.request.nonce);
-                }
-                if self.faults.lose_relayed_records > 0 {
-                    self.faults.lose_relayed_records -= 1;
-                } else {
-                    let row = Record { state: JobState::Relayed, tx_hash: Some(tx_hash), ..finished.done() };
-                    self.records.insert(job.id, row);
-                }
+                self.record_relayed(finished, tx_hash);
                 true
             }
             Err(revert) => {
                 self.stats.last_revert.insert(job.id, revert);
+                self.stats.relay_errors.insert(job.id, revert.to_string());
                 false
             }
         }
+    }
+
+    fn record_relayed(&mut self, finished: &Finished, tx_hash: B256) {
+        let job = &finished.job;
+        if let Some(lane) = self.lanes.get_mut(&job.request.consumer) {
+            lane.pending.remove(&job.request.nonce);
+        }
+        if self.faults.lose_relayed_records > 0 {
+            self.faults.lose_relayed_records -= 1;
+        } else {
+            let row = Record { state: JobState::Relayed, tx_hash: Some(tx_hash), ..finished.done() };
+            self.records.insert(job.id, row);
+        }
+    }
+
+    /// What a relayer beside this world can take to the chain now, in order of execution: the first result of each lane, and
+    /// every unordered one, but for those under way.
+    #[cfg(feature = "chain")]
+    pub(super) fn due(&self, life: u64, under_way: &HashSet<u64>) -> Vec<Finished> {
+        if self.life != life || !self.may_relay() {
+            return Vec::new();
+        }
+        let first = self.lanes.values().filter_map(|lane| lane.sent.front());
+        let mut due: Vec<_> =
+            first.chain(&self.unordered).filter(|finished| !under_way.contains(&finished.serial)).cloned().collect();
+        due.sort_unstable_by_key(|finished| finished.serial);
+        due
+    }
+
+    /// Whether a result still waits for its relay.
+    #[cfg(feature = "chain")]
+    pub(super) fn awaits_relay(&self, life: u64, serial: u64) -> bool {
+        let is_it = |finished: &Finished| finished.serial == serial;
+        self.life == life
+            && (self.unordered.iter().any(is_it) || self.lanes.values().any(|lane| lane.sent.iter().any(is_it)))
+    }
+
+    /// The transaction with a result was included.
+    #[cfg(feature = "chain")]
+    pub(super) fn landed(&mut self, life: u64, finished: &Finished, tx_hash: B256) {
+        if !self.awaits_relay(life, finished.serial) {
+            return;
+        }
+        self.unordered.retain(|other| other.serial != finished.serial);
+        for lane in self.lanes.values_mut() {
+            lane.sent.retain(|other| other.serial != finished.serial);
+        }
+        self.record_relayed(finished, tx_hash);
     }
 
     pub(super) fn give_up_relay(&mut self, job_id: B256) -> bool {

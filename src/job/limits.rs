@@ -1,4 +1,5 @@
-//! What a node takes: message size and, in the Relay revision, the compressed size of the offchain input.
+//! What a node takes: message size and, in the Relay revision, the compressed size of the offchain input. And what a user allows:
+//! cycles.
 
 use crate::error::Fault;
 
@@ -8,6 +9,7 @@ use crate::error::Fault;
 pub struct Limits {
     max_message: usize,
     max_da: usize,
+    max_cycles: Option<u64>,
 }
 
 impl Limits {
@@ -30,6 +32,14 @@ impl Limits {
         self
     }
 
+    /// Sets the most cycles that a job may ask for. There is no limit unless set: nodes have none of their own, so this is for
+    /// whoever pays for the proofs.
+    #[must_use]
+    pub const fn with_max_cycles(mut self, cycles: u64) -> Self {
+        self.max_cycles = Some(cycles);
+        self
+    }
+
     /// The largest encoded request in bytes.
     #[must_use]
     pub const fn max_message(&self) -> usize {
@@ -40,6 +50,22 @@ impl Limits {
     #[must_use]
     pub const fn max_da(&self) -> usize {
         self.max_da
+    }
+
+    /// The most cycles that a job may ask for, if there is a limit.
+    #[must_use]
+    pub const fn max_cycles(&self) -> Option<u64> {
+        self.max_cycles
+    }
+
+    pub(crate) fn check_cycles(&self, cycles: u64) -> Option<Fault> {
+        self.max_cycles.filter(|limit| cycles > *limit).map(|limit| {
+            Fault::new(
+                "maxCycles",
+                format!("{cycles} cycles are over the limit of {limit}"),
+                "set less with `max_cycles`, or raise Limits::with_max_cycles",
+            )
+        })
     }
 
     pub(crate) fn check_message(&self, len: usize) -> Option<Fault> {
@@ -69,7 +95,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message: Self::DEFAULT_MAX_MESSAGE, max_da: Self::DEFAULT_MAX_DA }
+        Self { max_message: Self::DEFAULT_MAX_MESSAGE, max_da: Self::DEFAULT_MAX_DA, max_cycles: None }
     }
 }
 

@@ -23,6 +23,7 @@ pub mod abi;
 #[cfg(feature = "alloy-signer")]
 mod alloy;
 mod curve;
+mod finality;
 mod hash;
 mod id;
 mod limits;
@@ -36,6 +37,7 @@ mod verify;
 
 #[cfg(feature = "alloy-signer")]
 pub use alloy::AlloySigner;
+pub use finality::Finality;
 pub use hash::{EMPTY_HASH, eip191_hash, input_hash};
 pub use id::{JobId, ProgramId};
 pub use limits::Limits;
@@ -44,9 +46,9 @@ pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
 pub use revision::{RelayStrategy, Revision, VmType};
 pub use signed::{SignedJob, UnsignedJob};
 pub use signer::{JobSigner, LocalSigner, recover_signer};
-#[cfg(feature = "client")]
-pub(crate) use verify::failed;
 pub use verify::{StatefulOutput, Verified, echo_difference, verify};
+#[cfg(feature = "client")]
+pub(crate) use verify::{failed, posted};
 
 /// A text from outside, cut to a length that fits a log line.
 pub(crate) fn shorten(text: &str) -> &str {

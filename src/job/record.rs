@@ -4,6 +4,8 @@ use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes};
 
+#[cfg(feature = "client")]
+use super::recover_signer;
 use super::{JobId, ProgramId, Revision, one_line};
 
 /// How far a node says a job has come.
@@ -154,6 +156,12 @@ impl JobRecord {
     #[must_use]
     pub fn relay_tx_hash(&self) -> Option<B256> {
         self.relay_tx_hash
+    }
+
+    /// Who signed the result that the node holds, if that can be told.
+    #[cfg(feature = "client")]
+    pub(crate) fn signed_by(&self) -> Option<Address> {
+        recover_signer(&self.result_with_metadata, &self.operator_signature).ok()
     }
 
     /// Whether the node holds a result with an operator's signature. Says nothing of their worth.

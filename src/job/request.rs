@@ -364,7 +364,7 @@ impl OffchainJobRequestBuilder {
         match self.max_cycles {
             None => faults.push(Fault::new("maxCycles", "is not set", "set the limit with `max_cycles`")),
             Some(0) => faults.push(Fault::new("maxCycles", "is 0", "set at least 1 with `max_cycles`")),
-            Some(_) => {}
+            Some(cycles) => faults.extend(self.limits.check_cycles(cycles)),
         }
         if self.nonce == Some(u64::MAX) {
             faults.push(Fault::new(

@@ -279,7 +279,13 @@ impl SignedJob {
         recover_signer(&self.0.job.request, &self.0.signature).map_err(|error| error.with_job(self.0.job.id))
     }
 
-    /// The sizes the job was checked against.
+    /// The length of the protobuf message of SubmitJob.
+    #[cfg(feature = "client")]
+    pub(crate) fn message_len(&self) -> usize {
+        self.0.job.message_len(self.0.signature.len())
+    }
+
+    /// The limits the job was checked against.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.0.job.limits

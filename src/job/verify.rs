@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolType, SolValue};
 
 use super::{
-    JobId, JobRecord, JobStatus, Revision, SignedJob,
+    Finality, JobId, JobRecord, JobStatus, Revision, SignedJob,
     abi::{decode_canonical, relay, state},
     hash::input_hash,
     one_line, recover_signer,
@@ -64,9 +64,46 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
     if !record.has_result() {
         return Err(mismatch(job, format!("the record holds no signed result; its status is {}", record.status)));
     }
+    check(job, record.clone(), &[operator])
+}
+
+/// Checks a result that somebody posted on chain against the job that was signed, as [`verify`] checks a node's. `accepted` are those
+/// whose signature the contract takes.
+#[cfg(feature = "client")]
+pub(crate) fn posted(
+    job: &SignedJob,
+    result_with_metadata: Bytes,
+    operator_signature: Bytes,
+    tx_hash: B256,
+    accepted: &[Address],
+) -> Result<Verified, Error> {
+    let state = job.revision() == Revision::State;
+    let record = JobRecord {
+        revision: job.revision(),
+        id: job.id(),
+        nonce: job.nonce(),
+        max_cycles: job.max_cycles(),
+        consumer: job.consumer(),
+        program_id: job.program_id().clone(),
+        onchain_input: job.onchain_input().clone(),
+        offchain_input_hash: job.offchain_input_hash(),
+        state_hash: state.then(|| job.state_hash()),
+        request_signature: job.signature().clone(),
+        result_with_metadata,
+        operator_signature,
+        status: JobStatus::Relayed,
+        retries: 0,
+        relay_tx_hash: Some(tx_hash),
+    };
+    check(job, record, accepted)
+}
+
+/// Checks the signed result in a record that repeats the job.
+fn check(job: &SignedJob, record: JobRecord, accepted: &[Address]) -> Result<Verified, Error> {
     let signer = recover_signer(&record.result_with_metadata, &record.operator_signature)
         .map_err(|error| mismatch(job, "the operator's signature is not valid".into()).with_source(error))?;
-    if signer != operator {
+    if !accepted.contains(&signer) {
+        let operator = accepted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
         return Err(mismatch(job, format!("the result is signed by {signer}, not by the operator {operator}")));
     }
     let result = SignedResult::decode(job.revision(), &record.result_with_metadata).map_err(|error| {
@@ -87,10 +124,11 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
     Ok(Verified {
         revision: job.revision(),
         id: job.id(),
-        operator,
+        operator: signer,
         output: result.output,
         blob_hashes: result.blob_hashes,
-        record: record.clone(),
+        record,
+        finality: None,
     })
 }
 
@@ -177,7 +215,7 @@ impl SignedResult {
     }
 }
 
-/// A result that the operator signed for exactly this job. Made only by [`verify`].
+/// A result that the operator signed for exactly this job. Made only by [`verify`], and by waits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     revision: Revision,
@@ -186,6 +224,7 @@ pub struct Verified {
     output: Bytes,
     blob_hashes: Vec<B256>,
     record: JobRecord,
+    finality: Option<Finality>,
 }
 
 impl Verified {
@@ -197,7 +236,14 @@ impl Verified {
             && self.id == record.id
             && self.record.result_with_metadata == record.result_with_metadata
             && self.record.operator_signature == record.operator_signature;
-        same.then(|| Self { record: record.clone(), ..self.clone() })
+        same.then(|| Self { record: record.clone(), finality: None, ..self.clone() })
+    }
+
+    /// The same result, with what the chain says of it now.
+    #[cfg(feature = "client")]
+    pub(crate) fn with_finality(mut self, finality: Option<Finality>) -> Self {
+        self.finality = finality;
+        self
     }
 
     /// The job's id.
@@ -301,6 +347,15 @@ impl Verified {
         &self.blob_hashes
     }
 
+    /// Where the result stands on chain: what the look showed that ended the wait. Nothing for a result that only the node has
+    /// shown.
+    ///
+    /// It was true at that moment. A chain can drop a block, the less likely the more confirmations there are.
+    #[must_use]
+    pub fn finality(&self) -> Option<&Finality> {
+        self.finality.as_ref()
+    }
+
     /// The ABI-encoded result that the operator signed.
     #[must_use]
     pub fn result_with_metadata(&self) -> &Bytes {
@@ -313,7 +368,8 @@ impl Verified {
         &self.record.operator_signature
     }
 
-    /// The record it was read from; its status and transaction hash are the node's claims.
+    /// The record it was read from; its status and transaction hash are the node's claims. Of a result that was read from the chain,
+    /// because the node had not shown it, the record is made of the signed job and the transaction.
     #[must_use]
     pub fn record(&self) -> &JobRecord {
         &self.record
@@ -328,6 +384,7 @@ impl fmt::Debug for Verified {
             .field("operator", &self.operator)
             .field("output_len", &self.output.len())
             .field("blob_hashes", &self.blob_hashes)
+            .field("finality", &self.finality)
             .finish_non_exhaustive()
     }
 }

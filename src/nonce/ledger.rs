@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{Lane, Settlement};
+use super::{
+    manager::Unknown,
+    source::{Lane, Settlement},
+};
 
 /// How many runs of committed nonces are remembered for a consumer: about 100 kB.
 pub(super) const MAX_RUNS: usize = 4096;
@@ -99,7 +102,7 @@ impl Ledger {
     }
 
     /// The highest nonce known, leased ones included; released ones that a caller gave do not count.
-    fn high(&self) -> Option<u64> {
+    pub(super) fn high(&self) -> Option<u64> {
         let live = self.live.last_key_value().map(|(nonce, _)| *nonce);
         self.source_high.max(self.given_high).max(live)
     }
@@ -130,6 +133,44 @@ impl Ledger {
         } else {
             None
         }
+    }
+
+    /// The runs of nonces from one up to another, the latter left out, that are not known here.
+    pub(super) fn unknown(&self, from: u64, to: u64, most: usize) -> Unknown {
+        let mut unknown = Unknown::default();
+        let mut at = from;
+        while at < to {
+            if let Some(last) = self.known_up_to(at) {
+                let end = last.saturating_add(1).min(to);
+                unknown.known += end - at;
+                at = end;
+                continue;
+            }
+            if unknown.runs.len() == most {
+                break;
+            }
+            let end = self.next_known(at).map_or(to, |next| next.min(to));
+            unknown.runs.push((at, end - 1));
+            at = end;
+        }
+        unknown
+    }
+
+    /// The last of the known nonces that follow each other from this one, as far as one look shows; nothing if it is not known.
+    fn known_up_to(&self, nonce: u64) -> Option<u64> {
+        let run = self.committed.runs.range(..=nonce).next_back().filter(|(_, last)| nonce <= **last);
+        if let Some((_, last)) = run {
+            return Some(*last);
+        }
+        self.taken(nonce).map(|taken| if taken == Taken::Forgotten { self.committed.floor - 1 } else { nonce })
+    }
+
+    /// The lowest known nonce from an unknown one on.
+    fn next_known(&self, from: u64) -> Option<u64> {
+        let live = self.live.range(from..).next().map(|(nonce, _)| *nonce);
+        let quarantined = self.quarantined.range(from..).next().map(|(nonce, _)| *nonce);
+        let committed = self.committed.runs.range(from..).next().map(|(nonce, _)| *nonce);
+        [live, quarantined, committed].into_iter().flatten().min()
     }
 
     /// Whether there are so many gaps that no further one may be opened. Elsewhere old runs are forgotten instead, but in
@@ -296,6 +337,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_unknown_is_what_is_not_taken(ends in prop::collection::vec((0_u64..40, 0_u8..3), 0..40), from in 0_u64..20, len in 0_u64..30) {
+            let mut ledger = Ledger::default();
+            for (nonce, end) in ends {
+                if ledger.taken(nonce).is_none() {
+                    ledger.lease_reserved(Lane::Unordered, nonce);
+                    match end {
+                        0 => drop(ledger.settle(nonce, Settlement::Commit)),
+                        1 => drop(ledger.settle(nonce, Settlement::Quarantine)),
+                        _ => {}
+                    }
+                }
+            }
+            let unknown = ledger.unknown(from, from + len, usize::MAX);
+            let listed: Vec<u64> = unknown.runs.iter().flat_map(|(first, last)| *first..=*last).collect();
+            let expected: Vec<u64> = (from..from + len).filter(|nonce| ledger.taken(*nonce).is_none()).collect();
+            prop_assert_eq!(unknown.known, len - expected.len() as u64);
+            prop_assert_eq!(listed, expected);
+            prop_assert!(unknown.runs.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+        }
+
         #[test]
         fn runs_hold_what_a_set_holds(nonces in prop::collection::vec(0_u64..64, 0..64)) {
             let (mut committed, mut set) = (Committed::default(), BTreeSet::new());

@@ -200,10 +200,39 @@ impl NonceManager {
         })
     }
 
+    /// Somebody else's job was found under a nonce.
+    pub(crate) fn taken_by_others(&self, consumer: Address, nonce: u64) {
+        self.shared.source.taken_by_others(consumer, nonce);
+    }
+
+    /// The runs of nonces from one up to another, the latter left out, that this manager does not know: neither leased, nor
+    /// quarantined, nor spent. The lowest first, so many at most; and how many nonces of the range it does know, or more
+    /// exactly, of the part that was looked at.
+    pub(crate) fn unknown(&self, consumer: Address, from: u64, to: u64, most: usize) -> Unknown {
+        match self.shared.ledgers().get(&consumer) {
+            Some(ledger) => ledger.unknown(from, to, most),
+            None => Ledger::default().unknown(from, to, most),
+        }
+    }
+
+    /// How far a nonce of an unordered lane may lie above the highest one known.
+    pub(crate) fn unordered_jump(&self) -> u64 {
+        self.max_jump.unwrap_or_else(|| self.shared.source.max_jump())
+    }
+
+    /// The highest nonce known or, where the source has not spoken yet, the one that it would hand out.
+    ///
+    /// # Errors
+    /// Whatever [`NonceSource::peek`] fails with.
+    pub(crate) async fn highest(&self, consumer: Address) -> Result<Option<u64>> {
+        let high = self.shared.ledgers().get(&consumer).and_then(Ledger::high);
+        if high.is_some() { Ok(high) } else { self.shared.source.peek(consumer).await }
+    }
+
     fn near(&self, ledger: &Ledger, consumer: Address, lane: Lane, nonce: u64) -> Result<()> {
         let max_jump = self.max_jump.unwrap_or_else(|| match lane {
             Lane::Ordered => GAP_FREE_MAX_JUMP,
-            Lane::Unordered => self.shared.source.max_jump(),
+            Lane::Unordered => self.unordered_jump(),
         });
         ledger.beyond(nonce, max_jump).map_or(Ok(()), |bound| {
             let what = format!("nonce {nonce} of {consumer} is above {bound}: more than {max_jump} past the last one");
@@ -269,6 +298,15 @@ impl NonceManager {
         self.shared.source.settle(consumer, nonce, settlement);
         Ok(())
     }
+}
+
+/// What a manager does not know of a range of nonces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    /// First to last, both included; the lowest first.
+    pub runs: Vec<(u64, u64)>,
+    /// How many nonces it does know, below the end of the last run, or all of them where the runs are complete.
+    pub known: u64,
 }
 
 /// What a nonce that is signed with already is to a manager.

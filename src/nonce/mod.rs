@@ -16,12 +16,13 @@
 //! | source | when | lanes | after a restart |
 //! |---|---|---|---|
 //! | [`Sequential`] | this process alone draws nonces for the consumer | both | start at the chain's `getNextNonce()`, past all that is under way |
+//! | [`ChainNonces`](crate::chain::ChainNonces) | this process alone draws nonces, but for on-chain requests of the consumer; the contract says where to begin | both | nothing to do but to resume what is under way |
 //! | [`UnixMillis`] | gaps are fine, no state wanted; or the consumer's `getNextNonce()` is itself a timestamp | `Unordered` | nothing to do, unless the clock stepped back or more than 1,000 nonces a second were drawn: then wait until it is past the last one |
 //! | [`Given`] | the caller has its own numbering, such as an order id or a database sequence | both | the caller's business |
 //! | your own [`NonceSource`] | nonces must survive a crash, or several processes share a consumer | its [`leaves_gaps`](NonceSource::leaves_gaps) says | its business |
 //!
 //! On-chain requests of a consumer draw from the same numbers. A consumer that has those too needs a source that knows of
-//! them.
+//! them, as [`ChainNonces`](crate::chain::ChainNonces) does.
 //!
 //! # Leases
 //!
@@ -43,6 +44,7 @@
 mod given;
 mod lease;
 mod ledger;
+mod line;
 mod manager;
 mod millis;
 mod sequential;
@@ -51,8 +53,9 @@ mod source;
 
 pub use given::Given;
 pub use lease::NonceLease;
+pub(crate) use line::Line;
 pub use manager::NonceManager;
-pub(crate) use manager::{Claim, Standing};
+pub(crate) use manager::{Claim, Standing, Unknown};
 pub use millis::UnixMillis;
 pub use sequential::Sequential;
 pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

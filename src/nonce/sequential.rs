@@ -1,14 +1,17 @@
 //! Consecutive nonces, held in memory.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
 
-use super::source::{NonceSource, Settlement};
+use super::{
+    line::Line,
+    source::{NonceSource, Settlement},
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Consecutive nonces without gaps: a released one is handed out again, the lowest first.
@@ -19,23 +22,6 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Sequential {
     start: u64,
     lines: Mutex<HashMap<Address, Line>>,
-}
-
-#[derive(Debug)]
-struct Line {
-    start: u64,
-    next: u64,
-    holes: BTreeSet<u64>,
-}
-
-impl Line {
-    fn new(start: u64) -> Self {
-        Self { start, next: start, holes: BTreeSet::new() }
-    }
-
-    fn peek(&self) -> u64 {
-        self.holes.first().copied().unwrap_or(self.next)
-    }
 }
 
 impl Sequential {
@@ -67,30 +53,15 @@ impl NonceSource for Sequential {
     async fn reserve(&self, consumer: Address) -> Result<u64> {
         let mut lines = self.lines();
         let line = lines.entry(consumer).or_insert_with(|| Line::new(self.start));
-        if let Some(hole) = line.holes.pop_first() {
-            return Ok(hole);
-        }
-        let nonce = line.next;
-        line.next = nonce.checked_add(1).ok_or_else(|| {
+        line.take().ok_or_else(|| {
             Error::new(ErrorKind::Nonce, format!("the nonces of {consumer} are used up: only the largest u64 is left"))
                 .with_hint("check the number that `Sequential` was started at; no job may use the largest u64")
-        })?;
-        Ok(nonce)
+        })
     }
 
     fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
-        let mut lines = self.lines();
-        let Some(line) = lines.get_mut(&consumer) else { return };
-        match settlement {
-            // Only what was handed out can be a hole: the rest is either ahead, or not of this line.
-            Settlement::Release if (line.start..line.next).contains(&nonce) => {
-                line.holes.insert(nonce);
-            }
-            Settlement::Release => {}
-            // A caller may have been given a hole by its number.
-            Settlement::Commit | Settlement::Quarantine => {
-                line.holes.remove(&nonce);
-            }
+        if let Some(line) = self.lines().get_mut(&consumer) {
+            line.settle(nonce, settlement);
         }
     }
 

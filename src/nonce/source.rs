@@ -66,6 +66,14 @@ pub trait NonceSource: Send + Sync + fmt::Debug {
     /// must not panic and must not call back into the manager.
     fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement);
 
+    /// Takes note that somebody else's job was found under a nonce of the consumer: others draw from the same numbers, so what
+    /// the source believes of them may be out of date. The nonce itself is settled as ever.
+    ///
+    /// The rules of [`settle`](Self::settle) hold. Does nothing by default.
+    fn taken_by_others(&self, consumer: Address, nonce: u64) {
+        let _ = (consumer, nonce);
+    }
+
     /// Whether the numbers handed out have gaps. Such a source is refused in an `Ordered` lane, which a gap stalls for ever.
     fn leaves_gaps(&self) -> bool;
 
@@ -100,6 +108,10 @@ impl<S: NonceSource + ?Sized> NonceSource for Arc<S> {
 
     fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
         (**self).settle(consumer, nonce, settlement);
+    }
+
+    fn taken_by_others(&self, consumer: Address, nonce: u64) {
+        (**self).taken_by_others(consumer, nonce);
     }
 
     fn leaves_gaps(&self) -> bool {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
 use super::{
     deadline::exceeded,
+    follow::Asked,
     mailbox::What,
     state::{Plan, Slot, State, Wakers},
     track::Listing,
@@ -32,6 +33,10 @@ pub(super) enum Work {
     List(Address),
     /// With whether the node may have another job by now.
     Send(Slot, SignedJob, bool),
+    /// Wait until the chain has another head than this.
+    Head(B256),
+    /// Look at the chain.
+    Chain(Vec<Asked>),
 }
 
 /// The calls to make now, and when to come again if none of them is answered before.
@@ -39,10 +44,12 @@ pub(super) enum Work {
 pub(super) struct Agenda {
     pub work: Vec<Work>,
     pub next: Option<Instant>,
+    /// Nobody waits for the chain any more.
+    pub unfollow: bool,
 }
 
 impl Agenda {
-    fn come_at(&mut self, at: Option<Instant>) {
+    pub(super) fn come_at(&mut self, at: Option<Instant>) {
         self.next = match (self.next, at) {
             (Some(next), Some(at)) => Some(next.min(at)),
             (next, at) => next.or(at),
@@ -63,6 +70,7 @@ impl State {
         let mut agenda = Agenda::default();
         agenda.come_at(self.deadlines.first().map(|(at, ..)| *at));
         agenda.come_at(self.hangs.first().map(|(at, _)| *at));
+        self.follow_chain(now, &mut agenda);
         let mut allowed = self.allowance(now);
         if allowed == 0 {
             agenda.come_at(self.hold.filter(|hold| *hold > now));
@@ -104,7 +112,7 @@ impl State {
             self.stir(slot);
             let Some(entry) = self.entries.get(&slot) else { continue };
             if let Some(sub) = entry.subs.iter().find(|known| known.id == sub) {
-                let error = exceeded(entry, sub, now, self.heal, endpoint);
+                let error = exceeded(entry, sub, now, self, endpoint);
                 sub.put(What::End(Box::new(Err(error))), wakers);
             }
             self.remove(slot, sub);

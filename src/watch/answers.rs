@@ -1,5 +1,7 @@
 //! What the node's answers change.
 
+use std::time::Duration;
+
 use alloy_primitives::Address;
 use tokio::time::Instant;
 
@@ -12,6 +14,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
     job::SignedJob,
 };
+
+/// The pause between lists of a consumer whose jobs only the chain has anything more to say of.
+const LIST_RESTS: Duration = Duration::from_secs(10);
 
 fn is_silence(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout)
@@ -54,8 +59,12 @@ impl State {
         self.answered(&sight, now);
         let (policy, trouble) = (self.heal, self.trouble);
         let Some(entry) = self.same(slot, job, Plan::Looking) else { return };
-        let before = (entry.track.stage(), entry.track.result().is_some());
-        let proven = matches!(sight, Ok(Sight::Executed(_) | Sight::Relayed(_)));
+        let before = entry.track.stage();
+        let urges = entry.track.urges();
+        let proven = match &sight {
+            Ok(Sight::Executed(result) | Sight::Relayed(result)) if !entry.settled => Some(result.clone()),
+            _ => None,
+        };
         let action = match sight {
             Ok(sight) => {
                 entry.polls = entry.polls.saturating_add(1);
@@ -72,11 +81,16 @@ impl State {
                 Action::End
             }
         };
-        if entry.track.stage() > before.0 {
+        if entry.track.stage() > before {
             (entry.looks, entry.alarms) = (0, 0);
         }
-        if proven && !std::mem::replace(&mut entry.settled, true) {
-            self.verified.push(job.clone());
+        let urgent = entry.track.urges() != urges;
+        if let Some(result) = proven {
+            entry.settled = true;
+            self.verified.push((job.clone(), result));
+        }
+        if urgent {
+            self.follow.hurry(slot);
         }
         self.announce(slot, wakers);
         // The consumer's task in the node is blocked while its list hangs: what is submitted hangs, too, and to give that up kills it.
@@ -105,6 +119,7 @@ impl State {
                 known.lists = known.lists.saturating_add(1);
                 pending.sort_unstable();
                 let mut matters = false;
+                let mut rest = true;
                 let mut news = Vec::new();
                 for (&(nonce, slot), lists) in &mut known.jobs {
                     let listed = pending.binary_search(&nonce).is_ok();
@@ -114,11 +129,16 @@ impl State {
                         news.push((slot, listed));
                     }
                     matters = matters || self.entries.get(&slot).is_some_and(|entry| !entry.wants_execution());
+                    rest = rest && self.entries.get(&slot).is_some_and(|entry| entry.track.rests());
                 }
                 for (slot, listed) in news {
                     self.list_says(slot, listed, asked, now);
                 }
-                self.plan_next_list(consumer, matters, now);
+                if rest {
+                    self.plan_list(consumer, now + LIST_RESTS);
+                } else {
+                    self.plan_next_list(consumer, matters, now);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.has_list = false;
@@ -157,7 +177,7 @@ impl State {
             if let Some(lists) = known.and_then(|known| known.jobs.get_mut(&place)) {
                 lists.quiet = true;
             }
-        } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() {
+        } else if matches!(entry.plan, Plan::At(_)) && !entry.is_alone() && !entry.track.rests() {
             entry.alarms += 1;
             self.plan(slot, Plan::Urgent);
         }
@@ -189,6 +209,7 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NonceTaken => {
                 let executed = entry.track.result().is_some();
                 entry.track.end(error, executed);
+                self.follow.hurry(slot);
             }
             Err(error) => entry.error = Some(error),
         }
@@ -199,6 +220,7 @@ impl State {
     /// The watcher was cut off: what was under way is to be done again.
     pub(super) fn cut_off(&mut self, now: Instant) {
         self.running = false;
+        self.follow.cut_off();
         (self.looking, self.listing, self.sending) = (0, 0, 0);
         self.hangs.clear();
         for slot in self.entries.keys().copied().collect::<Vec<_>>() {

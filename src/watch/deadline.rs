@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    state::{Entry, Sub},
-    track::{HealPolicy, Stage},
+    state::{Entry, State, Sub},
+    track::Stage,
 };
 use crate::{
     error::{Error, ErrorKind, Outcome},
@@ -57,7 +57,8 @@ impl DeadlineExceeded {
 }
 
 /// The error of a wait whose deadline has passed.
-pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy, endpoint: &str) -> Error {
+pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, state: &State, endpoint: &str) -> Error {
+    let heal = state.heal;
     let stage = entry.track.stage();
     let detail = DeadlineExceeded {
         waited: now.saturating_duration_since(sub.begun),
@@ -68,13 +69,16 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy,
         Stage::Submitted => "never seen",
         Stage::Accepted => "last seen PENDING",
         Stage::Executed => "last seen DONE",
-        Stage::Relayed => "last seen RELAYED",
+        Stage::Relayed | Stage::Finalized if entry.track.has_chain() => "last seen complete on chain",
+        Stage::Relayed | Stage::Finalized => "last seen RELAYED",
     };
     let hint = match (stage, entry.job.revision()) {
-        (Stage::Executed | Stage::Relayed, _) if entry.job.relay_strategy() == RelayStrategy::Unordered => {
+        (Stage::Executed | Stage::Relayed | Stage::Finalized, _)
+            if entry.job.relay_strategy() == RelayStrategy::Unordered =>
+        {
             "executed, but not relayed: the relay may revert (wrong signer, stale state); JobHandle::diagnose looks for the cause"
         }
-        (Stage::Executed | Stage::Relayed, _) => {
+        (Stage::Executed | Stage::Relayed | Stage::Finalized, _) => {
             "executed, but not relayed: the relay may revert (wrong signer, stale state), or an Ordered lane waits for a missing \
              or failed nonce below this one; JobHandle::diagnose looks for the cause"
         }
@@ -95,15 +99,21 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, heal: HealPolicy,
         }
     };
     let waited = detail.waited.as_secs_f64();
-    let error =
-        Error::new(ErrorKind::DeadlineExceeded, format!("waited {waited:.1} s ({} looks), {last}", detail.polls))
-            .with_outcome(if stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown })
-            .with_retryable(true)
-            .with_job(entry.job.id())
-            .with_endpoint(endpoint)
-            .with_hint(hint)
-            .with_detail(detail);
-    match &entry.error {
+    // What the chain says stands above the node's word.
+    let on_chain = sub.depth.and_then(|depth| entry.track.on_chain(depth, state.follow.error()));
+    let (chain, hint, cause) = match on_chain {
+        Some((text, hint, cause)) => (format!("; {text}"), hint, cause),
+        None => (String::new(), hint, None),
+    };
+    let what = format!("waited {waited:.1} s ({} looks), {last}{chain}", detail.polls);
+    let error = Error::new(ErrorKind::DeadlineExceeded, what)
+        .with_outcome(if stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown })
+        .with_retryable(true)
+        .with_job(entry.job.id())
+        .with_endpoint(endpoint)
+        .with_hint(hint)
+        .with_detail(detail);
+    match cause.as_ref().or(entry.track.end.as_ref()).or(entry.error.as_ref()) {
         Some(last) => error.with_source(last.clone()),
         None => error,
     }

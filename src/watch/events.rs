@@ -29,8 +29,11 @@ pub enum JobEvent {
     SentAgain,
     /// The operator has signed a result, and it verifies.
     Executed(Box<Verified>),
-    /// The node says that the transaction with this result was included.
+    /// The node says that the transaction with this result was included; or, where the client has a chain, that shows it.
     Relayed(Box<Verified>),
+    /// The chain shows the job completed with this result, as deep as was asked for. After a reorganisation it can be another than those
+    /// before.
+    Finalized(Box<Verified>),
 }
 
 impl JobEvent {
@@ -42,6 +45,7 @@ impl JobEvent {
             Self::SentAgain => None,
             Self::Executed(_) => Some(Stage::Executed),
             Self::Relayed(_) => Some(Stage::Relayed),
+            Self::Finalized(_) => Some(Stage::Finalized),
         }
     }
 
@@ -50,20 +54,22 @@ impl JobEvent {
     pub fn result(&self) -> Option<&Verified> {
         match self {
             Self::Accepted | Self::SentAgain => None,
-            Self::Executed(result) | Self::Relayed(result) => Some(result),
+            Self::Executed(result) | Self::Relayed(result) | Self::Finalized(result) => Some(result),
         }
     }
 }
 
-/// The events of a job; made by [`JobHandle::events`](crate::JobHandle::events).
+/// The events of a job; made by [`JobHandle::events`](crate::JobHandle::events) and
+/// [`events_until`](crate::JobHandle::events_until).
 ///
-/// A [`Stream`] that ends after [`JobEvent::Relayed`] or after an error, those of [`Wait`](super::Wait). It begins with the first
-/// step, however far the job has come.
+/// A [`Stream`] that ends after the step it was made for, [`JobEvent::Relayed`] if it was made by `events`, or after an error, those of
+/// [`Wait`](super::Wait). It begins with the first step, however far the job has come.
 ///
 /// Cancel safety: no event is lost when [`next`](Self::next) is dropped.
 #[must_use = "events do nothing until they are polled"]
 pub struct Events {
     subject: Subject,
+    until: Until,
     timeout: Duration,
     mailbox: Arc<Mailbox>,
     state: State,
@@ -76,9 +82,9 @@ enum State {
 }
 
 impl Events {
-    pub(crate) fn new(subject: Subject) -> Self {
+    pub(crate) fn new(subject: Subject, until: Until) -> Self {
         let timeout = subject.timeout();
-        Self { subject, timeout, mailbox: Arc::default(), state: State::New }
+        Self { subject, until, timeout, mailbox: Arc::default(), state: State::New }
     }
 
     /// How long to watch, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says, 5 minutes.
@@ -100,7 +106,7 @@ impl Stream for Events {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if let State::New = this.state {
-            match this.subject.subscribe(Until::Relayed, Interest::Every, this.timeout, &this.mailbox, 0) {
+            match this.subject.subscribe(this.until, Interest::Every, this.timeout, &this.mailbox, 0) {
                 Ok(place) => {
                     let keeper = place.keeper(&this.subject);
                     this.state = State::Open { _place: place, keeper };
@@ -122,6 +128,7 @@ impl Stream for Events {
                 What::Stage(Stage::Accepted, _) => JobEvent::Accepted,
                 What::Stage(Stage::Executed, Some(result)) => JobEvent::Executed(result),
                 What::Stage(Stage::Relayed, Some(result)) => JobEvent::Relayed(result),
+                What::Stage(Stage::Finalized, Some(result)) => JobEvent::Finalized(result),
                 What::Stage(..) => continue,
                 What::End(verdict) => {
                     this.state = State::Over;

@@ -3,13 +3,18 @@
 //! `track.rs` decides, without I/O, what an answer of the node means. Waiters (`wait.rs`, `events.rs`) have a place in a
 //! `registry.rs`; the one task of `watcher.rs` makes the calls that `agenda.rs` finds due, takes in what comes back
 //! (`answers.rs`), and puts what is new to a waiter into its `mailbox.rs`. Nothing of that is done per job: no task, no timer.
+//!
+//! Where the client has a chain, the same task follows its head (`follow.rs`) as long as somebody waits for what only the chain can
+//! say; `onchain.rs` decides what its word means.
 
 mod agenda;
 mod answers;
 mod deadline;
 mod events;
+mod follow;
 mod mailbox;
 mod node;
+mod onchain;
 mod pace;
 mod registry;
 mod state;

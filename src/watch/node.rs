@@ -6,8 +6,9 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use crate::{
+    chain::Chain,
     error::Result,
-    job::{JobId, JobRecord, SignedJob},
+    job::{JobId, JobRecord, SignedJob, Verified},
 };
 
 #[async_trait]
@@ -18,7 +19,13 @@ pub(crate) trait Node: Send + Sync + 'static {
     /// Whose results are believed.
     async fn operator(&self) -> Result<Option<Address>>;
 
+    /// Whose results are believed now, if that is somebody else: for a result that this one has not signed.
+    async fn operator_changed(&self, from: Address) -> Result<Option<Address>>;
+
     fn endpoint(&self) -> &str;
+
+    /// The chain that has the last word, if there is one.
+    fn chain(&self) -> Option<&Chain>;
 
     /// Whether pending jobs can be listed, as far as is known.
     fn has_list(&self) -> bool;
@@ -33,5 +40,5 @@ pub(crate) trait Node: Send + Sync + 'static {
     async fn send(self: Arc<Self>, job: SignedJob) -> Result<()>;
 
     /// A result of the job was verified.
-    fn verified(&self, job: &SignedJob);
+    fn verified(&self, job: &SignedJob, result: &Verified);
 }

@@ -132,7 +132,7 @@ fn grown(first: Duration, times: u32) -> Duration {
 }
 
 /// Between half and all of the nominal length, so that jobs and clients spread out.
-fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
+pub(super) fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
     nominal.mul_f64(0.5 + 0.5 * unit(seed.wrapping_add(u64::from(number).wrapping_mul(STEP))))
 }
 

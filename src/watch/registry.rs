@@ -30,6 +30,8 @@ pub(super) struct Registry {
 pub(super) struct Request {
     pub job: SignedJob,
     pub until: Until,
+    /// How deep on chain, if the chain is waited for.
+    pub depth: Option<u64>,
     pub interest: Interest,
     pub timeout: Duration,
     pub best: Arc<StageCell>,
@@ -55,7 +57,7 @@ impl Registry {
         out
     }
 
-    pub(super) fn subscribe(&self, request: Request, has_list: bool, now: Instant) -> (Slot, u64) {
+    pub(super) fn subscribe(&self, request: Request, has_list: bool, has_chain: bool, now: Instant) -> (Slot, u64) {
         let place = self.update(|state, wakers| {
             if state.entries.is_empty() {
                 state.has_list = has_list;
@@ -64,7 +66,7 @@ impl Registry {
             if state.entries.contains_key(&slot) {
                 state.hurry(slot, request.interest.in_execution(request.until), now);
             } else {
-                state.enter(slot, &request, now);
+                state.enter(slot, &request, has_chain, now);
             }
             let id = state.attach(slot, request, now);
             state.mind_deadlines(slot, now);
@@ -111,6 +113,7 @@ impl Registry {
             for slot in slots {
                 if let Some(entry) = state.entries.get_mut(&slot) {
                     entry.track.abandon(shut_down().with_job(entry.job.id()));
+                    entry.track.insist();
                 }
                 state.announce(slot, wakers);
             }
@@ -145,11 +148,11 @@ impl State {
         slot
     }
 
-    fn enter(&mut self, slot: Slot, request: &Request, now: Instant) {
+    fn enter(&mut self, slot: Slot, request: &Request, has_chain: bool, now: Instant) {
         let job = request.job.clone();
         let (consumer, nonce) = (job.consumer(), job.nonce());
         let entry = Entry {
-            track: Track::new(request.best.get(), now),
+            track: Track::new(request.best.get(), has_chain, now),
             plan: Plan::Looking, // Until it is planned, below.
             listing: if self.has_list { Listing::Stale } else { Listing::NoList },
             listing_then: Listing::NoList,
@@ -213,6 +216,7 @@ impl State {
             id,
             number: request.number,
             until: request.until,
+            depth: request.depth,
             interest: request.interest,
             told: Stage::Submitted,
             begun: now,
@@ -223,6 +227,9 @@ impl State {
         });
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, slot, id));
+        }
+        if request.depth.is_some() {
+            self.follow.begin(slot);
         }
         id
     }

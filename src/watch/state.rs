@@ -11,11 +11,16 @@ use alloy_primitives::Address;
 use tokio::time::Instant;
 
 use super::{
+    follow::Follow,
     mailbox::{Mailbox, News, What},
     pace::{PollPolicy, Rate},
     track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
 };
-use crate::{error::Error, jitter::STEP, job::SignedJob};
+use crate::{
+    error::Error,
+    jitter::STEP,
+    job::{SignedJob, Verified},
+};
 
 /// Lists of a consumer that may fail in a row before its jobs are looked up one by one.
 pub(super) const MAX_FAILED_LISTS: u32 = 2;
@@ -86,6 +91,8 @@ pub(super) struct Sub {
     /// The job's number with this waiter.
     pub number: u32,
     pub until: Until,
+    /// How deep on chain, if the chain is waited for.
+    pub depth: Option<u64>,
     pub interest: Interest,
     pub told: Stage,
     pub begun: Instant,
@@ -160,8 +167,14 @@ impl Entry {
         self.subs.iter().filter_map(chance).min()
     }
 
-    /// Tells its waiters what is new to them. Those whose wait is over are returned, and are waiters no more.
-    pub(super) fn announce(&mut self, wakers: &mut Wakers) -> Vec<Sub> {
+    /// The fewest confirmations that somebody waits for.
+    pub(super) fn depth(&self) -> Option<u64> {
+        self.subs.iter().filter_map(|sub| sub.depth).min()
+    }
+
+    /// Tells its waiters what is new to them; `fresh` right after a look at the chain. Those whose wait is over are returned, and are
+    /// waiters no more.
+    pub(super) fn announce(&mut self, fresh: bool, wakers: &mut Wakers) -> Vec<Sub> {
         let track = &self.track;
         let mut over = Vec::new();
         let mut index = 0;
@@ -174,11 +187,20 @@ impl Entry {
                     break; // Known from before, but its result is not at hand yet.
                 }
                 sub.told = next;
-                let result = track.result().filter(|_| every && next >= Stage::Executed);
+                let on_chain = track.final_result().filter(|_| fresh && next >= Stage::Relayed);
+                let result = on_chain.or(track.result()).filter(|_| every && next >= Stage::Executed);
                 sub.put(What::Stage(next, result.cloned().map(Box::new)), wakers);
             }
-            match track.verdict(sub.until) {
+            match track.verdict(&self.job, sub.until, fresh) {
                 Some(verdict) => {
+                    // Of this wait alone: another may want more blocks.
+                    if let (Stage::Finalized, Ok(result)) = (sub.until.stage(), &verdict) {
+                        sub.best.raise(Stage::Finalized);
+                        if sub.interest != Interest::End {
+                            let result = (sub.interest == Interest::Every).then(|| Box::new(result.clone()));
+                            sub.put(What::Stage(Stage::Finalized, result), wakers);
+                        }
+                    }
                     sub.put(What::End(Box::new(verdict)), wakers);
                     over.push(self.subs.swap_remove(index));
                 }
@@ -236,6 +258,7 @@ pub(super) struct State {
     pub deadlines: BTreeSet<(Instant, Slot, u64)>,
     pub urgent: VecDeque<Slot>,
     pub lost: VecDeque<Slot>,
+    pub follow: Follow,
     pub rate: Rate,
     /// Calls under way.
     pub looking: usize,
@@ -245,8 +268,8 @@ pub(super) struct State {
     pub failed: u32,
     pub trouble: Option<Instant>,
     pub hold: Option<Instant>,
-    /// Jobs that have a verified result, for the client to settle.
-    pub verified: Vec<SignedJob>,
+    /// Jobs that have a verified result, and that, for the client to settle.
+    pub verified: Vec<(SignedJob, Box<Verified>)>,
     pub seed: u64,
     /// The next waiter's id.
     pub next_sub: u64,
@@ -267,6 +290,7 @@ impl State {
             deadlines: BTreeSet::new(),
             urgent: VecDeque::new(),
             lost: VecDeque::new(),
+            follow: Follow::default(),
             rate: Rate::new(poll.rate()),
             looking: 0,
             listing: 0,
@@ -320,7 +344,8 @@ impl State {
         let (draw, jobs) = (self.draw(), self.entries.len());
         let Some(entry) = self.entries.get_mut(&slot) else { return };
         let listed = self.has_list && self.consumers.get(&entry.job.consumer()).is_some_and(Consumer::lists_work);
-        let pause = if listed && !entry.wants_execution() && !entry.is_alone() {
+        let resting = entry.track.rests();
+        let pause = if resting || (listed && !entry.wants_execution() && !entry.is_alone()) {
             let pause = self.poll.pause_listed(entry.looks_listed, jobs, draw);
             entry.looks_listed = entry.looks_listed.saturating_add(1);
             pause
@@ -399,7 +424,13 @@ impl State {
         if let Some(deadline) = sub.deadline {
             self.deadlines.remove(&(deadline, slot, sub.id));
         }
-        let Some(entry) = self.entries.get(&slot).filter(|entry| entry.subs.is_empty()) else { return };
+        let Some(entry) = self.entries.get(&slot) else { return };
+        if sub.depth.is_some() && entry.depth().is_none() {
+            self.follow.end(slot);
+        }
+        if !entry.subs.is_empty() {
+            return;
+        }
         if let Plan::At(at) = entry.plan {
             self.looks.remove(&(at, slot));
         }
@@ -419,8 +450,13 @@ impl State {
 
     /// Tells a job's waiters what is new.
     pub(super) fn announce(&mut self, slot: Slot, wakers: &mut Wakers) {
+        self.announce_seen(slot, false, wakers);
+    }
+
+    /// The same; `fresh` right after a look at the chain.
+    pub(super) fn announce_seen(&mut self, slot: Slot, fresh: bool, wakers: &mut Wakers) {
         let Some(entry) = self.entries.get_mut(&slot) else { return };
-        for sub in entry.announce(wakers) {
+        for sub in entry.announce(fresh, wakers) {
             self.forget(slot, &sub);
         }
     }

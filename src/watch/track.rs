@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::onchain::OnChain;
 use crate::{
     error::{Error, ErrorKind, Outcome},
     jitter,
@@ -38,8 +39,11 @@ pub enum Stage {
     Accepted,
     /// The operator has signed a result, and it verifies.
     Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included.
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where the client has
+    /// a chain, the node's word does not count: a look at the chain has shown the job completed.
     Relayed,
+    /// As [`Relayed`](Self::Relayed), and a wait for [`Until::Finalized`] had the confirmations it asked for.
+    Finalized,
 }
 
 impl Stage {
@@ -48,7 +52,8 @@ impl Stage {
             0 => Self::Submitted,
             1 => Self::Accepted,
             2 => Self::Executed,
-            _ => Self::Relayed,
+            3 => Self::Relayed,
+            _ => Self::Finalized,
         }
     }
 }
@@ -60,6 +65,7 @@ impl std::fmt::Display for Stage {
             Self::Accepted => "accepted",
             Self::Executed => "executed",
             Self::Relayed => "relayed",
+            Self::Finalized => "finalized",
         })
     }
 }
@@ -72,7 +78,36 @@ pub enum Until {
     Executed,
     /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
     /// node's word, with one confirmation; the chain may say otherwise.
+    ///
+    /// Where the client has a [chain](crate::client::ClientBuilder::chain), it is the chain's word: the same as
+    /// [`Finalized`](Self::Finalized) with one confirmation.
     Relayed,
+    /// The chain shows the job completed, so many blocks deep. Needs a [chain](crate::client::ClientBuilder::chain); the node's
+    /// word does not count, neither for it nor against it.
+    ///
+    /// At one head of the chain, all of this holds: the JobManager has the job as completed, with the program, the cycle limit and
+    /// the consumer that were signed; the consumer has the inputs that were signed; the JobManager's event carries exactly the output
+    /// that is returned; its transaction succeeded, and its block is part of the chain. It is read anew with each look, so a reorganisation in between does
+    /// no harm.
+    ///
+    /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if whoever signed it is
+    /// the JobManager's operator, in that block or now. Of two results that the operator has signed, the chain's counts.
+    ///
+    /// ```no_run
+    /// # use infinityvm_sdk::{JobHandle, Until};
+    /// # async fn example(handle: JobHandle) -> infinityvm_sdk::Result<()> {
+    /// let result = handle.wait(Until::Finalized { confirmations: 12 }).await?;
+    /// if let Some(place) = result.finality() {
+    ///     println!("block {}, transaction {}", place.block_number, place.tx_hash);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Finalized {
+        /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in the
+        /// latest block. 0 counts as 1.
+        confirmations: u64,
+    },
 }
 
 impl Until {
@@ -80,6 +115,16 @@ impl Until {
         match self {
             Self::Executed => Stage::Executed,
             Self::Relayed => Stage::Relayed,
+            Self::Finalized { .. } => Stage::Finalized,
+        }
+    }
+
+    /// How deep on chain, if the chain has the word.
+    pub(crate) fn depth(self, has_chain: bool) -> Option<u64> {
+        match self {
+            Self::Relayed if has_chain => Some(1),
+            Self::Finalized { confirmations } => Some(confirmations.max(1)),
+            Self::Executed | Self::Relayed => None,
         }
     }
 }
@@ -164,6 +209,11 @@ pub(crate) struct Known {
     pub revision: Revision,
     pub stage: Stage,
     pub listing: Listing,
+    /// Whether there is a chain to say what was relayed.
+    pub chain: bool,
+    /// Whether nothing that is sent can change anything: the chain shows the nonce used up, or the node has ended the job and it is
+    /// only the chain's word that is waited for.
+    pub settled: bool,
     /// Whether lost jobs are sent again.
     pub healing: bool,
     /// With this sight, the node has not known the job often enough in a row, or not listed it.
@@ -191,10 +241,12 @@ pub(crate) fn decide(known: Known, claim: Claim) -> (Stage, Action) {
         Claim::NotFound | Claim::Foreign | Claim::Unproven => Stage::Submitted,
         Claim::Pending | Claim::Failed => Stage::Accepted,
         Claim::Executed => Stage::Executed,
+        Claim::Relayed if known.chain => Stage::Executed,
         Claim::Relayed => Stage::Relayed,
     });
     let action = match claim {
         Claim::Foreign | Claim::Unproven | Claim::Failed => Action::End,
+        _ if known.settled => Action::Wait,
         Claim::Relayed => Action::Wait,
         Claim::NotFound if !known.confirmed => Action::Wait,
         Claim::NotFound if !known.healing => Action::End,
@@ -275,29 +327,34 @@ impl Default for HealPolicy {
 /// What has been seen of one job so far.
 #[derive(Debug)]
 pub(crate) struct Track {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// The latest result that was verified.
-    result: Option<Box<Verified>>,
-    /// Whether the node has said of that result that it was relayed. That a job is relayed can be known from before, without it.
-    relayed: bool,
-    /// Why nothing more will come of it.
-    end: Option<Error>,
+    pub(super) result: Option<Box<Verified>>,
+    /// Whether the node has said of that result that it was relayed, or the chain if there is one. That a job is relayed can be known
+    /// from before, without it.
+    pub(super) relayed: bool,
+    /// Why nothing more will come of it, by the node's account.
+    pub(super) end: Option<Error>,
+    /// What the chain has said, if the client has one.
+    pub(super) chain: Option<Box<OnChain>>,
     not_found: u32,
     unlisted: u32,
     sent_again: u32,
     /// When it was last sent, or came to another stage.
-    moved: Instant,
+    pub(super) moved: Instant,
     /// Since when it has been quiet for too long, where there is no list.
     overdue: Option<Instant>,
 }
 
 impl Track {
-    pub(crate) fn new(stage: Stage, now: Instant) -> Self {
+    pub(crate) fn new(stage: Stage, has_chain: bool, now: Instant) -> Self {
         Self {
-            stage,
+            // What was final for one wait is not for another.
+            stage: stage.min(Stage::Relayed),
             result: None,
             relayed: false,
             end: None,
+            chain: has_chain.then(Box::default),
             not_found: 0,
             unlisted: 0,
             sent_again: 0,
@@ -332,8 +389,8 @@ impl Track {
         }
     }
 
-    /// What a wait for this stage ends with, if it ends.
-    pub(crate) fn verdict(&self, until: Until) -> Option<Result<Verified, Error>> {
+    /// What a wait for this stage ends with, by the node's word, if it ends.
+    pub(super) fn node_verdict(&self, until: Until) -> Option<Result<Verified, Error>> {
         match (&self.result, &self.end) {
             (Some(result), _) if self.proven() >= until.stage() => Some(Ok((**result).clone())),
             (_, Some(end)) => Some(Err(end.clone())),
@@ -371,6 +428,8 @@ impl Track {
             revision: job.revision(),
             stage: self.stage,
             listing,
+            chain: self.chain.is_some(),
+            settled: self.is_settled() || (self.chain.is_some() && self.end.is_some()),
             healing: policy.is_on(),
             confirmed: match claim {
                 Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
@@ -384,7 +443,13 @@ impl Track {
         if stage > self.stage {
             (self.stage, self.moved) = (stage, now);
         }
+        if let Some(chain) = &mut self.chain {
+            chain.node_says(claim);
+        }
         match sight {
+            Sight::Executed(result) | Sight::Relayed(result) if let Some(chain) = &mut self.chain => {
+                chain.node_shows(result, claim, &mut self.result);
+            }
             Sight::Executed(result) | Sight::Relayed(result) => {
                 // The result that the node says was relayed stands, and of those before it the first.
                 if claim == Claim::Relayed || self.result.is_none() {
@@ -413,7 +478,7 @@ impl Track {
 
     /// Somebody knows that it had come this far.
     pub(crate) fn raise(&mut self, stage: Stage) {
-        self.stage = self.stage.max(stage);
+        self.stage = self.stage.max(stage.min(Stage::Relayed));
     }
 
     /// The job was sent again, or that was tried in vain.
@@ -428,8 +493,16 @@ impl Track {
             return;
         }
         let error = if executed {
-            let hint = "a result of the job was verified before, and stands: wait for Until::Executed has it; whether it was or \
-                        will be relayed, only the chain can say now";
+            let hint = match self.chain {
+                None => {
+                    "a result of the job was verified before, and stands: wait for Until::Executed has it; whether it was or \
+                     will be relayed, only the chain can say now"
+                }
+                Some(_) => {
+                    "a result of the job was verified before, and stands: wait for Until::Executed has it; on chain the job was not \
+                     complete when it was looked at after this"
+                }
+            };
             error.with_outcome(Outcome::Accepted).with_hint(hint)
         } else {
             error
@@ -444,7 +517,12 @@ impl Track {
     }
 
     fn is_over(&self) -> bool {
-        self.end.is_some() || self.relayed
+        // What the chain shows it can take back.
+        self.end.is_some() || (self.relayed && self.chain.is_none())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
     }
 }
 
@@ -487,13 +565,15 @@ mod tests {
         Claim::Unproven,
     ];
     const LISTINGS: [Listing; 4] = [Listing::NoList, Listing::Stale, Listing::Listed, Listing::Unlisted];
-    const STAGES: [Stage; 4] = [Stage::Submitted, Stage::Accepted, Stage::Executed, Stage::Relayed];
+    const STAGES: [Stage; 5] = [Stage::Submitted, Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
 
     /// One line of the table; `None` is any.
     struct Line {
         claims: &'static [Claim],
         listing: Option<&'static [Listing]>,
         revision: Option<Revision>,
+        chain: Option<bool>,
+        settled: Option<bool>,
         healing: Option<bool>,
         confirmed: Option<bool>,
         rested: Option<bool>,
@@ -512,6 +592,8 @@ mod tests {
                     claims: &[$(Claim::$claim),+],
                     listing: None,
                     revision: None,
+                    chain: None,
+                    settled: None,
                     healing: None,
                     confirmed: None,
                     rested: None,
@@ -531,36 +613,42 @@ mod tests {
             // Another payload, a result that proves nothing, a failure: the node says nothing else of use.
             line!(Foreign | Unproven, => Submitted, End),
             line!(Failed, => Accepted, End),
-            line!(Relayed, => Relayed, Wait),
+            // The node's word, where there is no other.
+            line!(Relayed, chain: false, => Relayed, Wait),
+            line!(Relayed, chain: true, => Executed, Wait),
+            // Used up on chain, or ended by the node: nothing is sent any more, and nothing that is missing is lost.
+            line!(NotFound, settled: true, => Submitted, Wait),
+            line!(Pending, settled: true, => Accepted, Wait),
+            line!(Executed, settled: true, => Executed, Wait),
             // Unknown to the node: a few times by chance, then lost.
-            line!(NotFound, confirmed: false, => Submitted, Wait),
-            line!(NotFound, confirmed: true, healing: false, => Submitted, End),
-            line!(NotFound, confirmed: true, healing: true, rested: false, => Submitted, Wait),
-            line!(NotFound, confirmed: true, healing: true, rested: true, => Submitted, Send),
+            line!(NotFound, settled: false, confirmed: false, => Submitted, Wait),
+            line!(NotFound, settled: false, confirmed: true, healing: false, => Submitted, End),
+            line!(NotFound, settled: false, confirmed: true, healing: true, rested: false, => Submitted, Wait),
+            line!(NotFound, settled: false, confirmed: true, healing: true, rested: true, => Submitted, Send),
             // Unfinished: nothing can be done about it...
-            line!(Pending, healing: false, => Accepted, Wait),
-            line!(Pending, healing: true, revision: Revision::State, => Accepted, Wait),
-            line!(Executed, healing: false, => Executed, Wait),
-            line!(Executed, healing: true, revision: Revision::State, => Executed, Wait),
+            line!(Pending, settled: false, healing: false, => Accepted, Wait),
+            line!(Pending, settled: false, healing: true, revision: Revision::State, => Accepted, Wait),
+            line!(Executed, settled: false, healing: false, => Executed, Wait),
+            line!(Executed, settled: false, healing: true, revision: Revision::State, => Executed, Wait),
             // ... or the node works on it, or may...
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Accepted, Wait),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Executed, Wait),
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Accepted, Wait),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Executed, Wait),
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Accepted, Wait),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Executed, Wait),
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Accepted, Wait),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Executed, Wait),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Accepted, Wait),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[Listed, Stale], => Executed, Wait),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Accepted, Wait),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: false, => Executed, Wait),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Accepted, Wait),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: false, => Executed, Wait),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Accepted, Wait),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: false, => Executed, Wait),
             // ... or it has forgotten it.
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Accepted, Send),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Executed, Send),
-            line!(Pending, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Accepted, Send),
-            line!(Executed, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Executed, Send),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Accepted, Send),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[Unlisted], confirmed: true, rested: true, => Executed, Send),
+            line!(Pending, settled: false, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Accepted, Send),
+            line!(Executed, settled: false, healing: true, revision: Revision::Relay, listing: &[NoList], overdue: true, => Executed, Send),
         ]
     }
 
     fn every_combination() -> impl Iterator<Item = (Known, Claim)> {
-        let flags = 0..16u32;
+        let flags = 0..64u32;
         flags.flat_map(|flags| {
             let flag = move |bit: u32| flags >> bit & 1 == 1;
             Revision::ALL.into_iter().flat_map(move |revision| {
@@ -568,7 +656,10 @@ mod tests {
                     LISTINGS.into_iter().flat_map(move |listing| {
                         CLAIMS.into_iter().map(move |claim| {
                             let (healing, confirmed, rested, overdue) = (flag(0), flag(1), flag(2), flag(3));
-                            (Known { revision, stage, listing, healing, confirmed, rested, overdue }, claim)
+                            let (chain, settled) = (flag(4), flag(5));
+                            let known =
+                                Known { revision, stage, listing, chain, settled, healing, confirmed, rested, overdue };
+                            (known, claim)
                         })
                     })
                 })
@@ -586,6 +677,8 @@ mod tests {
                 line.claims.contains(&claim)
                     && line.listing.is_none_or(|listings| listings.contains(&known.listing))
                     && line.revision.is_none_or(|revision| revision == known.revision)
+                    && line.chain.is_none_or(|flag| flag == known.chain)
+                    && line.settled.is_none_or(|flag| flag == known.settled)
                     && line.healing.is_none_or(|flag| flag == known.healing)
                     && line.confirmed.is_none_or(|flag| flag == known.confirmed)
                     && line.rested.is_none_or(|flag| flag == known.rested)
@@ -599,7 +692,7 @@ mod tests {
             let expected = (known.stage.max(table[line].worth), table[line].action);
             assert_eq!(decide(known, claim), expected, "{known:?} {claim:?}");
         }
-        assert_eq!(count, 16 * 2 * 4 * 4 * 7);
+        assert_eq!(count, 64 * 2 * 5 * 4 * 7);
         assert!(used.iter().all(|used| *used > 0), "a line without a case: {used:?}");
     }
 

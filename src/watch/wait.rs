@@ -59,16 +59,25 @@ impl Subject {
                  resume the job",
             )));
         }
+        let has_chain = self.node.chain().is_some();
+        if matches!(until, Until::Finalized { .. }) && !has_chain {
+            let what = "the client has no chain, so it cannot know what is final";
+            return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
+                "give the client the chain and its JobManager, with ClientBuilder::chain, and resume the job; or wait for Until::Relayed, \
+                 which is the node's word",
+            )));
+        }
         let request = Request {
             job: self.job.clone(),
             until,
+            depth: until.depth(has_chain),
             interest,
             timeout,
             best: Arc::clone(&self.best),
             mailbox: Arc::clone(mailbox),
             number,
         };
-        let (slot, id) = registry.subscribe(request, self.node.has_list(), Instant::now());
+        let (slot, id) = registry.subscribe(request, self.node.has_list(), has_chain, Instant::now());
         ensure(&registry, &self.node);
         Ok(Subscription { registry, slot, id })
     }
@@ -125,7 +134,16 @@ impl Drop for Subscription {
 /// - [`ErrorKind::NonceTaken`] if the node has another job under the nonce,
 /// - [`ErrorKind::Verification`] if the result is not the operator's, or another job's,
 /// - [`ErrorKind::NotFound`] if the node does not know the job and healing is off,
-/// - [`ErrorKind::InvalidConfig`] without an operator or outside of a Tokio runtime, and what the transport refuses for good.
+/// - [`ErrorKind::InvalidConfig`] without an operator or outside of a Tokio runtime, for [`Until::Finalized`] without a chain, and
+///   what the transport refuses for good.
+///
+/// Where the chain is waited for ([`Until::Finalized`], and [`Until::Relayed`] of a client with a chain), it has the last word. None of
+/// these errors of the node's ends the wait before a look at the chain, made after it, has shown that the job is not completed there. The chain
+/// itself ends it with
+/// - [`ErrorKind::NonceTaken`] if it completed another payload under the nonce,
+/// - [`ErrorKind::JobFailed`] if it shows the id as cancelled,
+///
+/// both as deep as the wait asks for. A chain that cannot be read ends nothing: the wait goes on until its deadline, and says so then.
 #[must_use = "a wait does nothing until it is awaited"]
 pub struct Wait {
     subject: Subject,

@@ -11,13 +11,14 @@ use std::{
 use alloy_primitives::Address;
 use tokio::{
     runtime::{self, Handle},
-    task::{self, JoinError, JoinSet},
+    task::{self, AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
 use super::{
     History,
     agenda::Work,
+    follow::Asked,
     node::Node,
     pace::PollPolicy,
     registry::Registry,
@@ -25,9 +26,10 @@ use super::{
     track::{HealPolicy, Sight, nonce_taken},
 };
 use crate::{
+    chain::{self, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     jitter,
-    job::{SignedJob, Verified},
+    job::{JobRecord, SignedJob, Verified},
 };
 
 /// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
@@ -85,6 +87,9 @@ enum Answer {
     Looked(Slot, SignedJob, Result<Sight>),
     Listed(Address, Result<Vec<u64>>),
     Sent(Slot, SignedJob, Result<()>),
+    Head(Result<Block>),
+    /// At which head, and what it says of each.
+    Chain(Vec<Asked>, Result<(Block, Vec<Standing>)>),
 }
 
 /// What a call was about.
@@ -92,6 +97,8 @@ enum Question {
     Look(Slot, SignedJob),
     List(Address),
     Send(Slot, SignedJob),
+    Head,
+    Chain(Vec<Asked>),
 }
 
 impl Question {
@@ -100,6 +107,8 @@ impl Question {
             Work::Look(slot, job, _) => Self::Look(*slot, job.clone()),
             Work::List(consumer) => Self::List(*consumer),
             Work::Send(slot, job, _) => Self::Send(*slot, job.clone()),
+            Work::Head(_) => Self::Head,
+            Work::Chain(asked) => Self::Chain(asked.clone()),
         }
     }
 
@@ -109,6 +118,8 @@ impl Question {
             Self::Look(slot, job) => Answer::Looked(slot, job, Err(error)),
             Self::List(consumer) => Answer::Listed(consumer, Err(error)),
             Self::Send(slot, job) => Answer::Sent(slot, job, Err(error)),
+            Self::Head => Answer::Head(Err(error)),
+            Self::Chain(asked) => Answer::Chain(asked, Err(error)),
         }
     }
 }
@@ -118,13 +129,27 @@ impl Question {
 struct Calls {
     tasks: JoinSet<Answer>,
     questions: HashMap<task::Id, Question>,
+    /// The one that waits for the chain's next head.
+    head: Option<AbortHandle>,
 }
 
 impl Calls {
     fn begin(&mut self, node: &Arc<dyn Node>, work: Work) {
         let question = Question::of(&work);
-        let id = self.tasks.spawn(answer(Arc::clone(node), work)).id();
+        let task = self.tasks.spawn(answer(Arc::clone(node), work));
+        let id = task.id();
+        if matches!(question, Question::Head) {
+            self.head = Some(task);
+        }
         self.questions.insert(id, question);
+    }
+
+    fn unfollow(&mut self) {
+        if let Some(task) = self.head.take() {
+            // Whatever it still says, nobody asked.
+            self.questions.remove(&task.id());
+            task.abort();
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
@@ -138,17 +163,15 @@ impl Calls {
 
     fn answer(&mut self, joined: std::result::Result<(task::Id, Answer), JoinError>) -> Option<Answer> {
         match joined {
-            Ok((id, answer)) => {
-                self.questions.remove(&id);
-                Some(answer)
-            }
+            // Without its question it is one that was ended.
+            Ok((id, answer)) => self.questions.remove(&id).map(|_| answer),
             Err(cut_off) => {
                 let question = self.questions.remove(&cut_off.id())?;
                 let error = Error::new(ErrorKind::Closed, "the call was cut off")
                     .with_outcome(Outcome::Unknown)
                     .with_retryable(true)
                     .with_source(cut_off)
-                    .with_hint("the transport panicked");
+                    .with_hint("the transport, or the reader of the chain, panicked");
                 Some(question.failed(error))
             }
         }
@@ -177,6 +200,9 @@ impl Watcher {
         while let Some(agenda) =
             self.registry.update(|state, wakers| state.agenda(Instant::now(), self.node.endpoint(), wakers))
         {
+            if agenda.unfollow {
+                calls.unfollow();
+            }
             for work in agenda.work {
                 calls.begin(&self.node, work);
             }
@@ -218,10 +244,12 @@ impl Watcher {
                 Answer::Looked(slot, job, sight) => state.looked(slot, &job, sight, now, wakers),
                 Answer::Listed(consumer, pending) => state.listed(consumer, pending, now),
                 Answer::Sent(slot, job, sent) => state.sent(slot, &job, sent, now, wakers),
+                Answer::Head(head) => state.headed(head, now),
+                Answer::Chain(asked, seen) => state.chain_saw(asked, seen, now, wakers),
             }
             std::mem::take(&mut state.verified)
         });
-        verified.iter().for_each(|job| self.node.verified(job));
+        verified.iter().for_each(|(job, result)| self.node.verified(job, result));
     }
 }
 
@@ -240,7 +268,23 @@ async fn answer(node: Arc<dyn Node>, work: Work) -> Answer {
             };
             Answer::Sent(slot, job, sent)
         }
+        Work::Head(known) => Answer::Head(match node.chain() {
+            Some(chain) => chain.reader().next_head(Some(known)).await,
+            None => Err(no_chain()),
+        }),
+        Work::Chain(asked) => {
+            let asks: Vec<_> = asked.iter().map(|asked| asked.ask.clone()).collect();
+            let seen = match node.chain() {
+                Some(chain) => chain::look(chain, &asks).await,
+                None => Err(no_chain()),
+            };
+            Answer::Chain(asked, seen)
+        }
     }
+}
+
+fn no_chain() -> Error {
+    Error::new(ErrorKind::InvalidConfig, "the client has no chain")
 }
 
 /// Whether the node has another job under the nonce: in some states that would be overwritten by this one.
@@ -254,12 +298,26 @@ async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
 /// Looks a job up, compares what the node shows, and verifies it.
 async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
     match node.look(job.id()).await {
-        Ok(record) => Ok(match node.operator().await? {
-            Some(operator) => Sight::of(job, &record, operator, known),
-            // Nobody waits without an operator: `Wait` says so.
-            None => Sight::Pending,
+        Ok(record) => see(node, job, &record, known).await.map_err(|error| {
+            // About the chain, and the job is at the node, or another under its nonce.
+            error.with_outcome(Outcome::Unknown).with_job(job.id())
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::NotFound),
         Err(error) => Err(error),
     }
+}
+
+/// Verifies a record by whose results are believed; asks once more who that is if somebody else has signed the result, as the
+/// JobManager may name a new operator at any time.
+async fn see(node: &dyn Node, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
+    // Nobody waits without an operator: `Wait` says so.
+    let Some(operator) = node.operator().await? else { return Ok(Sight::Pending) };
+    let sight = Sight::of(job, record, operator, known);
+    if matches!(sight, Sight::Unproven(_))
+        && record.signed_by().is_some_and(|signer| signer != operator)
+        && let Some(operator) = node.operator_changed(operator).await?
+    {
+        return Ok(Sight::of(job, record, operator, known));
+    }
+    Ok(sight)
 }

@@ -115,6 +115,8 @@ pub struct Row {
     pub result: Option<Signed>,
     pub status: i32,
     pub reason: Option<String>,
+    /// The transaction of a result that was relayed.
+    pub tx: Vec<u8>,
 }
 
 impl Row {
@@ -133,6 +135,7 @@ impl Row {
             result: None,
             status,
             reason: None,
+            tx: vec![7; 32],
         }
     }
 
@@ -145,7 +148,7 @@ impl Row {
     pub fn encode(self) -> Bytes {
         let (result, signature) =
             self.result.map_or_else(Default::default, |it| (it.result.to_vec(), it.signature.to_vec()));
-        let relay_tx_hash = if self.status == RELAYED { vec![7; 32] } else { Vec::new() };
+        let relay_tx_hash = if self.status == RELAYED { self.tx } else { Vec::new() };
         match self.revision {
             Revision::State => {
                 let record = state::JobResult {

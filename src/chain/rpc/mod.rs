@@ -5,6 +5,7 @@ mod convert;
 mod fault;
 mod http;
 mod poll;
+mod relayer;
 mod round;
 mod secrets;
 mod ws;
@@ -16,7 +17,7 @@ use alloy_provider::{Network, Provider};
 use alloy_rpc_client::RpcClientInner;
 use async_trait::async_trait;
 
-pub use self::config::RpcReaderBuilder;
+pub use self::{config::RpcReaderBuilder, relayer::RpcRelayer};
 use self::{
     poll::Poll,
     round::{Asker, Limits},

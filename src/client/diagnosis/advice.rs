@@ -2,6 +2,7 @@
 
 use super::{
     Cause,
+    chain_advice::{chain_advice, needs_the_chain},
     evidence::{Evidence, Listing, Seen},
 };
 use crate::{
@@ -10,9 +11,18 @@ use crate::{
 };
 
 pub(super) fn advice(cause: &Cause, evidence: &Evidence) -> String {
+    if let Some(advice) = evidence.onchain.as_ref().and_then(|onchain| chain_advice(cause, evidence, onchain)) {
+        return advice;
+    }
     let Evidence { nonce, revision, ordered, listing, books, .. } = evidence;
     let state = *revision == Revision::State;
     match cause {
+        Cause::Complete
+        | Cause::NonceTakenOnChain { .. }
+        | Cause::WrongSigner { .. }
+        | Cause::StaleState { .. }
+        | Cause::OperatorMismatch { .. }
+        | Cause::RelayReverts { .. } => needs_the_chain(cause, *nonce),
         Cause::Relayed => "nothing: the node saw the transaction included, with one confirmation. Whether it succeeded, only the \
              chain says; without a pinned operator the result is not checked either"
             .into(),

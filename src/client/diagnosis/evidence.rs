@@ -1,9 +1,12 @@
-//! What a diagnosis rests on: values, without I/O. What the chain shows can be added as one more part.
+//! What a diagnosis rests on: values, without I/O.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use alloy_primitives::{Address, B256};
+
 use super::Confidence;
 use crate::{
+    chain::{ChainStanding, RevertCause},
     job::{JobStatus, ProgramId, Revision},
     nonce::Standing,
 };
@@ -27,6 +30,55 @@ pub(super) struct Evidence {
     pub lane: Option<Lane>,
     /// For how long this client has seen the job stand still, if that is long enough to say so.
     pub stalled: Option<Duration>,
+    /// How often the node says that it has tried to relay the result.
+    pub retries: u32,
+    /// Whether the node works on a lower nonce of the consumer, if it has a list.
+    pub lower_pending: Option<bool>,
+    /// What the chain shows, if there is one and it could be read.
+    pub onchain: Option<Onchain>,
+}
+
+/// What the chain shows of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Onchain {
+    pub standing: ChainStanding,
+    /// The highest nonce that the consumer has seen.
+    pub max_nonce: Option<u64>,
+    pub signer: Signer,
+    /// The state that the job starts from, and the consumer's latest, if they differ.
+    pub state: Option<(B256, B256)>,
+    /// If the operator is not the one that signed, or not the pinned one.
+    pub operators: Option<Operators>,
+    pub trial: Trial,
+    /// The transaction that the node names is in a block, and has reverted.
+    pub reverted: bool,
+}
+
+/// Whether the consumer accepts who signed the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signer {
+    Accepted,
+    Refused { recovered: Option<Address>, expected: Option<Address> },
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Operators {
+    pub signed_by: Address,
+    pub pinned: Option<Address>,
+    pub on_chain: Address,
+}
+
+/// What posting the result would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// There is no verified result.
+    NotMade,
+    Lands,
+    Reverts {
+        cause: RevertCause,
+        reason: String,
+    },
 }
 
 /// What the job's record shows.

@@ -1,4 +1,4 @@
-//! Asks the node, and this client's own books.
+//! Asks the node, this client's own books, and the chain.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,6 +13,7 @@ use super::{
     Confidence,
     evidence::{Book, Books, End, Evidence, Lane, Listing, Look, Neighbour, Overtaken, Seen, State},
     list::{List, list},
+    onchain::{Claims, onchain},
 };
 use crate::{
     client::Inner,
@@ -64,7 +65,7 @@ impl<'a> Questions<'a> {
         let mut lines = Vec::new();
         let listed = list(inner, job.consumer(), self.patience).await;
         let listing = self.describe_list(&listed, &mut lines);
-        let seen = self.look(&mut lines).await?;
+        let (seen, claims) = self.look(&mut lines).await?;
         let books = self.books(&mut lines);
         let has_program = match seen {
             Seen::Pending | Seen::Failed(_) => self.has_program(&mut lines).await,
@@ -78,6 +79,11 @@ impl<'a> Questions<'a> {
             _ => None,
         };
         let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
+        // Last, so that it is not older than what the node says.
+        let onchain = match &inner.chain {
+            Some(chain) => onchain(chain, job, &claims, inner.operator.pinned(), &mut lines).await,
+            None => None,
+        };
         let evidence = Evidence {
             nonce: job.nonce(),
             revision: job.revision(),
@@ -89,6 +95,9 @@ impl<'a> Questions<'a> {
             has_program,
             lane,
             stalled,
+            retries: claims.retries,
+            lower_pending: nonces.map(|nonces| nonces.first().is_some_and(|lowest| *lowest < job.nonce())),
+            onchain,
         };
         Ok(Round { evidence, lines })
     }
@@ -119,14 +128,32 @@ impl<'a> Questions<'a> {
         listing
     }
 
-    async fn look(&self, lines: &mut Vec<String>) -> Result<Seen> {
+    async fn look(&self, lines: &mut Vec<String>) -> Result<(Seen, Claims)> {
         let Some(record) = self.record(self.job.id()).await? else {
             lines.push("GetResult: the node does not know the job".into());
-            return Ok(Seen::NotFound);
+            return Ok((Seen::NotFound, Claims::default()));
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
-        let operator = self.inner.operator.get().await.ok().flatten();
-        let seen = match Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None) {
+        // A pinned one is compared with the JobManager's by the chain's own part of the diagnosis.
+        let pinned = self.inner.operator.pinned();
+        let operator = match pinned {
+            Some(pinned) => Some(pinned),
+            None => self.inner.operator.get().await.ok().flatten(),
+        };
+        let mut sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
+        // The JobManager may have named another one since.
+        if let (Sight::Unproven(_), Some(known), None) = (&sight, operator, pinned)
+            && record.signed_by().is_some_and(|signer| signer != known)
+            && let Ok(Some(named)) = self.inner.operator.changed(known).await
+        {
+            sight = Sight::of(self.job, &record, named, None);
+        }
+        let verified = match &sight {
+            Sight::Executed(verified) | Sight::Relayed(verified) => Some((**verified).clone()),
+            _ => None,
+        };
+        let claims = Claims::of(&record, verified);
+        let seen = match sight {
             Sight::NotFound => Seen::NotFound,
             Sight::Foreign(field) => Seen::Foreign { field, status: record.status().clone() },
             Sight::Pending => Seen::Pending,
@@ -143,7 +170,7 @@ impl<'a> Questions<'a> {
             Seen::Executed { verified: true } | Seen::Relayed { verified: true } => {
                 line += ", the result is signed by the operator";
             }
-            Seen::Executed { .. } | Seen::Relayed { .. } => line += ", not verified, as no operator is pinned",
+            Seen::Executed { .. } | Seen::Relayed { .. } => line += ", not verified, as no operator is known",
             Seen::Unproven(reason) => line += &format!(", and {}", one_line(reason)),
             Seen::NotFound | Seen::Pending | Seen::Failed(_) => {}
         }
@@ -154,7 +181,7 @@ impl<'a> Questions<'a> {
             line += &format!(", in transaction {hash}");
         }
         lines.push(line);
-        Ok(seen)
+        Ok((seen, claims))
     }
 
     /// Nothing if the node does not know the job.

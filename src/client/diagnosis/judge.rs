@@ -3,6 +3,7 @@
 use super::{
     Cause, Confidence,
     evidence::{End, Evidence, Lane, Listing, Seen, State, is_low_nonce},
+    weigh::weigh,
 };
 use crate::watch::Stage;
 
@@ -20,8 +21,17 @@ fn likely(cause: Cause) -> Verdict {
     Verdict { cause, confidence: Confidence::Likely }
 }
 
-/// The table of every combination that matters is in the tests.
+/// The node is heard, and the chain has the last word.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    let by_node = by_node(evidence);
+    match &evidence.onchain {
+        Some(onchain) => weigh(evidence, onchain, by_node),
+        None => by_node,
+    }
+}
+
+/// The table of every combination that matters is in the tests.
+fn by_node(evidence: &Evidence) -> Verdict {
     let Evidence { seen, listing, books, .. } = evidence;
     match (seen, listing) {
         (Seen::Relayed { verified: true }, _) => shown(Cause::Relayed),
@@ -170,6 +180,9 @@ mod tests {
             has_program: None,
             lane: None,
             stalled: None,
+            retries: 0,
+            lower_pending: None,
+            onchain: None,
         }
     }
 

@@ -1,0 +1,109 @@
+//! Did a job land, and how deep: decided from what was read, without any I/O.
+//!
+//! [`Evidence::step`] makes of what was read of a job either its [`Standing`], or the questions that are still open;
+//! `gather.rs` asks them for many jobs at once. Everything is about one head of the chain: the contracts are read in its state, by its hash,
+//! and a transaction counts only if the block it is in leads to that head. So whatever the chain does meanwhile, what comes
+//! out was true of that head; and that this one was the chain's is looked up last.
+
+mod evidence;
+mod gather;
+
+use alloy_primitives::Bytes;
+
+pub(super) use self::evidence::{Blocks, Evidence, Need, Posted, Search, Step, concerns};
+pub(crate) use self::gather::{Ask, look};
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::{SignedJob, Verified},
+};
+
+/// What the chain says of a job.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    /// The JobManager has not seen its id.
+    Unseen,
+    /// Requested on chain under the same id, without a result yet.
+    Requested,
+    /// That request was cancelled, so many blocks ago, its own counted.
+    Cancelled { depth: u64 },
+    /// Another payload was completed under the id: this field differs.
+    Foreign { field: &'static str, depth: u64 },
+    /// Completed, with its finality.
+    Complete(Box<Verified>),
+    /// Completed or cancelled still, and by what was seen before not deep enough yet: nothing more was asked.
+    Shallow,
+    /// The JobManager says that the id is completed, and it could not be shown that this is so.
+    Unproven(Error),
+    /// It could not be read whether it is.
+    Unread(Error),
+}
+
+impl Standing {
+    /// Whether the nonce is used up on chain, as far as was seen.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self, Self::Cancelled { .. } | Self::Foreign { .. } | Self::Complete(_) | Self::Unproven(_))
+    }
+
+    /// Whether it shows that the job is not completed.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Unseen | Self::Requested | Self::Cancelled { .. } | Self::Foreign { .. })
+    }
+
+    /// How deep that is which it says was done on chain.
+    pub(crate) fn depth(&self) -> Option<u64> {
+        match self {
+            Self::Cancelled { depth } | Self::Foreign { depth, .. } => Some(*depth),
+            Self::Complete(result) => result.finality().map(|finality| finality.confirmations),
+            _ => None,
+        }
+    }
+
+    /// What a wait for so many confirmations ends with, if it ends.
+    pub(crate) fn verdict(&self, job: &SignedJob, confirmations: u64) -> Option<Result<Verified, Error>> {
+        if self.depth()? < confirmations {
+            return None;
+        }
+        match self {
+            Self::Complete(result) => Some(Ok((**result).clone())),
+            Self::Foreign { field, .. } => Some(Err(nonce_taken(job, field))),
+            Self::Cancelled { .. } => Some(Err(cancelled(job))),
+            _ => None,
+        }
+    }
+}
+
+fn nonce_taken(job: &SignedJob, field: &str) -> Error {
+    let what = format!("the chain completed another job under this nonce: its {field} differs");
+    Error::new(ErrorKind::NonceTaken, what).with_outcome(Outcome::Rejected).with_job(job.id()).with_hint(
+        "this job can never land: sign it again under another nonce; if you did not replace it yourself, somebody else used the consumer's \
+         nonce, or an onchain request did",
+    )
+}
+
+fn cancelled(job: &SignedJob) -> Error {
+    Error::new(ErrorKind::JobFailed, "the chain shows the job's id as cancelled")
+        .with_outcome(Outcome::Rejected)
+        .with_job(job.id())
+        .with_hint(
+            "an onchain request of the consumer had this nonce and was cancelled, so no result is taken under it any more: sign the job \
+             again under another nonce",
+        )
+}
+
+/// The chain says that a job is completed, and this is missing to believe it.
+fn unproven(job: &SignedJob, what: impl Into<String>, hint: &'static str) -> Standing {
+    Standing::Unproven(
+        Error::new(ErrorKind::Chain, what.into())
+            .with_outcome(Outcome::Accepted)
+            .with_retryable(true)
+            .with_job(job.id())
+            .with_hint(hint),
+    )
+}
+
+/// What a transaction posted, as its calldata has it.
+fn posted_result(input: &[u8]) -> Option<(Bytes, Bytes)> {
+    use alloy_sol_types::SolCall;
+    let call = super::abi::JobManager::submitResultForOffchainJobCall::abi_decode_validate(input).ok()?;
+    Some((call.result, call.operatorSignature))
+}

@@ -1,0 +1,127 @@
+//! Posting a result oneself: what is posted, and who posts it.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolCall, SolValue};
+use async_trait::async_trait;
+
+use super::{Blobs, abi::JobManager};
+use crate::{
+    error::Result,
+    job::{JobRecord, Revision, Verified, abi},
+};
+
+impl Verified {
+    /// The ABI-encoded call `submitResultForOffchainJob(result, operatorSignature, request, requestSignature)`, with which anybody
+    /// can post the result to the JobManager.
+    ///
+    /// The request in it is encoded anew from the record, and equal to the bytes that were signed. If the result
+    /// [needs blobs](Self::needs_blobs), the transaction must carry them.
+    #[must_use]
+    pub fn relay_calldata(&self) -> Bytes {
+        let call = JobManager::submitResultForOffchainJobCall {
+            result: self.result_with_metadata().clone(),
+            operatorSignature: self.operator_signature().clone(),
+            request: request(self.record()).into(),
+            requestSignature: self.record().request_signature().clone(),
+        };
+        call.abi_encode().into()
+    }
+
+    /// Whether the transaction with the result must carry blobs (EIP-4844): those of the
+    /// [hashes](Self::blob_hashes) that the operator signed.
+    #[must_use]
+    pub fn needs_blobs(&self) -> bool {
+        !self.blob_hashes().is_empty()
+    }
+}
+
+/// The signed bytes of a record's request. Only the canonical encoding verifies.
+fn request(record: &JobRecord) -> Vec<u8> {
+    match record.revision() {
+        Revision::State => abi::state::OffchainJobRequest {
+            nonce: record.nonce(),
+            maxCycles: record.max_cycles(),
+            consumer: record.consumer(),
+            programID: record.program_id().as_bytes().clone(),
+            onchainInput: record.onchain_input().clone(),
+            offchainInputHash: record.offchain_input_hash(),
+            stateHash: record.state_hash().unwrap_or_default(),
+        }
+        .abi_encode(),
+        Revision::Relay => abi::relay::OffchainJobRequest {
+            nonce: record.nonce(),
+            maxCycles: record.max_cycles(),
+            consumer: record.consumer(),
+            programID: record.program_id().as_bytes().clone(),
+            onchainInput: record.onchain_input().clone(),
+            offchainInputHash: record.offchain_input_hash(),
+        }
+        .abi_encode(),
+    }
+}
+
+/// A transaction that posts a result: what it must hold, without what is the poster's own (account, nonce, fees).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RelayTransaction {
+    /// The chain id (EIP-155). A transaction for another chain must not be made.
+    pub chain_id: u64,
+    /// The JobManager.
+    pub to: Address,
+    /// The ABI-encoded call.
+    pub data: Bytes,
+    /// The blobs that it must carry, if any.
+    pub blobs: Option<Blobs>,
+}
+
+impl RelayTransaction {
+    /// A transaction for the JobManager at this address.
+    #[must_use]
+    pub fn new(chain_id: u64, to: Address, data: impl Into<Bytes>) -> Self {
+        Self { chain_id, to, data: data.into(), blobs: None }
+    }
+
+    /// Has it carry blobs.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: Blobs) -> Self {
+        self.blobs = Some(blobs);
+        self
+    }
+}
+
+/// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcRelayer` (feature `chain`),
+/// and a service that has its own way to post implements this.
+///
+/// It posts what it is given. Whether that would succeed was found out before, and what became of it is read from the
+/// [chain](super::Chain) afterwards.
+#[async_trait]
+pub trait Relayer: Send + Sync + fmt::Debug + 'static {
+    /// The account that posts and pays.
+    fn address(&self) -> Address;
+
+    /// Signs the transaction and sends it, and returns its hash once the chain's pool has it. Does not wait for its block.
+    ///
+    /// Must be bounded: an RPC that never answers is an error after some time. Must call `signed` with the transaction's hash
+    /// before its first byte leaves, so that it is known whatever happens next. Called from a task that nobody cancels but a
+    /// runtime that shuts down; may be called for several transactions at once, which must not get one account nonce.
+    ///
+    /// # Errors
+    /// Those of the signer; [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the transaction could not be made or the RPC refused it;
+    /// [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if the RPC's chain has another id. The
+    /// [outcome](crate::Error::outcome) must be [`Unknown`](crate::Outcome::Unknown) if the transaction may be in the pool, else
+    /// `NotSent` or `Rejected`.
+    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256>;
+}
+
+#[async_trait]
+impl<R: Relayer + ?Sized> Relayer for Arc<R> {
+    fn address(&self) -> Address {
+        (**self).address()
+    }
+
+    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+        (**self).post(transaction, signed).await
+    }
+}

@@ -1,0 +1,254 @@
+//! The causes, and how they read.
+
+use std::{fmt, time::Duration};
+
+use alloy_primitives::{Address, B256};
+
+use crate::{
+    chain::{OnchainStatus, RevertCause},
+    job::{JobStatus, ProgramId},
+    watch::Stage,
+};
+
+/// Why a job does not move, or how far it is. Nonces are those of the job's consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nothing holds it: the chain has its result.
+    Complete,
+    /// Nothing holds it: the node says that the transaction with the result was included.
+    Relayed,
+    /// Nothing is seen to hold it: the node has it, and it has come this far.
+    InProgress {
+        /// How far.
+        stage: Stage,
+    },
+    /// Executed, and waiting for its turn: results of an Ordered lane are relayed in the order of their nonces.
+    InLine {
+        /// The lowest nonce that is still to be relayed before it. The node works on it, or this client is sending it.
+        behind: u64,
+    },
+    /// A submission of it is under way, by this client or by one that shares its nonces.
+    UnderWay,
+    /// The node does not know the job.
+    NotKnown {
+        /// Whether this client has seen it there before: then the node lost it, or another node answers at this address.
+        seen_before: bool,
+    },
+    /// The node knows no job under the nonce, and this client has another one signed for it, of open fate.
+    NonceHeld,
+    /// The node keeps the job and does not run it: when it came, the node could not read the consumer's next nonce from the
+    /// chain.
+    NotQueued,
+    /// The node has the job's record and does not work on it any more: it was restarted, for instance.
+    Lost,
+    /// The node has another job under the nonce.
+    Foreign {
+        /// The first field of the node's record that differs.
+        field: &'static str,
+        /// How far that other job has come.
+        status: JobStatus,
+    },
+    /// The node gave the job up.
+    Failed {
+        /// The node's reason, such as `execution_error`.
+        reason: Option<String>,
+    },
+    /// The node does not have the program, so the job failed, or will.
+    ProgramMissing {
+        /// The program.
+        program: ProgramId,
+    },
+    /// The node refused the job because the consumer's next nonce is higher. It may be complete on chain all the same: a
+    /// node can lose the record of that in a crash.
+    LowNonce,
+    /// The node says that the job is executed, and what it shows does not prove it.
+    Unproven {
+        /// What does not match.
+        reason: String,
+    },
+    /// The node has the job in its queue and has not executed it for so long.
+    ExecutionStalled {
+        /// For how long this client has seen it stand still.
+        stalled: Duration,
+    },
+    /// Executed, nothing is before it, and it is not relayed for so long.
+    RelayStalled {
+        /// For how long this client has seen it stand still.
+        stalled: Duration,
+    },
+    /// The node gave up relaying it: a later nonce of the lane was relayed, and this one was not.
+    RelayGivenUp {
+        /// The later nonce.
+        overtaken_by: u64,
+    },
+    /// Held in an Ordered lane behind nonces that the node does not know.
+    NonceGap {
+        /// The lowest missing nonce.
+        first: u64,
+        /// The last one that is missing with it, without a break.
+        last: u64,
+    },
+    /// Held in an Ordered lane behind a nonce that this client keeps in quarantine: what was signed with it is not at the node.
+    BehindQuarantined {
+        /// That nonce.
+        nonce: u64,
+    },
+    /// Held in an Ordered lane behind a failed job.
+    BehindFailed {
+        /// Its nonce.
+        nonce: u64,
+        /// The node's reason.
+        reason: Option<String>,
+    },
+    /// Held in an Ordered lane behind a job that the node does not work on any more.
+    BehindLost {
+        /// Its nonce.
+        nonce: u64,
+    },
+    /// Held in an Ordered lane behind a job that the node works on, and that does not move.
+    BehindStalled {
+        /// Its nonce.
+        nonce: u64,
+        /// For how long this client has seen it, or the job behind it, stand still.
+        stalled: Duration,
+    },
+    /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered ones
+    /// wait for, so the node waits for that nonce until it is restarted.
+    StrategyMixed {
+        /// The nonce of the Unordered job.
+        nonce: u64,
+    },
+    /// The chain has something else under the job's nonce: this job can never land.
+    NonceTakenOnChain {
+        /// What became of that: a request made on chain that is pending or cancelled, or a job with a result.
+        status: OnchainStatus,
+    },
+    /// The consumer does not accept who signed the job: its result can never land.
+    WrongSigner {
+        /// Who signed, if that is a plain ECDSA signature.
+        recovered: Option<Address>,
+        /// Who must sign, if the consumer names one account.
+        expected: Option<Address>,
+    },
+    /// The job starts from a state that is not the consumer's latest, and nothing that is still to land makes it that.
+    StaleState {
+        /// The state root (State revision: hash) that the job starts from.
+        job: B256,
+        /// The consumer's.
+        latest: B256,
+    },
+    /// The result is signed by another operator than the JobManager's; or the pinned one is another than both.
+    OperatorMismatch {
+        /// Who signed the result.
+        signed_by: Address,
+        /// Whom this client believes, if that is pinned.
+        pinned: Option<Address>,
+        /// Whose results the JobManager accepts.
+        on_chain: Address,
+    },
+    /// Posting the result reverts, as tried in a call.
+    RelayReverts {
+        /// What that means.
+        cause: RevertCause,
+        /// The contracts' words.
+        reason: String,
+    },
+    /// The node's task for the consumer is dead: every submission for it fails until the node is restarted.
+    ConsumerDead,
+    /// The node's task for the consumer does not answer: it is blocked behind a relay that does not move.
+    ConsumerBlocked,
+}
+
+impl Cause {
+    /// Whether the job will not come to its end by itself, or seems not to.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        !matches!(self, Self::Complete | Self::Relayed | Self::InProgress { .. } | Self::InLine { .. } | Self::UnderWay)
+    }
+
+    /// Whether it says the same, for however long.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ExecutionStalled { .. }, Self::ExecutionStalled { .. })
+            | (Self::RelayStalled { .. }, Self::RelayStalled { .. }) => true,
+            (Self::BehindStalled { nonce, .. }, Self::BehindStalled { nonce: other, .. }) => nonce == other,
+            // Other jobs may land meanwhile, and the contracts' words may hold numbers.
+            (Self::StaleState { job, .. }, Self::StaleState { job: other, .. }) => job == other,
+            (Self::RelayReverts { cause, .. }, Self::RelayReverts { cause: other, .. }) => cause == other,
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = |reason: &Option<String>| crate::job::one_line(reason.as_deref().unwrap_or("no reason given"));
+        match self {
+            Self::Complete => f.write_str("complete on chain"),
+            Self::Relayed => f.write_str("relayed, as the node says"),
+            Self::InProgress { stage } => write!(f, "in progress: {stage}"),
+            Self::InLine { behind } => write!(f, "executed, and in line behind nonce {behind}"),
+            Self::UnderWay => f.write_str("a submission of it is under way"),
+            Self::NotKnown { seen_before: false } => f.write_str("not known to the node"),
+            Self::NotKnown { seen_before: true } => f.write_str("no longer known to the node"),
+            Self::NonceHeld => f.write_str("not known to the node, and another job of this client has its nonce"),
+            Self::NotQueued => {
+                f.write_str("stored by the node, but not queued: it could not read the consumer's nonce")
+            }
+            Self::Lost => f.write_str("lost: the node does not work on it any more"),
+            Self::Foreign { field, .. } => {
+                write!(f, "hijacked: the node has another job under its nonce ({field} differs)")
+            }
+            Self::Failed { reason: why } => write!(f, "failed: {}", reason(why)),
+            Self::ProgramMissing { program } => {
+                let id = program.to_string();
+                write!(f, "the node does not have the program {}", crate::job::shorten(&id))
+            }
+            Self::LowNonce => f.write_str("refused with a low nonce: perhaps complete on chain"),
+            Self::Unproven { reason } => write!(f, "not proven: {}", crate::job::one_line(reason)),
+            Self::ExecutionStalled { stalled } => write!(f, "not executed for {:.1} s", stalled.as_secs_f64()),
+            Self::RelayStalled { stalled } => {
+                write!(f, "executed, and not relayed for {:.1} s", stalled.as_secs_f64())
+            }
+            Self::RelayGivenUp { overtaken_by } => {
+                write!(f, "its relay was given up: nonce {overtaken_by} was relayed without it")
+            }
+            Self::NonceGap { first, last } if first == last => write!(f, "held behind the missing nonce {first}"),
+            Self::NonceGap { first, last } => write!(f, "held behind the missing nonces {first} to {last}"),
+            Self::BehindQuarantined { nonce } => write!(f, "held behind nonce {nonce}, in quarantine in this client"),
+            Self::BehindFailed { nonce, reason: why } => {
+                write!(f, "held behind nonce {nonce}, which failed: {}", reason(why))
+            }
+            Self::BehindLost { nonce } => write!(f, "held behind nonce {nonce}, which the node lost"),
+            Self::BehindStalled { nonce, stalled } => {
+                write!(f, "held behind nonce {nonce}, which does not move for {:.1} s", stalled.as_secs_f64())
+            }
+            Self::StrategyMixed { nonce } => {
+                write!(f, "strategies mixed: an Ordered job above the Unordered nonce {nonce}")
+            }
+            Self::NonceTakenOnChain { status } => {
+                write!(f, "its nonce is taken on chain, by a job {}", super::onchain::status_words(*status))
+            }
+            Self::WrongSigner { recovered, expected } => {
+                f.write_str("the consumer does not accept its signer")?;
+                if let Some(recovered) = recovered {
+                    write!(f, " {recovered}")?;
+                }
+                expected.map_or(Ok(()), |expected| write!(f, ", but {expected}"))
+            }
+            Self::StaleState { job, latest } => {
+                write!(f, "stale: it starts from the state {job}, and the consumer's latest is {latest}")
+            }
+            Self::OperatorMismatch { signed_by, on_chain, .. } if signed_by == on_chain => {
+                write!(f, "the result is signed by the JobManager's operator {on_chain}, and another one is pinned")
+            }
+            Self::OperatorMismatch { signed_by, on_chain, .. } => {
+                write!(f, "the result is signed by {signed_by}, and the JobManager accepts {on_chain}")
+            }
+            Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", crate::job::one_line(reason)),
+            Self::ConsumerDead => f.write_str("the node's task for the consumer is dead"),
+            Self::ConsumerBlocked => f.write_str("the node's task for the consumer is blocked"),
+        }
+    }
+}

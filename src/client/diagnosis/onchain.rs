@@ -1,0 +1,170 @@
+//! What the chain shows of a job: one round trip, the relay tried in it.
+
+use alloy_primitives::{Address, B256};
+use alloy_sol_types::SolValue;
+
+use super::evidence::{Onchain, Operators, Signer, Trial};
+use crate::{
+    chain::{Answers, Chain, ChainStanding, OnchainStatus, Revert, SignatureCheck, StandingTickets, Ticket},
+    error::Result,
+    job::{JobRecord, Revision, SignedJob, Verified, abi, eip191_hash, one_line, recover_signer},
+};
+
+/// What the node's record gives the chain to judge.
+#[derive(Default)]
+pub(super) struct Claims {
+    pub verified: Option<Verified>,
+    /// Who signed the result that it shows.
+    pub signed_by: Option<Address>,
+    /// How often the node has tried to relay the result.
+    pub retries: u32,
+    pub tx_hash: Option<B256>,
+}
+
+impl Claims {
+    pub(super) fn of(record: &JobRecord, verified: Option<Verified>) -> Self {
+        let signed_by = record
+            .has_result()
+            .then(|| recover_signer(&record.result_with_metadata, &record.operator_signature).ok())
+            .flatten();
+        Self { verified, signed_by, retries: record.retries(), tx_hash: record.relay_tx_hash() }
+    }
+}
+
+/// Asks the chain, and says in words what it showed. Nothing if it cannot be read.
+pub(super) async fn onchain(
+    chain: &Chain,
+    job: &SignedJob,
+    claims: &Claims,
+    pinned: Option<Address>,
+    lines: &mut Vec<String>,
+) -> Option<Onchain> {
+    match ask(chain, job, claims, pinned).await {
+        Ok((onchain, next_nonce)) => {
+            describe(&onchain, next_nonce, lines);
+            Some(onchain)
+        }
+        Err(error) => {
+            lines.push(format!("chain: not read: {}", one_line(&error.to_string())));
+            None
+        }
+    }
+}
+
+async fn ask(
+    chain: &Chain,
+    job: &SignedJob,
+    claims: &Claims,
+    pinned: Option<Address>,
+) -> Result<(Onchain, Option<u64>)> {
+    let consumer = job.consumer();
+    let mut batch = chain.batch();
+    let standing = StandingTickets::ask(&mut batch, job);
+    let operator = batch.operator();
+    let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
+    let valid = batch.is_valid_signature(consumer, eip191_hash(job.request()), job.signature().clone());
+    let expected = batch.offchain_signer(consumer);
+    let latest = batch.latest_state(consumer, job.revision());
+    let claimed = claims.tx_hash.map(|hash| batch.receipt(hash));
+    let trial = claims.verified.as_ref().map(|verified| batch.raw_call(chain.relay_call(verified, None)));
+    let mut answers = batch.send().await?;
+
+    // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
+    let (standing, operator) = (standing.take(&mut answers, job)?, answers.take(operator)?);
+    let max_nonce = answers.take(max_nonce).ok();
+    let latest = answers.take(latest).ok().flatten();
+    let state = input_state(job).zip(latest).filter(|(input, latest)| input != latest);
+    let operators =
+        claims.signed_by.filter(|signed_by| *signed_by != operator || pinned.is_some_and(|it| it != operator));
+    let claimed = claimed.and_then(|ticket| answers.take(ticket).ok()).flatten();
+    let onchain = Onchain {
+        standing,
+        max_nonce,
+        signer: signer(&mut answers, job, valid, expected, max_nonce.is_some()),
+        state,
+        operators: operators.map(|signed_by| Operators { signed_by, pinned, on_chain: operator }),
+        trial: trial.and_then(|ticket| answers.take(ticket).ok()).map_or(Trial::NotMade, |tried| match tried {
+            Ok(_) => Trial::Lands,
+            Err(data) => {
+                let revert = Revert::decode(&data);
+                Trial::Reverts { cause: revert.cause(), reason: revert.to_string() }
+            }
+        }),
+        reverted: claimed.is_some_and(|receipt| !receipt.succeeded),
+    };
+    Ok((onchain, answers.take(next_nonce).ok()))
+}
+
+fn signer(
+    answers: &mut Answers,
+    job: &SignedJob,
+    valid: Ticket<SignatureCheck>,
+    expected: Ticket<Option<Address>>,
+    is_consumer: bool,
+) -> Signer {
+    match answers.take(valid) {
+        Ok(SignatureCheck::Valid) => Signer::Accepted,
+        // What is no consumer has said nothing.
+        Ok(_) if is_consumer => {
+            Signer::Refused { recovered: job.recover().ok(), expected: answers.take(expected).ok().flatten() }
+        }
+        Ok(_) | Err(_) => Signer::Unknown,
+    }
+}
+
+/// The state that the job starts from: signed in the State revision, and in the onchain input by convention in the Relay revision.
+fn input_state(job: &SignedJob) -> Option<B256> {
+    match job.revision() {
+        Revision::State => Some(job.state_hash()),
+        Revision::Relay => abi::relay::StatefulAppOnchainInput::abi_decode_validate(job.onchain_input())
+            .ok()
+            .map(|input| input.inputStateRoot),
+    }
+}
+
+fn describe(onchain: &Onchain, next_nonce: Option<u64>, lines: &mut Vec<String>) {
+    let mut say = |line: String| lines.push(format!("chain: {line}"));
+    say(match onchain.standing {
+        ChainStanding::Unseen => "getJobMetadata: the chain has no job under this nonce".into(),
+        ChainStanding::Complete => "getJobMetadata: this very job is complete".into(),
+        ChainStanding::Taken(status) => format!("getJobMetadata: another job has the nonce, {}", status_words(status)),
+    });
+    match (onchain.max_nonce, next_nonce) {
+        (Some(max), Some(next)) => say(format!("maxNonce() of the consumer is {max}, getNextNonce() {next}")),
+        (Some(max), None) => say(format!("maxNonce() of the consumer is {max}")),
+        (None, _) => {
+            say("the consumer does not answer maxNonce(): there is no such contract, or it has another form".into())
+        }
+    }
+    if let Signer::Refused { recovered, expected } = onchain.signer {
+        let by =
+            |address: Option<Address>| address.map_or("an account that it does not name".into(), |it| it.to_string());
+        let who = recovered.map_or("the signature".into(), |it| format!("the signature of {it}"));
+        say(format!("isValidSignature refuses {who}; the consumer accepts {}", by(expected)));
+    }
+    if let Some((input, latest)) = onchain.state {
+        say(format!("the job starts from the state {input}, the consumer's latest is {latest}"));
+    }
+    if let Some(Operators { signed_by, on_chain, .. }) = onchain.operators {
+        say(format!("getCoprocessorOperator() is {on_chain}; the result is signed by {signed_by}"));
+    }
+    match &onchain.trial {
+        Trial::NotMade => {}
+        Trial::Lands => say("posting the result, tried in a call, would succeed".into()),
+        Trial::Reverts { reason, .. } => {
+            say(format!("posting the result, tried in a call, reverts: {}", one_line(reason)))
+        }
+    }
+    if onchain.reverted {
+        say("the transaction that the node names has reverted".into());
+    }
+}
+
+pub(super) fn status_words(status: OnchainStatus) -> &'static str {
+    match status {
+        OnchainStatus::Pending => "requested on chain",
+        OnchainStatus::Cancelled => "requested on chain and cancelled",
+        OnchainStatus::Completed => "with a result",
+        OnchainStatus::Unknown | OnchainStatus::Unrecognized(_) => "in a status that this release does not know",
+    }
+}

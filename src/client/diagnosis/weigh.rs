@@ -1,0 +1,478 @@
+//! What the chain makes of a verdict that rests on the node: it has the last word, where it has one.
+
+use super::{
+    Cause, Confidence,
+    evidence::{Evidence, Lane, Onchain, Operators, Seen, Signer, Trial},
+    judge::Verdict,
+};
+use crate::chain::{ChainStanding, RevertCause};
+
+fn shown(cause: Cause) -> Verdict {
+    Verdict { cause, confidence: Confidence::Shown }
+}
+
+/// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
+/// change any more.
+pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+    match onchain.standing {
+        ChainStanding::Complete => return shown(Cause::Complete),
+        ChainStanding::Taken(status) => return shown(Cause::NonceTakenOnChain { status }),
+        ChainStanding::Unseen => {}
+    }
+    let seen = &evidence.seen;
+    // Not seen there yet; or its receipt says otherwise.
+    if matches!(seen, Seen::Relayed { .. }) && !onchain.reverted {
+        return by_node;
+    }
+    if let Signer::Refused { recovered, expected } = onchain.signer
+        // That job is the node's, not this one.
+        && !matches!(seen, Seen::Foreign { .. })
+    {
+        return shown(Cause::WrongSigner { recovered, expected });
+    }
+    if let Some(Operators { signed_by, pinned, on_chain }) = onchain.operators
+        && !matches!(seen, Seen::Foreign { .. } | Seen::Pending | Seen::NotFound | Seen::Failed(_))
+    {
+        return shown(Cause::OperatorMismatch { signed_by, pinned, on_chain });
+    }
+    match &onchain.trial {
+        // Somebody was faster, and the rest of the answers is older than that.
+        Trial::Reverts { cause: RevertCause::NonceTaken, .. } => by_node,
+        _ if matches!(seen, Seen::Relayed { .. }) => shown(reverts(onchain)),
+        Trial::Reverts { cause, .. } if cause.is_final() => shown(reverts(onchain)),
+        // Not every RPC lets a call have blobs.
+        Trial::Reverts { cause: RevertCause::BlobHashes, .. } => by_node,
+        Trial::Reverts { .. } => now(evidence, onchain, by_node),
+        Trial::NotMade if matches!(seen, Seen::Pending | Seen::NotFound) => ahead(evidence, onchain, by_node),
+        Trial::NotMade | Trial::Lands => refine(evidence, onchain, by_node),
+    }
+}
+
+fn reverts(onchain: &Onchain) -> Cause {
+    match (&onchain.trial, onchain.state) {
+        (Trial::Reverts { cause: RevertCause::StaleState, .. }, Some((job, latest))) => {
+            Cause::StaleState { job, latest }
+        }
+        (Trial::Reverts { cause, reason }, _) => Cause::RelayReverts { cause: *cause, reason: reason.clone() },
+        (Trial::NotMade | Trial::Lands, _) => {
+            Cause::RelayReverts { cause: RevertCause::Other, reason: "the transaction reverted".into() }
+        }
+    }
+}
+
+/// Whether the chain itself shows every nonce before an Ordered job as done.
+fn is_next(evidence: &Evidence, onchain: &Onchain) -> bool {
+    evidence.ordered && onchain.max_nonce.is_some_and(|max| max.saturating_add(1) >= evidence.nonce)
+}
+
+/// It would revert now. That is no cause yet while jobs before it are still to land: its state is that which they leave behind.
+fn now(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+    let waits = matches!(
+        by_node.cause,
+        Cause::InLine { .. }
+            | Cause::NonceGap { .. }
+            | Cause::BehindQuarantined { .. }
+            | Cause::BehindFailed { .. }
+            | Cause::BehindLost { .. }
+            | Cause::BehindStalled { .. }
+            | Cause::StrategyMixed { .. }
+            | Cause::ConsumerDead
+            | Cause::ConsumerBlocked
+            | Cause::UnderWay
+    );
+    let next = is_next(evidence, onchain);
+    if waits || (evidence.ordered && !next) {
+        return refine(evidence, onchain, by_node);
+    }
+    // The node saw it fail, too, or this client sees it stand still.
+    let corroborated = evidence.stalled.is_some() || evidence.retries > 0 || by_node.cause.is_stuck();
+    if next || (corroborated && evidence.lower_pending == Some(false)) {
+        shown(reverts(onchain))
+    } else if corroborated {
+        Verdict { cause: reverts(onchain), confidence: Confidence::Likely }
+    } else {
+        by_node
+    }
+}
+
+/// Not executed yet, and next in its lane: no job that is still to land can make its state the latest.
+fn ahead(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+    match onchain.state {
+        Some((job, latest)) if is_next(evidence, onchain) => shown(Cause::StaleState { job, latest }),
+        _ => by_node,
+    }
+}
+
+/// The node's verdict stands, and the chain says how sure it is.
+fn refine(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+    let Some(max) = onchain.max_nonce else { return by_node };
+    let Verdict { cause, confidence } = by_node;
+    let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
+    match cause {
+        // A lane that is past it, and a job that is not there.
+        Cause::RelayGivenUp { overtaken_by } => Verdict { confidence: confirmed(max >= overtaken_by), cause },
+        // Else the chain is behind the node: it may be complete.
+        Cause::LowNonce => {
+            let confidence = if max >= evidence.nonce { Confidence::Shown } else { Confidence::Likely };
+            Verdict { confidence, cause }
+        }
+        Cause::BehindLost { nonce } | Cause::BehindQuarantined { nonce } => {
+            Verdict { confidence: confirmed(max < nonce), cause }
+        }
+        // The lane begins where the chain is, whatever this node knows.
+        Cause::NonceGap { first, last } if confidence == Confidence::Likely => match (max >= last, evidence.stalled) {
+            (false, _) => shown(Cause::NonceGap { first: first.max(max.saturating_add(1)), last }),
+            (true, Some(stalled)) if evidence.lane.as_ref().and_then(Lane::unknown).is_some() => {
+                shown(Cause::RelayStalled { stalled })
+            }
+            (true, _) => Verdict { cause, confidence },
+        },
+        cause => Verdict { cause, confidence },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use alloy_primitives::{Address, B256};
+
+    use super::{
+        super::{
+            evidence::{Book, Books, End, Listing, Neighbour, Overtaken, State},
+            judge::judge,
+        },
+        *,
+    };
+    use crate::{
+        chain::OnchainStatus,
+        job::{JobStatus, ProgramId, Revision},
+    };
+
+    const LONG: Duration = Duration::from_secs(40);
+    const OPERATOR: Address = Address::repeat_byte(1);
+    const OTHER: Address = Address::repeat_byte(2);
+    const STATES: (B256, B256) = (B256::repeat_byte(3), B256::repeat_byte(4));
+
+    /// A chain that has not seen the job, and has nothing against it.
+    fn quiet() -> Onchain {
+        Onchain {
+            standing: ChainStanding::Unseen,
+            max_nonce: Some(3),
+            signer: Signer::Accepted,
+            state: None,
+            operators: None,
+            trial: Trial::NotMade,
+            reverted: false,
+        }
+    }
+
+    fn tried(cause: RevertCause) -> Trial {
+        Trial::Reverts { cause, reason: "no".into() }
+    }
+
+    /// A job of nonce 9, Unordered unless told otherwise.
+    fn evidence(seen: Seen, listing: Listing, onchain: Onchain) -> Evidence {
+        Evidence {
+            nonce: 9,
+            revision: Revision::Relay,
+            ordered: false,
+            program: ProgramId::new(vec![7]),
+            seen,
+            listing,
+            books: Books::default(),
+            has_program: None,
+            lane: None,
+            stalled: None,
+            retries: 0,
+            lower_pending: (listing == Listing::Listed || listing == Listing::Unlisted).then_some(false),
+            onchain: Some(onchain),
+        }
+    }
+
+    fn name(verdict: &Verdict) -> String {
+        let text = match &verdict.cause {
+            Cause::InProgress { stage } => format!("{stage}"),
+            Cause::NonceGap { first, last } => format!("gap {first}-{last}"),
+            Cause::RelayReverts { cause, .. } => format!("{cause:?}"),
+            Cause::NonceTakenOnChain { status } => format!("Taken{status:?}"),
+            other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+        };
+        if verdict.confidence == Confidence::Likely { text + "?" } else { text }
+    }
+
+    fn sights() -> [Seen; 10] {
+        [
+            Seen::NotFound,
+            Seen::Foreign { field: "max_cycles", status: JobStatus::Done },
+            Seen::Pending,
+            Seen::Executed { verified: true },
+            Seen::Executed { verified: false },
+            Seen::Relayed { verified: true },
+            Seen::Relayed { verified: false },
+            Seen::Failed(Some("execution_error".into())),
+            Seen::Failed(Some("low nonce".into())),
+            Seen::Unproven("signed by another".into()),
+        ]
+    }
+
+    const LISTINGS: [Listing; 5] =
+        [Listing::None, Listing::Listed, Listing::Unlisted, Listing::Dead(Confidence::Shown), Listing::Hanging];
+
+    /// Whatever the node says, with whatever list, for however long: what the chain has is what counts.
+    #[test]
+    fn what_is_on_chain_overrules_everything() {
+        for seen in sights() {
+            for listing in LISTINGS {
+                for (standing, expected) in [
+                    (ChainStanding::Complete, "Complete"),
+                    (ChainStanding::Taken(OnchainStatus::Pending), "TakenPending"),
+                    (ChainStanding::Taken(OnchainStatus::Cancelled), "TakenCancelled"),
+                    (ChainStanding::Taken(OnchainStatus::Completed), "TakenCompleted"),
+                ] {
+                    for stalled in [None, Some(LONG)] {
+                        let onchain = Onchain {
+                            standing,
+                            signer: Signer::Refused { recovered: None, expected: None },
+                            trial: tried(RevertCause::NonceTaken),
+                            ..quiet()
+                        };
+                        let mut evidence = evidence(seen.clone(), listing, onchain);
+                        evidence.stalled = stalled;
+                        assert_eq!(name(&judge(&evidence)), expected, "{seen:?} {listing:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A chain that has nothing to say changes nothing, but for how sure a low nonce is.
+    #[test]
+    fn a_quiet_chain_changes_nothing() {
+        for seen in sights() {
+            for listing in LISTINGS {
+                for stalled in [None, Some(LONG)] {
+                    for trial in [Trial::NotMade, Trial::Lands] {
+                        let mut with = evidence(seen.clone(), listing, Onchain { trial, ..quiet() });
+                        with.stalled = stalled;
+                        let without = judge(&Evidence { onchain: None, ..with.clone() });
+                        let with = judge(&with);
+                        assert_eq!(with.cause, without.cause);
+                        let low = without.cause == Cause::LowNonce;
+                        assert_eq!(with.confidence, if low { Confidence::Likely } else { without.confidence });
+                    }
+                }
+            }
+        }
+    }
+
+    /// One row for each sight. The columns: a signer that is refused; another operator; a result that differs from the request;
+    /// a stale state, tried by itself and with the node failing at it, too; the consumer's own reason, likewise.
+    #[test]
+    fn every_sight_and_what_the_chain_refuses() {
+        let signer = || Onchain {
+            signer: Signer::Refused { recovered: Some(OTHER), expected: Some(OPERATOR) },
+            trial: tried(RevertCause::RequestSignature),
+            ..quiet()
+        };
+        let operators = || Onchain {
+            operators: Some(Operators { signed_by: OTHER, pinned: Some(OTHER), on_chain: OPERATOR }),
+            trial: tried(RevertCause::ResultSignature),
+            ..quiet()
+        };
+        let mismatch = || Onchain { trial: tried(RevertCause::Mismatch), ..quiet() };
+        let stale = || Onchain { trial: tried(RevertCause::StaleState), state: Some(STATES), ..quiet() };
+        let own = || Onchain { trial: tried(RevertCause::Other), ..quiet() };
+        let rows = [
+            (0, ["WrongSigner", "NotKnown?", "", "", "", "", ""]),
+            (1, ["Foreign", "Foreign", "", "", "", "", ""]),
+            (2, ["WrongSigner", "accepted", "", "", "", "", ""]),
+            (3, ["WrongSigner", "OperatorMismatch", "Mismatch", "executed", "StaleState", "executed", "Other"]),
+            (4, ["WrongSigner", "OperatorMismatch", "", "", "", "", ""]),
+            (5, ["Relayed", "Relayed", "Relayed", "Relayed", "Relayed", "Relayed", "Relayed"]),
+            (6, ["Relayed?", "Relayed?", "", "", "", "", ""]),
+            (7, ["WrongSigner", "Failed", "", "", "", "", ""]),
+            (8, ["WrongSigner", "LowNonce?", "", "", "", "", ""]),
+            (9, ["WrongSigner", "OperatorMismatch", "", "", "", "", ""]),
+        ];
+        let sights = sights();
+        assert!(rows.iter().map(|(sight, _)| *sight).eq(0..sights.len()));
+        for ((_, columns), seen) in rows.into_iter().zip(sights) {
+            // A relay is tried where there is a verified result.
+            let verified = matches!(seen, Seen::Executed { verified: true } | Seen::Relayed { verified: true });
+            let chains = [signer(), operators(), mismatch(), stale(), stale(), own(), own()];
+            for (column, (expected, onchain)) in columns.into_iter().zip(chains).enumerate() {
+                if expected.is_empty() {
+                    assert!(!verified && column > 1);
+                    continue;
+                }
+                let onchain = if verified { onchain } else { Onchain { trial: Trial::NotMade, ..onchain } };
+                let mut evidence = evidence(seen.clone(), Listing::Listed, onchain);
+                evidence.retries = if [4, 6].contains(&column) { 2 } else { 0 };
+                assert_eq!(name(&judge(&evidence)), expected, "{seen:?}, column {column}");
+            }
+        }
+    }
+
+    /// A revert that may pass: who says so, and whether jobs before it are still to land.
+    #[test]
+    fn a_revert_that_may_pass_is_a_cause_only_where_nothing_is_to_land_before() {
+        type Change = fn(&mut Evidence);
+        let rows: [(&str, Change, &str); 16] = [
+            ("nobody else has seen it", |_| {}, "executed"),
+            ("the node failed at it", |it| it.retries = 1, "StaleState"),
+            ("it stands still", |it| it.stalled = Some(LONG), "StaleState"),
+            ("lower ones are pending", |it| (it.retries, it.lower_pending) = (1, Some(true)), "StaleState?"),
+            ("there is no list", |it| (it.retries, it.lower_pending) = (1, None), "StaleState?"),
+            ("no list, stands still", |it| (it.stalled, it.lower_pending) = (Some(LONG), None), "StaleState?"),
+            ("the node lost it", |it| it.listing = Listing::Unlisted, "StaleState"),
+            ("the consumer's task is dead", |it| it.listing = Listing::Dead(Confidence::Shown), "ConsumerDead"),
+            ("the task is blocked", |it| (it.listing, it.retries) = (Listing::Hanging, 1), "ConsumerBlocked?"),
+            // Ordered: the chain says whose turn it is.
+            ("not its turn", |it| (it.ordered, it.retries) = (true, 1), "executed"),
+            ("not its turn, for long", |it| (it.ordered, it.stalled) = (true, Some(LONG)), "RelayStalled"),
+            ("its turn", |it| (it.ordered, it.onchain.as_mut().unwrap().max_nonce) = (true, Some(8)), "StaleState"),
+            ("past it", |it| (it.ordered, it.onchain.as_mut().unwrap().max_nonce) = (true, Some(20)), "StaleState"),
+            ("no such getter", |it| (it.ordered, it.onchain.as_mut().unwrap().max_nonce) = (true, None), "executed"),
+            (
+                "blobs",
+                |it| (it.retries, it.onchain.as_mut().unwrap().trial) = (1, tried(RevertCause::BlobHashes)),
+                "executed",
+            ),
+            (
+                "just landed",
+                |it| (it.retries, it.onchain.as_mut().unwrap().trial) = (1, tried(RevertCause::NonceTaken)),
+                "executed",
+            ),
+        ];
+        for (what, change, expected) in rows {
+            let onchain = Onchain { trial: tried(RevertCause::StaleState), state: Some(STATES), ..quiet() };
+            let mut evidence = evidence(Seen::Executed { verified: true }, Listing::Listed, onchain);
+            change(&mut evidence);
+            assert_eq!(name(&judge(&evidence)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_stale_state_ahead_of_its_turn_is_none() {
+        for (seen, listing) in [(Seen::Pending, Listing::Listed), (Seen::NotFound, Listing::Unlisted)] {
+            for (ordered, max, stale) in
+                [(true, 8, true), (true, 9, true), (true, 7, false), (false, 8, false), (false, 20, false)]
+            {
+                let onchain = Onchain { state: Some(STATES), max_nonce: Some(max), ..quiet() };
+                let mut evidence = evidence(seen.clone(), listing, onchain);
+                evidence.ordered = ordered;
+                let verdict = judge(&evidence);
+                let (job, latest) = STATES;
+                assert_eq!(verdict == shown(Cause::StaleState { job, latest }), stale, "{seen:?} {ordered} {max}");
+            }
+        }
+    }
+
+    /// "RELAYED" is one confirmation, and no node looks at the receipt.
+    #[test]
+    fn a_transaction_that_reverted_is_no_relay() {
+        let seen = || Seen::Relayed { verified: true };
+        for (trial, state, expected) in [
+            (tried(RevertCause::StaleState), Some(STATES), "StaleState"),
+            (tried(RevertCause::Mismatch), None, "Mismatch"),
+            (tried(RevertCause::Other), None, "Other"),
+            (Trial::Lands, None, "Other"),
+            (Trial::NotMade, None, "Other"),
+        ] {
+            let onchain = Onchain { reverted: true, trial, state, ..quiet() };
+            assert_eq!(name(&judge(&evidence(seen(), Listing::Unlisted, onchain))), expected);
+        }
+        // Complete all the same: by another transaction.
+        let onchain = Onchain { reverted: true, standing: ChainStanding::Complete, ..quiet() };
+        assert_eq!(name(&judge(&evidence(seen(), Listing::Unlisted, onchain))), "Complete");
+    }
+
+    fn in_lane(missing: &[u64], passed: Option<u64>, max: u64) -> Evidence {
+        let neighbour = || Neighbour { state: State::Missing, book: Book::default() };
+        let below: BTreeMap<_, _> = missing.iter().map(|nonce| (*nonce, neighbour())).collect();
+        let end = passed.map_or(End::Bottom, |nonce| End::Passed { nonce, book: Book::default() });
+        let onchain = Onchain { max_nonce: Some(max), trial: Trial::Lands, ..quiet() };
+        Evidence {
+            ordered: true,
+            stalled: Some(LONG),
+            lane: Some(Lane { below, end, overtaken: None }),
+            ..evidence(Seen::Executed { verified: true }, Listing::Listed, onchain)
+        }
+    }
+
+    /// Where a lane begins, only the chain knows.
+    #[test]
+    fn the_chain_says_where_a_lane_begins() {
+        for (missing, passed, max, expected) in [
+            (&[5, 6, 7, 8][..], None, 0, "gap 5-8"),
+            (&[5, 6, 7, 8], None, 4, "gap 5-8"),
+            (&[5, 6, 7, 8], None, 6, "gap 7-8"),
+            (&[5, 6, 7, 8], None, 8, "RelayStalled"),
+            // Shown by the node already, which has not noticed.
+            (&[5, 6, 7, 8], Some(4), 8, "gap 5-8"),
+        ] {
+            assert_eq!(name(&judge(&in_lane(missing, passed, max))), expected, "{missing:?} {max}");
+        }
+        // A line that has not stood still is not stuck, whatever the RPC knows of the nonces before it.
+        let healthy = Evidence { stalled: None, ..in_lane(&[7, 8], None, 3) };
+        assert_eq!(name(&judge(&healthy)), "executed");
+    }
+
+    #[test]
+    fn the_chain_decides_what_was_open() {
+        let given_up = |max| {
+            let mut evidence = in_lane(&[], Some(8), max);
+            evidence.lane.as_mut().unwrap().overtaken = Some(Overtaken { by: 10, ordered: false });
+            name(&judge(&evidence))
+        };
+        assert_eq!((given_up(9), given_up(10)), ("RelayGivenUp?".into(), "RelayGivenUp".into()));
+        let low = |max| {
+            let onchain = Onchain { max_nonce: Some(max), ..quiet() };
+            name(&judge(&evidence(Seen::Failed(Some("low nonce".into())), Listing::Unlisted, onchain)))
+        };
+        assert_eq!((low(8), low(9)), ("LowNonce?".into(), "LowNonce".into()));
+        let behind = |state: State, max| {
+            let mut evidence = in_lane(&[8], None, max);
+            let lane = evidence.lane.as_mut().unwrap();
+            lane.below.get_mut(&8).unwrap().state = state;
+            name(&judge(&evidence))
+        };
+        assert_eq!(behind(State::Lost { executed: true }, 8), "BehindLost?");
+        assert_eq!(behind(State::Lost { executed: true }, 7), "BehindLost");
+        assert_eq!(behind(State::Quarantined, 8), "BehindQuarantined?");
+        assert_eq!(behind(State::Quarantined, 7), "BehindQuarantined");
+    }
+
+    /// Jobs that are well, on a chain that lags behind by any number of nonces: none is stuck.
+    #[test]
+    fn healthy_jobs_stay_so_on_a_chain_that_lags() {
+        let mut judged = 0;
+        for seen in [Seen::Pending, Seen::Executed { verified: true }, Seen::Relayed { verified: true }] {
+            for ordered in [false, true] {
+                for max in 0..=8 {
+                    for (trial, state) in [
+                        (Trial::Lands, None),
+                        // The job before it is relayed at the node, and not seen here yet.
+                        (tried(RevertCause::StaleState), Some(STATES)),
+                        (tried(RevertCause::Other), None),
+                        (tried(RevertCause::NonceTaken), None),
+                    ] {
+                        // Where the chain shows that it is the job's turn, its state is the latest.
+                        if ordered && max == 8 && trial != Trial::Lands && trial != tried(RevertCause::NonceTaken) {
+                            continue;
+                        }
+                        let trial = if seen == Seen::Pending { Trial::NotMade } else { trial };
+                        let onchain = Onchain { max_nonce: Some(max), trial, state, ..quiet() };
+                        let mut evidence = evidence(seen.clone(), Listing::Listed, onchain);
+                        evidence.ordered = ordered;
+                        let verdict = judge(&evidence);
+                        assert!(!verdict.cause.is_stuck(), "{seen:?} {ordered} {max} {verdict:?}");
+                        judged += 1;
+                    }
+                }
+            }
+        }
+        assert!(judged > 150, "{judged}");
+    }
+}

@@ -1,0 +1,253 @@
+//! What a preflight can find.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256};
+
+use crate::job::{JobStatus, one_line, shorten};
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Worth knowing, and no reason not to submit.
+    Note,
+    /// The job may not land, or that could not be found out.
+    Warning,
+    /// The job will not land.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// What was found. Nonces are those of the job's consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// The client has no chain, so nothing was asked of the contracts.
+    NoChain,
+    /// The chain could not be asked, or did not answer this.
+    ChainNotRead {
+        /// What was asked; "all" where nothing was answered.
+        call: &'static str,
+    },
+    /// The node could not be asked.
+    NodeNotRead {
+        /// What was asked.
+        call: &'static str,
+    },
+    /// The job is signed for another protocol revision than the client's, or the node speaks another.
+    WrongRevision,
+    /// The chain is not the one that the client is bound to.
+    WrongChain,
+    /// The client is bound to another consumer or signer than the job's.
+    NotBound,
+    /// There is no contract at the JobManager's address.
+    NoJobManager,
+    /// There is no contract at the consumer's address: a node cannot read its nonce.
+    NoConsumer,
+    /// The consumer takes results from another JobManager.
+    OtherJobManager {
+        /// The one that the consumer names.
+        named: Address,
+    },
+    /// The JobManager has no operator, so it takes no results.
+    NoOperator,
+    /// The JobManager names another operator than the one that the client has pinned.
+    OtherOperator {
+        /// The one that the JobManager names.
+        named: Address,
+    },
+    /// The consumer does not accept the signature (EIP-1271). Nodes do not check it: the job would be executed and never relayed.
+    SignerRefused {
+        /// Who signed, if that can be recovered.
+        recovered: Option<Address>,
+        /// Whom the contract names, if it names one.
+        named: Option<Address>,
+    },
+    /// The consumer's check of the signature reverts, as one that is paused does.
+    SignatureCheckReverted,
+    /// The consumer's signer is the zero address: it refuses every good signature, and takes every unreadable one.
+    NoSigner,
+    /// This very job is complete on chain: nothing is left to do.
+    AlreadyComplete,
+    /// Another job is complete on chain under the nonce.
+    NonceComplete,
+    /// An on-chain request of the consumer has the nonce.
+    NonceRequested,
+    /// An on-chain request of the consumer had the nonce, and was cancelled.
+    NonceCancelled,
+    /// The chain keeps a job under the nonce, in a status that this release does not know.
+    NonceUnclear {
+        /// The status.
+        status: u8,
+    },
+    /// An Ordered nonce below the consumer's next one.
+    NonceTooLow {
+        /// The next one.
+        next: u64,
+    },
+    /// An Ordered nonce above the consumer's next one, and of those in between this client knows nothing: the job would be held for
+    /// ever behind them.
+    NonceGap {
+        /// The missing ones, as runs from first to last, both included; the lowest first, eight runs at most.
+        missing: Vec<(u64, u64)>,
+    },
+    /// An Unordered nonce so far above the highest one known that it looks like a mistake. It could not be taken back.
+    NonceTooFar {
+        /// The highest one known.
+        highest: u64,
+    },
+    /// The nonce is the largest u64, after which the consumer could never be used again.
+    NonceLargest,
+    /// The node has this very job. Submitting it again does no harm.
+    AlreadyAtNode {
+        /// How far it is there.
+        status: JobStatus,
+    },
+    /// The node has this very job, it failed, and the node does not run it again (State revision).
+    FailedAtNode,
+    /// The node has another job under the nonce, which failed; it is replaced by this one.
+    ReplacesFailed,
+    /// The node has another job under the nonce.
+    NonceTaken {
+        /// The first field that differs.
+        field: &'static str,
+    },
+    /// This client has another signed job under the nonce, under way or of open fate.
+    NonceHeld,
+    /// The job begins with another state than the consumer's latest, and no result that is known leads there.
+    StateStale {
+        /// The latest.
+        latest: B256,
+        /// The job's.
+        given: B256,
+    },
+    /// The consumer is a stateful one, and the job carries no state.
+    StateMissing,
+    /// The node does not have the program.
+    ProgramMissing,
+    /// Whether the node has the program could not be asked: the transport, the revision or the node has no such call.
+    ProgramNotChecked,
+    /// The offchain input is over the limit after compression.
+    InputTooLarge,
+    /// The encoded request is over the limit.
+    MessageTooLarge,
+    /// The job asks for more cycles than the configured limit.
+    TooManyCycles,
+    /// So many Ordered jobs of the consumer are not relayed, as far as this client knows. At about twice 128 a node stops
+    /// answering.
+    TooManyOrdered {
+        /// How many.
+        unrelayed: u64,
+    },
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoChain => f.write_str("the client has no chain to ask"),
+            Self::ChainNotRead { call: "all" } => f.write_str("the chain could not be asked"),
+            Self::ChainNotRead { call } => write!(f, "the chain did not answer {call}"),
+            Self::NodeNotRead { call } => write!(f, "the node did not answer {call}"),
+            Self::WrongRevision => f.write_str("the job or the node is of another protocol revision"),
+            Self::WrongChain => f.write_str("this is not the chain that the client is bound to"),
+            Self::NotBound => f.write_str("the client is not bound to the job's consumer or signer"),
+            Self::NoJobManager => f.write_str("there is no JobManager at its address"),
+            Self::NoConsumer => f.write_str("there is no consumer at its address"),
+            Self::OtherJobManager { named } => write!(f, "the consumer belongs to the JobManager {named}"),
+            Self::NoOperator => f.write_str("the JobManager has no operator"),
+            Self::OtherOperator { named } => write!(f, "the JobManager's operator is {named}"),
+            Self::SignerRefused { .. } => f.write_str("the consumer does not accept the signature"),
+            Self::SignatureCheckReverted => f.write_str("the consumer's check of the signature reverts"),
+            Self::NoSigner => f.write_str("the consumer's signer is the zero address"),
+            Self::AlreadyComplete => f.write_str("the job is complete on chain already"),
+            Self::NonceComplete => f.write_str("another job is complete on chain under the nonce"),
+            Self::NonceRequested => f.write_str("the nonce belongs to an on-chain request"),
+            Self::NonceCancelled => f.write_str("the nonce belongs to an on-chain request that was cancelled"),
+            Self::NonceUnclear { status } => write!(f, "the chain has a job under the nonce, in status {status}"),
+            Self::NonceTooLow { next } => write!(f, "the consumer's next nonce is {next} already"),
+            Self::NonceGap { missing } => {
+                f.write_str("held behind missing nonces: ")?;
+                for (number, (first, last)) in missing.iter().enumerate() {
+                    let comma = if number == 0 { "" } else { ", " };
+                    if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first} to {last}")? }
+                }
+                Ok(())
+            }
+            Self::NonceTooFar { highest } => write!(f, "the nonce is too far above {highest}"),
+            Self::NonceLargest => f.write_str("the nonce is the largest u64"),
+            Self::AlreadyAtNode { status } => {
+                let status = status.to_string();
+                write!(f, "the node has the job already: {}", shorten(&status))
+            }
+            Self::FailedAtNode => f.write_str("the job failed at the node, which does not run it again"),
+            Self::ReplacesFailed => f.write_str("replaces a failed job under the nonce"),
+            Self::NonceTaken { field } => write!(f, "the node has another job under the nonce ({field} differs)"),
+            Self::NonceHeld => f.write_str("another job of this client has the nonce"),
+            Self::StateStale { .. } => f.write_str("the job does not begin with the latest state"),
+            Self::StateMissing => f.write_str("the consumer is stateful, and the job carries no state"),
+            Self::ProgramMissing => f.write_str("the node does not have the program"),
+            Self::ProgramNotChecked => f.write_str("whether the node has the program could not be asked"),
+            Self::InputTooLarge => f.write_str("the offchain input is too large"),
+            Self::MessageTooLarge => f.write_str("the request is too large"),
+            Self::TooManyCycles => f.write_str("the job asks for too many cycles"),
+            Self::TooManyOrdered { unrelayed } => write!(f, "{unrelayed} Ordered jobs are not relayed yet"),
+        }
+    }
+}
+
+/// One thing that a preflight found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub(super) kind: FindingKind,
+    pub(super) severity: Severity,
+    pub(super) evidence: String,
+    pub(super) remedy: &'static str,
+    /// Whether it may be gone without anybody doing anything: what could not be asked just now.
+    pub(super) passing: bool,
+}
+
+impl Finding {
+    pub(super) fn new(severity: Severity, kind: FindingKind, evidence: impl AsRef<str>, remedy: &'static str) -> Self {
+        Self { kind, severity, evidence: one_line(evidence.as_ref()), remedy, passing: false }
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn kind(&self) -> &FindingKind {
+        &self.kind
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// What was seen, and by which call. One line.
+    #[must_use]
+    pub fn evidence(&self) -> &str {
+        &self.evidence
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        self.remedy
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n    seen:      {}\n    what next: {}", self.severity, self.kind, self.evidence, self.remedy)
+    }
+}

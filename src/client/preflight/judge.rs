@@ -1,0 +1,188 @@
+//! From evidence to findings: pure, and in one place.
+
+use super::{
+    evidence::{ChainSide, Chained, Evidence},
+    finding::{Finding, FindingKind, Severity},
+    on_chain,
+};
+use crate::{
+    error::{Error, Result},
+    job::{JobRecord, JobStatus, RelayStrategy, Revision, echo_difference},
+};
+
+/// Of all that was seen, what matters to the job. A finding that explains others stands for them.
+pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let found = &mut findings;
+    if let Some(error) = &evidence.wrong_revision {
+        let remedy = "sign the job with, and send it by, a client of the node's revision";
+        found.push(Finding::new(Severity::Error, FindingKind::WrongRevision, error.to_string(), remedy));
+    }
+    if let Some(binding) = &evidence.binding
+        && let Err(error) = binding.check_job(&evidence.job)
+    {
+        let remedy = "use a client that is bound to the job's consumer and signer";
+        found.push(Finding::new(Severity::Error, FindingKind::NotBound, error.to_string(), remedy));
+    }
+    sizes(evidence, found);
+    let complete = match &evidence.chain {
+        ChainSide::None => {
+            let remedy = "give the client its chain with ClientBuilder::chain";
+            found.push(Finding::new(Severity::Warning, FindingKind::NoChain, "nothing was asked of a chain", remedy));
+            false
+        }
+        ChainSide::Unread(error) => {
+            found.push(not_read(evidence, FindingKind::ChainNotRead { call: "all" }, error));
+            false
+        }
+        ChainSide::Read(chain) => is_complete(evidence, chain) == Some(true),
+    };
+    if let ChainSide::Read(chain) = &evidence.chain {
+        on_chain::judge(evidence, chain, complete, found);
+    }
+    if evidence.job.nonce() == u64::MAX {
+        let (seen, remedy) =
+            ("the contract's next nonce is the highest seen plus one", "sign the job under a smaller nonce");
+        found.push(Finding::new(Severity::Error, FindingKind::NonceLargest, seen, remedy));
+    }
+    if evidence.held {
+        let seen = "Client::unresolved has another job of this id";
+        let remedy = "settle that job first: submit it again, or forget it; or sign this one under another nonce";
+        found.push(Finding::new(Severity::Error, FindingKind::NonceHeld, seen, remedy));
+    }
+    if evidence.wrong_revision.is_none() {
+        at_node(evidence, complete, found);
+    }
+    findings
+}
+
+/// What could not be found out.
+pub(super) fn not_read(evidence: &Evidence, kind: FindingKind, error: &Error) -> Finding {
+    // One question that fails for good is about a contract of another make, and not about the connection.
+    let whole = !matches!(kind, FindingKind::ChainNotRead { call } if call != "all");
+    let forbids = evidence.required && (whole || error.is_retryable());
+    let severity = if forbids { Severity::Error } else { Severity::Warning };
+    let remedy = "make the preflight again once it can be asked; check its address";
+    Finding { passing: error.is_retryable(), ..Finding::new(severity, kind, error.to_string(), remedy) }
+}
+
+/// Whether what is complete on chain under the nonce, if something is, is this very job.
+pub(super) fn is_complete(evidence: &Evidence, chain: &Chained) -> Option<bool> {
+    if !matches!(chain.status, Ok(crate::chain::OnchainStatus::Completed)) {
+        return None;
+    }
+    // The node's word where the consumer does not keep the inputs.
+    let relayed =
+        |record: &JobRecord| record.status().is_executed() && echo_difference(&evidence.job, record).is_none();
+    let by_node = || matches!(&evidence.record, Some(Ok(Some(record))) if relayed(record));
+    Some(chain.same_inputs.unwrap_or_else(by_node))
+}
+
+fn sizes(evidence: &Evidence, found: &mut Vec<Finding>) {
+    let Evidence { job, limits, .. } = evidence;
+    let over_da = if job.revision() == Revision::Relay { limits.check_da(job.offchain_input()) } else { None };
+    let faults = [
+        (
+            FindingKind::InputTooLarge,
+            over_da,
+            "send a smaller offchain input, or raise Limits::with_max_da if the node takes more",
+        ),
+        (
+            FindingKind::MessageTooLarge,
+            limits.check_message(job.message_len()),
+            "send smaller inputs, or raise Limits::with_max_message if the node takes more",
+        ),
+        (
+            FindingKind::TooManyCycles,
+            limits.check_cycles(job.max_cycles()),
+            "sign the job with less cycles, or raise Limits::with_max_cycles",
+        ),
+    ];
+    for (kind, fault, remedy) in faults {
+        if let Some(fault) = fault {
+            found.push(Finding::new(Severity::Error, kind, fault.problem, remedy));
+        }
+    }
+}
+
+fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
+    let job = &evidence.job;
+    match &evidence.record {
+        None | Some(Ok(None)) => {}
+        Some(Ok(Some(record))) => found.push(of_record(evidence, record)),
+        Some(Err(error)) => found.push(not_read(evidence, FindingKind::NodeNotRead { call: "GetResult" }, error)),
+    }
+    // A job that is there for good needs no program any more.
+    if complete {
+        return;
+    }
+    match &evidence.has_program {
+        Some(Ok(true)) => {}
+        Some(Ok(false)) => {
+            let seen = format!("ContainsProgram: no, for {}", job.program_id());
+            let remedy = "upload it with Client::submit_program, or correct the job's program id";
+            found.push(Finding::new(Severity::Error, FindingKind::ProgramMissing, seen, remedy));
+        }
+        Some(Err(error)) => {
+            found.push(not_read(evidence, FindingKind::NodeNotRead { call: "ContainsProgram" }, error));
+        }
+        None if evidence.record.is_none() => {}
+        None => {
+            let seen = "the transport, the revision or the node has no ContainsProgram";
+            let remedy = "none needed if the program was uploaded; over gRPC nodes of the Relay revision can be asked";
+            found.push(Finding::new(Severity::Note, FindingKind::ProgramNotChecked, seen, remedy));
+        }
+    }
+}
+
+fn of_record(evidence: &Evidence, record: &JobRecord) -> Finding {
+    let job = &evidence.job;
+    let seen = format!("GetResult: {}", record.status());
+    let failed = matches!(record.status(), JobStatus::Failed { .. });
+    match (echo_difference(job, record), failed, job.revision()) {
+        (None, true, Revision::State) => Finding::new(
+            Severity::Error,
+            FindingKind::FailedAtNode,
+            seen,
+            "sign the job under another nonce: a node of this revision takes a nonce once",
+        ),
+        (None, ..) => Finding::new(
+            Severity::Note,
+            FindingKind::AlreadyAtNode { status: record.status().clone() },
+            seen,
+            "submit it again, which does no harm, or resume and wait for it",
+        ),
+        (Some(field), true, Revision::Relay) => Finding::new(
+            Severity::Note,
+            FindingKind::ReplacesFailed,
+            format!("{seen}; its {field} differs"),
+            "none needed: in this revision that is the way to free the nonce",
+        ),
+        (Some(field), ..) => Finding::new(
+            Severity::Error,
+            FindingKind::NonceTaken { field },
+            format!("{seen}; its {field} differs"),
+            "sign the job under another nonce; find out who else uses this consumer's nonces",
+        ),
+    }
+}
+
+/// The answer, or a finding that there is none.
+pub(super) fn read<'a, T>(
+    evidence: &Evidence,
+    call: &'static str,
+    answer: &'a Result<T>,
+    found: &mut Vec<Finding>,
+) -> Option<&'a T> {
+    match answer {
+        Ok(value) => Some(value),
+        Err(error) => {
+            found.push(not_read(evidence, FindingKind::ChainNotRead { call }, error));
+            None
+        }
+    }
+}
+
+pub(super) fn is_ordered(evidence: &Evidence) -> bool {
+    evidence.job.relay_strategy() == RelayStrategy::Ordered
+}

@@ -1,0 +1,216 @@
+//! What the contracts' answers mean for a job. Pure.
+
+use alloy_primitives::{Address, B256};
+
+use super::{
+    evidence::{Chained, Evidence, InputState},
+    finding::{Finding, FindingKind, Severity},
+    judge::{is_complete, is_ordered, read},
+};
+use crate::{
+    chain::{OnchainStatus, Revert, SignatureCheck},
+    job::Revision,
+};
+
+/// How many Ordered jobs of a consumer may be unrelayed. At about twice that a node stops answering.
+const MAX_UNRELAYED: u64 = 128;
+
+pub(super) fn judge(evidence: &Evidence, chain: &Chained, complete: bool, found: &mut Vec<Finding>) {
+    if let Some(binding) = &evidence.binding {
+        let asked = chain.identity.as_ref();
+        let identity = asked.and_then(|identity| read(evidence, "eth_chainId and block 0", identity, found));
+        if let Some(identity) = identity
+            && let Err(error) = binding.check_identity(*identity)
+        {
+            // What other contracts say means nothing.
+            let remedy = "give the client the RPC of its own chain; after a new beginning of a development chain, make a new Binding";
+            found.push(Finding::new(Severity::Error, FindingKind::WrongChain, error.to_string(), remedy));
+            return;
+        }
+    }
+    job_manager(evidence, chain, found);
+    if chain.consumer_code.as_ref().is_ok_and(|code| code.is_empty()) {
+        let (kind, seen) = (FindingKind::NoConsumer, format!("eth_getCode of {}: empty", evidence.job.consumer()));
+        let remedy = "deploy the consumer, or correct its address in the job; check the RPC's chain";
+        found.push(Finding::new(Severity::Error, kind, seen, remedy));
+        return;
+    }
+    read(evidence, "eth_getCode", &chain.consumer_code, found);
+    if complete {
+        let seen = "getJobMetadata: completed, with this job's inputs";
+        let remedy = "none needed: the result is on chain; do not make a second job of it";
+        found.push(Finding::new(Severity::Note, FindingKind::AlreadyComplete, seen, remedy));
+        return;
+    }
+    belongs(evidence, chain, found);
+    signature(evidence, chain, found);
+    nonce(evidence, chain, found);
+    state(evidence, chain, found);
+}
+
+fn error(kind: FindingKind, seen: impl AsRef<str>, remedy: &'static str) -> Finding {
+    Finding::new(Severity::Error, kind, seen, remedy)
+}
+
+fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+    let address = evidence.job_manager.unwrap_or_default();
+    match read(evidence, "eth_getCode", &chain.job_manager_code, found) {
+        Some(code) if code.is_empty() => {
+            let remedy = "correct the JobManager's address; check the RPC's chain";
+            found.push(error(FindingKind::NoJobManager, format!("eth_getCode of {address}: empty"), remedy));
+            return;
+        }
+        _ => {}
+    }
+    let Some(&named) = read(evidence, "getCoprocessorOperator", &chain.operator, found) else { return };
+    let seen = format!("getCoprocessorOperator of {address}: {named}");
+    match evidence.pinned {
+        _ if named.is_zero() => {
+            let remedy = "check the JobManager's address; it takes no results until its owner names an operator";
+            found.push(error(FindingKind::NoOperator, seen, remedy));
+        }
+        Some(pinned) if pinned != named => {
+            let remedy = "pin the operator that the JobManager names, or leave ClientBuilder::operator out";
+            found.push(error(FindingKind::OtherOperator { named }, format!("{seen}; pinned is {pinned}"), remedy));
+        }
+        _ => {}
+    }
+}
+
+/// Whether the consumer takes results from this JobManager. Older ones do not say.
+fn belongs(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+    let named = read(evidence, "getJobManager", &chain.named_job_manager, found).copied().flatten();
+    if let (Some(named), Some(ours)) = (named, evidence.job_manager)
+        && named != ours
+    {
+        let seen = format!("getJobManager of {}: {named}; the client's is {ours}", evidence.job.consumer());
+        let remedy = "give the client the JobManager that the consumer names, and a node that relays to it";
+        found.push(error(FindingKind::OtherJobManager { named }, seen, remedy));
+    }
+}
+
+fn signature(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+    let Some(check) = read(evidence, "isValidSignature", &chain.signature, found) else { return };
+    let named = read(evidence, "getOffchainSigner", &chain.signer, found).copied().flatten();
+    let recovered = evidence.job.recover().ok();
+    let by = recovered.map_or_else(|| "nobody that can be recovered".to_owned(), |signer| signer.to_string());
+    match (check, named) {
+        (SignatureCheck::Reverted(reason), _) => {
+            let seen = format!("isValidSignature reverts: {}", Revert::decode(reason));
+            let remedy = "the consumer is paused, or not set up: nothing is relayed to it until its check works again";
+            found.push(error(FindingKind::SignatureCheckReverted, seen, remedy));
+        }
+        (check, Some(Address::ZERO)) => {
+            let accepts = *check == SignatureCheck::Valid;
+            let says = if accepts { "accepts" } else { "refuses" };
+            let seen = format!("getOffchainSigner: the zero address; isValidSignature {says} the one of {by}");
+            let severity = if accepts { Severity::Warning } else { Severity::Error };
+            let remedy = "set the consumer's signer: as it is, it takes a job with a broken signature from anybody";
+            found.push(Finding::new(severity, FindingKind::NoSigner, seen, remedy));
+        }
+        (SignatureCheck::Valid, _) => {}
+        (SignatureCheck::Invalid, named) => {
+            let names = named.map_or_else(|| "nobody in getOffchainSigner".to_owned(), |signer| signer.to_string());
+            let seen = format!("isValidSignature: refused; signed by {by}, the contract names {names}");
+            let remedy = "sign with the account that the consumer accepts, or have the consumer accept this one";
+            found.push(error(FindingKind::SignerRefused { recovered, named }, seen, remedy));
+        }
+    }
+}
+
+fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+    let nonce = evidence.job.nonce();
+    if chain.job_manager_code.as_ref().is_ok_and(|code| !code.is_empty())
+        && let Some(status) = read(evidence, "getJobMetadata", &chain.status, found)
+        && let Some(finding) = taken(evidence, chain, *status)
+    {
+        // Whose it is explains where it lies.
+        found.push(finding);
+        return;
+    }
+    if nonce == u64::MAX {
+        return;
+    }
+    let Some(&next) = read(evidence, "getNextNonce", &chain.next_nonce, found) else { return };
+    if !is_ordered(evidence) {
+        if let Some(highest) = chain.too_far_above {
+            let seen = format!("maxNonce and this client's nonces: {highest} is the highest one known");
+            let remedy =
+                "check the nonce's unit; once on chain it cannot be taken back; NonceManager::max_jump allows more";
+            found.push(error(FindingKind::NonceTooFar { highest }, seen, remedy));
+        }
+        return;
+    }
+    let seen = format!("getNextNonce: {next}");
+    let unrelayed = chain.below.known;
+    if nonce < next {
+        let remedy =
+            "sign the job under a nonce from the next one on: results of an Ordered lane are never relayed below it";
+        found.push(error(FindingKind::NonceTooLow { next }, &seen, remedy));
+    } else if !chain.below.runs.is_empty() {
+        let seen = format!("{seen}; between that and {nonce} this client knows {unrelayed} nonces");
+        let remedy = "submit jobs under the missing nonces, or Client::resume them if they are submitted already";
+        found.push(error(FindingKind::NonceGap { missing: chain.below.runs.clone() }, seen, remedy));
+    }
+    if unrelayed >= MAX_UNRELAYED {
+        let seen = format!("{seen}; from there on this client has {unrelayed} jobs below this one");
+        let remedy = "wait until some of them are relayed: behind a stalled relay a node stops answering at about 258";
+        found.push(Finding::new(Severity::Warning, FindingKind::TooManyOrdered { unrelayed }, seen, remedy));
+    }
+}
+
+/// Who else has the nonce on chain, if somebody has.
+fn taken(evidence: &Evidence, chain: &Chained, status: OnchainStatus) -> Option<Finding> {
+    let remedy =
+        "sign the job under another nonce; on-chain requests draw from the same ones: ChainNonces knows of them";
+    Some(match status {
+        OnchainStatus::Unknown => return None,
+        OnchainStatus::Pending => {
+            error(FindingKind::NonceRequested, "getJobMetadata: pending, which only on-chain requests are", remedy)
+        }
+        OnchainStatus::Cancelled => {
+            error(FindingKind::NonceCancelled, "getJobMetadata: cancelled, which only on-chain requests are", remedy)
+        }
+        OnchainStatus::Completed => {
+            let seen = match is_complete(evidence, chain) {
+                Some(false) if chain.same_inputs.is_some() => "getJobMetadata: completed, with other inputs",
+                _ => "getJobMetadata: completed, and nothing shows that it is this job",
+            };
+            error(
+                FindingKind::NonceComplete,
+                seen,
+                "look whether it is yours; if not, sign the job under another nonce",
+            )
+        }
+        OnchainStatus::Unrecognized(status) => {
+            error(FindingKind::NonceUnclear { status }, format!("getJobMetadata: status {status}"), remedy)
+        }
+    })
+}
+
+fn state(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+    let revision = evidence.job.revision();
+    let call = match revision {
+        Revision::State => "getLatestStateHash",
+        Revision::Relay => "getLatestStateRoot",
+    };
+    let Some(&Some(latest)) = read(evidence, call, &chain.latest_state, found) else { return };
+    match InputState::of(&evidence.job) {
+        InputState::Missing => {
+            let remedy = match revision {
+                Revision::State => "give the job its state with `state`",
+                Revision::Relay => "give the job its state root with `stateful_onchain_input(root, input)`",
+            };
+            found.push(error(FindingKind::StateMissing, format!("{call}: {latest}"), remedy));
+        }
+        InputState::Given(given) if given != latest && !chain.predicted => found.push(stale(call, latest, given)),
+        InputState::Given(_) => {}
+    }
+}
+
+fn stale(call: &str, latest: B256, given: B256) -> Finding {
+    let seen = format!("{call}: {latest}; the job begins with {given}");
+    let remedy =
+        "sign the job anew with the latest state; if a job below it leads there, give its result to Preflight::after";
+    error(FindingKind::StateStale { latest, given }, seen, remedy)
+}

@@ -1,0 +1,120 @@
+//! What a preflight came to.
+
+use std::fmt;
+
+use super::finding::{Finding, FindingKind, Severity};
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::{JobId, SignedJob},
+};
+
+/// Whether a job will land, made by [`Client::preflight`](crate::Client::preflight). Prints in readable lines, without an end of
+/// line.
+///
+/// It says what was so when it was made: what others do on chain or at the node afterwards is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreflightReport {
+    job: JobId,
+    nonce: u64,
+    findings: Vec<Finding>,
+    chain_round_trips: u32,
+    node_round_trips: u32,
+}
+
+impl PreflightReport {
+    /// Holds nothing of the signature: where a job is not sent, no copy of that may stay behind.
+    pub(super) fn new(
+        job: &SignedJob,
+        mut findings: Vec<Finding>,
+        chain_round_trips: u32,
+        node_round_trips: u32,
+    ) -> Self {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Self { job: job.id(), nonce: job.nonce(), findings, chain_round_trips, node_round_trips }
+    }
+
+    /// The report in an error of the kind [`ErrorKind::Preflight`], or [`ErrorKind::WrongChain`] where that is what was found.
+    #[must_use]
+    pub fn of(error: &Error) -> Option<&Self> {
+        error.detail()
+    }
+
+    /// The job's id.
+    #[must_use]
+    pub fn job_id(&self) -> JobId {
+        self.job
+    }
+
+    /// What was found, the worst first.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// How bad the worst finding is; nothing if there is none.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.first().map(Finding::severity)
+    }
+
+    /// Whether nothing was found that keeps the job from landing. Warnings may be about what could not be found out.
+    #[must_use]
+    pub fn will_land(&self) -> bool {
+        self.worst() < Some(Severity::Error)
+    }
+
+    /// Whether nothing was found but notes.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.worst() < Some(Severity::Warning)
+    }
+
+    /// How many round trips to the chain it took: one, or none without a chain.
+    #[must_use]
+    pub fn chain_round_trips(&self) -> u32 {
+        self.chain_round_trips
+    }
+
+    /// How many round trips to the node it took: one, as its calls go out together. Repetitions of calls that failed are not
+    /// counted.
+    #[must_use]
+    pub fn node_round_trips(&self) -> u32 {
+        self.node_round_trips
+    }
+
+    /// The error of a submission that this report forbids.
+    pub(super) fn into_error(self, outcome: Outcome) -> Error {
+        let first = self.findings.first();
+        let what = first.map_or_else(String::new, |finding| finding.kind.to_string());
+        let more = match self.findings.iter().filter(|finding| finding.severity > Severity::Note).count() {
+            0 | 1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        let mut worst = self.findings.iter().filter(|finding| Some(finding.severity) == self.worst());
+        let retryable = worst.all(|finding| finding.passing);
+        let hint = first.map_or("see PreflightReport::of", |finding| finding.remedy);
+        let bound = |finding: &Finding| matches!(finding.kind, FindingKind::WrongChain | FindingKind::NotBound);
+        let kind = if self.findings.iter().any(bound) { ErrorKind::WrongChain } else { ErrorKind::Preflight };
+        Error::new(kind, format!("{what}{more}"))
+            .with_outcome(outcome)
+            .with_retryable(retryable)
+            .with_job(self.job)
+            .with_hint(hint)
+            .with_detail(self)
+    }
+}
+
+impl fmt::Display for PreflightReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.worst() {
+            Some(Severity::Error) => "it will not land",
+            Some(Severity::Warning) => "it may not land",
+            Some(Severity::Note) | None => "nothing speaks against it",
+        };
+        write!(f, "preflight of the job with nonce {}: {verdict}", self.nonce)?;
+        for finding in &self.findings {
+            write!(f, "\n  {finding}")?;
+        }
+        write!(f, "\n  job:         {}", self.job)
+    }
+}

@@ -1,0 +1,47 @@
+//! The states that this client's verified results lead to: what the next job of a chain of states may begin with before the
+//! result is on chain.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+};
+
+use alloy_primitives::{Address, B256};
+
+use super::evidence::InputState;
+use crate::job::{SignedJob, Verified};
+
+/// How many are kept of a consumer: as many as may be unrelayed in an Ordered lane.
+const MAX_STATES: usize = 128;
+/// Of how many consumers.
+const MAX_CONSUMERS: usize = 1024;
+
+/// By consumer and nonce.
+#[derive(Default)]
+pub(in crate::client) struct States(Mutex<HashMap<Address, BTreeMap<u64, B256>>>);
+
+impl States {
+    /// Remembers where a result leads, if its job is one of a stateful app.
+    pub(in crate::client) fn note(&self, job: &SignedJob, result: &Verified) {
+        if matches!(InputState::of(job), InputState::Missing) {
+            return;
+        }
+        let Ok(output) = result.stateful() else { return };
+        let mut consumers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if consumers.len() >= MAX_CONSUMERS && !consumers.contains_key(&job.consumer()) {
+            consumers.clear();
+        }
+        let states = consumers.entry(job.consumer()).or_default();
+        states.insert(job.nonce(), output.next_state);
+        if states.len() > MAX_STATES {
+            states.pop_first();
+        }
+    }
+
+    /// The nonces below one whose results lead to a state, the highest first.
+    pub(super) fn leading_to(&self, consumer: Address, state: B256, below: u64) -> Vec<u64> {
+        let consumers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(states) = consumers.get(&consumer) else { return Vec::new() };
+        states.range(..below).rev().filter(|(_, to)| **to == state).map(|(nonce, _)| *nonce).collect()
+    }
+}

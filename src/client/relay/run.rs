@@ -1,0 +1,368 @@
+//! One relay: look, try, send, wait for the receipt, and look again.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy_primitives::{B256, Bytes};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Inner, Relay};
+use crate::{
+    chain::{
+        At, Blobs, Block, Chain, ChainIdentity, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction,
+        Relayer, Revert, RevertCause, StandingTickets,
+    },
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{JobId, SignedJob, Verified},
+};
+
+/// Between two looks, if no new block comes.
+const PAUSE: Duration = Duration::from_secs(4);
+/// Before a chain that could not be read is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a transaction that is perhaps in the pool is waited for while the chain does not know it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a chain that contradicts itself is looked at again.
+const LOOKS: u32 = 3;
+/// How many blocks back the transaction of a job that is complete already is looked for.
+const LOOK_BACK: u64 = 1_000;
+
+const NOT_KNOWN: &str = "the transaction was signed, and the chain has not shown it: relay again later, which looks for it before it sends another";
+
+pub(super) struct Run<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) job: &'a SignedJob,
+    pub(super) verified: &'a Verified,
+    pub(super) chain: Chain,
+    pub(super) relayer: Arc<dyn Relayer>,
+    pub(super) deadline: Instant,
+}
+
+/// What one round trip shows.
+struct Look {
+    standing: ChainStanding,
+    chain_id: u64,
+    head: Option<Block>,
+    /// What the relay would revert with.
+    refusal: Option<Revert>,
+    /// Of the transaction that was asked for.
+    receipt: Option<Receipt>,
+    in_pool: bool,
+}
+
+impl Look {
+    /// The chain does not know the job, and refuses the result because it does: somebody was faster just now, and not all of the
+    /// RPC's servers are at one block.
+    fn is_torn(&self) -> bool {
+        let exists = self.refusal.as_ref().is_some_and(|refusal| refusal.cause() == RevertCause::NonceTaken);
+        self.standing == ChainStanding::Unseen && exists
+    }
+}
+
+impl Run<'_> {
+    pub(super) async fn run(&self) -> Result<Relay> {
+        let posted = self.inner.relays.posted(self.job.id());
+        let relayed = match posted {
+            Some(hash) => self.again(hash).await,
+            None => self.afresh(None).await,
+        };
+        relayed.map_err(|error| error.with_job(self.job.id()))
+    }
+
+    /// A relay before this one has signed a transaction, whose end nobody saw.
+    async fn again(&self, hash: B256) -> Result<Relay> {
+        let look = self.look(Some(hash)).await.map_err(|error| unknown(error, hash))?;
+        if look.receipt.is_some() || look.in_pool || look.standing != ChainStanding::Unseen {
+            return self.follow(hash, None).await;
+        }
+        self.settled();
+        self.afresh(Some(look)).await
+    }
+
+    async fn afresh(&self, look: Option<Look>) -> Result<Relay> {
+        let mut look = match look {
+            Some(look) => look,
+            None => self.look(None).await?,
+        };
+        for _ in 0..LOOKS {
+            if !look.is_torn() {
+                break;
+            }
+            self.next_block(look.head.map(|head| head.hash)).await;
+            look = self.look(None).await?;
+        }
+        match look.standing {
+            ChainStanding::Complete => return Ok(self.already(look.head, None).await),
+            ChainStanding::Taken(status) => return Err(taken(status)),
+            ChainStanding::Unseen => {}
+        }
+        if let Some(refusal) = look.refusal {
+            return Err(refused(refusal));
+        }
+        let mut transaction =
+            RelayTransaction::new(look.chain_id, self.chain.job_manager(), self.verified.relay_calldata());
+        if self.verified.needs_blobs() {
+            transaction = transaction.with_blobs(self.blobs().await?);
+        }
+        if Instant::now() >= self.deadline {
+            return Err(late(self.job.id(), None, "nothing was sent"));
+        }
+        let (inner, id) = (self.inner, self.job.id());
+        let signed = |hash| inner.relays.set_posted(id, Some(hash));
+        match self.relayer.post(&transaction, &signed).await {
+            Ok(hash) => {
+                inner.relays.set_posted(id, Some(hash));
+                self.follow(hash, None).await
+            }
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                match error.tx_hash().or_else(|| inner.relays.posted(id)) {
+                    // Perhaps it is in the pool.
+                    Some(hash) => self.follow(hash, Some(error)).await,
+                    None => Err(error),
+                }
+            }
+            Err(error) => {
+                self.settled();
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing is open any more.
+    fn settled(&self) {
+        self.inner.relays.set_posted(self.job.id(), None);
+    }
+
+    async fn blobs(&self) -> Result<Blobs> {
+        let input: Bytes = self.job.offchain_input().clone();
+        let made = tokio::task::spawn_blocking(move || Blobs::of_input(&input)).await;
+        let blobs =
+            made.map_err(|error| Error::new(ErrorKind::Closed, "the blobs were not made").with_source(error))??;
+        if blobs.hashes() != self.verified.blob_hashes() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the offchain input does not give the blobs whose hashes the operator signed",
+            )
+            .with_hint(
+                "the node compresses or cuts it in another way than this release knows, or it lies: only the node can post this result",
+            ));
+        }
+        Ok(blobs)
+    }
+
+    /// Everything there is to know, in one round trip.
+    async fn look(&self, posted: Option<B256>) -> Result<Look> {
+        let mut batch = self.chain.batch();
+        let standing = StandingTickets::ask(&mut batch, self.job);
+        let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
+        let manager = batch.job_manager_of(self.job.consumer());
+        let genesis = self.inner.binding.map(|binding| (binding, batch.block(At::Number(0))));
+        let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
+        let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
+        let mut answers = batch.send().await?;
+        let chain_id = answers.take(chain_id)?;
+        // What was signed for one chain can be posted on another.
+        if let Some((binding, genesis)) = genesis {
+            let genesis = answers.take(genesis)?;
+            let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
+            binding.check_identity(ChainIdentity::new(chain_id, genesis.hash))?;
+        }
+        let operator = answers.take(operator)?;
+        let standing = standing.take(&mut answers, self.job)?;
+        let ours = self.chain.job_manager();
+        // A consumer without that function says nothing.
+        if let Ok(Some(other)) = answers.take(manager)
+            && other != ours
+        {
+            return Err(Error::new(
+                ErrorKind::WrongChain,
+                format!("the consumer takes results from the JobManager {other}, not from {ours}"),
+            )
+            .with_hint("check the chain and the JobManager given to ClientBuilder::chain"));
+        }
+        if standing == ChainStanding::Unseen && operator != self.verified.operator() {
+            return Err(Error::new(
+                ErrorKind::WrongChain,
+                format!(
+                    "the JobManager names the operator {operator}, and {} signed the result",
+                    self.verified.operator()
+                ),
+            )
+            .with_hint("check the pinned operator, the chain, and which operator the node signs for"));
+        }
+        let (receipt, transaction) = match posted {
+            Some((receipt, transaction)) => (answers.take(receipt)?, answers.take(transaction)?),
+            None => (None, None),
+        };
+        Ok(Look {
+            standing,
+            chain_id,
+            head: answers.take(head)?,
+            refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
+            receipt,
+            in_pool: transaction.is_some(),
+        })
+    }
+
+    /// Waits for a transaction that was sent, perhaps.
+    async fn follow(&self, hash: B256, doubt: Option<Error>) -> Result<Relay> {
+        let patience = Instant::now() + PATIENCE;
+        let (mut last, mut complete_before) = (doubt, false);
+        let (mut known, mut torn) = (last.is_none(), 0);
+        loop {
+            match self.look(Some(hash)).await {
+                Ok(look) => {
+                    torn += u32::from(look.is_torn());
+                    let settled = |receipt: &Receipt| receipt.succeeded || !look.is_torn() || torn > LOOKS;
+                    if let Some(receipt) = look.receipt.as_ref().filter(|receipt| settled(receipt)).cloned() {
+                        return self.included(&receipt, look.standing, look.refusal, look.head).await;
+                    }
+                    known |= look.in_pool;
+                    match look.standing {
+                        // Once more, as its receipt may only be late.
+                        ChainStanding::Complete if complete_before => {
+                            self.settled();
+                            return Ok(self.already(look.head, Some(hash)).await);
+                        }
+                        ChainStanding::Complete => complete_before = true,
+                        ChainStanding::Taken(status) => return Err(unknown(taken(status), hash)),
+                        ChainStanding::Unseen => {}
+                    }
+                    if !known && Instant::now() >= patience {
+                        let error = late(self.job.id(), Some(hash), "the chain does not know the transaction");
+                        return Err(match last {
+                            Some(last) => unknown(last, hash).with_hint(NOT_KNOWN),
+                            None => error,
+                        });
+                    }
+                    self.next_block(look.head.map(|head| head.hash)).await;
+                }
+                Err(error) => {
+                    last = Some(error);
+                    sleep(AGAIN).await;
+                }
+            }
+            if Instant::now() >= self.deadline {
+                let error = late(self.job.id(), Some(hash), "it may be included any time");
+                return Err(match last {
+                    Some(last) => error.with_source(last),
+                    None => error,
+                });
+            }
+        }
+    }
+
+    async fn next_block(&self, known: Option<B256>) {
+        let until = self.deadline.min(Instant::now() + PAUSE);
+        if let Ok(Err(_)) = timeout_at(until, self.chain.reader().next_head(known)).await {
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// The transaction is in a block.
+    async fn included(
+        &self,
+        receipt: &Receipt,
+        standing: ChainStanding,
+        refusal: Option<Revert>,
+        head: Option<Block>,
+    ) -> Result<Relay> {
+        self.settled();
+        let hash = receipt.tx_hash;
+        if receipt.succeeded {
+            return Ok(Relay {
+                job_id: self.job.id(),
+                tx_hash: Some(hash),
+                block_number: Some(receipt.block_number),
+                already: false,
+                wasted: None,
+            });
+        }
+        match standing {
+            // Somebody was faster.
+            ChainStanding::Complete => Ok(self.already(head, Some(hash)).await),
+            ChainStanding::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
+            ChainStanding::Unseen => {
+                let error = match refusal {
+                    Some(refusal) => refused(refusal),
+                    None => Error::new(
+                        ErrorKind::Reverted,
+                        "the transaction reverted, and would not revert now: something on chain has changed since",
+                    )
+                    .with_retryable(true)
+                    .with_hint("relay it again: it is tried in a call first"),
+                };
+                Err(error.with_outcome(Outcome::Rejected).with_tx_hash(hash))
+            }
+        }
+    }
+
+    /// The job is complete by somebody else's transaction, which is looked for where it costs little.
+    async fn already(&self, head: Option<Block>, wasted: Option<B256>) -> Relay {
+        let receipt = self.find(head).await;
+        Relay {
+            job_id: self.job.id(),
+            tx_hash: receipt.map(|(hash, _)| hash),
+            block_number: receipt.map(|(_, number)| number),
+            already: true,
+            wasted,
+        }
+    }
+
+    /// Its hash and block. Nothing if it cannot be found: that changes nothing about the job.
+    async fn find(&self, head: Option<Block>) -> Option<(B256, u64)> {
+        let (id, manager) = (B256::from(self.job.id()), self.chain.job_manager());
+        let completed = crate::chain::job_completed_topic();
+        let mut batch = self.chain.batch();
+        let claimed = self.verified.record().relay_tx_hash().map(|hash| batch.receipt(hash));
+        let logs = head.map(|head| {
+            let topics = vec![vec![completed], vec![id]];
+            batch.logs(LogFilter::new(manager, topics, head.number.saturating_sub(LOOK_BACK), head.number))
+        });
+        let mut answers = batch.send().await.ok()?;
+        if let Some(claimed) = claimed
+            && let Ok(Some(receipt)) = answers.take(claimed)
+            && receipt.succeeded
+            && receipt.logs.iter().any(|log| log.address == manager && log.topics == [completed, id])
+        {
+            return Some((receipt.tx_hash, receipt.block_number));
+        }
+        let logs = answers.take(logs?).ok()?;
+        logs.last().map(|log| (log.tx_hash, log.block_number))
+    }
+}
+
+/// The transaction may be in the pool, whatever the error says of itself.
+fn unknown(error: Error, hash: B256) -> Error {
+    error.with_outcome(Outcome::Unknown).with_tx_hash(hash)
+}
+
+fn refused(refusal: Revert) -> Error {
+    let cause = refusal.cause();
+    Error::new(ErrorKind::Reverted, format!("the contracts refuse the result: {refusal}"))
+        // What else happens on chain may change it.
+        .with_retryable(matches!(cause, RevertCause::StaleState | RevertCause::Other))
+        .with_hint(cause.advice())
+        .with_detail(refusal)
+}
+
+fn taken(status: OnchainStatus) -> Error {
+    let what = match status {
+        OnchainStatus::Completed => "the chain has the result of another job under this nonce",
+        OnchainStatus::Cancelled => "this nonce was used for a request on chain, which was cancelled",
+        _ => "this nonce was used for a request on chain",
+    };
+    Error::new(ErrorKind::NonceTaken, what)
+        .with_hint("submit the payload under another nonce: this result can never land")
+}
+
+/// The deadline passed.
+pub(super) fn late(id: JobId, posted: Option<B256>, what: &str) -> Error {
+    let error = Error::new(ErrorKind::DeadlineExceeded, format!("the result is not in a block yet: {what}"))
+        .with_retryable(true)
+        .with_job(id)
+        .with_hint("relay it again: a transaction that the chain knows is waited for, and none is sent beside it");
+    match posted {
+        Some(hash) => unknown(error, hash),
+        None => error,
+    }
+}

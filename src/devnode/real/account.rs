@@ -1,0 +1,219 @@
+//! An account on a real chain: reads, and transactions signed by its key. Straight from alloy's provider: no code shared
+//! with the client.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use alloy_network::{Ethereum, EthereumWallet, NetworkTransactionBuilder, TransactionBuilder, eip2718::Encodable2718};
+use alloy_primitives::{Address, B256, Bytes, TxKind, hex};
+use alloy_provider::{Provider, RootProvider};
+use alloy_rpc_client::RpcClient;
+use alloy_rpc_types_eth::{BlockId, TransactionReceipt, TransactionRequest};
+use alloy_signer_local::PrivateKeySigner;
+use alloy_sol_types::{Panic, Revert, SolError};
+use alloy_transport::{RpcError, TransportError};
+use alloy_transport_http::Http;
+use tokio::sync::{Mutex, OnceCell, watch};
+
+use super::Blobs;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long one call of the RPC may take.
+const CALL: Duration = Duration::from_secs(20);
+/// How often the chain's height is asked for while a transaction waits.
+const TICK: Duration = Duration::from_millis(50);
+/// When a transaction is looked for although the height is the same: blocks can be replaced.
+const SAME_HEIGHT: Duration = Duration::from_secs(2);
+
+/// Why a call or a transaction failed.
+#[derive(Debug)]
+pub(in crate::devnode) enum Failure {
+    /// The contract reverted with this.
+    Reverted(String),
+    /// The RPC, or the way to it, failed.
+    Rpc(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reverted(reason) => write!(f, "reverted: {reason}"),
+            Self::Rpc(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        let Some(answer) = error.as_error_resp() else { return Self::Rpc(said(&error)) };
+        match answer.as_revert_data() {
+            Some(data) => Self::Reverted(reason(&data)),
+            None if answer.message.contains("revert") => Self::Reverted(answer.message.to_string()),
+            None => Self::Rpc(format!("the RPC said: {}", answer.message)),
+        }
+    }
+}
+
+/// The error with its causes, as HTTP clients say "error sending request" and no more. Never the address, which may hold a key.
+fn said(error: &TransportError) -> String {
+    let mut text = match error {
+        RpcError::Transport(_) => "the RPC could not be asked".to_owned(),
+        _ => "the RPC's answer makes no sense".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !more.contains("://") && !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+fn reason(data: &[u8]) -> String {
+    if let Ok(revert) = Revert::abi_decode(data) {
+        return revert.reason;
+    }
+    if let Ok(panic) = Panic::abi_decode(data) {
+        return format!("panic 0x{:02x}", panic.code);
+    }
+    if data.is_empty() { "no reason given".to_owned() } else { format!("0x{}", hex::encode(data)) }
+}
+
+/// A transaction to be sent: to a contract, or one that creates it.
+pub(in crate::devnode) struct Payload {
+    pub to: TxKind,
+    pub input: Bytes,
+    pub blobs: Option<Arc<Blobs>>,
+}
+
+/// A key and the chain it has an account on.
+pub(in crate::devnode) struct Account {
+    provider: RootProvider,
+    wallet: EthereumWallet,
+    address: Address,
+    chain_id: OnceCell<u64>,
+    /// Held from reading the account's nonce until the transaction with it is in the pool.
+    sending: Mutex<()>,
+    height: watch::Sender<u64>,
+}
+
+impl Account {
+    pub(in crate::devnode) fn new(rpc_url: &str, key: &[u8; 32]) -> Result<Self> {
+        let invalid = |what| Error::new(ErrorKind::InvalidConfig, what);
+        let url = url::Url::parse(rpc_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or_else(|| {
+            invalid("the address of the chain's RPC is none").with_hint("give an http:// or https:// URL")
+        })?;
+        let signer = PrivateKeySigner::from_slice(key)
+            .map_err(|_| invalid("the key of the account is not a secp256k1 key: zero or too large"))?;
+        let http = http().map_err(|error| invalid("HTTP cannot be set up").with_source(error))?;
+        Ok(Self {
+            provider: RootProvider::new(RpcClient::new(Http::with_client(http, url), true)),
+            address: signer.address(),
+            wallet: EthereumWallet::new(signer),
+            chain_id: OnceCell::new(),
+            sending: Mutex::new(()),
+            height: watch::Sender::new(0),
+        })
+    }
+
+    pub(in crate::devnode) fn address(&self) -> Address {
+        self.address
+    }
+
+    /// What a call returns at the latest block.
+    pub(in crate::devnode) async fn call(&self, to: Address, input: Bytes) -> Result<Bytes, Failure> {
+        let request = TransactionRequest::default().with_to(to).with_input(input);
+        Ok(self.provider.call(request).block(BlockId::latest()).await?)
+    }
+
+    /// Signs a transaction and puts it into the pool. Fails if it reverts on the latest block.
+    pub(in crate::devnode) async fn send(&self, payload: &Payload) -> Result<B256, Failure> {
+        let chain_id = *self.chain_id.get_or_try_init(|| async { self.provider.get_chain_id().await }).await?;
+        let mut request = TransactionRequest::default()
+            .with_from(self.address)
+            .with_kind(payload.to)
+            .with_input(payload.input.clone())
+            .with_chain_id(chain_id);
+        if let Some(blobs) = &payload.blobs {
+            let fee = self.provider.get_blob_base_fee().await?;
+            request.blob_versioned_hashes = Some(blobs.hashes());
+            // Twice, as with the base fee: it may have risen before the transaction is included.
+            request.max_fee_per_blob_gas = Some(fee.saturating_mul(2).max(1));
+        }
+        // The one account's transactions go into the pool in turn: each takes the nonce after all that are there.
+        let _turn = self.sending.lock().await;
+        let gas = self.provider.estimate_gas(request.clone()).block(BlockId::latest()).await?;
+        let fees = self.provider.estimate_eip1559_fees().await?;
+        let nonce = self.provider.get_transaction_count(self.address).pending().await?;
+        // A quarter more: what it finds when it is included may cost more than what it found now.
+        request.set_gas_limit(gas.saturating_add(gas / 4));
+        request.set_max_fee_per_gas(fees.max_fee_per_gas);
+        request.set_max_priority_fee_per_gas(fees.max_priority_fee_per_gas);
+        request.set_nonce(nonce);
+        match &payload.blobs {
+            None => self.post(request).await,
+            Some(blobs) => blobs.post(self, request).await,
+        }
+    }
+
+    /// Sends a transaction that lacks nothing but its signature.
+    pub(super) async fn post(&self, request: TransactionRequest) -> Result<B256, Failure> {
+        let signed = NetworkTransactionBuilder::<Ethereum>::build(request, &self.wallet).await;
+        let signed = signed.map_err(|error| Failure::Rpc(format!("the transaction could not be signed: {error}")))?;
+        let hash = *signed.tx_hash();
+        match self.provider.send_raw_transaction(&signed.encoded_2718()).await {
+            Ok(_) => Ok(hash),
+            Err(error) if error.as_error_resp().is_some() => Err(error.into()),
+            // It may have arrived although its answer has not. Sent again it would be another one.
+            Err(error) => match self.provider.get_transaction_by_hash(hash).await {
+                Ok(Some(_)) => Ok(hash),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Waits until the transaction is in a block: for ever, if that never happens.
+    pub(in crate::devnode) async fn included(&self, hash: B256) -> TransactionReceipt {
+        let mut height = self.height.subscribe();
+        loop {
+            height.borrow_and_update();
+            // An RPC that is down may come up again.
+            if let Ok(Some(receipt)) = self.provider.get_transaction_receipt(hash).await {
+                return receipt;
+            }
+            let _ = tokio::time::timeout(SAME_HEIGHT, height.changed()).await;
+        }
+    }
+
+    /// Tells those who wait for a transaction that there is another block. Never returns.
+    pub(in crate::devnode) async fn follow(&self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            if self.height.receiver_count() > 0
+                && let Ok(number) = self.provider.get_block_number().await
+            {
+                self.height.send_if_modified(|known| std::mem::replace(known, number) != number);
+            }
+        }
+    }
+}
+
+/// Without proxies and redirects, and with ring: the process may have no TLS provider, or another.
+fn http() -> std::result::Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
+    #[allow(unused_mut, reason = "the roots are a feature")]
+    let mut roots = rustls::RootCertStore::empty();
+    #[cfg(feature = "webpki-roots")]
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(CALL)
+        .build()?)
+}

@@ -1,0 +1,95 @@
+//! A real chain in place of the simulated one: how the node reads it and posts results to it.
+
+mod account;
+mod blobs;
+mod relayer;
+
+use std::fmt;
+
+use alloy_primitives::{Address, Bytes, TxKind};
+use alloy_sol_types::SolCall;
+
+pub(super) use self::{
+    account::{Account, Failure, Payload},
+    blobs::Blobs,
+    relayer::start,
+};
+use super::{
+    abi::contracts::{Consumer, JobManager},
+    record::{Finished, Submission},
+};
+use crate::{error::Result, job::Revision};
+
+/// A chain for [`DevNodeBuilder::relay_to`](super::DevNodeBuilder::relay_to): its RPC, the account that posts results there, and the
+/// JobManager they are posted to.
+#[derive(Clone)]
+pub struct RealChain {
+    rpc_url: String,
+    relayer_key: [u8; 32],
+    job_manager: Address,
+}
+
+impl RealChain {
+    /// A chain by the address of its RPC (HTTP), the secp256k1 key of the relayer, which pays for the transactions and should
+    /// be used by nothing else, and the address of the JobManager. The JobManager must name the node's
+    /// [operator](super::DevNode::operator).
+    #[must_use]
+    pub fn new(rpc_url: impl Into<String>, relayer_key: [u8; 32], job_manager: Address) -> Self {
+        Self { rpc_url: rpc_url.into(), relayer_key, job_manager }
+    }
+
+    pub(super) fn connect(&self) -> Result<Real> {
+        Ok(Real { relayer: Account::new(&self.rpc_url, &self.relayer_key)?, job_manager: self.job_manager })
+    }
+}
+
+impl fmt::Debug for RealChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the key nor the URL, which may hold one.
+        f.debug_struct("RealChain").field("job_manager", &self.job_manager).finish_non_exhaustive()
+    }
+}
+
+/// A [`RealChain`] with its connection.
+pub(super) struct Real {
+    relayer: Account,
+    job_manager: Address,
+}
+
+impl Real {
+    /// `getNextNonce()` of a consumer, or why it could not be read.
+    pub(super) async fn next_nonce(&self, consumer: Address) -> Result<u64, String> {
+        let input = Consumer::getNextNonceCall {}.abi_encode();
+        let returned = self.relayer.call(consumer, input.into()).await.map_err(|failure| failure.to_string())?;
+        if returned.is_empty() {
+            return Err("the call returned no data".to_owned());
+        }
+        Consumer::getNextNonceCall::abi_decode_returns(&returned).map_err(|error| error.to_string())
+    }
+
+    /// The blobs that carry a job's offchain input, if it has one and this build can make them.
+    pub(super) async fn blobs(&self, job: &Submission) -> Option<Blobs> {
+        if job.blob_hashes.is_empty() {
+            return None;
+        }
+        let input = job.offchain_input.clone();
+        // KZG takes its time.
+        tokio::task::spawn_blocking(move || Blobs::of(&lz4_flex::block::compress_prepend_size(&input))).await.ok()?
+    }
+
+    fn payload(&self, revision: Revision, finished: &Finished) -> Result<Payload, Failure> {
+        let job = &finished.job;
+        if finished.blobs.is_none() && !job.blob_hashes.is_empty() {
+            return Err(Failure::Rpc(blobs::MISSING.to_owned()));
+        }
+        let input: Bytes = JobManager::submitResultForOffchainJobCall {
+            result: finished.result.clone(),
+            operatorSignature: finished.operator_signature.clone(),
+            request: job.request.encode(revision),
+            requestSignature: job.signature.clone(),
+        }
+        .abi_encode()
+        .into();
+        Ok(Payload { to: TxKind::Call(self.job_manager), input, blobs: finished.blobs.clone() })
+    }
+}

@@ -1,0 +1,115 @@
+//! The relayer: takes executed results to the real chain, beside the world, whose queues stay the only truth.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::sleep};
+
+use super::Failure;
+use crate::devnode::{
+    chain::Revert,
+    node::{ENDED, Shared},
+    record::Finished,
+};
+
+/// The pause after the first failed relay of a result; each further one is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Begins to relay, if the node has a real chain: one relayer for each of its lives, as memory and running work end with them.
+pub(in crate::devnode) fn start(shared: &Arc<Shared>) {
+    if shared.real.is_none() {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut lives = shared.life.subscribe();
+        loop {
+            let life = *lives.borrow_and_update();
+            if life == ENDED {
+                return;
+            }
+            tokio::select! {
+                biased;
+                _ = lives.changed() => {}
+                () = relay(&shared, life) => {}
+            }
+        }
+    });
+}
+
+/// Relays whatever comes in one life of the node. Each result has a task, so none waits for another that reverts; what must
+/// wait for its turn in a lane, the world does not show before.
+async fn relay(shared: &Arc<Shared>, life: u64) {
+    let Some(real) = &shared.real else { return };
+    let mut changes = shared.changed.subscribe();
+    let mut tasks = JoinSet::new();
+    let mut under_way = HashSet::new();
+    let mut follow = std::pin::pin!(real.relayer.follow());
+    loop {
+        changes.borrow_and_update();
+        for finished in shared.lock().due(life, &under_way) {
+            under_way.insert(finished.serial);
+            tasks.spawn(carry(Arc::clone(shared), life, finished));
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            Some(ended) = tasks.join_next() => {
+                if let Ok(serial) = ended {
+                    under_way.remove(&serial);
+                }
+            }
+            () = &mut follow => {}
+        }
+    }
+}
+
+/// Takes one result to the chain, however often that needs to be tried. Returns its serial.
+async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
+    let (serial, id) = (finished.serial, finished.job.id);
+    let Some(real) = &shared.real else { return serial };
+    let mut pause = FIRST_PAUSE;
+    while may_go(&shared, life, serial).await {
+        shared.update(|world| *world.stats.relay_attempts.entry(id).or_default() += 1);
+        let sent = match real.payload(shared.revision, &finished) {
+            Ok(payload) => real.relayer.send(&payload).await,
+            Err(failure) => Err(failure),
+        };
+        match sent {
+            Ok(hash) => {
+                // Its status is not looked at: real nodes do not, either.
+                real.relayer.included(hash).await;
+                shared.update(|world| world.landed(life, &finished, hash));
+                return serial;
+            }
+            Err(failure) => {
+                shared.update(|world| {
+                    if matches!(failure, Failure::Reverted(_)) {
+                        world.stats.last_revert.insert(id, Revert::Contract);
+                    }
+                    world.stats.relay_errors.insert(id, failure.to_string());
+                });
+                sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+        }
+    }
+    serial
+}
+
+/// Waits until no fault holds the relays back. `false` if the result is not to be relayed any more.
+async fn may_go(shared: &Shared, life: u64, serial: u64) -> bool {
+    let mut changes = shared.changed.subscribe();
+    loop {
+        changes.borrow_and_update();
+        {
+            let world = shared.lock();
+            if !world.awaits_relay(life, serial) {
+                return false;
+            }
+            if world.may_relay() {
+                return true;
+            }
+        }
+        let _ = changes.changed().await;
+    }
+}
