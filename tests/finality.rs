@@ -10,6 +10,8 @@ mod costs;
 #[path = "support/fake_chain.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod fake_chain;
+#[path = "finality/fixture.rs"]
+mod fixture;
 #[path = "finality/histories.rs"]
 mod histories;
 #[path = "finality/node.rs"]

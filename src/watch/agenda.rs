@@ -76,6 +76,11 @@ impl State {
             agenda.come_at(self.hold.filter(|hold| *hold > now));
             return Some(agenda);
         }
+        // Of the one call at a time lists do not take all: a node may answer looks and no list.
+        if self.seems_down() && self.failed.is_multiple_of(2) {
+            self.take_urgent_looks(now, &mut allowed, &mut agenda);
+            self.take_looks(now, &mut allowed, &mut agenda);
+        }
         self.take_lists(now, &mut allowed, &mut agenda);
         self.take_urgent_looks(now, &mut allowed, &mut agenda);
         if !self.seems_down() {

@@ -5,7 +5,8 @@ use infinityvm_sdk::{Client, HealPolicy, Revision, Until};
 use crate::fake_chain::FakeChain;
 use crate::{
     answers,
-    node::{Node, Rig, Says, pause},
+    fixture::{Rig, pause},
+    node::{Node, Says},
     rig::{CONSUMER, job},
 };
 use std::time::Duration;

@@ -11,7 +11,8 @@ use infinityvm_sdk::{
 use crate::{
     answers,
     fake_chain::{Completion, Effect, JOB_MANAGER, Tx},
-    node::{Rig, Says, pause},
+    fixture::{Rig, pause},
+    node::Says,
     rig::{CONSUMER, job},
 };
 
@@ -263,7 +264,7 @@ async fn many_jobs_are_counted_as_finalized() {
     let jobs: Vec<_> = (20..25).map(|nonce| job(Revision::Relay, CONSUMER, nonce)).collect();
     let mut txs = Vec::new();
     for job in &jobs {
-        let result = crate::node::signed(job, b"out");
+        let result = crate::fixture::signed(job, b"out");
         txs.push(Tx::post(job, &result.result, &result.signature, b"out"));
         rig.node.say(job, Says::Done(result));
     }

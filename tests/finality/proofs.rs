@@ -8,7 +8,8 @@ use infinityvm_sdk::{
 use crate::{
     answers::{self, Signed},
     fake_chain::{Completion, Effect, JOB_MANAGER, OTHER, Tx},
-    node::{Rig, Says, pause},
+    fixture::{Rig, pause},
+    node::Says,
 };
 
 #[tokio::test(start_paused = true)]

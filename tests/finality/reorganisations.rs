@@ -4,7 +4,8 @@ use infinityvm_sdk::{ErrorKind, Revision, Until};
 
 use crate::{
     fake_chain::{Tx, World},
-    node::{Rig, Says, pause},
+    fixture::{Rig, pause},
+    node::Says,
 };
 
 #[tokio::test(start_paused = true)]
