@@ -30,7 +30,7 @@ async fn a_reverting_consumer_is_tried_again_until_it_takes_the_result() {
             rig.world.rpc.transact(rig.world.owner, consumer, &Consumer::setModeCall { mode }).await.expect("works");
             rig.failed(&job, text).await;
         }
-        assert_eq!(rig.state(&job), JobState::Done);
+        assert_eq!(rig.state(&job).await, JobState::Done);
         assert_eq!(rig.max_nonce(consumer).await, 0);
         rig.world.rpc.transact(rig.world.owner, consumer, &Consumer::setModeCall { mode: 0 }).await.expect("works");
         rig.until(&job, JobState::Relayed).await;
@@ -57,7 +57,7 @@ async fn a_job_of_a_wrong_signer_stays_done() {
         rig.run(&job, JobState::Done).await;
         rig.failed(&job, "Invalid signature on job request").await;
         rig.attempted(&job, 3).await;
-        assert_eq!((rig.state(&job), rig.max_nonce(rig.world.square_root).await), (JobState::Done, 0));
+        assert_eq!((rig.state(&job).await, rig.max_nonce(rig.world.square_root).await), (JobState::Done, 0));
     })
     .await;
 }
@@ -109,9 +109,9 @@ async fn faults_hold_on_a_real_chain() {
             }
         })
         .await;
-        assert_eq!(rig.state(&lost), JobState::Done);
+        assert_eq!(rig.state(&lost).await, JobState::Done);
         rig.run(&rig.root_job(consumer, 4, 25), JobState::Relayed).await;
-        assert_eq!(rig.state(&lost), JobState::Done);
+        assert_eq!(rig.state(&lost).await, JobState::Done);
     })
     .await;
 }
