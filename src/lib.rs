@@ -13,6 +13,7 @@
 //! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
+//! | post a result that nobody relays | [`Client::relay`], [`JobHandle::relay`], [`chain::Relayer`], `RpcRelayer` (feature `chain`) |
 //! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
 //! | never send to one chain what was signed for another | [`chain::Binding`] |
 //! | check a result that came by another way | [`verify`] |
@@ -74,6 +75,8 @@
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
 //! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
+//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results |
+//! | `blobs` | | posts results whose jobs have an offchain input (Relay revision), with their blobs; brings KZG in C |
 //! | `devnode` | | the embedded development node |
 //! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |
 //! | `client` | with `grpc`, `rest` | the client, for transports of your own |

@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
-pub use self::rpc::{RpcReader, RpcReaderBuilder};
+pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,

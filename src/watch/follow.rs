@@ -20,8 +20,8 @@ use crate::{
 /// Half of the first pause until a job is looked at again of which a look could not say anything, head or not; it doubles up to 64
 /// seconds.
 const AGAIN: Duration = Duration::from_millis(250);
-/// The most jobs of one look.
-const CHUNK: usize = 100;
+/// The most jobs of one look. With the question for the head they are 100, which RPCs take in one request.
+const CHUNK: usize = 99;
 
 /// A job that the chain is asked about.
 #[derive(Clone, Debug)]
@@ -182,7 +182,7 @@ impl State {
                 Standing::Complete(result) if !entry.settled => Some(result.clone()),
                 _ => None,
             };
-            entry.track.chain_says(standing, head.hash, asked.after_end, now);
+            let fresh = entry.track.chain_says(standing, head.hash, asked.after_end, now);
             if let Some(result) = proven {
                 entry.settled = true;
                 self.verified.push((asked.ask.job, result));
@@ -190,7 +190,7 @@ impl State {
             let in_vain = entry.track.in_vain();
             let (rests, settled, plan) = (entry.track.rests(), entry.track.is_settled(), entry.plan);
             let consumer = entry.job.consumer();
-            self.announce_seen(slot, true, wakers);
+            self.announce_seen(slot, fresh, wakers);
             if in_vain > 0 && self.follow.waited.contains(&slot) {
                 let pause = spread(AGAIN.saturating_mul(2u32.pow(in_vain.min(8))), in_vain, self.draw());
                 self.follow.again.insert((now + pause, slot));

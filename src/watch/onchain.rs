@@ -1,5 +1,8 @@
 //! What the chain has said of a job, and what that means for those who wait for it. No I/O.
 
+use std::ops::Range;
+
+use alloy_primitives::B256;
 use tokio::time::Instant;
 
 use super::track::{Claim, Stage, Track, Until};
@@ -8,7 +11,6 @@ use crate::{
     error::Error,
     job::{SignedJob, Verified},
 };
-use alloy_primitives::B256;
 
 /// After so many looks in a row that could not say, a job is not looked at for a new head any more, but after pauses.
 const MAX_IN_VAIN: u32 = 2;
@@ -87,32 +89,29 @@ impl Track {
         transactions.extend(chain.and_then(|chain| chain.named).filter(|named| !transactions.contains(named)));
         let other = chain.and_then(|chain| chain.other.as_deref());
         let shown = self.result().into_iter().chain(other).cloned().collect();
-        Ask { job: job.clone(), transactions, shown, not_before: self.next_depth(depth) }
+        Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth) }
     }
 
-    /// The number of the head from which on the last look's finding is deep enough; 0 if that is not all there is to know.
-    fn next_depth(&self, depth: u64) -> u64 {
-        let Some(standing) = self.chain.as_ref().and_then(|chain| chain.standing.as_ref()) else { return 0 };
-        match standing {
-            Standing::Complete(result) if self.end.is_none() => {
-                result.finality().map_or(0, |finality| finality.block_number.saturating_add(depth - 1))
-            }
-            _ => 0,
-        }
+    /// The numbers of heads at which the last look's finding can hold and is not deep enough; none if that is not all there is to
+    /// know.
+    fn quiet(&self, depth: u64) -> Range<u64> {
+        let found = self.final_result().and_then(Verified::finality).filter(|_| self.end.is_none());
+        found.map_or(0..0, |found| found.block_number..found.block_number.saturating_add(depth - 1))
     }
 
-    /// Takes in what a look at the chain has shown. `after_end`: it was begun after the node had ended the job.
-    pub(super) fn chain_says(&mut self, standing: Standing, head: B256, after_end: bool, now: Instant) {
-        let Some(chain) = &mut self.chain else { return };
+    /// Takes in what a look at the chain has shown. `after_end`: it was begun after the node had ended the job. True if what is known now
+    /// is what this look showed, and not one before.
+    pub(super) fn chain_says(&mut self, standing: Standing, head: B256, after_end: bool, now: Instant) -> bool {
+        let Some(chain) = &mut self.chain else { return false };
         chain.head = Some(head);
         let standing = match standing {
             Standing::Shallow => {
                 (chain.error, chain.in_vain) = (None, 0);
-                return;
+                return false;
             }
             Standing::Unread(error) => {
                 (chain.error, chain.in_vain) = (Some(error), chain.in_vain.saturating_add(1));
-                return;
+                return false;
             }
             standing => standing,
         };
@@ -133,6 +132,7 @@ impl Track {
         }
         chain.end_stands |= after_end && standing.is_open() && self.end.is_some();
         chain.standing = Some(standing);
+        true
     }
 
     /// Whether the chain is to be looked at for it when this is the head.

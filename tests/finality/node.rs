@@ -131,7 +131,7 @@ impl Rig {
         chain.mine_empty(5);
         let node = Node::default();
         let scripted = node.scripted(has_list);
-        let client = scripted.client(revision, answers::operator()).chain(chain.chain());
+        let client = Client::builder().transport(scripted.clone()).revision(revision).chain(chain.chain());
         let client = client.healing(HealPolicy::default().with_patience(Duration::from_millis(500)));
         let client =
             client.polling(PollPolicy::default().with_timeout(Duration::from_secs(30))).connect().await.unwrap();

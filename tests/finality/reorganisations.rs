@@ -84,7 +84,7 @@ async fn a_reorganisation_in_the_middle_of_a_look_never_yields_a_final() {
                 let ended = rig.handle().wait(Until::Finalized { confirmations: 2 }).await;
                 let world = rig.chain.lock();
                 ambushed += world.counts.ambushed;
-                let landed = world.answered.landed(rig.job.id().into()).filter(|landed| landed.depth >= 2);
+                let landed = world.answered().landed(rig.job.id().into()).filter(|landed| landed.depth >= 2);
                 match (ended, landed) {
                     (Ok(result), Some(landed)) => {
                         assert_eq!(result.output()[..], landed.completion.output[..], "{what} at {question}");
@@ -128,7 +128,28 @@ async fn a_branch_that_came_and_went_proves_nothing() {
         let result = rig.handle().wait(Until::Finalized { confirmations: 2 }).await.unwrap();
         let counts = rig.chain.counts();
         // It may also have ended before the way back, on the branch.
-        let output = rig.chain.lock().answered.landed(rig.job.id().into()).unwrap().completion.output;
+        let output = rig.chain.lock().answered().landed(rig.job.id().into()).unwrap().completion.output;
         assert_eq!(result.output()[..], output[..], "{there} {back} {counts:?}");
+    }
+}
+
+/// What an earlier look has found is no verdict for whoever comes later, even if nothing more was to be asked for the others.
+#[tokio::test(start_paused = true)]
+async fn an_earlier_look_is_no_verdict_for_a_later_wait() {
+    for shorter in [1, 2] {
+        let rig = Rig::new(Revision::Relay).await;
+        let patient = rig.wait_final(10);
+        let tx = rig.post(&rig.first, b"first");
+        rig.chain.mine_empty(2);
+        rig.chain.mine(vec![tx.clone()]);
+        pause(1500).await;
+        let block = rig.chain.with(|world| {
+            world.drop_blocks(1 + shorter);
+            world.mine(vec![tx.clone()])
+        });
+        let result = rig.handle().wait(Until::Finalized { confirmations: 1 }).await.unwrap();
+        assert_eq!(result.finality().unwrap().block_hash, block.hash);
+        rig.chain.mine_empty(9);
+        assert_eq!(patient.await.unwrap().unwrap().finality().unwrap().block_hash, block.hash);
     }
 }

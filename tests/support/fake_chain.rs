@@ -14,7 +14,10 @@ use infinityvm_sdk::{
     chain::{Answer, At, Block, Call, Chain, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     primitives::{Address, B256, Bytes, keccak256},
 };
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 pub const JOB_MANAGER: Address = Address::repeat_byte(0x3a);
 /// A contract that is not the JobManager.
@@ -165,6 +168,16 @@ impl Blocks {
         effects.find(|(_, tx)| tx.effect == Effect::Cancel(id)).map(|(mined, _)| head + 1 - mined.header.number)
     }
 
+    /// How deep a transaction is.
+    pub fn depth_of(&self, hash: B256) -> Option<u64> {
+        self.receipt(hash).map(|receipt| self.head().number + 1 - receipt.block_number)
+    }
+
+    /// The newest transaction of all.
+    pub fn any_tx(&self) -> Option<B256> {
+        self.0.iter().rev().find_map(|mined| mined.txs.first()).map(|tx| tx.hash)
+    }
+
     fn status(&self, id: B256, upto: u64) -> (u8, Option<&Completion>) {
         let mut status = (0, None);
         for (_, tx) in self.effects(upto) {
@@ -240,8 +253,10 @@ pub struct World {
     revision: Revision,
     ambushes: BTreeMap<u64, Ambush>,
     forks: u64,
-    /// The chain, as the last batch saw it at its end.
-    pub answered: Blocks,
+    /// The chain, as the last batches saw it at their end, and when: all of the same instant.
+    answered: Vec<(Instant, Blocks)>,
+    /// The chain as every batch has seen it, at its end and before a change in its middle.
+    seen: Vec<(Instant, Blocks)>,
     pub counts: Counts,
 }
 
@@ -256,11 +271,44 @@ pub struct Counts {
     pub widest: u64,
     pub searches: u64,
     pub largest: u64,
+    /// Readings of the operator alone, which are not in the other counts.
+    pub operators: u64,
 }
 
 impl World {
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
+    }
+
+    /// The chain, as the last batch saw it.
+    pub fn answered(&self) -> &Blocks {
+        self.answered.last().map_or(&self.blocks, |(_, blocks)| blocks)
+    }
+
+    /// For a test that fails: what the last batches have seen of a job, and when.
+    pub fn story(&self, id: B256) -> Vec<String> {
+        let now = Instant::now();
+        let tell = |at: Instant, blocks: &Blocks| {
+            let landed = blocks.landed(id).map(|landed| (landed.block.number, landed.block.hash, landed.tx.hash));
+            format!("{:?} ago: head {:?}, landed {landed:?}", now - at, blocks.head())
+        };
+        let seen = self.seen.iter().rev().take(12).map(|(at, blocks)| tell(*at, blocks));
+        std::iter::once(format!("{:?} {:?}", self.faults, self.counts))
+            .chain(seen)
+            .chain([tell(now, &self.blocks)])
+            .collect()
+    }
+
+    /// The chain as batches have seen it since then.
+    pub fn seen_since(&self, then: Instant) -> impl Iterator<Item = &Blocks> {
+        self.seen.iter().filter(move |(at, _)| *at >= then).map(|(_, blocks)| blocks)
+    }
+
+    /// The chain as it is, and as the last batches saw it that were answered at one and the same time: whoever is told of one may come to run
+    /// after the next.
+    pub fn views(&self) -> Vec<Blocks> {
+        let seen = self.answered.iter().map(|(_, blocks)| blocks);
+        std::iter::once(&self.blocks).chain(seen).cloned().collect()
     }
 
     pub fn mine(&mut self, txs: Vec<Tx>) -> Block {
@@ -296,12 +344,16 @@ impl World {
         self.ambushes.insert(self.counts.questions + after, what);
     }
 
-    fn seen(&self) -> Blocks {
+    pub fn clear_ambushes(&mut self) {
+        self.ambushes.clear();
+    }
+
+    fn visible(&self) -> Blocks {
         self.blocks.behind(self.faults.lag)
     }
 
     fn answer(&mut self, question: &Question) -> Result<Answer> {
-        let seen = self.seen();
+        let seen = self.visible();
         let block = |at: At| seen.at(at).ok_or_else(|| Error::new(ErrorKind::Chain, "hash is not currently canonical"));
         Ok(match question {
             Question::ChainId => Answer::ChainId(31337),
@@ -409,7 +461,8 @@ impl FakeChain {
         let header = Block::new(0, keccak256(b"genesis"), B256::ZERO, 1_700_000_000);
         let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
         let world = World {
-            answered: blocks.clone(),
+            answered: Vec::new(),
+            seen: Vec::new(),
             blocks,
             pool: Vec::new(),
             faults: Faults::default(),
@@ -467,9 +520,32 @@ impl ChainReader for FakeChain {
         if !delay.is_zero() {
             sleep(delay).await;
         }
+        if let [Question::Call(call, At::Latest)] = questions
+            && call.to == JOB_MANAGER
+            && call.data[..] == keccak256("getCoprocessorOperator()")[..4]
+        {
+            // Whose results are believed: read every few minutes, and no look at jobs.
+            let mut world = self.lock();
+            if world.faults.down {
+                return Err(down());
+            }
+            world.counts.operators += 1;
+            return Ok(vec![world.answer(&questions[0])]);
+        }
         let mut ambushed = false;
         let answers = {
             let mut world = self.lock();
+            // The client's own reading of who the operator is, once in a while. It has nothing to do with finality.
+            if let [question @ Question::Call(call, _)] = questions
+                && call.to == JOB_MANAGER
+                && call.data[..] == keccak256("getCoprocessorOperator()")[..4]
+            {
+                if world.faults.down {
+                    return Err(down());
+                }
+                world.counts.operators += 1;
+                return Ok(vec![world.answer(question)]);
+            }
             world.counts.batches += 1;
             world.counts.largest = world.counts.largest.max(questions.len() as u64);
             if world.faults.down {
@@ -481,13 +557,18 @@ impl ChainReader for FakeChain {
                 let number = world.counts.questions;
                 if let Some(ambush) = world.ambushes.remove(&number) {
                     world.counts.ambushed += 1;
+                    let (now, seen) = (Instant::now(), world.visible());
+                    world.seen.push((now, seen));
                     ambushed = true;
                     ambush(&mut world);
                 }
                 world.counts.questions += 1;
                 answers.push(world.answer(question));
             }
-            world.answered = world.seen();
+            let (now, seen) = (Instant::now(), world.visible());
+            world.answered.retain(|(at, _)| *at == now);
+            world.answered.push((now, seen.clone()));
+            world.seen.push((now, seen));
             answers
         };
         if ambushed {
@@ -504,7 +585,7 @@ impl ChainReader for FakeChain {
                 if world.faults.down {
                     return Err(down());
                 }
-                let head = world.seen().head();
+                let head = world.visible().head();
                 if known != Some(head.hash) {
                     world.counts.heads += 1;
                     return Ok(head);

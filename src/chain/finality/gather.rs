@@ -1,6 +1,9 @@
 //! Reading what decisions need, for many jobs at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolEvent;
@@ -30,8 +33,8 @@ pub(crate) struct Ask {
     pub transactions: Vec<B256>,
     /// Results that were verified before.
     pub shown: Vec<Verified>,
-    /// Before the head has this number, it is enough to know that nothing has changed.
-    pub not_before: u64,
+    /// While the head has one of these numbers, it is enough to know that it is completed or cancelled still.
+    pub quiet: Range<u64>,
 }
 
 /// Looks at jobs, and tells at which head: one round trip where none of them is completed, two more for those that are, and what the search for
@@ -105,7 +108,7 @@ impl<'a> Look<'a> {
         match metadata.map(|metadata| metadata.status) {
             Ok(OnchainStatus::Unknown) => Some(Standing::Unseen),
             Ok(OnchainStatus::Pending) => Some(Standing::Requested),
-            Ok(OnchainStatus::Completed | OnchainStatus::Cancelled) if self.blocks.head.number < ask.not_before => {
+            Ok(OnchainStatus::Completed | OnchainStatus::Cancelled) if ask.quiet.contains(&self.blocks.head.number) => {
                 Some(Standing::Shallow)
             }
             Ok(_) => {
@@ -170,7 +173,7 @@ impl<'a> Look<'a> {
     }
 
     /// Asks for ranges of logs, from these blocks down; of all jobs that are searched from the same block at once.
-    fn ask_logs(&self, batch: &mut Batch, searches: BTreeMap<u64, Vec<usize>>) -> Vec<(Vec<usize>, Vec<Range>)> {
+    fn ask_logs(&self, batch: &mut Batch, searches: BTreeMap<u64, Vec<usize>>) -> Vec<(Vec<usize>, Vec<LogRange>)> {
         let head = self.blocks.head.number;
         let end = (head + 1).saturating_sub(self.chain.log_reach());
         let search = |(from, places): (u64, Vec<usize>)| {
@@ -186,14 +189,14 @@ impl<'a> Look<'a> {
                 ];
                 let ticket = batch.logs(LogFilter::new(self.chain.job_manager(), topics, first, to));
                 last = first.checked_sub(1).filter(|next| *next >= end);
-                ranges.push(Range { first, to, next: last, ticket });
+                ranges.push(LogRange { first, to, next: last, ticket });
             }
             (places, ranges)
         };
         searches.into_iter().map(search).collect()
     }
 
-    fn take_logs(&mut self, places: &[usize], ranges: Vec<Range>, answers: &mut Answers) {
+    fn take_logs(&mut self, places: &[usize], ranges: Vec<LogRange>, answers: &mut Answers) {
         for range in ranges {
             let logs = answers.take(range.ticket);
             for place in places {
@@ -222,7 +225,7 @@ impl<'a> Look<'a> {
 }
 
 /// A range of logs that was asked for.
-struct Range {
+struct LogRange {
     first: u64,
     to: u64,
     /// Where the next one ends.

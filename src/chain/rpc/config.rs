@@ -203,8 +203,8 @@ impl RpcReaderBuilder {
         };
         let connector =
             ws::Connector { uri: plan.uri, headers, tls, max_message: self.max_response, timeout: self.limits.timeout };
-        let _ = connector;
-        Err(invalid("websockets are not there yet", "use http(s)://"))
+        let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
+        Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))
     }
 }
 

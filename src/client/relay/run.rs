@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Inner, Relay};
 use crate::{
     chain::{
-        At, Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
-        RevertCause, StandingTickets,
+        At, Blobs, Block, Chain, ChainIdentity, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction,
+        Relayer, Revert, RevertCause, StandingTickets,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -155,9 +155,17 @@ impl Run<'_> {
         let standing = StandingTickets::ask(&mut batch, self.job);
         let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
         let manager = batch.job_manager_of(self.job.consumer());
+        let genesis = self.inner.binding.map(|binding| (binding, batch.block(At::Number(0))));
         let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
         let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
         let mut answers = batch.send().await?;
+        let chain_id = answers.take(chain_id)?;
+        // What was signed for one chain can be posted on another.
+        if let Some((binding, genesis)) = genesis {
+            let genesis = answers.take(genesis)?;
+            let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
+            binding.check_identity(ChainIdentity::new(chain_id, genesis.hash))?;
+        }
         let operator = answers.take(operator)?;
         let standing = standing.take(&mut answers, self.job)?;
         let ours = self.chain.job_manager();
@@ -187,7 +195,7 @@ impl Run<'_> {
         };
         Ok(Look {
             standing,
-            chain_id: answers.take(chain_id)?,
+            chain_id,
             head: answers.take(head)?,
             refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
             receipt,
