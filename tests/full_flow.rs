@@ -17,6 +17,8 @@ mod failing;
 mod jobs;
 #[path = "full_flow/lanes.rs"]
 mod lanes;
+#[path = "full_flow/losing_proxy.rs"]
+mod losing_proxy;
 #[path = "full_flow/mining.rs"]
 mod mining;
 #[path = "full_flow/restarts.rs"]

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::{
-    LocalSigner, OffchainJobRequest, Revision,
-    devnode::{JobState, Revert},
+    Client, LocalSigner, OffchainJobRequest, Revision,
+    devnode::{DevNode, JobState, RealChain, Revert},
     primitives::{Bytes, U256},
 };
 use serde_json::json;
 
 use crate::{
     contracts::{Consumer, JobManager},
+    losing_proxy::LosingProxy,
     rig::{Rig, both, within},
 };
 
@@ -30,7 +31,7 @@ async fn a_reverting_consumer_is_tried_again_until_it_takes_the_result() {
             rig.world.rpc.transact(rig.world.owner, consumer, &Consumer::setModeCall { mode }).await.expect("works");
             rig.failed(&job, text).await;
         }
-        assert_eq!(rig.state(&job), JobState::Done);
+        assert_eq!(rig.state(&job).await, JobState::Done);
         assert_eq!(rig.max_nonce(consumer).await, 0);
         rig.world.rpc.transact(rig.world.owner, consumer, &Consumer::setModeCall { mode: 0 }).await.expect("works");
         rig.until(&job, JobState::Relayed).await;
@@ -57,7 +58,7 @@ async fn a_job_of_a_wrong_signer_stays_done() {
         rig.run(&job, JobState::Done).await;
         rig.failed(&job, "Invalid signature on job request").await;
         rig.attempted(&job, 3).await;
-        assert_eq!((rig.state(&job), rig.max_nonce(rig.world.square_root).await), (JobState::Done, 0));
+        assert_eq!((rig.state(&job).await, rig.max_nonce(rig.world.square_root).await), (JobState::Done, 0));
     })
     .await;
 }
@@ -109,9 +110,9 @@ async fn faults_hold_on_a_real_chain() {
             }
         })
         .await;
-        assert_eq!(rig.state(&lost), JobState::Done);
+        assert_eq!(rig.state(&lost).await, JobState::Done);
         rig.run(&rig.root_job(consumer, 4, 25), JobState::Relayed).await;
-        assert_eq!(rig.state(&lost), JobState::Done);
+        assert_eq!(rig.state(&lost).await, JobState::Done);
     })
     .await;
 }
@@ -129,4 +130,27 @@ async fn a_relayer_without_ether_says_so() {
     assert_eq!(rig.node.stats().last_revert(job.id().into()), None);
     rig.world.rpc.call("anvil_setBalance", json!([relayer, "0xde0b6b3a7640000"])).await;
     rig.until(&job, JobState::Relayed).await;
+}
+
+/// The RPC takes a transaction and its answer gets lost: the node finds it, and does not send another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn an_answer_that_gets_lost_is_no_second_transaction() {
+    let rig = Rig::start(Revision::Relay).await;
+    let proxy = LosingProxy::start(rig.world.anvil.port(), "eth_sendRawTransaction").await;
+    let chain = RealChain::new(proxy.url(), rig.world.anvil.keys()[4].0, rig.world.job_manager);
+    let operator = rig.world.anvil.keys()[1].0;
+    let node = DevNode::builder(Revision::Relay).operator_key(operator).relay_to(chain).start().await.expect("starts");
+    node.register_program_as(rig.square_root.as_bytes().clone(), |_| Ok((U256::from(4), U256::from(2)).abi_encode()));
+    let client = Client::builder().grpc(node.grpc_url()).revision(Revision::Relay).signer(rig.world.signer.clone());
+    let client = client.operator(node.operator()).connect().await.expect("connects");
+    let job = rig.ordered(rig.world.square_root, 1, 4);
+    client.submit_signed(job.clone()).await.expect("accepted");
+    let id = job.id().into();
+    within(node.wait_until(|view| view.job_state(id) == Some(JobState::Relayed))).await;
+    let record = client.get_result(job.id()).await.expect("a record");
+    assert_eq!(rig.receipt(&record).await["status"], "0x1");
+    assert_eq!((node.stats().relay_attempts(id), proxy.lost()), (2, 1));
+    let sent = json!([rig.world.anvil.address(4), "latest"]);
+    assert_eq!(rig.world.rpc.call("eth_getTransactionCount", sent).await, "0x1");
 }

@@ -84,7 +84,7 @@ async fn onchain_requests_take_nonces() {
     // Given up, as a node does after 8 hours, it lets the next one pass.
     assert!(rig.node.faults().give_up_relay(third.id().into()));
     rig.until(&fourth, JobState::Relayed).await;
-    assert_eq!((rig.state(&third), rig.root(25).await, rig.root(16).await), (JobState::Done, 5, 0));
+    assert_eq!((rig.state(&third).await, rig.root(25).await, rig.root(16).await), (JobState::Done, 5, 0));
     assert_eq!(rig.client.pending_jobs(consumer).await.expect("a list"), [3]);
 }
 
@@ -102,7 +102,7 @@ async fn the_first_nonce_is_read_from_the_consumer() {
     let no_code = rig.root_job(Address::repeat_byte(0x55), 1, 4);
     let text = refused(no_code.clone()).await;
     assert!(text.contains("could not read the nonce from the consumer contract") && text.contains("no data"), "{text}");
-    assert_eq!(rig.state(&no_code), JobState::Pending);
+    assert_eq!(rig.state(&no_code).await, JobState::Pending);
 
     // A contract that is no consumer reverts.
     let text = refused(rig.root_job(rig.world.job_manager, 1, 4)).await;
@@ -113,7 +113,7 @@ async fn the_first_nonce_is_read_from_the_consumer() {
     let job = rig.ordered(consumer, 42, 4);
     let text = refused(job.clone()).await;
     assert!(text.contains("the RPC is unreachable"), "{text}");
-    assert_eq!(rig.state(&job), JobState::Pending);
+    assert_eq!(rig.state(&job).await, JobState::Pending);
     rig.node.chain().set_reachable(true);
     rig.run(&job, JobState::Relayed).await;
 }

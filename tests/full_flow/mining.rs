@@ -36,7 +36,7 @@ async fn a_job_is_done_while_its_transaction_is_in_the_pool() {
             assert_eq!(rig.receipt(&record).await["status"], "0x1");
             assert_eq!(rig.root(root * root).await, root);
         }
-        assert_eq!(rig.state(&reverting), JobState::Done);
+        assert_eq!(rig.state(&reverting).await, JobState::Done);
     })
     .await;
 }

@@ -18,7 +18,7 @@ async fn a_transaction_lands_although_the_node_has_forgotten_it() {
         // A new life relays what is new, and does not know the old.
         rig.automine(true).await;
         rig.run(&rig.root_job(rig.world.square_root, 2, 9), JobState::Relayed).await;
-        assert_eq!(rig.state(&job), JobState::Done);
+        assert_eq!(rig.state(&job).await, JobState::Done);
     })
     .await;
 }
@@ -68,7 +68,7 @@ async fn what_was_not_sent_is_forgotten() {
         rig.node.restart();
         rig.node.faults().stall_relays(false);
         rig.run(&rig.root_job(rig.world.square_root, 2, 9), JobState::Relayed).await;
-        assert_eq!((rig.state(&job), rig.node.stats().relay_attempts(job.id().into())), (JobState::Done, 0));
+        assert_eq!((rig.state(&job).await, rig.node.stats().relay_attempts(job.id().into())), (JobState::Done, 0));
     })
     .await;
 }

@@ -5,10 +5,9 @@ use std::{future::Future, time::Duration};
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::{
     Client, JobHandle, JobRecord, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob,
-    chain::Chain,
+    chain::{Chain, ChainNonces},
     client::ClientBuilder,
     devnode::{DevNode, JobState, ProgramError, ProgramOutput, RealChain},
-    nonce::ChainNonces,
     primitives::{Address, B256, Bytes, U256, keccak256},
 };
 use serde_json::{Value, json};
@@ -83,8 +82,11 @@ impl Rig {
     fn job(&self, consumer: Address, nonce: u64, number: u64, relay: RelayStrategy) -> SignedJob {
         let job = OffchainJobRequest::builder(consumer, self.square_root.clone())
             .max_cycles(1_000)
-            .relay(relay)
             .onchain_input(U256::from(number).abi_encode());
+        let job = match self.world.revision {
+            Revision::State => job,
+            _ => job.relay(relay),
+        };
         self.world.sign(&job.build().expect("a job"), nonce)
     }
 
@@ -134,17 +136,16 @@ impl Rig {
         assert!(found.is_ok(), "{reason:?} was not said, but {said:?}");
     }
 
-    pub fn state(&self, job: &SignedJob) -> JobState {
+    pub async fn state(&self, job: &SignedJob) -> JobState {
         let id = B256::from(job.id());
         let mut state = None;
-        // The future is done at its first poll, as the answer is always yes.
-        let mut asked = std::pin::pin!(self.node.wait_until(|view| {
-            state = view.job_state(id);
-            true
-        }));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(asked.as_mut().poll(&mut context).is_ready());
-        drop(asked);
+        // Asked at once, and the answer is always yes.
+        self.node
+            .wait_until(|view| {
+                state = view.job_state(id);
+                true
+            })
+            .await;
         state.expect("known")
     }
 
