@@ -506,6 +506,26 @@ async fn a_transaction_that_nobody_knows_stays_open_and_the_next_relay_sends_ane
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_that_was_just_sent_is_waited_for_although_the_chain_does_not_know_it() {
+    both(|case| async move {
+        let (job, verified) = case.job().await;
+        case.relayer.fate(Fate::Lost);
+        case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let hash = case.relayer.posted()[0].0;
+        case.relayer.fate(Fate::Included);
+        let error = case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        is(&error, ErrorKind::DeadlineExceeded, Outcome::Unknown, Some(hash));
+        assert_eq!(case.relayer.posted().len(), 1);
+        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
+        // Long enough after that it is given up.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!case.client.relay(&job, &verified).await.unwrap().already);
+        assert_eq!(case.relayer.posted().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_in_the_pool_is_waited_for_and_none_is_sent_beside_it() {
     both(|case| async move {
         let (job, verified) = case.job().await;

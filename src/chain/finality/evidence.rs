@@ -35,7 +35,7 @@ impl Blocks {
 
     /// How deep a block of this number is, its own counted.
     fn depth(&self, number: u64) -> u64 {
-        (self.head.number + 1).saturating_sub(number)
+        self.head.number.saturating_add(1).saturating_sub(number)
     }
 
     /// Whether the block is part of the head's chain; nothing while blocks are missing to say so.

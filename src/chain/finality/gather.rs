@@ -175,14 +175,14 @@ impl<'a> Look<'a> {
     /// Asks for ranges of logs, from these blocks down; of all jobs that are searched from the same block at once.
     fn ask_logs(&self, batch: &mut Batch, searches: BTreeMap<u64, Vec<usize>>) -> Vec<(Vec<usize>, Vec<LogRange>)> {
         let head = self.blocks.head.number;
-        let end = (head + 1).saturating_sub(self.chain.log_reach());
+        let end = head.saturating_add(1).saturating_sub(self.chain.log_reach());
         let search = |(from, places): (u64, Vec<usize>)| {
             let ids = places.iter().filter_map(|place| self.jobs.get(*place));
             let ids: Vec<_> = ids.map(|(_, evidence)| B256::from(evidence.job.id())).collect();
             let mut ranges = Vec::new();
             let mut last = Some(from);
             while let Some(to) = last.filter(|_| ranges.len() < if from == head { 1 } else { RANGES }) {
-                let first = (to + 1).saturating_sub(self.chain.log_range()).max(end);
+                let first = to.saturating_add(1).saturating_sub(self.chain.log_range()).max(end);
                 let topics = vec![
                     vec![JobManager::JobCompleted::SIGNATURE_HASH, JobManager::JobCancelled::SIGNATURE_HASH],
                     ids.clone(),

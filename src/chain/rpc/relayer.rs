@@ -1,6 +1,7 @@
 //! Posts results with an account of one's own, over JSON-RPC.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -57,15 +58,28 @@ struct Inner {
     reader: RpcReader,
     signer: Box<dyn TxSigner<Signature> + Send + Sync>,
     /// Held from the reading of the nonce until the transaction that uses it is in the pool.
-    last: Mutex<Option<Last>>,
+    sent: Mutex<Sent>,
 }
 
-/// The last transaction of the account that was sent.
-#[derive(Clone, Copy)]
-struct Last {
-    nonce: u64,
-    hash: B256,
-    at: Instant,
+/// The account's transactions that were sent, by their nonces, as far as the pool's count does not hold them.
+#[derive(Default)]
+struct Sent(BTreeMap<u64, (B256, Instant)>);
+
+impl Sent {
+    fn put(&mut self, nonce: u64, hash: B256) {
+        self.0.insert(nonce, (hash, Instant::now()));
+    }
+
+    /// What the pool's count lacks first, if that was sent from here.
+    fn lacking(&mut self, pool: u64) -> Option<(B256, Instant)> {
+        self.0 = self.0.split_off(&pool);
+        self.0.get(&pool).copied()
+    }
+
+    /// The first nonce from the pool's count on under which nothing was sent.
+    fn after(&self, pool: u64) -> u64 {
+        (pool..u64::MAX).find(|nonce| !self.0.contains_key(nonce)).unwrap_or(u64::MAX)
+    }
 }
 
 /// In wei for each unit of gas.
@@ -93,7 +107,7 @@ impl RpcRelayer {
 
     /// Posts by way of a reader: over its connections, with its settings and its time for each request.
     pub fn over(reader: RpcReader, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { reader, signer: Box::new(signer), last: Mutex::new(None) }))
+        Self(Arc::new(Inner { reader, signer: Box::new(signer), sent: Mutex::default() }))
     }
 
     /// A signer from a private key in this process.
@@ -168,14 +182,14 @@ impl Inner {
         Ok(gas.saturating_add(gas / 100 * SPARE))
     }
 
-    /// The account's next nonce: after those in the pool, and after the last one that was sent, if that is still to be seen there.
-    async fn nonce(&self, last: Option<Last>) -> Result<u64> {
+    /// The account's next nonce: after those in the pool, and after those that were sent, if they are still to be seen there.
+    async fn nonce(&self, sent: &mut Sent) -> Result<u64> {
         let pool: U64 = self.read("eth_getTransactionCount", json!([self.signer.address(), "pending"])).await?;
         let pool: u64 = pool.to();
-        let Some(last) = last.filter(|last| last.nonce >= pool) else { return Ok(pool) };
-        let known: Value = self.read("eth_getTransactionByHash", json!([last.hash])).await?;
-        // One that the pool has dropped would leave a gap.
-        Ok(if known.is_null() && last.at.elapsed() > GRACE { pool } else { last.nonce.saturating_add(1) })
+        let Some((hash, at)) = sent.lacking(pool) else { return Ok(pool) };
+        let known: Value = self.read("eth_getTransactionByHash", json!([hash])).await?;
+        // One that never came there, or that the pool has dropped, leaves a gap, behind which all others wait for ever.
+        Ok(if known.is_null() && at.elapsed() > GRACE { pool } else { sent.after(pool) })
     }
 
     async fn sign(
@@ -272,36 +286,36 @@ impl Inner {
         let fees = self.fees(transaction.blobs.is_some()).await?;
         let gas = self.gas(transaction, fees).await?;
         let mut form = Form::Eip4844;
-        let mut last = self.last.lock().await;
-        let mut nonce = self.nonce(*last).await?;
+        let mut sent = self.sent.lock().await;
+        let mut nonce = self.nonce(&mut sent).await?;
         let mut tries = 0;
         loop {
             let Signed { hash, raw } = self.sign(transaction, nonce, gas, fees, form).await?;
             signed(hash);
             tries += 1;
-            let sent: Result<B256, _> = self.request("eth_sendRawTransaction", json!([Bytes::from(raw)])).await;
-            let used = Last { nonce, hash, at: Instant::now() };
-            let error = match sent {
-                Ok(hash) => {
-                    *last = Some(used);
+            let answer: Result<B256, _> = self.request("eth_sendRawTransaction", json!([Bytes::from(raw)])).await;
+            let error = match answer {
+                // By its own hash, whatever the RPC calls it.
+                Ok(_) => {
+                    sent.put(nonce, hash);
                     return Ok(hash);
                 }
                 Err(error) => error,
             };
             match Refusal::of(&error) {
                 Refusal::Known => {
-                    *last = Some(used);
+                    sent.put(nonce, hash);
                     return Ok(hash);
                 }
                 Refusal::NonceTooLow if tries < TRIES => {
-                    let next = self.nonce(*last).await?;
+                    let next = self.nonce(&mut sent).await?;
                     nonce = next.max(nonce.saturating_add(1));
                 }
                 // Another transaction of the account waits under it.
                 Refusal::NonceInPool if tries < TRIES => nonce = nonce.saturating_add(1),
                 Refusal::Other if transaction.blobs.is_some() && form == Form::Eip4844 => form = Form::Eip7594,
                 Refusal::None => {
-                    *last = Some(used);
+                    sent.put(nonce, hash);
                     return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(hash));
                 }
                 Refusal::NonceTooLow | Refusal::NonceInPool | Refusal::Other => {
@@ -328,13 +342,23 @@ impl Refusal {
         let RpcError::ErrorResp(payload) = error else { return Self::None };
         let text = payload.message.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if has(&["already known", "alreadyknown", "known transaction", "already imported"]) {
+        // "Unknown transaction type" holds the words for one that is known.
+        if !has(&["unknown transaction"])
+            && has(&["already known", "alreadyknown", "known transaction", "already imported"])
+        {
             Self::Known
         } else if has(&["nonce too low", "noncetoolow", "nonce is too low", "oldnonce"]) {
             Self::NonceTooLow
         } else if has(&["underpriced", "replacement"]) && has(&["replacement"]) {
             Self::NonceInPool
-        } else if has(&["timeout", "timed out", "internal error"]) {
+        } else if has(&[
+            "timeout",
+            "timed out",
+            "internal error",
+            "internal server error",
+            "unavailable",
+            "bad gateway",
+        ]) {
             Self::None
         } else {
             Self::Other
@@ -377,5 +401,40 @@ impl fmt::Debug for RpcRelayer {
             .field("endpoint", &self.0.reader.endpoint())
             .field("address", &self.0.signer.address())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &'static str) -> Refusal {
+        Refusal::of(&RpcError::ErrorResp(alloy_json_rpc::ErrorPayload {
+            code: -32000,
+            message: text.into(),
+            data: None,
+        }))
+    }
+
+    #[test]
+    fn an_unknown_type_of_transaction_is_no_known_transaction() {
+        assert!(matches!(refusal("known transaction: 0xab"), Refusal::Known));
+        assert!(matches!(refusal("Unknown transaction type"), Refusal::Other));
+        // What stands before the node may have passed it on.
+        assert!(matches!(refusal("Internal server error"), Refusal::None));
+    }
+
+    #[test]
+    fn what_never_came_into_the_pool_is_asked_about_although_others_were_sent_after_it() {
+        let hash = B256::repeat_byte;
+        let mut sent = Sent::default();
+        for nonce in [5, 6, 7, 9] {
+            sent.put(nonce, hash(nonce as u8));
+        }
+        assert_eq!(sent.lacking(5).map(|(hash, _)| hash), Some(hash(5)), "not about the last one");
+        assert_eq!((sent.after(5), sent.after(8)), (8, 8));
+        // What the pool counts is not kept.
+        assert!(sent.lacking(8).is_none());
+        assert_eq!(sent.0.len(), 1);
     }
 }

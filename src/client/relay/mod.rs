@@ -67,8 +67,8 @@ pub(super) struct Relays(Mutex<HashMap<JobId, Entry>>);
 struct Entry {
     /// Of the one that runs.
     landing: Option<Landing>,
-    /// The last transaction that was signed, as long as it may be included.
-    posted: Option<B256>,
+    /// The last transaction that was signed, and when, as long as it may be included.
+    posted: Option<(B256, Instant)>,
 }
 
 impl Relays {
@@ -77,15 +77,19 @@ impl Relays {
     }
 
     fn posted(&self, id: JobId) -> Option<B256> {
+        self.posted_when(id).map(|(hash, _)| hash)
+    }
+
+    fn posted_when(&self, id: JobId) -> Option<(B256, Instant)> {
         self.lock().get(&id).and_then(|entry| entry.posted)
     }
 
     fn set_posted(&self, id: JobId, hash: Option<B256>) {
-        self.lock().entry(id).or_default().posted = hash;
+        self.lock().entry(id).or_default().posted = hash.map(|hash| (hash, Instant::now()));
     }
 
     fn open(&self) -> Vec<(JobId, B256)> {
-        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?))).collect()
+        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?.0))).collect()
     }
 
     fn forget(&self, id: JobId) -> Option<B256> {
@@ -95,7 +99,7 @@ impl Relays {
         if entry.landing.is_none() {
             relays.remove(&id);
         }
-        posted
+        posted.map(|(hash, _)| hash)
     }
 }
 

@@ -60,19 +60,24 @@ impl Look {
 
 impl Run<'_> {
     pub(super) async fn run(&self) -> Result<Relay> {
-        let posted = self.inner.relays.posted(self.job.id());
+        let posted = self.inner.relays.posted_when(self.job.id());
         let relayed = match posted {
-            Some(hash) => self.again(hash).await,
+            Some((hash, at)) => self.again(hash, at).await,
             None => self.afresh(None).await,
         };
         relayed.map_err(|error| error.with_job(self.job.id()))
     }
 
     /// A relay before this one has signed a transaction, whose end nobody saw.
-    async fn again(&self, hash: B256) -> Result<Relay> {
+    async fn again(&self, hash: B256, at: Instant) -> Result<Relay> {
         let look = self.look(Some(hash)).await.map_err(|error| unknown(error, hash))?;
         if look.receipt.is_some() || look.in_pool || look.standing != ChainStanding::Unseen {
             return self.follow(hash, None).await;
+        }
+        // So soon it may be in the pool of another of the RPC's servers, and a second one would be paid for, too.
+        if at.elapsed() < PATIENCE {
+            let doubt = late(self.job.id(), Some(hash), "the chain does not know the transaction");
+            return self.follow(hash, Some(doubt)).await;
         }
         self.settled();
         self.afresh(Some(look)).await
@@ -212,7 +217,9 @@ impl Run<'_> {
             match self.look(Some(hash)).await {
                 Ok(look) => {
                     torn += u32::from(look.is_torn());
-                    let settled = |receipt: &Receipt| receipt.succeeded || !look.is_torn() || torn > LOOKS;
+                    let settled = |receipt: &Receipt| {
+                        receipt.tx_hash == hash && (receipt.succeeded || !look.is_torn() || torn > LOOKS)
+                    };
                     if let Some(receipt) = look.receipt.as_ref().filter(|receipt| settled(receipt)).cloned() {
                         return self.included(&receipt, look.standing, look.refusal, look.head).await;
                     }
