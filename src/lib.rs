@@ -21,6 +21,7 @@
 //! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
 //! | set deadlines, and what is tried again | [`RetryPolicy`] |
 //! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
+//! | test it with its contracts on a chain | `devnode::RealChain`, `devnode::contracts` (features `devnode` and `chain`) |
 //! | carry the bytes some other way | [`transport::Transport`], [`Wire`]; test it with `conformance` (feature `unstable-conformance`) |
 //!
 //! # A first job
@@ -75,7 +76,7 @@
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
 //! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
-//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results |
+//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results; with `devnode`, a node that relays to a real chain |
 //! | `blobs` | | posts results whose jobs have an offchain input (Relay revision), with their blobs; brings KZG in C |
 //! | `devnode` | | the embedded development node |
 //! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |

@@ -31,7 +31,8 @@
 //! # What differs from a real node
 //!
 //! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
-//! - The blob hashes are stand-ins: right in number and version byte, but no KZG commitments.
+//! - On the simulated chain the blob hashes are stand-ins: right in number and version byte, but no KZG commitments. On a
+//!   real one they are real (feature `blobs`).
 //! - A relay that reverts is tried again when anything changes, without end, not every 30 seconds for 8 hours;
 //!   [`Faults::give_up_relay`] does what comes then. On a real chain it is tried again after a while, see
 //!   `DevNodeBuilder::relay_to` (feature `chain`).

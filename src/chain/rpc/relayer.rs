@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a transaction is made anew because its account nonce was used by another one meanwhile.
 const TRIES: u32 = 4;
+/// The most that is bid for a unit of gas, unless set: 2,000 gwei.
+const MAX_FEE: u64 = 2_000_000_000_000;
 /// More gas than was estimated, in percent: the contracts' state may change before the block.
 const SPARE: u64 = 20;
 
@@ -57,6 +62,8 @@ pub struct RpcRelayer(Arc<Inner>);
 struct Inner {
     reader: RpcReader,
     signer: Box<dyn TxSigner<Signature> + Send + Sync>,
+    /// The most to bid for a unit of gas, in wei.
+    max_fee: AtomicU64,
     /// Held from the reading of the nonce until the transaction that uses it is in the pool.
     sent: Mutex<Sent>,
 }
@@ -107,7 +114,20 @@ impl RpcRelayer {
 
     /// Posts by way of a reader: over its connections, with its settings and its time for each request.
     pub fn over(reader: RpcReader, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { reader, signer: Box::new(signer), sent: Mutex::default() }))
+        Self(Arc::new(Inner {
+            reader,
+            signer: Box::new(signer),
+            max_fee: AtomicU64::new(MAX_FEE),
+            sent: Mutex::default(),
+        }))
+    }
+
+    /// Sets the most to bid for a unit of gas, in wei, tip included; of blobs, too. Above it nothing is posted: an RPC names the fees, and a
+    /// faulty one could have the account spend all it has. For all clones. Default: 2,000 gwei.
+    #[must_use]
+    pub fn with_max_fee(self, wei: u64) -> Self {
+        self.0.max_fee.store(wei, Relaxed);
+        self
     }
 
     /// A signer from a private key in this process.
@@ -152,7 +172,15 @@ impl Inner {
         })?;
         let tip = self.number("eth_maxPriorityFeePerGas", json!([])).await?;
         let blob = if blobs { self.number("eth_blobBaseFee", json!([])).await?.saturating_mul(2).max(1) } else { 0 };
-        Ok(Fees { most: base.saturating_mul(2).saturating_add(tip), tip, blob })
+        let (most, bound) = (base.saturating_mul(2).saturating_add(tip), u128::from(self.max_fee.load(Relaxed)));
+        if most.max(blob) > bound {
+            let what =
+                format!("the RPC asks for {} wei for a unit of gas, more than the {bound} allowed", most.max(blob));
+            return Err(Error::new(ErrorKind::Chain, what)
+                .with_retryable(true)
+                .with_hint("wait until fees are lower, or allow more with RpcRelayer::with_max_fee"));
+        }
+        Ok(Fees { most, tip, blob })
     }
 
     async fn gas(&self, transaction: &RelayTransaction, fees: Fees) -> Result<u64> {
