@@ -51,7 +51,8 @@ fn one_tls_provider_and_no_openssl() {
 /// What reading a chain needs comes with the features `chain` and `blobs` and with no other.
 #[test]
 fn the_chain_costs_only_who_reads_it() {
-    let chain = ["alloy-provider", "alloy-network", "alloy-rpc-client", "alloy-transport", "alloy-consensus", "tungstenite"];
+    let chain =
+        ["alloy-provider", "alloy-network", "alloy-rpc-client", "alloy-transport", "alloy-consensus", "tungstenite"];
     let kzg = "c-kzg";
     let default = packages(&[]);
     for features in ["", "grpc", "rest", "client", "devnode", "unstable-conformance", "alloy-signer", "default"] {
