@@ -15,6 +15,7 @@
 //! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
 //! | post a result that nobody relays | [`Client::relay`], [`JobHandle::relay`], [`chain::Relayer`], `RpcRelayer` (feature `chain`) |
 //! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
+//! | read a chain over JSON-RPC | [`chain::Chain::connect`], [`chain::RpcReader`] (feature `chain`); your own [`chain::ChainReader`] |
 //! | never send to one chain what was signed for another | [`chain::Binding`] |
 //! | check a result that came by another way | [`verify`] |
 //! | choose where nonces come from | [`nonce`] |
@@ -94,7 +95,13 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
-    not(all(feature = "grpc", feature = "rest", feature = "alloy-signer", feature = "unstable-conformance")),
+    not(all(
+        feature = "grpc",
+        feature = "rest",
+        feature = "alloy-signer",
+        feature = "blobs",
+        feature = "unstable-conformance"
+    )),
     allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of all features")
 )]
 

@@ -160,6 +160,26 @@ async fn an_rpc_that_hangs_is_given_up() {
     assert!(reader.next_head(None).await.expect_err("no head").is_retryable());
 }
 
+#[tokio::test]
+#[ignore = "takes half a minute: tests/run has it"]
+async fn a_connection_that_is_dead_without_a_word_is_found_out() {
+    let socket = Socket::healthy().await;
+    let reader = quick(&socket).await;
+    reader.next_head(None).await.expect("a head");
+    let begun = Instant::now();
+    let wait = tokio::spawn(async move { reader.next_head(hash(7)).await });
+    // Not even pings are answered. Connections made later are.
+    socket.order(Order::Hang);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((socket.connections(), wait.is_finished()), (1, false));
+    while socket.connections() == 1 {
+        assert!(begun.elapsed() < Duration::from_secs(40), "never found out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    socket.push(block(8));
+    assert_eq!(wait.await.expect("no panic").expect("a head").number, 8);
+}
+
 async fn saying(answer: impl Fn(&Value) -> String + Clone + Send + Sync + 'static) -> (Socket, Error) {
     let socket = Socket::start(move |request| Some(answer(request))).await;
     let reader = RpcReader::builder(socket.url()).max_response_bytes(1000).connect().await.expect("a reader");
