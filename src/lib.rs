@@ -14,13 +14,16 @@
 //! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
 //! | know that a result is on chain, whatever the node says | [`client::ClientBuilder::chain`], [`Until::Finalized`], [`Verified::finality`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
+//! | post a result that nobody relays | [`Client::relay`], [`JobHandle::relay`], [`chain::Relayer`], `RpcRelayer` (feature `chain`) |
 //! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
+//! | read a chain over JSON-RPC | [`chain::Chain::connect`], [`chain::RpcReader`] (feature `chain`); your own [`chain::ChainReader`] |
 //! | never send to one chain what was signed for another | [`chain::Binding`] |
 //! | check a result that came by another way | [`verify`] |
 //! | choose where nonces come from | [`nonce`] |
 //! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
 //! | set deadlines, and what is tried again | [`RetryPolicy`] |
 //! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
+//! | test it with its contracts on a chain | `devnode::RealChain`, `devnode::contracts` (features `devnode` and `chain`) |
 //! | carry the bytes some other way | [`transport::Transport`], [`Wire`]; test it with `conformance` (feature `unstable-conformance`) |
 //!
 //! # A first job
@@ -75,6 +78,8 @@
 //! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
 //! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
 //! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
+//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results; with `devnode`, a node that relays to a real chain |
+//! | `blobs` | | posts results whose jobs have an offchain input (Relay revision), with their blobs; brings KZG in C |
 //! | `devnode` | | the embedded development node |
 //! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |
 //! | `client` | with `grpc`, `rest` | the client, for transports of your own |
@@ -91,7 +96,13 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
-    not(all(feature = "grpc", feature = "rest", feature = "alloy-signer", feature = "unstable-conformance")),
+    not(all(
+        feature = "grpc",
+        feature = "rest",
+        feature = "alloy-signer",
+        feature = "blobs",
+        feature = "unstable-conformance"
+    )),
     allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of all features")
 )]
 

@@ -10,6 +10,9 @@ mod contracts;
 mod plain_client;
 #[path = "support/rpc.rs"]
 mod rpc;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "support/vectors.rs"]
+mod vectors;
 
 #[path = "contracts/artifacts.rs"]
 mod artifacts;

@@ -48,6 +48,33 @@ fn one_tls_provider_and_no_openssl() {
     }
 }
 
+/// What reading a chain needs comes with the features `chain` and `blobs` and with no other.
+#[test]
+fn the_chain_costs_only_who_reads_it() {
+    let chain =
+        ["alloy-provider", "alloy-network", "alloy-rpc-client", "alloy-transport", "alloy-consensus", "tungstenite"];
+    let kzg = "c-kzg";
+    let default = packages(&[]);
+    for features in ["", "grpc", "rest", "client", "devnode", "unstable-conformance", "alloy-signer", "default"] {
+        let alone = packages(&["--no-default-features", "--features", features]);
+        for unwanted in chain.iter().chain([&kzg, &"alloy-pubsub", &"tokio-tungstenite"]) {
+            assert!(!has(&alone, unwanted), "{unwanted} comes with {features:?}");
+        }
+    }
+    let with_chain = packages(&["--features", "chain"]);
+    let added: BTreeSet<_> = with_chain.difference(&default).cloned().collect();
+    println!("default: {} packages; chain adds {}", default.len(), added.len());
+    assert!(default.is_subset(&with_chain), "features only add");
+    assert!(chain.iter().all(|name| has(&added, name)) && !has(&with_chain, kzg));
+    assert!(added.len() < 100, "the chain adds {} packages", added.len());
+    // Our own connection for websockets, so neither alloy's, which installs a TLS provider, nor a second set of roots.
+    for unwanted in ["alloy-transport-ws", "alloy-pubsub", "native-tls", "openssl", "aws-lc-rs"] {
+        assert!(!has(&with_chain, unwanted), "{unwanted} comes with the chain");
+    }
+    assert_eq!(with_chain.iter().filter(|package| package.starts_with("webpki-roots ")).count(), 1);
+    assert!(has(&packages(&["--features", "blobs"]), kzg));
+}
+
 /// The HTTP client of the REST transport comes without what it must not do: cookies, decompression, its own DNS, proxies of
 /// the system.
 #[test]

@@ -7,7 +7,7 @@ use std::{future::IntoFuture, time::Duration};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified, Wire,
-    chain::{Blobs, Chain, Revert, RevertCause},
+    chain::{Binding, Blobs, Chain, ChainIdentity, Revert, RevertCause},
     primitives::{Address, B256, Bytes, alloy_sol_types::SolCall, keccak256},
     rpc::Encoding,
     verify,
@@ -18,6 +18,7 @@ use prost::Message;
 mod ledger_chain;
 #[path = "support/plain_client/mod.rs"]
 mod plain_client;
+#[allow(dead_code, reason = "some of it is for other tests")]
 #[path = "support/vectors.rs"]
 mod vectors;
 
@@ -80,6 +81,38 @@ async fn both<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for revision in Revision::ALL {
         test(Case::new(revision).await).await;
     }
+}
+
+/// Signed bytes hold no chain id: a client that is bound posts on its own chain only.
+#[tokio::test]
+async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
+    both(|case| async move {
+        let (job, verified) = case.job().await;
+        let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
+        let here = Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
+        let bound = async |binding| {
+            let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
+            let builder = builder.chain(chain.clone()).relayer(case.relayer.clone()).bind(binding);
+            builder.operator(case.operator.address()).connect().await?.relay(&job, &verified).await
+        };
+        let elsewhere = ChainIdentity::new(here.chain_id, B256::repeat_byte(1));
+        let wrong = [
+            Binding::new(elsewhere, JOB_MANAGER, CONSUMER, case.signer.address()),
+            Binding::new(here.identity(), JOB_MANAGER, CONSUMER, Address::repeat_byte(1)),
+        ];
+        for binding in wrong {
+            let error = bound(binding).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (ErrorKind::WrongChain, Outcome::NotSent),
+                "{}",
+                error.report()
+            );
+        }
+        assert!(case.relayer.posted().is_empty());
+        assert!(!bound(here).await.unwrap().already);
+    })
+    .await;
 }
 
 /// The node's record of an executed job, read and verified.
@@ -473,6 +506,26 @@ async fn a_transaction_that_nobody_knows_stays_open_and_the_next_relay_sends_ane
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_that_was_just_sent_is_waited_for_although_the_chain_does_not_know_it() {
+    both(|case| async move {
+        let (job, verified) = case.job().await;
+        case.relayer.fate(Fate::Lost);
+        case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let hash = case.relayer.posted()[0].0;
+        case.relayer.fate(Fate::Included);
+        let error = case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        is(&error, ErrorKind::DeadlineExceeded, Outcome::Unknown, Some(hash));
+        assert_eq!(case.relayer.posted().len(), 1);
+        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
+        // Long enough after that it is given up.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!case.client.relay(&job, &verified).await.unwrap().already);
+        assert_eq!(case.relayer.posted().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_in_the_pool_is_waited_for_and_none_is_sent_beside_it() {
     both(|case| async move {
         let (job, verified) = case.job().await;
@@ -594,4 +647,33 @@ async fn blobs_are_carried_and_compared_before_anything_is_sent() {
     assert_eq!(case.relayer.posted().len(), 1);
     case.client.relay(&job, &case.verified(&job, &[])).await.unwrap();
     assert!(case.relayer.posted()[1].1.blobs.is_none());
+}
+
+/// What was signed for one chain can be posted on another; a client that is bound does not.
+#[tokio::test]
+async fn a_bound_client_posts_on_its_own_chain_only() {
+    let case = Case::new(Revision::Relay).await;
+    let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
+    let binding = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
+    let bound = async |binding| {
+        let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
+        let builder = builder.operator(case.operator.address()).chain(chain.clone()).relayer(case.relayer.clone());
+        builder.bind(binding).connect().await
+    };
+    let mut elsewhere = binding;
+    elsewhere.genesis_hash = B256::repeat_byte(9);
+    assert_eq!(bound(elsewhere).await.unwrap_err().kind(), ErrorKind::WrongChain);
+    let client = bound(binding).await.unwrap();
+    let (job, result) = case.job().await;
+    client.relay(&job, &result).await.unwrap();
+    assert_eq!(case.relayer.posted().len(), 1);
+    let stranger = LocalSigner::random().unwrap();
+    let foreign = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, stranger.address()).await.unwrap();
+    let error = bound(foreign).await.unwrap().relay(&job, &result).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
+    // Begun anew since the client connected.
+    let client = bound(binding).await.unwrap();
+    case.chain.world().genesis = Some(B256::repeat_byte(8));
+    let error = client.relay(&job, &result).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
 }

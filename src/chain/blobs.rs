@@ -5,9 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(feature = "blobs")]
-use alloy_eips::eip4844::{
-    BlobTransactionSidecar,
-    builder::{SidecarBuilder, SimpleCoder},
+use alloy_eips::{
+    eip4844::{
+        BlobTransactionSidecar,
+        builder::{SidecarBuilder, SimpleCoder},
+    },
+    eip7594::BlobTransactionSidecarVariant,
 };
 use alloy_primitives::B256;
 
@@ -19,6 +22,14 @@ pub struct Blobs {
     hashes: Vec<B256>,
     #[cfg(feature = "blobs")]
     sidecar: Arc<BlobTransactionSidecar>,
+}
+
+/// How blobs are proven: EIP-7594 (since Osaka) has proofs for each cell of a blob. Both give one transaction hash.
+#[cfg(feature = "chain")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Eip4844,
+    Eip7594,
 }
 
 impl Blobs {
@@ -55,6 +66,22 @@ impl Blobs {
     #[must_use]
     pub fn hashes(&self) -> &[B256] {
         &self.hashes
+    }
+
+    /// As a transaction carries them. Proofs of cells take a second or so for each blob, on a thread of their own.
+    #[cfg(feature = "blobs")]
+    pub(super) async fn in_form(&self, form: Form) -> Result<BlobTransactionSidecarVariant> {
+        let sidecar = Arc::clone(&self.sidecar);
+        let made = tokio::task::spawn_blocking(move || {
+            let sidecar = BlobTransactionSidecarVariant::Eip4844((*sidecar).clone());
+            match form {
+                Form::Eip4844 => Ok(sidecar),
+                Form::Eip7594 => sidecar.try_convert_into_eip7594(),
+            }
+        })
+        .await;
+        let failed = |why: String| Error::new(ErrorKind::InvalidInput, format!("no proofs of the blobs: {why}"));
+        made.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     /// Blobs, commitments and proofs, in the form of EIP-4844.

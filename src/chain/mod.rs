@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
-pub use self::rpc::{RpcReader, RpcReaderBuilder};
+pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -51,13 +51,15 @@ pub struct Chain {
     job_manager: Address,
     log_range: u64,
     log_reach: u64,
+    /// The chain that this must be.
+    binding: Option<Binding>,
 }
 
 impl Chain {
     /// The JobManager at this address, read through this reader.
     #[must_use]
     pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
-        Self { reader: Arc::new(reader), job_manager, log_range: 2_000, log_reach: 50_000 }
+        Self { reader: Arc::new(reader), job_manager, log_range: 2_000, log_reach: 50_000, binding: None }
     }
 
     /// Sets how many blocks one question for logs spans at most; 0 counts as 1. RPCs refuse what is too much for them. Default:
@@ -74,6 +76,16 @@ impl Chain {
     pub fn with_log_reach(mut self, blocks: u64) -> Self {
         self.log_reach = blocks.max(1);
         self
+    }
+
+    /// Has looks at jobs fail on any other chain.
+    pub(crate) fn bound_to(mut self, binding: Binding) -> Self {
+        self.binding = Some(binding);
+        self
+    }
+
+    pub(crate) fn binding(&self) -> Option<Binding> {
+        self.binding
     }
 
     pub(crate) fn log_range(&self) -> u64 {

@@ -37,7 +37,7 @@ pub(super) const MAX_OUT: usize = 4096;
 /// first, unless the chain has gone past them.
 ///
 /// The chain is read before a nonce is handed out, in one round trip, or two where the chain has moved on: the next nonce, and that
-/// no job of the candidate's id exists. What was read counts for [`max_age`](Self::max_age), a second unless set, within which nonces
+/// no job of the candidate's id exists. What was read counts for [`max_age`](Self::with_max_age), a second unless set, within which nonces
 /// are handed out without asking; but never after a nonce went into quarantine, or after the node showed another's job under one.
 ///
 /// An on-chain request can still take a nonce in the moment between. [`reconcile`](Self::reconcile) finds those.

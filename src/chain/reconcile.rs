@@ -82,7 +82,8 @@ impl ChainNonces {
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
         book.apply(found.next_on_chain);
-        for nonce in found.completed.iter().chain(&found.relayed) {
+        let lost = found.taken.iter().filter(|(_, status)| *status == OnchainStatus::Completed).map(|(nonce, _)| nonce);
+        for nonce in found.completed.iter().chain(&found.relayed).chain(lost) {
             book.out.remove(nonce);
         }
         if let Some(line) = &mut book.line {

@@ -19,7 +19,7 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     /// Whether the consumer has seen nothing of the job.
-    pub(super) fn is_blank(&self) -> bool {
+    pub(in crate::chain) fn is_blank(&self) -> bool {
         self.onchain.is_empty() && self.offchain_hash.is_zero()
     }
 }

@@ -159,7 +159,8 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let (signed, lease) = self.lease_and_sign(&job).await?;
-        // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it.
+        // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
+        // chain's RPC has seen the signature, but not what was signed.
         self.require_preflight(&signed).await?;
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
@@ -226,7 +227,8 @@ impl Client {
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
     ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],
-    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer, or if a required
+    ///   preflight finds another chain,
     /// - [`ErrorKind::Preflight`] if the client [requires a preflight](ClientBuilder::require_preflight) and the job did not pass
     ///   ([`PreflightReport::of`] has why). This call then sent nothing, and the job stands as it did before,
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,

@@ -121,10 +121,12 @@ impl Operator {
         self.0.lock().take_in(begun, Ok(said));
     }
 
-    /// The outcome of the reading under way or of a new one; after so many, of one that began later.
+    /// The outcome of the reading under way or of a new one; after so many, of one that began later. Waits until that long after
+    /// it began.
     async fn read(&self, after: Option<u64>, patience: Duration) -> Read {
-        let mut end = self.0.reading(after);
-        let read = tokio::time::timeout(patience, end.wait_for(Option::is_some)).await;
+        let (begun, mut end) = self.0.reading(after);
+        // From when it began: one that hangs holds nobody up for long but the first.
+        let read = tokio::time::timeout_at(begun + patience, end.wait_for(Option::is_some)).await;
         let read = read.ok().and_then(|end| end.ok().and_then(|end| end.clone()));
         read.unwrap_or_else(|| Err(unread("the chain does not say who the operator is: it did not answer in time")))
     }
@@ -136,12 +138,12 @@ impl Shared {
     }
 
     /// In a task of its own, as the time of whoever began it may be over sooner.
-    fn reading(self: &Arc<Self>, after: Option<u64>) -> watch::Receiver<Option<Read>> {
+    fn reading(self: &Arc<Self>, after: Option<u64>) -> (Instant, watch::Receiver<Option<Read>>) {
         let mut state = self.lock();
         if let Some(reading) = &state.reading {
             let fits = after.map_or_else(|| reading.is_under_way(), |after| reading.number >= after);
             if fits {
-                return reading.end.clone();
+                return (reading.begun, reading.end.clone());
             }
         }
         let (sender, end) = watch::channel(None);
@@ -156,7 +158,7 @@ impl Shared {
             shared.lock().take_in(begun, read.clone());
             sender.send_replace(Some(read));
         });
-        end
+        (begun, end)
     }
 
     /// Asks who the operator is and, for a client that is bound, whether this is still its chain.

@@ -31,7 +31,8 @@
 //! # What differs from a real node
 //!
 //! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
-//! - The blob hashes are stand-ins: right in number and version byte, but no KZG commitments.
+//! - On the simulated chain the blob hashes are stand-ins: right in number and version byte, but no KZG commitments. On a
+//!   real one they are real (feature `blobs`).
 //! - A relay that reverts is tried again when anything changes, without end, not every 30 seconds for 8 hours;
 //!   [`Faults::give_up_relay`] does what comes then. On a real chain it is tried again after a while, see
 //!   `DevNodeBuilder::relay_to` (feature `chain`).
@@ -45,6 +46,8 @@
 mod abi;
 mod chain;
 mod connection;
+#[cfg(feature = "chain")]
+pub mod contracts;
 mod crypto;
 mod executor;
 mod faults;
@@ -75,7 +78,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::{Address, Bytes, address};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 #[cfg(feature = "chain")]
@@ -97,6 +100,9 @@ use crate::{
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
+
+/// The address of [`DEV_OPERATOR_KEY`]: what a JobManager is to name before the node is started.
+pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6afa3e");
 
 /// What no operator is: the key behind [`Lie::Operator`].
 const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
@@ -416,5 +422,15 @@ impl DevNode {
             // The sender is in `self`, so this cannot fail.
             let _ = changes.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_address_is_its_keys() {
+        assert_eq!(Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
     }
 }

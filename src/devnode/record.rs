@@ -69,6 +69,7 @@ pub(super) struct Submission {
 
 /// An executed job on its way to the chain.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "chain"), allow(dead_code, reason = "only a relayer to a real chain reads all of it"))]
 pub(super) struct Finished {
     /// Which execution this is: two submissions of one nonce that raced have one id and two results.
     pub serial: u64,

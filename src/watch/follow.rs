@@ -38,6 +38,8 @@ pub(super) struct Follow {
     /// Jobs that somebody waits for on chain, and those of them to look at now.
     waited: BTreeSet<Slot>,
     due: BTreeSet<Slot>,
+    /// Where the next look begins: those before it had their turn.
+    turn: Slot,
     /// When to look again at those that a look could not say anything of.
     again: BTreeSet<(Instant, Slot)>,
     /// The last head that is known.
@@ -68,6 +70,15 @@ impl Follow {
         if self.waited.contains(&slot) {
             self.due.insert(slot);
         }
+    }
+
+    /// The next job to look at, all in turn: where heads come faster than looks end, the first ones are due again before the last were
+    /// looked at.
+    fn next_due(&mut self) -> Option<Slot> {
+        let slot = self.due.range(self.turn..).next().or_else(|| self.due.first()).copied()?;
+        self.due.remove(&slot);
+        self.turn = slot.wrapping_add(1);
+        Some(slot)
     }
 
     /// The watcher was cut off, and its calls with it.
@@ -112,7 +123,7 @@ impl State {
         if !self.follow.looking && !self.follow.due.is_empty() {
             let mut asked = Vec::new();
             while asked.len() < CHUNK
-                && let Some(slot) = self.follow.due.pop_first()
+                && let Some(slot) = self.follow.next_due()
             {
                 if let Some(entry) = self.entries.get(&slot)
                     && let Some(depth) = entry.depth()
@@ -205,5 +216,24 @@ impl State {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_are_due_again_wait_for_those_that_had_no_turn() {
+        let mut follow = Follow::default();
+        let slots = [1, 2, 3, Slot::MAX];
+        slots.iter().for_each(|slot| follow.begin(*slot));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.extend((0..2).filter_map(|_| follow.next_due()));
+            // A new head, each time.
+            slots.iter().for_each(|slot| follow.hurry(*slot));
+        }
+        assert_eq!(seen, [1, 2, 3, Slot::MAX, 1, 2]);
     }
 }

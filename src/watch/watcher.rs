@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use alloy_primitives::Address;
@@ -152,13 +152,24 @@ impl Calls {
         }
     }
 
+    /// The next answer that somebody asked for. A call that was ended is passed over and not waited behind: what ended together
+    /// with it wakes nobody again.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
-        self.tasks.poll_join_next_with_id(cx).map(|joined| self.answer(joined?))
+        loop {
+            let Some(joined) = ready!(self.tasks.poll_join_next_with_id(cx)) else { return Poll::Ready(None) };
+            if let Some(answer) = self.answer(joined) {
+                return Poll::Ready(Some(answer));
+            }
+        }
     }
 
     fn try_next(&mut self) -> Option<Answer> {
-        let joined = self.tasks.try_join_next_with_id()?;
-        self.answer(joined)
+        loop {
+            let joined = self.tasks.try_join_next_with_id()?;
+            if let Some(answer) = self.answer(joined) {
+                return Some(answer);
+            }
+        }
     }
 
     fn answer(&mut self, joined: std::result::Result<(task::Id, Answer), JoinError>) -> Option<Answer> {
@@ -320,4 +331,27 @@ async fn see(node: &dyn Node, job: &SignedJob, record: &JobRecord, known: Option
         return Ok(Sight::of(job, record, operator, known));
     }
     Ok(sight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ended_together_with_an_unfollowed_head_is_taken_in() {
+        let mut calls = Calls::default();
+        let head = calls.tasks.spawn(std::future::pending());
+        calls.questions.insert(head.id(), Question::Head);
+        calls.head = Some(head);
+        let consumer = Address::ZERO;
+        let list = calls.tasks.spawn(async move { Answer::Listed(consumer, Ok(Vec::new())) });
+        calls.questions.insert(list.id(), Question::List(consumer));
+        calls.unfollow();
+        // Both end before anybody looks.
+        for _ in 0..10 {
+            task::yield_now().await;
+        }
+        let taken = calls.poll_next(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(taken, Poll::Ready(Some(Answer::Listed(..)))));
+    }
 }

@@ -1,6 +1,6 @@
 //! From a job built and signed by the SDK to what the contracts say of it.
 
-use alloy_sol_types::{SolEvent, SolValue};
+use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use infinityvm_sdk::{
     OffchainJobRequest, ProgramId, Revision,
     primitives::{B256, Bytes, U256, hex, keccak256},
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     anvil::{Anvil, AnvilBuilder},
     contracts::{Consumer, JobManager, World, result},
+    vectors,
 };
 
 fn root(number: u64) -> Vec<u8> {
@@ -144,7 +145,7 @@ async fn consumers_revert_in_every_way() {
 #[tokio::test]
 #[ignore = "needs anvil: tests/run installs it"]
 async fn worlds_can_be_arranged() {
-    let world = World::on(Anvil::builder().arg("--accounts").arg("12").start(), Revision::Relay).await;
+    let world = World::on(Anvil::builder().args(["--accounts", "12"]).start(), Revision::Relay).await;
     assert_eq!(world.anvil.keys().len(), 12);
     let old = world.consumer("SquareRootConsumer", world.anvil.address(11), 1 << 40).await;
     assert_eq!(world.view(old, &Consumer::getNextNonceCall {}).await, (1 << 40) + 1);
@@ -154,11 +155,12 @@ async fn worlds_can_be_arranged() {
     world.rpc.call("evm_setAutomine", json!([false])).await;
     let job = world.job(world.square_root, 1, U256::from(9).abi_encode(), vec![]);
     let id = B256::from(job.id());
-    let settled = async {
-        world.rpc.call("evm_setIntervalMining", json!([1])).await;
-        world.settle(&job, &root(9)).await
-    };
-    settled.await.expect("settles");
+    let call = world.submission(&result(&job, &root(9), &[]), &job).abi_encode();
+    let hash = world.rpc.send(world.owner, Some(world.job_manager), &call).await.expect("sent");
+    assert_eq!(world.root_of(9).await, U256::ZERO);
+    world.rpc.call("evm_mine", json!([])).await;
+    assert_eq!(world.rpc.receipt(hash).await["status"], "0x1");
+    assert_eq!(world.root_of(9).await, U256::from(3));
     let metadata = world.view(world.job_manager, &JobManager::getJobMetadataCall { jobID: id }).await;
     assert_eq!(metadata.status, 3);
 }
@@ -178,4 +180,48 @@ async fn an_anvil_goes_when_dropped() {
     tokio::net::TcpStream::connect(&address).await.expect("listens");
     drop(anvil);
     tokio::net::TcpStream::connect(&address).await.expect_err("gone");
+}
+
+/// What the nodes' own code encoded and signed, brought to a consumer at the address that the bytes name.
+#[tokio::test]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn the_vectors_settle() {
+    for revision in Revision::ALL {
+        let world = World::start(revision).await;
+        let code = world.rpc.call("eth_getCode", json!([world.allow_list, "latest"])).await;
+        let transact = async |to, call: Vec<u8>| {
+            let hash = world.rpc.send(world.owner, Some(to), &call).await.expect("sent");
+            assert_eq!(world.rpc.receipt(hash).await["status"], "0x1");
+        };
+        let mut with_blobs = 0;
+        for case in vectors::all().iter().filter(|case| case.revision == revision) {
+            let part = |name: &str| format!("/expect/result/{name}");
+            let consumer = case.address("/consumer");
+            world.rpc.call("anvil_setCode", json!([consumer, code])).await;
+            let allow = Consumer::allowCall { signer: case.address("/signer"), allowed: true };
+            transact(consumer, allow.abi_encode()).await;
+            let operator = JobManager::setCoprocessorOperatorCall { next: case.address(&part("operator")) };
+            transact(world.job_manager, operator.abi_encode()).await;
+
+            let submission = JobManager::submitResultForOffchainJobCall {
+                result: case.bytes(&part("result_with_metadata")),
+                operatorSig: case.bytes(&part("operator_signature")),
+                request: case.bytes("/expect/request_abi"),
+                requestSig: case.bytes("/expect/signature"),
+            };
+            let settled = world.rpc.transact(world.owner, world.job_manager, &submission).await;
+            let blobs = case.json.pointer(&part("versioned_blob_hashes")).and_then(Value::as_array);
+            if blobs.is_some_and(|blobs| !blobs.is_empty()) {
+                // The last check of all: everything else was right.
+                let refused = settled.expect_err("no blob");
+                assert!(refused.reason().expect("a reason").ends_with("blob hashes of transaction"), "{refused}");
+                with_blobs += 1;
+                continue;
+            }
+            settled.unwrap_or_else(|error| panic!("nonce {}: {error}", case.u64("/nonce")));
+            let result = Consumer::getResultCall { jobID: case.b256("/expect/job_id") };
+            assert_eq!(world.view(consumer, &result).await, case.bytes(&part("raw_output")));
+        }
+        assert_eq!(with_blobs > 0, revision == Revision::Relay);
+    }
 }

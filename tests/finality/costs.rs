@@ -51,6 +51,7 @@ async fn jobs_that_nobody_waits_for_on_chain_cost_nothing() {
         rig.chain.mine_empty(1);
     }
     assert_eq!((rig.chain.counts().batches, rig.chain.counts().heads), (0, 0));
+    assert_eq!(rig.chain.counts().operators, 1, "whether the pinned operator is the JobManager's, once");
     // With one wait beside it, and without it again.
     let last = rig.wait_final(1);
     pause(2000).await;

@@ -121,7 +121,8 @@ fn kit(revision: Revision, nonce: u64) -> Kit {
 
 /// Signatures take time: the same in all histories.
 fn kits(revision: Revision) -> Vec<Kit> {
-    static KEPT: Mutex<BTreeMap<Revision, Vec<(SignedJob, [Signed; 2])>>> = Mutex::new(BTreeMap::new());
+    type Kept = BTreeMap<Revision, Vec<(SignedJob, [Signed; 2])>>;
+    static KEPT: Mutex<Kept> = Mutex::new(BTreeMap::new());
     let mut kept = KEPT.lock().unwrap();
     let made = kept
         .entry(revision)

@@ -55,7 +55,7 @@ impl AnvilBuilder {
 
     /// Mines a block every so many seconds, and not at once after each transaction.
     pub fn block_time(self, seconds: u64) -> Self {
-        self.arg("--block-time").arg(seconds.to_string())
+        self.args(["--block-time".to_owned(), seconds.to_string()])
     }
 
     /// Mines only when told to, by `evm_mine` or `anvil_mine`.
@@ -64,8 +64,12 @@ impl AnvilBuilder {
     }
 
     /// Any other option.
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.args.push(arg.into());
+    pub fn arg(self, arg: impl Into<String>) -> Self {
+        self.args([arg])
+    }
+
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
         self
     }
 

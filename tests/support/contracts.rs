@@ -228,13 +228,17 @@ impl World {
 
     /// Brings any result on chain, signed by the operator.
     pub async fn submit(&self, result: &[u8], job: &SignedJob) -> Result<Value, RpcError> {
-        let call = JobManager::submitResultForOffchainJobCall {
+        self.rpc.transact(self.owner, self.job_manager, &self.submission(result, job)).await
+    }
+
+    /// The call that brings a result on chain, for transactions of one's own.
+    pub fn submission(&self, result: &[u8], job: &SignedJob) -> JobManager::submitResultForOffchainJobCall {
+        JobManager::submitResultForOffchainJobCall {
             result: Bytes::copy_from_slice(result),
             operatorSig: Bytes::copy_from_slice(&self.operator.sign_message_sync(result)),
             request: job.request().clone(),
             requestSig: job.signature().clone(),
-        };
-        self.rpc.transact(self.owner, self.job_manager, &call).await
+        }
     }
 
     /// Calls a function of the job manager or a consumer without a transaction.

@@ -51,6 +51,8 @@ pub struct World {
     pub signed: HashMap<(B256, Bytes), Address>,
     pub known: HashMap<B256, JobState>,
     pub number: u64,
+    /// The hash of block 0, of a chain that was begun anew.
+    pub genesis: Option<B256>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -295,6 +297,10 @@ impl World {
         match question {
             Question::ChainId => Answer::ChainId(CHAIN_ID),
             Question::Block(At::Latest) => Answer::Block(Some(block(self.number))),
+            Question::Block(At::Number(0)) if self.genesis.is_some() => {
+                let hash = self.genesis.unwrap_or_default();
+                Answer::Block(Some(Block::new(0, hash, B256::ZERO, 0)))
+            }
             Question::Block(At::Number(number)) => Answer::Block((*number <= self.number).then(|| block(*number))),
             Question::Code(address, _) => {
                 let code = *address == JOB_MANAGER || self.consumers.contains_key(address);

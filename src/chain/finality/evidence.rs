@@ -12,7 +12,7 @@ use crate::{
         abi::JobManager,
         recorded::{Inputs, other_inputs, other_metadata},
     },
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Outcome, Result},
     job::{Finality, SignedJob, Verified, posted},
 };
 
@@ -35,7 +35,7 @@ impl Blocks {
 
     /// How deep a block of this number is, its own counted.
     fn depth(&self, number: u64) -> u64 {
-        (self.head.number + 1).saturating_sub(number)
+        self.head.number.saturating_add(1).saturating_sub(number)
     }
 
     /// Whether the block is part of the head's chain; nothing while blocks are missing to say so.
@@ -166,6 +166,13 @@ impl Evidence<'_> {
             return Ok(Some(field));
         }
         match &self.inputs {
+            // Nothing says whose job it is then, and to take it for another's could have it paid for twice.
+            Some(Ok(inputs)) if inputs.is_blank() => {
+                Err(Error::new(ErrorKind::Chain, "the consumer keeps no inputs of the job")
+                    .with_outcome(Outcome::Accepted)
+                    .with_job(self.job.id())
+                    .with_hint("whether it is this job that is complete, only the transaction's calldata shows"))
+            }
             Some(inputs) => Ok(other_inputs(self.job, inputs.as_ref().map_err(Clone::clone)?)),
             None => Err(Error::new(ErrorKind::Chain, "the consumer's inputs were not read")),
         }

@@ -11,8 +11,8 @@ use alloy_sol_types::SolEvent;
 use super::{Blocks, Evidence, Need, Posted, Search, Standing, Step, concerns};
 use crate::{
     chain::{
-        Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
-        abi::JobManager, recorded::InputTickets,
+        Answers, At, Batch, Block, Chain, ChainIdentity, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket,
+        Transaction, abi::JobManager, recorded::InputTickets,
     },
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
@@ -59,8 +59,13 @@ async fn look_once(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Sta
     let mut batch = chain.batch();
     let head = batch.block(At::Latest);
     let screens: Vec<_> = asks.iter().map(|ask| batch.job_metadata(ask.job.id())).collect();
+    let identity = chain.binding().map(|binding| (binding, batch.chain_id(), batch.block(At::Number(0))));
     let mut answers = batch.send().await?;
     let head = answers.take(head)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no latest block"))?;
+    if let Some((binding, chain_id, genesis)) = identity {
+        let genesis = answers.take(genesis)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
+        binding.check_identity(ChainIdentity::new(answers.take(chain_id)?, genesis.hash))?;
+    }
     let screens: Vec<_> = screens.into_iter().map(|ticket| answers.take(ticket)).collect();
 
     let mut look = Look { chain, blocks: Blocks::new(head), jobs: Vec::new() };
@@ -175,14 +180,14 @@ impl<'a> Look<'a> {
     /// Asks for ranges of logs, from these blocks down; of all jobs that are searched from the same block at once.
     fn ask_logs(&self, batch: &mut Batch, searches: BTreeMap<u64, Vec<usize>>) -> Vec<(Vec<usize>, Vec<LogRange>)> {
         let head = self.blocks.head.number;
-        let end = (head + 1).saturating_sub(self.chain.log_reach());
+        let end = head.saturating_add(1).saturating_sub(self.chain.log_reach());
         let search = |(from, places): (u64, Vec<usize>)| {
             let ids = places.iter().filter_map(|place| self.jobs.get(*place));
             let ids: Vec<_> = ids.map(|(_, evidence)| B256::from(evidence.job.id())).collect();
             let mut ranges = Vec::new();
             let mut last = Some(from);
             while let Some(to) = last.filter(|_| ranges.len() < if from == head { 1 } else { RANGES }) {
-                let first = (to + 1).saturating_sub(self.chain.log_range()).max(end);
+                let first = to.saturating_add(1).saturating_sub(self.chain.log_range()).max(end);
                 let topics = vec![
                     vec![JobManager::JobCompleted::SIGNATURE_HASH, JobManager::JobCancelled::SIGNATURE_HASH],
                     ids.clone(),

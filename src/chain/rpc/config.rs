@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderValue, Uri};
 use reqwest::Url;
 
-use super::{Limits, RpcReader, http::Http, ws};
+use super::{Limits, RpcReader, http::Http, secrets::Secrets, ws};
 use crate::{
     error::Result,
     transport::{
@@ -51,6 +51,7 @@ pub struct RpcReaderBuilder {
 /// What is known of an address without asking anybody.
 struct Plan {
     uri: Uri,
+    url: Url,
     endpoint: String,
     encrypted: bool,
 }
@@ -176,12 +177,11 @@ impl RpcReaderBuilder {
         // Without path and query, where services of RPCs put their keys.
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let endpoint = format!("{}://{host}{port}", url.scheme());
-        Ok(Plan { uri, endpoint, encrypted })
+        Ok(Plan { uri, url, endpoint, encrypted })
     }
 
     fn build_http(&self, plan: Plan) -> Result<RpcReader> {
-        let url =
-            Url::parse(&self.url).map_err(|_| invalid("not a URL", format!("give the address as {}", FORM.hint)))?;
+        let secrets = Secrets::of(&plan.url, &self.headers);
         let headers = settings::headers(&self.headers, &RESERVED)?;
         let tls = tls::config(&self.tls, &["h2", "http/1.1"], plan.encrypted)?;
         let client = bare::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
@@ -191,7 +191,7 @@ impl RpcReaderBuilder {
                 let hint = "this is a fault of the settings; the cause names it";
                 invalid("the HTTP client cannot be set up", hint).with_source(error.without_url())
             })?;
-        let transport = Http::new(client, url, headers, self.max_response);
+        let transport = Http::new(client, plan.url, headers, secrets, self.max_response);
         Ok(RpcReader::over_http(transport, plan.endpoint, self.limits, self.poll_interval))
     }
 
@@ -201,10 +201,16 @@ impl RpcReaderBuilder {
             true => Some(Arc::new(tls::config(&self.tls, &["http/1.1"], true)?)),
             false => None,
         };
-        let connector =
-            ws::Connector { uri: plan.uri, headers, tls, max_message: self.max_response, timeout: self.limits.timeout };
-        let _ = connector;
-        Err(invalid("websockets are not there yet", "use http(s)://"))
+        let connector = ws::Connector {
+            uri: plan.uri,
+            headers,
+            tls,
+            secrets: Secrets::of(&plan.url, &self.headers),
+            max_message: self.max_response,
+            timeout: self.limits.timeout,
+        };
+        let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
+        Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))
     }
 }
 

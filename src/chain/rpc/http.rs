@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::{Client, Response, Url};
 use tower_service::Service;
 
-use super::fault;
+use super::{fault, secrets::Secrets};
 use crate::error::Error;
 
 /// A transport as alloy defines one. alloy's own reads answers of any length.
@@ -22,14 +22,15 @@ struct Inner {
     client: Client,
     url: Url,
     headers: HeaderMap,
+    secrets: Secrets,
     max_response: usize,
 }
 
 impl Http {
-    pub(super) fn new(client: Client, url: Url, mut headers: HeaderMap, max_response: usize) -> Self {
+    pub(super) fn new(client: Client, url: Url, mut headers: HeaderMap, secrets: Secrets, max_response: usize) -> Self {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        Self(Arc::new(Inner { client, url, headers, max_response }))
+        Self(Arc::new(Inner { client, url, headers, secrets, max_response }))
     }
 }
 
@@ -45,6 +46,7 @@ impl Inner {
         })?;
         let status = response.status();
         let body = self.read(response).await.map_err(ours)?;
+        let body = self.secrets.hide(&body);
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
         // fails, the status says it better.
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);

@@ -5,7 +5,9 @@ mod convert;
 mod fault;
 mod http;
 mod poll;
+mod relayer;
 mod round;
+mod secrets;
 mod ws;
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
@@ -15,7 +17,7 @@ use alloy_provider::{Network, Provider};
 use alloy_rpc_client::RpcClientInner;
 use async_trait::async_trait;
 
-pub use self::config::RpcReaderBuilder;
+pub use self::{config::RpcReaderBuilder, relayer::RpcRelayer};
 use self::{
     poll::Poll,
     round::{Asker, Limits},
@@ -55,6 +57,8 @@ struct Inner {
     asker: Asker,
     endpoint: String,
     poll: Poll,
+    /// The way to be told of blocks, over a websocket.
+    pushed: Option<ws::Wire>,
     /// A foreign provider, which may hold more than a client: a node's process, for instance.
     _provider: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -90,12 +94,17 @@ impl RpcReader {
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
         let asker = Asker::new(client, Limits::default());
         let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1)));
-        Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
+        Self(Arc::new(Inner { asker, endpoint, poll, pushed: None, _provider: Some(Box::new(provider)) }))
     }
 
     fn over_http(transport: http::Http, endpoint: String, limits: Limits, interval: Duration) -> Self {
         let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits);
-        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), _provider: None }))
+        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), pushed: None, _provider: None }))
+    }
+
+    fn over_ws(wire: ws::Wire, endpoint: String, limits: Limits, interval: Duration) -> Self {
+        let asker = Asker::new(Arc::new(RpcClientInner::new(wire.clone(), false)), limits);
+        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), pushed: Some(wire), _provider: None }))
     }
 }
 
@@ -128,6 +137,15 @@ impl Inner {
         }
     }
 
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        if let Some(wire) = &self.pushed
+            && let Some(block) = wire.next(known).await?
+        {
+            return Ok(block);
+        }
+        self.poll.next(known, || self.latest()).await
+    }
+
     async fn latest(&self) -> Result<Block> {
         let answer = self.asker.ask(&[Question::Block(At::Latest)]).await?.into_iter().next();
         match answer.transpose()? {
@@ -154,8 +172,7 @@ impl ChainReader for RpcReader {
     }
 
     async fn next_head(&self, known: Option<B256>) -> Result<Block> {
-        let next = self.0.poll.next(known, || self.0.latest()).await;
-        next.map_err(|error| error.with_endpoint(&self.0.endpoint))
+        self.0.next_head(known).await.map_err(|error| error.with_endpoint(&self.0.endpoint))
     }
 
     fn endpoint(&self) -> &str {

@@ -58,6 +58,11 @@ impl Asker {
         self.limits
     }
 
+    /// For what is no question.
+    pub(super) fn client(&self) -> &RpcClientInner {
+        &self.client
+    }
+
     /// Answers in the order of the questions. Fails if nothing could be asked.
     pub(super) async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
         let parts: Vec<_> = questions.chunks(self.limits.max_batch).collect();

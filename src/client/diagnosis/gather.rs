@@ -134,10 +134,15 @@ impl<'a> Questions<'a> {
             return Ok((Seen::NotFound, Claims::default()));
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
-        let operator = self.inner.operator.get().await.ok().flatten();
+        // A pinned one is compared with the JobManager's by the chain's own part of the diagnosis.
+        let pinned = self.inner.operator.pinned();
+        let operator = match pinned {
+            Some(pinned) => Some(pinned),
+            None => self.inner.operator.get().await.ok().flatten(),
+        };
         let mut sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
         // The JobManager may have named another one since.
-        if let (Sight::Unproven(_), Some(known)) = (&sight, operator)
+        if let (Sight::Unproven(_), Some(known), None) = (&sight, operator, pinned)
             && record.signed_by().is_some_and(|signer| signer != known)
             && let Ok(Some(named)) = self.inner.operator.changed(known).await
         {

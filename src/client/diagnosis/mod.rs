@@ -145,8 +145,8 @@ impl Client {
     ///
     /// It reads, and changes nothing. A client with a [chain](super::ClientBuilder::chain) asks that, too: whether the job is complete there,
     /// whether the consumer accepts its signer and its state, and whether the result would be accepted, which is tried in a
-    /// call. That is one round trip, and another one for each where no operator is pinned: 1 to 6 in all. The chain has the last
-    /// word; one that cannot be read changes nothing.
+    /// call. That is one round trip, and up to two more each time to learn who the operator is, which is remembered: mostly 1, and 9
+    /// at most. The chain has the last word; one that cannot be read changes nothing.
     ///
     /// It takes 2 to 5 calls of the node for a job that moves, and up to 3 times 130 for one behind a long gap. Without a
     /// pinned operator results are not checked, and everything else works. Transports and nodes without `GetPendingJobs`

@@ -212,11 +212,13 @@ pub struct Finding {
     pub(super) severity: Severity,
     pub(super) evidence: String,
     pub(super) remedy: &'static str,
+    /// Whether it may be gone without anybody doing anything: what could not be asked just now.
+    pub(super) passing: bool,
 }
 
 impl Finding {
     pub(super) fn new(severity: Severity, kind: FindingKind, evidence: impl AsRef<str>, remedy: &'static str) -> Self {
-        Self { kind, severity, evidence: one_line(evidence.as_ref()), remedy }
+        Self { kind, severity, evidence: one_line(evidence.as_ref()), remedy, passing: false }
     }
 
     /// What was found.

@@ -58,9 +58,12 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
 
 /// What could not be found out.
 pub(super) fn not_read(evidence: &Evidence, kind: FindingKind, error: &Error) -> Finding {
-    // What will not pass by itself is about a contract of another make, not about the connection.
-    let severity = if evidence.required && error.is_retryable() { Severity::Error } else { Severity::Warning };
-    Finding::new(severity, kind, error.to_string(), "make the preflight again once it can be asked; check its address")
+    // One question that fails for good is about a contract of another make, and not about the connection.
+    let whole = !matches!(kind, FindingKind::ChainNotRead { call } if call != "all");
+    let forbids = evidence.required && (whole || error.is_retryable());
+    let severity = if forbids { Severity::Error } else { Severity::Warning };
+    let remedy = "make the preflight again once it can be asked; check its address";
+    Finding { passing: error.is_retryable(), ..Finding::new(severity, kind, error.to_string(), remedy) }
 }
 
 /// Whether what is complete on chain under the nonce, if something is, is this very job.

@@ -79,8 +79,9 @@ impl Client {
             return Ok(());
         }
         let inner = &self.inner;
-        // That nothing is sent now says nothing of what was sent before.
-        let sent = inner.nonces.may_be_sent(job.consumer(), job.nonce()) || inner.flights.may_have_run(job.id());
+        // That nothing is sent now says nothing of what was sent before, unless that was another job.
+        let sent = !inner.flights.standing(job).other
+            && (inner.nonces.may_be_sent(job.consumer(), job.nonce()) || inner.flights.may_have_run(job.id()));
         Err(report.into_error(if sent { Outcome::Unknown } else { Outcome::NotSent }))
     }
 }

@@ -33,7 +33,7 @@ impl PreflightReport {
         Self { job: job.id(), nonce: job.nonce(), findings, chain_round_trips, node_round_trips }
     }
 
-    /// The report in an error of the kind [`ErrorKind::Preflight`].
+    /// The report in an error of the kind [`ErrorKind::Preflight`], or [`ErrorKind::WrongChain`] where that is what was found.
     #[must_use]
     pub fn of(error: &Error) -> Option<&Self> {
         error.detail()
@@ -90,12 +90,12 @@ impl PreflightReport {
             0 | 1 => String::new(),
             count => format!(", and {} more", count - 1),
         };
-        let passing =
-            |kind: &FindingKind| matches!(kind, FindingKind::ChainNotRead { .. } | FindingKind::NodeNotRead { .. });
-        let worst = self.findings.iter().filter(|finding| Some(finding.severity) == self.worst());
-        let retryable = worst.map(Finding::kind).all(passing);
+        let mut worst = self.findings.iter().filter(|finding| Some(finding.severity) == self.worst());
+        let retryable = worst.all(|finding| finding.passing);
         let hint = first.map_or("see PreflightReport::of", |finding| finding.remedy);
-        Error::new(ErrorKind::Preflight, format!("{what}{more}"))
+        let bound = |finding: &Finding| matches!(finding.kind, FindingKind::WrongChain | FindingKind::NotBound);
+        let kind = if self.findings.iter().any(bound) { ErrorKind::WrongChain } else { ErrorKind::Preflight };
+        Error::new(kind, format!("{what}{more}"))
             .with_outcome(outcome)
             .with_retryable(retryable)
             .with_job(self.job)

@@ -67,8 +67,8 @@ pub(super) struct Relays(Mutex<HashMap<JobId, Entry>>);
 struct Entry {
     /// Of the one that runs.
     landing: Option<Landing>,
-    /// The last transaction that was signed, as long as it may be included.
-    posted: Option<B256>,
+    /// The last transaction that was signed, and when, as long as it may be included.
+    posted: Option<(B256, Instant)>,
 }
 
 impl Relays {
@@ -77,15 +77,19 @@ impl Relays {
     }
 
     fn posted(&self, id: JobId) -> Option<B256> {
+        self.posted_when(id).map(|(hash, _)| hash)
+    }
+
+    fn posted_when(&self, id: JobId) -> Option<(B256, Instant)> {
         self.lock().get(&id).and_then(|entry| entry.posted)
     }
 
     fn set_posted(&self, id: JobId, hash: Option<B256>) {
-        self.lock().entry(id).or_default().posted = hash;
+        self.lock().entry(id).or_default().posted = hash.map(|hash| (hash, Instant::now()));
     }
 
     fn open(&self) -> Vec<(JobId, B256)> {
-        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?))).collect()
+        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?.0))).collect()
     }
 
     fn forget(&self, id: JobId) -> Option<B256> {
@@ -95,7 +99,7 @@ impl Relays {
         if entry.landing.is_none() {
             relays.remove(&id);
         }
-        posted
+        posted.map(|(hash, _)| hash)
     }
 }
 
@@ -145,7 +149,8 @@ impl Client {
     /// Of the future. [`Error::outcome`] says whether a transaction may be in the pool (`Unknown`), and [`Error::tx_hash`] which.
     /// - [`ErrorKind::InvalidConfig`] without a chain or a relayer, or outside of a Tokio runtime; [`ErrorKind::InvalidInput`] if the result
     ///   belongs to another job, or if its offchain input does not give the blobs whose hashes the operator signed,
-    /// - [`ErrorKind::WrongChain`] if the consumer's JobManager or its operator is another one, or the relayer is on another chain,
+    /// - [`ErrorKind::WrongChain`] if the consumer's JobManager or its operator is another one, if the relayer is on another
+    ///   chain, or if the client is [bound](super::ClientBuilder::bind) to another one or to other accounts,
     /// - [`ErrorKind::NonceTaken`] if the chain has something else under the job's nonce,
     /// - [`ErrorKind::Reverted`] if it would revert, or did ([`Revert::of`](crate::chain::Revert::of) says why),
     /// - [`ErrorKind::Unsupported`] if it needs blobs, and the feature `blobs` is off,
@@ -198,6 +203,7 @@ const GRACE: Duration = Duration::from_secs(1);
 fn ready(inner: &Inner, job: &SignedJob, verified: &Verified) -> Result<(Chain, Arc<dyn Relayer>)> {
     super::require_runtime()?;
     inner.wire.check_revision(job)?;
+    inner.binding.as_ref().map_or(Ok(()), |binding| binding.check_job(job))?;
     let missing = |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
     let chain =
         inner.chain.clone().ok_or_else(|| missing("the client has no chain", "set it with ClientBuilder::chain"))?;

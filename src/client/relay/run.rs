@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Inner, Relay};
 use crate::{
     chain::{
-        At, Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
-        RevertCause, StandingTickets,
+        At, Blobs, Block, Chain, ChainIdentity, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction,
+        Relayer, Revert, RevertCause, StandingTickets,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -60,19 +60,24 @@ impl Look {
 
 impl Run<'_> {
     pub(super) async fn run(&self) -> Result<Relay> {
-        let posted = self.inner.relays.posted(self.job.id());
+        let posted = self.inner.relays.posted_when(self.job.id());
         let relayed = match posted {
-            Some(hash) => self.again(hash).await,
+            Some((hash, at)) => self.again(hash, at).await,
             None => self.afresh(None).await,
         };
         relayed.map_err(|error| error.with_job(self.job.id()))
     }
 
     /// A relay before this one has signed a transaction, whose end nobody saw.
-    async fn again(&self, hash: B256) -> Result<Relay> {
+    async fn again(&self, hash: B256, at: Instant) -> Result<Relay> {
         let look = self.look(Some(hash)).await.map_err(|error| unknown(error, hash))?;
         if look.receipt.is_some() || look.in_pool || look.standing != ChainStanding::Unseen {
             return self.follow(hash, None).await;
+        }
+        // So soon it may be in the pool of another of the RPC's servers, and a second one would be paid for, too.
+        if at.elapsed() < PATIENCE {
+            let doubt = late(self.job.id(), Some(hash), "the chain does not know the transaction");
+            return self.follow(hash, Some(doubt)).await;
         }
         self.settled();
         self.afresh(Some(look)).await
@@ -155,9 +160,17 @@ impl Run<'_> {
         let standing = StandingTickets::ask(&mut batch, self.job);
         let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
         let manager = batch.job_manager_of(self.job.consumer());
+        let genesis = self.inner.binding.map(|binding| (binding, batch.block(At::Number(0))));
         let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
         let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
         let mut answers = batch.send().await?;
+        let chain_id = answers.take(chain_id)?;
+        // What was signed for one chain can be posted on another.
+        if let Some((binding, genesis)) = genesis {
+            let genesis = answers.take(genesis)?;
+            let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
+            binding.check_identity(ChainIdentity::new(chain_id, genesis.hash))?;
+        }
         let operator = answers.take(operator)?;
         let standing = standing.take(&mut answers, self.job)?;
         let ours = self.chain.job_manager();
@@ -187,7 +200,7 @@ impl Run<'_> {
         };
         Ok(Look {
             standing,
-            chain_id: answers.take(chain_id)?,
+            chain_id,
             head: answers.take(head)?,
             refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
             receipt,
@@ -204,7 +217,9 @@ impl Run<'_> {
             match self.look(Some(hash)).await {
                 Ok(look) => {
                     torn += u32::from(look.is_torn());
-                    let settled = |receipt: &Receipt| receipt.succeeded || !look.is_torn() || torn > LOOKS;
+                    let settled = |receipt: &Receipt| {
+                        receipt.tx_hash == hash && (receipt.succeeded || !look.is_torn() || torn > LOOKS)
+                    };
                     if let Some(receipt) = look.receipt.as_ref().filter(|receipt| settled(receipt)).cloned() {
                         return self.included(&receipt, look.standing, look.refusal, look.head).await;
                     }

@@ -1,6 +1,8 @@
 //! An account on a real chain: reads, and transactions signed by its key. Straight from alloy's provider: no code shared
 //! with the client.
 
+#[cfg(feature = "blobs")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_network::{Ethereum, EthereumWallet, NetworkTransactionBuilder, TransactionBuilder, eip2718::Encodable2718};
@@ -17,8 +19,8 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use super::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long one call of the RPC may take.
-const CALL: Duration = Duration::from_secs(20);
+/// How long one call of the RPC may take. Chains on a laptop take long over their first blob.
+const CALL: Duration = Duration::from_secs(60);
 /// How often the chain's height is asked for while a transaction waits.
 const TICK: Duration = Duration::from_millis(50);
 /// When a transaction is looked for although the height is the same: blocks can be replaced.
@@ -31,13 +33,15 @@ pub(in crate::devnode) enum Failure {
     Reverted(String),
     /// The RPC, or the way to it, failed.
     Rpc(String),
+    /// This transaction was sent, and no answer came: it may land all the same.
+    Unclear(B256, String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reverted(reason) => write!(f, "reverted: {reason}"),
-            Self::Rpc(reason) => f.write_str(reason),
+            Self::Rpc(reason) | Self::Unclear(_, reason) => f.write_str(reason),
         }
     }
 }
@@ -96,6 +100,9 @@ pub(in crate::devnode) struct Account {
     /// Held from reading the account's nonce until the transaction with it is in the pool.
     sending: Mutex<()>,
     height: watch::Sender<u64>,
+    /// The chain has taken blobs in their form since Osaka.
+    #[cfg(feature = "blobs")]
+    cells: AtomicBool,
 }
 
 impl Account {
@@ -115,7 +122,13 @@ impl Account {
             chain_id: OnceCell::new(),
             sending: Mutex::new(()),
             height: watch::Sender::new(0),
+            #[cfg(feature = "blobs")]
+            cells: AtomicBool::new(false),
         })
+    }
+
+    pub(in crate::devnode) fn address(&self) -> Address {
+        self.address
     }
 
     /// What a call returns at the latest block.
@@ -154,6 +167,16 @@ impl Account {
         }
     }
 
+    #[cfg(feature = "blobs")]
+    pub(super) fn takes_cells(&self) -> bool {
+        self.cells.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "blobs")]
+    pub(super) fn took_cells(&self) {
+        self.cells.store(true, Ordering::Relaxed);
+    }
+
     /// Sends a transaction that lacks nothing but its signature.
     pub(super) async fn post(&self, request: TransactionRequest) -> Result<B256, Failure> {
         let signed = NetworkTransactionBuilder::<Ethereum>::build(request, &self.wallet).await;
@@ -162,12 +185,13 @@ impl Account {
         match self.provider.send_raw_transaction(&signed.encoded_2718()).await {
             Ok(_) => Ok(hash),
             Err(error) if error.as_error_resp().is_some() => Err(error.into()),
-            // It may have arrived although its answer has not. Sent again it would be another one.
-            Err(error) => match self.provider.get_transaction_by_hash(hash).await {
-                Ok(Some(_)) => Ok(hash),
-                _ => Err(error.into()),
-            },
+            Err(error) => Err(Failure::Unclear(hash, said(&error))),
         }
+    }
+
+    /// Whether the chain has the transaction, in a block or in the pool.
+    pub(in crate::devnode) async fn has(&self, hash: B256) -> bool {
+        matches!(self.provider.get_transaction_by_hash(hash).await, Ok(Some(_)))
     }
 
     /// Waits until the transaction is in a block: for ever, if that never happens.

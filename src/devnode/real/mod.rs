@@ -93,3 +93,40 @@ impl Real {
         Ok(Payload { to: TxKind::Call(self.job_manager), input, blobs: finished.blobs.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+
+    use super::*;
+    use crate::devnode::{DEV_OPERATOR_KEY, abi::Request};
+
+    #[test]
+    fn a_result_without_the_blobs_it_needs_is_not_sent() {
+        let real = RealChain::new("http://127.0.0.1:1", DEV_OPERATOR_KEY, Address::ZERO).connect().unwrap();
+        let request = Request {
+            nonce: 1,
+            max_cycles: 1,
+            consumer: Address::ZERO,
+            program_id: Bytes::from_static(b"p"),
+            onchain_input: Bytes::new(),
+            offchain_input_hash: B256::ZERO,
+            state_hash: B256::ZERO,
+        };
+        let job = Submission {
+            id: request.job_id(),
+            request,
+            signature: Bytes::new(),
+            offchain_input: Bytes::from_static(b"input"),
+            state: Bytes::new(),
+            ordered: false,
+            blob_hashes: Vec::new(),
+        };
+        let mut finished =
+            Finished { serial: 1, job, result: Bytes::new(), operator_signature: Bytes::new(), blobs: None };
+        assert!(real.payload(Revision::Relay, &finished).is_ok());
+        finished.job.blob_hashes.push(B256::ZERO);
+        let failure = real.payload(Revision::Relay, &finished).err().unwrap();
+        assert_eq!(failure.to_string(), blobs::MISSING);
+    }
+}

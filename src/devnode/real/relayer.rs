@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use alloy_primitives::B256;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::Failure;
+use super::{Failure, Real};
 use crate::devnode::{
     chain::Revert,
     node::{ENDED, Shared},
@@ -68,11 +69,14 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
     let (serial, id) = (finished.serial, finished.job.id);
     let Some(real) = &shared.real else { return serial };
     let mut pause = FIRST_PAUSE;
+    // Transactions of which it is not known whether they arrived. Sent anew, the result would revert for ever if they did.
+    let mut unclear = Vec::new();
     while may_go(&shared, life, serial).await {
         shared.update(|world| *world.stats.relay_attempts.entry(id).or_default() += 1);
-        let sent = match real.payload(shared.revision, &finished) {
-            Ok(payload) => real.relayer.send(&payload).await,
-            Err(failure) => Err(failure),
+        let sent = match (arrived(real, &unclear).await, real.payload(shared.revision, &finished)) {
+            (Some(hash), _) => Ok(hash),
+            (None, Ok(payload)) => real.relayer.send(&payload).await,
+            (None, Err(failure)) => Err(failure),
         };
         match sent {
             Ok(hash) => {
@@ -82,6 +86,9 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
                 return serial;
             }
             Err(failure) => {
+                if let Failure::Unclear(hash, _) = failure {
+                    unclear.push(hash);
+                }
                 shared.update(|world| {
                     if matches!(failure, Failure::Reverted(_)) {
                         world.stats.last_revert.insert(id, Revert::Contract);
@@ -94,6 +101,16 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
         }
     }
     serial
+}
+
+/// The first of these transactions that the chain has.
+async fn arrived(real: &Real, unclear: &[B256]) -> Option<B256> {
+    for hash in unclear {
+        if real.relayer.has(*hash).await {
+            return Some(*hash);
+        }
+    }
+    None
 }
 
 /// Waits until no fault holds the relays back. `false` if the result is not to be relayed any more.

@@ -1,0 +1,238 @@
+//! A websocket: sent together, told of blocks, opened again.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use infinityvm_sdk::{
+    Error, ErrorKind,
+    chain::{Answer, At, ChainReader, Question, RpcReader},
+    primitives::B256,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::rig::{Order, Socket, block, chain_id, failure, healthy, refused, twelve};
+
+fn hash(number: u64) -> Option<B256> {
+    Some(B256::with_last_byte(number as u8 + 1))
+}
+
+async fn quick(socket: &Socket) -> RpcReader {
+    RpcReader::builder(socket.url()).timeout(Duration::from_millis(400)).connect().await.expect("a reader")
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never {what}");
+}
+
+#[tokio::test]
+async fn questions_go_together_and_answers_find_them() {
+    let socket = Socket::healthy().await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    let answers = reader.ask(&twelve()).await.expect("asked");
+    assert!(answers.len() == 12 && answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(chain_id(&reader).await.expect("an id"), Answer::ChainId(31337));
+    assert_eq!((socket.methods().len(), socket.connections()), (13, 1));
+}
+
+#[tokio::test]
+async fn blocks_are_pushed_and_nothing_is_asked_meanwhile() {
+    let socket = Socket::healthy().await;
+    let reader =
+        RpcReader::builder(socket.url()).poll_interval(Duration::from_millis(10)).connect().await.expect("a reader");
+    assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
+    let before = socket.methods();
+    assert_eq!(before, ["eth_subscribe", "eth_getBlockByNumber"]);
+    let waits: Vec<_> = (0..20)
+        .map(|_| {
+            let reader = reader.clone();
+            tokio::spawn(async move { reader.next_head(hash(7)).await.expect("a head").number })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(waits.iter().all(|wait| !wait.is_finished()));
+    socket.push(block(8));
+    for wait in waits {
+        assert_eq!(wait.await.expect("no panic"), 8);
+    }
+    // One of another branch, and of no number that grows.
+    socket.push(block(5));
+    assert_eq!(reader.next_head(hash(8)).await.expect("a head").number, 5);
+    assert_eq!(socket.methods(), before, "one subscription for all, and no looks");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_opened_again_and_no_block_missed() {
+    let height = std::sync::Arc::new(AtomicUsize::new(7));
+    let at = std::sync::Arc::clone(&height);
+    let socket = Socket::start(move |request| {
+        let mut answer = healthy(request);
+        if request["method"] == "eth_getBlockByNumber" {
+            answer["result"] = block(at.load(SeqCst) as u64);
+        }
+        Some(answer.to_string())
+    })
+    .await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
+    let wait = tokio::spawn({
+        let reader = reader.clone();
+        async move { reader.next_head(hash(7)).await.expect("a head").number }
+    });
+    // The block comes while nobody is told.
+    height.store(9, SeqCst);
+    socket.order(Order::Close);
+    assert_eq!(wait.await.expect("no panic"), 9);
+    assert_eq!(socket.connections(), 2);
+    let twice = ["eth_subscribe", "eth_getBlockByNumber", "eth_subscribe", "eth_getBlockByNumber"];
+    assert_eq!(socket.methods(), twice);
+    socket.push(block(10));
+    assert_eq!(reader.next_head(hash(9)).await.expect("a head").number, 10);
+    chain_id(&reader).await.expect("as before");
+}
+
+#[tokio::test]
+async fn an_unused_connection_is_opened_again_when_it_is_needed() {
+    let socket = Socket::healthy().await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    chain_id(&reader).await.expect("an id");
+    socket.order(Order::Close);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(socket.connections(), 1);
+    chain_id(&reader).await.expect("an id");
+    assert_eq!(socket.connections(), 2);
+}
+
+#[tokio::test]
+async fn what_was_under_way_fails_and_is_not_sent_again() {
+    let socket = Socket::start(|_| None).await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    let ask = tokio::spawn({
+        let reader = reader.clone();
+        async move { refused(&reader).await }
+    });
+    until("asked", || socket.methods().len() == 2).await;
+    socket.order(Order::Close);
+    let error = ask.await.expect("no panic");
+    assert!(error.is_retryable() && error.to_string().contains("broke"), "{}", error.report());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((socket.methods().len(), socket.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_rpc_that_is_gone_is_an_error_and_comes_back() {
+    let socket = Socket::healthy().await;
+    let (reader, addr) = (quick(&socket).await, socket.addr);
+    reader.next_head(None).await.expect("a head");
+    drop(socket);
+    let head = reader.next_head(hash(7)).await.expect_err("gone");
+    assert!(head.is_retryable() && head.kind() == ErrorKind::Chain, "{}", head.report());
+    let asked = refused(&reader).await;
+    assert!(asked.is_retryable(), "{}", asked.report());
+    let listener = TcpListener::bind(addr).await.expect("the same port");
+    let socket = Socket::start_on(listener, |request| Some(healthy(request).to_string()));
+    let begun = Instant::now();
+    while let Err(error) = chain_id(&reader).await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", error.report());
+    }
+    while reader.next_head(None).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(socket.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_rpc_that_hangs_is_given_up() {
+    let socket = Socket::healthy().await;
+    let reader = quick(&socket).await;
+    chain_id(&reader).await.expect("an id");
+    socket.order(Order::Hang);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(refused(&reader).await.to_string().contains("400ms"));
+    assert!(reader.next_head(None).await.expect_err("no head").is_retryable());
+}
+
+#[tokio::test]
+#[ignore = "takes half a minute: tests/run has it"]
+async fn a_connection_that_is_dead_without_a_word_is_found_out() {
+    let socket = Socket::healthy().await;
+    let reader = quick(&socket).await;
+    reader.next_head(None).await.expect("a head");
+    let begun = Instant::now();
+    let wait = tokio::spawn(async move { reader.next_head(hash(7)).await });
+    // Not even pings are answered. Connections made later are.
+    socket.order(Order::Hang);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((socket.connections(), wait.is_finished()), (1, false));
+    while socket.connections() == 1 {
+        assert!(begun.elapsed() < Duration::from_secs(40), "never found out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    socket.push(block(8));
+    assert_eq!(wait.await.expect("no panic").expect("a head").number, 8);
+}
+
+async fn saying(answer: impl Fn(&Value) -> String + Clone + Send + Sync + 'static) -> (Socket, Error) {
+    let socket = Socket::start(move |request| Some(answer(request))).await;
+    let reader = RpcReader::builder(socket.url()).max_response_bytes(1000).connect().await.expect("a reader");
+    let error = refused(&reader).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(socket.connections(), 1, "not again by itself: {error}");
+    (socket, error)
+}
+
+#[tokio::test]
+async fn answers_that_are_none() {
+    let (_, error) = saying(|_| "<html>".into()).await;
+    assert!(error.to_string().contains("<html>"), "{error}");
+    let (_, error) = saying(|_| " ".repeat(2000)).await;
+    assert!(error.to_string().contains("more than 1000 bytes") && !error.is_retryable(), "{error}");
+    let socket =
+        Socket::start(|_| Some(failure(&Value::Null, json!({ "code": -32005, "message": "rate limit" })).to_string()))
+            .await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    let answers = reader.ask(&twelve()).await;
+    let error = answers.expect_err("none of them");
+    assert!(error.is_retryable() && error.to_string().contains("rate limit"), "{error}");
+}
+
+#[tokio::test]
+async fn an_rpc_without_subscriptions_is_looked_at() {
+    let socket = Socket::start(|request| {
+        let refusal = failure(request, json!({ "code": -32601, "message": "no such method" }));
+        Some(if request["method"] == "eth_subscribe" { refusal } else { healthy(request) }.to_string())
+    })
+    .await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
+    assert_eq!(socket.methods(), ["eth_subscribe", "eth_getBlockByNumber"]);
+}
+
+#[tokio::test]
+async fn a_status_instead_of_a_websocket() {
+    let server = crate::http1::Server::replying(crate::http1::answer(401, "text/plain", "no key")).await;
+    let error = RpcReader::ws(format!("ws://{}", server.addr)).await.expect_err("refused");
+    assert!(error.to_string().contains("401") && !error.is_retryable(), "{}", error.report());
+}
+
+#[tokio::test]
+async fn the_connection_ends_with_the_last_reader() {
+    let socket = Socket::healthy().await;
+    let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+    let other = reader.clone();
+    drop(reader);
+    other.ask(&[Question::Block(At::Latest)]).await.expect("asked");
+    other.next_head(None).await.expect("a head");
+    let runtime = tokio::runtime::Handle::current();
+    let before = runtime.metrics().num_alive_tasks();
+    drop(other);
+    until("ended", || runtime.metrics().num_alive_tasks() < before).await;
+}

@@ -1,0 +1,391 @@
+//! Each fault by name: exactly what is expected is found, nothing else, in one round trip to each side, and a client that requires
+//! a preflight sends nothing.
+
+use infinityvm_sdk::{
+    Client, ErrorKind, FindingKind, Limits, LocalSigner, Outcome, PreflightReport, ProgramId, RelayStrategy, Revision,
+    Severity, SignedJob,
+    chain::Binding,
+    client::ClientBuilder,
+    devnode::JobState,
+    nonce::Lane,
+    primitives::{Address, B256, Bytes, alloy_sol_types::SolCall},
+    rpc::{Method, StatusCode},
+};
+
+use crate::{
+    chain_table::{Rule, isValidSignatureCall, root},
+    rig::{CONSUMER, Rig, STATEFUL, names, within},
+};
+
+use Severity::{Error, Note, Warning};
+
+/// A fault that was induced.
+struct Induced {
+    job: SignedJob,
+    /// How the client is set up for it.
+    setup: Box<dyn Fn(ClientBuilder) -> ClientBuilder + Send>,
+    expected: Vec<(&'static str, Severity)>,
+    /// What a submission that requires a preflight fails with.
+    error: ErrorKind,
+}
+
+impl Induced {
+    fn new(job: SignedJob, kind: &'static str, severity: Severity) -> Self {
+        Self { job, setup: Box::new(|it| it), expected: vec![(kind, severity)], error: ErrorKind::Preflight }
+    }
+
+    fn with(mut self, setup: impl Fn(ClientBuilder) -> ClientBuilder + Send + 'static) -> Self {
+        self.setup = Box::new(setup);
+        self
+    }
+
+    fn refused_as(mut self, error: ErrorKind) -> Self {
+        self.error = error;
+        self
+    }
+}
+
+const FAULTS: [&str; 38] = [
+    "no consumer",
+    "no JobManager",
+    "signed by a stranger",
+    "not on the list of signers",
+    "paused",
+    "no signer",
+    "no signer, unreadable signature",
+    "another job complete",
+    "requested on chain",
+    "cancelled on chain",
+    "unclear on chain",
+    "ordered, too low",
+    "ordered, a gap",
+    "ordered, two gaps",
+    "too far above",
+    "the largest nonce",
+    "taken at the node",
+    "held by another job of the client",
+    "failed at a State node",
+    "stale state",
+    "no state",
+    "no operator",
+    "another operator",
+    "another JobManager",
+    "no program",
+    "input over the DA limit",
+    "message over the limit",
+    "too many cycles",
+    "too many ordered",
+    "job of another revision",
+    "node of another revision",
+    "another chain",
+    "bound to another signer",
+    "bound to another consumer",
+    "chain down",
+    "one question fails",
+    "node down",
+    "two at once",
+];
+
+/// Brings a fault about; nothing where the revision or the transport has none of the kind.
+async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
+    let relay = rig.revision == Revision::Relay;
+    let ordered = |input: &str| {
+        let job = rig.job(input);
+        if relay { job.relay(RelayStrategy::Ordered) } else { job }
+    };
+    let plain = rig.sign(1, rig.job("plain")).await;
+    let stranger = LocalSigner::random().unwrap();
+    let stateful = |job: infinityvm_sdk::job::OffchainJobRequestBuilder, state: &str| match rig.revision {
+        Revision::State => job.state(state.as_bytes().to_vec()),
+        _ => job.stateful_onchain_input(root(state), b"input".to_vec()),
+    };
+    let on_stateful = || infinityvm_sdk::OffchainJobRequest::builder(STATEFUL, rig.stateful.clone()).max_cycles(1000);
+    let signed_by = |signer: LocalSigner| async move {
+        rig.job("plain").build().unwrap().prepare(rig.revision, 1).unwrap().sign(&signer).await.unwrap()
+    };
+    Some(match name {
+        "no consumer" => {
+            let nowhere = Address::repeat_byte(0xee);
+            let job = infinityvm_sdk::OffchainJobRequest::builder(nowhere, rig.program.clone()).max_cycles(1);
+            Induced::new(rig.sign(1, job).await, "NoConsumer", Error)
+        }
+        "no JobManager" => {
+            rig.chain.table().has_manager = false;
+            Induced::new(plain, "NoJobManager", Error)
+        }
+        "signed by a stranger" => Induced::new(signed_by(stranger).await, "SignerRefused", Error),
+        "not on the list of signers" => {
+            rig.chain.change(CONSUMER, |it| it.rule = Rule::List(vec![Address::repeat_byte(1)]));
+            Induced::new(plain, "SignerRefused", Error)
+        }
+        "paused" => {
+            rig.chain.change(CONSUMER, |it| it.paused = Some("Pausable: paused"));
+            Induced::new(plain, "SignatureCheckReverted", Error)
+        }
+        "no signer" => {
+            rig.chain.change(CONSUMER, |it| it.rule = Rule::Single(Address::ZERO));
+            Induced::new(plain, "NoSigner", Error)
+        }
+        "no signer, unreadable signature" => {
+            rig.chain.change(CONSUMER, |it| it.rule = Rule::Single(Address::ZERO));
+            let unsigned = rig.job("plain").build().unwrap().prepare(rig.revision, 1).unwrap();
+            Induced::new(unsigned.with_signature(Bytes::from_static(&[1])).unwrap(), "NoSigner", Warning)
+        }
+        "another job complete" => {
+            rig.chain.take(CONSUMER, 1, 3);
+            Induced::new(plain, "NonceComplete", Error)
+        }
+        "requested on chain" => {
+            rig.chain.take(CONSUMER, 1, 1);
+            Induced::new(plain, "NonceRequested", Error)
+        }
+        "cancelled on chain" => {
+            rig.chain.take(CONSUMER, 1, 2);
+            Induced::new(plain, "NonceCancelled", Error)
+        }
+        "unclear on chain" => {
+            rig.chain.take(CONSUMER, 1, 9);
+            Induced::new(plain, "NonceUnclear", Error)
+        }
+        "ordered, too low" if relay => {
+            rig.chain.change(CONSUMER, |it| it.max_nonce = 5);
+            Induced::new(rig.sign(3, ordered("low")).await, "NonceTooLow", Error)
+        }
+        "ordered, a gap" | "ordered, two gaps" if relay => {
+            Induced::new(rig.sign(5, ordered("high")).await, "NonceGap", Error)
+        }
+        "too far above" => Induced::new(rig.sign(1 << 40, rig.job("far")).await, "NonceTooFar", Error),
+        "the largest nonce" => Induced::new(rig.sign(u64::MAX, rig.job("largest")).await, "NonceLargest", Error),
+        "taken at the node" => {
+            let gate = rig.node.faults().hold_executions();
+            let other = rig.sign(1, rig.job("other")).await;
+            rig.client().await.submit_signed(other).await.unwrap();
+            std::mem::forget(gate);
+            Induced::new(plain, "NonceTaken", Error)
+        }
+        "held by another job of the client" => Induced::new(plain, "NonceHeld", Error),
+        "failed at a State node" if !relay => {
+            let bad = rig.sign(1, rig.job("bad")).await;
+            rig.client().await.submit_signed(bad.clone()).await.unwrap();
+            rig.node.wait_until(|view| view.job_state(bad.id().into()) == Some(JobState::Failed)).await;
+            Induced::new(bad, "FailedAtNode", Error)
+        }
+        "stale state" => Induced::new(rig.sign(1, stateful(on_stateful(), "old")).await, "StateStale", Error),
+        "no state" => Induced::new(rig.sign(1, on_stateful()).await, "StateMissing", Error),
+        "no operator" => {
+            rig.chain.table().operator = Address::ZERO;
+            Induced::new(plain, "NoOperator", Error)
+        }
+        "another operator" => {
+            Induced::new(plain, "OtherOperator", Error).with(|it| it.operator(Address::repeat_byte(9)))
+        }
+        "another JobManager" => {
+            rig.chain.change(CONSUMER, |it| it.manager = Some(Address::repeat_byte(9)));
+            Induced::new(plain, "OtherJobManager", Error)
+        }
+        "no program" if !rig.has_note() => {
+            let job = infinityvm_sdk::OffchainJobRequest::builder(CONSUMER, ProgramId::new(vec![9; 32])).max_cycles(1);
+            Induced::new(rig.sign(1, job).await, "ProgramMissing", Error)
+        }
+        "input over the DA limit" if relay => {
+            let mut word = 1u64;
+            let noise = std::iter::repeat_with(|| {
+                word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (word >> 56) as u8
+            });
+            let job = rig.job("big").offchain_input(noise.take(800_000).collect::<Vec<u8>>());
+            let job = job.limits(Limits::default().with_max_da(usize::MAX));
+            Induced::new(rig.sign(1, job).await, "InputTooLarge", Error).with(|it| it.limits(Limits::default()))
+        }
+        "message over the limit" => {
+            Induced::new(plain, "MessageTooLarge", Error).with(|it| it.limits(Limits::default().with_max_message(100)))
+        }
+        "too many cycles" => {
+            Induced::new(plain, "TooManyCycles", Error).with(|it| it.limits(Limits::default().with_max_cycles(999)))
+        }
+        "too many ordered" if relay => {
+            Induced::new(rig.sign(129, ordered("one too many")).await, "TooManyOrdered", Warning)
+        }
+        "job of another revision" => {
+            let other = if relay { Revision::State } else { Revision::Relay };
+            let job = rig.job("other").build().unwrap().prepare(other, 1).unwrap().sign(&rig.signer).await.unwrap();
+            Induced::new(job, "WrongRevision", Error).refused_as(ErrorKind::WrongRevision)
+        }
+        "node of another revision" if !rig.rest => {
+            let other = if relay { Revision::State } else { Revision::Relay };
+            let job = rig.job("other").build().unwrap().prepare(other, 1).unwrap().sign(&rig.signer).await.unwrap();
+            Induced::new(job, "WrongRevision", Error).with(move |it| it.revision(other))
+        }
+        "another chain" => {
+            let binding = Binding::read(&rig.chain.chain(), CONSUMER, rig.signer.address()).await.unwrap();
+            Induced::new(plain, "WrongChain", Error).with(move |it| it.bind(binding)).refused_as(ErrorKind::WrongChain)
+        }
+        "bound to another signer" => {
+            let ours = rig.signer.address();
+            rig.chain.change(CONSUMER, |it| it.rule = Rule::List(vec![ours, stranger.address()]));
+            let binding = Binding::read(&rig.chain.chain(), CONSUMER, ours).await.unwrap();
+            Induced::new(signed_by(stranger).await, "NotBound", Error)
+                .with(move |it| it.bind(binding))
+                .refused_as(ErrorKind::WrongChain)
+        }
+        "bound to another consumer" => {
+            let binding = Binding::read(&rig.chain.chain(), STATEFUL, rig.signer.address()).await.unwrap();
+            Induced::new(plain, "NotBound", Error).with(move |it| it.bind(binding)).refused_as(ErrorKind::WrongChain)
+        }
+        "chain down" => {
+            rig.chain.table().down = true;
+            Induced::new(plain, "ChainNotRead", Warning)
+        }
+        "one question fails" => {
+            rig.chain.table().broken = Some(isValidSignatureCall::SELECTOR);
+            Induced::new(plain, "ChainNotRead", Warning)
+        }
+        "node down" => {
+            rig.node.faults().refuse(Method::GetResult, 9, StatusCode::UNAVAILABLE, "down");
+            Induced::new(plain, "NodeNotRead", Warning)
+        }
+        "two at once" => {
+            rig.chain.take(CONSUMER, 1, 1);
+            rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
+            let mut both = Induced::new(plain, "SignatureCheckReverted", Error);
+            both.expected.push(("NonceRequested", Error));
+            both
+        }
+        _ => return None,
+    })
+}
+
+/// What a client has to have done before.
+async fn prepare(rig: &Rig, client: &Client, name: &str) {
+    match name {
+        "too many ordered" => {
+            for nonce in 1..=128 {
+                client.nonces().lease_exact(CONSUMER, Lane::Ordered, nonce).await.unwrap().commit();
+            }
+        }
+        "ordered, two gaps" => {
+            let mut lease = client.nonces().lease_exact(CONSUMER, Lane::Ordered, 3).await.unwrap();
+            lease.mark_signed();
+            lease.quarantine();
+        }
+        "held by another job of the client" => {
+            rig.node.faults().refuse(Method::SubmitJob, 1, StatusCode::INTERNAL, "not now");
+            let other = rig.sign(1, rig.job("other")).await;
+            // A client that requires a preflight makes one of this job, too, which is well.
+            client.submit_signed(other).await.unwrap_err();
+            assert_eq!(client.unresolved().len(), 1);
+        }
+        "another chain" => rig.chain.table().genesis = B256::repeat_byte(0x61),
+        _ => {}
+    }
+}
+
+async fn check(rig: &Rig, name: &str) -> bool {
+    let Some(induced) = induce(rig, name).await else { return false };
+    let what = format!("{name}, {}, REST {}", rig.revision, rig.rest);
+    let Induced { job, setup, mut expected, error } = induced;
+    let genesis = rig.chain.table().genesis;
+
+    let client = setup(rig.builder()).connect().await.unwrap();
+    prepare(rig, &client, name).await;
+    let (asked, before) = (rig.chain.table().asked, rig.node.stats());
+    let report = client.preflight(&job).await.unwrap();
+    let node_asked = !matches!(name, "job of another revision");
+    if rig.has_note() && node_asked && name != "node of another revision" {
+        expected.push(("ProgramNotChecked", Note));
+    }
+    let expected: Vec<_> = expected.into_iter().map(|(name, severity)| (name.to_owned(), severity)).collect();
+    assert_eq!(names(&report), expected, "{what}\n{report}");
+    assert_eq!(rig.chain.table().asked - asked, 1, "{what}");
+    let after = rig.node.stats();
+    let calls = |method| after.calls(method) - before.calls(method);
+    assert_eq!(calls(Method::GetResult), usize::from(node_asked), "{what}");
+    assert!(calls(Method::ContainsProgram) <= 1, "{what}");
+    assert_eq!((report.chain_round_trips(), report.node_round_trips()), (1, u32::from(node_asked)), "{what}");
+    let worst = report.worst().unwrap();
+    assert_eq!((report.will_land(), report.is_clear()), (worst < Error, worst < Warning), "{what}");
+    for finding in report.findings() {
+        assert!(!finding.evidence().is_empty() && !finding.remedy().is_empty(), "{what}");
+        assert!(report.to_string().contains(finding.evidence()), "{report}");
+    }
+    details(name, &report);
+
+    // The same, required.
+    rig.chain.table().genesis = genesis;
+    let client = setup(rig.builder()).require_preflight(worst).connect().await.unwrap();
+    prepare(rig, &client, name).await;
+    let submissions = rig.submissions();
+    let refused = client.submit_signed(job.clone()).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.outcome()), (error, Outcome::NotSent), "{what}: {}", refused.report());
+    assert_eq!(rig.submissions(), submissions, "{what}: something was sent");
+    let early = matches!(name, "job of another revision" | "bound to another signer" | "bound to another consumer");
+    assert_eq!(PreflightReport::of(&refused).is_none(), early, "{what}");
+    if let Some(report) = PreflightReport::of(&refused) {
+        let unread = |name: &str| name.ends_with("NotRead");
+        let required = expected.into_iter().map(|(name, severity)| {
+            let severity = if unread(&name) { Error } else { severity };
+            (name, severity)
+        });
+        assert_eq!(names(report), required.collect::<Vec<_>>(), "{what}");
+        assert_eq!(refused.hint(), Some(report.findings()[0].remedy()), "{what}");
+        assert_eq!(refused.job_id(), Some(job.id().into()), "{what}");
+        assert_eq!(refused.is_retryable(), names(report).iter().any(|(name, _)| unread(name)), "{what}");
+    }
+    true
+}
+
+/// What else the findings say.
+fn details(name: &str, report: &PreflightReport) {
+    let finding = &report.findings()[0];
+    match (name, finding.kind()) {
+        ("signed by a stranger", FindingKind::SignerRefused { recovered, named }) => {
+            assert!(recovered.is_some() && named.is_some() && recovered != named);
+            assert!(finding.evidence().contains(&recovered.unwrap().to_string()));
+            assert!(finding.evidence().contains(&named.unwrap().to_string()));
+        }
+        ("not on the list of signers", FindingKind::SignerRefused { named, .. }) => assert_eq!(*named, None),
+        ("paused", _) => assert!(finding.evidence().contains("Pausable: paused")),
+        ("ordered, too low", kind) => assert_eq!(*kind, FindingKind::NonceTooLow { next: 6 }),
+        ("ordered, a gap", kind) => assert_eq!(*kind, FindingKind::NonceGap { missing: vec![(1, 4)] }),
+        ("ordered, two gaps", kind) => {
+            assert_eq!(*kind, FindingKind::NonceGap { missing: vec![(1, 2), (4, 4)] });
+            assert!(report.to_string().contains("missing nonces: 1 to 2, 4"), "{report}");
+        }
+        ("taken at the node", kind) => assert_eq!(*kind, FindingKind::NonceTaken { field: "onchain_input" }),
+        ("too many ordered", kind) => assert_eq!(*kind, FindingKind::TooManyOrdered { unrelayed: 128 }),
+        ("chain down", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "all" }),
+        ("one question fails", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "isValidSignature" }),
+        ("stale state", kind) => {
+            assert_eq!(*kind, FindingKind::StateStale { latest: root("start"), given: root("old") });
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_is_named_before_anything_is_sent() {
+    let mut seen = std::collections::BTreeSet::new();
+    for revision in Revision::ALL {
+        for rest in [false, true] {
+            for name in FAULTS {
+                let rig = Rig::new(revision, rest).await;
+                if within(check(&rig, name)).await {
+                    seen.insert(name);
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), FAULTS.len(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn without_a_chain_that_is_said_and_nothing_can_be_required() {
+    let rig = Rig::new(Revision::Relay, false).await;
+    let builder = || Client::builder().grpc(rig.node.grpc_url()).revision(rig.revision);
+    let client = builder().connect().await.unwrap();
+    let report = client.preflight(&rig.sign(1, rig.job("plain")).await).await.unwrap();
+    assert_eq!(names(&report), [("NoChain".to_owned(), Warning)]);
+    assert_eq!((report.chain_round_trips(), report.node_round_trips()), (0, 1));
+    let error = builder().require_preflight(Error).connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+}

@@ -1,0 +1,110 @@
+//! A development node, a chain in memory, a signer.
+
+use std::{future::Future, time::Duration};
+
+use infinityvm_sdk::{
+    Client, LocalSigner, OffchainJobRequest, PreflightReport, ProgramId, RetryPolicy, Revision, Severity, SignedJob,
+    client::ClientBuilder,
+    devnode::{ConsumerRules, DevNode, ProgramError, ProgramOutput},
+    job::OffchainJobRequestBuilder,
+    nonce::Sequential,
+    primitives::{Address, B256, Bytes, keccak256},
+    rpc::Method,
+};
+
+use crate::chain_table::{FakeChain, FakeConsumer};
+
+pub const CONSUMER: Address = Address::repeat_byte(0xc0);
+pub const STATEFUL: Address = Address::repeat_byte(0xc5);
+
+/// Generous: only a hang reaches it.
+pub async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(600), what).await.expect("the test hangs")
+}
+
+pub struct Rig {
+    pub revision: Revision,
+    pub rest: bool,
+    pub node: DevNode,
+    pub chain: FakeChain,
+    pub signer: LocalSigner,
+    /// Reverses its onchain input; fails on "bad".
+    pub program: ProgramId,
+    /// Its next state is the hash of its input state.
+    pub stateful: ProgramId,
+}
+
+impl Rig {
+    pub async fn new(revision: Revision, rest: bool) -> Self {
+        let signer = LocalSigner::random().unwrap();
+        let start = keccak256("start");
+        let rules = ConsumerRules::signed_by(signer.address());
+        let node = DevNode::builder(revision)
+            .consumer(CONSUMER, rules.clone())
+            .consumer(STATEFUL, rules.stateful(start))
+            .start()
+            .await
+            .unwrap();
+        let program = node.register_program(|input| match input.onchain {
+            b"bad" => Err(ProgramError::new("told to fail")),
+            other => Ok(other.iter().rev().copied().collect::<Vec<u8>>()),
+        });
+        let stateful = node.register_program(|input| {
+            // State: the hash of what it was given; Relay: the root that stands first in its input.
+            let before =
+                if input.state.is_empty() { B256::from_slice(&input.onchain[32..64]) } else { keccak256(input.state) };
+            Ok(ProgramOutput::stateful(next(before), b"done".to_vec()))
+        });
+        let chain = FakeChain::new(node.operator());
+        chain.deploy(CONSUMER, FakeConsumer::new(revision, signer.address()));
+        let consumer = FakeConsumer::new(revision, signer.address());
+        chain.deploy(STATEFUL, FakeConsumer { state: Some(start), ..consumer });
+        let (program, stateful) = (ProgramId::new(program), ProgramId::new(stateful));
+        Self { revision, rest, node, chain, signer, program, stateful }
+    }
+
+    pub fn builder(&self) -> ClientBuilder {
+        let builder = Client::builder();
+        let builder = if self.rest { builder.rest(self.node.rest_url()) } else { builder.grpc(self.node.grpc_url()) };
+        builder
+            .revision(self.revision)
+            .retry(RetryPolicy::none())
+            .signer(self.signer.clone())
+            .chain(self.chain.chain())
+            .nonces(Sequential::starting_at(1))
+    }
+
+    pub async fn client(&self) -> Client {
+        self.builder().connect().await.unwrap()
+    }
+
+    pub fn job(&self, input: impl AsRef<[u8]>) -> OffchainJobRequestBuilder {
+        OffchainJobRequest::builder(CONSUMER, self.program.clone())
+            .max_cycles(1000)
+            .onchain_input(Bytes::copy_from_slice(input.as_ref()))
+    }
+
+    pub async fn sign(&self, nonce: u64, job: OffchainJobRequestBuilder) -> SignedJob {
+        job.build().unwrap().prepare(self.revision, nonce).unwrap().sign(&self.signer).await.unwrap()
+    }
+
+    pub fn submissions(&self) -> usize {
+        self.node.stats().calls(Method::SubmitJob)
+    }
+
+    /// Whether the node cannot be asked for programs: then every report has a note of that.
+    pub fn has_note(&self) -> bool {
+        self.rest || self.revision == Revision::State
+    }
+}
+
+/// The state that follows one.
+pub fn next(state: B256) -> B256 {
+    keccak256(state)
+}
+
+/// The names of the kinds that were found, the worst first, each with its severity.
+pub fn names(report: &PreflightReport) -> Vec<(String, Severity)> {
+    let name = |kind: String| kind.split([' ', '{']).next().unwrap_or_default().to_owned();
+    report.findings().iter().map(|it| (name(format!("{:?}", it.kind())), it.severity())).collect()
+}
