@@ -1,7 +1,8 @@
 //! The protocol's contracts on a chain of a test's own, such as anvil: so that an app's test needs no other tool to deploy them.
 //!
 //! They are the ones in this crate's `contracts/`, written anew for tests: the same functions, events and checks as the real ones, and
-//! not for production. With the node's [`relay_to`](super::DevNodeBuilder::relay_to) the whole flow runs on such a chain:
+//! not for production. Needs the feature `chain`. Anvil makes a block for each transaction and none in between: for a wait for
+//! `Until::Finalized` with more than one confirmation start it with `--block-time 1`. With the node's [`relay_to`](super::DevNodeBuilder::relay_to) the whole flow runs on such a chain:
 //!
 //! ```no_run
 //! use infinityvm_sdk::devnode::{DEV_OPERATOR, DevNode, RealChain, contracts::{ANVIL_KEYS, Deployer}};
@@ -34,7 +35,8 @@ use crate::{
     job::Revision,
 };
 
-/// The keys of anvil's first three accounts, which own ether on every chain that it makes. Everybody knows them.
+/// The keys of anvil's first three accounts, which own ether on every chain that it makes. Everybody knows them. One for who deploys, one
+/// for the node, and one for a relayer of your own: accounts that post at the same time are not to be shared.
 pub const ANVIL_KEYS: [[u8; 32]; 3] = [
     hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"),
     hex!("59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"),

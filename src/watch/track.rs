@@ -105,7 +105,7 @@ pub enum Until {
     /// ```
     Finalized {
         /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in the
-        /// latest block. 0 counts as 1.
+        /// latest block. 0 counts as 1. A development chain that makes blocks only for transactions comes to no second one by itself.
         confirmations: u64,
     },
 }
