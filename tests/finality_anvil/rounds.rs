@@ -27,6 +27,8 @@ use crate::{
 /// The jobs of a round.
 const JOBS: usize = 50;
 const OUTPUTS: [&[u8]; 2] = [b"first", b"second"];
+/// How long those are waited for that need not land.
+const SHORT: Duration = Duration::from_secs(12);
 const GAS: &str = "0x7a120"; // 500,000
 
 const CLASSES: [&str; 17] = [
@@ -64,6 +66,8 @@ struct Kit {
     /// Another payload under the same nonce.
     other: SignedJob,
     results: [Signed; 2],
+    /// Is not posted in the end, and waited for only so long.
+    left_out: bool,
     past: Mutex<Past>,
 }
 
@@ -107,12 +111,12 @@ impl Scene {
         }
     }
 
-    fn kit(&self, nonce: u64) -> Kit {
+    fn kit(&self, nonce: u64, left_out: bool) -> Kit {
         let consumer = self.world.reverting;
         let job = self.world.job(consumer, nonce, format!("input {nonce}").into_bytes(), vec![]);
         let other = self.world.job(consumer, nonce, b"another".to_vec(), vec![]);
         let results = OUTPUTS.map(|output| self.signed(&job, output));
-        Kit { job, other, results, past: Mutex::default() }
+        Kit { job, other, results, left_out, past: Mutex::default() }
     }
 
     fn signed(&self, job: &SignedJob, output: &[u8]) -> Signed {
@@ -178,7 +182,11 @@ impl Scene {
             }
             Err(error) => match error.kind() {
                 ErrorKind::DeadlineExceeded => {
-                    assert!(found.is_none(), "it landed and stayed, and was never final: {}", error.report());
+                    assert!(
+                        found.is_none() || kit.left_out,
+                        "it landed and stayed, and was never final: {}",
+                        error.report()
+                    );
                     self.coverage.count("ended: deadline");
                 }
                 ErrorKind::NonceTaken => {
@@ -355,10 +363,12 @@ async fn events(scene: &Scene, kit: &Kit, depth: u64, mut events: infinityvm_sdk
 
 /// One round; returns its number of jobs.
 async fn round(scene: &Arc<Scene>, random: &mut Random, first_nonce: u64) -> usize {
-    let kits: Arc<Vec<Kit>> = Arc::new((0..JOBS as u64).map(|number| scene.kit(first_nonce + number)).collect());
+    let some_never_land = random.up_to(3) == 1 || first_nonce == 1;
+    let kits = (0..JOBS as u64).map(|number| scene.kit(first_nonce + number, some_never_land && random.up_to(10) == 1));
+    let kits: Arc<Vec<Kit>> = Arc::new(kits.collect());
     let chain = Chain::new(scene.witness.clone(), scene.world.job_manager).with_log_range(50);
     let transport = scene.node.scripted(random.up_to(2) == 1);
-    let timeout = Duration::from_secs(15);
+    let timeout = Duration::from_secs(90);
     let client = Client::builder().transport(transport).revision(scene.world.revision).chain(chain);
     let client = client.polling(PollPolicy::default().with_timeout(timeout)).connect().await.unwrap();
     for kit in kits.iter() {
@@ -372,13 +382,15 @@ async fn round(scene: &Arc<Scene>, random: &mut Random, first_nonce: u64) -> usi
             let depth = if until == Until::Relayed { 1 } else { depth };
             let (scene, kits, handle) = (Arc::clone(scene), Arc::clone(&kits), handle.clone());
             waits.spawn(async move {
-                let ended = handle.wait(until).await;
+                let timeout = if kits[number].left_out { SHORT } else { timeout };
+                let ended = handle.wait(until).timeout(timeout).await;
                 scene.check(&kits[number], depth, &ended).await;
             });
         }
         let (scene, kits) = (Arc::clone(scene), Arc::clone(&kits));
         waits.spawn(async move {
-            let stream = handle.events_until(Until::Finalized { confirmations: depth });
+            let timeout = if kits[number].left_out { SHORT } else { timeout };
+            let stream = handle.events_until(Until::Finalized { confirmations: depth }).timeout(timeout);
             if let Err(error) = events(&scene, &kits[number], depth, stream).await {
                 scene.check(&kits[number], depth, &Err(error)).await;
             }
@@ -392,10 +404,9 @@ async fn round(scene: &Arc<Scene>, random: &mut Random, first_nonce: u64) -> usi
     }
     // What has not landed by now mostly does, and stays.
     {
-        let some_never_land = random.up_to(3) == 1 || first_nonce == 1;
         let _turn = scene.witness.turn.write().await;
         scene.restore_mode().await;
-        let last: Vec<_> = kits.iter().filter(|_| !some_never_land || random.up_to(10) > 1).collect();
+        let last: Vec<_> = kits.iter().filter(|kit| !kit.left_out).collect();
         for kit in &last {
             scene.post(&kit.job, &kit.results[0]).await;
         }
@@ -413,7 +424,8 @@ async fn round(scene: &Arc<Scene>, random: &mut Random, first_nonce: u64) -> usi
     let begun = Instant::now();
     while let Some(ended) = waits.join_next().await {
         ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        assert!(begun.elapsed() < timeout + Duration::from_secs(20), "a wait does not end");
+        // What has landed is final soon, whatever the machine is busy with.
+        assert!(begun.elapsed() < Duration::from_secs(60), "a wait does not end");
     }
     kits.len()
 }
