@@ -165,6 +165,26 @@ async fn a_stranger_posts_what_the_node_does_not() {
 
 #[tokio::test]
 #[ignore = "needs anvil: tests/run installs it"]
+async fn a_fee_above_the_bound_is_not_paid() {
+    both(|rig| async move {
+        let job = rig.world.sign(&rig.job(rig.world.square_root, 144).build().unwrap(), 1);
+        let (_, verified) = rig.done(&job).await;
+        let key = RpcRelayer::key(rig.world.anvil.keys()[STRANGER].0).unwrap();
+        let relayer = RpcRelayer::over(rig.reader.clone(), key).with_max_fee(1);
+        let client = Rig::builder(&rig.world, &rig.node, &rig.reader).relayer(relayer.clone()).connect().await.unwrap();
+        let error = client.relay(&job, &verified).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome(), error.is_retryable()), (ErrorKind::Chain, Outcome::NotSent, true));
+        assert!(error.to_string().contains("more than the 1 allowed"), "{}", error.report());
+        assert!(client.open_relays().is_empty());
+        assert_eq!((rig.sent_by(STRANGER).await, rig.status(&job).await), (0, 0));
+        let _ = relayer.with_max_fee(1_000_000_000_000);
+        assert!(!client.relay(&job, &verified).await.unwrap().already);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs anvil: tests/run installs it"]
 async fn offchain_inputs_travel_in_blobs() {
     for hardfork in ["cancun", "prague", "osaka"] {
         for revision in Revision::ALL {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use infinityvm_sdk::{Client, Error, HealPolicy, JobHandle, PollPolicy, Result, Revision, SignedJob, Until, Verified};
+use infinityvm_sdk::{
+    Client, Error, HealPolicy, JobHandle, JobSigner, LocalSigner, PollPolicy, Result, Revision, SignedJob, Until,
+    Verified, chain::Binding,
+};
 
 use crate::{
     answers::{self, Signed},
     fake_chain::{FakeChain, Tx},
     node::{Node, Says},
-    rig::{CONSUMER, Scripted, job},
+    rig::{CONSUMER, Scripted, job, request},
 };
 
 /// A job, two results that the operator has signed for it, and where it can land.
@@ -48,6 +51,20 @@ impl Rig {
 
     pub fn handle(&self) -> JobHandle {
         self.client.resume(self.job.clone()).unwrap()
+    }
+
+    /// Bound to the chain as it is now, with a job that is signed as it must be.
+    pub async fn bound(revision: Revision) -> Self {
+        let rig = Self::new(revision).await;
+        let signer = LocalSigner::random().unwrap();
+        let job = request(CONSUMER, b"abc").prepare(revision, 7).unwrap().sign(&signer).await.unwrap();
+        let chain = rig.chain.chain();
+        let binding = Binding::read(&chain, CONSUMER, signer.address()).await.unwrap();
+        let client = Client::builder().transport(rig.scripted.clone()).revision(revision).chain(chain).bind(binding);
+        let client =
+            client.polling(PollPolicy::default().with_timeout(Duration::from_secs(30))).connect().await.unwrap();
+        let (first, second) = (signed(&job, b"first"), signed(&job, b"second"));
+        Self { client, job, first, second, ..rig }
     }
 
     /// The transaction with a result.

@@ -149,3 +149,33 @@ async fn an_rpc_without_logs_is_told_of() {
     let error = rig.wait_final(1).await.unwrap().unwrap_err();
     assert!(error.report().to_string().contains("block range is too wide"), "{}", error.report());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_keeps_no_inputs_makes_nothing_final_and_nothing_foreign() {
+    let rig = Rig::new(Revision::Relay).await;
+    rig.says(Says::Done(rig.first.clone()));
+    let blank =
+        Completion { onchain_input: Vec::new(), offchain_hash: B256::ZERO, ..Completion::of(&rig.job, b"first") };
+    rig.chain.mine(vec![Tx { effect: Effect::Complete(blank), ..rig.post(&rig.first, b"first") }]);
+    let error = rig.wait_final(1).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert!(error.report().to_string().contains("keeps no inputs"), "{}", error.report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_client_takes_no_other_chains_word() {
+    for revision in Revision::ALL {
+        let rig = Rig::bound(revision).await;
+        rig.says(Says::Done(rig.first.clone()));
+        let handle = rig.handle();
+        handle.wait(Until::Executed).await.unwrap();
+        // The RPC has come to speak of another chain, on which the very job was posted.
+        rig.chain.lock().chain_id = 1;
+        rig.chain.mine(vec![rig.post(&rig.first, b"first")]);
+        let error = handle.wait(Until::Finalized { confirmations: 1 }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        assert!(error.report().to_string().contains("bound to 31337"), "{}", error.report());
+        rig.chain.lock().chain_id = 31337;
+        handle.wait(Until::Finalized { confirmations: 1 }).await.unwrap();
+    }
+}

@@ -255,6 +255,7 @@ pub struct World {
     forks: u64,
     /// The chain, as the last batches saw it at their end, and when: all of the same instant.
     answered: Vec<(Instant, Blocks)>,
+    pub chain_id: u64,
     /// The chain as every batch has seen it, at its end and before a change in its middle.
     seen: Vec<(Instant, Blocks)>,
     pub counts: Counts,
@@ -356,7 +357,7 @@ impl World {
         let seen = self.visible();
         let block = |at: At| seen.at(at).ok_or_else(|| Error::new(ErrorKind::Chain, "hash is not currently canonical"));
         Ok(match question {
-            Question::ChainId => Answer::ChainId(31337),
+            Question::ChainId => Answer::ChainId(self.chain_id),
             Question::Block(at) => Answer::Block(seen.at(*at)),
             Question::Code(_, at) => {
                 block(*at)?;
@@ -461,6 +462,7 @@ impl FakeChain {
         let header = Block::new(0, keccak256(b"genesis"), B256::ZERO, 1_700_000_000);
         let blocks = Blocks(vec![Arc::new(Mined { header, txs: Vec::new() })]);
         let world = World {
+            chain_id: 31337,
             answered: Vec::new(),
             seen: Vec::new(),
             blocks,
