@@ -45,6 +45,25 @@ pub struct Ticket<T> {
 
 type Decode<T> = fn(Answer) -> Result<T>;
 
+/// The places of the answers that say which chain this is.
+#[derive(Debug)]
+pub(crate) struct IdentityTickets {
+    chain_id: Ticket<u64>,
+    genesis: Ticket<Option<Block>>,
+}
+
+impl IdentityTickets {
+    pub(crate) fn take(self, answers: &mut Answers) -> Result<ChainIdentity> {
+        let chain_id = answers.take(self.chain_id)?;
+        let genesis = answers.take(self.genesis)?.ok_or_else(|| {
+            nonsense("the chain has no block 0".into())
+                .with_retryable(true)
+                .with_hint("check the chain's RPC: it must have the whole chain")
+        })?;
+        Ok(ChainIdentity::new(chain_id, genesis.hash))
+    }
+}
+
 /// What came back for a [`Batch`].
 #[derive(Debug)]
 pub struct Answers {
@@ -275,6 +294,11 @@ impl Batch {
             Answer::ChainId(id) => Ok(id),
             other => Err(unexpected("eth_chainId", &other)),
         })
+    }
+
+    /// Which chain this is: its id, and its block 0.
+    pub(crate) fn identity(&mut self) -> IdentityTickets {
+        IdentityTickets { chain_id: self.chain_id(), genesis: self.block(At::Number(0)) }
     }
 
     /// A block of the canonical chain; nothing if there is none.

@@ -40,7 +40,7 @@ pub(crate) use self::{
     standing::{ChainStanding, StandingTickets},
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::Result,
     job::{JobId, Revision},
 };
 
@@ -78,9 +78,9 @@ impl Chain {
         self
     }
 
-    /// Has looks at jobs fail on any other chain.
-    pub(crate) fn bound_to(mut self, binding: Binding) -> Self {
-        self.binding = Some(binding);
+    /// Has looks at jobs fail on any other chain, if there is one that it must be.
+    pub(crate) fn bound_to(mut self, binding: Option<Binding>) -> Self {
+        self.binding = binding;
         self
     }
 
@@ -125,11 +125,8 @@ impl Chain {
     /// [`ErrorKind::Chain`] if the chain cannot be read.
     pub async fn identity(&self) -> Result<ChainIdentity> {
         let mut batch = self.batch();
-        let (chain_id, genesis) = (batch.chain_id(), batch.block(At::Number(0)));
-        let mut answers = batch.send().await?;
-        let chain_id = answers.take(chain_id)?;
-        let genesis = answers.take(genesis)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
-        Ok(ChainIdentity::new(chain_id, genesis.hash))
+        let identity = batch.identity();
+        identity.take(&mut batch.send().await?)
     }
 
     /// `getNextNonce()` of a consumer: see [`Batch::next_nonce`].

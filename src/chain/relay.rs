@@ -3,13 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 
-use super::{Blobs, abi::JobManager};
+use super::{Blobs, Call, Chain, abi::JobManager};
 use crate::{
     error::Result,
-    job::{JobRecord, Revision, Verified, abi},
+    job::{JobRecord, Verified, abi::RequestFields},
 };
 
 impl Verified {
@@ -39,26 +39,25 @@ impl Verified {
 
 /// The signed bytes of a record's request. Only the canonical encoding verifies.
 fn request(record: &JobRecord) -> Vec<u8> {
-    match record.revision() {
-        Revision::State => abi::state::OffchainJobRequest {
-            nonce: record.nonce(),
-            maxCycles: record.max_cycles(),
-            consumer: record.consumer(),
-            programID: record.program_id().as_bytes().clone(),
-            onchainInput: record.onchain_input().clone(),
-            offchainInputHash: record.offchain_input_hash(),
-            stateHash: record.state_hash().unwrap_or_default(),
-        }
-        .abi_encode(),
-        Revision::Relay => abi::relay::OffchainJobRequest {
-            nonce: record.nonce(),
-            maxCycles: record.max_cycles(),
-            consumer: record.consumer(),
-            programID: record.program_id().as_bytes().clone(),
-            onchainInput: record.onchain_input().clone(),
-            offchainInputHash: record.offchain_input_hash(),
-        }
-        .abi_encode(),
+    let fields = RequestFields {
+        nonce: record.nonce(),
+        max_cycles: record.max_cycles(),
+        consumer: record.consumer(),
+        program_id: record.program_id().as_bytes(),
+        onchain_input: record.onchain_input(),
+        offchain_input_hash: record.offchain_input_hash(),
+        state_hash: record.state_hash().unwrap_or_default(),
+    };
+    fields.encode(record.revision())
+}
+
+impl Chain {
+    /// The call that posts a result, by this account and with the blobs it needs.
+    pub(crate) fn relay_call(&self, verified: &Verified, from: Option<Address>) -> Call {
+        let mut call = Call::new(self.job_manager(), verified.relay_calldata());
+        call.from = from;
+        call.blob_hashes = verified.blob_hashes().to_vec();
+        call
     }
 }
 

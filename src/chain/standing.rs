@@ -1,14 +1,10 @@
 //! How a job stands on chain: read in one batch, and compared with what was signed.
 
 use super::{
-    Chain,
     batch::{Answers, Batch, JobMetadata, OnchainStatus, Ticket},
     recorded::{InputTickets, Inputs, other_inputs, other_metadata},
 };
-use crate::{
-    error::Result,
-    job::{SignedJob, Verified},
-};
+use crate::{error::Result, job::SignedJob};
 
 /// What the chain has under a job's nonce and consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +48,4 @@ fn is_ours(job: &SignedJob, metadata: &JobMetadata, inputs: Option<&Inputs>) -> 
     // that was asked on chain keeps the onchain input only.
     let inputs = inputs.filter(|inputs| !inputs.is_blank());
     other_metadata(job, metadata).is_none() && inputs.is_none_or(|inputs| other_inputs(job, inputs).is_none())
-}
-
-impl Chain {
-    /// The call that posts a result, by this account and with the blobs it needs.
-    pub(crate) fn relay_call(&self, verified: &Verified, from: Option<alloy_primitives::Address>) -> super::Call {
-        let mut call = super::Call::new(self.job_manager(), verified.relay_calldata());
-        call.from = from;
-        call.blob_hashes = verified.blob_hashes().to_vec();
-        call
-    }
 }

@@ -266,7 +266,7 @@ impl ClientBuilder {
                 node,
                 signer: self.signer,
                 operator: operator::Operator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl),
-                chain: self.chain.map(|chain| self.binding.map_or(chain.clone(), |binding| chain.bound_to(binding))),
+                chain: self.chain.map(|chain| chain.bound_to(self.binding)),
                 binding: self.binding,
                 preflight: self.preflight,
                 limits: self.limits,

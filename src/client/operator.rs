@@ -9,7 +9,7 @@ use alloy_primitives::Address;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    chain::{Binding, Chain, ChainIdentity},
+    chain::{Binding, Chain},
     error::{Error, ErrorKind, Result},
 };
 
@@ -166,14 +166,12 @@ impl Shared {
         let Some(chain) = &self.chain else { return Err(unread("the client has no chain")) };
         let mut batch = chain.batch();
         let operator = batch.operator();
-        let identity = self.binding.map(|_| (batch.chain_id(), batch.block(crate::chain::At::Number(0))));
+        let identity = self.binding.map(|binding| (binding, batch.identity()));
         let mut answers = batch.send().await?;
-        if let (Some(binding), Some((chain_id, genesis))) = (&self.binding, identity) {
-            let (chain_id, genesis) = (answers.take(chain_id)?, answers.take(genesis)?);
-            let genesis = genesis.ok_or_else(|| unread("the chain has no block 0"))?;
-            if let Err(error) = binding.check_identity(ChainIdentity::new(chain_id, genesis.hash)) {
-                return Ok(Err(error));
-            }
+        if let Some((binding, identity)) = identity
+            && let Err(error) = binding.check_identity(identity.take(&mut answers)?)
+        {
+            return Ok(Err(error));
         }
         Ok(self.judge(answers.take(operator)?))
     }

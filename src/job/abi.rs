@@ -3,8 +3,10 @@
 //! Signed bytes are the canonical `abi.encode` of a struct as one dynamic tuple, so they start with the word 0x20. A node
 //! decodes the fields and encodes them again before it relays: only the canonical form verifies on chain.
 
+use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolValue;
 
+use super::Revision;
 use crate::error::{Error, ErrorKind};
 
 /// Structs of the State revision.
@@ -77,6 +79,45 @@ pub mod relay {
         struct StatefulAppResult {
             bytes32 outputStateRoot;
             bytes result;
+        }
+    }
+}
+
+/// The fields of `OffchainJobRequest` of either revision.
+pub(crate) struct RequestFields<'a> {
+    pub nonce: u64,
+    pub max_cycles: u64,
+    pub consumer: Address,
+    pub program_id: &'a Bytes,
+    pub onchain_input: &'a Bytes,
+    pub offchain_input_hash: B256,
+    /// State revision.
+    pub state_hash: B256,
+}
+
+impl RequestFields<'_> {
+    /// The bytes that are signed.
+    pub(crate) fn encode(&self, revision: Revision) -> Vec<u8> {
+        match revision {
+            Revision::State => state::OffchainJobRequest {
+                nonce: self.nonce,
+                maxCycles: self.max_cycles,
+                consumer: self.consumer,
+                programID: self.program_id.clone(),
+                onchainInput: self.onchain_input.clone(),
+                offchainInputHash: self.offchain_input_hash,
+                stateHash: self.state_hash,
+            }
+            .abi_encode(),
+            Revision::Relay => relay::OffchainJobRequest {
+                nonce: self.nonce,
+                maxCycles: self.max_cycles,
+                consumer: self.consumer,
+                programID: self.program_id.clone(),
+                onchainInput: self.onchain_input.clone(),
+                offchainInputHash: self.offchain_input_hash,
+            }
+            .abi_encode(),
         }
     }
 }

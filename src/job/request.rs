@@ -7,7 +7,7 @@ use alloy_sol_types::SolValue;
 
 use super::{
     JobId, Limits, ProgramId, RelayStrategy, Revision, UnsignedJob,
-    abi::{relay, state},
+    abi::{RequestFields, relay},
     hash::input_hash,
 };
 use crate::error::{Error, Fault};
@@ -169,7 +169,15 @@ impl OffchainJobRequest {
             Special::State { state, hash } => (state.clone(), *hash),
             _ => (Bytes::new(), super::hash::EMPTY_HASH),
         };
-        let request = self.encode(revision, nonce, state_hash);
+        let fields = RequestFields {
+            nonce,
+            max_cycles: self.max_cycles,
+            consumer: self.consumer,
+            program_id: self.program_id.as_bytes(),
+            onchain_input: &self.onchain_input,
+            offchain_input_hash: self.offchain_input_hash,
+            state_hash,
+        };
         let job = UnsignedJob {
             revision,
             id: JobId::derive(nonce, self.consumer),
@@ -183,36 +191,11 @@ impl OffchainJobRequest {
             state,
             state_hash,
             relay: self.relay_strategy(),
-            request: request.into(),
+            request: fields.encode(revision).into(),
             limits: self.limits,
         };
         faults.extend(self.limits.check_message(job.message_len(65)));
         if faults.is_empty() { Ok(job) } else { Err(Error::from_faults("the job cannot be sent", faults)) }
-    }
-
-    fn encode(&self, revision: Revision, nonce: u64, state_hash: B256) -> Vec<u8> {
-        let program_id = self.program_id.as_bytes().clone();
-        match revision {
-            Revision::State => state::OffchainJobRequest {
-                nonce,
-                maxCycles: self.max_cycles,
-                consumer: self.consumer,
-                programID: program_id,
-                onchainInput: self.onchain_input.clone(),
-                offchainInputHash: self.offchain_input_hash,
-                stateHash: state_hash,
-            }
-            .abi_encode(),
-            Revision::Relay => relay::OffchainJobRequest {
-                nonce,
-                maxCycles: self.max_cycles,
-                consumer: self.consumer,
-                programID: program_id,
-                onchainInput: self.onchain_input.clone(),
-                offchainInputHash: self.offchain_input_hash,
-            }
-            .abi_encode(),
-        }
     }
 }
 

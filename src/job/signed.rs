@@ -3,6 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
+#[cfg(feature = "client")]
+use alloy_sol_types::SolValue;
 
 use super::{
     JobId, JobSigner, Limits, ProgramId, RelayStrategy, Revision,
@@ -191,6 +193,18 @@ impl SignedJob {
     #[must_use]
     pub fn id(&self) -> JobId {
         self.0.job.id
+    }
+
+    /// The state that a stateful contract takes the job to begin with: signed in the State revision, and in the onchain input by
+    /// convention in the Relay revision. Nothing if that has another form.
+    #[cfg(feature = "client")]
+    pub(crate) fn input_state(&self) -> Option<B256> {
+        match self.revision() {
+            Revision::State => Some(self.state_hash()),
+            Revision::Relay => <relay::StatefulAppOnchainInput as SolValue>::abi_decode_validate(self.onchain_input())
+                .ok()
+                .map(|input| input.inputStateRoot),
+        }
     }
 
     /// The revision whose struct was signed.

@@ -11,8 +11,8 @@ use alloy_sol_types::SolEvent;
 use super::{Blocks, Evidence, Need, Posted, Search, Standing, Step, concerns};
 use crate::{
     chain::{
-        Answers, At, Batch, Block, Chain, ChainIdentity, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket,
-        Transaction, abi::JobManager, recorded::InputTickets,
+        Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
+        abi::JobManager, recorded::InputTickets,
     },
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
@@ -59,13 +59,8 @@ async fn look_once(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Sta
     let mut batch = chain.batch();
     let head = batch.block(At::Latest);
     let screens: Vec<_> = asks.iter().map(|ask| batch.job_metadata(ask.job.id())).collect();
-    let identity = chain.binding().map(|binding| (binding, batch.chain_id(), batch.block(At::Number(0))));
     let mut answers = batch.send().await?;
     let head = answers.take(head)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no latest block"))?;
-    if let Some((binding, chain_id, genesis)) = identity {
-        let genesis = answers.take(genesis)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
-        binding.check_identity(ChainIdentity::new(answers.take(chain_id)?, genesis.hash))?;
-    }
     let screens: Vec<_> = screens.into_iter().map(|ticket| answers.take(ticket)).collect();
 
     let mut look = Look { chain, blocks: Blocks::new(head), jobs: Vec::new() };
@@ -157,9 +152,14 @@ impl<'a> Look<'a> {
         }
         let blocks: Vec<_> = numbers.into_iter().map(|number| (number, batch.block(At::Number(number)))).collect();
         let logs = self.ask_logs(&mut batch, searches);
+        // Whatever is believed of a job comes from such a batch.
+        let identity = self.chain.binding().map(|binding| (binding, batch.identity()));
         // The last question: what came before was asked of this chain.
         let still = batch.block(At::Number(head.number));
         let mut answers = batch.send().await?;
+        if let Some((binding, identity)) = identity {
+            binding.check_identity(identity.take(&mut answers)?)?;
+        }
         if answers.take(still)?.is_none_or(|block| block.hash != head.hash) {
             return Ok(false);
         }

@@ -1,13 +1,12 @@
 //! What the chain shows of a job: one round trip, the relay tried in it.
 
 use alloy_primitives::{Address, B256};
-use alloy_sol_types::SolValue;
 
 use super::evidence::{Onchain, Operators, Signer, Trial};
 use crate::{
     chain::{Answers, Chain, ChainStanding, OnchainStatus, Revert, SignatureCheck, StandingTickets, Ticket},
     error::Result,
-    job::{JobRecord, Revision, SignedJob, Verified, abi, eip191_hash, one_line, recover_signer},
+    job::{JobRecord, SignedJob, Verified, eip191_hash, one_line, recover_signer},
 };
 
 /// What the node's record gives the chain to judge.
@@ -73,7 +72,7 @@ async fn ask(
     let (standing, operator) = (standing.take(&mut answers, job)?, answers.take(operator)?);
     let max_nonce = answers.take(max_nonce).ok();
     let latest = answers.take(latest).ok().flatten();
-    let state = input_state(job).zip(latest).filter(|(input, latest)| input != latest);
+    let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
     let operators =
         claims.signed_by.filter(|signed_by| *signed_by != operator || pinned.is_some_and(|it| it != operator));
     let claimed = claimed.and_then(|ticket| answers.take(ticket).ok()).flatten();
@@ -109,16 +108,6 @@ fn signer(
             Signer::Refused { recovered: job.recover().ok(), expected: answers.take(expected).ok().flatten() }
         }
         Ok(_) | Err(_) => Signer::Unknown,
-    }
-}
-
-/// The state that the job starts from: signed in the State revision, and in the onchain input by convention in the Relay revision.
-fn input_state(job: &SignedJob) -> Option<B256> {
-    match job.revision() {
-        Revision::State => Some(job.state_hash()),
-        Revision::Relay => abi::relay::StatefulAppOnchainInput::abi_decode_validate(job.onchain_input())
-            .ok()
-            .map(|input| input.inputStateRoot),
     }
 }
 

@@ -1,12 +1,11 @@
 //! What a preflight rests on: values, without I/O.
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::SolValue;
 
 use crate::{
     chain::{Binding, ChainIdentity, OnchainStatus, SignatureCheck},
     error::{Error, Result},
-    job::{JobRecord, Limits, Revision, SignedJob, abi::relay::StatefulAppOnchainInput},
+    job::{JobRecord, Limits, Revision, SignedJob},
     nonce::Unknown,
 };
 
@@ -61,23 +60,7 @@ pub(super) struct Chained {
     pub too_far_above: Option<u64>,
 }
 
-/// The state that a job begins with.
-pub(super) enum InputState {
-    /// None: empty, or an onchain input of another form.
-    Missing,
-    Given(B256),
-}
-
-impl InputState {
-    pub(super) fn of(job: &SignedJob) -> Self {
-        match job.revision() {
-            Revision::State if job.state().is_empty() => Self::Missing,
-            Revision::State => Self::Given(job.state_hash()),
-            // As the contract reads it.
-            Revision::Relay => match StatefulAppOnchainInput::abi_decode_validate(job.onchain_input()) {
-                Ok(input) => Self::Given(input.inputStateRoot),
-                Err(_) => Self::Missing,
-            },
-        }
-    }
+/// The state that a job begins with; none if that is empty, or the onchain input has another form.
+pub(super) fn given_state(job: &SignedJob) -> Option<B256> {
+    job.input_state().filter(|_| job.revision() != Revision::State || !job.state().is_empty())
 }

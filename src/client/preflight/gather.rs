@@ -10,9 +10,9 @@ use std::{
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
-use super::evidence::{ChainSide, Chained, Evidence, InputState};
+use super::evidence::{ChainSide, Chained, Evidence, given_state};
 use crate::{
-    chain::{At, Chain, ChainIdentity, InputTickets, OnchainStatus, other_job},
+    chain::{Chain, InputTickets, OnchainStatus, other_job},
     client::Inner,
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, RelayStrategy, SignedJob, eip191_hash},
@@ -134,7 +134,7 @@ async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected) -> 
 async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expected) -> Result<Chained> {
     let (consumer, id) = (job.consumer(), job.id());
     let mut batch = chain.batch();
-    let identity = inner.binding.map(|_| (batch.chain_id(), batch.block(At::Number(0))));
+    let identity = inner.binding.map(|_| batch.identity());
     let (job_manager_code, consumer_code) = (batch.code(chain.job_manager()), batch.code(consumer));
     let operator = batch.operator();
     let named_job_manager = batch.job_manager_of(consumer);
@@ -152,11 +152,7 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
     let metadata = answers.take(metadata);
     let inputs = inputs.take(&mut answers).ok();
     let same_inputs = metadata.as_ref().ok().zip(inputs).map(|(kept, inputs)| other_job(job, kept, &inputs).is_none());
-    let identity = identity.map(|(chain_id, genesis)| {
-        let (chain_id, genesis) = (answers.take(chain_id)?, answers.take(genesis)?);
-        let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
-        Ok(ChainIdentity::new(chain_id, genesis.hash))
-    });
+    let identity = identity.map(|identity| identity.take(&mut answers));
     // What a result leads to that is complete was the latest once, and is no more.
     let not_there_yet = |status| matches!(status, Ok(OnchainStatus::Unknown | OnchainStatus::Pending));
     let predicted = pending.into_iter().any(|it| not_there_yet(answers.take(it).map(|kept| kept.status)));
@@ -181,7 +177,7 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.
 fn leading(inner: &Inner, job: &SignedJob, expected: &Expected) -> (bool, Vec<JobId>) {
-    let InputState::Given(state) = InputState::of(job) else { return (false, Vec::new()) };
+    let Some(state) = given_state(job) else { return (false, Vec::new()) };
     let given = expected.results.iter().filter(|(_, nonce, to)| *nonce < job.nonce() && *to == state);
     let mut ids: Vec<JobId> = given.map(|(id, ..)| *id).collect();
     for nonce in inner.states.leading_to(job.consumer(), state, job.nonce()) {

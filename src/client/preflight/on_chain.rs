@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 
 use super::{
-    evidence::{Chained, Evidence, InputState},
+    evidence::{Chained, Evidence, given_state},
     finding::{Finding, FindingKind, Severity},
     judge::{is_complete, is_ordered, read},
 };
@@ -195,16 +195,16 @@ fn state(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
         Revision::Relay => "getLatestStateRoot",
     };
     let Some(&Some(latest)) = read(evidence, call, &chain.latest_state, found) else { return };
-    match InputState::of(&evidence.job) {
-        InputState::Missing => {
+    match given_state(&evidence.job) {
+        None => {
             let remedy = match revision {
                 Revision::State => "give the job its state with `state`",
                 Revision::Relay => "give the job its state root with `stateful_onchain_input(root, input)`",
             };
             found.push(error(FindingKind::StateMissing, format!("{call}: {latest}"), remedy));
         }
-        InputState::Given(given) if given != latest && !chain.predicted => found.push(stale(call, latest, given)),
-        InputState::Given(_) => {}
+        Some(given) if given != latest && !chain.predicted => found.push(stale(call, latest, given)),
+        Some(_) => {}
     }
 }
 

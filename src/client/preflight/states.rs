@@ -8,7 +8,7 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 
-use super::evidence::InputState;
+use super::evidence::given_state;
 use crate::job::{SignedJob, Verified};
 
 /// How many are kept of a consumer: as many as may be unrelayed in an Ordered lane.
@@ -23,7 +23,7 @@ pub(in crate::client) struct States(Mutex<HashMap<Address, BTreeMap<u64, B256>>>
 impl States {
     /// Remembers where a result leads, if its job is one of a stateful app.
     pub(in crate::client) fn note(&self, job: &SignedJob, result: &Verified) {
-        if matches!(InputState::of(job), InputState::Missing) {
+        if given_state(job).is_none() {
             return;
         }
         let Ok(output) = result.stateful() else { return };

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Inner, Relay};
 use crate::{
     chain::{
-        At, Blobs, Block, Chain, ChainIdentity, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction,
-        Relayer, Revert, RevertCause, StandingTickets,
+        At, Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
+        RevertCause, StandingTickets,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -159,17 +159,15 @@ impl Run<'_> {
         let mut batch = self.chain.batch();
         let standing = StandingTickets::ask(&mut batch, self.job);
         let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
+        let identity = self.inner.binding.map(|binding| (binding, batch.identity()));
         let manager = batch.job_manager_of(self.job.consumer());
-        let genesis = self.inner.binding.map(|binding| (binding, batch.block(At::Number(0))));
         let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
         let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
         let mut answers = batch.send().await?;
         let chain_id = answers.take(chain_id)?;
         // What was signed for one chain can be posted on another.
-        if let Some((binding, genesis)) = genesis {
-            let genesis = answers.take(genesis)?;
-            let genesis = genesis.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no block 0"))?;
-            binding.check_identity(ChainIdentity::new(chain_id, genesis.hash))?;
+        if let Some((binding, identity)) = identity {
+            binding.check_identity(identity.take(&mut answers)?)?;
         }
         let operator = answers.take(operator)?;
         let standing = standing.take(&mut answers, self.job)?;
