@@ -113,6 +113,12 @@ impl View<'_> {
         self.0.lanes.get(&consumer).map(|lane| lane.pending.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// How many RELAYED records are still to be lost: see [`Faults::lose_relayed_records`](super::Faults::lose_relayed_records).
+    #[must_use]
+    pub fn records_to_lose(&self) -> usize {
+        self.0.faults.lose_relayed_records
+    }
+
     /// The counts.
     #[must_use]
     pub fn stats(&self) -> &Stats {
