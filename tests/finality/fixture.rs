@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use infinityvm_sdk::{
-    Client, Error, HealPolicy, JobHandle, JobSigner, LocalSigner, PollPolicy, Result, Revision, SignedJob, Until,
-    Verified, chain::Binding,
+    Client, Error, HealPolicy, JobHandle, LocalSigner, PollPolicy, Result, Revision, SignedJob, Until, Verified,
+    chain::Binding,
 };
 
 use crate::{
