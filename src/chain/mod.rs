@@ -122,7 +122,7 @@ impl Chain {
     /// Which chain this is.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the chain cannot be read.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
     pub async fn identity(&self) -> Result<ChainIdentity> {
         let mut batch = self.batch();
         let identity = batch.identity();
@@ -132,7 +132,7 @@ impl Chain {
     /// `getNextNonce()` of a consumer: see [`Batch::next_nonce`].
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no consumer at the address.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no consumer at the address.
     pub async fn next_nonce(&self, consumer: Address) -> Result<u64> {
         self.one(|batch| batch.next_nonce(consumer)).await
     }
@@ -177,7 +177,7 @@ impl Chain {
     /// What the JobManager keeps of a job.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no JobManager at the address.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no JobManager at the address.
     pub async fn job_metadata(&self, job: JobId) -> Result<JobMetadata> {
         self.one(|batch| batch.job_metadata(job)).await
     }
@@ -193,7 +193,7 @@ impl Chain {
     /// The code at an address; empty where there is no contract.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the chain cannot be read.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
     pub async fn code(&self, address: Address) -> Result<Bytes> {
         self.one(|batch| batch.code(address)).await
     }
