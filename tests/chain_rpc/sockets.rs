@@ -1,7 +1,10 @@
 //! A websocket: sent together, told of blocks, opened again.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,7 +50,7 @@ async fn questions_go_together_and_answers_find_them() {
 async fn blocks_are_pushed_and_nothing_is_asked_meanwhile() {
     let socket = Socket::healthy().await;
     let reader =
-        RpcReader::builder(socket.url()).poll_interval(Duration::from_millis(10)).connect().await.expect("a reader");
+        RpcReader::builder(socket.url()).poll_interval(Duration::from_millis(100)).connect().await.expect("a reader");
     assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
     let before = socket.methods();
     assert_eq!(before, ["eth_subscribe", "eth_getBlockByNumber"]);
@@ -71,16 +74,8 @@ async fn blocks_are_pushed_and_nothing_is_asked_meanwhile() {
 
 #[tokio::test]
 async fn a_lost_connection_is_opened_again_and_no_block_missed() {
-    let height = std::sync::Arc::new(AtomicUsize::new(7));
-    let at = std::sync::Arc::clone(&height);
-    let socket = Socket::start(move |request| {
-        let mut answer = healthy(request);
-        if request["method"] == "eth_getBlockByNumber" {
-            answer["result"] = block(at.load(SeqCst) as u64);
-        }
-        Some(answer.to_string())
-    })
-    .await;
+    let height = Arc::new(AtomicUsize::new(7));
+    let socket = growing(&height).await;
     let reader = RpcReader::ws(socket.url()).await.expect("a reader");
     assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
     let wait = tokio::spawn({
@@ -178,6 +173,52 @@ async fn a_connection_that_is_dead_without_a_word_is_found_out() {
     }
     socket.push(block(8));
     assert_eq!(wait.await.expect("no panic").expect("a head").number, 8);
+}
+
+/// One whose latest block is this one, and that can be told to push it.
+async fn growing(height: &Arc<AtomicUsize>) -> Socket {
+    let at = Arc::clone(height);
+    Socket::start(move |request| {
+        let mut answer = healthy(request);
+        if request["method"] == "eth_getBlockByNumber" {
+            answer["result"] = block(at.load(SeqCst) as u64);
+        }
+        Some(answer.to_string())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_dropped_without_a_word_is_found_out() {
+    let height = Arc::new(AtomicUsize::new(7));
+    let socket = growing(&height).await;
+    let builder = RpcReader::builder(socket.url()).poll_interval(Duration::from_millis(10));
+    let reader = builder.connect().await.expect("a reader");
+    assert_eq!(reader.next_head(None).await.expect("a head").number, 7);
+    // Nothing happens: it looks now and then, and all is well.
+    until("looked", || socket.methods().len() >= 4).await;
+    assert_eq!(socket.connections(), 1);
+    // Blocks that were not pushed are told all the same, and once is no proof.
+    height.store(8, SeqCst);
+    assert_eq!(reader.next_head(hash(7)).await.expect("a head").number, 8);
+    assert_eq!(socket.connections(), 1);
+    socket.push(block(9));
+    height.store(9, SeqCst);
+    assert_eq!(reader.next_head(hash(8)).await.expect("a head").number, 9);
+    for number in [10, 11] {
+        height.store(number, SeqCst);
+        assert_eq!(reader.next_head(hash(number as u64 - 1)).await.expect("a head").number, number as u64);
+    }
+    until("connected again", || socket.connections() == 2).await;
+    let subscribed = || socket.methods().iter().filter(|method| *method == "eth_subscribe").count();
+    until("subscribed again", || subscribed() == 2).await;
+    // The answers of servers that lag are none.
+    let looked = socket.methods().len();
+    height.store(6, SeqCst);
+    until("looked", || socket.methods().len() >= looked + 3).await;
+    socket.push(block(12));
+    assert_eq!(reader.next_head(hash(11)).await.expect("a head").number, 12);
+    assert_eq!(socket.connections(), 2);
 }
 
 async fn saying(answer: impl Fn(&Value) -> String + Clone + Send + Sync + 'static) -> (Socket, Error) {

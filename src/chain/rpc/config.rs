@@ -27,6 +27,9 @@ const RESERVED: [&str; 7] = [
     "sec-websocket-version",
 ];
 
+/// The poll intervals that a websocket waits for a block to be pushed.
+const QUIET: u32 = 30;
+
 const FORM: Form = Form {
     builder: "RpcReader",
     hint: "http(s)://host[:port][/path][?query], or the same with ws(s)",
@@ -85,7 +88,8 @@ impl RpcReaderBuilder {
     }
 
     /// How often the latest block is looked at over HTTP while somebody waits for another, up to a tenth later: once for all
-    /// who wait. Default: 1 second. A websocket is told of blocks, and does not look.
+    /// who wait. Default: 1 second. A websocket is told of blocks, and looks only after thirty intervals without one: a
+    /// subscription can end without a word. Where it did, the connection is opened again.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
@@ -208,6 +212,7 @@ impl RpcReaderBuilder {
             secrets: Secrets::of(&plan.url, &self.headers),
             max_message: self.max_response,
             timeout: self.limits.timeout,
+            quiet: self.poll_interval.saturating_mul(QUIET),
         };
         let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))

@@ -18,6 +18,7 @@ use super::{
     open::Socket,
 };
 use crate::{
+    chain::reader::Block,
     error::{Error, Result},
     jitter,
 };
@@ -25,6 +26,10 @@ use crate::{
 /// How long a connection may be silent before it is pinged, and how long the pong may take.
 const SILENCE: Duration = Duration::from_secs(15);
 const PONG: Duration = Duration::from_secs(10);
+
+/// Looks at the latest block, in a row, that show one which was not pushed, until the subscription counts as dropped. The first may
+/// come right before the push.
+const MISSED: u32 = 2;
 
 /// The pauses between attempts to connect: the first, and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -57,8 +62,13 @@ struct Session {
     socket: Socket,
     pending: HashMap<Id, oneshot::Sender<Result<Response>>>,
     subscription: Option<SubId>,
-    /// A block was pushed: the one that was asked for may be older.
+    /// The last block that was told, by a push or by a look.
+    head: Option<Block>,
+    /// A block was pushed after the last look was asked for: what it shows may be older.
     pushed: bool,
+    /// When a block was pushed, or asked for, last.
+    news: Instant,
+    missed: u32,
     secrets: Arc<Secrets>,
     timeout: Duration,
     max_message: usize,
@@ -152,7 +162,10 @@ impl Task {
             socket,
             pending: HashMap::new(),
             subscription: None,
+            head: None,
             pushed: false,
+            news: Instant::now(),
+            missed: 0,
             secrets: Arc::new(self.connector.secrets.clone()),
             timeout: self.connector.timeout,
             max_message: self.connector.max_message,
@@ -216,6 +229,10 @@ impl Task {
                     session.pending.retain(|_, reply| !reply.is_closed());
                     session.write(vec![Message::Ping(tungstenite::Bytes::new())]).await?;
                 },
+                // One that answers pings may push nothing any more all the same.
+                () = sleep_until(session.news + self.connector.quiet), if session.subscription.is_some() => {
+                    session.look().await?;
+                },
             }
         }
     }
@@ -260,6 +277,12 @@ impl Session {
         self.ask(SUBSCRIBE, "eth_subscribe", json!(["newHeads"])).await
     }
 
+    /// Asks for the latest block: it may be from before the subscription, or the subscription may be gone.
+    async fn look(&mut self) -> Result<()> {
+        (self.pushed, self.news) = (false, Instant::now());
+        self.ask(LATEST, "eth_getBlockByNumber", json!(["latest", false])).await
+    }
+
     /// What came in.
     async fn take(&mut self, raw: &[u8], heads: &watch::Sender<Heads>) -> Result<()> {
         let secrets = Arc::clone(&self.secrets);
@@ -267,9 +290,8 @@ impl Session {
         match serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))? {
             PubSubItem::Notification(pushed) => {
                 if self.subscription.as_ref() == Some(&pushed.subscription) {
-                    let block = convert::head(&pushed.result)?;
-                    self.pushed = true;
-                    heads.send_replace(Heads::At(block));
+                    (self.pushed, self.news, self.missed) = (true, Instant::now(), 0);
+                    self.tell(convert::head(&pushed.result)?, heads);
                 }
                 Ok(())
             }
@@ -300,8 +322,7 @@ impl Session {
             ResponsePayload::Success(raw) => {
                 let id = serde_json::from_str(raw.get());
                 self.subscription = Some(id.map_err(|_| fault::nonsense("the RPC's subscription has no id"))?);
-                // Blocks from before the subscription, or that came while there was no connection.
-                self.ask(LATEST, "eth_getBlockByNumber", json!(["latest", false])).await
+                self.look().await
             }
             ResponsePayload::Failure(error) if fault::is_limit(&error) => Err(fault::said(&error)),
             ResponsePayload::Failure(_) => {
@@ -314,12 +335,25 @@ impl Session {
     fn latest(&mut self, payload: ResponsePayload, heads: &watch::Sender<Heads>) -> Result<()> {
         let raw = match payload {
             ResponsePayload::Success(raw) => raw,
+            // One look less.
+            ResponsePayload::Failure(_) if self.head.is_some() => return Ok(()),
             ResponsePayload::Failure(error) => return Err(fault::said(&error)),
         };
         let block = convert::head(&raw)?;
-        if !self.pushed {
-            heads.send_replace(Heads::At(block));
+        // Behind one address there may be several servers, and this one may lag.
+        if self.pushed || self.head.is_some_and(|head| head.number > block.number || head.hash == block.hash) {
+            return Ok(());
+        }
+        self.missed += u32::from(self.head.is_some());
+        self.tell(block, heads);
+        if self.missed >= MISSED {
+            return Err(fault::broken("the RPC does not push blocks any more"));
         }
         Ok(())
+    }
+
+    fn tell(&mut self, block: Block, heads: &watch::Sender<Heads>) {
+        self.head = Some(block);
+        heads.send_replace(Heads::At(block));
     }
 }
