@@ -104,6 +104,28 @@ async fn holes_are_handed_out_first_unless_the_chain_has_passed_them() {
 }
 
 #[tokio::test]
+async fn a_next_nonce_that_is_absurd_is_not_believed_and_not_remembered() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 2).await, [1, 2]);
+    for absurd in [u64::MAX - 1, (1 << 20) + 3] {
+        chain.change(A, |it| it.max_nonce = absurd);
+        let refused = [source.reserve(A).await.unwrap_err(), source.reconcile(A, &[]).await.unwrap_err()];
+        for error in refused {
+            assert!(error.kind() == ErrorKind::Nonce && error.is_retryable(), "{}", error.report());
+            assert!(error.to_string().contains(&(absurd + 1).to_string()), "{error}");
+        }
+        assert_eq!(source.peek(A).await.unwrap(), Some(3));
+    }
+    // As far as a consumer may have gone.
+    chain.change(A, |it| it.max_nonce = 1 << 20);
+    assert_eq!(reserve(&source, 1).await, [(1 << 20) + 1]);
+    // The first word is all that there is.
+    chain.change(B, |it| it.max_nonce = 1 << 40);
+    assert_eq!(source.reserve(B).await.unwrap(), (1 << 40) + 1);
+}
+
+#[tokio::test]
 async fn doubt_makes_it_look_again() {
     let chain = chain();
     let source = Arc::new(source(&chain, LONG));

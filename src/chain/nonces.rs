@@ -132,7 +132,7 @@ impl ChainNonces {
 
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
-        book.apply(next);
+        book.apply(consumer, next, self.max_jump())?;
         let (Some(candidate), Some(status), Some(line)) = (candidate, status, &mut book.line) else {
             return Ok(Reading::Moved);
         };
@@ -178,11 +178,23 @@ impl Book {
         self.read = None;
     }
 
-    /// Takes in the chain's next nonce. Of two readings the later may come first, so it never goes back.
-    pub(super) fn apply(&mut self, next_on_chain: u64) {
+    /// Takes in the chain's next nonce. Of two readings the later may come first, so it never goes back: what was read by mistake
+    /// would stay, so a jump that looks like one is not taken in.
+    pub(super) fn apply(&mut self, consumer: Address, next_on_chain: u64, max_jump: u64) -> Result<()> {
+        let known = self.line.as_ref().map(|line| line.end().max(self.next_on_chain));
+        if let Some(known) = known.filter(|known| next_on_chain > known.saturating_add(max_jump)) {
+            let what = format!(
+                "the RPC says that the next nonce of {consumer} is {next_on_chain}: more than {max_jump} past {known}, the next one so far"
+            );
+            return Err(Error::new(ErrorKind::Nonce, what).with_retryable(true).with_hint(
+                "a nonce that is handed out cannot be taken back, so nothing was: ask another RPC; if it is right, make a new ChainNonces, \
+                 which begins there",
+            ));
+        }
         self.next_on_chain = self.next_on_chain.max(next_on_chain);
         let next = self.next_on_chain;
         self.line.get_or_insert_with(|| Line::new(next)).pass(next);
+        Ok(())
     }
 }
 
@@ -193,8 +205,9 @@ impl NonceSource for ChainNonces {
     /// # Errors
     ///
     /// [`ErrorKind::Chain`], perhaps retryable, if the chain cannot be read; [`ErrorKind::Nonce`] if the contract makes numbers with
-    /// gaps and the source is not [meant for that](Self::leaving_gaps), if only [`u64::MAX`] is left, or if others take nonces
-    /// faster than the chain can be read.
+    /// gaps and the source is not [meant for that](Self::leaving_gaps), if only [`u64::MAX`] is left, if others take nonces
+    /// faster than the chain can be read, or if the chain's next nonce is more than [`max_jump`](NonceSource::max_jump) past the one
+    /// that was known: a nonce like that cannot be taken back, and the chain is read again for the next one.
     async fn reserve(&self, consumer: Address) -> Result<u64> {
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);
@@ -276,7 +289,7 @@ impl NonceSource for ChainNonces {
         let next = self.chain.next_nonce(consumer).await?;
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
-        book.apply(next);
+        book.apply(consumer, next, self.max_jump())?;
         Ok(book.line.as_ref().map(Line::peek))
     }
 

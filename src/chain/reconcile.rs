@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::Result,
     job::{JobId, SignedJob},
+    nonce::NonceSource,
 };
 
 /// How many jobs are asked about in one round trip.
@@ -52,7 +53,8 @@ impl ChainNonces {
     /// are forgotten.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read; [`ErrorKind::Nonce`](crate::ErrorKind::Nonce) if its
+    /// next nonce is too far ahead to be believed, as in [`reserve`](NonceSource::reserve).
     pub async fn reconcile(&self, consumer: Address, jobs: &[SignedJob]) -> Result<Reconciliation> {
         let out: Vec<u64> =
             self.books().get(&consumer).map_or_else(Vec::new, |book| book.out.iter().copied().collect());
@@ -81,7 +83,7 @@ impl ChainNonces {
         }
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
-        book.apply(found.next_on_chain);
+        book.apply(consumer, found.next_on_chain, self.max_jump())?;
         let lost = found.taken.iter().filter(|(_, status)| *status == OnchainStatus::Completed).map(|(nonce, _)| nonce);
         for nonce in found.completed.iter().chain(&found.relayed).chain(lost) {
             book.out.remove(nonce);

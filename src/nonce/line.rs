@@ -22,6 +22,11 @@ impl Line {
         self.holes.first().copied().unwrap_or(self.next)
     }
 
+    /// The first one that was never handed out.
+    pub(crate) fn end(&self) -> u64 {
+        self.next
+    }
+
     /// Hands that out; nothing where only the largest u64 is left, which no job may use.
     pub(crate) fn take(&mut self) -> Option<u64> {
         if let Some(hole) = self.holes.pop_first() {
