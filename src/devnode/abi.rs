@@ -64,15 +64,43 @@ pub(super) mod relay {
     }
 }
 
-/// What the node, and who deploys for it, says to real contracts.
-#[cfg(feature = "chain")]
+/// The contracts, as far as the node, who deploys for it, and clients of the simulated chain call them.
 pub(super) mod contracts {
     use super::sol;
     sol! {
         interface Consumer {
             function getNextNonce() external view returns (uint64);
+            function maxNonce() external view returns (uint64);
+            function getJobManager() external view returns (address);
+            function getOffchainSigner() external view returns (address);
+            function isValidSignature(bytes32 hash, bytes memory signature) external view returns (bytes4);
+            function getLatestStateRoot() external view returns (bytes32);
+            function getLatestStateHash() external view returns (bytes32);
+            function getOnchainInputForJob(bytes32 jobID) external view returns (bytes memory);
+            function getOffchainInputHashForJob(bytes32 jobID) external view returns (bytes32);
+            function getStateHashForJob(bytes32 jobID) external view returns (bytes32);
         }
         interface JobManager {
+            struct Metadata {
+                bytes programID;
+                uint64 maxCycles;
+                address consumer;
+                uint8 status;
+            }
+
+            event JobCreated(
+                bytes32 indexed jobID,
+                uint64 indexed nonce,
+                address indexed consumer,
+                uint64 maxCycles,
+                bytes programID,
+                bytes onchainInput
+            );
+            event JobCancelled(bytes32 indexed jobID);
+            event JobCompleted(bytes32 indexed jobID, bytes result);
+
+            function getCoprocessorOperator() external view returns (address);
+            function getJobMetadata(bytes32 jobID) external view returns (Metadata memory);
             function submitResultForOffchainJob(
                 bytes memory result,
                 bytes memory operatorSignature,

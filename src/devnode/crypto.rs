@@ -40,9 +40,14 @@ fn eip191(message: &[u8]) -> B256 {
     hasher.finalize()
 }
 
-/// Who signed, by the rules of the contracts (Solady's `ECDSA.tryRecover`): 65 bytes with v = 27 or 28, or 64 bytes with
-/// the parity above s (EIP-2098); s may be high.
+/// Who signed the message.
 pub(super) fn recover(message: &[u8], signature: &[u8]) -> Option<Address> {
+    recover_hash(eip191(message), signature)
+}
+
+/// Who signed the hash, by the rules of the contracts (Solady's `ECDSA.tryRecover`): 65 bytes with v = 27 or 28, or 64 bytes with
+/// the parity above s (EIP-2098); s may be high.
+pub(super) fn recover_hash(hash: B256, signature: &[u8]) -> Option<Address> {
     let (rs, v) = signature.split_at_checked(64)?;
     let mut rs = rs.to_vec();
     let odd = match v {
@@ -58,5 +63,5 @@ pub(super) fn recover(message: &[u8], signature: &[u8]) -> Option<Address> {
     // The library wants the low s, which goes with the other parity.
     let low = given.normalize_s();
     let id = RecoveryId::new(odd != (low != given), false);
-    VerifyingKey::recover_from_prehash(eip191(message).as_slice(), &low, id).ok().map(|key| address(&key))
+    VerifyingKey::recover_from_prehash(hash.as_slice(), &low, id).ok().map(|key| address(&key))
 }

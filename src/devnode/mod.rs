@@ -44,7 +44,6 @@
 //!   with `panic = "abort"` would end there.
 
 mod abi;
-mod chain;
 mod connection;
 #[cfg(feature = "chain")]
 pub mod contracts;
@@ -68,7 +67,7 @@ mod rest_json;
 mod rest_server;
 mod script;
 mod server;
-mod sim_chain;
+mod sim;
 mod store;
 
 use std::{
@@ -83,14 +82,13 @@ use tokio::{net::TcpListener, task::AbortHandle};
 
 #[cfg(feature = "chain")]
 pub use self::real::RealChain;
-use self::{chain::Ledger, crypto::Key, node::Shared, program::Program, real::Real, script::Plan, store::World};
+use self::{crypto::Key, node::Shared, program::Program, real::Real, script::Plan, sim::Ledger, store::World};
 pub use self::{
-    chain::{ChainStatus, CompletedJob, ConsumerRules, Revert},
     faults::Faults,
     program::{ProgramError, ProgramInput, ProgramOutput},
     record::JobState,
     script::{Gate, Lie, Loss},
-    sim_chain::SimChain,
+    sim::{ChainStatus, CompletedJob, ConsumerRules, Revert, SimAccount, SimChain},
     store::{Stats, View},
 };
 use crate::{
@@ -107,6 +105,9 @@ pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6a
 /// What no operator is: the key behind [`Lie::Operator`].
 const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
 
+/// As that of other chains for development.
+const DEFAULT_CHAIN_ID: u64 = 31_337;
+
 /// 6 blobs, less what their coding takes.
 const DEFAULT_DA_LIMIT: usize = 755_520;
 
@@ -119,6 +120,7 @@ pub struct DevNodeBuilder {
     revision: Revision,
     operator_key: [u8; 32],
     consumers: Vec<(Address, ConsumerRules)>,
+    chain_id: u64,
     da_limit: usize,
     max_pending_ordered: usize,
     reflection: bool,
@@ -138,6 +140,13 @@ impl DevNodeBuilder {
     #[must_use]
     pub fn consumer(mut self, address: Address, rules: ConsumerRules) -> Self {
         self.consumers.push((address, rules));
+        self
+    }
+
+    /// Sets the id of the simulated chain; 31337 unless set. Chains of one id begin with the same block, and others do not.
+    #[must_use]
+    pub fn chain_id(mut self, id: u64) -> Self {
+        self.chain_id = id;
         self
     }
 
@@ -208,9 +217,9 @@ impl DevNodeBuilder {
         let real = self.real()?;
         let operator = Key::new(&self.operator_key)?;
         let stranger = Key::new(&STRANGER_KEY)?;
-        let mut chain = Ledger::new(self.revision, operator.address());
+        let mut chain = Ledger::new(self.revision, self.chain_id, operator.address());
         for (address, rules) in self.consumers {
-            chain.deploy(address, rules);
+            chain.begin_with(address, rules);
         }
         let world = World {
             revision: self.revision,
@@ -277,6 +286,7 @@ impl DevNode {
             revision,
             operator_key: DEV_OPERATOR_KEY,
             consumers: Vec::new(),
+            chain_id: DEFAULT_CHAIN_ID,
             da_limit: DEFAULT_DA_LIMIT,
             max_pending_ordered: DEFAULT_MAX_PENDING_ORDERED,
             reflection: true,

@@ -1,118 +1,25 @@
-//! The simulated chain: what the contracts check before they take a result, and what they remember of it.
+//! What the contracts of the simulated chain hold, and what they check before they take a result.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256, Bytes, address, keccak256};
+use alloy_sol_types::{SolCall, SolEvent};
+
+use super::{
+    blocks::{Blocks, Event, Tx},
+    past::Past,
+    rules::{ChainStatus, CompletedJob, ConsumerRules, Refusal, Revert},
+};
+use crate::{
+    devnode::{abi, abi::contracts::JobManager, crypto},
+    job::Revision,
 };
 
-use alloy_primitives::{Address, B256, Bytes, keccak256};
-
-use super::{abi, crypto};
-use crate::job::Revision;
-
-/// How a consumer contract behaves: whom it lets sign, and whether it has a state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerRules {
-    signer: Address,
-    state: Option<B256>,
-    max_nonce: u64,
-}
-
-impl ConsumerRules {
-    /// A `SingleOffchainSigner`: takes requests signed by this address. As in the contract, the zero address lets every
-    /// unreadable signature pass.
-    #[must_use]
-    pub fn signed_by(signer: Address) -> Self {
-        Self { signer, state: None, max_nonce: 0 }
-    }
-
-    /// Makes it a `StatefulConsumer`, at this state root (State revision: state hash).
-    #[must_use]
-    pub fn stateful(mut self, root: B256) -> Self {
-        self.state = Some(root);
-        self
-    }
-
-    /// Sets the highest nonce seen; 0 unless set, so that the next nonce is 1.
-    #[must_use]
-    pub fn max_nonce(mut self, nonce: u64) -> Self {
-        self.max_nonce = nonce;
-        self
-    }
-}
-
-/// The status of a job in `JobManager`, by the contract's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChainStatus {
-    /// 1: requested on chain, without a result.
-    Pending = 1,
-    /// 2: cancelled.
-    Cancelled = 2,
-    /// 3: has a result.
-    Completed = 3,
-}
-
-/// A job with a result on chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CompletedJob {
-    /// The id.
-    pub job_id: B256,
-    /// The nonce.
-    pub nonce: u64,
-    /// The contract that received the result.
-    pub consumer: Address,
-    /// The program's output.
-    pub result: Bytes,
-    /// The hash of the transaction.
-    pub tx_hash: B256,
-}
-
-/// Why the contracts refused a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Revert {
-    /// The consumer has no code.
-    NoConsumer,
-    /// The request or the result does not ABI-decode.
-    NotAbi,
-    /// `isValidSignature` refused the request's signature. A request that was not canonically encoded ends here, too.
-    RequestSignature,
-    /// The result is not signed by the operator.
-    OperatorSignature,
-    /// The job id is used already.
-    JobExists,
-    /// The result speaks of another job, input, program or cycle limit than the request.
-    ResultMismatch,
-    /// The blob hashes are not those of the transaction.
-    BlobHashes,
-    /// The input state is not the latest, or the input or output holds none although the consumer is stateful.
-    State,
-    /// What a real contract reverted with, which [`Stats::last_relay_error`](super::Stats::last_relay_error) tells.
-    Contract,
-}
-
-impl fmt::Display for Revert {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoConsumer => "the consumer has no code",
-            Self::NotAbi => "request or result is not ABI-encoded",
-            Self::RequestSignature => "the consumer refused the signature of the request",
-            Self::OperatorSignature => "the result is not signed by the operator",
-            Self::JobExists => "the job id is used already",
-            Self::ResultMismatch => "the result does not belong to the request",
-            Self::BlobHashes => "the blob hashes are not those of the transaction",
-            Self::State => "the input state is not the latest",
-            Self::Contract => "a contract on the real chain reverted",
-        })
-    }
-}
-
-impl std::error::Error for Revert {}
+/// Where the JobManager is.
+pub(super) const JOB_MANAGER: Address = address!("00000000000000000000000000000000006a6f62");
 
 /// A transaction with a result.
-pub(super) struct Settlement<'a> {
+pub(in crate::devnode) struct Settlement<'a> {
     pub result: &'a [u8],
     pub operator_signature: &'a [u8],
     pub request: &'a [u8],
@@ -120,119 +27,301 @@ pub(super) struct Settlement<'a> {
     pub blob_hashes: &'a [B256],
 }
 
-/// The chain's whole state.
-pub(super) struct Ledger {
-    revision: Revision,
-    pub operator: Address,
+/// A job as the contracts keep it.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub status: ChainStatus,
+    pub program_id: Bytes,
+    pub max_cycles: u64,
+    pub consumer: Address,
+    pub onchain_input: Bytes,
+    pub offchain_input_hash: B256,
+    pub state_hash: B256,
+}
+
+/// A result that the contracts take.
+struct Accepted {
+    id: B256,
+    request: abi::Request,
+    output: Bytes,
+    rules: ConsumerRules,
+}
+
+/// The chain's whole state, with its past.
+pub(in crate::devnode) struct Ledger {
+    pub(super) revision: Revision,
+    pub(super) chain_id: u64,
     pub reachable: bool,
-    consumers: HashMap<Address, ConsumerRules>,
-    jobs: HashMap<B256, ChainStatus>,
-    completed: BTreeMap<u64, CompletedJob>,
+    pub(super) blocks: Blocks,
+    operator: Past<Address>,
+    consumers: HashMap<Address, Past<ConsumerRules>>,
+    jobs: HashMap<B256, Past<Job>>,
+    completed: Vec<CompletedJob>,
+    /// For the hashes of transactions.
+    sent: u64,
 }
 
 impl Ledger {
-    pub(super) fn new(revision: Revision, operator: Address) -> Self {
+    pub(in crate::devnode) fn new(revision: Revision, chain_id: u64, operator: Address) -> Self {
         Self {
             revision,
-            operator,
+            chain_id,
             reachable: true,
+            blocks: Blocks::new(chain_id),
+            operator: Past::since(0, operator),
             consumers: HashMap::new(),
             jobs: HashMap::new(),
-            completed: BTreeMap::new(),
+            completed: Vec::new(),
+            sent: 0,
         }
     }
 
-    pub(super) fn deploy(&mut self, consumer: Address, rules: ConsumerRules) {
-        self.consumers.insert(consumer, rules);
+    /// A consumer that was there from the first block on.
+    pub(in crate::devnode) fn begin_with(&mut self, consumer: Address, rules: ConsumerRules) {
+        self.consumers.insert(consumer, Past::since(0, rules));
     }
 
-    pub(super) fn next_nonce(&self, consumer: Address) -> Option<u64> {
-        self.consumers.get(&consumer)?.max_nonce.checked_add(1)
+    fn head(&self) -> u64 {
+        self.blocks.head().number
     }
 
-    pub(super) fn max_nonce(&self, consumer: Address) -> Option<u64> {
-        self.consumers.get(&consumer).map(|rules| rules.max_nonce)
+    pub(super) fn operator(&self, at: u64) -> Address {
+        self.operator.at(at).copied().unwrap_or_default()
+    }
+
+    pub(super) fn rules(&self, consumer: Address, at: u64) -> Option<&ConsumerRules> {
+        self.consumers.get(&consumer)?.at(at)
+    }
+
+    pub(super) fn job(&self, id: B256, at: u64) -> Option<&Job> {
+        self.jobs.get(&id)?.at(at)
+    }
+
+    /// The consumer's rules now.
+    pub(super) fn latest(&self, consumer: Address) -> Option<&ConsumerRules> {
+        self.rules(consumer, self.head())
+    }
+
+    pub(in crate::devnode) fn next_nonce(&self, consumer: Address) -> Option<u64> {
+        self.latest(consumer)?.max_nonce.checked_add(1)
     }
 
     pub(super) fn status(&self, job_id: B256) -> Option<ChainStatus> {
-        self.jobs.get(&job_id).copied()
+        self.job(job_id, self.head()).map(|job| job.status)
     }
 
     /// The results, in the order of arrival.
-    pub(super) fn completed(&self) -> impl Iterator<Item = &CompletedJob> {
-        self.completed.values()
+    pub(super) fn completed(&self) -> &[CompletedJob] {
+        &self.completed
     }
 
-    pub(super) fn latest_state_root(&self, consumer: Address) -> Option<B256> {
-        self.consumers.get(&consumer)?.state
+    /// A number of its own for a transaction.
+    pub(super) fn count(&mut self) -> u64 {
+        self.sent += 1;
+        self.sent
+    }
+
+    /// Puts a transaction that nobody asks the call of into a block.
+    fn mine_other(&mut self, to: Address, logs: Vec<Event>) {
+        let hash = keccak256([b"another transaction".as_slice(), &self.count().to_be_bytes()].concat());
+        self.blocks.mine(Some(Tx { hash, to, input: Bytes::new(), succeeded: true, logs }));
+    }
+
+    pub(super) fn deploy(&mut self, consumer: Address, rules: ConsumerRules) {
+        self.set_rules(consumer, rules);
+        self.mine_other(consumer, Vec::new());
+    }
+
+    pub(super) fn set_operator(&mut self, operator: Address) {
+        self.operator.set(self.blocks.next(), operator);
+        self.mine_other(JOB_MANAGER, Vec::new());
     }
 
     pub(super) fn set_latest_state_root(&mut self, consumer: Address, root: B256) {
-        if let Some(state) = self.consumers.get_mut(&consumer).and_then(|rules| rules.state.as_mut()) {
-            *state = root;
+        if let Some(rules) = self.latest(consumer).filter(|rules| rules.state.is_some()) {
+            self.set_rules(consumer, rules.clone().stateful(root));
+            self.mine_other(consumer, Vec::new());
+        }
+    }
+
+    fn set_rules(&mut self, consumer: Address, rules: ConsumerRules) {
+        let next = self.blocks.next();
+        match self.consumers.get_mut(&consumer) {
+            Some(past) => past.set(next, rules),
+            None => drop(self.consumers.insert(consumer, Past::since(next, rules))),
+        }
+    }
+
+    fn set_job(&mut self, id: B256, job: Job) {
+        let next = self.blocks.next();
+        match self.jobs.get_mut(&id) {
+            Some(past) => past.set(next, job),
+            None => drop(self.jobs.insert(id, Past::since(next, job))),
         }
     }
 
     /// An on-chain request: draws the next nonce.
     pub(super) fn take_nonce(&mut self, consumer: Address) -> Option<u64> {
         let nonce = self.next_nonce(consumer)?;
-        self.consumers.get_mut(&consumer)?.max_nonce = nonce;
-        self.jobs.insert(abi::job_id(nonce, consumer), ChainStatus::Pending);
+        let rules = self.latest(consumer)?.clone().max_nonce(nonce);
+        self.set_rules(consumer, rules);
+        let id = abi::job_id(nonce, consumer);
+        let job = Job {
+            status: ChainStatus::Pending,
+            program_id: Bytes::new(),
+            max_cycles: 0,
+            consumer,
+            onchain_input: Bytes::new(),
+            offchain_input_hash: B256::ZERO,
+            state_hash: B256::ZERO,
+        };
+        self.set_job(id, job);
+        let created = JobManager::JobCreated {
+            jobID: id,
+            nonce,
+            consumer,
+            maxCycles: 0,
+            programID: Bytes::new(),
+            onchainInput: Bytes::new(),
+        };
+        self.mine_other(JOB_MANAGER, vec![event(&created)]);
         Some(nonce)
     }
 
     /// Cancels an on-chain request. Returns whether there was one.
     pub(super) fn cancel(&mut self, job_id: B256) -> bool {
-        match self.jobs.get_mut(&job_id) {
-            Some(status @ ChainStatus::Pending) => {
-                *status = ChainStatus::Cancelled;
-                true
-            }
-            _ => false,
+        let pending = self.job(job_id, self.head()).filter(|job| job.status == ChainStatus::Pending);
+        let Some(job) = pending.cloned() else { return false };
+        self.set_job(job_id, Job { status: ChainStatus::Cancelled, ..job });
+        self.mine_other(JOB_MANAGER, vec![event(&JobManager::JobCancelled { jobID: job_id })]);
+        true
+    }
+
+    pub(super) fn mine(&mut self, blocks: u64) {
+        (0..blocks).for_each(|_| self.blocks.mine(None));
+    }
+
+    /// Replaces the last blocks by as many empty ones: what was in them has not happened.
+    pub(super) fn reorganise(&mut self, depth: u64) {
+        let kept = self.blocks.reorganise(depth);
+        self.operator.go_back(kept);
+        self.consumers.retain(|_, past| past.go_back(kept));
+        self.jobs.retain(|_, past| past.go_back(kept));
+        self.completed.retain(|job| job.block_number <= kept);
+    }
+
+    /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
+    pub(in crate::devnode) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
+        let accepted = self.check(tx, self.head()).map_err(|refusal| refusal.revert)?;
+        let number = self.completed.len() as u64;
+        let hash = keccak256([b"transaction".as_slice(), accepted.id.as_slice(), &number.to_be_bytes()].concat());
+        let call = JobManager::submitResultForOffchainJobCall {
+            result: tx.result.to_vec().into(),
+            operatorSignature: tx.operator_signature.to_vec().into(),
+            request: tx.request.to_vec().into(),
+            requestSignature: tx.request_signature.to_vec().into(),
+        };
+        self.complete(accepted, hash, call.abi_encode().into());
+        Ok(hash)
+    }
+
+    /// Puts the transaction of an account into a block, whether or not it reverts there. Returns its hash.
+    pub(super) fn include(&mut self, hash: B256, to: Address, input: Bytes, blob_hashes: &[B256]) {
+        let call = JobManager::submitResultForOffchainJobCall::abi_decode(&input).ok().filter(|_| to == JOB_MANAGER);
+        let accepted = call.and_then(|call| self.dry_run(&call, blob_hashes, self.head()).ok());
+        match accepted {
+            Some(accepted) => self.complete(accepted, hash, input),
+            None => self.blocks.mine(Some(Tx { hash, to, input, succeeded: false, logs: Vec::new() })),
         }
     }
 
-    /// `JobManager.submitResultForOffchainJob`.
-    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
-        let revision = self.revision;
-        let request = abi::Request::decode(revision, tx.request).ok_or(Revert::NotAbi)?;
-        let result = abi::Outcome::decode(revision, tx.result).ok_or(Revert::NotAbi)?;
-        let consumer = self.consumers.get_mut(&request.consumer).ok_or(Revert::NoConsumer)?;
-        let job_id = request.job_id();
-        if self.jobs.contains_key(&job_id) {
-            return Err(Revert::JobExists);
-        }
-        // tryRecover gives the zero address where it fails, and the contract compares with whatever it holds.
-        if crypto::recover(tx.request, tx.request_signature).unwrap_or(Address::ZERO) != consumer.signer {
-            return Err(Revert::RequestSignature);
-        }
-        if crypto::recover(tx.result, tx.operator_signature) != Some(self.operator) {
-            return Err(Revert::OperatorSignature);
-        }
-        let same = result.job_id == job_id
-            && result.onchain_input_hash == keccak256(&request.onchain_input)
-            && result.offchain_input_hash == request.offchain_input_hash
-            && result.state_hash == request.state_hash
-            && result.max_cycles == request.max_cycles
-            && result.program_id == request.program_id;
-        if !same {
-            return Err(Revert::ResultMismatch);
-        }
-        if result.blob_hashes != tx.blob_hashes {
-            return Err(Revert::BlobHashes);
-        }
-        if let Some(latest) = consumer.state {
-            if abi::input_state(revision, &request) != Some(latest) {
-                return Err(Revert::State);
-            }
-            consumer.state = Some(abi::output_state(revision, &result.output).ok_or(Revert::State)?);
-        }
-        consumer.max_nonce = consumer.max_nonce.max(request.nonce);
-        let number = self.completed.len() as u64;
-        let tx_hash = keccak256([b"transaction".as_slice(), job_id.as_slice(), &number.to_be_bytes()].concat());
-        self.jobs.insert(job_id, ChainStatus::Completed);
-        let (nonce, consumer, result) = (request.nonce, request.consumer, result.output);
-        self.completed.insert(number, CompletedJob { job_id, nonce, consumer, result, tx_hash });
-        Ok(tx_hash)
+    fn complete(&mut self, accepted: Accepted, tx_hash: B256, input: Bytes) {
+        let Accepted { id: job_id, request, output, rules } = accepted;
+        let (nonce, consumer, block_number) = (request.nonce, request.consumer, self.blocks.next());
+        self.set_rules(consumer, rules);
+        let job = Job {
+            status: ChainStatus::Completed,
+            program_id: request.program_id,
+            max_cycles: request.max_cycles,
+            consumer,
+            onchain_input: request.onchain_input,
+            offchain_input_hash: request.offchain_input_hash,
+            state_hash: request.state_hash,
+        };
+        self.set_job(job_id, job);
+        let log = event(&JobManager::JobCompleted { jobID: job_id, result: output.clone() });
+        self.blocks.mine(Some(Tx { hash: tx_hash, to: JOB_MANAGER, input, succeeded: true, logs: vec![log] }));
+        self.completed.push(CompletedJob { job_id, nonce, consumer, result: output, tx_hash, block_number });
     }
+
+    /// What the call would revert with.
+    pub(super) fn try_call(
+        &self,
+        call: &JobManager::submitResultForOffchainJobCall,
+        blob_hashes: &[B256],
+        at: u64,
+    ) -> Result<(), Refusal> {
+        self.dry_run(call, blob_hashes, at).map(drop)
+    }
+
+    fn dry_run(
+        &self,
+        call: &JobManager::submitResultForOffchainJobCall,
+        blob_hashes: &[B256],
+        at: u64,
+    ) -> Result<Accepted, Refusal> {
+        let tx = Settlement {
+            result: &call.result,
+            operator_signature: &call.operatorSignature,
+            request: &call.request,
+            request_signature: &call.requestSignature,
+            blob_hashes,
+        };
+        self.check(&tx, at)
+    }
+
+    /// The checks of the contracts, in their order.
+    fn check(&self, tx: &Settlement<'_>, at: u64) -> Result<Accepted, Refusal> {
+        let revision = self.revision;
+        let request = abi::Request::decode(revision, tx.request).ok_or(Refusal::NOT_ABI)?;
+        let mut rules = self.rules(request.consumer, at).ok_or(Refusal::NO_CONSUMER)?.clone();
+        // tryRecover gives the zero address where it fails, and the contract compares with whatever it holds.
+        if crypto::recover(tx.request, tx.request_signature).unwrap_or(Address::ZERO) != rules.signer {
+            return Err(Refusal::REQUEST_SIGNATURE);
+        }
+        if crypto::recover(tx.result, tx.operator_signature).unwrap_or(Address::ZERO) != self.operator(at) {
+            return Err(Refusal::OPERATOR_SIGNATURE);
+        }
+        let id = request.job_id();
+        if self.job(id, at).is_some() {
+            return Err(Refusal::JOB_EXISTS);
+        }
+        rules.max_nonce = rules.max_nonce.max(request.nonce);
+        let result = abi::Outcome::decode(revision, tx.result).ok_or(Refusal::NOT_ABI)?;
+        let same = [
+            (result.job_id == id, Refusal::JOB_ID),
+            (result.offchain_input_hash == request.offchain_input_hash, Refusal::OFFCHAIN_INPUT),
+            (result.state_hash == request.state_hash, Refusal::STATE_HASH),
+            (result.onchain_input_hash == keccak256(&request.onchain_input), Refusal::ONCHAIN_INPUT),
+            (result.program_id == request.program_id, Refusal::PROGRAM),
+            (result.max_cycles == request.max_cycles, Refusal::CYCLES),
+            (revision == Revision::State || result.blob_hashes == tx.blob_hashes, Refusal::BLOB_HASHES),
+        ];
+        if let Some((_, refusal)) = same.into_iter().find(|(same, _)| !same) {
+            return Err(refusal);
+        }
+        if let Some(latest) = rules.state {
+            let stale = if revision == Revision::State { Refusal::STALE_HASH } else { Refusal::STALE_ROOT };
+            if abi::input_state(revision, &request).ok_or(Refusal::NO_STATE)? != latest {
+                return Err(stale);
+            }
+            rules.state = Some(abi::output_state(revision, &result.output).ok_or(Refusal::NO_STATE)?);
+        }
+        Ok(Accepted { id, request, output: result.output, rules })
+    }
+}
+
+fn event(event: &impl SolEvent) -> Event {
+    let data = event.encode_log_data();
+    Event { topics: data.topics().to_vec(), data: data.data }
 }

@@ -1,16 +1,58 @@
-//! The test's hand on the simulated chain.
+//! The simulated chain, and the test's hand on it.
+
+mod blocks;
+mod calls;
+mod ledger;
+mod past;
+mod reader;
+mod rules;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 
-use super::{
-    chain::{ChainStatus, CompletedJob, ConsumerRules, Ledger, Revert, Settlement},
-    node::Shared,
+pub(super) use self::ledger::{Ledger, Settlement};
+pub use self::{
+    reader::SimAccount,
+    rules::{ChainStatus, CompletedJob, ConsumerRules, Revert},
 };
+use super::node::Shared;
+use crate::chain::{Block, Chain};
 
 /// The simulated chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
-/// the world.
+/// the world. It outlives the node.
+///
+/// Clients read it as they read a real one, with [`to_chain`](Self::to_chain): it is a [`ChainReader`](crate::chain::ChainReader). It
+/// has blocks, the first of which holds the consumers of the [builder](super::DevNodeBuilder::consumer). Every result that is relayed and
+/// everything that a test does to the contracts is a transaction in a block of its own; further blocks come when the
+/// test [mines](Self::mine) them, and none by themselves.
+///
+/// ```
+/// use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
+/// use infinityvm_sdk::primitives::Address;
+/// use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
+/// let rules = ConsumerRules::signed_by(signer.address());
+/// let node = DevNode::builder(Revision::Relay).consumer(consumer, rules).start().await?;
+/// let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
+/// let client =
+///     Client::builder().grpc(node.grpc_url()).signer(signer).chain(node.chain().to_chain()).connect().await?;
+///
+/// let job = OffchainJobRequest::builder(consumer, ProgramId::new(echo)).max_cycles(1_000).onchain_input(vec![5]).build()?;
+/// let handle = client.submit(job).await?;
+/// let result = handle.wait(Until::Relayed).await?; // on chain, with one block
+/// node.chain().mine(2);
+/// let result = handle.wait(Until::Finalized { confirmations: 3 }).await?;
+/// assert_eq!(result.finality().map(|place| place.block_number), Some(1));
+///
+/// node.chain().reorganise(3); // the block is gone, and the result with it
+/// assert!(node.chain().completed(handle.id().into()).is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SimChain(Arc<Shared>);
 
@@ -33,15 +75,56 @@ impl SimChain {
         self.0.update(|world| f(&mut world.chain))
     }
 
+    /// The chain as a client reads it, for [`ClientBuilder::chain`](crate::client::ClientBuilder::chain).
+    #[must_use]
+    pub fn to_chain(&self) -> Chain {
+        Chain::new(self.clone(), self.job_manager())
+    }
+
+    /// An account that posts results, for [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer).
+    #[must_use]
+    pub fn account(&self, address: Address) -> SimAccount {
+        SimAccount::new(self.clone(), address)
+    }
+
+    /// Where the JobManager is: the same on every simulated chain.
+    #[must_use]
+    pub fn job_manager(&self) -> Address {
+        ledger::JOB_MANAGER
+    }
+
+    /// The latest block.
+    #[must_use]
+    pub fn head(&self) -> Block {
+        self.read(|chain| chain.blocks.head())
+    }
+
+    /// Mines so many blocks without transactions, on top of which results grow confirmations. Returns the latest.
+    pub fn mine(&self, blocks: u64) -> Block {
+        self.write(|chain| {
+            chain.mine(blocks);
+            chain.blocks.head()
+        })
+    }
+
+    /// Replaces the last blocks, at most all but the first, by as many without transactions: what was in them has not happened, as after a
+    /// reorganisation in which everything got lost. The node goes on saying RELAYED, as real ones do. Returns the latest.
+    pub fn reorganise(&self, depth: u64) -> Block {
+        self.write(|chain| {
+            chain.reorganise(depth);
+            chain.blocks.head()
+        })
+    }
+
     /// `getCoprocessorOperator()`.
     #[must_use]
     pub fn operator(&self) -> Address {
-        self.read(|chain| chain.operator)
+        self.read(|chain| chain.operator(chain.blocks.head().number))
     }
 
     /// Appoints another operator: results signed by the node revert from now on.
     pub fn set_operator(&self, operator: Address) {
-        self.write(|chain| chain.operator = operator);
+        self.write(|chain| chain.set_operator(operator));
     }
 
     /// Puts a consumer contract at an address, in place of what is there.
@@ -63,7 +146,7 @@ impl SimChain {
     /// `maxNonce()`.
     #[must_use]
     pub fn max_nonce(&self, consumer: Address) -> Option<u64> {
-        self.read(|chain| chain.max_nonce(consumer))
+        self.read(|chain| chain.latest(consumer).map(|rules| rules.max_nonce))
     }
 
     /// The status in `getJobMetadata(bytes32)`; `None` for a job that the chain has not seen.
@@ -75,19 +158,19 @@ impl SimChain {
     /// The result that the consumer received.
     #[must_use]
     pub fn completed(&self, job_id: B256) -> Option<CompletedJob> {
-        self.read(|chain| chain.completed().find(|job| job.job_id == job_id).cloned())
+        self.read(|chain| chain.completed().iter().find(|job| job.job_id == job_id).cloned())
     }
 
     /// Every result, in the order of arrival.
     #[must_use]
     pub fn all_completed(&self) -> Vec<CompletedJob> {
-        self.read(|chain| chain.completed().cloned().collect())
+        self.read(|chain| chain.completed().to_vec())
     }
 
     /// `getLatestStateRoot()` (State revision: `getLatestStateHash()`); `None` for a consumer without state.
     #[must_use]
     pub fn latest_state_root(&self, consumer: Address) -> Option<B256> {
-        self.read(|chain| chain.latest_state_root(consumer))
+        self.read(|chain| chain.latest(consumer)?.state)
     }
 
     /// Moves a stateful consumer to another state.
@@ -95,7 +178,7 @@ impl SimChain {
         self.write(|chain| chain.set_latest_state_root(consumer, root));
     }
 
-    /// Takes the chain's RPC down for the node, or up again. The methods of this handle go on working.
+    /// Takes the chain's RPC down for the node and for clients, or up again. The other methods of this handle go on working.
     pub fn set_reachable(&self, reachable: bool) {
         self.write(|chain| chain.reachable = reachable);
     }

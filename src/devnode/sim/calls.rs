@@ -1,0 +1,123 @@
+//! What the contracts of the simulated chain answer.
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::{Panic, SolError, SolInterface, SolValue};
+
+use super::{
+    ledger::{JOB_MANAGER, Job, Ledger},
+    rules::ConsumerRules,
+};
+use crate::{
+    chain::{Answer, At, Call, Question},
+    devnode::{
+        abi::contracts::{
+            Consumer::ConsumerCalls,
+            JobManager::{self, JobManagerCalls, Metadata},
+        },
+        crypto,
+    },
+    error::{Error, ErrorKind, Result},
+    job::Revision,
+};
+
+/// What `isValidSignature` answers (EIP-1271).
+const ACCEPTED: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
+const REFUSED: [u8; 4] = [0xff; 4];
+
+/// The arithmetic overflow of Solidity.
+const OVERFLOW: u8 = 0x11;
+
+/// What a contract has for code: nobody runs it.
+const CODE: Bytes = Bytes::from_static(&[0xfe]);
+
+/// What a call returns, or what it reverts with.
+type Returned = Result<Vec<u8>, Vec<u8>>;
+
+impl Ledger {
+    pub(super) fn answer(&self, question: &Question) -> Result<Answer> {
+        Ok(match question {
+            Question::ChainId => Answer::ChainId(self.chain_id),
+            Question::Block(at) => Answer::Block(self.blocks.block(*at)),
+            Question::Code(address, at) => {
+                let at = self.number(*at)?;
+                let contract = *address == JOB_MANAGER || self.rules(*address, at).is_some();
+                Answer::Code(if contract { CODE } else { Bytes::new() })
+            }
+            Question::Call(call, at) => match self.call(call, self.number(*at)?) {
+                Ok(returned) => Answer::Returned(returned.into()),
+                Err(reverted) => Answer::Reverted(reverted.into()),
+            },
+            Question::Receipt(hash) => Answer::Receipt(self.blocks.receipt(*hash)),
+            Question::Transaction(hash) => Answer::Transaction(self.blocks.transaction(*hash)),
+            Question::Logs(filter) => Answer::Logs(self.blocks.logs(filter)),
+        })
+    }
+
+    fn number(&self, at: At) -> Result<u64> {
+        let missing = || Error::new(ErrorKind::Chain, "the chain has no such block").with_retryable(true);
+        self.blocks.block(at).map(|block| block.number).ok_or_else(missing)
+    }
+
+    fn call(&self, call: &Call, at: u64) -> Returned {
+        if call.to == JOB_MANAGER {
+            return self.job_manager(&call.data, &call.blob_hashes, at);
+        }
+        match self.rules(call.to, at) {
+            Some(rules) => self.consumer(call.to, rules, &call.data, at),
+            // There is no code.
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn job_manager(&self, data: &[u8], blob_hashes: &[B256], at: u64) -> Returned {
+        let unknown = |_| Vec::new();
+        match JobManagerCalls::abi_decode(data).map_err(unknown)? {
+            JobManagerCalls::getCoprocessorOperator(_) => Ok(self.operator(at).abi_encode()),
+            JobManagerCalls::getJobMetadata(JobManager::getJobMetadataCall { jobID }) => {
+                let metadata = self.job(jobID, at).map(|job| Metadata {
+                    programID: job.program_id.clone(),
+                    maxCycles: job.max_cycles,
+                    consumer: job.consumer,
+                    status: job.status as u8,
+                });
+                let none = || Metadata { programID: Bytes::new(), maxCycles: 0, consumer: Address::ZERO, status: 0 };
+                Ok(metadata.unwrap_or_else(none).abi_encode())
+            }
+            JobManagerCalls::submitResultForOffchainJob(call) => {
+                self.try_call(&call, blob_hashes, at).map(|()| Vec::new()).map_err(|refusal| refusal.data())
+            }
+        }
+    }
+
+    fn consumer(&self, address: Address, rules: &ConsumerRules, data: &[u8], at: u64) -> Returned {
+        // Of a function that it does not have.
+        let none = Vec::new;
+        let job = |id| self.job(id, at).filter(|job| job.consumer == address);
+        let state = |revision| rules.state.filter(|_| self.revision == revision).map(|state| state.abi_encode());
+        let input = |job: Option<&Job>| job.map(|job| job.onchain_input.clone()).unwrap_or_default();
+        Ok(match ConsumerCalls::abi_decode(data).map_err(|_| none())? {
+            ConsumerCalls::maxNonce(_) => rules.max_nonce.abi_encode(),
+            ConsumerCalls::getNextNonce(_) => {
+                let overflow = || Panic { code: U256::from(OVERFLOW) }.abi_encode();
+                rules.max_nonce.checked_add(1).ok_or_else(overflow)?.abi_encode()
+            }
+            ConsumerCalls::getJobManager(_) => JOB_MANAGER.abi_encode(),
+            ConsumerCalls::getOffchainSigner(_) => rules.signer.abi_encode(),
+            ConsumerCalls::isValidSignature(call) => {
+                let signer = crypto::recover_hash(call.hash, &call.signature).unwrap_or(Address::ZERO);
+                let answer = if signer == rules.signer { ACCEPTED } else { REFUSED };
+                B256::right_padding_from(&answer).to_vec()
+            }
+            ConsumerCalls::getLatestStateRoot(_) => state(Revision::Relay).ok_or_else(none)?,
+            ConsumerCalls::getLatestStateHash(_) => state(Revision::State).ok_or_else(none)?,
+            ConsumerCalls::getOnchainInputForJob(call) => input(job(call.jobID)).abi_encode(),
+            ConsumerCalls::getOffchainInputHashForJob(call) => {
+                job(call.jobID).map(|job| job.offchain_input_hash).unwrap_or_default().abi_encode()
+            }
+            ConsumerCalls::getStateHashForJob(call) if self.revision == Revision::State => {
+                job(call.jobID).map(|job| job.state_hash).unwrap_or_default().abi_encode()
+            }
+            ConsumerCalls::getStateHashForJob(_) => return Err(none()),
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! The simulated chain as clients see a chain: through the seam of [`ChainReader`] and [`Relayer`].
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, keccak256};
+use async_trait::async_trait;
+
+use super::SimChain;
+use crate::{
+    chain::{Answer, Block, ChainReader, Question, RelayTransaction, Relayer},
+    error::{Error, ErrorKind, Outcome, Result},
+};
+
+const ENDPOINT: &str = "the dev node's simulated chain";
+
+fn unreachable() -> Error {
+    Error::new(ErrorKind::Chain, "the RPC is unreachable")
+        .with_retryable(true)
+        .with_endpoint(ENDPOINT)
+        .with_hint("the test said so: SimChain::set_reachable")
+}
+
+/// Every call of [`ask`](ChainReader::ask) sees the chain at one moment. Heads are told as they come, without a look.
+#[async_trait]
+impl ChainReader for SimChain {
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        self.read(|chain| {
+            if !chain.reachable {
+                return Err(unreachable());
+            }
+            Ok(questions.iter().map(|question| chain.answer(question)).collect())
+        })
+    }
+
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        let mut changes = self.0.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let head = self.read(|chain| chain.reachable.then(|| chain.blocks.head())).ok_or_else(unreachable)?;
+            if known != Some(head.hash) {
+                return Ok(head);
+            }
+            // The sender is in `self`, so this cannot fail.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn endpoint(&self) -> &str {
+        ENDPOINT
+    }
+}
+
+/// An account on the simulated chain that posts results, for [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer); made by
+/// [`SimChain::account`]. Its transactions are in the next block at once, even those that revert there.
+///
+/// The blob hashes of jobs with an offchain input (Relay revision) are stand-ins there, so that the results of such jobs can
+/// be posted by [`SimChain::submit_result`] only.
+#[derive(Clone)]
+pub struct SimAccount {
+    chain: SimChain,
+    address: Address,
+}
+
+impl SimAccount {
+    pub(super) fn new(chain: SimChain, address: Address) -> Self {
+        Self { chain, address }
+    }
+}
+
+impl fmt::Debug for SimAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimAccount").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Relayer for SimAccount {
+    fn address(&self) -> Address {
+        self.address
+    }
+
+    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+        let number = self.chain.write(|chain| {
+            if !chain.reachable {
+                return Err(unreachable().with_outcome(Outcome::NotSent));
+            }
+            if chain.chain_id != transaction.chain_id {
+                let what = format!("the simulated chain has the id {}, not {}", chain.chain_id, transaction.chain_id);
+                return Err(Error::new(ErrorKind::WrongChain, what).with_outcome(Outcome::NotSent));
+            }
+            Ok(chain.count())
+        })?;
+        let hash = keccak256([self.address.as_slice(), &number.to_be_bytes(), &transaction.data].concat());
+        signed(hash);
+        let blobs = transaction.blobs.as_ref().map(|blobs| blobs.hashes().to_vec()).unwrap_or_default();
+        self.chain.write(|chain| chain.include(hash, transaction.to, transaction.data.clone(), &blobs));
+        Ok(hash)
+    }
+}

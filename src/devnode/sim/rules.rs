@@ -1,0 +1,173 @@
+//! What the contracts are and say: the words of the simulated chain.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::SolError;
+
+/// How a consumer contract behaves: whom it lets sign, and whether it has a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerRules {
+    pub(super) signer: Address,
+    pub(super) state: Option<B256>,
+    pub(super) max_nonce: u64,
+}
+
+impl ConsumerRules {
+    /// A `SingleOffchainSigner`: takes requests signed by this address. As in the contract, the zero address lets every
+    /// unreadable signature pass.
+    #[must_use]
+    pub fn signed_by(signer: Address) -> Self {
+        Self { signer, state: None, max_nonce: 0 }
+    }
+
+    /// Makes it a `StatefulConsumer`, at this state root (State revision: state hash).
+    #[must_use]
+    pub fn stateful(mut self, root: B256) -> Self {
+        self.state = Some(root);
+        self
+    }
+
+    /// Sets the highest nonce seen; 0 unless set, so that the next nonce is 1.
+    #[must_use]
+    pub fn max_nonce(mut self, nonce: u64) -> Self {
+        self.max_nonce = nonce;
+        self
+    }
+}
+
+/// The status of a job in `JobManager`, by the contract's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChainStatus {
+    /// 1: requested on chain, without a result.
+    Pending = 1,
+    /// 2: cancelled.
+    Cancelled = 2,
+    /// 3: has a result.
+    Completed = 3,
+}
+
+/// A job with a result on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompletedJob {
+    /// The id.
+    pub job_id: B256,
+    /// The nonce.
+    pub nonce: u64,
+    /// The contract that received the result.
+    pub consumer: Address,
+    /// The program's output.
+    pub result: Bytes,
+    /// The hash of the transaction.
+    pub tx_hash: B256,
+    /// The number of the block.
+    pub block_number: u64,
+}
+
+/// Why the contracts refused a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revert {
+    /// The consumer has no code.
+    NoConsumer,
+    /// The request or the result does not ABI-decode.
+    NotAbi,
+    /// `isValidSignature` refused the request's signature. A request that was not canonically encoded ends here, too.
+    RequestSignature,
+    /// The result is not signed by the operator.
+    OperatorSignature,
+    /// The job id is used already.
+    JobExists,
+    /// The result speaks of another job, input, program or cycle limit than the request.
+    ResultMismatch,
+    /// The blob hashes are not those of the transaction.
+    BlobHashes,
+    /// The input state is not the latest, or the input or output holds none although the consumer is stateful.
+    State,
+    /// What a real contract reverted with, which [`Stats::last_relay_error`](crate::devnode::Stats::last_relay_error) tells.
+    Contract,
+}
+
+impl fmt::Display for Revert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConsumer => "the consumer has no code",
+            Self::NotAbi => "request or result is not ABI-encoded",
+            Self::RequestSignature => "the consumer refused the signature of the request",
+            Self::OperatorSignature => "the result is not signed by the operator",
+            Self::JobExists => "the job id is used already",
+            Self::ResultMismatch => "the result does not belong to the request",
+            Self::BlobHashes => "the blob hashes are not those of the transaction",
+            Self::State => "the input state is not the latest",
+            Self::Contract => "a contract on the real chain reverted",
+        })
+    }
+}
+
+impl std::error::Error for Revert {}
+
+/// A revert with the words of the contracts, as they are in the error's data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub revert: Revert,
+    /// Nothing where the contracts revert without data.
+    text: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) const NO_CONSUMER: Self = Self::silent(Revert::NoConsumer);
+    pub(super) const NOT_ABI: Self = Self::silent(Revert::NotAbi);
+    pub(super) const NO_STATE: Self = Self::silent(Revert::State);
+    pub(super) const REQUEST_SIGNATURE: Self =
+        Self::new(Revert::RequestSignature, "JobManager.submitResultForOffchainJob: Invalid signature on job request");
+    pub(super) const OPERATOR_SIGNATURE: Self =
+        Self::new(Revert::OperatorSignature, "JobManager.submitResultForOffchainJob: Invalid signature on result");
+    pub(super) const JOB_EXISTS: Self =
+        Self::new(Revert::JobExists, "JobManager.createJob: job already exists with this nonce and consumer");
+    pub(super) const JOB_ID: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResultForOffchainJob: job ID signed by coprocessor doesn't match job ID of job request",
+    );
+    pub(super) const OFFCHAIN_INPUT: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResultForOffchainJob: offchain input hash signed by coprocessor doesn't match offchain input hash of job request",
+    );
+    pub(super) const STATE_HASH: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResultForOffchainJob: state hash signed by coprocessor doesn't match state hash of job request",
+    );
+    pub(super) const ONCHAIN_INPUT: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResult: onchain input signed by coprocessor doesn't match onchain input submitted with job",
+    );
+    pub(super) const PROGRAM: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResult: program ID signed by coprocessor doesn't match program ID submitted with job",
+    );
+    pub(super) const CYCLES: Self = Self::new(
+        Revert::ResultMismatch,
+        "JobManager.submitResult: max cycles signed by coprocessor doesn't match max cycles submitted with job",
+    );
+    pub(super) const BLOB_HASHES: Self = Self::new(
+        Revert::BlobHashes,
+        "JobManager.submitResultForOffchainJob: blob hashes signed by coprocessor don't match blob hashes of transaction",
+    );
+    pub(super) const STALE_ROOT: Self = Self::new(Revert::State, "Invalid state root passed as input");
+    pub(super) const STALE_HASH: Self = Self::new(Revert::State, "Invalid state hash passed as input");
+
+    const fn new(revert: Revert, text: &'static str) -> Self {
+        Self { revert, text: Some(text) }
+    }
+
+    const fn silent(revert: Revert) -> Self {
+        Self { revert, text: None }
+    }
+
+    /// What a call returns that reverts so: `Error(string)`, or nothing.
+    pub(super) fn data(self) -> Vec<u8> {
+        let reason = |text: &str| alloy_sol_types::Revert { reason: text.to_owned() }.abi_encode();
+        self.text.map(reason).unwrap_or_default()
+    }
+}
