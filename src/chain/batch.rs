@@ -17,9 +17,12 @@ use crate::{
 
 /// Reads that go out together; made by [`Chain::batch`].
 ///
-/// ```no_run
-/// # async fn example(chain: infinityvm_sdk::chain::Chain) -> infinityvm_sdk::Result<()> {
-/// # let consumer = infinityvm_sdk::primitives::Address::ZERO;
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> doc::Outcome {
+/// # let scene = doc::scene().await;
+/// # let (chain, consumer) = (scene.node.chain().to_chain(), scene.job.consumer());
 /// let mut batch = chain.batch();
 /// let (next, operator) = (batch.next_nonce(consumer), batch.operator());
 /// let mut answers = batch.send().await?; // one round trip

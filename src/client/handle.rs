@@ -69,8 +69,12 @@ impl JobHandle {
 
     /// What happens to the job, event by event, until it is relayed: [`events_until`](Self::events_until) with [`Until::Relayed`].
     ///
-    /// ```no_run
-    /// # async fn example(handle: infinityvm_sdk::JobHandle) -> infinityvm_sdk::Result<()> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # let scene = doc::scene().await;
+    /// # let handle = scene.submitted(1).await.remove(0);
     /// let mut events = handle.events();
     /// while let Some(event) = events.next().await {
     ///     println!("{:?}", event?.stage());
@@ -84,9 +88,15 @@ impl JobHandle {
 
     /// What happens to the job, event by event, until it is this far.
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{JobEvent, JobHandle, Until};
-    /// # async fn example(handle: JobHandle) -> infinityvm_sdk::Result<()> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::{JobEvent, Until};
+    /// # let scene = doc::scene().await;
+    /// # let handle = scene.submitted(1).await.remove(0);
+    /// # handle.wait(Until::Relayed).await?;
+    /// # scene.node.chain().mine(11);
     /// let mut events = handle.events_until(Until::Finalized { confirmations: 12 });
     /// while let Some(event) = events.next().await {
     ///     if let JobEvent::Finalized(result) = event? {

@@ -136,19 +136,25 @@ impl Client {
     /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`, which
     /// would make a second one:
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{Client, JobHandle, OffchainJobRequest, Outcome, Result};
-    /// # async fn example(client: Client, job: OffchainJobRequest) -> Result<JobHandle> {
-    /// match client.submit(job).await {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::{Outcome, rpc::Method};
+    /// # let doc::Scene { client, job, node } = doc::scene().await;
+    /// # node.faults().drop_replies(Method::SubmitJob, 1, infinityvm_sdk::devnode::Loss::ResetStream);
+    /// let handle = match client.submit(job).await {
     ///     Err(error) if error.outcome() == Outcome::Unknown => {
     ///         eprintln!("{}", error.report());
     ///         match client.unresolved().into_iter().find(|open| error.job_id() == Some(open.id().into())) {
-    ///             Some(open) => client.submit_signed(open).await,
-    ///             None => Err(error),
+    ///             Some(open) => client.submit_signed(open).await?,
+    ///             None => return Err(error.into()),
     ///         }
     ///     }
-    ///     submitted => submitted,
-    /// }
+    ///     submitted => submitted?,
+    /// };
+    /// # assert_eq!(handle.signed_job().nonce(), 1);
+    /// # Ok(())
     /// # }
     /// ```
     ///
@@ -272,9 +278,13 @@ impl Client {
 
     /// Waits for many jobs, and hands them out as they are done.
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{Client, JobHandle, Until};
-    /// # async fn example(client: Client, handles: Vec<JobHandle>) {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::Until;
+    /// # let scene = doc::scene().await;
+    /// # let (client, handles) = (&scene.client, scene.submitted(3).await);
     /// let mut many = client.watch_many(handles, Until::Relayed);
     /// while let Some((handle, result)) = many.next().await {
     ///     match result {
@@ -282,6 +292,7 @@ impl Client {
     ///         Err(error) => eprintln!("{}", error.report()),
     ///     }
     /// }
+    /// # Ok(())
     /// # }
     /// ```
     pub fn watch_many(&self, jobs: impl IntoIterator<Item = JobHandle>, until: Until) -> WatchMany {
@@ -290,13 +301,19 @@ impl Client {
 
     /// Waits for all of these jobs. The results come in the order of the jobs.
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{Client, JobHandle, Until};
-    /// # async fn example(client: Client, handles: Vec<JobHandle>) {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::Until;
+    /// # let scene = doc::scene().await;
+    /// # let (client, handles) = (&scene.client, scene.submitted(3).await);
     /// let results = client
     ///     .wait_all(handles, Until::Executed)
     ///     .on_progress(|counts| println!("{} of {}", counts.finished, counts.total))
     ///     .await;
+    /// # assert!(results.len() == 3 && results.iter().all(Result::is_ok));
+    /// # Ok(())
     /// # }
     /// ```
     pub fn wait_all(&self, jobs: impl IntoIterator<Item = JobHandle>, until: Until) -> WaitAll {

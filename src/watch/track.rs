@@ -93,9 +93,15 @@ pub enum Until {
     /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if whoever signed it is
     /// the JobManager's operator, in that block or now. Of two results that the operator has signed, the chain's counts.
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{JobHandle, Until};
-    /// # async fn example(handle: JobHandle) -> infinityvm_sdk::Result<()> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::Until;
+    /// # let scene = doc::scene().await;
+    /// # let handle = scene.submitted(1).await.remove(0);
+    /// # handle.wait(Until::Relayed).await?;
+    /// # scene.node.chain().mine(11);
     /// let result = handle.wait(Until::Finalized { confirmations: 12 }).await?;
     /// if let Some(place) = result.finality() {
     ///     println!("block {}, transaction {}", place.block_number, place.tx_hash);

@@ -152,9 +152,14 @@ impl Client {
     /// pinned operator results are not checked, and everything else works. Transports and nodes without `GetPendingJobs`
     /// show less; then some causes are named only for jobs that this client has waited for.
     ///
-    /// ```no_run
-    /// # async fn example(client: infinityvm_sdk::Client, job: infinityvm_sdk::SignedJob) -> infinityvm_sdk::Result<()> {
-    /// let diagnosis = client.diagnose(&job).await?;
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # let scene = doc::scene().await;
+    /// # let (client, handle) = (&scene.client, scene.submitted(1).await.remove(0));
+    /// # let job = handle.signed_job();
+    /// let diagnosis = client.diagnose(job).await?;
     /// if diagnosis.is_stuck() {
     ///     eprintln!("{diagnosis}"); // the cause, what was seen, what to do
     /// }

@@ -53,13 +53,17 @@ impl Client {
     /// A healthy job has no [`Finding`]s, but for a [`Note`](Severity::Note) where the node cannot be asked for the program (REST, the
     /// State revision, nodes before v0.2.2).
     ///
-    /// ```no_run
-    /// # async fn example(client: infinityvm_sdk::Client, job: infinityvm_sdk::OffchainJobRequest) -> infinityvm_sdk::Result<()> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # let doc::Scene { client, job, node: _node } = doc::scene().await;
     /// let signed = client.sign(job).await?;
     /// let report = client.preflight(&signed).await?;
     /// if !report.will_land() {
     ///     eprintln!("{report}"); // what was found, what it rests on, what to do
     /// }
+    /// # assert!(report.will_land(), "{report}");
     /// # Ok(())
     /// # }
     /// ```

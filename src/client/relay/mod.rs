@@ -135,12 +135,18 @@ impl Client {
     /// It lasts 3 minutes at most, unless [`Relaying::timeout`] says otherwise. A transaction that is not in a block by then is not sent anew:
     /// relay again, and it is waited for as long as the chain knows it.
     ///
-    /// ```no_run
-    /// # use infinityvm_sdk::{Client, SignedJob, Until};
-    /// # async fn example(client: Client, job: SignedJob) -> infinityvm_sdk::Result<()> {
-    /// let result = client.resume(job.clone())?.wait(Until::Executed).await?;
-    /// let relay = client.relay(&job, &result).await?;
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::Until;
+    /// # let scene = doc::scene().await;
+    /// # scene.node.faults().stall_relays(true);
+    /// # let (client, handle) = (&scene.client, scene.submitted(1).await.remove(0));
+    /// let result = handle.wait(Until::Executed).await?;
+    /// let relay = client.relay(handle.signed_job(), &result).await?;
     /// println!("on chain in block {:?}, by {:?}", relay.block_number, relay.tx_hash);
+    /// # assert_eq!((relay.block_number, relay.already), (Some(1), false));
     /// # Ok(())
     /// # }
     /// ```
