@@ -23,6 +23,7 @@
 //! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
 //! | set deadlines, and what is tried again | [`RetryPolicy`] |
 //! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
+//! | and without a chain: preflight, finality, reorganisations | [`devnode::SimChain`], [`SimChain::to_chain`](devnode::SimChain::to_chain) |
 //! | test it with its contracts on a chain | `devnode::RealChain`, `devnode::contracts` (features `devnode` and `chain`) |
 //! | carry the bytes some other way | [`transport::Transport`], [`Wire`]; test it with `conformance` (feature `unstable-conformance`) |
 //!

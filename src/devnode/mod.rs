@@ -55,6 +55,7 @@ mod grpc_relay;
 mod grpc_server;
 mod grpc_state;
 mod intake;
+mod ledger;
 mod node;
 mod program;
 #[cfg(feature = "chain")]
@@ -67,7 +68,7 @@ mod rest_json;
 mod rest_server;
 mod script;
 mod server;
-mod sim;
+mod sim_chain;
 mod store;
 
 use std::{
@@ -82,13 +83,14 @@ use tokio::{net::TcpListener, task::AbortHandle};
 
 #[cfg(feature = "chain")]
 pub use self::real::RealChain;
-use self::{crypto::Key, node::Shared, program::Program, real::Real, script::Plan, sim::Ledger, store::World};
+use self::{crypto::Key, ledger::Ledger, node::Shared, program::Program, real::Real, script::Plan, store::World};
 pub use self::{
     faults::Faults,
+    ledger::{ChainStatus, CompletedJob, ConsumerRules, Revert},
     program::{ProgramError, ProgramInput, ProgramOutput},
     record::JobState,
     script::{Gate, Lie, Loss},
-    sim::{ChainStatus, CompletedJob, ConsumerRules, Revert, SimAccount, SimChain},
+    sim_chain::{SimAccount, SimChain},
     store::{Stats, View},
 };
 use crate::{

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
+    ledger::{Ledger, Revert, Settlement},
     program::Program,
     record::{Finished, JobState, Lane, Record},
     script::Plan,
-    sim::{Ledger, Revert, Settlement},
 };
 use crate::{job::Revision, rpc::Method};
 

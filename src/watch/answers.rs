@@ -85,10 +85,7 @@ impl State {
             (entry.looks, entry.alarms) = (0, 0);
         }
         let urgent = entry.track.urges() != urges;
-        if let Some(result) = proven {
-            entry.settled = true;
-            self.verified.push((job.clone(), result));
-        }
+        self.settle(slot, job, proven);
         if urgent {
             self.follow.hurry(slot);
         }

@@ -194,13 +194,10 @@ impl State {
                 _ => None,
             };
             let fresh = entry.track.chain_says(standing, head.hash, asked.after_end, now);
-            if let Some(result) = proven {
-                entry.settled = true;
-                self.verified.push((asked.ask.job, result));
-            }
             let in_vain = entry.track.in_vain();
             let (rests, settled, plan) = (entry.track.rests(), entry.track.is_settled(), entry.plan);
             let consumer = entry.job.consumer();
+            self.settle(slot, &asked.ask.job, proven);
             self.announce_seen(slot, fresh, wakers);
             if in_vain > 0 && self.follow.waited.contains(&slot) {
                 let pause = spread(AGAIN.saturating_mul(2u32.pow(in_vain.min(8))), in_vain, self.draw());

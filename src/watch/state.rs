@@ -453,6 +453,16 @@ impl State {
         self.announce_seen(slot, false, wakers);
     }
 
+    /// A result was proven: whoever keeps the nonces is told, once.
+    pub(super) fn settle(&mut self, slot: Slot, job: &SignedJob, proven: Option<Box<Verified>>) {
+        if let Some(result) = proven
+            && let Some(entry) = self.entries.get_mut(&slot)
+        {
+            entry.settled = true;
+            self.verified.push((job.clone(), result));
+        }
+    }
+
     /// The same; `fresh` right after a look at the chain.
     pub(super) fn announce_seen(&mut self, slot: Slot, fresh: bool, wakers: &mut Wakers) {
         let Some(entry) = self.entries.get_mut(&slot) else { return };

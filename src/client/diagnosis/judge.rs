@@ -3,23 +3,10 @@
 use super::{
     Cause, Confidence,
     evidence::{End, Evidence, Lane, Listing, Seen, State, is_low_nonce},
+    verdict::{Verdict, likely, shown},
     weigh::weigh,
 };
 use crate::watch::Stage;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub cause: Cause,
-    pub confidence: Confidence,
-}
-
-fn shown(cause: Cause) -> Verdict {
-    Verdict { cause, confidence: Confidence::Shown }
-}
-
-fn likely(cause: Cause) -> Verdict {
-    Verdict { cause, confidence: Confidence::Likely }
-}
 
 /// The node is heard, and the chain has the last word.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {

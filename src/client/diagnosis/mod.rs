@@ -13,6 +13,7 @@ mod gather;
 mod judge;
 mod list;
 mod onchain;
+mod verdict;
 mod weigh;
 
 use std::{
@@ -24,7 +25,7 @@ use std::{
 
 pub use self::cause::Cause;
 pub(super) use self::list::Lists;
-use self::{gather::Questions, judge::Verdict};
+use self::{gather::Questions, verdict::Verdict};
 use super::Client;
 use tokio::time::Instant;
 

@@ -3,13 +3,9 @@
 use super::{
     Cause, Confidence,
     evidence::{Evidence, Lane, Onchain, Operators, Seen, Signer, Trial},
-    judge::Verdict,
+    verdict::{Verdict, shown},
 };
 use crate::chain::{ChainStanding, RevertCause};
-
-fn shown(cause: Cause) -> Verdict {
-    Verdict { cause, confidence: Confidence::Shown }
-}
 
 /// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
 /// change any more.

@@ -1,11 +1,12 @@
-//! What a preflight rests on: values, without I/O.
+//! What a preflight rests on: values, and what they say by themselves. No I/O.
 
 use alloy_primitives::{Address, B256, Bytes};
 
+use super::finding::{Finding, FindingKind, Severity};
 use crate::{
     chain::{Binding, ChainIdentity, OnchainStatus, SignatureCheck},
     error::{Error, Result},
-    job::{JobRecord, Limits, Revision, SignedJob},
+    job::{JobRecord, Limits, RelayStrategy, Revision, SignedJob, echo_difference},
     nonce::Unknown,
 };
 
@@ -27,6 +28,50 @@ pub(super) struct Evidence {
     pub record: Option<Result<Option<JobRecord>>>,
     /// Nothing where there is no such call.
     pub has_program: Option<Result<bool>>,
+}
+
+impl Evidence {
+    /// What could not be found out.
+    pub(super) fn not_read(&self, kind: FindingKind, error: &Error) -> Finding {
+        // One question that fails for good is about a contract of another make, and not about the connection.
+        let whole = !matches!(kind, FindingKind::ChainNotRead { call } if call != "all");
+        let forbids = self.required && (whole || error.is_retryable());
+        let severity = if forbids { Severity::Error } else { Severity::Warning };
+        let remedy = "make the preflight again once it can be asked; check its address";
+        Finding { passing: error.is_retryable(), ..Finding::new(severity, kind, error.to_string(), remedy) }
+    }
+
+    /// Whether what is complete on chain under the nonce, if something is, is this very job.
+    pub(super) fn is_complete(&self, chain: &Chained) -> Option<bool> {
+        if !matches!(chain.status, Ok(OnchainStatus::Completed)) {
+            return None;
+        }
+        // The node's word where the consumer does not keep the inputs.
+        let relayed =
+            |record: &JobRecord| record.status().is_executed() && echo_difference(&self.job, record).is_none();
+        let by_node = || matches!(&self.record, Some(Ok(Some(record))) if relayed(record));
+        Some(chain.same_inputs.unwrap_or_else(by_node))
+    }
+
+    /// The answer, or a finding that there is none.
+    pub(super) fn read<'a, T>(
+        &self,
+        call: &'static str,
+        answer: &'a Result<T>,
+        found: &mut Vec<Finding>,
+    ) -> Option<&'a T> {
+        match answer {
+            Ok(value) => Some(value),
+            Err(error) => {
+                found.push(self.not_read(FindingKind::ChainNotRead { call }, error));
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.job.relay_strategy() == RelayStrategy::Ordered
+    }
 }
 
 /// What the chain said.

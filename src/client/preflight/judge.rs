@@ -1,14 +1,11 @@
 //! From evidence to findings: pure, and in one place.
 
 use super::{
-    evidence::{ChainSide, Chained, Evidence},
+    evidence::{ChainSide, Evidence},
     finding::{Finding, FindingKind, Severity},
     on_chain,
 };
-use crate::{
-    error::{Error, Result},
-    job::{JobRecord, JobStatus, RelayStrategy, Revision, echo_difference},
-};
+use crate::job::{JobRecord, JobStatus, Revision, echo_difference};
 
 /// Of all that was seen, what matters to the job. A finding that explains others stands for them.
 pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
@@ -32,10 +29,10 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
             false
         }
         ChainSide::Unread(error) => {
-            found.push(not_read(evidence, FindingKind::ChainNotRead { call: "all" }, error));
+            found.push(evidence.not_read(FindingKind::ChainNotRead { call: "all" }, error));
             false
         }
-        ChainSide::Read(chain) => is_complete(evidence, chain) == Some(true),
+        ChainSide::Read(chain) => evidence.is_complete(chain) == Some(true),
     };
     if let ChainSide::Read(chain) = &evidence.chain {
         on_chain::judge(evidence, chain, complete, found);
@@ -54,28 +51,6 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
         at_node(evidence, complete, found);
     }
     findings
-}
-
-/// What could not be found out.
-pub(super) fn not_read(evidence: &Evidence, kind: FindingKind, error: &Error) -> Finding {
-    // One question that fails for good is about a contract of another make, and not about the connection.
-    let whole = !matches!(kind, FindingKind::ChainNotRead { call } if call != "all");
-    let forbids = evidence.required && (whole || error.is_retryable());
-    let severity = if forbids { Severity::Error } else { Severity::Warning };
-    let remedy = "make the preflight again once it can be asked; check its address";
-    Finding { passing: error.is_retryable(), ..Finding::new(severity, kind, error.to_string(), remedy) }
-}
-
-/// Whether what is complete on chain under the nonce, if something is, is this very job.
-pub(super) fn is_complete(evidence: &Evidence, chain: &Chained) -> Option<bool> {
-    if !matches!(chain.status, Ok(crate::chain::OnchainStatus::Completed)) {
-        return None;
-    }
-    // The node's word where the consumer does not keep the inputs.
-    let relayed =
-        |record: &JobRecord| record.status().is_executed() && echo_difference(&evidence.job, record).is_none();
-    let by_node = || matches!(&evidence.record, Some(Ok(Some(record))) if relayed(record));
-    Some(chain.same_inputs.unwrap_or_else(by_node))
 }
 
 fn sizes(evidence: &Evidence, found: &mut Vec<Finding>) {
@@ -110,7 +85,7 @@ fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
     match &evidence.record {
         None | Some(Ok(None)) => {}
         Some(Ok(Some(record))) => found.push(of_record(evidence, record)),
-        Some(Err(error)) => found.push(not_read(evidence, FindingKind::NodeNotRead { call: "GetResult" }, error)),
+        Some(Err(error)) => found.push(evidence.not_read(FindingKind::NodeNotRead { call: "GetResult" }, error)),
     }
     // A job that is there for good needs no program any more.
     if complete {
@@ -124,7 +99,7 @@ fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
             found.push(Finding::new(Severity::Error, FindingKind::ProgramMissing, seen, remedy));
         }
         Some(Err(error)) => {
-            found.push(not_read(evidence, FindingKind::NodeNotRead { call: "ContainsProgram" }, error));
+            found.push(evidence.not_read(FindingKind::NodeNotRead { call: "ContainsProgram" }, error));
         }
         None if evidence.record.is_none() => {}
         None => {
@@ -165,24 +140,4 @@ fn of_record(evidence: &Evidence, record: &JobRecord) -> Finding {
             "sign the job under another nonce; find out who else uses this consumer's nonces",
         ),
     }
-}
-
-/// The answer, or a finding that there is none.
-pub(super) fn read<'a, T>(
-    evidence: &Evidence,
-    call: &'static str,
-    answer: &'a Result<T>,
-    found: &mut Vec<Finding>,
-) -> Option<&'a T> {
-    match answer {
-        Ok(value) => Some(value),
-        Err(error) => {
-            found.push(not_read(evidence, FindingKind::ChainNotRead { call }, error));
-            None
-        }
-    }
-}
-
-pub(super) fn is_ordered(evidence: &Evidence) -> bool {
-    evidence.job.relay_strategy() == RelayStrategy::Ordered
 }

@@ -5,7 +5,6 @@ use alloy_primitives::{Address, B256};
 use super::{
     evidence::{Chained, Evidence, given_state},
     finding::{Finding, FindingKind, Severity},
-    judge::{is_complete, is_ordered, read},
 };
 use crate::{
     chain::{OnchainStatus, Revert, SignatureCheck},
@@ -18,7 +17,7 @@ const MAX_UNRELAYED: u64 = 128;
 pub(super) fn judge(evidence: &Evidence, chain: &Chained, complete: bool, found: &mut Vec<Finding>) {
     if let Some(binding) = &evidence.binding {
         let asked = chain.identity.as_ref();
-        let identity = asked.and_then(|identity| read(evidence, "eth_chainId and block 0", identity, found));
+        let identity = asked.and_then(|identity| evidence.read("eth_chainId and block 0", identity, found));
         if let Some(identity) = identity
             && let Err(error) = binding.check_identity(*identity)
         {
@@ -35,7 +34,7 @@ pub(super) fn judge(evidence: &Evidence, chain: &Chained, complete: bool, found:
         found.push(Finding::new(Severity::Error, kind, seen, remedy));
         return;
     }
-    read(evidence, "eth_getCode", &chain.consumer_code, found);
+    evidence.read("eth_getCode", &chain.consumer_code, found);
     if complete {
         let seen = "getJobMetadata: completed, with this job's inputs";
         let remedy = "none needed: the result is on chain; do not make a second job of it";
@@ -54,7 +53,7 @@ fn error(kind: FindingKind, seen: impl AsRef<str>, remedy: &'static str) -> Find
 
 fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
     let address = evidence.job_manager.unwrap_or_default();
-    match read(evidence, "eth_getCode", &chain.job_manager_code, found) {
+    match evidence.read("eth_getCode", &chain.job_manager_code, found) {
         Some(code) if code.is_empty() => {
             let remedy = "correct the JobManager's address; check the RPC's chain";
             found.push(error(FindingKind::NoJobManager, format!("eth_getCode of {address}: empty"), remedy));
@@ -62,7 +61,7 @@ fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
         }
         _ => {}
     }
-    let Some(&named) = read(evidence, "getCoprocessorOperator", &chain.operator, found) else { return };
+    let Some(&named) = evidence.read("getCoprocessorOperator", &chain.operator, found) else { return };
     let seen = format!("getCoprocessorOperator of {address}: {named}");
     match evidence.pinned {
         _ if named.is_zero() => {
@@ -79,7 +78,7 @@ fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
 
 /// Whether the consumer takes results from this JobManager. Older ones do not say.
 fn belongs(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
-    let named = read(evidence, "getJobManager", &chain.named_job_manager, found).copied().flatten();
+    let named = evidence.read("getJobManager", &chain.named_job_manager, found).copied().flatten();
     if let (Some(named), Some(ours)) = (named, evidence.job_manager)
         && named != ours
     {
@@ -90,8 +89,8 @@ fn belongs(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
 }
 
 fn signature(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
-    let Some(check) = read(evidence, "isValidSignature", &chain.signature, found) else { return };
-    let named = read(evidence, "getOffchainSigner", &chain.signer, found).copied().flatten();
+    let Some(check) = evidence.read("isValidSignature", &chain.signature, found) else { return };
+    let named = evidence.read("getOffchainSigner", &chain.signer, found).copied().flatten();
     let recovered = evidence.job.recover().ok();
     let by = recovered.map_or_else(|| "nobody that can be recovered".to_owned(), |signer| signer.to_string());
     match (check, named) {
@@ -121,7 +120,7 @@ fn signature(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
 fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
     let nonce = evidence.job.nonce();
     if chain.job_manager_code.as_ref().is_ok_and(|code| !code.is_empty())
-        && let Some(status) = read(evidence, "getJobMetadata", &chain.status, found)
+        && let Some(status) = evidence.read("getJobMetadata", &chain.status, found)
         && let Some(finding) = taken(evidence, chain, *status)
     {
         // Whose it is explains where it lies.
@@ -131,8 +130,8 @@ fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
     if nonce == u64::MAX {
         return;
     }
-    let Some(&next) = read(evidence, "getNextNonce", &chain.next_nonce, found) else { return };
-    if !is_ordered(evidence) {
+    let Some(&next) = evidence.read("getNextNonce", &chain.next_nonce, found) else { return };
+    if !evidence.is_ordered() {
         if let Some(highest) = chain.too_far_above {
             let seen = format!("maxNonce and this client's nonces: {highest} is the highest one known");
             let remedy =
@@ -172,7 +171,7 @@ fn taken(evidence: &Evidence, chain: &Chained, status: OnchainStatus) -> Option<
             error(FindingKind::NonceCancelled, "getJobMetadata: cancelled, which only on-chain requests are", remedy)
         }
         OnchainStatus::Completed => {
-            let seen = match is_complete(evidence, chain) {
+            let seen = match evidence.is_complete(chain) {
                 Some(false) if chain.same_inputs.is_some() => "getJobMetadata: completed, with other inputs",
                 _ => "getJobMetadata: completed, and nothing shows that it is this job",
             };
@@ -194,7 +193,7 @@ fn state(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
         Revision::State => "getLatestStateHash",
         Revision::Relay => "getLatestStateRoot",
     };
-    let Some(&Some(latest)) = read(evidence, call, &chain.latest_state, found) else { return };
+    let Some(&Some(latest)) = evidence.read(call, &chain.latest_state, found) else { return };
     match given_state(&evidence.job) {
         None => {
             let remedy = match revision {

@@ -7,9 +7,9 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{Failure, Real};
 use crate::devnode::{
+    ledger::Revert,
     node::{ENDED, Shared},
     record::Finished,
-    sim::Revert,
 };
 
 /// The pause after the first failed relay of a result; each further one is twice as long, up to the longest.

@@ -1,25 +1,29 @@
-//! What the contracts of the simulated chain hold, and what they check before they take a result.
+//! The simulated chain: what its contracts hold, and what they check before they take a result.
+
+mod blocks;
+mod calls;
+mod past;
+mod rules;
 
 use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent};
 
-use super::{
+pub use self::rules::{ChainStatus, CompletedJob, ConsumerRules, Revert};
+use self::{
     blocks::{Blocks, Event, Tx},
     past::Past,
-    rules::{ChainStatus, CompletedJob, ConsumerRules, Refusal, Revert},
+    rules::Refusal,
 };
-use crate::{
-    devnode::{abi, abi::contracts::JobManager, crypto},
-    job::Revision,
-};
+use super::{abi, abi::contracts::JobManager, crypto};
+use crate::{chain::Block, job::Revision};
 
 /// Where the JobManager is.
 pub(super) const JOB_MANAGER: Address = address!("00000000000000000000000000000000006a6f62");
 
 /// A transaction with a result.
-pub(in crate::devnode) struct Settlement<'a> {
+pub(super) struct Settlement<'a> {
     pub result: &'a [u8],
     pub operator_signature: &'a [u8],
     pub request: &'a [u8],
@@ -48,11 +52,11 @@ struct Accepted {
 }
 
 /// The chain's whole state, with its past.
-pub(in crate::devnode) struct Ledger {
+pub(super) struct Ledger {
     pub(super) revision: Revision,
     pub(super) chain_id: u64,
     pub reachable: bool,
-    pub(super) blocks: Blocks,
+    blocks: Blocks,
     operator: Past<Address>,
     consumers: HashMap<Address, Past<ConsumerRules>>,
     jobs: HashMap<B256, Past<Job>>,
@@ -62,7 +66,7 @@ pub(in crate::devnode) struct Ledger {
 }
 
 impl Ledger {
-    pub(in crate::devnode) fn new(revision: Revision, chain_id: u64, operator: Address) -> Self {
+    pub(super) fn new(revision: Revision, chain_id: u64, operator: Address) -> Self {
         Self {
             revision,
             chain_id,
@@ -77,12 +81,17 @@ impl Ledger {
     }
 
     /// A consumer that was there from the first block on.
-    pub(in crate::devnode) fn begin_with(&mut self, consumer: Address, rules: ConsumerRules) {
+    pub(super) fn begin_with(&mut self, consumer: Address, rules: ConsumerRules) {
         self.consumers.insert(consumer, Past::since(0, rules));
     }
 
-    fn head(&self) -> u64 {
-        self.blocks.head().number
+    /// The latest block.
+    pub(super) fn head(&self) -> Block {
+        self.blocks.head()
+    }
+
+    fn height(&self) -> u64 {
+        self.head().number
     }
 
     pub(super) fn operator(&self, at: u64) -> Address {
@@ -98,16 +107,24 @@ impl Ledger {
     }
 
     /// The consumer's rules now.
-    pub(super) fn latest(&self, consumer: Address) -> Option<&ConsumerRules> {
-        self.rules(consumer, self.head())
+    fn latest(&self, consumer: Address) -> Option<&ConsumerRules> {
+        self.rules(consumer, self.height())
     }
 
-    pub(in crate::devnode) fn next_nonce(&self, consumer: Address) -> Option<u64> {
+    pub(super) fn max_nonce(&self, consumer: Address) -> Option<u64> {
+        self.latest(consumer).map(|rules| rules.max_nonce)
+    }
+
+    pub(super) fn latest_state_root(&self, consumer: Address) -> Option<B256> {
+        self.latest(consumer)?.state
+    }
+
+    pub(super) fn next_nonce(&self, consumer: Address) -> Option<u64> {
         self.latest(consumer)?.max_nonce.checked_add(1)
     }
 
     pub(super) fn status(&self, job_id: B256) -> Option<ChainStatus> {
-        self.job(job_id, self.head()).map(|job| job.status)
+        self.job(job_id, self.height()).map(|job| job.status)
     }
 
     /// The results, in the order of arrival.
@@ -190,7 +207,7 @@ impl Ledger {
 
     /// Cancels an on-chain request. Returns whether there was one.
     pub(super) fn cancel(&mut self, job_id: B256) -> bool {
-        let pending = self.job(job_id, self.head()).filter(|job| job.status == ChainStatus::Pending);
+        let pending = self.job(job_id, self.height()).filter(|job| job.status == ChainStatus::Pending);
         let Some(job) = pending.cloned() else { return false };
         self.set_job(job_id, Job { status: ChainStatus::Cancelled, ..job });
         self.mine_other(JOB_MANAGER, vec![event(&JobManager::JobCancelled { jobID: job_id })]);
@@ -211,8 +228,8 @@ impl Ledger {
     }
 
     /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
-    pub(in crate::devnode) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
-        let accepted = self.check(tx, self.head()).map_err(|refusal| refusal.revert)?;
+    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
+        let accepted = self.check(tx, self.height()).map_err(|refusal| refusal.revert)?;
         let number = self.completed.len() as u64;
         let hash = keccak256([b"transaction".as_slice(), accepted.id.as_slice(), &number.to_be_bytes()].concat());
         let call = JobManager::submitResultForOffchainJobCall {
@@ -228,7 +245,7 @@ impl Ledger {
     /// Puts the transaction of an account into a block, whether or not it reverts there. Returns its hash.
     pub(super) fn include(&mut self, hash: B256, to: Address, input: Bytes, blob_hashes: &[B256]) {
         let call = JobManager::submitResultForOffchainJobCall::abi_decode(&input).ok().filter(|_| to == JOB_MANAGER);
-        let accepted = call.and_then(|call| self.dry_run(&call, blob_hashes, self.head()).ok());
+        let accepted = call.and_then(|call| self.dry_run(&call, blob_hashes, self.height()).ok());
         match accepted {
             Some(accepted) => self.complete(accepted, hash, input),
             None => self.blocks.mine(Some(Tx { hash, to, input, succeeded: false, logs: Vec::new() })),
@@ -255,7 +272,7 @@ impl Ledger {
     }
 
     /// What the call would revert with.
-    pub(super) fn try_call(
+    fn try_call(
         &self,
         call: &JobManager::submitResultForOffchainJobCall,
         blob_hashes: &[B256],

@@ -36,7 +36,7 @@ impl ChainReader for SimChain {
         let mut changes = self.0.changed.subscribe();
         loop {
             changes.borrow_and_update();
-            let head = self.read(|chain| chain.reachable.then(|| chain.blocks.head())).ok_or_else(unreachable)?;
+            let head = self.read(|chain| chain.reachable.then(|| chain.head())).ok_or_else(unreachable)?;
             if known != Some(head.hash) {
                 return Ok(head);
             }

@@ -1,22 +1,16 @@
-//! The simulated chain, and the test's hand on it.
+//! The test's hand on the simulated chain, and the client's.
 
-mod blocks;
-mod calls;
-mod ledger;
-mod past;
 mod reader;
-mod rules;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 
-pub(super) use self::ledger::{Ledger, Settlement};
-pub use self::{
-    reader::SimAccount,
-    rules::{ChainStatus, CompletedJob, ConsumerRules, Revert},
+pub use self::reader::SimAccount;
+use super::{
+    ledger::{ChainStatus, CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, Revert, Settlement},
+    node::Shared,
 };
-use super::node::Shared;
 use crate::chain::{Block, Chain};
 
 /// The simulated chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
@@ -90,20 +84,20 @@ impl SimChain {
     /// Where the JobManager is: the same on every simulated chain.
     #[must_use]
     pub fn job_manager(&self) -> Address {
-        ledger::JOB_MANAGER
+        JOB_MANAGER
     }
 
     /// The latest block.
     #[must_use]
     pub fn head(&self) -> Block {
-        self.read(|chain| chain.blocks.head())
+        self.read(|chain| chain.head())
     }
 
     /// Mines so many blocks without transactions, on top of which results grow confirmations. Returns the latest.
     pub fn mine(&self, blocks: u64) -> Block {
         self.write(|chain| {
             chain.mine(blocks);
-            chain.blocks.head()
+            chain.head()
         })
     }
 
@@ -112,14 +106,14 @@ impl SimChain {
     pub fn reorganise(&self, depth: u64) -> Block {
         self.write(|chain| {
             chain.reorganise(depth);
-            chain.blocks.head()
+            chain.head()
         })
     }
 
     /// `getCoprocessorOperator()`.
     #[must_use]
     pub fn operator(&self) -> Address {
-        self.read(|chain| chain.operator(chain.blocks.head().number))
+        self.read(|chain| chain.operator(chain.head().number))
     }
 
     /// Appoints another operator: results signed by the node revert from now on.
@@ -146,7 +140,7 @@ impl SimChain {
     /// `maxNonce()`.
     #[must_use]
     pub fn max_nonce(&self, consumer: Address) -> Option<u64> {
-        self.read(|chain| chain.latest(consumer).map(|rules| rules.max_nonce))
+        self.read(|chain| chain.max_nonce(consumer))
     }
 
     /// The status in `getJobMetadata(bytes32)`; `None` for a job that the chain has not seen.
@@ -170,7 +164,7 @@ impl SimChain {
     /// `getLatestStateRoot()` (State revision: `getLatestStateHash()`); `None` for a consumer without state.
     #[must_use]
     pub fn latest_state_root(&self, consumer: Address) -> Option<B256> {
-        self.read(|chain| chain.latest(consumer)?.state)
+        self.read(|chain| chain.latest_state_root(consumer))
     }
 
     /// Moves a stateful consumer to another state.

@@ -3,10 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{Panic, SolError, SolInterface, SolValue};
 
-use super::{
-    ledger::{JOB_MANAGER, Job, Ledger},
-    rules::ConsumerRules,
-};
+use super::{ConsumerRules, JOB_MANAGER, Job, Ledger};
 use crate::{
     chain::{Answer, At, Call, Question},
     devnode::{
@@ -34,7 +31,7 @@ const CODE: Bytes = Bytes::from_static(&[0xfe]);
 type Returned = Result<Vec<u8>, Vec<u8>>;
 
 impl Ledger {
-    pub(super) fn answer(&self, question: &Question) -> Result<Answer> {
+    pub(in crate::devnode) fn answer(&self, question: &Question) -> Result<Answer> {
         Ok(match question {
             Question::ChainId => Answer::ChainId(self.chain_id),
             Question::Block(at) => Answer::Block(self.blocks.block(*at)),
