@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    manager::Unknown,
-    source::{Lane, Settlement},
-};
+use super::source::{Lane, Settlement};
 
 /// How many runs of committed nonces are remembered for a consumer: about 100 kB.
 pub(super) const MAX_RUNS: usize = 4096;
+
+/// What a manager does not know of a range of nonces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    /// First to last, both included; the lowest first.
+    pub runs: Vec<(u64, u64)>,
+    /// How many nonces it does know, below the end of the last run, or all of them where the runs are complete.
+    pub known: u64,
+}
 
 /// The committed nonces, as runs of consecutive ones.
 ///

@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 
 use super::{
     lease::NonceLease,
-    ledger::{Ledger, Taken},
+    ledger::{Ledger, Taken, Unknown},
     shared::Shared,
     source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, Settlement},
 };
@@ -298,15 +298,6 @@ impl NonceManager {
         self.shared.source.settle(consumer, nonce, settlement);
         Ok(())
     }
-}
-
-/// What a manager does not know of a range of nonces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unknown {
-    /// First to last, both included; the lowest first.
-    pub runs: Vec<(u64, u64)>,
-    /// How many nonces it does know, below the end of the last run, or all of them where the runs are complete.
-    pub known: u64,
 }
 
 /// What a nonce that is signed with already is to a manager.

@@ -53,9 +53,10 @@ mod source;
 
 pub use given::Given;
 pub use lease::NonceLease;
+pub(crate) use ledger::Unknown;
 pub(crate) use line::Line;
 pub use manager::NonceManager;
-pub(crate) use manager::{Claim, Standing, Unknown};
+pub(crate) use manager::{Claim, Standing};
 pub use millis::UnixMillis;
 pub use sequential::Sequential;
 pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    stage::Stage,
     state::{Entry, State, Sub},
-    track::Stage,
 };
 use crate::{
     error::{Error, ErrorKind, Outcome},

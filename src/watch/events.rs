@@ -12,8 +12,8 @@ use futures_core::{FusedStream, Stream};
 
 use super::{
     mailbox::{Mailbox, What},
+    stage::{Stage, Until},
     state::Interest,
-    track::{Stage, Until},
     wait::{Keeper, Subject, Subscription},
 };
 use crate::{error::Result, job::Verified};

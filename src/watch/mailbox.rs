@@ -8,7 +8,7 @@ use std::{
 
 use crate::{error::Result, job::Verified};
 
-use super::track::Stage;
+use super::stage::Stage;
 
 /// Something that happened to the job that has this number with its waiter.
 #[derive(Debug)]

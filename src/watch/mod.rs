@@ -12,11 +12,13 @@ mod answers;
 mod deadline;
 mod events;
 mod follow;
+mod healing;
 mod mailbox;
 mod node;
 mod onchain;
 mod pace;
 mod registry;
+mod stage;
 mod state;
 mod track;
 mod wait;
@@ -27,8 +29,9 @@ use tokio::time::Instant;
 pub use self::{
     deadline::DeadlineExceeded,
     events::{Events, JobEvent},
+    healing::HealPolicy,
     pace::PollPolicy,
-    track::{HealPolicy, Stage, Until},
+    stage::{Stage, Until},
     wait::Wait,
 };
 pub(crate) use self::{

@@ -5,7 +5,10 @@ use std::ops::Range;
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
-use super::track::{Claim, Stage, Track, Until};
+use super::{
+    stage::{Stage, Until},
+    track::{Claim, Track},
+};
 use crate::{
     chain::{Ask, Standing},
     error::Error,

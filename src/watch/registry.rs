@@ -9,10 +9,12 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     History,
+    healing::HealPolicy,
     mailbox::Mailbox,
     pace::PollPolicy,
+    stage::{Stage, Until},
     state::{Entry, Interest, Lists, Plan, Slot, StageCell, State, Sub, Wakers},
-    track::{HealPolicy, Listing, Stage, Track, Until},
+    track::{Listing, Track},
 };
 use crate::{
     error::{Error, ErrorKind},

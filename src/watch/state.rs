@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::{
     follow::Follow,
+    healing::HealPolicy,
     mailbox::{Mailbox, News, What},
     pace::{PollPolicy, Rate},
-    track::{HealPolicy, Listing, MAX_NOT_FOUND, Stage, Track, Until},
+    stage::{Stage, Until},
+    track::{Listing, MAX_NOT_FOUND, Track},
 };
 use crate::{
     error::Error,

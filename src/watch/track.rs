@@ -3,11 +3,13 @@
 //! An answer of the node becomes a [`Sight`] once it is compared with the signed job and verified. [`decide`] makes a stage
 //! and an action of it, and [`Track`] remembers what one answer alone cannot say.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::onchain::OnChain;
+use super::{
+    healing::HealPolicy,
+    onchain::OnChain,
+    stage::{Stage, Until},
+};
 use crate::{
     error::{Error, ErrorKind, Outcome},
     jitter,
@@ -19,121 +21,6 @@ use alloy_primitives::Address;
 pub(crate) const MAX_NOT_FOUND: u32 = 3;
 /// How often in a row an unfinished job may be missing in the list of pending ones, before it counts as lost.
 pub(crate) const MAX_UNLISTED: u32 = 2;
-/// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
-const AFTER_TROUBLE: Duration = Duration::from_secs(2);
-/// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to that when it
-/// is back.
-const MAX_HESITATION: Duration = Duration::from_secs(8);
-/// How long a job rests after it was sent again, before evidence makes it sent once more.
-const BETWEEN_SENDS: Duration = Duration::from_secs(1);
-/// Pauses between sends double that often at most.
-const MAX_DOUBLINGS: u32 = 6;
-
-/// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Signed, and perhaps sent; this client has not seen it at the node yet.
-    Submitted,
-    /// The node has shown the job back, equal in every field.
-    Accepted,
-    /// The operator has signed a result, and it verifies.
-    Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where the client has
-    /// a chain, the node's word does not count: a look at the chain has shown the job completed.
-    Relayed,
-    /// As [`Relayed`](Self::Relayed), and a wait for [`Until::Finalized`] had the confirmations it asked for.
-    Finalized,
-}
-
-impl Stage {
-    pub(crate) fn at(number: u8) -> Self {
-        match number {
-            0 => Self::Submitted,
-            1 => Self::Accepted,
-            2 => Self::Executed,
-            3 => Self::Relayed,
-            _ => Self::Finalized,
-        }
-    }
-}
-
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Submitted => "submitted",
-            Self::Accepted => "accepted",
-            Self::Executed => "executed",
-            Self::Relayed => "relayed",
-            Self::Finalized => "finalized",
-        })
-    }
-}
-
-/// What to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Until {
-    /// The operator has signed a result, and it verifies.
-    Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
-    /// node's word, with one confirmation; the chain may say otherwise.
-    ///
-    /// Where the client has a [chain](crate::client::ClientBuilder::chain), it is the chain's word: the same as
-    /// [`Finalized`](Self::Finalized) with one confirmation.
-    Relayed,
-    /// The chain shows the job completed, so many blocks deep. Needs a [chain](crate::client::ClientBuilder::chain); the node's
-    /// word does not count, neither for it nor against it.
-    ///
-    /// At one head of the chain, all of this holds: the JobManager has the job as completed, with the program, the cycle limit and
-    /// the consumer that were signed; the consumer has the inputs that were signed; the JobManager's event carries exactly the output
-    /// that is returned; its transaction succeeded, and its block is part of the chain. It is read anew with each look, so a reorganisation in between does
-    /// no harm.
-    ///
-    /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if whoever signed it is
-    /// the JobManager's operator, in that block or now. Of two results that the operator has signed, the chain's counts.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> doc::Outcome {
-    /// # use infinityvm_sdk::Until;
-    /// # let scene = doc::scene().await;
-    /// # let handle = scene.submitted(1).await.remove(0);
-    /// # handle.wait(Until::Relayed).await?;
-    /// # scene.node.chain().mine(11);
-    /// let result = handle.wait(Until::Finalized { confirmations: 12 }).await?;
-    /// if let Some(place) = result.finality() {
-    ///     println!("block {}, transaction {}", place.block_number, place.tx_hash);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    Finalized {
-        /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in the
-        /// latest block. 0 counts as 1. A development chain that makes blocks only for transactions comes to no second one by itself.
-        confirmations: u64,
-    },
-}
-
-impl Until {
-    pub(crate) fn stage(self) -> Stage {
-        match self {
-            Self::Executed => Stage::Executed,
-            Self::Relayed => Stage::Relayed,
-            Self::Finalized { .. } => Stage::Finalized,
-        }
-    }
-
-    /// How deep on chain, if the chain has the word.
-    pub(crate) fn depth(self, has_chain: bool) -> Option<u64> {
-        match self {
-            Self::Relayed if has_chain => Some(1),
-            Self::Finalized { confirmations } => Some(confirmations.max(1)),
-            Self::Executed | Self::Relayed => None,
-        }
-    }
-}
 
 /// What an answer to GetResult shows of a job.
 #[derive(Clone, Debug)]
@@ -268,66 +155,6 @@ pub(crate) fn decide(known: Known, claim: Claim) -> (Stage, Action) {
         },
     };
     (stage, action)
-}
-
-/// When lost jobs are sent again; set with [`ClientBuilder::healing`](crate::client::ClientBuilder::healing).
-///
-/// A node that restarts forgets the jobs it was working on: they stay PENDING or DONE for ever, until the identical bytes
-/// are submitted again. A wait does that by itself. A node of the Relay revision that still has the job ignores the
-/// repetition; one of the State revision never takes a nonce twice, so there only jobs that the node does not know at
-/// all are sent again. Failed jobs are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealPolicy {
-    enabled: bool,
-    patience: Duration,
-}
-
-impl HealPolicy {
-    /// Nothing is sent again: a job that the node lost runs into the deadline of its wait.
-    #[must_use]
-    pub fn off() -> Self {
-        Self { enabled: false, ..Self::default() }
-    }
-
-    /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
-    /// Doubles with every time; after the first it is never below a second, which doubles, too. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
-    ///
-    /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more, or up to 4
-    /// times this if that is shorter.
-    ///
-    /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
-    #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.enabled
-    }
-
-    fn between_sends(sent_again: u32) -> Duration {
-        match sent_again {
-            0 => Duration::ZERO,
-            again => BETWEEN_SENDS * 2u32.pow((again - 1).min(MAX_DOUBLINGS)),
-        }
-    }
-
-    fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
-        let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
-        patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
-    }
-
-    /// How long a job that is overdue waits before it is sent; `spread` is from 0 to 1.
-    fn hesitation(&self, spread: f64) -> Duration {
-        self.patience.saturating_mul(4).min(MAX_HESITATION).mul_f64(spread)
-    }
-}
-
-impl Default for HealPolicy {
-    fn default() -> Self {
-        Self { enabled: true, patience: Duration::from_secs(60) }
-    }
 }
 
 /// What has been seen of one job so far.
@@ -700,21 +527,5 @@ mod tests {
         }
         assert_eq!(count, 64 * 2 * 5 * 4 * 7);
         assert!(used.iter().all(|used| *used > 0), "a line without a case: {used:?}");
-    }
-
-    #[test]
-    fn nothing_is_sent_again_more_often_than_pauses_that_double_allow() {
-        let seconds = |again| HealPolicy::between_sends(again).as_secs();
-        assert_eq!([0, 1, 2, 3, 7, 8, u32::MAX].map(seconds), [0, 1, 2, 4, 64, 64, 64]);
-        let policy = HealPolicy::default();
-        let patience = |again, trouble| policy.patience(again, trouble).as_secs();
-        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, false)), [60, 120, 240, 3840, 3840]);
-        assert_eq!([0, 1, 2, 6, 7].map(|again| patience(again, true)), [2, 4, 8, 128, 128]);
-        assert_eq!([0.0, 0.5, 1.0].map(|spread| policy.hesitation(spread).as_secs()), [0, 4, 8]);
-        let quick = HealPolicy::default().with_patience(Duration::from_millis(10));
-        assert_eq!(quick.patience(0, true), Duration::from_millis(10));
-        assert_eq!(quick.hesitation(1.0), Duration::from_millis(40));
-        let never = HealPolicy::default().with_patience(Duration::MAX);
-        assert_eq!((never.patience(9, false), never.hesitation(1.0)), (Duration::MAX, MAX_HESITATION));
     }
 }

@@ -14,8 +14,8 @@ use super::{
     mailbox::{Mailbox, News, What},
     node::Node,
     registry::{Registry, Request},
+    stage::{Stage, Until},
     state::{Interest, Slot, StageCell},
-    track::{Stage, Until},
     watcher::{Watchers, ensure},
 };
 use crate::{

@@ -19,11 +19,12 @@ use super::{
     History,
     agenda::Work,
     follow::Asked,
+    healing::HealPolicy,
     node::Node,
     pace::PollPolicy,
     registry::Registry,
     state::Slot,
-    track::{HealPolicy, Sight, nonce_taken},
+    track::{Sight, nonce_taken},
 };
 use crate::{
     chain::{self, Block, Standing},

@@ -1,0 +1,107 @@
+//! How far a job is, and how far it is waited for.
+
+/// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Signed, and perhaps sent; this client has not seen it at the node yet.
+    Submitted,
+    /// The node has shown the job back, equal in every field.
+    Accepted,
+    /// The operator has signed a result, and it verifies.
+    Executed,
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where the client has
+    /// a chain, the node's word does not count: a look at the chain has shown the job completed.
+    Relayed,
+    /// As [`Relayed`](Self::Relayed), and a wait for [`Until::Finalized`] had the confirmations it asked for.
+    Finalized,
+}
+
+impl Stage {
+    pub(crate) fn at(number: u8) -> Self {
+        match number {
+            0 => Self::Submitted,
+            1 => Self::Accepted,
+            2 => Self::Executed,
+            3 => Self::Relayed,
+            _ => Self::Finalized,
+        }
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Submitted => "submitted",
+            Self::Accepted => "accepted",
+            Self::Executed => "executed",
+            Self::Relayed => "relayed",
+            Self::Finalized => "finalized",
+        })
+    }
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Until {
+    /// The operator has signed a result, and it verifies.
+    Executed,
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
+    /// node's word, with one confirmation; the chain may say otherwise.
+    ///
+    /// Where the client has a [chain](crate::client::ClientBuilder::chain), it is the chain's word: the same as
+    /// [`Finalized`](Self::Finalized) with one confirmation.
+    Relayed,
+    /// The chain shows the job completed, so many blocks deep. Needs a [chain](crate::client::ClientBuilder::chain); the node's
+    /// word does not count, neither for it nor against it.
+    ///
+    /// At one head of the chain, all of this holds: the JobManager has the job as completed, with the program, the cycle limit and
+    /// the consumer that were signed; the consumer has the inputs that were signed; the JobManager's event carries exactly the output
+    /// that is returned; its transaction succeeded, and its block is part of the chain. It is read anew with each look, so a reorganisation in between does
+    /// no harm.
+    ///
+    /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if whoever signed it is
+    /// the JobManager's operator, in that block or now. Of two results that the operator has signed, the chain's counts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::Until;
+    /// # let scene = doc::scene().await;
+    /// # let handle = scene.submitted(1).await.remove(0);
+    /// # handle.wait(Until::Relayed).await?;
+    /// # scene.node.chain().mine(11);
+    /// let result = handle.wait(Until::Finalized { confirmations: 12 }).await?;
+    /// if let Some(place) = result.finality() {
+    ///     println!("block {}, transaction {}", place.block_number, place.tx_hash);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Finalized {
+        /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in the
+        /// latest block. 0 counts as 1. A development chain that makes blocks only for transactions comes to no second one by itself.
+        confirmations: u64,
+    },
+}
+
+impl Until {
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            Self::Executed => Stage::Executed,
+            Self::Relayed => Stage::Relayed,
+            Self::Finalized { .. } => Stage::Finalized,
+        }
+    }
+
+    /// How deep on chain, if the chain has the word.
+    pub(crate) fn depth(self, has_chain: bool) -> Option<u64> {
+        match self {
+            Self::Relayed if has_chain => Some(1),
+            Self::Finalized { confirmations } => Some(confirmations.max(1)),
+            Self::Executed | Self::Relayed => None,
+        }
+    }
+}
