@@ -21,7 +21,8 @@ use crate::{
 /// | [`OperatorMismatch`](Self::OperatorMismatch) (chain) | the pinned operator is wrong, or the node is another operator's: it names all three |
 /// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
 /// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
-/// | [`Relayed`](Self::Relayed) | nothing; only a chain shows whether the transaction succeeded |
+/// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::relay`](crate::Client::relay), those of lower nonces first |
+/// | [`Relayed`](Self::Relayed) | without a chain nothing: only that shows whether the transaction succeeded. With one, wait for some blocks |
 /// | [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay) | wait |
 /// | [`NotKnown`](Self::NotKnown), [`Lost`](Self::Lost), [`NotQueued`](Self::NotQueued) | submit the same signed job again (a wait does so by itself with lost ones); in the State revision a lost one needs another nonce |
 /// | [`NonceGap`](Self::NonceGap), [`BehindQuarantined`](Self::BehindQuarantined), [`BehindFailed`](Self::BehindFailed), [`BehindLost`](Self::BehindLost) | settle the nonce that it names: the lane waits for it for ever |
@@ -96,6 +97,12 @@ pub enum Cause {
     /// Executed, nothing is before it, and it is not relayed for so long.
     RelayStalled {
         /// For how long this client has seen it stand still.
+        stalled: Duration,
+    },
+    /// The node says that it is relayed, and for so long the chain has had neither the job nor, as the RPC knows, the transaction that
+    /// the node names: a reorganisation took it away, or it was dropped. The node does not send another.
+    RelayDropped {
+        /// For how long this client has known that it was relayed.
         stalled: Duration,
     },
     /// The node gave up relaying it: a later nonce of the lane was relayed, and this one was not.
@@ -192,7 +199,8 @@ impl Cause {
     pub(super) fn agrees(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::ExecutionStalled { .. }, Self::ExecutionStalled { .. })
-            | (Self::RelayStalled { .. }, Self::RelayStalled { .. }) => true,
+            | (Self::RelayStalled { .. }, Self::RelayStalled { .. })
+            | (Self::RelayDropped { .. }, Self::RelayDropped { .. }) => true,
             (Self::BehindStalled { nonce, .. }, Self::BehindStalled { nonce: other, .. }) => nonce == other,
             // Other jobs may land meanwhile, and the contracts' words may hold numbers.
             (Self::StaleState { job, .. }, Self::StaleState { job: other, .. }) => job == other,
@@ -231,6 +239,9 @@ impl fmt::Display for Cause {
             Self::ExecutionStalled { stalled } => write!(f, "not executed for {:.1} s", stalled.as_secs_f64()),
             Self::RelayStalled { stalled } => {
                 write!(f, "executed, and not relayed for {:.1} s", stalled.as_secs_f64())
+            }
+            Self::RelayDropped { stalled } => {
+                write!(f, "relayed, as the node says, and not on chain for {:.1} s", stalled.as_secs_f64())
             }
             Self::RelayGivenUp { overtaken_by } => {
                 write!(f, "its relay was given up: nonce {overtaken_by} was relayed without it")

@@ -52,6 +52,10 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
             };
             format!("{}{then}", cause.advice())
         }
+        Cause::RelayDropped { .. } => format!(
+            "post the result with Client::relay: the node does not send it again. If jobs of lower nonces are gone from the chain, too, post those \
+             first, from the lowest on: what comes after nonce {nonce} may depend on it. If it would revert, the error says why"
+        ),
         other => format!("{other}"),
     }
 }

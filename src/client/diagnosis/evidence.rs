@@ -52,6 +52,8 @@ pub(super) struct Onchain {
     pub trial: Trial,
     /// The transaction that the node names is in a block, and has reverted.
     pub reverted: bool,
+    /// There is no such transaction in a block, as far as the RPC knows.
+    pub absent: bool,
 }
 
 /// Whether the consumer accepts who signed the job.

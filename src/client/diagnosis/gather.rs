@@ -266,6 +266,10 @@ impl<'a> Questions<'a> {
         match seen {
             Seen::Pending => self.stalled_in(self.job, Stage::Accepted),
             Seen::Executed { .. } => self.stalled_in(self.job, Stage::Executed),
+            Seen::Relayed { .. } => {
+                let final_once = || self.stalled_in(self.job, Stage::Finalized);
+                self.stalled_in(self.job, Stage::Relayed).or_else(final_once)
+            }
             _ => None,
         }
     }

@@ -40,7 +40,7 @@ pub(super) async fn onchain(
 ) -> Option<Onchain> {
     match ask(chain, job, claims, pinned).await {
         Ok((onchain, next_nonce)) => {
-            describe(&onchain, next_nonce, lines);
+            describe(&onchain, claims, next_nonce, lines);
             Some(onchain)
         }
         Err(error) => {
@@ -75,7 +75,8 @@ async fn ask(
     let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
     let operators =
         claims.signed_by.filter(|signed_by| *signed_by != operator || pinned.is_some_and(|it| it != operator));
-    let claimed = claimed.and_then(|ticket| answers.take(ticket).ok()).flatten();
+    let claimed = claimed.map(|ticket| answers.take(ticket));
+    let receipt = claimed.as_ref().and_then(|claimed| claimed.as_ref().ok()?.as_ref());
     let onchain = Onchain {
         standing,
         max_nonce,
@@ -89,7 +90,8 @@ async fn ask(
                 Trial::Reverts { cause: revert.cause(), reason: revert.to_string() }
             }
         }),
-        reverted: claimed.is_some_and(|receipt| !receipt.succeeded),
+        reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
+        absent: matches!(claimed, None | Some(Ok(None))),
     };
     Ok((onchain, answers.take(next_nonce).ok()))
 }
@@ -111,7 +113,7 @@ fn signer(
     }
 }
 
-fn describe(onchain: &Onchain, next_nonce: Option<u64>, lines: &mut Vec<String>) {
+fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: &mut Vec<String>) {
     let mut say = |line: String| lines.push(format!("chain: {line}"));
     say(match onchain.standing {
         ChainStanding::Unseen => "getJobMetadata: the chain has no job under this nonce".into(),
@@ -143,6 +145,9 @@ fn describe(onchain: &Onchain, next_nonce: Option<u64>, lines: &mut Vec<String>)
         Trial::Reverts { reason, .. } => {
             say(format!("posting the result, tried in a call, reverts: {}", one_line(reason)))
         }
+    }
+    if claims.tx_hash.is_some() && onchain.absent {
+        say("the transaction that the node names is in no block".into());
     }
     if onchain.reverted {
         say("the transaction that the node names has reverted".into());

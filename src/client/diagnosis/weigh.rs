@@ -16,8 +16,9 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
         ChainStanding::Unseen => {}
     }
     let seen = &evidence.seen;
-    // Not seen there yet; or its receipt says otherwise.
-    if matches!(seen, Seen::Relayed { .. }) && !onchain.reverted {
+    // Not seen there yet; or its receipt says otherwise, or has been missing for so long that it is no lag.
+    let dropped = evidence.stalled.filter(|_| matches!(seen, Seen::Relayed { .. }) && onchain.absent);
+    if matches!(seen, Seen::Relayed { .. }) && !onchain.reverted && dropped.is_none() {
         return by_node;
     }
     if let Signer::Refused { recovered, expected } = onchain.signer
@@ -32,6 +33,13 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
         return shown(Cause::OperatorMismatch { signed_by, pinned, on_chain });
     }
     match &onchain.trial {
+        // What it would revert with now may be because those before it are gone, too.
+        trial
+            if let Some(stalled) = dropped
+                && !is_for_ever(trial) =>
+        {
+            shown(Cause::RelayDropped { stalled })
+        }
         // Somebody was faster, and the rest of the answers is older than that.
         Trial::Reverts { cause: RevertCause::NonceTaken, .. } => by_node,
         _ if matches!(seen, Seen::Relayed { .. }) => shown(reverts(onchain)),
@@ -42,6 +50,11 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
         Trial::NotMade if matches!(seen, Seen::Pending | Seen::NotFound) => ahead(evidence, onchain, by_node),
         Trial::NotMade | Trial::Lands => refine(evidence, onchain, by_node),
     }
+}
+
+/// Whether it reverts however often it is tried.
+fn is_for_ever(trial: &Trial) -> bool {
+    matches!(trial, Trial::Reverts { cause, .. } if cause.is_final())
 }
 
 fn reverts(onchain: &Onchain) -> Cause {
@@ -160,6 +173,7 @@ mod tests {
             operators: None,
             trial: Trial::NotMade,
             reverted: false,
+            absent: true,
         }
     }
 
