@@ -120,6 +120,16 @@ async fn a_next_nonce_that_is_absurd_is_not_believed_and_not_remembered() {
     // As far as a consumer may have gone.
     chain.change(A, |it| it.max_nonce = 1 << 20);
     assert_eq!(reserve(&source, 1).await, [(1 << 20) + 1]);
+    // What callers chose themselves is known, too.
+    source.settle(A, 2 << 20, Settlement::Quarantine);
+    source.settle(A, 3 << 20, Settlement::Commit);
+    chain.change(A, |it| it.max_nonce = 3 << 20);
+    assert_eq!(reserve(&source, 1).await, [(3 << 20) + 1]);
+    // And what is allowed is.
+    chain.change(A, |it| it.max_nonce = 1 << 40);
+    let clone = source.clone().with_max_jump(1 << 41);
+    assert_eq!(reserve(&clone, 1).await, [(1 << 40) + 1]);
+    assert_eq!(reserve(&source, 1).await, [(1 << 40) + 2], "they share what they know");
     // The first word is all that there is.
     chain.change(B, |it| it.max_nonce = 1 << 40);
     assert_eq!(source.reserve(B).await.unwrap(), (1 << 40) + 1);

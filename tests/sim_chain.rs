@@ -349,3 +349,60 @@ async fn logs_are_found_by_block_and_topic() {
     assert_eq!(find(vec![vec![keccak256("JobCancelled(bytes32)")]], 0, 9).await, []);
     assert_eq!(find(vec![], 4, 3).await, []);
 }
+
+#[tokio::test]
+async fn a_transaction_after_a_reorganisation_is_another_one() {
+    let rig = Rig::start(Revision::Relay).await;
+    let (chain, client) = (rig.node.chain(), rig.client().await);
+    let handle = submitted(&client, rig.job(CONSUMER)).await;
+    let result = handle.wait(Until::Relayed).await.unwrap();
+    let before = result.finality().unwrap().tx_hash;
+    chain.reorganise(1);
+    let job = handle.signed_job();
+    let after = chain
+        .submit_result(result.result_with_metadata(), result.operator_signature(), job.request(), job.signature(), &[])
+        .unwrap();
+    assert_ne!(before, after);
+    let answers = chain.ask(&[Question::Transaction(before), Question::Transaction(after)]).await.unwrap();
+    assert!(matches!(&answers[..], [Ok(Answer::Transaction(None)), Ok(Answer::Transaction(Some(_)))]), "{answers:?}");
+    rig.node.wait_until(|view| view.head().number == 2 && view.chain_status(handle.id().into()).is_some()).await;
+}
+
+#[tokio::test]
+async fn oddities_are_those_of_a_chain() {
+    let rig = Rig::start(Revision::Relay).await;
+    let (chain, client) = (rig.node.chain(), rig.client().await);
+    submitted(&client, rig.job(CONSUMER)).await.wait(Until::Relayed).await.unwrap();
+    // The nonce comes round again, and the job under it exists.
+    chain.deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()));
+    assert_eq!((chain.next_nonce(CONSUMER), chain.take_nonce(CONSUMER)), (Some(1), None));
+    assert_eq!(chain.all_completed().len(), 1);
+    // Where there is no code, everything succeeds.
+    let nowhere = RelayTransaction::new(chain.chain_id(), Address::repeat_byte(9), vec![1]);
+    let hash = chain.account(Address::ZERO).post(&nowhere, &|_| ()).await.unwrap();
+    let Ok(Answer::Receipt(Some(receipt))) = chain.ask(&[Question::Receipt(hash)]).await.unwrap().remove(0) else {
+        panic!("no receipt");
+    };
+    assert!(receipt.succeeded && receipt.logs.is_empty());
+}
+
+/// The node goes on saying RELAYED when the transaction is gone.
+#[tokio::test]
+async fn a_relay_that_a_reorganisation_took_away_is_named() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision).await;
+        let chain = rig.node.chain();
+        let client = rig.builder().relayer(chain.account(Address::repeat_byte(0x55))).connect().await.unwrap();
+        let handle = submitted(&client, rig.job(CONSUMER)).await;
+        let result = handle.wait(Until::Relayed).await.unwrap();
+        chain.reorganise(1);
+        let first = handle.diagnose().await.unwrap();
+        assert!(matches!(first.cause(), Cause::Relayed) && !first.is_stuck(), "a lag may look the same: {first}");
+        let later = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
+        assert!(matches!(later.cause(), Cause::RelayDropped { .. }) && later.is_stuck(), "{later}");
+        assert!(later.advice().contains("Client::relay"), "{later}");
+        handle.relay(&result).await.unwrap();
+        let landed = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
+        assert_eq!(*landed.cause(), Cause::Complete);
+    }
+}

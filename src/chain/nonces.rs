@@ -42,16 +42,20 @@ pub(super) const MAX_OUT: usize = 4096;
 ///
 /// An on-chain request can still take a nonce in the moment between. [`reconcile`](Self::reconcile) finds those.
 ///
+/// Clones share everything but settings: keep one beside the client's for [`reconcile`](Self::reconcile).
+///
 /// One process alone may draw nonces for a consumer beside the consumer itself. After a restart, [resume](crate::Client::resume) or
 /// submit what is under way before the first new job, or what was not relayed is handed out again. It lives in memory: for a
 /// consumer what is leased or released, and the last 4096 nonces that were handed out.
 ///
 /// Cancel safety: [`reserve`](NonceSource::reserve) only reads until the nonce is there.
+#[derive(Clone)]
 pub struct ChainNonces {
     chain: Chain,
     max_age: Duration,
     leaves_gaps: bool,
-    books: Mutex<HashMap<Address, Book>>,
+    max_jump: Option<u64>,
+    books: Arc<Mutex<HashMap<Address, Book>>>,
 }
 
 /// What is known of one consumer.
@@ -60,6 +64,8 @@ pub(super) struct Book {
     pub line: Option<Line>,
     /// The chain's next nonce when it was last read.
     pub next_on_chain: u64,
+    /// The highest nonce that was used, also of those that callers chose themselves.
+    highest: u64,
     /// When the last reading began that knows of all that had happened by then.
     read: Option<Instant>,
     /// How often something happened that a reading from before does not know of.
@@ -74,7 +80,7 @@ impl ChainNonces {
     /// Nonces of any consumer on this chain.
     #[must_use]
     pub fn new(chain: Chain) -> Self {
-        Self { chain, max_age: MAX_AGE, leaves_gaps: false, books: Mutex::default() }
+        Self { chain, max_age: MAX_AGE, leaves_gaps: false, max_jump: None, books: Arc::default() }
     }
 
     /// How long what was read of the chain counts; zero reads it for every nonce. Default: 1 s.
@@ -91,6 +97,15 @@ impl ChainNonces {
     #[must_use]
     pub fn leaving_gaps(mut self) -> Self {
         self.leaves_gaps = true;
+        self
+    }
+
+    /// How far the chain's next nonce may be past everything that is known, before it is taken for a mistake of the RPC and refused. Unless set:
+    /// [`GAP_FREE_MAX_JUMP`], or [`SPARSE_MAX_JUMP`] where it [leaves gaps](Self::leaving_gaps). For jobs,
+    /// [`NonceManager::max_jump`](crate::nonce::NonceManager::max_jump) has a bound of its own.
+    #[must_use]
+    pub fn with_max_jump(mut self, nonces: u64) -> Self {
+        self.max_jump = Some(nonces);
         self
     }
 
@@ -181,14 +196,15 @@ impl Book {
     /// Takes in the chain's next nonce. Of two readings the later may come first, so it never goes back: what was read by mistake
     /// would stay, so a jump that looks like one is not taken in.
     pub(super) fn apply(&mut self, consumer: Address, next_on_chain: u64, max_jump: u64) -> Result<()> {
-        let known = self.line.as_ref().map(|line| line.end().max(self.next_on_chain));
+        let known =
+            self.line.as_ref().map(|line| line.end().max(self.next_on_chain).max(self.highest.saturating_add(1)));
         if let Some(known) = known.filter(|known| next_on_chain > known.saturating_add(max_jump)) {
             let what = format!(
                 "the RPC says that the next nonce of {consumer} is {next_on_chain}: more than {max_jump} past {known}, the next one so far"
             );
             return Err(Error::new(ErrorKind::Nonce, what).with_retryable(true).with_hint(
-                "a nonce that is handed out cannot be taken back, so nothing was: ask another RPC; if it is right, make a new ChainNonces, \
-                 which begins there",
+                "a nonce that is used cannot be taken back, so none was handed out: ask another RPC; if it is right, allow it with \
+                 ChainNonces::with_max_jump",
             ));
         }
         self.next_on_chain = self.next_on_chain.max(next_on_chain);
@@ -257,8 +273,12 @@ impl NonceSource for ChainNonces {
             Settlement::Release => {
                 book.out.remove(&nonce);
             }
-            Settlement::Quarantine => book.doubt(),
-            Settlement::Commit => {}
+            Settlement::Quarantine | Settlement::Commit => {
+                book.highest = book.highest.max(nonce);
+                if settlement == Settlement::Quarantine {
+                    book.doubt();
+                }
+            }
         }
     }
 
@@ -294,7 +314,7 @@ impl NonceSource for ChainNonces {
     }
 
     fn max_jump(&self) -> u64 {
-        if self.leaves_gaps { SPARSE_MAX_JUMP } else { GAP_FREE_MAX_JUMP }
+        self.max_jump.unwrap_or(if self.leaves_gaps { SPARSE_MAX_JUMP } else { GAP_FREE_MAX_JUMP })
     }
 }
 

@@ -386,9 +386,9 @@ impl DevNode {
         (program::program_id(&elf), elf, program::erase(program))
     }
 
-    /// The simulated chain that the node relays to. A node that relays to a real one has none of that: reads find no consumer
-    /// and no job here, whatever the real chain holds, and nothing can be deployed. Only
-    /// [`set_reachable`](SimChain::set_reachable) works: it keeps the node from the real chain's RPC.
+    /// The simulated chain that the node relays to. A node that relays to a real one has an empty one beside it, with which it has
+    /// nothing to do: there is no consumer and no job, whatever the real chain holds, and nothing can be deployed. Only
+    /// [`set_reachable`](SimChain::set_reachable) matters then: it keeps the node from the real chain's RPC.
     #[must_use]
     pub fn chain(&self) -> SimChain {
         SimChain::new(Arc::clone(&self.shared))
@@ -413,7 +413,7 @@ impl DevNode {
     }
 
     /// Waits until the node's state is as wanted: asked at once, and after every change. It waits for ever if that
-    /// never happens, so a test should put a timeout around it. `wanted` must not call methods of this node.
+    /// never happens, so a test should put a timeout around it. `wanted` must not call methods of this node or of its chain.
     ///
     /// ```
     /// # use infinityvm_sdk::{devnode::DevNode, job::Revision, rpc::Method};

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
-    ledger::{Ledger, Revert, Settlement},
+    ledger::{ChainStatus, Ledger, Revert, Settlement},
     program::Program,
     record::{Finished, JobState, Lane, Record},
     script::Plan,
 };
-use crate::{job::Revision, rpc::Method};
+use crate::{chain::Block, job::Revision, rpc::Method};
 
 /// Counts of what the node did; see [`DevNode::stats`](super::DevNode::stats).
 #[derive(Clone, Debug, Default)]
@@ -119,6 +119,18 @@ impl View<'_> {
         self.0.faults.lose_relayed_records
     }
 
+    /// The latest block of the simulated chain.
+    #[must_use]
+    pub fn head(&self) -> Block {
+        self.0.chain.head()
+    }
+
+    /// The job's status on the simulated chain; nothing where that has not seen it.
+    #[must_use]
+    pub fn chain_status(&self, job_id: B256) -> Option<ChainStatus> {
+        self.0.chain.status(job_id)
+    }
+
     /// The counts.
     #[must_use]
     pub fn stats(&self) -> &Stats {
@@ -204,13 +216,17 @@ impl World {
     fn relay(&mut self, finished: &Finished) -> bool {
         let job = &finished.job;
         *self.stats.relay_attempts.entry(job.id).or_default() += 1;
-        let settled = self.chain.settle(&Settlement {
-            result: &finished.result,
-            operator_signature: &finished.operator_signature,
-            request: &job.request.encode(self.revision),
-            request_signature: &job.signature,
-            blob_hashes: &job.blob_hashes,
-        });
+        let settled = match self.chain.status(job.id) {
+            // Somebody was faster. It is tried again after every change, so it had better be cheap.
+            Some(_) => Err(Revert::JobExists),
+            None => self.chain.settle(&Settlement {
+                result: &finished.result,
+                operator_signature: &finished.operator_signature,
+                request: &job.request.encode(self.revision),
+                request_signature: &job.signature,
+                blob_hashes: &job.blob_hashes,
+            }),
+        };
         match settled {
             Ok(tx_hash) => {
                 self.record_relayed(finished, tx_hash);

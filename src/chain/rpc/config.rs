@@ -27,8 +27,10 @@ const RESERVED: [&str; 7] = [
     "sec-websocket-version",
 ];
 
-/// The poll intervals that a websocket waits for a block to be pushed.
+/// The poll intervals that a websocket waits for a block to be pushed, and the bounds of that.
 const QUIET: u32 = 30;
+const SHORTEST_QUIET: Duration = Duration::from_millis(250);
+const LONGEST_QUIET: Duration = Duration::from_secs(86_400);
 
 const FORM: Form = Form {
     builder: "RpcReader",
@@ -212,7 +214,7 @@ impl RpcReaderBuilder {
             secrets: Secrets::of(&plan.url, &self.headers),
             max_message: self.max_response,
             timeout: self.limits.timeout,
-            quiet: self.poll_interval.saturating_mul(QUIET),
+            quiet: self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET),
         };
         let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))

@@ -173,7 +173,7 @@ mod tests {
             operators: None,
             trial: Trial::NotMade,
             reverted: false,
-            absent: true,
+            absent: false,
         }
     }
 
@@ -271,6 +271,32 @@ mod tests {
                         let low = without.cause == Cause::LowNonce;
                         assert_eq!(with.confidence, if low { Confidence::Likely } else { without.confidence });
                     }
+                }
+            }
+        }
+    }
+
+    /// A transaction that is missing is a cause once it is missing for long, and of relayed jobs only.
+    #[test]
+    fn what_is_relayed_and_not_there_for_long_was_dropped() {
+        for (sight, seen) in sights().into_iter().enumerate() {
+            for (stalled, trial, expected) in [
+                (None, Trial::Lands, "Relayed"),
+                (Some(LONG), Trial::Lands, "RelayDropped"),
+                (Some(LONG), Trial::NotMade, "RelayDropped"),
+                (Some(LONG), tried(RevertCause::StaleState), "RelayDropped"),
+                (Some(LONG), tried(RevertCause::NonceTaken), "RelayDropped"),
+                (Some(LONG), tried(RevertCause::Mismatch), "Mismatch"),
+            ] {
+                let onchain = |absent| Onchain { absent, trial: trial.clone(), ..quiet() };
+                let judged = |absent| {
+                    let mut evidence = evidence(seen.clone(), Listing::None, onchain(absent));
+                    evidence.stalled = stalled;
+                    judge(&evidence)
+                };
+                match sight {
+                    5 | 6 => assert_eq!(name(&judged(true)).trim_end_matches('?'), expected, "{seen:?} {trial:?}"),
+                    _ => assert_eq!(judged(true), judged(false), "{seen:?} {trial:?}"),
                 }
             }
         }

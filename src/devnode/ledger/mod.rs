@@ -180,6 +180,10 @@ impl Ledger {
     /// An on-chain request: draws the next nonce.
     pub(super) fn take_nonce(&mut self, consumer: Address) -> Option<u64> {
         let nonce = self.next_nonce(consumer)?;
+        // A consumer that was deployed anew begins where it is told to.
+        if self.status(abi::job_id(nonce, consumer)).is_some() {
+            return None;
+        }
         let rules = self.latest(consumer)?.clone().max_nonce(nonce);
         self.set_rules(consumer, rules);
         let id = abi::job_id(nonce, consumer);
@@ -230,7 +234,7 @@ impl Ledger {
     /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
     pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
         let accepted = self.check(tx, self.height()).map_err(|refusal| refusal.revert)?;
-        let number = self.completed.len() as u64;
+        let number = self.count();
         let hash = keccak256([b"transaction".as_slice(), accepted.id.as_slice(), &number.to_be_bytes()].concat());
         let call = JobManager::submitResultForOffchainJobCall {
             result: tx.result.to_vec().into(),
@@ -242,13 +246,17 @@ impl Ledger {
         Ok(hash)
     }
 
-    /// Puts the transaction of an account into a block, whether or not it reverts there. Returns its hash.
+    /// Puts the transaction of an account into a block, whether or not it reverts there.
     pub(super) fn include(&mut self, hash: B256, to: Address, input: Bytes, blob_hashes: &[B256]) {
         let call = JobManager::submitResultForOffchainJobCall::abi_decode(&input).ok().filter(|_| to == JOB_MANAGER);
         let accepted = call.and_then(|call| self.dry_run(&call, blob_hashes, self.height()).ok());
         match accepted {
             Some(accepted) => self.complete(accepted, hash, input),
-            None => self.blocks.mine(Some(Tx { hash, to, input, succeeded: false, logs: Vec::new() })),
+            None => {
+                // Nothing reverts where there is no code.
+                let succeeded = to != JOB_MANAGER && self.latest(to).is_none();
+                self.blocks.mine(Some(Tx { hash, to, input, succeeded, logs: Vec::new() }));
+            }
         }
     }
 

@@ -17,13 +17,13 @@ impl<T> Past<T> {
 
     /// What it is from this block on, which is no earlier than the last one.
     pub(super) fn set(&mut self, block: u64, value: T) {
-        self.0.retain(|(since, _)| *since < block);
+        self.go_back(block.saturating_sub(1));
         self.0.push((block, value));
     }
 
     /// Goes back to what it was in this block. False if there was none.
     pub(super) fn go_back(&mut self, block: u64) -> bool {
-        self.0.retain(|(since, _)| *since <= block);
+        self.0.truncate(self.0.partition_point(|(since, _)| *since <= block));
         !self.0.is_empty()
     }
 }

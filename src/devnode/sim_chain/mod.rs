@@ -87,6 +87,12 @@ impl SimChain {
         JOB_MANAGER
     }
 
+    /// The chain id (EIP-155).
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.read(|chain| chain.chain_id)
+    }
+
     /// The latest block.
     #[must_use]
     pub fn head(&self) -> Block {
@@ -95,19 +101,15 @@ impl SimChain {
 
     /// Mines so many blocks without transactions, on top of which results grow confirmations. Returns the latest.
     pub fn mine(&self, blocks: u64) -> Block {
-        self.write(|chain| {
-            chain.mine(blocks);
-            chain.head()
-        })
+        self.write(|chain| chain.mine(blocks));
+        self.head()
     }
 
     /// Replaces the last blocks, at most all but the first, by as many without transactions: what was in them has not happened, as after a
     /// reorganisation in which everything got lost. The node goes on saying RELAYED, as real ones do. Returns the latest.
     pub fn reorganise(&self, depth: u64) -> Block {
-        self.write(|chain| {
-            chain.reorganise(depth);
-            chain.head()
-        })
+        self.write(|chain| chain.reorganise(depth));
+        self.head()
     }
 
     /// `getCoprocessorOperator()`.
@@ -177,7 +179,11 @@ impl SimChain {
         self.write(|chain| chain.reachable = reachable);
     }
 
-    /// An on-chain request of the consumer: it draws the next nonce, and its job is pending on chain. Returns the nonce.
+    /// An on-chain request of the consumer: it draws the next nonce, and its job is pending on chain. Returns the nonce; nothing
+    /// where there is no consumer, or a job under that nonce already.
+    ///
+    /// As with real nodes, a node that has worked for the consumer's `Ordered` lane before does not notice: it waits for an offchain job
+    /// under that nonce for ever, until it is restarted.
     pub fn take_nonce(&self, consumer: Address) -> Option<u64> {
         self.write(|chain| chain.take_nonce(consumer))
     }

@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 const PONG: Duration = Duration::from_secs(10);
 
 /// Looks at the latest block, in a row, that show one which was not pushed, until the subscription counts as dropped. The first may
-/// come right before the push.
+/// come right before the push, or from a server that lags behind the others of its address.
 const MISSED: u32 = 2;
 
 /// The pauses between attempts to connect: the first, and the longest.
@@ -66,8 +66,10 @@ struct Session {
     head: Option<Block>,
     /// A block was pushed after the last look was asked for: what it shows may be older.
     pushed: bool,
-    /// When a block was pushed, or asked for, last.
-    news: Instant,
+    /// When the latest block is to be looked at; while this has a question out, when that is given up.
+    look_at: Instant,
+    asking: bool,
+    quiet: Duration,
     missed: u32,
     secrets: Arc<Secrets>,
     timeout: Duration,
@@ -164,7 +166,9 @@ impl Task {
             subscription: None,
             head: None,
             pushed: false,
-            news: Instant::now(),
+            look_at: Instant::now(),
+            asking: false,
+            quiet: self.connector.quiet,
             missed: 0,
             secrets: Arc::new(self.connector.secrets.clone()),
             timeout: self.connector.timeout,
@@ -230,12 +234,21 @@ impl Task {
                     session.write(vec![Message::Ping(tungstenite::Bytes::new())]).await?;
                 },
                 // One that answers pings may push nothing any more all the same.
-                () = sleep_until(session.news + self.connector.quiet), if session.subscription.is_some() => {
+                () = sleep_until(session.look_at), if session.asking || session.subscription.is_some() => {
+                    if session.asking {
+                        return Err(fault::late(session.timeout));
+                    }
                     session.look().await?;
                 },
             }
         }
     }
+}
+
+/// So long from now, or in a century.
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400))
 }
 
 impl Session {
@@ -267,8 +280,9 @@ impl Session {
         }
     }
 
-    /// A request of the task's own.
+    /// A request of the task's own, one at a time.
     async fn ask(&mut self, id: u64, method: &str, params: Value) -> Result<()> {
+        (self.asking, self.look_at) = (true, after(self.timeout));
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         self.write(vec![Message::text(request.to_string())]).await
     }
@@ -279,7 +293,7 @@ impl Session {
 
     /// Asks for the latest block: it may be from before the subscription, or the subscription may be gone.
     async fn look(&mut self) -> Result<()> {
-        (self.pushed, self.news) = (false, Instant::now());
+        self.pushed = false;
         self.ask(LATEST, "eth_getBlockByNumber", json!(["latest", false])).await
     }
 
@@ -290,7 +304,10 @@ impl Session {
         match serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))? {
             PubSubItem::Notification(pushed) => {
                 if self.subscription.as_ref() == Some(&pushed.subscription) {
-                    (self.pushed, self.news, self.missed) = (true, Instant::now(), 0);
+                    (self.pushed, self.missed) = (true, 0);
+                    if !self.asking {
+                        self.look_at = after(self.quiet);
+                    }
                     self.tell(convert::head(&pushed.result)?, heads);
                 }
                 Ok(())
@@ -326,6 +343,7 @@ impl Session {
             }
             ResponsePayload::Failure(error) if fault::is_limit(&error) => Err(fault::said(&error)),
             ResponsePayload::Failure(_) => {
+                self.asking = false;
                 heads.send_replace(Heads::Refused);
                 Ok(())
             }
@@ -333,6 +351,7 @@ impl Session {
     }
 
     fn latest(&mut self, payload: ResponsePayload, heads: &watch::Sender<Heads>) -> Result<()> {
+        (self.asking, self.look_at) = (false, after(self.quiet));
         let raw = match payload {
             ResponsePayload::Success(raw) => raw,
             // One look less.
@@ -340,16 +359,15 @@ impl Session {
             ResponsePayload::Failure(error) => return Err(fault::said(&error)),
         };
         let block = convert::head(&raw)?;
-        // Behind one address there may be several servers, and this one may lag.
-        if self.pushed || self.head.is_some_and(|head| head.number > block.number || head.hash == block.hash) {
+        if self.pushed || self.head.is_some_and(|head| head.hash == block.hash) {
             return Ok(());
         }
         self.missed += u32::from(self.head.is_some());
-        self.tell(block, heads);
-        if self.missed >= MISSED {
-            return Err(fault::broken("the RPC does not push blocks any more"));
+        let dropped = self.missed >= MISSED;
+        if dropped || self.head.is_none_or(|head| head.number <= block.number) {
+            self.tell(block, heads);
         }
-        Ok(())
+        if dropped { Err(fault::broken("the RPC does not push blocks any more")) } else { Ok(()) }
     }
 
     fn tell(&mut self, block: Block, heads: &watch::Sender<Heads>) {
