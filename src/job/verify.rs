@@ -265,7 +265,7 @@ impl Verified {
     }
 
     /// The output read as an ABI-encoded value, as `abi.decode` reads it. Structs come from
-    /// [`sol!`](alloy_sol_types::sol).
+    /// [`sol!`](crate::primitives::sol).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the output is not an encoding of `T`. The result stays verified.
