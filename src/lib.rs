@@ -145,6 +145,7 @@ pub mod primitives {
     /// }
     /// assert_eq!(Point { x: 1, y: 2 }.abi_encode().len(), 64);
     /// ```
+    #[doc(inline)] // or it would be as hidden as the macro at the crate's root
     pub use crate::__sol as sol;
 }
 

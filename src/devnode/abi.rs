@@ -286,8 +286,14 @@ impl Outcome {
 pub(super) fn input_state(revision: Revision, request: &Request) -> Option<B256> {
     match revision {
         Revision::State => Some(request.state_hash),
-        _ => Some(relay::StatefulAppOnchainInput::abi_decode(&request.onchain_input).ok()?.inputStateRoot),
+        _ => Some(stateful_input(&request.onchain_input).ok()?.0),
     }
+}
+
+/// The root and the app's own input in the onchain input of a stateful app (Relay revision).
+pub(super) fn stateful_input(onchain: &[u8]) -> Result<(B256, Bytes), alloy_sol_types::Error> {
+    let input = relay::StatefulAppOnchainInput::abi_decode(onchain)?;
+    Ok((input.inputStateRoot, input.onchainInput))
 }
 
 /// The state a result leads to, where the consumer is stateful.

@@ -46,7 +46,7 @@ impl Shared {
             Some(None) => Err(EXECUTION_ERROR),
             Some(Some(program)) => {
                 self.update(|world| *world.stats.executions.entry(job.id).or_default() += 1);
-                match run_program(program, &job).await {
+                match run_program(program, &job, self.revision).await {
                     Some(output) => output,
                     // The worker has died with the job: nobody will ever report on it.
                     None => return,
@@ -100,10 +100,10 @@ impl Shared {
 }
 
 /// `None` where the program panicked.
-async fn run_program(program: Program, job: &Submission) -> Option<Result<Bytes, &'static str>> {
+async fn run_program(program: Program, job: &Submission, revision: Revision) -> Option<Result<Bytes, &'static str>> {
     let (request, offchain, state) = (job.request.clone(), job.offchain_input.clone(), job.state.clone());
     let ran = tokio::task::spawn_blocking(move || {
-        let input = ProgramInput { onchain: &request.onchain_input, offchain: &offchain, state: &state };
+        let input = ProgramInput { onchain: &request.onchain_input, offchain: &offchain, state: &state, revision };
         match program(input) {
             Ok(output) if output.cycles <= request.max_cycles => Ok(output.bytes),
             Ok(_) | Err(_) => Err(EXECUTION_ERROR),

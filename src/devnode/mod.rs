@@ -316,7 +316,8 @@ impl DevNode {
         format!("http://{}", self.rest_address)
     }
 
-    /// The address whose key signs results.
+    /// The address whose key signs results. The contracts may name another:
+    /// [`SimChain::operator`], after [`SimChain::set_operator`].
     #[must_use]
     pub fn operator(&self) -> Address {
         self.shared.operator.address()

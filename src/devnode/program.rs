@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
 
-use super::abi::relay;
+use super::abi::{relay, stateful_input};
+use crate::job::Revision;
 
 /// What a program reads.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,48 @@ pub struct ProgramInput<'a> {
     pub offchain: &'a [u8],
     /// The state bound by its hash (State revision); empty in the Relay revision.
     pub state: &'a [u8],
+    pub(super) revision: Revision,
+}
+
+impl ProgramInput<'_> {
+    /// What a program of a [stateful](super::ConsumerRules::stateful) consumer begins with, in either revision: the state's root (State
+    /// revision: its hash), and the app's own onchain input. It answers with [`ProgramOutput::stateful`].
+    ///
+    /// In the Relay revision both are in [`onchain`](Self::onchain), where
+    /// [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) put them. The state itself is not: an app
+    /// that needs it sends it as the offchain input, and the program compares it with the root. In the State revision they are the
+    /// keccak-256 of [`state`](Self::state), which the node has compared with the signed hash, and `onchain` as it is.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use infinityvm_sdk::Revision;
+    /// use infinityvm_sdk::devnode::{DevNode, ProgramOutput};
+    /// use infinityvm_sdk::primitives::keccak256;
+    ///
+    /// # let node = DevNode::builder(Revision::Relay).start().await?;
+    /// // The root of a log is the hash of the root before and the entry.
+    /// let append = node.register_program(|input| {
+    ///     let (root, entry) = input.stateful()?;
+    ///     Ok(ProgramOutput::stateful(keccak256([root.as_slice(), &entry].concat()), entry))
+    /// });
+    /// # assert_eq!(append.len(), 32);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// In the Relay revision, if the onchain input is not a `StatefulAppOnchainInput`. Passed on, it fails the job.
+    pub fn stateful(&self) -> Result<(B256, Bytes), ProgramError> {
+        match self.revision {
+            Revision::State => Ok((keccak256(self.state), Bytes::copy_from_slice(self.onchain))),
+            _ => stateful_input(self.onchain).map_err(|error| {
+                ProgramError::new(format!(
+                    "the onchain input is no StatefulAppOnchainInput, as stateful_onchain_input of the job's builder makes it: {error}"
+                ))
+            }),
+        }
+    }
 }
 
 /// What a program returns.
@@ -36,7 +79,9 @@ impl ProgramOutput {
     }
 
     /// The output of a stateful program: its next state (the state's keccak-256 in the State revision, the root in the Relay
-    /// revision) and its own result, as the contracts decode them.
+    /// revision) and its own result, as the contracts decode them. A result of a [stateful](super::ConsumerRules::stateful) consumer
+    /// that has another form reverts with [`Revert::OutputState`](super::Revert::OutputState). What it begins with is in
+    /// [`ProgramInput::stateful`].
     #[must_use]
     pub fn stateful(next_state: B256, result: impl Into<Bytes>) -> Self {
         // StatefulProgramResult and StatefulAppResult have one layout.

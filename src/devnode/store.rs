@@ -74,8 +74,8 @@ impl Stats {
 
     /// Why a job's result last failed to reach the chain, in words: what it reverted with, or what the RPC said.
     #[must_use]
-    pub fn last_relay_error(&self, job_id: B256) -> Option<&str> {
-        self.relay_errors.get(&job_id).map(String::as_str)
+    pub fn last_relay_error(&self, job_id: B256) -> Option<String> {
+        self.relay_errors.get(&job_id).cloned()
     }
 
     /// How many calls hang at this moment because their consumer's task is blocked.

@@ -261,7 +261,9 @@ impl OffchainJobRequestBuilder {
         self
     }
 
-    /// The onchain input of a stateful app in the Relay revision: `StatefulAppOnchainInput(root, input)`, ABI-encoded.
+    /// The onchain input of a stateful app in the Relay revision: `StatefulAppOnchainInput(root, input)`, ABI-encoded. A program of
+    /// the dev node reads the two with [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful), a zkVM guest as
+    /// [`StatefulAppOnchainInput`](relay::StatefulAppOnchainInput).
     pub fn stateful_onchain_input(self, input_state_root: B256, input: impl Into<Bytes>) -> Self {
         let input = relay::StatefulAppOnchainInput { inputStateRoot: input_state_root, onchainInput: input.into() };
         self.onchain_input(input.abi_encode())

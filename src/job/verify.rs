@@ -265,7 +265,7 @@ impl Verified {
     }
 
     /// The output read as an ABI-encoded value, as `abi.decode` reads it. Structs come from
-    /// [`sol!`](alloy_sol_types::sol).
+    /// [`sol!`](crate::primitives::sol).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the output is not an encoding of `T`. The result stays verified.
@@ -291,8 +291,10 @@ impl Verified {
 
     /// The output of a stateful program: its next state and its own result.
     ///
-    /// The contract takes a result only if the job's state was the latest, so the next job of a chain is submitted once this
-    /// one is relayed:
+    /// The contract takes a result only if the job's state is the latest then. In an `Ordered` lane results are relayed by their
+    /// nonces, so the next job of a chain can be built on this state and sent at once, though this result is only executed; a
+    /// [preflight](crate::Client::preflight) of the client that verified it knows the state. Without an order (`Unordered`, and the
+    /// State revision) the next job is submitted once this one is relayed:
     ///
     /// ```
     /// # #[cfg(all(feature = "devnode", feature = "grpc"))]

@@ -22,10 +22,9 @@ fn step(rig: &Rig, nonce: u64, from: B256) -> Job {
 
 fn with_stepper(rig: &Rig) -> alloy_primitives::Bytes {
     rig.node.register_program(|input| {
-        let input = Stateful::abi_decode(input.onchain)
-            .map_err(|error| infinityvm_sdk::devnode::ProgramError::new(error.to_string()))?;
-        let next = alloy_primitives::keccak256([input.root.as_slice(), &input.rest].concat());
-        Ok(Stateful { root: next, rest: input.rest }.abi_encode())
+        let (root, rest) = input.stateful()?;
+        let next = alloy_primitives::keccak256([root.as_slice(), &rest].concat());
+        Ok(Stateful { root: next, rest }.abi_encode())
     })
 }
 
@@ -55,6 +54,13 @@ async fn relay_a_stateful_consumer_refuses_inputs_and_results_without_a_state() 
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 1).await;
     assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::State));
+    let program = rig.node.register_program(|input| Ok(input.stateful()?.1.to_vec()));
+    let job = step(&rig, 2, ROOT).with(|job| (job.program_id, job.strategy) = (program, UNORDERED));
+    rig.run(&job, JobState::Done).await;
+    rig.attempted(&job, 1).await;
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::OutputState));
+    assert!(Revert::State.to_string().contains("or there is none"));
+    assert!(Revert::OutputState.to_string().contains("ProgramOutput::stateful"));
     assert_eq!(rig.node.chain().latest_state_root(STATEFUL), Some(ROOT));
 }
 

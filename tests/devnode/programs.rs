@@ -1,6 +1,9 @@
 //! Programs: uploads and their errors, and the ways in which a job fails.
 
+use std::sync::{Arc, Mutex};
+
 use alloy_primitives::{hex, keccak256};
+use alloy_sol_types::SolValue;
 use infinityvm_sdk::{Revision, devnode::JobState};
 use tonic::Code;
 
@@ -30,6 +33,44 @@ async fn the_cycle_limit_and_a_nonzero_exit_are_execution_errors() {
             assert_eq!(record.failure.as_deref(), Some("execution_error"));
         }
         rig.run(&run(3, b"1000 cycles", 1000), JobState::Relayed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_reads_the_state_and_its_own_input_in_either_revision() {
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
+        let program = rig.node.register_program(move |input| match input.stateful() {
+            Ok((root, own)) => Ok([root.as_slice(), &own].concat()),
+            Err(error) => {
+                *heard.lock().unwrap() = error.to_string();
+                Err(error)
+            }
+        });
+        let job = |nonce, onchain: Vec<u8>, state: &[u8]| {
+            let job = rig.job(nonce);
+            job.with(|job| (job.program_id, job.onchain, job.state) = (program.clone(), onchain, state.to_vec()))
+        };
+        if revision == Revision::State {
+            for (nonce, state) in [(1, b"".as_slice()), (2, b"a state")] {
+                let record = rig.run(&job(nonce, b"own".to_vec(), state), JobState::Relayed).await;
+                assert_eq!(rig.output(&record), [keccak256(state).as_slice(), b"own"].concat());
+            }
+            continue;
+        }
+        for (nonce, own) in [(1, b"".as_slice()), (2, b"own")] {
+            let onchain = relay_abi::Stateful { root: ROOT, rest: own.to_vec().into() }.abi_encode();
+            let record = rig.run(&job(nonce, onchain, b""), JobState::Relayed).await;
+            assert_eq!(rig.output(&record), [ROOT.as_slice(), own].concat());
+        }
+        for (nonce, onchain) in [(3, vec![]), (4, b"own".to_vec()), (5, vec![0xff; 96])] {
+            let record = rig.run(&job(nonce, onchain, b""), JobState::Failed).await;
+            assert_eq!(record.failure.as_deref(), Some("execution_error"));
+            let said = std::mem::take(&mut *said.lock().unwrap());
+            assert!(said.starts_with("the onchain input is no StatefulAppOnchainInput"), "{said}");
+        }
     }
 }
 

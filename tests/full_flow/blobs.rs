@@ -64,7 +64,6 @@ async fn a_chain_without_blobs_leaves_the_job_done() {
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 3).await;
     assert_eq!(rig.state(&job).await, JobState::Done);
-    let stats = rig.node.stats();
-    let said = stats.last_relay_error(job.id().into()).expect("it failed");
+    let said = rig.node.stats().last_relay_error(job.id().into()).expect("it failed");
     assert!(said.contains("the RPC said"), "{said}");
 }

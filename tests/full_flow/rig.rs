@@ -132,7 +132,7 @@ impl Rig {
         let wanted =
             self.node.wait_until(|view| view.stats().last_relay_error(id).is_some_and(|error| error.contains(reason)));
         let found = tokio::time::timeout(Duration::from_secs(60), wanted).await;
-        let said = self.node.stats().last_relay_error(id).map(str::to_owned);
+        let said = self.node.stats().last_relay_error(id);
         assert!(found.is_ok(), "{reason:?} was not said, but {said:?}");
     }
 

@@ -337,10 +337,10 @@ impl Ledger {
         }
         if let Some(latest) = rules.state {
             let stale = if revision == Revision::State { Refusal::STALE_HASH } else { Refusal::STALE_ROOT };
-            if abi::input_state(revision, &request).ok_or(Refusal::NO_STATE)? != latest {
+            if abi::input_state(revision, &request).ok_or(Refusal::NO_INPUT_STATE)? != latest {
                 return Err(stale);
             }
-            rules.state = Some(abi::output_state(revision, &result.output).ok_or(Refusal::NO_STATE)?);
+            rules.state = Some(abi::output_state(revision, &result.output).ok_or(Refusal::NO_OUTPUT_STATE)?);
         }
         Ok(Accepted { id, request, output: result.output, rules })
     }

@@ -22,6 +22,9 @@ impl ConsumerRules {
     }
 
     /// Makes it a `StatefulConsumer`, at this state root (State revision: state hash).
+    ///
+    /// Its jobs begin with a state, which programs read with [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful), and its
+    /// programs return [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
     #[must_use]
     pub fn stateful(mut self, root: B256) -> Self {
         self.state = Some(root);
@@ -84,8 +87,13 @@ pub enum Revert {
     ResultMismatch,
     /// The blob hashes are not those of the transaction.
     BlobHashes,
-    /// The input state is not the latest, or the input or output holds none although the consumer is stateful.
+    /// The input state is not the latest, or there is none although the consumer is stateful: in the Relay revision
+    /// [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) gives a job one, in the State revision
+    /// [`state`](crate::job::OffchainJobRequestBuilder::state).
     State,
+    /// The output holds no state although the consumer is stateful: its programs return
+    /// [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
+    OutputState,
     /// What a real contract reverted with, which [`Stats::last_relay_error`](crate::devnode::Stats::last_relay_error) tells.
     Contract,
 }
@@ -100,7 +108,10 @@ impl fmt::Display for Revert {
             Self::JobExists => "the job id is used already",
             Self::ResultMismatch => "the result does not belong to the request",
             Self::BlobHashes => "the blob hashes are not those of the transaction",
-            Self::State => "the input state is not the latest",
+            Self::State => "the input state is not the latest, or there is none",
+            Self::OutputState => {
+                "the output holds no state: a program of a stateful consumer returns ProgramOutput::stateful"
+            }
             Self::Contract => "a contract on the real chain reverted",
         })
     }
@@ -119,7 +130,8 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) const NO_CONSUMER: Self = Self::silent(Revert::NoConsumer);
     pub(super) const NOT_ABI: Self = Self::silent(Revert::NotAbi);
-    pub(super) const NO_STATE: Self = Self::silent(Revert::State);
+    pub(super) const NO_INPUT_STATE: Self = Self::silent(Revert::State);
+    pub(super) const NO_OUTPUT_STATE: Self = Self::silent(Revert::OutputState);
     pub(super) const REQUEST_SIGNATURE: Self =
         Self::new(Revert::RequestSignature, "JobManager.submitResultForOffchainJob: Invalid signature on job request");
     pub(super) const OPERATOR_SIGNATURE: Self =

@@ -112,13 +112,15 @@ impl SimChain {
         self.head()
     }
 
-    /// `getCoprocessorOperator()`.
+    /// `getCoprocessorOperator()`: whose results the contracts take. It is [`DevNode::operator`](super::DevNode::operator), who signs
+    /// them, until [`set_operator`](Self::set_operator) appoints another.
     #[must_use]
     pub fn operator(&self) -> Address {
         self.read(|chain| chain.operator(chain.head().number))
     }
 
-    /// Appoints another operator: results signed by the node revert from now on.
+    /// Appoints another operator: results signed by the node revert from now on, as [`DevNode::operator`](super::DevNode::operator) stays
+    /// the same.
     pub fn set_operator(&self, operator: Address) {
         self.write(|chain| chain.set_operator(operator));
     }
