@@ -4,8 +4,8 @@
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use infinityvm_sdk::{
-    Cause, Client, ErrorKind, FindingKind, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, Revision, SignedJob,
-    Until,
+    Cause, Client, ErrorKind, FindingKind, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
+    Revision, Severity, SignedJob, Until,
     chain::{
         Answer, At, Binding, Call, ChainNonces, ChainReader, LogFilter, OnchainStatus, Question, RelayTransaction,
         Relayer, Revert, RevertCause, SignatureCheck,
@@ -405,4 +405,57 @@ async fn a_relay_that_a_reorganisation_took_away_is_named() {
         let landed = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
         assert_eq!(*landed.cause(), Cause::Complete);
     }
+}
+
+/// What was read of the chain may be older than an on-chain request; the preflight is not.
+#[tokio::test]
+async fn a_nonce_that_was_taken_since_the_chain_was_read_is_passed_over() {
+    let rig = Rig::start(Revision::Relay).await;
+    let chain = rig.node.chain();
+    let nonces = ChainNonces::new(chain.to_chain()).with_max_age(Duration::from_secs(3600));
+    let builder = rig.builder().nonces(nonces.clone()).require_preflight(Severity::Warning);
+    let client = builder.connect().await.unwrap();
+    let first = submitted(&client, rig.job(CONSUMER)).await;
+    first.wait(Until::Relayed).await.unwrap();
+    assert_eq!(chain.take_nonce(CONSUMER), Some(2));
+    let second = submitted(&client, rig.job(CONSUMER)).await;
+    assert_eq!(second.signed_job().nonce(), 3);
+    second.wait(Until::Relayed).await.unwrap();
+    let found = nonces.reconcile(CONSUMER, &[first.signed_job().clone(), second.signed_job().clone()]).await.unwrap();
+    assert_eq!((found.relayed, found.next), (vec![1, 3], 4), "the client's source and its clone are one");
+    // A nonce of the caller's own is not exchanged for another.
+    assert_eq!(chain.take_nonce(CONSUMER), Some(4));
+    let own = OffchainJobRequest::builder(CONSUMER, rig.program.clone()).max_cycles(1).nonce(4).build().unwrap();
+    let error = client.submit(own).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Preflight && error.to_string().contains("getJobMetadata"), "{error}");
+    // A source that does not look at the chain hands the same one out, and is not asked again and again.
+    let blind =
+        rig.builder().nonces(Sequential::starting_at(4)).require_preflight(Severity::Error).connect().await.unwrap();
+    assert_eq!(blind.submit(rig.job(CONSUMER)).await.unwrap_err().kind(), ErrorKind::Preflight);
+}
+
+/// The node's lane does not notice on-chain requests.
+#[tokio::test]
+async fn an_ordered_lane_behind_an_on_chain_request_is_foretold() {
+    let rig = Rig::start(Revision::Relay).await;
+    let (client, chain) = (rig.client().await, rig.node.chain());
+    let ordered = async |nonce| {
+        let job =
+            OffchainJobRequest::builder(CONSUMER, rig.program.clone()).max_cycles(1_000).relay(RelayStrategy::Ordered);
+        job.build().unwrap().prepare(Revision::Relay, nonce).unwrap().sign(&rig.signer).await.unwrap()
+    };
+    let first = client.submit_signed(ordered(1).await).await.unwrap();
+    first.wait(Until::Relayed).await.unwrap();
+    assert_eq!(chain.take_nonce(CONSUMER), Some(2));
+    let third = ordered(3).await;
+    let report = client.preflight(&third).await.unwrap();
+    let kinds: Vec<_> = report.findings().iter().map(|finding| (finding.kind().clone(), finding.severity())).collect();
+    assert_eq!(kinds, [(FindingKind::RequestedBefore { nonce: 2 }, Severity::Warning)], "{report}");
+    let handle = client.submit_signed(third).await.unwrap();
+    let error = handle.wait(Until::Relayed).timeout(Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{}", error.report());
+    // As the finding says.
+    rig.node.restart();
+    client.submit_signed(handle.signed_job().clone()).await.unwrap().wait(Until::Relayed).await.unwrap();
+    assert!(client.preflight(&ordered(4).await).await.unwrap().is_clear());
 }

@@ -133,6 +133,9 @@ impl Client {
     /// [required preflight](ClientBuilder::require_preflight) is made, or while 512 other submissions are under way and
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
+    /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of nonces is told, and asked for
+    /// another one, once.
+    ///
     /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`, which
     /// would make a second one:
     ///
@@ -164,10 +167,25 @@ impl Client {
     /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
-        let (signed, lease) = self.lease_and_sign(&job).await?;
+        let mut lease = self.lease(&job).await?;
+        let mut signed = self.sign_under(&job, &lease).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
         // chain's RPC has seen the signature, but not what was signed.
-        self.require_preflight(&signed).await?;
+        if let Err(error) = self.require_preflight(&signed).await {
+            // Somebody may have taken the nonce on chain after its source looked there. It was told, and is asked for another, once.
+            let again =
+                job.nonce().is_none() && PreflightReport::of(&error).is_some_and(PreflightReport::nonce_is_spent);
+            if !again {
+                return Err(error);
+            }
+            drop(lease);
+            lease = self.lease(&job).await?;
+            if lease.nonce() == signed.nonce() {
+                return Err(error);
+            }
+            signed = self.sign_under(&job, &lease).await?;
+            self.require_preflight(&signed).await?;
+        }
         self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
@@ -190,31 +208,37 @@ impl Client {
     /// # Errors
     /// Those of [`submit`](Self::submit) before anything is sent.
     pub async fn sign(&self, job: OffchainJobRequest) -> Result<SignedJob> {
-        let (signed, mut lease) = self.lease_and_sign(&job).await?;
+        let mut lease = self.lease(&job).await?;
+        let signed = self.sign_under(&job, &lease).await?;
         lease.mark_signed();
         lease.quarantine();
         Ok(signed)
     }
 
-    async fn lease_and_sign(&self, job: &OffchainJobRequest) -> Result<(SignedJob, NonceLease)> {
-        let inner = &self.inner;
-        let signer = inner.signer.as_ref().ok_or_else(|| {
+    fn signer(&self) -> Result<&dyn JobSigner> {
+        self.inner.signer.as_deref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client has no signer")
                 .with_hint("set one with ClientBuilder::signer, or send signed jobs with submit_signed")
-        })?;
+        })
+    }
+
+    async fn lease(&self, job: &OffchainJobRequest) -> Result<NonceLease> {
+        let (inner, signer) = (&self.inner, self.signer()?);
         if let Some(binding) = &inner.binding {
             binding.check_consumer(job.consumer())?;
             binding.check_signer(signer.address())?;
         }
         job.check_revision(self.revision())?;
         let (consumer, lane) = (job.consumer(), lane(job.relay_strategy()));
-        let lease = match job.nonce() {
-            Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await?,
-            None => inner.nonces.lease(consumer, lane).await?,
-        };
-        // Until the signature is handed on, nobody else has it: a lease that is dropped here is free again.
-        let signed = job.prepare(self.revision(), lease.nonce())?.sign(&**signer).await?;
-        Ok((signed, lease))
+        match job.nonce() {
+            Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await,
+            None => inner.nonces.lease(consumer, lane).await,
+        }
+    }
+
+    /// Until the signature is handed on, nobody else has it: the lease may be dropped, and is free again.
+    async fn sign_under(&self, job: &OffchainJobRequest, lease: &NonceLease) -> Result<SignedJob> {
+        job.prepare(self.revision(), lease.nonce())?.sign(self.signer()?).await
     }
 
     /// Submits a job that is signed already, here or elsewhere, now or before a restart.

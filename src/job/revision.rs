@@ -63,7 +63,8 @@ pub enum RelayStrategy {
     /// As soon as each is done.
     #[default]
     Unordered,
-    /// By nonce, without gaps: a missing or failed nonce holds back every later one.
+    /// By nonce, without gaps: a missing or failed nonce holds back every later one. So does a nonce that a request made on chain
+    /// takes while the node works for the consumer: it does not notice, until it is restarted.
     Ordered,
 }
 

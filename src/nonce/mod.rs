@@ -16,7 +16,7 @@
 //! | source | when | lanes | after a restart |
 //! |---|---|---|---|
 //! | [`Sequential`] | this process alone draws nonces for the consumer | both | start at the chain's `getNextNonce()`, past all that is under way |
-//! | [`ChainNonces`](crate::chain::ChainNonces) | this process alone draws nonces, but for on-chain requests of the consumer; the contract says where to begin | both | nothing to do but to resume what is under way |
+//! | [`ChainNonces`](crate::chain::ChainNonces) | this process alone draws nonces, but for on-chain requests of the consumer; the contract says where to begin | both, but a request made on chain halts a node's `Ordered` lane until it is restarted | nothing to do but to resume what is under way |
 //! | [`UnixMillis`] | gaps are fine, no state wanted; or the consumer's `getNextNonce()` is itself a timestamp | `Unordered` | nothing to do, unless the clock stepped back or more than 1,000 nonces a second were drawn: then wait until it is past the last one |
 //! | [`Given`] | the caller has its own numbering, such as an order id or a database sequence | both | the caller's business |
 //! | your own [`NonceSource`] | nonces must survive a crash, or several processes share a consumer | its [`leaves_gaps`](NonceSource::leaves_gaps) says | its business |

@@ -76,10 +76,10 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, state: &State, en
         (Stage::Executed | Stage::Relayed | Stage::Finalized, _)
             if entry.job.relay_strategy() == RelayStrategy::Unordered =>
         {
-            "executed, but not relayed: the relay may revert (wrong signer, stale state); JobHandle::diagnose looks for the cause"
+            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain); JobHandle::diagnose looks for the cause"
         }
         (Stage::Executed | Stage::Relayed | Stage::Finalized, _) => {
-            "executed, but not relayed: the relay may revert (wrong signer, stale state), or an Ordered lane waits for a missing \
+            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain), or an Ordered lane waits for a missing \
              or failed nonce below this one; JobHandle::diagnose looks for the cause"
         }
         (Stage::Accepted, Revision::State) => {

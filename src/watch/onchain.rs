@@ -209,6 +209,12 @@ impl Track {
                 "unless the chain is reorganised the job will never land: sign it again under another nonce",
                 None,
             ),
+            (Some(_), None) if chain.found.is_some() => (
+                "it was complete on chain, and is no more: its block was given up".into(),
+                "a reorganisation took it away, and the node does not send it again; post the result with JobHandle::relay, or wait in case that \
+                 the block comes back",
+                None,
+            ),
             (Some(_), None) if chain.relayed => (
                 "the node says RELAYED, and on chain it is not complete".into(),
                 "the node does not look whether its transaction succeeds: it may have reverted or been dropped, and the node will not send \

@@ -18,7 +18,7 @@ use crate::{
 /// |---|---|
 /// | [`Complete`](Self::Complete) (chain) | nothing: the JobManager has the result, whatever the node says |
 /// | [`WrongSigner`](Self::WrongSigner), [`StaleState`](Self::StaleState) (chain) | it can never land: sign the payload with the account, or build it from the state, that it names, under another nonce |
-/// | [`OperatorMismatch`](Self::OperatorMismatch) (chain) | the pinned operator is wrong, or the node is another operator's: it names all three |
+/// | [`OperatorMismatch`](Self::OperatorMismatch) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
 /// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
 /// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
 /// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::relay`](crate::Client::relay), those of lower nonces first |

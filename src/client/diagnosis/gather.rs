@@ -168,7 +168,11 @@ impl<'a> Questions<'a> {
         match &seen {
             Seen::Foreign { field, .. } => line += &format!(", of a job whose {field} differs"),
             Seen::Executed { verified: true } | Seen::Relayed { verified: true } => {
-                line += ", the result is signed by the operator";
+                line += if pinned.is_some() {
+                    ", the result is signed by the pinned operator"
+                } else {
+                    ", the result is signed by the operator"
+                };
             }
             Seen::Executed { .. } | Seen::Relayed { .. } => line += ", not verified, as no operator is known",
             Seen::Unproven(reason) => line += &format!(", and {}", one_line(reason)),
@@ -259,9 +263,8 @@ impl<'a> Questions<'a> {
         if let Some(history) = self.history(self.job) {
             let still = Instant::now().saturating_duration_since(history.moved).as_secs_f64();
             let History { stage, polls, sent_again, .. } = history;
-            lines.push(format!(
-                "this client: {stage} for {still:.1} s, in {polls} answers; sent again {sent_again} times"
-            ));
+            let answers = if polls > 0 { format!(", in {polls} answers") } else { String::new() };
+            lines.push(format!("this client: {stage} for {still:.1} s{answers}; sent again {sent_again} times"));
         }
         match seen {
             Seen::Pending => self.stalled_in(self.job, Stage::Accepted),

@@ -95,6 +95,8 @@ pub(super) struct Chained {
     pub max_nonce: Result<u64>,
     pub latest_state: Result<Option<B256>>,
     pub status: Result<OnchainStatus>,
+    /// The same for the nonce before, of an Ordered job.
+    pub before: Option<Result<OnchainStatus>>,
     /// Whether the inputs that the chain keeps under the job's id are this job's, if they could be read.
     pub same_inputs: Option<bool>,
     /// Whether a result that is known, and is not on chain yet, leads to the job's state.

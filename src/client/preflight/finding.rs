@@ -143,6 +143,12 @@ pub enum FindingKind {
     MessageTooLarge,
     /// The job asks for more cycles than the configured limit.
     TooManyCycles,
+    /// The nonce before this Ordered job's was taken by a request made on chain. A node that has worked for the consumer's lane since
+    /// before that waits for an offchain job under it, until the node is restarted; one that has not begins behind it.
+    RequestedBefore {
+        /// That nonce.
+        nonce: u64,
+    },
     /// So many Ordered jobs of the consumer are not relayed, as far as this client knows. At about twice 128 a node stops
     /// answering.
     TooManyOrdered {
@@ -200,6 +206,7 @@ impl fmt::Display for FindingKind {
             Self::InputTooLarge => f.write_str("the offchain input is too large"),
             Self::MessageTooLarge => f.write_str("the request is too large"),
             Self::TooManyCycles => f.write_str("the job asks for too many cycles"),
+            Self::RequestedBefore { nonce } => write!(f, "a request made on chain has nonce {nonce}, the one before"),
             Self::TooManyOrdered { unrelayed } => write!(f, "{unrelayed} Ordered jobs are not relayed yet"),
         }
     }

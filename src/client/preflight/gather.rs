@@ -144,6 +144,8 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
     let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
     let latest_state = batch.latest_state(consumer, job.revision());
     let metadata = batch.job_metadata(id);
+    let before = job.nonce().checked_sub(1).filter(|_| job.relay_strategy() == RelayStrategy::Ordered);
+    let before = before.map(|nonce| batch.job_metadata(JobId::derive(nonce, consumer)));
     let inputs = InputTickets::ask(&mut batch, job);
     let (foreseen, pending) = leading(inner, job, expected);
     let pending: Vec<_> = pending.into_iter().map(|id| batch.job_metadata(id)).collect();
@@ -168,6 +170,7 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
         max_nonce: answers.take(max_nonce),
         latest_state: answers.take(latest_state),
         status: metadata.map(|kept| kept.status),
+        before: before.map(|before| answers.take(before).map(|kept| kept.status)),
         same_inputs,
         predicted: foreseen || predicted,
         below: Unknown::default(),

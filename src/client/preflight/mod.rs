@@ -83,6 +83,9 @@ impl Client {
             return Ok(());
         }
         let inner = &self.inner;
+        if report.nonce_is_spent() {
+            inner.nonces.taken_by_others(job.consumer(), job.nonce());
+        }
         // That nothing is sent now says nothing of what was sent before, unless that was another job.
         let sent = !inner.flights.standing(job).other
             && (inner.nonces.may_be_sent(job.consumer(), job.nonce()) || inner.flights.may_have_run(job.id()));

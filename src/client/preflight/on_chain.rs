@@ -151,6 +151,16 @@ fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
         let remedy = "submit jobs under the missing nonces, or Client::resume them if they are submitted already";
         found.push(error(FindingKind::NonceGap { missing: chain.below.runs.clone() }, seen, remedy));
     }
+    if let Some(Ok(status @ (OnchainStatus::Pending | OnchainStatus::Cancelled))) = &chain.before {
+        let status = if *status == OnchainStatus::Pending { "pending" } else { "cancelled" };
+        let (kind, seen) = (
+            FindingKind::RequestedBefore { nonce: nonce - 1 },
+            format!("getJobMetadata of nonce {}: {status}, which only on-chain requests are", nonce - 1),
+        );
+        let remedy = "if the node has worked for this consumer before, have it restarted first: its lane does not notice, and waits for that \
+                      nonce; or post the result yourself with Client::relay once it is executed";
+        found.push(Finding::new(Severity::Warning, kind, seen, remedy));
+    }
     if unrelayed >= MAX_UNRELAYED {
         let seen = format!("{seen}; from there on this client has {unrelayed} jobs below this one");
         let remedy = "wait until some of them are relayed: behind a stalled relay a node stops answering at about 258";

@@ -69,6 +69,15 @@ impl PreflightReport {
         self.worst() < Some(Severity::Warning)
     }
 
+    /// Whether the chain has the nonce already, or is past it.
+    pub(in crate::client) fn nonce_is_spent(&self) -> bool {
+        use FindingKind::{NonceCancelled, NonceComplete, NonceRequested, NonceTooLow};
+        let spent = |finding: &Finding| {
+            matches!(finding.kind, NonceRequested | NonceCancelled | NonceComplete | NonceTooLow { .. })
+        };
+        self.findings.iter().any(spent)
+    }
+
     /// How many round trips to the chain it took: one, or none without a chain.
     #[must_use]
     pub fn chain_round_trips(&self) -> u32 {
@@ -85,7 +94,7 @@ impl PreflightReport {
     /// The error of a submission that this report forbids.
     pub(super) fn into_error(self, outcome: Outcome) -> Error {
         let first = self.findings.first();
-        let what = first.map_or_else(String::new, |finding| finding.kind.to_string());
+        let what = first.map_or_else(String::new, |finding| format!("{} ({})", finding.kind, finding.evidence));
         let more = match self.findings.iter().filter(|finding| finding.severity > Severity::Note).count() {
             0 | 1 => String::new(),
             count => format!(", and {} more", count - 1),
