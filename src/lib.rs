@@ -33,7 +33,7 @@
 //! # #[cfg(all(feature = "devnode", feature = "grpc"))]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), infinityvm_sdk::Error> {
-//! use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+//! use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, Revision, Until};
 //! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
 //! use infinityvm_sdk::primitives::{Address, SolValue, U256};
 //!
@@ -55,7 +55,7 @@
 //!     .operator(node.operator())
 //!     .connect()
 //!     .await?;
-//! let job = OffchainJobRequest::builder(consumer, ProgramId::new(double))
+//! let job = OffchainJobRequest::builder(consumer, double)
 //!     .max_cycles(1_000_000)
 //!     .onchain_input(U256::from(21).abi_encode())
 //!     .build()?;

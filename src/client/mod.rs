@@ -173,9 +173,8 @@ impl Client {
         // chain's RPC has seen the signature, but not what was signed.
         if let Err(error) = self.require_preflight(&signed).await {
             // Somebody may have taken the nonce on chain after its source looked there. It was told, and is asked for another, once.
-            let again =
-                job.nonce().is_none() && PreflightReport::of(&error).is_some_and(PreflightReport::nonce_is_spent);
-            if !again {
+            let spent = PreflightReport::of(&error).is_some_and(PreflightReport::nonce_is_spent);
+            if !spent || job.nonce().is_some() || error.outcome() != Outcome::NotSent {
                 return Err(error);
             }
             drop(lease);

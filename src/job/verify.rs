@@ -300,7 +300,7 @@ impl Verified {
     /// # #[cfg(all(feature = "devnode", feature = "grpc"))]
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), infinityvm_sdk::Error> {
-    /// # use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+    /// # use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, Revision, Until};
     /// # use infinityvm_sdk::devnode::{ConsumerRules, DevNode, ProgramOutput};
     /// # use infinityvm_sdk::primitives::{Address, keccak256};
     /// # let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
@@ -320,7 +320,7 @@ impl Verified {
     /// #     .await?;
     /// let mut state = vec![0];
     /// for _ in 0..3 {
-    ///     let job = OffchainJobRequest::builder(consumer, ProgramId::new(count.clone()))
+    ///     let job = OffchainJobRequest::builder(consumer, count.clone())
     ///         .max_cycles(1_000)
     ///         .state(state)
     ///         .build()?;

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     chain::{OnchainStatus, RevertCause},
-    job::Revision,
+    job::{Revision, one_line},
+    watch::Stage,
 };
 
 /// About the causes that only the chain shows.
@@ -70,6 +71,14 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain
             "wait for some blocks and diagnose again: the node says that it is relayed, and the chain does not show it yet. If it never does, \
              the RPC and the node are not on the same chain, or the block was given up: then post the result with Client::relay"
                 .into()
+        }
+        Cause::InProgress { stage: Stage::Executed } if let Trial::Reverts { cause, reason } = &onchain.trial => {
+            format!(
+                "wait, and diagnose again if it does not move: posting the result would revert now ({}). That may pass, as jobs before it land. \
+                 If it does not: {}",
+                one_line(reason),
+                cause.advice()
+            )
         }
         Cause::LowNonce if onchain.max_nonce.is_some_and(|max| max >= *nonce) => format!(
             "the job is not complete on chain, and nonce {nonce} is below what the node's lane waits for: sign the payload under a new nonce, \

@@ -24,7 +24,7 @@ use crate::chain::{Block, Chain};
 /// ```
 /// use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
 /// use infinityvm_sdk::primitives::Address;
-/// use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until};
+/// use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, Revision, Until};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,7 +35,7 @@ use crate::chain::{Block, Chain};
 /// let client =
 ///     Client::builder().grpc(node.grpc_url()).signer(signer).chain(node.chain().to_chain()).connect().await?;
 ///
-/// let job = OffchainJobRequest::builder(consumer, ProgramId::new(echo)).max_cycles(1_000).onchain_input(vec![5]).build()?;
+/// let job = OffchainJobRequest::builder(consumer, echo).max_cycles(1_000).onchain_input(vec![5]).build()?;
 /// let handle = client.submit(job).await?;
 /// let result = handle.wait(Until::Relayed).await?; // on chain, with one block
 /// node.chain().mine(2);
