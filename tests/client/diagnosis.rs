@@ -880,7 +880,7 @@ async fn it_prints_in_readable_lines() {
         let expected = format!(
             "job with nonce 4: held behind the missing nonces 2 to 3\n  \
              seen:      GetPendingJobs: the list of 1 pending jobs of {CONSUMER} has nonce 4\n  \
-             seen:      GetResult: DONE, the result is signed by the operator\n  \
+             seen:      GetResult: DONE, the result is signed by the pinned operator\n  \
              seen:      GetResult of nonce 1: the lane is past it\n  \
              seen:      nonces 2 to 3: GetResult: not known to the node\n  \
              job:       {}\n  \
