@@ -213,7 +213,8 @@ impl RpcReaderBuilder {
             tls,
             secrets: Secrets::of(&plan.url, &self.headers),
             max_message: self.max_response,
-            timeout: self.limits.timeout,
+            // Both are added to the clock's time, which must not overflow.
+            timeout: settings::bounded(self.limits.timeout),
             quiet: self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET),
         };
         let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;

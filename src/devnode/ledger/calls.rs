@@ -81,7 +81,7 @@ impl Ledger {
                 Ok(metadata.unwrap_or_else(none).abi_encode())
             }
             JobManagerCalls::submitResultForOffchainJob(call) => {
-                self.try_call(&call, blob_hashes, at).map(|()| Vec::new()).map_err(|refusal| refusal.data())
+                self.dry_run(&call, blob_hashes, at).map(|_| Vec::new()).map_err(|refusal| refusal.data())
             }
         }
     }

@@ -279,16 +279,7 @@ impl Ledger {
         self.completed.push(CompletedJob { job_id, nonce, consumer, result: output, tx_hash, block_number });
     }
 
-    /// What the call would revert with.
-    fn try_call(
-        &self,
-        call: &JobManager::submitResultForOffchainJobCall,
-        blob_hashes: &[B256],
-        at: u64,
-    ) -> Result<(), Refusal> {
-        self.dry_run(call, blob_hashes, at).map(drop)
-    }
-
+    /// What the call would do, or what it would revert with.
     fn dry_run(
         &self,
         call: &JobManager::submitResultForOffchainJobCall,

@@ -245,12 +245,6 @@ impl Task {
     }
 }
 
-/// So long from now, or in a century.
-fn after(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400))
-}
-
 impl Session {
     async fn send(&mut self, asks: Vec<Ask>) -> Result<()> {
         let mut messages = Vec::with_capacity(asks.len());
@@ -282,7 +276,7 @@ impl Session {
 
     /// A request of the task's own, one at a time.
     async fn ask(&mut self, id: u64, method: &str, params: Value) -> Result<()> {
-        (self.asking, self.look_at) = (true, after(self.timeout));
+        (self.asking, self.look_at) = (true, Instant::now() + self.timeout);
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         self.write(vec![Message::text(request.to_string())]).await
     }
@@ -306,7 +300,7 @@ impl Session {
                 if self.subscription.as_ref() == Some(&pushed.subscription) {
                     (self.pushed, self.missed) = (true, 0);
                     if !self.asking {
-                        self.look_at = after(self.quiet);
+                        self.look_at = Instant::now() + self.quiet;
                     }
                     self.tell(convert::head(&pushed.result)?, heads);
                 }
@@ -351,7 +345,7 @@ impl Session {
     }
 
     fn latest(&mut self, payload: ResponsePayload, heads: &watch::Sender<Heads>) -> Result<()> {
-        (self.asking, self.look_at) = (false, after(self.quiet));
+        (self.asking, self.look_at) = (false, Instant::now() + self.quiet);
         let raw = match payload {
             ResponsePayload::Success(raw) => raw,
             // One look less.
