@@ -120,9 +120,15 @@ pub mod error;
 mod jitter;
 pub mod job;
 #[cfg(feature = "client")]
+mod node;
+#[cfg(feature = "client")]
 pub mod nonce;
 #[cfg(feature = "client")]
 pub mod rpc;
+#[cfg(feature = "client")]
+mod runtime;
+#[cfg(feature = "client")]
+mod submit;
 #[cfg(feature = "client")]
 pub mod transport;
 #[cfg(feature = "client")]

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Who may know whom.
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("rpc", &[]),
     ("job", &["error"]),
@@ -15,9 +15,12 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("transport", &["error", "rpc"]),
     ("nonce", &["error"]),
     ("jitter", &[]),
-    ("watch", &["chain", "error", "jitter", "job"]),
+    ("runtime", &["error"]),
+    ("node", &["error", "jitter", "job", "rpc", "runtime", "transport", "wire"]),
+    ("submit", &["error", "job", "node", "nonce", "runtime", "wire"]),
+    ("watch", &["chain", "error", "jitter", "job", "node", "submit"]),
     ("chain", &["error", "jitter", "job", "nonce", "transport"]),
-    ("client", &["chain", "error", "jitter", "job", "nonce", "rpc", "transport", "watch", "wire"]),
+    ("client", &["chain", "error", "job", "node", "nonce", "runtime", "submit", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
     // Of `wire` only the generated messages, and of `chain` no contract: checked below.
     ("devnode", &["chain", "error", "job", "rpc", "wire"]),

@@ -9,6 +9,7 @@ mod binding;
 mod blobs;
 mod finality;
 mod nonces;
+mod operator;
 mod reader;
 mod reconcile;
 mod recorded;
@@ -36,6 +37,7 @@ pub use self::{
 };
 pub(crate) use self::{
     finality::{Ask, Standing, look},
+    operator::{OPERATOR_TTL, TrustedOperator},
     recorded::{InputTickets, other_job},
     standing::{ChainStanding, StandingTickets},
 };

@@ -4,18 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 
-use super::{
-    Client, HealPolicy, Inner, PollPolicy, RetryPolicy, Severity, detect, diagnosis::Lists, flight::Flights, lane,
-    operator, preflight::States, relay::Relays, retry::Retries,
-};
+use super::{Client, HealPolicy, Inner, PollPolicy, RetryPolicy, Severity, relay::Relays};
 use crate::{
-    chain::{Binding, Chain, Relayer},
+    chain::{Binding, Chain, OPERATOR_TTL, Relayer, TrustedOperator},
     error::{Error, ErrorKind, Result},
     job::{JobSigner, Limits, RelayStrategy, Revision},
+    node::{Node, PendingLists},
     nonce::{NonceManager, NonceSource, UnixMillis},
+    runtime::require_runtime,
+    submit::{Submissions, lane_of},
     transport::Transport,
-    watch::Watchers,
-    wire::Wire,
+    watch::{Backend, Watchers},
 };
 
 /// Builds a [`Client`]; made by [`Client::builder`].
@@ -48,7 +47,7 @@ impl ClientBuilder {
             revision: None,
             signer: None,
             operator: None,
-            operator_ttl: operator::DEFAULT_TTL,
+            operator_ttl: OPERATOR_TTL,
             chain: None,
             binding: None,
             preflight: None,
@@ -232,7 +231,7 @@ impl ClientBuilder {
             return Err(missing("the operator is the zero address", "set the address your JobManager names"));
         }
         self.retry.check()?;
-        super::require_runtime()?;
+        require_runtime()?;
         if self.preflight.is_some() && self.chain.is_none() {
             return Err(missing("a preflight is required, and there is no chain", "set one with ClientBuilder::chain"));
         }
@@ -248,36 +247,34 @@ impl ClientBuilder {
         }
         let nonces = self.nonces.unwrap_or_else(|| NonceManager::new(UnixMillis::new()));
         for (consumer, strategy) in self.lanes {
-            nonces.check_lane(consumer, lane(strategy))?;
+            nonces.check_lane(consumer, lane_of(strategy))?;
         }
-        let retries = Retries::new(self.retry);
-        let (revision, node) = match self.revision {
-            Some(revision) => (revision, detect::Node::default()),
-            None => {
-                let node = detect::ask_patiently(&*transport, &retries).await?;
-                (node.revision, detect::Node::described(node))
-            }
+        let node = Arc::new(Node::connect(transport, self.revision, self.retry).await?);
+        let submissions = Arc::new(Submissions::new(Arc::clone(&node), nonces.clone()));
+        let operator = TrustedOperator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl);
+        let chain = self.chain.map(|chain| chain.bound_to(self.binding));
+        let backend = Backend {
+            node: Arc::clone(&node),
+            submissions: Arc::clone(&submissions),
+            operator: operator.clone(),
+            chain: chain.clone(),
         };
-        let wire = Wire::new(revision, transport.encoding());
         Ok(Client {
             inner: Arc::new(Inner {
-                transport,
-                wire,
+                pending: PendingLists::new(Arc::clone(&node)),
                 node,
                 signer: self.signer,
-                operator: operator::Operator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl),
-                chain: self.chain.map(|chain| chain.bound_to(self.binding)),
+                operator,
+                chain,
                 binding: self.binding,
                 preflight: self.preflight,
                 limits: self.limits,
-                states: States::default(),
                 nonces,
-                flights: Flights::new(),
+                submissions,
                 watchers: Arc::new(Watchers::new(self.poll, self.heal)),
-                lists: Lists::default(),
+                backend: Arc::new(backend),
                 relayer: self.relayer,
                 relays: Relays::default(),
-                retries,
             }),
         })
     }

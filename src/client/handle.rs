@@ -6,7 +6,7 @@ use super::{Client, Diagnose, Relaying};
 use crate::{
     error::Result,
     job::{JobId, JobRecord, SignedJob, Verified},
-    watch::{Events, Node, Stage, StageCell, Subject, Until, Wait},
+    watch::{Events, Stage, StageCell, Subject, Until, Wait},
 };
 
 /// A job that was submitted. Dropping it does not touch the job.
@@ -113,7 +113,7 @@ impl JobHandle {
     pub(super) fn subject(&self) -> Subject {
         let inner = &self.client.inner;
         Subject {
-            node: Arc::clone(inner) as Arc<dyn Node>,
+            backend: Arc::clone(&inner.backend),
             watchers: Arc::clone(&inner.watchers),
             job: self.job.clone(),
             best: Arc::clone(&self.best),

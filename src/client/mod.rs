@@ -1,21 +1,15 @@
 //! The client: submits jobs, waits for them, verifies what comes back.
 //!
 //! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a *flight*
-//! (`flight.rs`): a task of its own that sends them, compares the node's record with them, and settles the nonce. The
+//! (`submit/flight.rs`): a task of its own that sends them, compares the node's record with them, and settles the nonce. The
 //! caller may go away at any time; the flight runs to its end.
 
 mod builder;
-mod call;
-mod detect;
 mod diagnosis;
-mod flight;
 mod handle;
 mod many;
-mod operator;
 mod preflight;
 mod relay;
-mod retry;
-mod watching;
 
 use std::{fmt, sync::Arc};
 
@@ -28,20 +22,18 @@ pub use self::{
     many::{Counts, WaitAll, WatchMany},
     preflight::{Finding, FindingKind, Preflight, PreflightReport, Severity},
     relay::{Relay, Relaying},
-    retry::RetryPolicy,
 };
+pub use crate::node::RetryPolicy;
 pub use crate::watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait};
 use crate::{
-    chain::{Binding, Chain, Relayer},
+    chain::{Binding, Chain, Relayer, TrustedOperator},
     error::{Error, ErrorKind, Outcome, Result},
-    job::{
-        JobId, JobRecord, JobSigner, Limits, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob, shorten,
-    },
-    nonce::{Claim, Lane, NonceLease, NonceManager},
-    rpc::Method,
-    transport::Transport,
-    watch::Watchers,
-    wire::{ProgramUpload, Wire},
+    job::{JobId, JobRecord, JobSigner, Limits, OffchainJobRequest, ProgramId, Revision, SignedJob},
+    node::{Node, PendingLists},
+    nonce::{Claim, NonceLease, NonceManager},
+    submit::{Submissions, lane_of},
+    watch::{Backend, Watchers},
+    wire::ProgramUpload,
 };
 
 /// A connection to one coprocessor node. Cheap to clone; clones share nonces, flights and connections.
@@ -53,24 +45,21 @@ pub struct Client {
 }
 
 struct Inner {
-    transport: Arc<dyn Transport>,
-    wire: Wire,
-    node: detect::Node,
+    node: Arc<Node>,
     signer: Option<Arc<dyn JobSigner>>,
-    operator: operator::Operator,
+    operator: TrustedOperator,
     chain: Option<Chain>,
     binding: Option<Binding>,
     /// The worst finding that a submission's preflight may not have; nothing where none is needed.
     preflight: Option<Severity>,
     limits: Option<Limits>,
-    states: preflight::States,
     nonces: NonceManager,
-    flights: flight::Flights,
+    submissions: Arc<Submissions>,
     watchers: Arc<Watchers>,
-    lists: diagnosis::Lists,
+    backend: Arc<Backend>,
+    pending: PendingLists,
     relayer: Option<Arc<dyn Relayer>>,
     relays: relay::Relays,
-    retries: retry::Retries,
 }
 
 impl Client {
@@ -82,13 +71,13 @@ impl Client {
     /// The revision the client speaks.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.inner.wire.revision()
+        self.inner.node.revision()
     }
 
     /// The node's address, as errors show it.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        self.inner.transport.endpoint()
+        self.inner.node.endpoint()
     }
 
     /// The pinned operator, if there is one.
@@ -185,7 +174,7 @@ impl Client {
             signed = self.sign_under(&job, &lease).await?;
             self.require_preflight(&signed).await?;
         }
-        self.fly(flight::Flight { job: signed.clone(), lease: Some(lease), by_wait: false }).await?;
+        self.inner.submissions.submit_new(signed.clone(), lease).await?;
         Ok(JobHandle::new(self.clone(), signed, Stage::Accepted))
     }
 
@@ -228,7 +217,7 @@ impl Client {
             binding.check_signer(signer.address())?;
         }
         job.check_revision(self.revision())?;
-        let (consumer, lane) = (job.consumer(), lane(job.relay_strategy()));
+        let (consumer, lane) = (job.consumer(), lane_of(job.relay_strategy()));
         match job.nonce() {
             Some(nonce) => inner.nonces.lease_exact(consumer, lane, nonce).await,
             None => inner.nonces.lease(consumer, lane).await,
@@ -264,9 +253,9 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
     ///   did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
-        self.inner.wire.check_revision(&job)?;
+        self.inner.node.check_job(&job)?;
         self.check_binding(&job)?;
-        let lane = lane(job.relay_strategy());
+        let lane = lane_of(job.relay_strategy());
         // A source that leaves gaps does not matter here, because the nonce is chosen; a consumer with two strategies does.
         if let Err(error) = self.inner.nonces.check_lane(job.consumer(), lane)
             && error.kind() == ErrorKind::Nonce
@@ -274,7 +263,7 @@ impl Client {
             return Err(error.with_job(job.id()));
         }
         self.require_preflight(&job).await?;
-        self.fly(flight::Flight { job: job.clone(), lease: None, by_wait: false }).await?;
+        self.inner.submissions.submit_signed(job.clone()).await?;
         Ok(JobHandle::new(self.clone(), job, Stage::Accepted))
     }
 
@@ -289,10 +278,10 @@ impl Client {
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision, [`ErrorKind::WrongChain`] if the client is
     /// [bound](ClientBuilder::bind) to another consumer or signer.
     pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
-        self.inner.wire.check_revision(&job)?;
+        self.inner.node.check_job(&job)?;
         self.check_binding(&job)?;
         // Where it is accounted for already, nothing is left to do.
-        let lane = lane(job.relay_strategy());
+        let lane = lane_of(job.relay_strategy());
         if let Claim::Leased(lease) = self.inner.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
             lease.commit();
         }
@@ -352,13 +341,13 @@ impl Client {
     /// result; or, once you know that it is of no more use, [`forget`](Self::forget) it.
     #[must_use]
     pub fn unresolved(&self) -> Vec<SignedJob> {
-        self.inner.flights.unresolved()
+        self.inner.submissions.unresolved()
     }
 
     /// Drops a job from [`unresolved`](Self::unresolved) and returns it. Its nonce stays quarantined: see
     /// [`NonceManager::resolve`].
     pub fn forget(&self, id: JobId) -> Option<SignedJob> {
-        self.inner.flights.forget(id)
+        self.inner.submissions.forget(id)
     }
 
     /// The node's record of a job; the node's claims, none of them verified.
@@ -367,7 +356,7 @@ impl Client {
     /// [`ErrorKind::NotFound`] if the node does not know the job, [`ErrorKind::BadResponse`] if it speaks another revision,
     /// and those of the transport.
     pub async fn get_result(&self, id: JobId) -> Result<JobRecord> {
-        self.inner.get_result(id).await
+        self.inner.node.get_result(id).await
     }
 
     /// The nonces of a consumer that the node is working on. A hint only: jobs that the node lost in a restart are missing, and
@@ -376,9 +365,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.1.
     pub async fn pending_jobs(&self, consumer: Address) -> Result<Vec<u64>> {
-        let body = self.inner.wire.get_pending_jobs(consumer)?;
-        let response = self.inner.read(Method::GetPendingJobs, body).await?;
-        self.inner.at_endpoint(self.inner.wire.get_pending_jobs_response(&response))
+        self.inner.node.pending_jobs(consumer).await
     }
 
     /// Whether the node has a program.
@@ -386,9 +373,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.2.
     pub async fn contains_program(&self, id: &ProgramId) -> Result<bool> {
-        let body = self.inner.wire.contains_program(id)?;
-        let response = self.inner.read(Method::ContainsProgram, body).await?;
-        self.inner.at_endpoint(self.inner.wire.contains_program_response(&response))
+        self.inner.node.contains_program(id).await
     }
 
     /// Uploads a program and returns its id. A program that the node has already is a success if its id was given.
@@ -397,31 +382,11 @@ impl Client {
     /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::WrongRevision`] if the node says that it
     /// speaks another revision, [`ErrorKind::Rejected`] if the node refuses it, [`ErrorKind::Verification`] if the node derives another id than the one given.
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
-        let inner = &self.inner;
-        let body = inner.wire.submit_program(&program)?;
-        inner.at_endpoint(require_runtime())?;
-        inner.check_node().await?;
-        let id = inner.upload(body, program.id()).await?;
-        match program.id() {
-            Some(wanted) if *wanted != id => {
-                // The node's is of any length.
-                let id = id.to_string();
-                let text = format!("the node derived the program id {}, not {wanted}", shorten(&id));
-                Err(Error::new(ErrorKind::Verification, text)
-                    .with_outcome(Outcome::Accepted)
-                    .with_endpoint(self.endpoint())
-                    .with_hint("the ELF is another program than expected, or was built by another toolchain"))
-            }
-            _ => Ok(id),
-        }
+        self.inner.node.upload(&program).await
     }
 
     fn check_binding(&self, job: &SignedJob) -> Result<()> {
         self.inner.binding.map_or(Ok(()), |binding| binding.check_job(job))
-    }
-
-    async fn fly(&self, flight: flight::Flight) -> Result<()> {
-        flight::fly(&self.inner, flight).await
     }
 }
 
@@ -434,21 +399,5 @@ impl fmt::Debug for Client {
             .field("operator", &self.inner.operator.pinned())
             .field("chain", &self.inner.chain)
             .finish_non_exhaustive()
-    }
-}
-
-/// Tokio panics where it is missing; this says so instead.
-fn require_runtime() -> Result<()> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
-            .with_hint("call it inside of one, from an async function")),
-    }
-}
-
-fn lane(strategy: RelayStrategy) -> Lane {
-    match strategy {
-        RelayStrategy::Ordered => Lane::Ordered,
-        RelayStrategy::Unordered => Lane::Unordered,
     }
 }

@@ -48,7 +48,7 @@ pub use signed::{SignedJob, UnsignedJob};
 pub use signer::{JobSigner, LocalSigner, recover_signer};
 pub use verify::{StatefulOutput, Verified, echo_difference, verify};
 #[cfg(feature = "client")]
-pub(crate) use verify::{failed, posted};
+pub(crate) use verify::{failed, nonce_taken, posted};
 
 /// A text from outside, cut to a length that fits a log line.
 pub(crate) fn shorten(text: &str) -> &str {

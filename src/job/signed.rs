@@ -207,6 +207,12 @@ impl SignedJob {
         }
     }
 
+    /// The state that the job begins with; none if that is empty, or the onchain input has another form.
+    #[cfg(feature = "client")]
+    pub(crate) fn given_state(&self) -> Option<B256> {
+        self.input_state().filter(|_| self.revision() != Revision::State || !self.state().is_empty())
+    }
+
     /// The revision whose struct was signed.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -37,6 +37,18 @@ pub fn echo_difference(job: &SignedJob, record: &JobRecord) -> Option<&'static s
     fields.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
 }
 
+/// The node has another job under the nonce.
+#[cfg(feature = "client")]
+pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
+    Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
+        .with_outcome(outcome)
+        .with_hint(
+            "if you have replaced the job yourself under its nonce, all is well and this one is over; else \
+             somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
+             low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
+        )
+}
+
 /// Checks a node's record against the job that was signed, and hands out the result.
 ///
 /// The record must repeat the signed job field by field; the operator must have signed the result (EIP-191, in exactly

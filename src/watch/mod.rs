@@ -9,12 +9,12 @@
 
 mod agenda;
 mod answers;
+mod backend;
 mod deadline;
 mod events;
 mod follow;
 mod healing;
 mod mailbox;
-mod node;
 mod onchain;
 mod pace;
 mod registry;
@@ -26,6 +26,14 @@ mod watcher;
 
 use tokio::time::Instant;
 
+pub(crate) use self::{
+    backend::Backend,
+    mailbox::{Mailbox, What},
+    state::{Interest, StageCell},
+    track::Sight,
+    wait::{Keeper, Subject, Subscription},
+    watcher::Watchers,
+};
 pub use self::{
     deadline::DeadlineExceeded,
     events::{Events, JobEvent},
@@ -33,14 +41,6 @@ pub use self::{
     pace::PollPolicy,
     stage::{Stage, Until},
     wait::Wait,
-};
-pub(crate) use self::{
-    mailbox::{Mailbox, What},
-    node::Node,
-    state::{Interest, StageCell},
-    track::{Sight, nonce_taken},
-    wait::{Keeper, Subject, Subscription},
-    watcher::Watchers,
 };
 
 /// What the watcher has seen of a job that somebody waits for.

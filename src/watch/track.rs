@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Outcome},
     jitter,
-    job::{JobId, JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, verify},
+    job::{JobId, JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, nonce_taken, verify},
 };
 use alloy_primitives::Address;
 
@@ -371,17 +371,6 @@ fn lost(job: &SignedJob) -> Error {
         .with_outcome(Outcome::Unknown)
         .with_job(job.id())
         .with_hint("submit the same signed job with submit_signed: it was never sent there, or the node lost it")
-}
-
-/// The node has another job under the nonce.
-pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
-    Error::new(ErrorKind::NonceTaken, format!("the node has another job under this nonce: its {field} differs"))
-        .with_outcome(outcome)
-        .with_hint(
-            "if you have replaced the job yourself under its nonce, all is well and this one is over; else \
-             somebody else used the consumer's nonce, or it was signed twice, for instance by a source of nonces that started too \
-             low after a restart; submit the job under another nonce once the chain shows which of the two was taken",
-        )
 }
 
 #[cfg(test)]

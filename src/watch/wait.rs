@@ -11,8 +11,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    backend::Backend,
     mailbox::{Mailbox, News, What},
-    node::Node,
     registry::{Registry, Request},
     stage::{Stage, Until},
     state::{Interest, Slot, StageCell},
@@ -26,7 +26,7 @@ use crate::{
 /// A job and whom to ask about it.
 #[derive(Clone)]
 pub(crate) struct Subject {
-    pub(crate) node: Arc<dyn Node>,
+    pub(crate) backend: Arc<Backend>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) job: SignedJob,
     pub(crate) best: Arc<StageCell>,
@@ -52,14 +52,14 @@ impl Subject {
         number: u32,
     ) -> Result<Subscription> {
         let registry = self.watchers.here().map_err(|error| self.refuse(error))?;
-        if !self.node.knows_operator() {
+        if !self.backend.operator.is_known() {
             let what = "the client does not know the operator, so it cannot verify results";
             return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
                 "pin the operator your JobManager names, with ClientBuilder::operator, or give the client a chain to read it from, and \
                  resume the job",
             )));
         }
-        let has_chain = self.node.chain().is_some();
+        let has_chain = self.backend.chain.is_some();
         if matches!(until, Until::Finalized { .. }) && !has_chain {
             let what = "the client has no chain, so it cannot know what is final";
             return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
@@ -77,8 +77,8 @@ impl Subject {
             mailbox: Arc::clone(mailbox),
             number,
         };
-        let (slot, id) = registry.subscribe(request, self.node.has_list(), has_chain, Instant::now());
-        ensure(&registry, &self.node);
+        let (slot, id) = registry.subscribe(request, self.backend.node.has_list(), has_chain, Instant::now());
+        ensure(&registry, &self.backend);
         Ok(Subscription { registry, slot, id })
     }
 }
@@ -92,14 +92,14 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(crate) fn keeper(&self, subject: &Subject) -> Keeper {
-        Keeper { registry: Arc::clone(&self.registry), node: Arc::clone(&subject.node) }
+        Keeper { registry: Arc::clone(&self.registry), backend: Arc::clone(&subject.backend) }
     }
 }
 
 /// Keeps a watcher alive that waiters depend on, whatever becomes of the runtime it began in.
 pub(crate) struct Keeper {
     registry: Arc<Registry>,
-    node: Arc<dyn Node>,
+    backend: Arc<Backend>,
 }
 
 impl Keeper {
@@ -111,7 +111,7 @@ impl Keeper {
     /// To be called when there is no news, from within a runtime.
     pub(crate) fn ensure(&self) {
         if tokio::runtime::Handle::try_current().is_ok() {
-            ensure(&self.registry, &self.node);
+            ensure(&self.registry, &self.backend);
         }
     }
 }

@@ -16,21 +16,14 @@ use tokio::{
 };
 
 use super::{
-    History,
-    agenda::Work,
-    follow::Asked,
-    healing::HealPolicy,
-    node::Node,
-    pace::PollPolicy,
-    registry::Registry,
-    state::Slot,
-    track::{Sight, nonce_taken},
+    History, agenda::Work, backend::Backend, follow::Asked, healing::HealPolicy, pace::PollPolicy, registry::Registry,
+    state::Slot, track::Sight,
 };
 use crate::{
     chain::{self, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     jitter,
-    job::{JobRecord, SignedJob, Verified},
+    job::{JobRecord, SignedJob, Verified, nonce_taken},
 };
 
 /// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
@@ -71,9 +64,9 @@ impl Watchers {
 }
 
 /// Starts the watcher if there is none; in this runtime.
-pub(super) fn ensure(registry: &Arc<Registry>, node: &Arc<dyn Node>) {
+pub(super) fn ensure(registry: &Arc<Registry>, backend: &Arc<Backend>) {
     if registry.must_start() {
-        let watcher = Watcher { registry: Arc::clone(registry), node: Arc::clone(node), over: false };
+        let watcher = Watcher { registry: Arc::clone(registry), backend: Arc::clone(backend), over: false };
         let mut task = tokio::spawn(watcher.run());
         // A runtime that has shut down drops it at once, and would the next one, too: who waits would be woken without end.
         let ended = Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop()));
@@ -135,9 +128,9 @@ struct Calls {
 }
 
 impl Calls {
-    fn begin(&mut self, node: &Arc<dyn Node>, work: Work) {
+    fn begin(&mut self, backend: &Arc<Backend>, work: Work) {
         let question = Question::of(&work);
-        let task = self.tasks.spawn(answer(Arc::clone(node), work));
+        let task = self.tasks.spawn(answer(Arc::clone(backend), work));
         let id = task.id();
         if matches!(question, Question::Head) {
             self.head = Some(task);
@@ -192,7 +185,7 @@ impl Calls {
 
 struct Watcher {
     registry: Arc<Registry>,
-    node: Arc<dyn Node>,
+    backend: Arc<Backend>,
     /// It has ended by itself, and perhaps another one has begun since.
     over: bool,
 }
@@ -210,13 +203,13 @@ impl Watcher {
     async fn run(mut self) {
         let mut calls = Calls::default();
         while let Some(agenda) =
-            self.registry.update(|state, wakers| state.agenda(Instant::now(), self.node.endpoint(), wakers))
+            self.registry.update(|state, wakers| state.agenda(Instant::now(), self.backend.node.endpoint(), wakers))
         {
             if agenda.unfollow {
                 calls.unfollow();
             }
             for work in agenda.work {
-                calls.begin(&self.node, work);
+                calls.begin(&self.backend, work);
             }
             self.next_event(&mut calls, agenda.next).await;
             while let Some(answer) = calls.try_next() {
@@ -261,32 +254,32 @@ impl Watcher {
             }
             std::mem::take(&mut state.verified)
         });
-        verified.iter().for_each(|(job, result)| self.node.verified(job, result));
+        verified.iter().for_each(|(job, result)| self.backend.submissions.verified(job, result));
     }
 }
 
-async fn answer(node: Arc<dyn Node>, work: Work) -> Answer {
+async fn answer(backend: Arc<Backend>, work: Work) -> Answer {
     match work {
         Work::Look(slot, job, known) => {
-            let sight = look(&*node, &job, known.as_deref()).await;
+            let sight = look(&backend, &job, known.as_deref()).await;
             Answer::Looked(slot, job, sight)
         }
-        Work::List(consumer) => Answer::Listed(consumer, node.list(consumer).await),
+        Work::List(consumer) => Answer::Listed(consumer, backend.node.list(consumer).await),
         Work::Send(slot, job, old) => {
-            let replaced = if old { replaced(&*node, &job).await } else { None };
+            let replaced = if old { replaced(&backend, &job).await } else { None };
             let sent = match replaced {
                 Some(error) => Err(error),
-                None => node.send(job.clone()).await,
+                None => backend.submissions.send_again(job.clone()).await,
             };
             Answer::Sent(slot, job, sent)
         }
-        Work::Head(known) => Answer::Head(match node.chain() {
+        Work::Head(known) => Answer::Head(match &backend.chain {
             Some(chain) => chain.reader().next_head(Some(known)).await,
             None => Err(no_chain()),
         }),
         Work::Chain(asked) => {
             let asks: Vec<_> = asked.iter().map(|asked| asked.ask.clone()).collect();
-            let seen = match node.chain() {
+            let seen = match &backend.chain {
                 Some(chain) => chain::look(chain, &asks).await,
                 None => Err(no_chain()),
             };
@@ -300,17 +293,17 @@ fn no_chain() -> Error {
 }
 
 /// Whether the node has another job under the nonce: in some states that would be overwritten by this one.
-async fn replaced(node: &dyn Node, job: &SignedJob) -> Option<Error> {
-    match look(node, job, None).await {
+async fn replaced(backend: &Backend, job: &SignedJob) -> Option<Error> {
+    match look(backend, job, None).await {
         Ok(Sight::Foreign(field)) => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
         _ => None,
     }
 }
 
 /// Looks a job up, compares what the node shows, and verifies it.
-async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
-    match node.look(job.id()).await {
-        Ok(record) => see(node, job, &record, known).await.map_err(|error| {
+async fn look(backend: &Backend, job: &SignedJob, known: Option<&Verified>) -> Result<Sight> {
+    match backend.node.look(job.id()).await {
+        Ok(record) => see(backend, job, &record, known).await.map_err(|error| {
             // About the chain, and the job is at the node, or another under its nonce.
             error.with_outcome(Outcome::Unknown).with_job(job.id())
         }),
@@ -321,13 +314,13 @@ async fn look(node: &dyn Node, job: &SignedJob, known: Option<&Verified>) -> Res
 
 /// Verifies a record by whose results are believed; asks once more who that is if somebody else has signed the result, as the
 /// JobManager may name a new operator at any time.
-async fn see(node: &dyn Node, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
+async fn see(backend: &Backend, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
     // Nobody waits without an operator: `Wait` says so.
-    let Some(operator) = node.operator().await? else { return Ok(Sight::Pending) };
+    let Some(operator) = backend.operator.get().await? else { return Ok(Sight::Pending) };
     let sight = Sight::of(job, record, operator, known);
     if matches!(sight, Sight::Unproven(_))
         && record.signed_by().is_some_and(|signer| signer != operator)
-        && let Some(operator) = node.operator_changed(operator).await?
+        && let Some(operator) = backend.operator.changed(operator).await?
     {
         return Ok(Sight::of(job, record, operator, known));
     }

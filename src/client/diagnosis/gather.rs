@@ -12,15 +12,14 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Confidence,
     evidence::{Book, Books, End, Evidence, Lane, Listing, Look, Neighbour, Overtaken, Seen, State},
-    list::{List, list},
     onchain::{Claims, onchain},
 };
 use crate::{
     client::Inner,
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
+    node::PendingNonces,
     nonce::{Lane as NonceLane, Standing},
-    rpc::Method,
     watch::{History, Sight, Stage},
 };
 
@@ -63,7 +62,7 @@ impl<'a> Questions<'a> {
     pub(super) async fn ask(&self) -> Result<Round> {
         let Self { inner, job, .. } = self;
         let mut lines = Vec::new();
-        let listed = list(inner, job.consumer(), self.patience).await;
+        let listed = inner.pending.get(job.consumer(), self.patience).await;
         let listing = self.describe_list(&listed, &mut lines);
         let (seen, claims) = self.look(&mut lines).await?;
         let books = self.books(&mut lines);
@@ -75,7 +74,7 @@ impl<'a> Questions<'a> {
         let ordered = job.relay_strategy() == RelayStrategy::Ordered;
         let waits = matches!(seen, Seen::Executed { .. }) && matches!(listing, Listing::None | Listing::Listed);
         let nonces = match &listed {
-            List::Nonces(nonces) => Some(&**nonces),
+            PendingNonces::Known(nonces) => Some(&**nonces),
             _ => None,
         };
         let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
@@ -102,27 +101,28 @@ impl<'a> Questions<'a> {
         Ok(Round { evidence, lines })
     }
 
-    fn describe_list(&self, list: &List, lines: &mut Vec<String>) -> Listing {
+    fn describe_list(&self, list: &PendingNonces, lines: &mut Vec<String>) -> Listing {
         let (nonce, consumer) = (self.job.nonce(), self.job.consumer());
         let (listing, line) = match list {
-            List::Nonces(nonces) => {
+            PendingNonces::Known(nonces) => {
                 let listed = nonces.contains(&nonce);
                 let has = if listed { "has" } else { "does not have" };
                 let line = format!("the list of {} pending jobs of {consumer} {has} nonce {nonce}", nonces.len());
                 (if listed { Listing::Listed } else { Listing::Unlisted }, line)
             }
-            List::Dead(confidence) => {
-                let line = match confidence {
-                    Confidence::Shown => "CANCELLED, as all calls are whose consumer's task is dead",
-                    Confidence::Likely => "breaks off each time, and other calls do not",
-                };
-                (Listing::Dead(*confidence), line.to_owned())
+            PendingNonces::TaskDead => {
+                let line = "CANCELLED, as all calls are whose consumer's task is dead";
+                (Listing::Dead(Confidence::Shown), line.to_owned())
             }
-            List::Hanging => {
+            PendingNonces::BreaksOff => {
+                let line = "breaks off each time, and other calls do not";
+                (Listing::Dead(Confidence::Likely), line.to_owned())
+            }
+            PendingNonces::Hanging => {
                 let line = format!("no answer within {:.1} s; the call goes on", self.patience.as_secs_f64());
                 (Listing::Hanging, line)
             }
-            List::None(why) => (Listing::None, format!("no list to be had: {}", one_line(why))),
+            PendingNonces::None(why) => (Listing::None, format!("no list to be had: {}", one_line(why))),
         };
         lines.push(format!("GetPendingJobs: {line}"));
         listing
@@ -190,11 +190,11 @@ impl<'a> Questions<'a> {
 
     /// Nothing if the node does not know the job.
     async fn record(&self, id: JobId) -> Result<Option<JobRecord>> {
-        known(self.inner.get_result(id).await)
+        known(self.inner.node.get_result(id).await)
     }
 
     fn books(&self, lines: &mut Vec<String>) -> Books {
-        let here = self.inner.flights.standing(self.job);
+        let here = self.inner.submissions.on_hand(self.job);
         // The manager knows of the other clients that share it.
         let standing = self.inner.nonces.standing(self.job.consumer(), self.job.nonce());
         let elsewhere = !here.under_way && !here.other;
@@ -221,12 +221,7 @@ impl<'a> Questions<'a> {
 
     async fn has_program(&self, lines: &mut Vec<String>) -> Option<bool> {
         let id = self.job.program_id();
-        let asked = async {
-            let body = self.inner.wire.contains_program(id)?;
-            let response = self.inner.read(Method::ContainsProgram, body).await?;
-            self.inner.wire.contains_program_response(&response)
-        };
-        match asked.await {
+        match self.inner.node.contains_program(id).await {
             Ok(has) => {
                 let says = if has { "has" } else { "does not have" };
                 lines.push(format!("ContainsProgram: the node {says} the program"));
@@ -341,7 +336,7 @@ impl<'a> Questions<'a> {
             let inner = Arc::clone(self.inner);
             tasks.spawn(async move {
                 let before = inner.nonces.standing(consumer, nonce);
-                let record = known(inner.get_result(JobId::derive(nonce, consumer)).await);
+                let record = known(inner.node.get_result(JobId::derive(nonce, consumer)).await);
                 let after = inner.nonces.standing(consumer, nonce);
                 record.map(|record| (nonce, record.map(|record| record.status().clone()), before, after))
             });

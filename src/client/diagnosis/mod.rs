@@ -11,7 +11,6 @@ mod chain_advice;
 mod evidence;
 mod gather;
 mod judge;
-mod list;
 mod onchain;
 mod verdict;
 mod weigh;
@@ -24,7 +23,6 @@ use std::{
 };
 
 pub use self::cause::Cause;
-pub(super) use self::list::Lists;
 use self::{gather::Questions, verdict::Verdict};
 use super::Client;
 use tokio::time::Instant;
@@ -213,7 +211,7 @@ impl<'a> Diagnose<'a> {
 
     async fn run(self) -> Result<Diagnosis> {
         let inner = &self.client.inner;
-        inner.wire.check_revision(self.job)?;
+        inner.node.check_job(self.job)?;
         let questions =
             Questions::new(inner, self.job, &self.known, self.remembered, self.stalled_after, self.patience);
         let mut seen = questions.ask().await?;

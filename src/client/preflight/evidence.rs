@@ -6,7 +6,7 @@ use super::finding::{Finding, FindingKind, Severity};
 use crate::{
     chain::{Binding, ChainIdentity, OnchainStatus, SignatureCheck},
     error::{Error, Result},
-    job::{JobRecord, Limits, RelayStrategy, Revision, SignedJob, echo_difference},
+    job::{JobRecord, Limits, RelayStrategy, SignedJob, echo_difference},
     nonce::Unknown,
 };
 
@@ -105,9 +105,4 @@ pub(super) struct Chained {
     pub below: Unknown,
     /// The highest nonce known to the chain, the client and its source, if an Unordered job's is too far above that.
     pub too_far_above: Option<u64>,
-}
-
-/// The state that a job begins with; none if that is empty, or the onchain input has another form.
-pub(super) fn given_state(job: &SignedJob) -> Option<B256> {
-    job.input_state().filter(|_| job.revision() != Revision::State || !job.state().is_empty())
 }

@@ -10,14 +10,13 @@ use std::{
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
-use super::evidence::{ChainSide, Chained, Evidence, given_state};
+use super::evidence::{ChainSide, Chained, Evidence};
 use crate::{
     chain::{Chain, InputTickets, OnchainStatus, other_job},
     client::Inner,
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, RelayStrategy, SignedJob, eip191_hash},
     nonce::Unknown,
-    rpc::Method,
 };
 
 /// How many runs of missing nonces are named.
@@ -39,7 +38,7 @@ pub(super) struct Expected {
 }
 
 pub(super) async fn gather(inner: &Arc<Inner>, job: &SignedJob, required: bool, expected: &Expected) -> Gathered {
-    let mine = inner.wire.check_revision(job).err();
+    let mine = inner.node.check_job(job).err();
     let (chain, node) = together(ask_chain(inner, job, expected), async {
         // What a node of this revision says of it means nothing.
         if mine.is_some() { None } else { Some(ask_node(inner, job).await) }
@@ -58,7 +57,7 @@ pub(super) async fn gather(inner: &Arc<Inner>, job: &SignedJob, required: bool, 
         job_manager: inner.chain.as_ref().map(Chain::job_manager),
         binding: inner.binding,
         limits: inner.limits.unwrap_or_else(|| job.limits()),
-        held: inner.flights.standing(job).other,
+        held: inner.submissions.on_hand(job).other,
         chain,
         record,
         has_program,
@@ -72,30 +71,25 @@ async fn ask_node(
     job: &SignedJob,
 ) -> (Option<Error>, Result<Option<JobRecord>>, Option<Result<bool>>) {
     let record = async {
-        match inner.get_result(job.id()).await {
+        match inner.node.get_result(job.id()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             record => record.map(Some),
         }
     };
     let program = async {
-        let asked = async {
-            let body = inner.wire.contains_program(job.program_id())?;
-            let response = inner.read(Method::ContainsProgram, body).await?;
-            inner.wire.contains_program_response(&response)
-        };
-        match asked.await {
+        match inner.node.contains_program(job.program_id()).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             has => Some(has),
         }
     };
-    let (speaks, (record, has_program)) = together(inner.check_node(), together(record, program)).await;
+    let (speaks, (record, has_program)) = together(inner.node.check_identity(), together(record, program)).await;
     (speaks.err(), record, has_program)
 }
 
 async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected) -> ChainSide {
     let Some(chain) = &inner.chain else { return ChainSide::None };
     let begun = Instant::now();
-    let asked = inner.retries.read_deadline().bound(batch(inner, chain, job, expected)).await;
+    let asked = inner.node.retries().read_deadline().bound(batch(inner, chain, job, expected)).await;
     let mut chained = match asked {
         Some(Ok(chained)) => chained,
         Some(Err(error)) => return ChainSide::Unread(error),
@@ -180,10 +174,10 @@ async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expecte
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.
 fn leading(inner: &Inner, job: &SignedJob, expected: &Expected) -> (bool, Vec<JobId>) {
-    let Some(state) = given_state(job) else { return (false, Vec::new()) };
+    let Some(state) = job.given_state() else { return (false, Vec::new()) };
     let given = expected.results.iter().filter(|(_, nonce, to)| *nonce < job.nonce() && *to == state);
     let mut ids: Vec<JobId> = given.map(|(id, ..)| *id).collect();
-    for nonce in inner.states.leading_to(job.consumer(), state, job.nonce()) {
+    for nonce in inner.submissions.leading_to(job.consumer(), state, job.nonce()) {
         let id = JobId::derive(nonce, job.consumer());
         if !ids.contains(&id) {
             ids.push(id);

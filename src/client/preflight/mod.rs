@@ -9,7 +9,6 @@ mod gather;
 mod judge;
 mod on_chain;
 mod report;
-mod states;
 
 use std::{
     future::{Future, IntoFuture},
@@ -18,15 +17,15 @@ use std::{
 
 use alloy_primitives::B256;
 
-pub(super) use self::states::States;
 pub use self::{
     finding::{Finding, FindingKind, Severity},
     report::PreflightReport,
 };
-use super::{Client, require_runtime};
+use super::Client;
 use crate::{
     error::{Outcome, Result},
     job::{SignedJob, Verified},
+    runtime::require_runtime,
 };
 
 /// A preflight to be made: `.await` it. Made by [`Client::preflight`].
@@ -87,8 +86,7 @@ impl Client {
             inner.nonces.taken_by_others(job.consumer(), job.nonce());
         }
         // That nothing is sent now says nothing of what was sent before, unless that was another job.
-        let sent = !inner.flights.standing(job).other
-            && (inner.nonces.may_be_sent(job.consumer(), job.nonce()) || inner.flights.may_have_run(job.id()));
+        let sent = !inner.submissions.on_hand(job).other && inner.submissions.may_have_run(job);
         Err(report.into_error(if sent { Outcome::Unknown } else { Outcome::NotSent }))
     }
 }

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 
 use super::{
-    evidence::{Chained, Evidence, given_state},
+    evidence::{Chained, Evidence},
     finding::{Finding, FindingKind, Severity},
 };
 use crate::{
@@ -204,7 +204,7 @@ fn state(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
         Revision::Relay => "getLatestStateRoot",
     };
     let Some(&Some(latest)) = evidence.read(call, &chain.latest_state, found) else { return };
-    match given_state(&evidence.job) {
+    match evidence.job.given_state() {
         None => {
             let remedy = match revision {
                 Revision::State => "give the job its state with `state`",

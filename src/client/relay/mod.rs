@@ -22,6 +22,7 @@ use crate::{
     chain::{Chain, Relayer},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified, echo_difference},
+    runtime::require_runtime,
 };
 
 /// How long a relay may take, unless set: some blocks, and time to spare.
@@ -207,8 +208,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// What can be said before anything is asked.
 fn ready(inner: &Inner, job: &SignedJob, verified: &Verified) -> Result<(Chain, Arc<dyn Relayer>)> {
-    super::require_runtime()?;
-    inner.wire.check_revision(job)?;
+    require_runtime()?;
+    inner.node.check_job(job)?;
     inner.binding.as_ref().map_or(Ok(()), |binding| binding.check_job(job))?;
     let missing = |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
     let chain =

@@ -13,9 +13,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Inner, retry::Retries};
+use super::retry::Retries;
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
+    job::Revision,
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
     transport::Transport,
     wire::{
@@ -31,9 +32,13 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// counts as one that does not say.
 const MAX_FAILURES: u32 = 2;
 
-/// What the node said of itself, once it has given an answer that will stay.
-#[derive(Default)]
-pub(super) struct Node {
+/// What a node is: what the client was told, and what the node says of itself.
+pub(super) struct Identity(Arc<Questioned>);
+
+struct Questioned {
+    transport: Arc<dyn Transport>,
+    told: Revision,
+    /// What the node said of itself, once it has given an answer that will stay.
     said: OnceLock<Said>,
     asking: Mutex<Option<Asking>>,
     failures: AtomicU32,
@@ -53,21 +58,22 @@ enum Said {
     Nothing,
 }
 
-impl Node {
-    pub(super) fn described(description: NodeDescription) -> Self {
-        Self { said: Said::Description(description).into(), ..Self::default() }
+impl Identity {
+    pub(super) fn new(transport: Arc<dyn Transport>, told: Revision, said: Option<NodeDescription>) -> Self {
+        let said = said.map_or_else(OnceLock::new, |node| Said::Description(node).into());
+        Self(Arc::new(Questioned { transport, told, said, asking: Mutex::default(), failures: AtomicU32::new(0) }))
     }
 
     /// Notes that a call got no answer: then the node's silence says nothing of the node.
     pub(super) fn after(&self, failure: &CallFailure) {
         if matches!(failure, CallFailure::NotSent | CallFailure::Interrupted | CallFailure::TimedOut) {
-            self.failures.store(0, Relaxed);
+            self.0.failures.store(0, Relaxed);
         }
     }
 
     /// Refuses a call that the node is known to lack.
     pub(super) fn require(&self, method: Method) -> Result<()> {
-        match self.said.get() {
+        match self.0.said.get() {
             Some(Said::Description(node)) if !node.methods.contains(method) => {
                 Err(Error::new(ErrorKind::Unsupported, format!("the node says that it has no {method}"))
                     .with_hint("it is older than this call, or speaks the other revision; after an update of the node make a new client"))
@@ -75,46 +81,44 @@ impl Node {
             _ => Ok(()),
         }
     }
-}
 
-impl Inner {
     /// Refuses to submit to a node that says it speaks another revision than the client. A node that does not say is
     /// trusted to be what the client was told; one that cannot be asked now is asked again before the next submission.
-    pub(super) async fn check_node(self: &Arc<Self>) -> Result<()> {
-        let Node { said, failures, .. } = &self.node;
+    pub(super) async fn check(&self) -> Result<()> {
+        let Questioned { transport, told, said, failures, .. } = &*self.0;
         if said.get().is_none() && failures.load(Relaxed) < MAX_FAILURES {
-            let mut end = self.asking();
+            let mut end = self.0.asking();
             // It ends by itself, unless the runtime it was begun on stands still.
             _ = tokio::time::timeout(CHECK_TIMEOUT, end.changed()).await;
         }
-        let Some(said) = said.get() else { return Ok(()) };
-        let (told, endpoint) = (self.wire.revision(), self.transport.endpoint());
-        match said {
-            Said::Description(node) if node.revision != told => Err(Error::new(
+        match said.get() {
+            Some(Said::Description(node)) if node.revision != *told => Err(Error::new(
                 ErrorKind::WrongRevision,
                 format!("the node speaks the {} revision, the client was told {told}", node.revision),
             )
-            .with_endpoint(endpoint)
+            .with_endpoint(transport.endpoint())
             .with_hint(
                 "make a client with the node's revision, or without ClientBuilder::revision, and sign the job with that one",
             )),
-            Said::Neither(error) => Err(error.clone()),
-            Said::Description(_) | Said::Nothing => Ok(()),
+            Some(Said::Neither(error)) => Err(error.clone()),
+            Some(Said::Description(_) | Said::Nothing) | None => Ok(()),
         }
     }
+}
 
+impl Questioned {
     /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
     fn asking(self: &Arc<Self>) -> watch::Receiver<()> {
-        let mut asking = self.node.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let under_way = |it: &&Asking| it.end.has_changed().is_ok() && it.begun.elapsed() <= CHECK_TIMEOUT;
-        match asking.as_ref().filter(|it| under_way(it) || self.node.said.get().is_some()) {
+        match asking.as_ref().filter(|it| under_way(it) || self.said.get().is_some()) {
             Some(Asking { end, .. }) => end.clone(),
             None => {
                 let (ended, end) = watch::channel(());
                 *asking = Some(Asking { end: end.clone(), begun: Instant::now() });
-                let inner = Arc::clone(self);
+                let questioned = Arc::clone(self);
                 tokio::spawn(async move {
-                    inner.ask_node().await;
+                    questioned.ask().await;
                     drop(ended);
                 });
                 end
@@ -122,13 +126,13 @@ impl Inner {
         }
     }
 
-    async fn ask_node(&self) {
+    async fn ask(&self) {
         let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(&*self.transport)).await;
         let page =
             |unclear: &Unclear| matches!(unclear, Unclear::Silent(error) if error.kind() == ErrorKind::BadResponse);
         let failed = answer.as_ref().map_or(true, |answer| answer.as_ref().is_err_and(page));
-        let failures = if failed { self.node.failures.load(Relaxed).saturating_add(1) } else { 0 };
-        self.node.failures.store(failures, Relaxed);
+        let failures = if failed { self.failures.load(Relaxed).saturating_add(1) } else { 0 };
+        self.failures.store(failures, Relaxed);
         let said = match answer {
             Ok(Ok(node)) => Said::Description(node),
             Ok(Err(Unclear::Neither(error))) => Said::Neither(error),
@@ -137,7 +141,7 @@ impl Inner {
             Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_))) | Err(_) => return,
         };
         // Only a question that took too long can have been overtaken.
-        _ = self.node.said.set(said);
+        _ = self.said.set(said);
     }
 }
 
@@ -160,7 +164,7 @@ impl From<Unclear> for Error {
 }
 
 /// Asks the node what it is, again where that helps.
-pub(super) async fn ask_patiently(transport: &dyn Transport, retries: &Retries) -> Result<NodeDescription> {
+pub(super) async fn describe_node(transport: &dyn Transport, retries: &Retries) -> Result<NodeDescription> {
     let whole = retries.read_deadline();
     let mut failed = 0;
     loop {

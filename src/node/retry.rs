@@ -17,7 +17,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;
 
-/// How calls are repeated and how long they may take; set with [`ClientBuilder::retry`](super::ClientBuilder::retry).
+/// How calls are repeated and how long they may take; set with [`ClientBuilder::retry`](crate::client::ClientBuilder::retry).
 ///
 /// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same bytes
 /// if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and only a job that
@@ -26,7 +26,7 @@ const TOKEN: u64 = 10;
 ///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries of
 /// a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating themselves.
-/// Without a budget a call fails as it would with the last of its attempts. Looks of a [`wait`](super::JobHandle::wait) are not
+/// Without a budget a call fails as it would with the last of its attempts. Looks of a [`wait`](crate::JobHandle::wait) are not
 /// repeated, as the next look follows anyway.
 ///
 /// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the shorter
@@ -110,7 +110,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if [self.attempt_timeout, self.deadline, self.submit_deadline].iter().all(|bound| !bound.is_zero()) {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl RetryPolicy {
 
 /// A point in time, or none where the clock cannot say it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     pub(super) const NONE: Self = Self(None);
@@ -130,7 +130,7 @@ impl Deadline {
         Self(Instant::now().checked_add(duration))
     }
 
-    pub(super) fn allows(self, pause: Duration) -> bool {
+    pub(crate) fn allows(self, pause: Duration) -> bool {
         match (self.0, Instant::now().checked_add(pause)) {
             (Some(deadline), Some(then)) => then < deadline,
             (None, _) => true,
@@ -146,7 +146,7 @@ impl Deadline {
     }
 
     /// `None` if the deadline comes first.
-    pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         match self.0 {
             Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
             None => Some(work.await),
@@ -155,7 +155,7 @@ impl Deadline {
 }
 
 /// A client's policy, and what is left of its budget.
-pub(super) struct Retries {
+pub(crate) struct Retries {
     policy: RetryPolicy,
     /// In parts of a token.
     tokens: AtomicU64,
@@ -168,11 +168,11 @@ impl Retries {
         Self { policy, tokens, random: AtomicU64::new(jitter::seed()) }
     }
 
-    pub(super) fn read_deadline(&self) -> Deadline {
+    pub(crate) fn read_deadline(&self) -> Deadline {
         Deadline::after(self.policy.deadline)
     }
 
-    pub(super) fn submit_deadline(&self) -> Deadline {
+    pub(crate) fn submit_deadline(&self) -> Deadline {
         Deadline::after(self.policy.submit_deadline)
     }
 
@@ -181,13 +181,13 @@ impl Retries {
         if can_be_dropped { whole.earlier(Deadline::after(self.policy.attempt_timeout)) } else { whole }
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let full = u64::from(self.policy.budget) * TOKEN;
         _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| (tokens < full).then_some(tokens + 1));
     }
 
     /// Waits until the next attempt, after so many that failed; or says at once that there is none.
-    pub(super) async fn again(&self, failed: u32, deadline: Deadline) -> bool {
+    pub(crate) async fn again(&self, failed: u32, deadline: Deadline) -> bool {
         if failed >= self.policy.attempts {
             return false;
         }

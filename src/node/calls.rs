@@ -1,19 +1,90 @@
-//! A call to the node: capability, transport, deadline, repetition, error.
+//! The calls of a node: capability, transport, deadline, repetition, error.
 
 use std::{result, sync::Arc};
 
 use alloy_primitives::{Address, hex};
 use bytes::Bytes;
 
-use super::{Inner, retry::Deadline};
+use super::{
+    detect::{Identity, describe_node},
+    retry::{Deadline, Retries, RetryPolicy},
+};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobRecord, ProgramId},
+    job::{JobId, JobRecord, ProgramId, Revision, SignedJob, shorten},
     rpc::{CallError, CallFailure, Method, RequestBody},
-    wire::refusal::{self, Again, Refusal},
+    runtime::require_runtime,
+    transport::Transport,
+    wire::{
+        ProgramUpload, Wire,
+        refusal::{self, Again, Refusal},
+    },
 };
 
-impl Inner {
+/// A coprocessor node: how it is reached, what it speaks, and how often it is asked again.
+pub(crate) struct Node {
+    transport: Arc<dyn Transport>,
+    wire: Wire,
+    identity: Identity,
+    retries: Retries,
+}
+
+/// Why one attempt to submit a job failed, and what that says.
+pub(crate) struct SubmitFailure {
+    pub(crate) error: Error,
+    /// Whether the same bytes may be sent again.
+    pub(crate) again: Again,
+    /// The node has a job under the nonce.
+    pub(crate) in_use: bool,
+}
+
+impl Node {
+    /// The node behind this transport. It is asked for its revision where that is left out.
+    pub(crate) async fn connect(
+        transport: Arc<dyn Transport>,
+        revision: Option<Revision>,
+        policy: RetryPolicy,
+    ) -> Result<Self> {
+        let retries = Retries::new(policy);
+        let (revision, description) = match revision {
+            Some(revision) => (revision, None),
+            None => {
+                let description = describe_node(&*transport, &retries).await?;
+                (description.revision, Some(description))
+            }
+        };
+        let wire = Wire::new(revision, transport.encoding());
+        let identity = Identity::new(Arc::clone(&transport), revision, description);
+        Ok(Self { transport, wire, identity, retries })
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        self.transport.endpoint()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.wire.revision()
+    }
+
+    pub(crate) fn retries(&self) -> &Retries {
+        &self.retries
+    }
+
+    /// Refuses a job of another revision than the node's.
+    pub(crate) fn check_job(&self, job: &SignedJob) -> Result<()> {
+        self.wire.check_revision(job)
+    }
+
+    /// Refuses a node that says it speaks another revision; asks it, if it has not said yet.
+    pub(crate) async fn check_identity(&self) -> Result<()> {
+        self.identity.check().await
+    }
+
+    /// Whether pending jobs can be listed, as far as is known.
+    pub(crate) fn has_list(&self) -> bool {
+        self.wire.has(Method::GetPendingJobs) && self.require(Method::GetPendingJobs).is_ok()
+    }
+
     /// Calls the node once. The outer error is about the call itself, the inner one is the node's or the network's.
     async fn call_once(
         &self,
@@ -28,7 +99,7 @@ impl Inner {
             deadline.bound(call).await.transpose().map_err(|source| {
                 Error::new(ErrorKind::Closed, format!("{method} was cut off"))
                     .with_outcome(Outcome::Unknown)
-                    .with_endpoint(self.transport.endpoint())
+                    .with_endpoint(self.endpoint())
                     .with_source(source)
                     .with_hint("the Tokio runtime shut down during the call, or the transport panicked")
             })?
@@ -40,18 +111,18 @@ impl Inner {
         }))
     }
 
-    pub(super) fn require(&self, method: Method) -> Result<()> {
+    fn require(&self, method: Method) -> Result<()> {
         if !self.transport.capabilities().contains(method) {
             return Err(Error::new(ErrorKind::Unsupported, format!("this transport has no {method}"))
-                .with_endpoint(self.transport.endpoint())
+                .with_endpoint(self.endpoint())
                 .with_hint("use the gRPC transport"));
         }
-        self.at_endpoint(self.node.require(method))?;
-        self.at_endpoint(super::require_runtime())
+        self.at_endpoint(self.identity.require(method))?;
+        self.at_endpoint(require_runtime())
     }
 
     /// Makes a call that reads, again where that helps, until its deadline.
-    pub(super) async fn read(&self, method: Method, body: RequestBody) -> Result<Bytes> {
+    async fn read(&self, method: Method, body: RequestBody) -> Result<Bytes> {
         self.require(method)?;
         let whole = self.retries.read_deadline();
         let (mut failed, mut arrived) = (0, false);
@@ -75,9 +146,48 @@ impl Inner {
         }
     }
 
+    /// Submits a job, once. The call is not to be abandoned: a task of the caller's makes it.
+    ///
+    /// The outer error is about the request or the answer, the inner one says why the call failed.
+    pub(crate) async fn submit_once(&self, job: &SignedJob) -> Result<result::Result<JobId, SubmitFailure>> {
+        const METHOD: Method = Method::SubmitJob;
+        match self.transport.call(METHOD, self.wire.submit_job(job)?).await {
+            Ok(response) => {
+                self.retries.succeeded();
+                self.at_endpoint(self.wire.submit_job_response(&response)).map(Ok)
+            }
+            Err(failure) => {
+                self.identity.after(&failure.failure);
+                let again = refusal::again(METHOD, &failure);
+                let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
+                Ok(Err(SubmitFailure { error: self.error(METHOD, failure), again, in_use }))
+            }
+        }
+    }
+
+    /// Uploads a program, and compares the id that the node derives with the one given.
+    pub(crate) async fn upload(&self, program: &ProgramUpload) -> Result<ProgramId> {
+        let body = self.wire.submit_program(program)?;
+        self.at_endpoint(require_runtime())?;
+        self.check_identity().await?;
+        let id = self.send_program(body, program.id()).await?;
+        match program.id() {
+            Some(wanted) if *wanted != id => {
+                // The node's is of any length.
+                let id = id.to_string();
+                let text = format!("the node derived the program id {}, not {wanted}", shorten(&id));
+                Err(Error::new(ErrorKind::Verification, text)
+                    .with_outcome(Outcome::Accepted)
+                    .with_endpoint(self.endpoint())
+                    .with_hint("the ELF is another program than expected, or was built by another toolchain"))
+            }
+            _ => Ok(id),
+        }
+    }
+
     /// Uploads a program, again where that helps. A second upload is harmless where an answer that the program is there
     /// already can be told from one about another program, which takes its id.
-    pub(super) async fn upload(&self, body: RequestBody, id: Option<&ProgramId>) -> Result<ProgramId> {
+    async fn send_program(&self, body: RequestBody, id: Option<&ProgramId>) -> Result<ProgramId> {
         const METHOD: Method = Method::SubmitProgram;
         self.require(METHOD)?;
         let deadline = self.retries.submit_deadline();
@@ -99,7 +209,7 @@ impl Inner {
                 return Ok(id.clone());
             }
             failed += 1;
-            self.node.after(&failure.failure);
+            self.identity.after(&failure.failure);
             let helps = match refusal::again(METHOD, &failure) {
                 Again::Safe => true,
                 Again::Doubtful => id.is_some(),
@@ -119,13 +229,14 @@ impl Inner {
         if *arrived { error.with_outcome(Outcome::Unknown) } else { error }
     }
 
-    pub(super) async fn get_result(&self, id: JobId) -> Result<JobRecord> {
+    /// The node's record of a job.
+    pub(crate) async fn get_result(&self, id: JobId) -> Result<JobRecord> {
         let response = self.read(Method::GetResult, self.wire.get_result(id)).await;
         self.record(id, response)
     }
 
     /// One look at a job, for those who look again anyway.
-    pub(super) async fn look(&self, id: JobId) -> Result<JobRecord> {
+    pub(crate) async fn look(&self, id: JobId) -> Result<JobRecord> {
         const METHOD: Method = Method::GetResult;
         let attempt = self.retries.attempt_deadline(self.retries.read_deadline(), true);
         let look = async {
@@ -138,12 +249,24 @@ impl Inner {
 
     /// One list of a consumer's pending jobs, without a deadline: the call is not to be abandoned, and not to be repeated while
     /// it runs.
-    pub(super) async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
+    pub(crate) async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
         const METHOD: Method = Method::GetPendingJobs;
         self.require(METHOD)?;
         let answer = self.call_once(METHOD, self.wire.get_pending_jobs(consumer)?, Deadline::NONE).await?;
         let response = answer.map_err(|failure| self.error(METHOD, failure))?;
         self.at_endpoint(self.wire.get_pending_jobs_response(&response))
+    }
+
+    /// A consumer's pending jobs, asked for again where that helps.
+    pub(crate) async fn pending_jobs(&self, consumer: Address) -> Result<Vec<u64>> {
+        let response = self.read(Method::GetPendingJobs, self.wire.get_pending_jobs(consumer)?).await?;
+        self.at_endpoint(self.wire.get_pending_jobs_response(&response))
+    }
+
+    /// Whether the node has a program.
+    pub(crate) async fn contains_program(&self, id: &ProgramId) -> Result<bool> {
+        let response = self.read(Method::ContainsProgram, self.wire.contains_program(id)?).await?;
+        self.at_endpoint(self.wire.contains_program_response(&response))
     }
 
     fn record(&self, id: JobId, response: Result<Bytes>) -> Result<JobRecord> {
@@ -152,7 +275,7 @@ impl Inner {
             if record.id() != id {
                 return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with job {}", record.id()))
                     .with_outcome(Outcome::Unknown)
-                    .with_endpoint(self.transport.endpoint())
+                    .with_endpoint(self.endpoint())
                     .with_hint("this is the record of another job than was asked for: do not trust this node"));
             }
             Ok(record)
@@ -160,11 +283,11 @@ impl Inner {
         response.and_then(read).map_err(|error| error.with_job(id))
     }
 
-    pub(super) fn error(&self, method: Method, failure: CallError) -> Error {
-        refusal::error(method, failure, self.transport.endpoint())
+    fn error(&self, method: Method, failure: CallError) -> Error {
+        refusal::error(method, failure, self.endpoint())
     }
 
-    pub(super) fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.with_endpoint(self.transport.endpoint()))
+    fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.with_endpoint(self.endpoint()))
     }
 }

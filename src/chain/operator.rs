@@ -8,13 +8,11 @@ use std::{
 use alloy_primitives::Address;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    chain::{Binding, Chain},
-    error::{Error, ErrorKind, Result},
-};
+use super::{Binding, Chain};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long what was read counts, unless set.
-pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(300);
+pub(crate) const OPERATOR_TTL: Duration = Duration::from_secs(300);
 /// How long an operator that was read once is believed at least while the chain cannot be read.
 const STALE: Duration = Duration::from_secs(3600);
 /// How long a reading may take before it counts as failed.
@@ -25,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The operator: pinned, read from the JobManager, or both, which then must agree.
-pub(super) struct Operator(Arc<Shared>);
+#[derive(Clone)]
+pub(crate) struct TrustedOperator(Arc<Shared>);
 
 struct Shared {
     pinned: Option<Address>,
@@ -63,22 +62,22 @@ impl Reading {
     }
 }
 
-impl Operator {
-    pub(super) fn new(pinned: Option<Address>, chain: Option<Chain>, binding: Option<Binding>, ttl: Duration) -> Self {
+impl TrustedOperator {
+    pub(crate) fn new(pinned: Option<Address>, chain: Option<Chain>, binding: Option<Binding>, ttl: Duration) -> Self {
         Self(Arc::new(Shared { pinned, chain, binding, ttl, state: Mutex::default() }))
     }
 
-    pub(super) fn pinned(&self) -> Option<Address> {
+    pub(crate) fn pinned(&self) -> Option<Address> {
         self.0.pinned
     }
 
     /// Whether it is known, or can be found out.
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.0.pinned.is_some() || self.0.chain.is_some()
     }
 
     /// The operator, if it is known.
-    pub(super) async fn get(&self) -> Result<Option<Address>> {
+    pub(crate) async fn get(&self) -> Result<Option<Address>> {
         if self.0.chain.is_none() {
             return Ok(self.0.pinned);
         }
@@ -96,7 +95,7 @@ impl Operator {
 
     /// The operator as the chain names it now, if that is another than this one. For a result that this one has not signed; not
     /// more than one reading a second is made for those.
-    pub(super) async fn changed(&self, from: Address) -> Result<Option<Address>> {
+    pub(crate) async fn changed(&self, from: Address) -> Result<Option<Address>> {
         if self.0.chain.is_none() {
             return Ok(None);
         }
@@ -116,7 +115,7 @@ impl Operator {
     }
 
     /// Takes note of what a reading for another purpose has shown.
-    pub(super) fn saw(&self, begun: Instant, operator: Address) {
+    pub(crate) fn saw(&self, begun: Instant, operator: Address) {
         let said = self.0.judge(operator);
         self.0.lock().take_in(begun, Ok(said));
     }

@@ -8,7 +8,6 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 
-use super::evidence::given_state;
 use crate::job::{SignedJob, Verified};
 
 /// How many are kept of a consumer: as many as may be unrelayed in an Ordered lane.
@@ -18,12 +17,12 @@ const MAX_CONSUMERS: usize = 1024;
 
 /// By consumer and nonce.
 #[derive(Default)]
-pub(in crate::client) struct States(Mutex<HashMap<Address, BTreeMap<u64, B256>>>);
+pub(super) struct StatesAhead(Mutex<HashMap<Address, BTreeMap<u64, B256>>>);
 
-impl States {
+impl StatesAhead {
     /// Remembers where a result leads, if its job is one of a stateful app.
-    pub(in crate::client) fn note(&self, job: &SignedJob, result: &Verified) {
-        if given_state(job).is_none() {
+    pub(super) fn note(&self, job: &SignedJob, result: &Verified) {
+        if job.given_state().is_none() {
             return;
         }
         let Ok(output) = result.stateful() else { return };

@@ -1,0 +1,17 @@
+//! One coprocessor node, as the rest of the crate sees it.
+//!
+//! [`Node`] (`calls.rs`) makes typed calls over a [`Transport`](crate::transport::Transport): each asks whether the node has the
+//! call, keeps its deadline, and is repeated where that helps (`retry.rs`). `detect.rs` asks the node which revision it speaks;
+//! `pending.rs` keeps the calls for a consumer's pending jobs, which must not be given up.
+
+mod calls;
+mod detect;
+mod pending;
+mod retry;
+
+pub use self::retry::RetryPolicy;
+pub(crate) use self::{
+    calls::{Node, SubmitFailure},
+    pending::{PendingLists, PendingNonces},
+    retry::Deadline,
+};

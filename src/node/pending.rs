@@ -1,0 +1,135 @@
+//! The list of pending jobs, for those who do not wait for ever.
+//!
+//! GetPendingJobs hangs where the consumer's task in the node is blocked, and kills it if it is given up. So it runs in a task of
+//! its own until it is answered, and there is one at a time for a consumer.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    error::Error as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use alloy_primitives::Address;
+use tokio::sync::watch;
+
+use super::calls::Node;
+use crate::rpc::{CallError, CallFailure, StatusCode};
+
+/// How often a call that broke off is made again.
+const REPETITIONS: u32 = 2;
+/// Before the first repetition; twice as long before the second.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The calls under way.
+#[derive(Clone)]
+pub(crate) struct PendingLists(Arc<Calls>);
+
+struct Calls {
+    node: Arc<Node>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many were begun.
+    begun: u64,
+    running: HashMap<Address, Running>,
+}
+
+#[derive(Clone)]
+struct Running {
+    number: u64,
+    answer: watch::Receiver<Option<PendingNonces>>,
+}
+
+/// What the node says of a consumer's pending jobs.
+#[derive(Clone, Debug)]
+pub(crate) enum PendingNonces {
+    Known(Arc<BTreeSet<u64>>),
+    /// The call is answered as by a consumer's task that is dead.
+    TaskDead,
+    /// The call breaks off each time, as by a consumer's task that is dead.
+    BreaksOff,
+    /// No answer until now.
+    Hanging,
+    /// There is no list, and why.
+    None(String),
+}
+
+impl PendingLists {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self(Arc::new(Calls { node, state: Mutex::default() }))
+    }
+
+    /// The consumer's list as it is now or later, or what can be said without it after so long.
+    pub(crate) async fn get(&self, consumer: Address, patience: Duration) -> PendingNonces {
+        tokio::time::timeout(patience, self.fresh(consumer)).await.unwrap_or(PendingNonces::Hanging)
+    }
+
+    /// The answer to a call that began after this was asked for.
+    async fn fresh(&self, consumer: Address) -> PendingNonces {
+        let asked = self.0.lock().begun;
+        loop {
+            let mut running = self.running(consumer);
+            let answer = running.answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+            if running.number >= asked {
+                return answer.unwrap_or_else(|| PendingNonces::None("the call was cut off".into()));
+            }
+        }
+    }
+
+    /// The call under way, or a new one.
+    fn running(&self, consumer: Address) -> Running {
+        let mut state = self.0.lock();
+        // One whose channel is closed has ended.
+        if let Some(running) = state.running.get(&consumer).filter(|running| running.answer.has_changed().is_ok()) {
+            return running.clone();
+        }
+        let (sender, answer) = watch::channel(None);
+        let running = Running { number: state.begun, answer };
+        state.begun += 1;
+        state.running.insert(consumer, running.clone());
+        drop(state);
+        let calls = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let answer = ask(&calls.node, consumer).await;
+            // First out of the books, then the answer: who has it finds the next call, not this one.
+            calls.lock().running.remove(&consumer);
+            sender.send_replace(Some(answer));
+        });
+        running
+    }
+}
+
+impl Calls {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask(node: &Node, consumer: Address) -> PendingNonces {
+    let mut broke_off = 0;
+    loop {
+        let error = match node.list(consumer).await {
+            Ok(nonces) => return PendingNonces::Known(Arc::new(nonces.into_iter().collect())),
+            Err(error) => error,
+        };
+        let cause = error.source();
+        match cause.and_then(|cause| cause.downcast_ref::<CallError>()).map(|call| &call.failure) {
+            Some(CallFailure::Status(StatusCode::CANCELLED)) => return PendingNonces::TaskDead,
+            Some(CallFailure::TimedOut) => return PendingNonces::Hanging,
+            // A connection that broke, as in a restart; or the stream of a call whose handler dies, each time.
+            Some(CallFailure::Interrupted) if broke_off < REPETITIONS => {
+                broke_off += 1;
+                tokio::time::sleep(PAUSE * broke_off).await;
+            }
+            Some(CallFailure::Interrupted) => return PendingNonces::BreaksOff,
+            // The node's words are in the cause.
+            _ => {
+                let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+                return PendingNonces::None(why);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A submission under way: at most one for a job id, in a task of its own, run to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use super::open::{Airborne, Board, Landing, OpenJobs};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{JobId, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
+    node::{Deadline, Node, SubmitFailure},
+    nonce::NonceManager,
+    wire::refusal::{self, Again},
+};
+
+/// How long a flight in doubt waits for a list of pending jobs.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A submission under way. Its entry in the books is gone when it ends, also by a panic or a runtime that shuts down.
+pub(super) struct Flight {
+    pub(super) node: Arc<Node>,
+    pub(super) nonces: NonceManager,
+    pub(super) open: Arc<OpenJobs>,
+    pub(super) job: SignedJob,
+    pub(super) landing: Landing,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // A lease that is still in there goes into quarantine, outside of the lock.
+        let entry = self.own(&mut self.open.lock());
+        drop(entry);
+    }
+}
+
+impl Flight {
+    /// Takes the entry out, if it is still there: the next one may have been made already.
+    fn own(&self, board: &mut Board) -> Option<Airborne> {
+        let id = self.job.id();
+        let own = board.airborne.get(&id).is_some_and(|entry| entry.landing.same_channel(&self.landing));
+        if own { board.airborne.remove(&id) } else { None }
+    }
+
+    pub(super) async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<()> {
+        let landed = self.submit(made_here, deadline).await.map_err(|error| {
+            let error = error.with_job(self.job.id());
+            // That this flight did nothing says nothing of the ones before; only a State node never replaces a job.
+            let harmless = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+            let never_had = error.kind() == ErrorKind::NonceTaken && self.job.revision() == Revision::State;
+            if may_have_run && harmless && !never_had { error.with_outcome(Outcome::Unknown) } else { error }
+        });
+        self.settle(&landed, made_here);
+        if landed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NonceTaken) {
+            self.nonces.taken_by_others(self.job.consumer(), self.job.nonce());
+        }
+        landed
+    }
+
+    fn settle(&self, landed: &Result<()>, made_here: bool) {
+        let id = self.job.id();
+        let mut board = self.open.lock();
+        let entry = board.airborne.get_mut(&id);
+        let copied = entry.as_ref().is_none_or(|entry| entry.copied);
+        let passing = entry.as_ref().is_some_and(|entry| entry.passing);
+        let mut lease = entry.and_then(|entry| entry.lease.take());
+        let decided = match landed {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::NonceTaken => true,
+            // The bytes never left, and their only copy is about to be dropped: as if they had not been signed.
+            Err(error) if error.outcome() == Outcome::NotSent && made_here && !copied => {
+                // First the entry, then the nonce: whoever leases it next must not meet this flight.
+                board.unresolved.remove(&id);
+                self.own(&mut board);
+                drop(board);
+                if let Some(lease) = lease {
+                    lease.release_unsent();
+                }
+                return;
+            }
+            Err(error) => {
+                let may_have_run = !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                let mut stored = false;
+                if let Some(open) = board.unresolved.get_mut(&id) {
+                    open.may_have_run = may_have_run;
+                    stored = open.stored;
+                }
+                // The nonces remember whether it may have run, but not that the node keeps it without running it.
+                if passing && !stored {
+                    board.unresolved.remove(&id);
+                    // Who comes now makes a flight of his own, after which the job is kept.
+                    self.own(&mut board);
+                }
+                if let Some(lease) = &mut lease {
+                    lease.set_sent(may_have_run);
+                }
+                false
+            }
+        };
+        drop(board);
+        match (lease, decided) {
+            (Some(lease), true) => lease.commit(),
+            (Some(lease), false) => lease.quarantine(),
+            // Spent before this flight.
+            (None, _) => {}
+        }
+        if decided {
+            self.open.lock().unresolved.remove(&id);
+        }
+    }
+
+    /// Sends the bytes until the node has them, or until going on is not safe or takes too long.
+    async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<()> {
+        let (node, id) = (&self.node, self.job.id());
+        let mut failed = 0;
+        // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
+        let (mut arrived, mut doubt) = (false, false);
+        let mut stored = self.open.is_stored(id);
+        let mut last = None;
+        loop {
+            // Each time, as long as the node has not said: the one that comes back after an outage may be another.
+            if let Err(error) = node.check_identity().await {
+                return Err(if arrived { error.with_outcome(Outcome::Unknown) } else { error });
+            }
+            if let Some(last) = last.take().filter(|_| !deadline.allows(Duration::ZERO)) {
+                return Err(last);
+            }
+            // Called here and not in a task of its own: this is one already.
+            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job).await? {
+                Ok(id) => return self.accepted(id).await,
+                Err(failure) => failure,
+            };
+            failed += 1;
+            let error = error.with_attempts(failed);
+            if in_use {
+                let if_different = if arrived { Outcome::Unknown } else { Outcome::Rejected };
+                return self.refused_as_in_use(error, if_different).await;
+            }
+            match again {
+                Again::Doubtful => (arrived, doubt) = (true, true),
+                // Had one before it been in the node's queue, the node would have said OK.
+                Again::Stored => {
+                    (arrived, doubt, stored) = (true, false, true);
+                    self.open.set_stored(id);
+                }
+                Again::Safe | Again::Never => {}
+            }
+            let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
+            if again == Again::Never || !node.retries().again(failed, deadline).await {
+                return Err(error);
+            }
+            // Only a job that the node does not know is sent again: two submissions that race can both be executed.
+            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here, stored).await {
+                return known;
+            }
+            last = Some(error);
+        }
+    }
+
+    async fn accepted(&self, id: JobId) -> Result<()> {
+        if id != self.job.id() {
+            return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with the job id {id}"))
+                .with_outcome(Outcome::Unknown)
+                .with_endpoint(self.node.endpoint())
+                .with_hint("the node's revision, or what answers at this endpoint, is not what the client was told"));
+        }
+        self.compare_echo(Outcome::Unknown).await
+    }
+
+    async fn refused_as_in_use(&self, refused: Error, if_different: Outcome) -> Result<()> {
+        match self.compare_echo(if_different).await {
+            // The node has this very job: an earlier submission of it arrived.
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NonceTaken => Err(error.with_source(refused)),
+            // The record could not be read, so whose job the node has is open.
+            Err(error) => Err(error.with_outcome(Outcome::Unknown)),
+        }
+    }
+
+    /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
+    async fn known_to_node(&self, error: Error, made_here: bool, stored: bool) -> Option<Result<()>> {
+        match self.node.get_result(self.job.id()).await {
+            Ok(record) => {
+                // In this revision a failed job runs again, and its place can be taken by another.
+                let failed = matches!(record.status(), JobStatus::Failed { .. });
+                let open = failed && self.node.revision() == Revision::Relay;
+                match echo_difference(&self.job, &record) {
+                    // Perhaps it failed before it was submitted again.
+                    None if open && !made_here => Some(Err(error)),
+                    // Perhaps of the attempt that was stored: then the job has to come again, but not beside this one.
+                    None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
+                        Some(Err(error))
+                    }
+                    // Or from before, and forgotten since: the node says so, where it has a list.
+                    None if !made_here && !record.status().is_finished() && self.is_forgotten().await => None,
+                    None => Some(Ok(())),
+                    Some(_) if open => None,
+                    Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
+                        .with_endpoint(self.node.endpoint())
+                        .with_source(error))),
+                }
+            }
+            Err(unknown) if unknown.kind() == ErrorKind::NotFound => None,
+            Err(unread) => {
+                let hint = format!("its record could not be read, either ({unread}); {}", refusal::SUBMIT_AGAIN);
+                Some(Err(error.with_hint(hint)))
+            }
+        }
+    }
+
+    /// Whether the node lists its pending jobs, and not this one, which is unfinished.
+    async fn is_forgotten(&self) -> bool {
+        // The call goes on if it hangs.
+        let listed = tokio::time::timeout(LIST_PATIENCE, self.node.list(self.job.consumer())).await;
+        matches!(listed, Ok(Ok(pending)) if !pending.contains(&self.job.nonce()))
+    }
+
+    /// "OK" is not acceptance: only the record says whose payload the node has.
+    async fn compare_echo(&self, if_different: Outcome) -> Result<()> {
+        let record = self.node.get_result(self.job.id()).await.map_err(|error| {
+            let error = error.with_outcome(Outcome::Unknown);
+            if error.kind() == ErrorKind::BadResponse {
+                return error; // Its hint speaks of the revision.
+            }
+            error.with_hint(
+                "the node has a job under this nonce, but its record could not be read: submit the same signed job again",
+            )
+        })?;
+        match echo_difference(&self.job, &record) {
+            None => Ok(()),
+            Some(field) => Err(nonce_taken(field, if_different).with_endpoint(self.node.endpoint())),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Submitting: a flight for each job, and what is known of the jobs that were sent.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{
+    flight::Flight,
+    open::{Airborne, Landing, OnHand, OpenJobs, Submission, Unresolved, taken_here},
+    states::StatesAhead,
+};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{JobId, RelayStrategy, SignedJob, Verified},
+    node::{Deadline, Node},
+    nonce::{Claim, Lane, NonceLease, NonceManager},
+    runtime::require_runtime,
+};
+
+/// Submissions that a client may have under way at once.
+const MAX_FLIGHTS: usize = 512;
+
+/// The submissions of a client.
+pub(crate) struct Submissions {
+    node: Arc<Node>,
+    nonces: NonceManager,
+    open: Arc<OpenJobs>,
+    slots: Arc<Semaphore>,
+    states: StatesAhead,
+}
+
+impl Submissions {
+    pub(crate) fn new(node: Arc<Node>, nonces: NonceManager) -> Self {
+        let (open, slots) = (Arc::default(), Arc::new(Semaphore::new(MAX_FLIGHTS)));
+        Self { node, nonces, open, slots, states: StatesAhead::default() }
+    }
+
+    /// Sends a job whose signature was made in this very call, so that nobody else has it.
+    pub(crate) async fn submit_new(&self, job: SignedJob, lease: NonceLease) -> Result<()> {
+        self.fly(Submission { job, lease: Some(lease), by_wait: false }).await
+    }
+
+    /// Sends a job that was signed before.
+    pub(crate) async fn submit_signed(&self, job: SignedJob) -> Result<()> {
+        self.fly(Submission { job, lease: None, by_wait: false }).await
+    }
+
+    /// Sends a job again that is waited for. Dropping this does not end the submission.
+    pub(crate) async fn send_again(&self, job: SignedJob) -> Result<()> {
+        self.fly(Submission { job, lease: None, by_wait: true }).await
+    }
+
+    /// The jobs of unknown fate.
+    pub(crate) fn unresolved(&self) -> Vec<SignedJob> {
+        self.open.unresolved()
+    }
+
+    pub(crate) fn forget(&self, id: JobId) -> Option<SignedJob> {
+        self.open.forget(id)
+    }
+
+    /// What there is under a job's id, for those who only look: they take no copy.
+    pub(crate) fn on_hand(&self, job: &SignedJob) -> OnHand {
+        self.open.on_hand(job)
+    }
+
+    /// Whether the job, or another one under its id, may have left for the node.
+    pub(crate) fn may_have_run(&self, job: &SignedJob) -> bool {
+        self.nonces.may_be_sent(job.consumer(), job.nonce()) || self.open.may_have_run(job.id())
+    }
+
+    /// A verified result settles its job, and shows where its state leads.
+    pub(crate) fn verified(&self, job: &SignedJob, result: &Verified) {
+        self.states.note(job, result);
+        self.open.verified(&self.nonces, job);
+    }
+
+    /// The nonces below one whose verified results lead to a state, the highest first.
+    pub(crate) fn leading_to(&self, consumer: Address, state: B256, below: u64) -> Vec<u64> {
+        self.states.leading_to(consumer, state, below)
+    }
+
+    /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
+    async fn fly(&self, mut submission: Submission) -> Result<()> {
+        let (nonce, id) = (submission.job.nonce(), submission.job.id());
+        let job = submission.job.clone();
+        require_runtime().map_err(|error| error.with_job(id))?;
+        if nonce == u64::MAX {
+            return Err(Error::new(
+                ErrorKind::Nonce,
+                "the nonce is the largest u64, which would end the use of the consumer",
+            )
+            .with_job(id)
+            .with_hint("build and sign the job again under a smaller nonce"));
+        }
+        let deadline = self.node.retries().submit_deadline();
+        let joined = self.at_endpoint(self.open.lock().join(&mut submission))?;
+        let mut landing = match joined {
+            Some(landing) => landing,
+            None => {
+                // A caller that goes away here takes a signature made for this flight along: nothing has happened.
+                let slot = deadline.bound(Arc::clone(&self.slots).acquire_owned()).await;
+                let slot = slot.ok_or_else(|| {
+                    let error = self.late(id, "its turn did not come", Outcome::NotSent);
+                    if self.may_have_run(&job) { error.with_outcome(Outcome::Unknown) } else { error }
+                })?;
+                // The semaphore is never closed, so waiting for a slot cannot fail.
+                self.start(submission, slot.ok(), deadline)?
+            }
+        };
+        let landed = match deadline.bound(end(&mut landing)).await {
+            Some(landed) => landed,
+            // The caller will ask about the job by its id, so no other job may get that.
+            None if self.open.keep(id, &landing) => {
+                return Err(self.late(id, "there is no answer yet", Outcome::Unknown));
+            }
+            None => end(&mut landing).await,
+        };
+        landed.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Closed, "the submission was cut off")
+                .with_outcome(Outcome::Unknown)
+                .with_job(id)
+                .with_endpoint(self.node.endpoint())
+                .with_hint("the Tokio runtime shut down, or the transport panicked; the job is in Client::unresolved"))
+        })
+    }
+
+    /// The caller's deadline passed.
+    fn late(&self, id: JobId, what: &str, outcome: Outcome) -> Error {
+        let hint = match outcome {
+            Outcome::NotSent => {
+                "too many submissions are under way for the node's pace: submit less at a time, or wait longer"
+            }
+            _ => {
+                "the submission goes on by itself: Client::resume the job in Client::unresolved and wait for it, which shows whether \
+             the node has it; Client::submit would make another job"
+            }
+        };
+        Error::new(ErrorKind::CallTimeout, format!("the deadline for the submission passed: {what}"))
+            .with_outcome(outcome)
+            .with_retryable(true)
+            .with_job(id)
+            .with_endpoint(self.node.endpoint())
+            .with_hint(hint)
+    }
+
+    /// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
+    fn start(
+        &self,
+        mut submission: Submission,
+        slot: Option<OwnedSemaphorePermit>,
+        deadline: Deadline,
+    ) -> Result<Landing> {
+        let (sender, landing) = watch::channel(None);
+        let made_here = submission.lease.is_some();
+        let mut may_have_run = false;
+        {
+            let mut board = self.open.lock();
+            if let Some(landing) = self.at_endpoint(board.join(&mut submission))? {
+                return Ok(landing);
+            }
+            if submission.lease.is_none() {
+                let job = &submission.job;
+                // The manager knows of the other clients that share it.
+                may_have_run = self.nonces.may_be_sent(job.consumer(), job.nonce());
+                match self.nonces.claim_to_send(job.consumer(), lane_of(job.relay_strategy()), job.nonce()) {
+                    Claim::Leased(lease) => submission.lease = Some(lease),
+                    Claim::HeldElsewhere { sent: true } => return self.at_endpoint(Err(under_way_elsewhere(job))),
+                    // By a job that is being signed.
+                    Claim::HeldElsewhere { sent: false } => return self.at_endpoint(Err(taken_here(job))),
+                    Claim::Quarantined | Claim::Spent => {}
+                }
+            }
+            if let Some(lease) = &mut submission.lease {
+                lease.set_sent(true);
+            }
+            let (id, job) = (submission.job.id(), submission.job.clone());
+            let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
+            let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
+            let passing = submission.by_wait && before.is_none();
+            may_have_run |= before.is_some_and(|open| open.may_have_run);
+            board.airborne.insert(
+                id,
+                Airborne { job, landing: landing.clone(), lease: submission.lease, copied: false, passing },
+            );
+        }
+        // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
+        let flight = Flight {
+            node: Arc::clone(&self.node),
+            nonces: self.nonces.clone(),
+            open: Arc::clone(&self.open),
+            job: submission.job,
+            landing: landing.clone(),
+        };
+        tokio::spawn(async move {
+            let landed = flight.run(made_here, may_have_run, deadline).await;
+            drop((flight, slot));
+            sender.send_replace(Some(landed));
+        });
+        Ok(landing)
+    }
+
+    fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.with_endpoint(self.node.endpoint()))
+    }
+}
+
+/// How the flight ended; nothing if it was cut off.
+async fn end(landing: &mut Landing) -> Option<Result<()>> {
+    landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
+}
+
+/// Perhaps these very bytes.
+fn under_way_elsewhere(job: &SignedJob) -> Error {
+    Error::new(
+        ErrorKind::Nonce,
+        "a client that shares the nonces of this one has a submission under this nonce under way",
+    )
+    .with_outcome(Outcome::Unknown)
+    .with_retryable(true)
+    .with_job(job.id())
+    .with_hint(
+        "if it is of this very job, Client::resume it here and wait for it, or submit the same signed job again later",
+    )
+}
+
+/// The lane of a consumer that jobs of this strategy are in.
+pub(crate) fn lane_of(strategy: RelayStrategy) -> Lane {
+    match strategy {
+        RelayStrategy::Ordered => Lane::Ordered,
+        RelayStrategy::Unordered => Lane::Unordered,
+    }
+}
