@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../bodies.rs"]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::signed_job(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| support::fuzz::signed_job(data));

@@ -10,5 +10,4 @@ mod over_rest;
 mod rest;
 mod rig;
 
-#[path = "../support/plain_client/mod.rs"]
-mod plain_client;
+use support::plain_client;

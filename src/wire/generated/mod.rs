@@ -1,4 +1,4 @@
-//! The messages of both revisions, generated from `proto/` by `tests/codegen.rs`. Do not edit the other files here.
+//! The messages of both revisions, generated from `proto/` by `tests/codegen`. Do not edit the other files here.
 #![allow(
     missing_docs,
     dead_code,

@@ -1,0 +1,14 @@
+//! `RpcReader`: over HTTP and a websocket, against scripted servers for what goes wrong, and against anvil for what is true.
+#![cfg(feature = "chain")]
+
+use support::{anvil, authority, http1, rpc};
+
+mod faults;
+mod heads;
+mod matching;
+mod on_anvil;
+mod reverts;
+mod rig;
+mod settings;
+mod sockets;
+mod typed;

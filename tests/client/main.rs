@@ -1,0 +1,19 @@
+//! The client against the development node: submissions, waits, cancellation, and everything that goes wrong.
+#![cfg(all(feature = "devnode", feature = "grpc"))]
+
+mod cancel;
+use support::{closed_port, ledger_chain, plain_client};
+
+mod diagnosis;
+mod diagnosis_chain;
+mod diagnosis_healthy;
+mod doubts;
+mod happy;
+mod hunted;
+mod load;
+mod lost;
+mod retries;
+mod rig;
+mod sign;
+mod taken;
+mod waits;

@@ -1,0 +1,349 @@
+//! Nonces from the chain: no nonce twice, no gap, and none that others have.
+#![cfg(feature = "client")]
+
+use support::chain_table;
+
+use std::{collections::BTreeSet, future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use infinityvm_sdk::{
+    ErrorKind, LocalSigner, OffchainJobRequest, ProgramId, Revision, SignedJob,
+    chain::{ChainNonces, OnchainStatus},
+    nonce::{Lane, NonceManager, NonceSource, Settlement},
+    primitives::Address,
+};
+
+use chain_table::{FakeChain, FakeConsumer};
+
+const A: Address = Address::repeat_byte(0xa);
+const B: Address = Address::repeat_byte(0xb);
+const LONG: Duration = Duration::from_secs(3600);
+
+fn chain() -> FakeChain {
+    let chain = FakeChain::new(Address::repeat_byte(9));
+    for consumer in [A, B] {
+        chain.deploy(consumer, FakeConsumer::new(Revision::Relay, Address::repeat_byte(1)));
+    }
+    chain
+}
+
+fn source(chain: &FakeChain, max_age: Duration) -> ChainNonces {
+    ChainNonces::new(chain.chain()).with_max_age(max_age)
+}
+
+async fn reserve(source: &ChainNonces, count: usize) -> Vec<u64> {
+    let mut nonces = Vec::new();
+    for _ in 0..count {
+        nonces.push(source.reserve(A).await.unwrap());
+    }
+    nonces
+}
+
+async fn signed(nonce: u64, input: &[u8]) -> SignedJob {
+    let job = OffchainJobRequest::builder(A, ProgramId::new(vec![1])).max_cycles(5).onchain_input(input.to_vec());
+    job.build().unwrap().prepare(Revision::Relay, nonce).unwrap().sign(&LocalSigner::random().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn it_begins_where_the_contract_says_and_reads_once_in_a_while() {
+    let chain = chain();
+    chain.change(A, |it| it.max_nonce = 41);
+    let source = source(&chain, LONG);
+    assert_eq!(source.peek(A).await.unwrap(), Some(42));
+    assert_eq!(reserve(&source, 5).await, [42, 43, 44, 45, 46]);
+    // One to peek, and one with the candidate.
+    assert_eq!(chain.table().asked, 2);
+    assert_eq!(source.reserve(B).await.unwrap(), 1);
+    assert_eq!(chain.table().asked, 4);
+    assert!(!source.leaves_gaps());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_not_handed_out_again() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 3).await, [1, 2, 3]);
+    // The chain has seen only the first: its next nonce is one that is under way.
+    chain.take(A, 1, 3);
+    source.settle(A, 1, Settlement::Commit);
+    let asked = chain.table().asked;
+    assert_eq!(reserve(&source, 2).await, [4, 5]);
+    assert_eq!(chain.table().asked - asked, 2, "one round trip for each");
+}
+
+#[tokio::test]
+async fn nonces_that_others_took_are_passed_over() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 2).await, [1, 2]);
+    for nonce in 3..=6 {
+        chain.take(A, nonce, 1);
+    }
+    assert_eq!(reserve(&source, 2).await, [7, 8]);
+    // A job that exists although the next nonce does not show it.
+    chain.take(A, 9, 2);
+    chain.change(A, |it| it.max_nonce = 8);
+    assert_eq!(reserve(&source, 2).await, [10, 11]);
+}
+
+#[tokio::test]
+async fn holes_are_handed_out_first_unless_the_chain_has_passed_them() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 6).await, [1, 2, 3, 4, 5, 6]);
+    for nonce in [2, 4, 5] {
+        source.settle(A, nonce, Settlement::Release);
+    }
+    assert_eq!(reserve(&source, 1).await, [2]);
+    source.settle(A, 2, Settlement::Release);
+    // An on-chain request took nonce 4: 2 and 4 are gone, for an Ordered lane at least.
+    chain.take(A, 4, 1);
+    assert_eq!(reserve(&source, 2).await, [5, 7]);
+    source.settle(A, 3, Settlement::Release);
+    assert_eq!(reserve(&source, 1).await, [8]);
+}
+
+#[tokio::test]
+async fn a_next_nonce_that_is_absurd_is_not_believed_and_not_remembered() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 2).await, [1, 2]);
+    for absurd in [u64::MAX - 1, (1 << 20) + 3] {
+        chain.change(A, |it| it.max_nonce = absurd);
+        let refused = [source.reserve(A).await.unwrap_err(), source.reconcile(A, &[]).await.unwrap_err()];
+        for error in refused {
+            assert!(error.kind() == ErrorKind::Nonce && error.is_retryable(), "{}", error.report());
+            assert!(error.to_string().contains(&(absurd + 1).to_string()), "{error}");
+        }
+        assert_eq!(source.peek(A).await.unwrap(), Some(3));
+    }
+    // As far as a consumer may have gone.
+    chain.change(A, |it| it.max_nonce = 1 << 20);
+    assert_eq!(reserve(&source, 1).await, [(1 << 20) + 1]);
+    // What callers chose themselves is known, too.
+    source.settle(A, 2 << 20, Settlement::Quarantine);
+    source.settle(A, 3 << 20, Settlement::Commit);
+    chain.change(A, |it| it.max_nonce = 3 << 20);
+    assert_eq!(reserve(&source, 1).await, [(3 << 20) + 1]);
+    // And what is allowed is.
+    chain.change(A, |it| it.max_nonce = 1 << 40);
+    let clone = source.clone().with_max_jump(1 << 41);
+    assert_eq!(reserve(&clone, 1).await, [(1 << 40) + 1]);
+    assert_eq!(reserve(&source, 1).await, [(1 << 40) + 2], "they share what they know");
+    // The first word is all that there is.
+    chain.change(B, |it| it.max_nonce = 1 << 40);
+    assert_eq!(source.reserve(B).await.unwrap(), (1 << 40) + 1);
+}
+
+#[tokio::test]
+async fn doubt_makes_it_look_again() {
+    let chain = chain();
+    let source = Arc::new(source(&chain, LONG));
+    assert_eq!(reserve(&source, 2).await, [1, 2]);
+    let asked = chain.table().asked;
+    source.settle(A, 1, Settlement::Quarantine);
+    chain.take(A, 3, 1);
+    assert_eq!(reserve(&source, 1).await, [4]);
+    assert!(chain.table().asked > asked);
+    chain.take(A, 5, 1);
+    assert_eq!(reserve(&source, 1).await, [5], "within its age it does not look");
+    let through_arc: &dyn NonceSource = &source;
+    through_arc.taken_by_others(A, 5);
+    assert_eq!(reserve(&source, 1).await, [6]);
+    chain.take(A, 7, 1);
+    through_arc.taken_by_others(A, 7);
+    assert_eq!(reserve(&source, 1).await, [8]);
+}
+
+#[tokio::test]
+async fn reconciling_tells_who_has_what() {
+    let chain = chain();
+    let source = source(&chain, LONG);
+    assert_eq!(reserve(&source, 7).await, [1, 2, 3, 4, 5, 6, 7]);
+    let (ours, other, unknown) = (signed(1, b"ours").await, signed(2, b"other").await, signed(7, b"open").await);
+    chain.complete(&ours, None);
+    chain.complete(&signed(2, b"not the other").await, None);
+    chain.take(A, 3, 3);
+    chain.take(A, 4, 1);
+    chain.take(A, 5, 2);
+    let asked = chain.table().asked;
+    let found = source.reconcile(A, &[ours.clone(), other, unknown]).await.unwrap();
+    assert_eq!(chain.table().asked - asked, 1);
+    assert_eq!((found.next_on_chain, found.next), (6, 8));
+    assert_eq!(found.relayed, [1]);
+    let taken = [(2, OnchainStatus::Completed), (4, OnchainStatus::Pending), (5, OnchainStatus::Cancelled)];
+    assert_eq!(found.taken, taken);
+    assert_eq!(found.completed, [3]);
+    assert_eq!(found.open, [6, 7]);
+    // What is complete is told once, what others have again.
+    let again = source.reconcile(A, &[ours]).await.unwrap();
+    assert_eq!((again.relayed, again.completed, again.open), (vec![], vec![], vec![6, 7]));
+    assert_eq!(
+        again.taken.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(),
+        [4, 5],
+        "of 2 the job is not given now"
+    );
+}
+
+#[tokio::test]
+async fn a_contract_with_numbers_of_its_own_needs_a_source_with_gaps() {
+    let chain = chain();
+    chain.change(A, |it| it.next_nonce = Some(1_800_000_000));
+    let error = source(&chain, LONG).reserve(A).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Nonce);
+    assert!(error.hint().unwrap().contains("leaving_gaps"));
+
+    let sparse = source(&chain, Duration::ZERO).leaving_gaps();
+    assert!(sparse.leaves_gaps());
+    assert_eq!(reserve(&sparse, 2).await, [1_800_000_000, 1_800_000_001]);
+    chain.change(A, |it| it.next_nonce = Some(1_800_000_060));
+    assert_eq!(reserve(&sparse, 1).await, [1_800_000_060]);
+    let manager = NonceManager::new(sparse);
+    assert_eq!(manager.lease(A, Lane::Ordered).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
+    chain.change(A, |it| it.next_nonce = Some(1_900_000_000));
+    assert_eq!(manager.lease(A, Lane::Unordered).await.unwrap().nonce(), 1_900_000_000);
+}
+
+#[tokio::test]
+async fn a_chain_that_cannot_be_read_hands_out_nothing() {
+    let chain = chain();
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 1).await, [1]);
+    chain.table().down = true;
+    let error = source.reserve(A).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Chain && error.is_retryable());
+    assert!(source.reconcile(A, &[]).await.is_err());
+    chain.table().down = false;
+    assert_eq!(reserve(&source, 1).await, [2]);
+    let nowhere = Address::repeat_byte(0xee);
+    assert_eq!(source.reserve(nowhere).await.unwrap_err().kind(), ErrorKind::Chain);
+}
+
+#[tokio::test]
+async fn the_largest_number_is_never_handed_out() {
+    let chain = chain();
+    chain.change(A, |it| it.max_nonce = u64::MAX - 2);
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 1).await, [u64::MAX - 1]);
+    for _ in 0..2 {
+        assert_eq!(source.reserve(A).await.unwrap_err().kind(), ErrorKind::Nonce);
+    }
+}
+
+/// Dropped at each of its awaits, a reservation keeps nothing, and leaves no gap.
+#[tokio::test]
+async fn a_reservation_that_is_dropped_keeps_nothing() {
+    for polls in 0..12 {
+        let chain = chain();
+        let source = source(&chain, Duration::ZERO);
+        {
+            let mut reservation = pin!(source.reserve(A));
+            for _ in 0..polls {
+                let done = std::future::poll_fn(|cx| Poll::Ready(reservation.as_mut().poll(cx))).await;
+                if let Poll::Ready(nonce) = done {
+                    // It ended before it could be dropped.
+                    source.settle(A, nonce.unwrap(), Settlement::Release);
+                    break;
+                }
+            }
+        }
+        assert_eq!(reserve(&source, 3).await, [1, 2, 3], "after {polls} polls");
+    }
+}
+
+/// 64 tasks, some of which give nonces back or go away, while the chain moves on below them and the consumer makes on-chain
+/// requests. With and without an age.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_tasks_get_no_nonce_twice_and_leave_no_gap() {
+    for max_age in [Duration::ZERO, Duration::from_millis(3), LONG] {
+        let chain = chain();
+        let manager = NonceManager::new(source(&chain, max_age));
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..64_u64 {
+            let (manager, chain) = (manager.clone(), chain.clone());
+            tasks.spawn(async move {
+                let mut kept = Vec::new();
+                for round in 0..20_u64 {
+                    if (task + round).is_multiple_of(7) {
+                        let dropped =
+                            tokio::time::timeout(Duration::from_micros(round * 40), manager.lease(A, Lane::Ordered));
+                        drop(dropped.await);
+                        continue;
+                    }
+                    let mut lease = manager.lease(A, Lane::Ordered).await.unwrap();
+                    if (task + round).is_multiple_of(5) {
+                        continue;
+                    }
+                    lease.mark_signed();
+                    kept.push(lease.nonce());
+                    tokio::task::yield_now().await;
+                    lease.commit();
+                }
+                _ = chain;
+                kept
+            });
+        }
+        let mut all = BTreeSet::new();
+        while let Some(kept) = tasks.join_next().await {
+            for nonce in kept.unwrap() {
+                assert!(all.insert(nonce), "nonce {nonce} twice");
+            }
+        }
+        // What was given back at the end is what is handed out next: all of it together is one run.
+        let top = *all.last().unwrap();
+        while all.len() < usize::try_from(top).unwrap() {
+            let lease = manager.lease(A, Lane::Ordered).await.unwrap();
+            assert!(lease.nonce() < top && all.insert(lease.nonce()), "nonce {}", lease.nonce());
+            lease.commit();
+        }
+        assert!(all.iter().copied().eq(1..=top), "max age {max_age:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_tasks_beside_on_chain_requests() {
+    let chain = chain();
+    let manager = NonceManager::new(source(&chain, Duration::ZERO));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..64_u64 {
+        let (manager, chain) = (manager.clone(), chain.clone());
+        tasks.spawn(async move {
+            let mut kept = Vec::new();
+            for _ in 0..5 {
+                if task % 8 == 0 {
+                    // The consumer takes the next nonce far above, as others have been relayed meanwhile.
+                    let next = chain.table().consumers[&A].max_nonce + 11;
+                    chain.take(A, next, 1);
+                }
+                let lease = manager.lease(A, Lane::Ordered).await.unwrap();
+                kept.push(lease.nonce());
+                lease.commit();
+            }
+            kept
+        });
+    }
+    let mut all = BTreeSet::new();
+    while let Some(kept) = tasks.join_next().await {
+        for nonce in kept.unwrap() {
+            assert!(all.insert(nonce), "nonce {nonce} twice");
+        }
+    }
+    assert_eq!(all.len(), 64 * 5);
+}
+
+/// After a restart, what is under way is resumed first; then nothing of it is handed out again.
+#[tokio::test]
+async fn given_nonces_are_left_out() {
+    let chain = chain();
+    chain.change(A, |it| it.max_nonce = 10);
+    let manager = NonceManager::new(source(&chain, LONG));
+    for nonce in [11, 12, 14] {
+        manager.lease_exact(A, Lane::Ordered, nonce).await.unwrap().commit();
+    }
+    let mut nonces = Vec::new();
+    for _ in 0..3 {
+        let lease = manager.lease(A, Lane::Ordered).await.unwrap();
+        nonces.push(lease.nonce());
+        lease.commit();
+    }
+    assert_eq!(nonces, [13, 15, 16]);
+}
