@@ -7,8 +7,9 @@ use infinityvm_sdk::{
     devnode::{ChainStatus, ConsumerRules, JobState, Revert},
 };
 
-use crate::over_grpc::Rig;
 use crate::rig::{relay_abi::Stateful, *};
+
+type Rig = crate::rig::Rig<Grpc>;
 
 /// A job of the stateful consumer that goes from one state to another. The program repeats its onchain input, so here it
 /// is given the result to return.

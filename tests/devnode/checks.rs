@@ -7,59 +7,60 @@ use infinityvm_sdk::{
 };
 use tonic::Code;
 
-use super::Rig;
 use crate::rig::*;
 
-type Break = fn(&Rig, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>);
+type Break<O> = fn(&Rig<O>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>);
 
-fn changed(rig: &Rig, change: impl FnOnce(&mut Job)) -> Vec<u8> {
+fn changed(rig: &Rig<impl Over>, change: impl FnOnce(&mut Job)) -> Vec<u8> {
     rig.job(1).with(change).abi()
 }
 
-const INVALID: &[(&str, Break, &str, &str)] = &[
-    (
-        "not ABI",
-        |_, request, _, _, _| request.truncate(40),
-        "invalid ABI-encoding of job request",
-        "invalid ABI-encoding of job request",
-    ),
-    (
-        "no bytes at all",
-        |_, request, _, _, _| request.clear(),
-        "invalid ABI-encoding of job request",
-        "invalid ABI-encoding of job request",
-    ),
-    (
-        "max cycles 0",
-        |rig, request, _, _, _| *request = changed(rig, |job| job.max_cycles = 0),
-        "job max cycles must be positive",
-        "job max cycles must be positive",
-    ),
-    (
-        "empty signature",
-        |_, _, signature, _, _| signature.clear(),
-        "job request signature must not be empty",
-        "job request signature must not be empty",
-    ),
-    (
-        "empty program id",
-        |rig, request, _, _, _| *request = changed(rig, |job| job.program_id = Default::default()),
-        "job program ID must not be empty",
-        "job program verification key must not be empty",
-    ),
-    (
-        "another offchain input",
-        |_, _, _, offchain, _| offchain.push(1),
-        "offchain input hash does not match",
-        "offchain input hash does not match",
-    ),
-];
+/// What is broken, how, and the words of either revision's node: Relay's, State's.
+fn broken<O: Over>() -> [(&'static str, Break<O>, &'static str, &'static str); 6] {
+    [
+        (
+            "not ABI",
+            |_, request, _, _, _| request.truncate(40),
+            "invalid ABI-encoding of job request",
+            "invalid ABI-encoding of job request",
+        ),
+        (
+            "no bytes at all",
+            |_, request, _, _, _| request.clear(),
+            "invalid ABI-encoding of job request",
+            "invalid ABI-encoding of job request",
+        ),
+        (
+            "max cycles 0",
+            |rig, request, _, _, _| *request = changed(rig, |job| job.max_cycles = 0),
+            "job max cycles must be positive",
+            "job max cycles must be positive",
+        ),
+        (
+            "empty signature",
+            |_, _, signature, _, _| signature.clear(),
+            "job request signature must not be empty",
+            "job request signature must not be empty",
+        ),
+        (
+            "empty program id",
+            |rig, request, _, _, _| *request = changed(rig, |job| job.program_id = Default::default()),
+            "job program ID must not be empty",
+            "job program verification key must not be empty",
+        ),
+        (
+            "another offchain input",
+            |_, _, _, offchain, _| offchain.push(1),
+            "offchain input hash does not match",
+            "offchain input hash does not match",
+        ),
+    ]
+}
 
-#[tokio::test]
-async fn invalid_submissions_are_invalid_argument_with_the_nodes_words() {
+async fn invalid_submissions_are_invalid_argument_with_the_nodes_words<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
-        for (name, break_it, relay_text, state_text) in INVALID {
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
+        for (name, break_it, relay_text, state_text) in broken::<O>() {
             let (mut request, mut offchain, mut state) = (rig.job(1).abi(), Vec::new(), Vec::new());
             let mut signature = rig.sign(&request);
             break_it(&rig, &mut request, &mut signature, &mut offchain, &mut state);
@@ -72,27 +73,24 @@ async fn invalid_submissions_are_invalid_argument_with_the_nodes_words() {
     }
 }
 
-#[tokio::test]
-async fn state_another_state_is_invalid_argument() {
-    let rig = Rig::state().await;
+async fn state_another_state_is_invalid_argument<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let request = rig.job(1).abi();
     let signature = rig.sign(&request);
     let answer = rig.client.submit(request, signature, vec![], vec![1], 0).await;
     assert_eq!(answer, Err(invalid("state hash does not match")));
 }
 
-#[tokio::test]
-async fn relay_request_to_a_state_node_gets_state_hash_does_not_match() {
-    let rig = Rig::state().await;
+async fn relay_request_to_a_state_node_gets_state_hash_does_not_match<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let request = rig.job(1).with(|job| job.revision = Revision::Relay).abi();
     let signature = rig.sign(&request);
     let answer = rig.client.submit(request, signature, vec![], vec![], 0).await;
     assert_eq!(answer, Err(invalid("state hash does not match")));
 }
 
-#[tokio::test]
-async fn relay_state_request_to_a_relay_node_is_executed_and_never_relayed() {
-    let rig = Rig::relay().await;
+async fn relay_state_request_to_a_relay_node_is_executed_and_never_relayed<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1);
     let request = job.clone().with(|job| job.revision = Revision::State).abi();
     let signature = rig.sign(&request);
@@ -101,7 +99,7 @@ async fn relay_state_request_to_a_relay_node_is_executed_and_never_relayed() {
 }
 
 /// The job's result is sent again and again, and reverts for its signature.
-async fn hangs_at_done(rig: &Rig, job: &Job) {
+async fn hangs_at_done(rig: &Rig<impl Over>, job: &Job) {
     rig.attempted(job, 1).await;
     for _ in 0..2 {
         // Any change makes the node try again.
@@ -115,10 +113,9 @@ async fn hangs_at_done(rig: &Rig, job: &Job) {
     assert_eq!(rig.node.chain().job_status(job.id()), None);
 }
 
-#[tokio::test]
-async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done() {
+async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let strange = [rig.sign(b"something else"), vec![7], vec![0; 65], {
             // The other v: another key's signature.
             let mut signature = rig.sign(&rig.job(4).abi());
@@ -134,11 +131,10 @@ async fn who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done() {
     }
 }
 
-#[tokio::test]
-async fn every_form_of_a_signature_that_the_contracts_take_is_relayed() {
+async fn every_form_of_a_signature_that_the_contracts_take_is_relayed<O: Over>() {
     let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         // Enough for either v.
         for nonce in 1..=8 {
             let job = rig.job(2 * nonce);
@@ -158,10 +154,9 @@ async fn every_form_of_a_signature_that_the_contracts_take_is_relayed() {
     }
 }
 
-#[tokio::test]
-async fn an_encoding_that_is_not_canonical_is_executed_and_never_relayed() {
+async fn an_encoding_that_is_not_canonical_is_executed_and_never_relayed<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let job = rig.job(1);
         let mut request = job.abi();
         // Bytes behind the end: a decoder does not see them, an encoder does not write them.
@@ -172,9 +167,8 @@ async fn an_encoding_that_is_not_canonical_is_executed_and_never_relayed() {
     }
 }
 
-#[tokio::test]
-async fn relay_over_the_da_limit_is_internal_and_stores_nothing() {
-    let rig = Rig::start(Revision::Relay, |builder| builder.da_limit(100)).await;
+async fn relay_over_the_da_limit_is_internal_and_stores_nothing<O: Over>() {
+    let rig = Rig::<O>::start(Revision::Relay, |builder| builder.da_limit(100)).await;
     // Random bytes do not compress, zeros do: the compressed size counts.
     let noise: Vec<u8> = (0..120_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let job = rig.job(1).with(|job| job.offchain = noise);
@@ -184,9 +178,8 @@ async fn relay_over_the_da_limit_is_internal_and_stores_nothing() {
     rig.run(&rig.job(1).with(|job| job.offchain = vec![0; 10_000]), JobState::Relayed).await;
 }
 
-#[tokio::test]
-async fn relay_consumer_without_code_is_internal_and_the_row_stays_pending() {
-    let rig = Rig::relay().await;
+async fn relay_consumer_without_code_is_internal_and_the_row_stays_pending<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1).with(|job| job.consumer = NO_CODE);
     let (code, text) = rig.send(&job).await.unwrap_err();
     assert_eq!(code, Code::Internal);
@@ -196,9 +189,8 @@ async fn relay_consumer_without_code_is_internal_and_the_row_stays_pending() {
     assert_eq!(rig.executions(&job), 0);
 }
 
-#[tokio::test]
-async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmission_works() {
-    let rig = Rig::relay().await;
+async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmission_works<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1);
     rig.node.chain().set_reachable(false);
     let (code, text) = rig.send(&job).await.unwrap_err();
@@ -211,19 +203,17 @@ async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmissi
     rig.run(&job, JobState::Relayed).await;
 }
 
-#[tokio::test]
-async fn state_consumer_without_code_is_found_out_on_chain_only() {
-    let rig = Rig::state().await;
+async fn state_consumer_without_code_is_found_out_on_chain_only<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let job = rig.job(1).with(|job| job.consumer = NO_CODE);
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 1).await;
     assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::NoConsumer));
 }
 
-#[tokio::test]
-async fn get_result_of_unknown_and_malformed_ids() {
+async fn get_result_of_unknown_and_malformed_ids<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         assert_eq!(rig.client.get(vec![1; 32]).await, Err((Code::NotFound, "job not found".into())));
         for id in [vec![], vec![1; 31], vec![1; 33]] {
             assert_eq!(rig.client.get(id).await, Err(invalid("job ID must be 32 bytes in length")));
@@ -231,9 +221,24 @@ async fn get_result_of_unknown_and_malformed_ids() {
     }
 }
 
-#[tokio::test]
-async fn relay_pending_jobs_of_a_malformed_address_are_invalid_argument() {
-    let rig = Rig::relay().await;
+async fn relay_pending_jobs_of_a_malformed_address_are_invalid_argument<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     assert_eq!(rig.client.pending(&[1; 19]).await.unwrap_err().0, Code::InvalidArgument);
     assert_eq!(rig.client.pending(Address::ZERO.as_slice()).await, Ok(vec![]));
+}
+
+over_both! {
+    invalid_submissions_are_invalid_argument_with_the_nodes_words,
+    state_another_state_is_invalid_argument,
+    relay_request_to_a_state_node_gets_state_hash_does_not_match,
+    relay_state_request_to_a_relay_node_is_executed_and_never_relayed,
+    who_signed_is_not_checked_before_the_chain_so_the_job_hangs_at_done,
+    every_form_of_a_signature_that_the_contracts_take_is_relayed,
+    an_encoding_that_is_not_canonical_is_executed_and_never_relayed,
+    relay_over_the_da_limit_is_internal_and_stores_nothing,
+    relay_consumer_without_code_is_internal_and_the_row_stays_pending,
+    relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmission_works,
+    state_consumer_without_code_is_found_out_on_chain_only,
+    get_result_of_unknown_and_malformed_ids,
+    relay_pending_jobs_of_a_malformed_address_are_invalid_argument,
 }

@@ -10,17 +10,15 @@ use infinityvm_sdk::{
 };
 use tonic::Code;
 
-use super::Rig;
 use crate::{http::address, rig::*};
 
-#[tokio::test]
-async fn lost_replies_are_of_calls_that_were_processed() {
+async fn lost_replies_are_of_calls_that_were_processed<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let faults = rig.node.faults();
         faults.drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
         let job = rig.job(1);
-        assert_eq!(rig.send(&job).await, Err(Rig::reset()));
+        assert_eq!(rig.send(&job).await, Err(Rig::<O>::reset()));
         rig.until(&job, JobState::Relayed).await;
 
         faults.drop_replies(Method::SubmitJob, 1, Loss::CloseConnection);
@@ -40,9 +38,8 @@ async fn lost_replies_are_of_calls_that_were_processed() {
     }
 }
 
-#[tokio::test]
-async fn held_requests_wait_before_and_held_replies_after() {
-    let rig = Arc::new(Rig::relay().await);
+async fn held_requests_wait_before_and_held_replies_after<O: Over>() {
+    let rig = Arc::new(Rig::<O>::relay().await);
     let gate = rig.node.faults().hold_request(Method::SubmitJob);
     let job = rig.job(1);
     let call = rig.spawn(&job);
@@ -61,9 +58,8 @@ async fn held_requests_wait_before_and_held_replies_after() {
     assert_eq!(call.await.unwrap(), Ok(job.id()));
 }
 
-#[tokio::test]
-async fn refusals_and_older_nodes() {
-    let rig = Rig::relay().await;
+async fn refusals_and_older_nodes<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let faults = rig.node.faults();
     faults.refuse(Method::SubmitJob, 2, StatusCode::UNAVAILABLE, "busy");
     for _ in 0..2 {
@@ -78,10 +74,9 @@ async fn refusals_and_older_nodes() {
     assert_eq!(rig.pending().await, [0; 0]);
 }
 
-#[tokio::test]
-async fn lies_alter_the_answers_and_not_the_chain() {
+async fn lies_alter_the_answers_and_not_the_chain<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let job = rig.job(1);
         let truth = rig.run(&job, JobState::Relayed).await;
         let signer = |record: &Rec| {
@@ -127,9 +122,8 @@ async fn lies_alter_the_answers_and_not_the_chain() {
     }
 }
 
-#[tokio::test]
-async fn a_dropped_node_closes_its_connections_and_its_ports() {
-    let Rig { node, client, .. } = Rig::relay().await;
+async fn a_dropped_node_closes_its_connections_and_its_ports<O: Over>() {
+    let Rig { node, client, .. } = Rig::<O>::relay().await;
     let urls = [node.grpc_url(), node.rest_url()];
     drop(node);
     within(client.get(vec![1; 32])).await.unwrap_err();
@@ -142,4 +136,12 @@ async fn a_dropped_node_closes_its_connections_and_its_ports() {
         }
     })
     .await;
+}
+
+over_both! {
+    lost_replies_are_of_calls_that_were_processed,
+    held_requests_wait_before_and_held_replies_after,
+    refusals_and_older_nodes,
+    lies_alter_the_answers_and_not_the_chain,
+    a_dropped_node_closes_its_connections_and_its_ports,
 }

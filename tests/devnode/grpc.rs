@@ -5,7 +5,9 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::{over_grpc::Rig, rig::*};
+use crate::rig::*;
+
+type Rig = crate::rig::Rig<Grpc>;
 
 #[tokio::test]
 async fn replaced_replies_are_protobuf_messages() {

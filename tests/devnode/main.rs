@@ -2,12 +2,19 @@
 //! Each test is named after the behaviour it pins.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
 
+#[macro_use]
+mod rig;
+
 mod chain;
+mod checks;
+mod faults;
 mod grpc;
 mod http;
-mod over_grpc;
-mod over_rest;
+mod lanes;
+mod programs;
 mod rest;
-mod rig;
+mod resubmission;
+mod state;
+mod vectors;
 
 use support::plain_client;

@@ -7,13 +7,11 @@ use alloy_sol_types::SolValue;
 use infinityvm_sdk::{Revision, devnode::JobState};
 use tonic::Code;
 
-use super::Rig;
 use crate::rig::*;
 
-#[tokio::test]
-async fn an_unknown_program_is_accepted_and_fails_later() {
+async fn an_unknown_program_is_accepted_and_fails_later<O: Over>() {
     for (revision, reason) in [(Revision::Relay, "missing_program"), (Revision::State, "missing_elf")] {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let job = rig.job(1).with(|job| job.program_id = vec![9; 32].into());
         let record = rig.run(&job, JobState::Failed).await;
         assert_eq!(record.failure.as_deref(), Some(reason));
@@ -21,10 +19,9 @@ async fn an_unknown_program_is_accepted_and_fails_later() {
     }
 }
 
-#[tokio::test]
-async fn the_cycle_limit_and_a_nonzero_exit_are_execution_errors() {
+async fn the_cycle_limit_and_a_nonzero_exit_are_execution_errors<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let run = |nonce, onchain: &[u8], max_cycles| {
             rig.job(nonce).with(|job| (job.onchain, job.max_cycles) = (onchain.to_vec(), max_cycles))
         };
@@ -36,10 +33,9 @@ async fn the_cycle_limit_and_a_nonzero_exit_are_execution_errors() {
     }
 }
 
-#[tokio::test]
-async fn a_program_reads_the_state_and_its_own_input_in_either_revision() {
+async fn a_program_reads_the_state_and_its_own_input_in_either_revision<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let said = Arc::new(Mutex::new(String::new()));
         let heard = Arc::clone(&said);
         let program = rig.node.register_program(move |input| match input.stateful() {
@@ -74,9 +70,8 @@ async fn a_program_reads_the_state_and_its_own_input_in_either_revision() {
     }
 }
 
-#[tokio::test]
-async fn relay_a_panicking_program_strands_its_job_until_a_restart() {
-    let rig = Rig::relay().await;
+async fn relay_a_panicking_program_strands_its_job_until_a_restart<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1).with(|job| job.onchain = b"panic".to_vec());
     rig.send(&job).await.unwrap();
     let id = job.id();
@@ -88,13 +83,12 @@ async fn relay_a_panicking_program_strands_its_job_until_a_restart() {
     assert_eq!(rig.send(&rig.job(1)).await, Ok(id), "ignored");
     assert_eq!(rig.executions(&job), 1);
     rig.node.restart();
-    let rig = Rig { client: Rig::connect(&rig.node).await, ..rig };
+    let rig = Rig { client: Rig::<O>::connect(&rig.node).await, ..rig };
     rig.run(&rig.job(1), JobState::Relayed).await;
 }
 
-#[tokio::test]
-async fn relay_submit_program() {
-    let rig = Rig::relay().await;
+async fn relay_submit_program<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let elf = rig.node.add_elf(|_| Ok(b"uploaded".to_vec()));
     let id = keccak256(&elf);
     let submit = |elf: &[u8], id: &[u8], vm| {
@@ -119,9 +113,8 @@ async fn relay_submit_program() {
     assert_eq!(rig.output(&record), b"uploaded");
 }
 
-#[tokio::test]
-async fn state_submit_program() {
-    let rig = Rig::state().await;
+async fn state_submit_program<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let elf = rig.node.add_elf(|_| Ok(b"uploaded".to_vec()));
     let id = keccak256(&elf);
     assert_eq!(rig.client.submit_program(&[], &[], 1).await, Err(invalid("program elf must not be empty")));
@@ -134,9 +127,8 @@ async fn state_submit_program() {
     }
 }
 
-#[tokio::test]
-async fn an_elf_without_a_function_is_accepted_and_cannot_be_executed() {
-    let rig = Rig::relay().await;
+async fn an_elf_without_a_function_is_accepted_and_cannot_be_executed<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let elf = b"\x7fELF of somebody";
     let id = keccak256(elf);
     assert_eq!(rig.client.submit_program(elf, id.as_slice(), 0).await, Ok(id.to_vec()));
@@ -144,12 +136,22 @@ async fn an_elf_without_a_function_is_accepted_and_cannot_be_executed() {
     assert_eq!(rig.run(&job, JobState::Failed).await.failure.as_deref(), Some("execution_error"));
 }
 
-#[tokio::test]
-async fn a_state_node_has_no_calls_of_the_relay_revision() {
-    let rig = Rig::state().await;
+async fn a_state_node_has_no_calls_of_the_relay_revision<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let client =
         crate::plain_client::relay::coprocessor_node_client::CoprocessorNodeClient::new(channel(&rig.node).await);
     let client = Client::Relay(client);
     assert_eq!(client.pending(CONSUMER.as_slice()).await.unwrap_err().0, Code::Unimplemented);
     assert_eq!(client.contains(&[1; 32]).await.unwrap_err().0, Code::Unimplemented);
+}
+
+over_both! {
+    an_unknown_program_is_accepted_and_fails_later,
+    the_cycle_limit_and_a_nonzero_exit_are_execution_errors,
+    a_program_reads_the_state_and_its_own_input_in_either_revision,
+    relay_a_panicking_program_strands_its_job_until_a_restart,
+    relay_submit_program,
+    state_submit_program,
+    an_elf_without_a_function_is_accepted_and_cannot_be_executed,
+    a_state_node_has_no_calls_of_the_relay_revision,
 }

@@ -1,5 +1,5 @@
 //! The REST gateway: its own refusals, the words and statuses of the node's, its JSON against the golden vectors, and its
-//! connections. What it does like the gRPC server is asked in `over_rest`.
+//! connections. What it does like the gRPC server is asked by the tests `over_rest`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{Answer, GET_RESULT, Http, SUBMIT_JOB, SUBMIT_PROGRAM, address, submission},
-    over_rest::Rig,
     plain_client::{relay, state},
-    rig::{CONSUMER, Job, NO_CODE, ORDERED, within},
+    rig::{self, CONSUMER, Grpc, Job, NO_CODE, ORDERED, Rest, within},
 };
+
+type Rig = rig::Rig<Rest>;
 
 const JSON: Option<&str> = Some("application/json");
 
@@ -282,7 +283,7 @@ async fn relay_messages_are_limited_by_their_length_in_protobuf_both_ways() {
     assert_eq!(post(&rig.node, SUBMIT_JOB, &signed(&rig, &job)).await.status, 200);
     let id = job.id();
     within(rig.node.wait_until(|view| view.job_state(id) == Some(JobState::Relayed))).await;
-    let grpc = crate::over_grpc::Rig::connect(&rig.node).await;
+    let grpc = rig::Rig::<Grpc>::connect(&rig.node).await;
     let refused = grpc.get(id.to_vec()).await.unwrap_err();
     assert!(refused.1.starts_with("Error, decoded message length too large: found 4195"), "{refused:?}");
     let answer = post(&rig.node, GET_RESULT, &json!({ "jobId": id.0 }).to_string()).await;
@@ -416,7 +417,7 @@ async fn a_replaced_reply_is_the_body() {
 #[tokio::test]
 async fn faults_and_counts_are_of_both_front_ends() {
     let rig = Rig::relay().await;
-    let grpc = crate::over_grpc::Rig::connect(&rig.node).await;
+    let grpc = rig::Rig::<Grpc>::connect(&rig.node).await;
     rig.node.faults().refuse(Method::GetResult, 2, StatusCode::UNAVAILABLE, "busy");
     for client in [&grpc, &rig.client, &grpc, &rig.client] {
         within(client.get(vec![1; 32])).await.unwrap_err();

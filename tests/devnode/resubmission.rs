@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use infinityvm_sdk::{Revision, devnode::JobState, rpc::Method};
 
-use super::Rig;
 use crate::rig::*;
 
 const RELAYED_ALREADY: &str = "failed to submit job: job has already been executed and relayed";
@@ -13,9 +12,8 @@ fn other(job: &Job) -> Job {
     job.clone().with(|job| job.onchain = vec![0xbb])
 }
 
-#[tokio::test]
-async fn relay_pending_and_known_same_payload_is_ok_and_ignored() {
-    let rig = Rig::relay().await;
+async fn relay_pending_and_known_same_payload_is_ok_and_ignored<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let gate = rig.node.faults().hold_executions();
     let job = rig.job(1);
     assert_eq!(rig.send(&job).await, Ok(job.id()));
@@ -25,9 +23,8 @@ async fn relay_pending_and_known_same_payload_is_ok_and_ignored() {
     assert_eq!(rig.executions(&job), 1);
 }
 
-#[tokio::test]
-async fn relay_pending_and_known_other_payload_is_ok_but_the_old_one_runs() {
-    let rig = Rig::relay().await;
+async fn relay_pending_and_known_other_payload_is_ok_but_the_old_one_runs<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let gate = rig.node.faults().hold_executions();
     let job = rig.job(1);
     rig.send(&job).await.unwrap();
@@ -39,9 +36,8 @@ async fn relay_pending_and_known_other_payload_is_ok_but_the_old_one_runs() {
     assert_eq!(rig.executions(&job), 1);
 }
 
-#[tokio::test]
-async fn relay_done_and_known_other_payload_is_ok_and_dropped() {
-    let rig = Rig::relay().await;
+async fn relay_done_and_known_other_payload_is_ok_and_dropped<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     rig.node.faults().stall_relays(true);
     let job = rig.job(1);
     rig.run(&job, JobState::Done).await;
@@ -51,9 +47,8 @@ async fn relay_done_and_known_other_payload_is_ok_and_dropped() {
     assert_eq!(rig.executions(&job), 1);
 }
 
-#[tokio::test]
-async fn relay_failed_same_payload_runs_again() {
-    let rig = Rig::relay().await;
+async fn relay_failed_same_payload_runs_again<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1).with(|job| job.onchain = b"fail".to_vec());
     let record = rig.run(&job, JobState::Failed).await;
     assert_eq!(record.failure.as_deref(), Some("execution_error"));
@@ -66,18 +61,16 @@ async fn relay_failed_same_payload_runs_again() {
     assert_eq!(rig.executions(&job), 2);
 }
 
-#[tokio::test]
-async fn relay_failed_other_payload_overwrites_and_runs() {
-    let rig = Rig::relay().await;
+async fn relay_failed_other_payload_overwrites_and_runs<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1).with(|job| job.onchain = b"fail".to_vec());
     rig.run(&job, JobState::Failed).await;
     let record = rig.run(&other(&job), JobState::Relayed).await;
     assert_eq!((record.onchain.clone(), record.failure.clone()), (vec![0xbb], None));
 }
 
-#[tokio::test]
-async fn relay_restart_loses_the_queue_keeps_the_rows_and_lists_nothing_as_pending() {
-    let rig = Rig::relay().await;
+async fn relay_restart_loses_the_queue_keeps_the_rows_and_lists_nothing_as_pending<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     rig.node.faults().stall_relays(true);
     let done = rig.job(1);
     rig.run(&done, JobState::Done).await;
@@ -88,7 +81,7 @@ async fn relay_restart_loses_the_queue_keeps_the_rows_and_lists_nothing_as_pendi
     assert_eq!(rig.pending().await, [1, 2]);
     rig.node.restart();
     rig.node.faults().clear();
-    let rig = Rig { client: Rig::connect(&rig.node).await, ..rig };
+    let rig = Rig { client: Rig::<O>::connect(&rig.node).await, ..rig };
     assert_eq!(rig.pending().await, [0; 0]);
     assert_eq!(rig.record(&done).await.status, DONE);
     assert_eq!(rig.record(&pending).await.status, PENDING);
@@ -105,9 +98,8 @@ async fn relay_restart_loses_the_queue_keeps_the_rows_and_lists_nothing_as_pendi
     assert_eq!((rig.executions(&done), rig.executions(&pending)), (2, 1));
 }
 
-#[tokio::test]
-async fn a_submission_held_over_a_restart_is_gone() {
-    let rig = Arc::new(Rig::relay().await);
+async fn a_submission_held_over_a_restart_is_gone<O: Over>() {
+    let rig = Arc::new(Rig::<O>::relay().await);
     let at_the_door = rig.node.faults().hold_request(Method::SubmitJob);
     let first = rig.spawn(&rig.job(1));
     within(at_the_door.arrived(1)).await;
@@ -119,28 +111,26 @@ async fn a_submission_held_over_a_restart_is_gone() {
     inside.open();
     within(first).await.unwrap().unwrap_err();
     within(second).await.unwrap().unwrap_err();
-    let client = Rig::connect(&rig.node).await;
+    let client = Rig::<O>::connect(&rig.node).await;
     for nonce in [1, 2] {
         assert_eq!(client.get(rig.job(nonce).id().to_vec()).await.unwrap_err().0, tonic::Code::NotFound);
     }
 }
 
-#[tokio::test]
-async fn relay_done_but_not_in_the_queue_other_payload_overwrites_and_runs() {
-    let rig = Rig::relay().await;
+async fn relay_done_but_not_in_the_queue_other_payload_overwrites_and_runs<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     rig.node.faults().stall_relays(true);
     let job = rig.job(1);
     rig.run(&job, JobState::Done).await;
     rig.node.restart();
     rig.node.faults().clear();
-    let rig = Rig { client: Rig::connect(&rig.node).await, ..rig };
+    let rig = Rig { client: Rig::<O>::connect(&rig.node).await, ..rig };
     let record = rig.run(&other(&job), JobState::Relayed).await;
     assert_eq!(record.onchain, [0xbb]);
 }
 
-#[tokio::test]
-async fn relay_relayed_is_refused_whatever_the_payload() {
-    let rig = Rig::relay().await;
+async fn relay_relayed_is_refused_whatever_the_payload<O: Over>() {
+    let rig = Rig::<O>::relay().await;
     let job = rig.job(1);
     rig.run(&job, JobState::Relayed).await;
     assert_eq!(rig.send(&job).await, Err(internal(RELAYED_ALREADY)));
@@ -149,9 +139,8 @@ async fn relay_relayed_is_refused_whatever_the_payload() {
     assert_eq!(rig.executions(&job), 1);
 }
 
-#[tokio::test]
-async fn relay_submissions_of_one_nonce_that_race_are_both_executed_and_signed() {
-    let rig = Arc::new(Rig::relay().await);
+async fn relay_submissions_of_one_nonce_that_race_are_both_executed_and_signed<O: Over>() {
+    let rig = Arc::new(Rig::<O>::relay().await);
     rig.node.faults().stall_relays(true);
     let gate = rig.node.faults().hold_intake();
     let job = rig.job(1);
@@ -166,9 +155,8 @@ async fn relay_submissions_of_one_nonce_that_race_are_both_executed_and_signed()
     assert_eq!(rig.node.stats().submissions(id), 2);
 }
 
-#[tokio::test]
-async fn relay_of_two_that_raced_the_chain_takes_one() {
-    let rig = Arc::new(Rig::relay().await);
+async fn relay_of_two_that_raced_the_chain_takes_one<O: Over>() {
+    let rig = Arc::new(Rig::<O>::relay().await);
     let gate = rig.node.faults().hold_intake();
     let job = rig.job(1);
     let (first, second) = (rig.spawn(&job), rig.spawn(&job));
@@ -182,10 +170,9 @@ async fn relay_of_two_that_raced_the_chain_takes_one() {
     assert_eq!(rig.node.chain().all_completed().len(), 1);
 }
 
-#[tokio::test]
-async fn state_a_taken_nonce_is_refused_whatever_the_payload_and_the_status() {
+async fn state_a_taken_nonce_is_refused_whatever_the_payload_and_the_status<O: Over>() {
     const TAKEN: &str = "failed to submit job: job already exists";
-    let rig = Rig::state().await;
+    let rig = Rig::<O>::state().await;
     let failed = rig.job(1).with(|job| job.onchain = b"fail".to_vec());
     rig.run(&failed, JobState::Failed).await;
     let relayed = rig.job(2);
@@ -201,25 +188,23 @@ async fn state_a_taken_nonce_is_refused_whatever_the_payload_and_the_status() {
     rig.until(&pending, JobState::Relayed).await;
 }
 
-#[tokio::test]
-async fn state_restart_leaves_unfinished_jobs_behind_for_ever() {
-    let rig = Rig::state().await;
+async fn state_restart_leaves_unfinished_jobs_behind_for_ever<O: Over>() {
+    let rig = Rig::<O>::state().await;
     let gate = rig.node.faults().hold_executions();
     let job = rig.job(1);
     rig.send(&job).await.unwrap();
     within(gate.arrived(1)).await;
     rig.node.restart();
     rig.node.faults().clear();
-    let rig = Rig { client: Rig::connect(&rig.node).await, ..rig };
+    let rig = Rig { client: Rig::<O>::connect(&rig.node).await, ..rig };
     assert_eq!(rig.record(&job).await.status, PENDING);
     assert_eq!(rig.send(&job).await, Err(internal("failed to submit job: job already exists")));
     assert_eq!(rig.executions(&job), 0);
 }
 
-#[tokio::test]
-async fn every_status_is_passed_and_the_record_repeats_the_submission() {
+async fn every_status_is_passed_and_the_record_repeats_the_submission<O: Over>() {
     for revision in Revision::ALL {
-        let rig = Rig::start(revision, |builder| builder).await;
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
         let job = rig.job(7).with(|job| {
             job.offchain = vec![1, 2, 3];
             if revision == Revision::State {
@@ -257,4 +242,21 @@ async fn every_status_is_passed_and_the_record_repeats_the_submission() {
         assert_eq!(rig.node.chain().completed(job.id()).unwrap().tx_hash.to_vec(), record.tx);
         assert_eq!(rig.node.chain().next_nonce(CONSUMER), Some(8));
     }
+}
+
+over_both! {
+    relay_pending_and_known_same_payload_is_ok_and_ignored,
+    relay_pending_and_known_other_payload_is_ok_but_the_old_one_runs,
+    relay_done_and_known_other_payload_is_ok_and_dropped,
+    relay_failed_same_payload_runs_again,
+    relay_failed_other_payload_overwrites_and_runs,
+    relay_restart_loses_the_queue_keeps_the_rows_and_lists_nothing_as_pending,
+    a_submission_held_over_a_restart_is_gone,
+    relay_done_but_not_in_the_queue_other_payload_overwrites_and_runs,
+    relay_relayed_is_refused_whatever_the_payload,
+    relay_submissions_of_one_nonce_that_race_are_both_executed_and_signed,
+    relay_of_two_that_raced_the_chain_takes_one,
+    state_a_taken_nonce_is_refused_whatever_the_payload_and_the_status,
+    state_restart_leaves_unfinished_jobs_behind_for_ever,
+    every_status_is_passed_and_the_record_repeats_the_submission,
 }

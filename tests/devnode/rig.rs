@@ -294,7 +294,27 @@ impl Over for Rest {
     }
 }
 
-pub struct AnyRig<O> {
+/// What both front ends do alike: each test twice, over gRPC and over REST. A test that is not listed is unused code, which
+/// the lints refuse.
+macro_rules! over_both {
+    ($($test:ident,)*) => {
+        mod over_grpc {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test::<$crate::rig::Grpc>().await;
+            })*
+        }
+
+        mod over_rest {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test::<$crate::rig::Rest>().await;
+            })*
+        }
+    };
+}
+
+pub struct Rig<O> {
     pub over: PhantomData<O>,
     pub node: DevNode,
     pub client: Client,
@@ -307,7 +327,7 @@ pub fn signer() -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&B256::repeat_byte(0x51)).unwrap()
 }
 
-impl<O: Over> AnyRig<O> {
+impl<O: Over> Rig<O> {
     pub async fn relay() -> Self {
         Self::start(Revision::Relay, |builder| builder).await
     }

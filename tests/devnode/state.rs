@@ -4,21 +4,18 @@ use alloy_primitives::keccak256;
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::devnode::{JobState, Revert};
 
-use super::Rig;
 use crate::rig::{relay_abi::Stateful as NextState, *};
 
-#[tokio::test]
-async fn state_jobs_have_no_order() {
-    let rig = Rig::state().await;
+async fn state_jobs_have_no_order<O: Over>() {
+    let rig = Rig::<O>::state().await;
     for nonce in [9, 2, 5] {
         rig.run(&rig.job(nonce), JobState::Relayed).await;
     }
     assert_eq!(rig.node.chain().max_nonce(CONSUMER), Some(9));
 }
 
-#[tokio::test]
-async fn state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it() {
-    let rig = Rig::state().await;
+async fn state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it<O: Over>() {
+    let rig = Rig::<O>::state().await;
     rig.node.chain().set_latest_state_root(STATEFUL, keccak256(b"genesis"));
     let program_id = rig.node.register_program(|input| {
         let next = [input.state, input.onchain].concat();
@@ -44,4 +41,9 @@ async fn state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it(
     rig.attempted(&forgot, 1).await;
     assert_eq!(rig.node.stats().last_revert(forgot.id()), Some(Revert::OutputState));
     assert_eq!(rig.node.chain().latest_state_root(STATEFUL), Some(keccak256(b"genesis++")));
+}
+
+over_both! {
+    state_jobs_have_no_order,
+    state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it,
 }

@@ -8,15 +8,13 @@ use infinityvm_sdk::{
 };
 use serde_json::Value;
 
-use super::Rig;
-use crate::rig::{relay_abi, within};
+use crate::rig::{Over, Rig, relay_abi, within};
 
 fn bytes(value: &Value) -> Vec<u8> {
     hex::decode(value.as_str().unwrap()).unwrap()
 }
 
-#[tokio::test]
-async fn results_are_encoded_and_signed_as_in_the_golden_vectors() {
+async fn results_are_encoded_and_signed_as_in_the_golden_vectors<O: Over>() {
     for revision in Revision::ALL {
         let path = format!("{}/tests/vectors/{revision}.json", env!("CARGO_MANIFEST_DIR"));
         let vectors: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -32,7 +30,7 @@ async fn results_are_encoded_and_signed_as_in_the_golden_vectors() {
             assert_eq!(node.operator().to_vec(), bytes(&result["operator"]));
             let output = bytes(&result["raw_output"]);
             node.register_program_as(Bytes::from(bytes(&case["program_id"])), move |_| Ok(output.clone()));
-            let client = Rig::connect(&node).await;
+            let client = Rig::<O>::connect(&node).await;
             let state = case.get("state").map(bytes).unwrap_or_default();
             let (request, signature) = (bytes(&expect["request_abi"]), bytes(&expect["signature"]));
             let id = client.submit(request, signature, bytes(&case["offchain_input"]), state, 0).await.unwrap();
@@ -56,4 +54,8 @@ async fn results_are_encoded_and_signed_as_in_the_golden_vectors() {
             }
         }
     }
+}
+
+over_both! {
+    results_are_encoded_and_signed_as_in_the_golden_vectors,
 }
