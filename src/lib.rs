@@ -6,26 +6,30 @@
 //!
 //! # What to use when
 //!
-//! | You want to … | Use |
-//! |---|---|
-//! | submit jobs and wait for results | [`Client`], [`OffchainJobRequest::builder`], [`JobHandle::wait`] |
-//! | sign with a key in this process, or with a key service or hardware wallet | [`LocalSigner`]; `AlloySigner` (feature `alloy-signer`); your own [`JobSigner`] |
-//! | sign on one machine and send from another | [`OffchainJobRequest::prepare`], [`SignedJob`] with serde, [`Client::submit_signed`] |
-//! | go on after a crash or restart of your service | [`Client::sign`], store the [`SignedJob`], [`Client::submit_signed`]; then [`Client::resume`] |
-//! | know that a result is on chain, whatever the node says | [`client::ClientBuilder::chain`], [`Until::Finalized`], [`Verified::finality`] |
-//! | find out why a job does not move | [`Client::diagnose`], [`JobHandle::diagnose`] |
-//! | post a result that nobody relays | [`Client::relay`], [`JobHandle::relay`], [`chain::Relayer`], `RpcRelayer` (feature `chain`) |
-//! | find out before a job is sent whether it will land | [`Client::preflight`], [`ClientBuilder::require_preflight`](client::ClientBuilder::require_preflight) |
-//! | read a chain over JSON-RPC | [`chain::Chain::connect`], [`chain::RpcReader`] (feature `chain`); your own [`chain::ChainReader`] |
-//! | never send to one chain what was signed for another | [`chain::Binding`] |
-//! | check a result that came by another way | [`verify`] |
-//! | choose where nonces come from | [`nonce`] |
-//! | set TLS, headers, limits of messages | [`transport::GrpcTransport`], [`transport::RestTransport`] |
-//! | set deadlines, and what is tried again | [`RetryPolicy`] |
-//! | test an app without a node | [`devnode::DevNode`] (feature `devnode`) |
-//! | and without a chain: preflight, finality, reorganisations | [`devnode::SimChain`], [`SimChain::to_chain`](devnode::SimChain::to_chain) |
-//! | test it with its contracts on a chain | `devnode::RealChain`, `devnode::contracts` (features `devnode` and `chain`) |
-//! | carry the bytes some other way | [`transport::Transport`], [`Wire`]; test it with `conformance` (feature `unstable-conformance`) |
+//! | You want to … | Use | Guide |
+//! |---|---|---|
+//! | submit jobs and wait for results | [`Client`], [`OffchainJobRequest`], [`JobHandle::wait`] | [`submit_and_wait`] |
+//! | bring a program to the node | [`Client::submit_program`], [`ProgramUpload`] | [`programs`] |
+//! | run a stateful app; keep jobs in order | [`Verified::stateful`], [`RelayStrategy`] | [`ordered_and_stateful`] |
+//! | know before a job is sent whether it will land | [`Client::preflight`], [`PreflightReport`] | [`will_it_land`] |
+//! | know that a result is on chain | [`Until::Finalized`], [`Verified::finality`] | [`did_it_land`] |
+//! | find out why a job does not move | [`Client::diagnose`], [`Cause`] | [`stuck_jobs`] |
+//! | replace a job that failed | [`OffchainJobRequest::prepare`], [`Client::submit_signed`] | [`stuck_jobs`] |
+//! | post a result that nobody posts | [`Client::relay`], [`chain::RpcRelayer`] | [`posting_results`] |
+//! | sign with a key, a keystore or a key service | [`LocalSigner`], [`AlloySigner`], [`JobSigner`] | [`signers`] |
+//! | sign on one machine, and send from another | [`SignedJob`], [`Client::submit_signed`] | [`signers`] |
+//! | choose where nonces come from | [`nonce`], [`chain::ChainNonces`] | [`nonces`] |
+//! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
+//! | lose and double no job in a crash | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
+//! | set TLS, proxies, headers, limits | [`transport::GrpcTransport`], [`transport::RestTransport`] | [`transports`] |
+//! | handle errors; set deadlines and repetition | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
+//! | send to no chain but the one you signed for | [`chain::Binding`] | [`will_it_land`] |
+//! | read a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
+//! | check a result that came another way | [`verify`] | [`wasm`] |
+//! | sign in WebAssembly | [`job`] | [`wasm`] |
+//! | test an app, without a node and without a chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
+//! | test it with its contracts on a chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |
+//! | carry the bytes some other way | [`transport::Transport`], [`Wire`], [`conformance`] | [`transports`] |
 //!
 //! # A first job
 //!
@@ -37,7 +41,7 @@
 //! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
 //! use infinityvm_sdk::primitives::{Address, SolValue, U256};
 //!
-//! // In a test: a node in this process. In earnest: your node's address, and the operator your JobManager contract names.
+//! // In a test: a node in this process. In earnest: your node's address, and the operator your JobManager names.
 //! let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
 //! let node = DevNode::builder(Revision::Relay)
 //!     .consumer(consumer, ConsumerRules::signed_by(signer.address()))
@@ -70,26 +74,28 @@
 //!
 //! # Features
 //!
-//! | feature | default | what it adds |
-//! |---|---|---|
-//! | `grpc` | yes | the gRPC transport, with TLS by rustls and ring |
-//! | `rest` | yes | the REST transport, with the same TLS |
-//! | `webpki-roots` | yes | Mozilla's TLS roots, compiled in |
-//! | `native-roots` | | the operating system's TLS roots |
-//! | `asm-keccak` | yes | keccak-256 in assembly; needs a C compiler, as ring does |
-//! | `secp256k1` | | signing and recovery by libsecp256k1; needs a C compiler |
-//! | `alloy-signer` | | `AlloySigner`, for any `alloy_signer::Signer`: key services, hardware wallets, keystores |
-//! | `chain` | | the chain over JSON-RPC: `RpcReader`, and `RpcRelayer`, an account that posts results; with `devnode`, a node that relays to a real chain |
-//! | `blobs` | | posts results whose jobs have an offchain input (Relay revision), with their blobs; brings KZG in C |
-//! | `devnode` | | the embedded development node |
-//! | `unstable-conformance` | | the suite that every transport must pass; changes in any release |
-//! | `client` | with `grpc`, `rest` | the client, for transports of your own |
-//!
-//! Features only add. Without any there are the values of [`job`], [`error`] and [`primitives`].
+//! The [README](readme#features) has the table. Features only add. Without any (`default-features = false`) there are
+//! the values of [`job`], [`error`] and [`primitives`].
 //!
 //! # Further reading
 //!
-//! The [architecture] says how the crate is cut and why; the [changelog] what is new.
+//! The [`guide`] has a page for each thing you may want to do. The [`architecture`] says how the crate is cut and why,
+//! and the [`changelog`] what is new.
+//!
+//! [`did_it_land`]: guide::did_it_land
+//! [`errors`]: guide::errors
+//! [`nonces`]: guide::nonces
+//! [`ordered_and_stateful`]: guide::ordered_and_stateful
+//! [`posting_results`]: guide::posting_results
+//! [`programs`]: guide::programs
+//! [`signers`]: guide::signers
+//! [`stuck_jobs`]: guide::stuck_jobs
+//! [`submit_and_wait`]: guide::submit_and_wait
+//! [`surviving_a_crash`]: guide::surviving_a_crash
+//! [`testing`]: guide::testing
+//! [`transports`]: guide::transports
+//! [`wasm`]: guide::wasm
+//! [`will_it_land`]: guide::will_it_land
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, unnameable_types, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]
@@ -166,6 +172,9 @@ macro_rules! __sol {
     };
 }
 
+#[cfg(any(doc, doctest))]
+pub mod guide;
+
 #[cfg(doc)]
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
@@ -174,10 +183,19 @@ pub mod architecture {}
 #[doc = include_str!("../CHANGELOG.md")]
 pub mod changelog {}
 
-/// The README's examples run with the documentation's.
-#[cfg(all(doctest, feature = "devnode", feature = "grpc"))]
+// The README is a page of the documentation as well, and its examples run. Of two definitions of a link the first counts, so
+// these lead to the documentation's own pages, or nowhere else, where the README's lead to files.
+#[cfg(any(doc, all(doctest, feature = "devnode", feature = "grpc")))]
+#[doc = "[ARCHITECTURE.md]: crate::architecture"]
+#[doc = "[CHANGELOG.md]: crate::changelog"]
+#[doc = "[guide]: crate::guide"]
+#[doc = "[benches/README.md]: #read-on"]
+#[doc = "[contracts/README.md]: #read-on"]
+#[doc = "[proto/README.md]: #read-on"]
+#[doc = "[Apache License 2.0]: #read-on"]
+#[doc = "[MIT]: #read-on\n"]
 #[doc = include_str!("../README.md")]
-mod readme {}
+pub mod readme {}
 
 #[cfg(feature = "client")]
 pub use client::{

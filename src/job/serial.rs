@@ -1,8 +1,4 @@
-//! How a [`SignedJob`] is written down.
-//!
-//! A map of `version` (1), `revision` (`"state"` or `"relay"`), `request`, `signature`, `offchain_input`, `state` (bytes; the
-//! last is empty in the Relay revision) and `relay` (`"unordered"` or `"ordered"`; the former in the State revision). Bytes are hex with 0x in
-//! readable formats such as JSON, and raw in binary ones. A reader refuses versions it does not know.
+//! How a [`SignedJob`] is written down: its documentation has the format.
 
 use alloy_primitives::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};

@@ -130,9 +130,14 @@ fn varint_len(value: usize) -> usize {
 
 /// A signed job: the exact bytes that are sent, and sent again, whatever happens.
 ///
-/// It serialises with serde in a versioned format (see `ARCHITECTURE.md`), so it can be stored, or signed on one machine
-/// and sent from another. Deserialising checks that the parts belong together, but not who signed: compare
-/// [`recover`](Self::recover) with the account you expect if the store can be tampered with.
+/// It serialises with serde, so it can be stored, or signed on one machine and sent from another. Reading it checks that the
+/// parts belong together, but not who signed: compare [`recover`](Self::recover) with the account you expect if the store
+/// can be tampered with.
+///
+/// What is written is a map of `version` (1), `revision` (`"state"` or `"relay"`), `request`, `signature`, `offchain_input`,
+/// `state` and `relay` (`"unordered"` or `"ordered"`). Bytes are hex with 0x in readable formats such as JSON, and raw in
+/// binary ones. In the Relay revision `state` is empty; in the State revision `relay` is `"unordered"`. Versions that this
+/// release does not know are refused.
 ///
 /// Cheap to clone: clones share the bytes.
 #[derive(Clone)]

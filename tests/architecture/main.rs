@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Who may know whom.
-const TABLE: [(&str, &[&str]); 15] = [
+const TABLE: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("rpc", &[]),
     ("job", &["error"]),
@@ -22,6 +22,7 @@ const TABLE: [(&str, &[&str]); 15] = [
     ("chain", &["error", "jitter", "job", "nonce", "transport"]),
     ("client", &["chain", "error", "job", "node", "nonce", "runtime", "submit", "transport", "watch", "wire"]),
     ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
+    ("guide", &[]),
     // Of `wire` only the generated messages, and of `chain` no contract: checked below.
     ("devnode", &["chain", "error", "job", "rpc", "wire"]),
 ];

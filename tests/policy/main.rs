@@ -122,6 +122,52 @@ fn duplicates_are_known() {
     assert!(!has(&default, "alloy-signer"), "it would bring a second k256 into everybody's graph");
 }
 
+/// One table of features in the whole project, the README's, and it is the manifest's.
+#[test]
+fn the_readme_tells_every_feature() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root)
+        .args(["metadata", "--locked", "--format-version", "1", "--no-deps"])
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let ours = packages.iter().find(|package| package["name"] == env!("CARGO_PKG_NAME")).expect("this package");
+    let features = ours["features"].as_object().expect("features");
+    let default: Vec<_> =
+        features["default"].as_array().expect("a list").iter().map(|name| name.as_str().expect("text")).collect();
+    let manifest: BTreeSet<(&str, bool)> = features
+        .keys()
+        .filter(|name| *name != "default")
+        .map(|name| (name.as_str(), default.contains(&name.as_str())))
+        .collect();
+
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("text");
+    let table = readme.split("\n| feature |").nth(1).expect("the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let told: BTreeSet<(&str, bool)> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            (cells[1].trim_matches('`'), cells[2] == "yes")
+        })
+        .collect();
+    assert_eq!(told, manifest);
+
+    for page in ["src/lib.rs", "ARCHITECTURE.md", "src/guide/mod.rs"] {
+        let text = std::fs::read_to_string(root.join(page)).expect("text");
+        assert!(!text.contains("| feature |"), "{page}: a second table of features");
+    }
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("text");
+    assert!(readme.lines().count() <= 180, "{} lines", readme.lines().count());
+}
+
 #[test]
 fn no_dependency_needs_a_newer_compiler() {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());

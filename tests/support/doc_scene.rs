@@ -1,15 +1,16 @@
-// What examples in the documentation stand on, included by their hidden lines: a development node, a client of it that reads its
-// simulated chain and may post there, and a job.
+// What examples in the documentation stand on, included by their hidden lines. `parts` is a development node and what a
+// client needs to work for it. `scene` is more: a client that reads the simulated chain and may post there, and a job.
 mod doc {
     use infinityvm_sdk::{
         Client, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, Revision,
-        devnode::{ConsumerRules, DevNode},
+        devnode::{ConsumerRules, DevNode, ProgramError},
         nonce::Sequential,
-        primitives::Address,
+        primitives::{Address, SolValue, U256},
     };
 
     pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+    #[allow(dead_code, reason = "each example uses a part of it")]
     pub struct Scene {
         pub node: DevNode,
         pub client: Client,
@@ -27,6 +28,28 @@ mod doc {
         }
     }
 
+    #[allow(dead_code, reason = "each example uses a part of it")]
+    pub struct Parts {
+        pub node: DevNode,
+        pub signer: LocalSigner,
+        pub consumer: Address,
+        pub program: ProgramId,
+    }
+
+    /// The program computes the square root of an ABI-encoded number, rounded down.
+    #[allow(dead_code, reason = "most examples need a scene")]
+    pub async fn parts(revision: Revision) -> Parts {
+        let (signer, consumer) = (LocalSigner::random().expect("a key"), Address::repeat_byte(7));
+        let rules = ConsumerRules::signed_by(signer.address());
+        let node = DevNode::builder(revision).consumer(consumer, rules).start().await.expect("a node");
+        let program = node.register_program(|input| match U256::abi_decode(input.onchain) {
+            Ok(number) => Ok(number.root(2).abi_encode()),
+            Err(error) => Err(ProgramError::new(error.to_string())),
+        });
+        Parts { node, signer, consumer, program: ProgramId::new(program) }
+    }
+
+    #[allow(dead_code, reason = "some examples need the parts only")]
     pub async fn scene() -> Scene {
         let (signer, consumer) = (LocalSigner::random().expect("a key"), Address::repeat_byte(7));
         let rules = ConsumerRules::signed_by(signer.address());

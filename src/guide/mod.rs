@@ -1,0 +1,67 @@
+//! The guide: a page for each thing you may want to do. Every example runs in the tests, on the development node.
+//!
+//! | You want to … | Page |
+//! |---|---|
+//! | submit a job and wait for its result | [`submit_and_wait`] |
+//! | bring a program to the node | [`programs`] |
+//! | keep the order of jobs; chain jobs by a state | [`ordered_and_stateful`] |
+//! | know before a job is sent whether it will land | [`will_it_land`] |
+//! | know that a result is on chain, whatever the node says | [`did_it_land`] |
+//! | find out why a job does not move; replace one that failed | [`stuck_jobs`] |
+//! | post a result that nobody posts | [`posting_results`] |
+//! | sign with a keystore, a key service or a wallet | [`signers`] |
+//! | choose where nonces come from; run several processes | [`nonces`] |
+//! | lose and double no job in a crash | [`surviving_a_crash`] |
+//! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
+//! | sign in WebAssembly | [`wasm`] |
+//! | test your app | [`testing`] |
+//! | handle errors, and repeat what failed | [`errors`] |
+//! | know what the client does about careless nodes | [`careless_nodes`] |
+//!
+//! The examples leave out what would only repeat itself: a development node, a client of it, and a job. `?` passes
+//! errors on. What needs a service that no test has is compiled and not run, and says so.
+
+#[doc = include_str!("submit_and_wait.md")]
+pub mod submit_and_wait {}
+
+#[doc = include_str!("programs.md")]
+pub mod programs {}
+
+#[doc = include_str!("ordered_and_stateful.md")]
+pub mod ordered_and_stateful {}
+
+#[doc = include_str!("will_it_land.md")]
+pub mod will_it_land {}
+
+#[doc = include_str!("did_it_land.md")]
+pub mod did_it_land {}
+
+#[doc = include_str!("stuck_jobs.md")]
+pub mod stuck_jobs {}
+
+#[doc = include_str!("posting_results.md")]
+pub mod posting_results {}
+
+#[doc = include_str!("signers.md")]
+pub mod signers {}
+
+#[doc = include_str!("nonces.md")]
+pub mod nonces {}
+
+#[doc = include_str!("surviving_a_crash.md")]
+pub mod surviving_a_crash {}
+
+#[doc = include_str!("transports.md")]
+pub mod transports {}
+
+#[doc = include_str!("wasm.md")]
+pub mod wasm {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("careless_nodes.md")]
+pub mod careless_nodes {}
