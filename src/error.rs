@@ -13,7 +13,8 @@ type Source = Arc<dyn StdError + Send + Sync + 'static>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A job, key, signature or stored value does not hold what it must. [`Error::faults`] lists every fault of a builder.
+    /// A job, key, signature or stored value does not hold what it must. [`Error::faults`] lists every fault of a
+    /// builder.
     InvalidInput,
     /// The client or transport is set up in a way that cannot work or is not safe.
     InvalidConfig,
@@ -49,12 +50,14 @@ pub enum ErrorKind {
     Closed,
     /// The chain could not be read: its RPC did not answer, or a contract is not what it must be.
     Chain,
-    /// This is not the chain, contract or account that the client is bound to: nothing that was signed for one may be used on another.
+    /// This is not the chain, contract or account that the client is bound to. What was signed for one must not be used
+    /// on another.
     WrongChain,
     /// A required preflight found that the job would not land. Nothing was sent.
     Preflight,
-    /// The contracts refuse the result: its relay would revert, or did. [`Revert::of`](crate::chain::Revert::of) says why. Where
-    /// there is a [transaction](Error::tx_hash), it was tried, and has cost its gas.
+    /// The contracts refuse the result: the transaction that posts it would revert, or did.
+    /// [`Revert::of`](crate::chain::Revert::of) says why. If the error names a [transaction](Error::tx_hash), that was
+    /// sent, and has cost its gas.
     Reverted,
 }
 
@@ -102,10 +105,10 @@ pub enum Outcome {
     NotSent,
     /// The node answered and refused. This payload has not run and will not, unless it is submitted again.
     Rejected,
-    /// The request may or may not have reached the node, and may still run. Ask the node (or the chain) before anything
-    /// else, and send nothing but the identical bytes.
+    /// The request may or may not have reached the node, and may still run. Ask the node or the chain first, and send
+    /// nothing but the same bytes.
     Unknown,
-    /// The node has the request. The error is about what came after: execution, waiting, or verification.
+    /// The node has the request. The error is about what came after that: the execution, the wait, or the verification.
     Accepted,
 }
 
@@ -164,7 +167,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of something that never left this process.
+    /// An error about something that never left this process.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
@@ -268,17 +271,17 @@ impl Error {
         self.0.outcome
     }
 
-    /// Whether the same call, with the same bytes, may succeed later without anything being changed.
+    /// Whether the same call, with the same bytes, may succeed later although nothing was changed.
     ///
-    /// It does not say that a repetition is free of risk: that is what [`outcome`](Self::outcome) is for. To submit the same bytes
-    /// again is `Client::submit_signed`; `Client::submit` makes another job.
+    /// It does not say that it is safe to repeat the call: see [`outcome`](Self::outcome). `Client::submit_signed`
+    /// submits the same bytes again; `Client::submit` makes another job.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
-    /// How often the call was made before it was given up. The error is about the last time; the
-    /// [outcome](Self::outcome) about all of them.
+    /// How often the call was made before it was given up. The error is that of the last time; the
+    /// [outcome](Self::outcome) is about all of them.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -302,7 +305,8 @@ impl Error {
         self.0.job_id
     }
 
-    /// The transaction the error is about: one that was signed and perhaps sent, by the [outcome](Self::outcome).
+    /// The transaction that the error is about. It was signed; the [outcome](Self::outcome) says whether it may have
+    /// been sent.
     #[must_use]
     pub fn tx_hash(&self) -> Option<B256> {
         self.0.tx_hash
@@ -314,7 +318,7 @@ impl Error {
         &self.0.faults
     }
 
-    /// Everything there is to say, over several lines: the error, its causes, the endpoint, the outcome, the hint.
+    /// Everything that is known, in several lines: the error, its causes, the endpoint, the outcome, and the hint.
     #[must_use]
     pub fn report(&self) -> Report<'_> {
         Report(self)

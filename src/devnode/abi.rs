@@ -1,4 +1,5 @@
-//! The structs of the protocol, for the dev node alone: it does not use the client's codec, so the two cannot share a bug.
+//! The structs of the protocol, for the dev node alone: it does not use the client's codec, so the two cannot share a
+//! bug.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolValue, sol};
@@ -308,8 +309,8 @@ pub(super) fn output_state(revision: Revision, output: &[u8]) -> Option<B256> {
 const BYTES_PER_ELEMENT: usize = 31;
 const ELEMENTS_PER_BLOB: usize = 4096;
 
-/// Stand-ins for the versioned hashes of the blobs that would carry the offchain input: right in number and in their first
-/// byte, 0x01, and different for different inputs; but no KZG commitments.
+/// Stand-ins for the versioned hashes of the blobs that would carry the offchain input: right in number and in their
+/// first byte, 0x01, and different for different inputs; but no KZG commitments.
 pub(super) fn blob_hashes(compressed: &[u8]) -> Vec<B256> {
     // One element more: the coder puts the length first.
     let elements = compressed.len().div_ceil(BYTES_PER_ELEMENT) + 1;

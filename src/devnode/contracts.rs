@@ -1,8 +1,11 @@
-//! The protocol's contracts on a chain of a test's own, such as anvil: so that an app's test needs no other tool to deploy them.
+//! The protocol's contracts, deployed on a test's own chain, such as anvil. An app's test needs no other tool for that.
 //!
-//! They are the ones in this crate's `contracts/`, written anew for tests: the same functions, events and checks as the real ones, and
-//! not for production. Needs the feature `chain`. Anvil makes a block for each transaction and none in between: for a wait for
-//! `Until::Finalized` with more than one confirmation start it with `--block-time 1`. With the node's [`relay_to`](super::DevNodeBuilder::relay_to) the whole flow runs on such a chain:
+//! They are those in this crate's `contracts/`, written anew for tests. They have the functions, events and checks of
+//! the real ones, and are not for production. Needs the feature `chain`.
+//!
+//! Anvil makes a block for each transaction, and none in between. To wait for `Until::Finalized` with more than one
+//! confirmation, start it with `--block-time 1`. With the node's [`relay_to`](super::DevNodeBuilder::relay_to) the
+//! whole flow runs on such a chain:
 //!
 //! ```no_run
 //! use infinityvm_sdk::devnode::{DEV_OPERATOR, DevNode, RealChain, contracts::{ANVIL_KEYS, Deployer}};
@@ -35,8 +38,9 @@ use crate::{
     job::Revision,
 };
 
-/// The keys of anvil's first three accounts, which own ether on every chain that it makes. Everybody knows them. One for who deploys, one
-/// for the node, and one for a relayer of your own: accounts that post at the same time are not to be shared.
+/// The keys of anvil's first three accounts, which own ether on every chain that anvil makes. Everybody knows them.
+/// Take one to deploy, one for the node, and one to post results yourself: two who send at the same time must not share
+/// an account.
 pub const ANVIL_KEYS: [[u8; 32]; 3] = [
     hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"),
     hex!("59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"),
@@ -53,8 +57,8 @@ const STATE_SQUARE_ROOT: &str = include_str!("../../contracts/artifacts/state/Sq
 const RELAY_STATEFUL_SUM: &str = include_str!("../../contracts/artifacts/relay/StatefulSumConsumer.json");
 const STATE_STATEFUL_SUM: &str = include_str!("../../contracts/artifacts/state/StatefulSumConsumer.json");
 
-/// An account that deploys contracts and calls them. Each method but [`read`](Self::read) sends a transaction, waits until it is
-/// in a block, and fails if it reverted.
+/// An account that deploys contracts and calls them. Each method but [`read`](Self::read) sends a transaction, waits
+/// until it is in a block, and fails if it reverted.
 pub struct Deployer {
     account: Account,
 }
@@ -66,11 +70,11 @@ impl fmt::Debug for Deployer {
 }
 
 impl Deployer {
-    /// The account of a secp256k1 key on the chain behind this RPC (HTTP). It should not be the relayer's account: two who
-    /// send from one account take the same transaction numbers.
+    /// The account of a secp256k1 key, on the chain behind this RPC (HTTP). Do not share it with the node or with
+    /// another sender: two who send from one account use the same transaction nonces.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] if the URL or the key is none. The chain is not asked yet.
+    /// [`ErrorKind::InvalidConfig`] if the URL or the key is not a valid one. The chain is not asked yet.
     pub fn new(rpc_url: impl AsRef<str>, key: [u8; 32]) -> Result<Self> {
         Ok(Self { account: Account::new(rpc_url.as_ref(), &key)? })
     }
@@ -81,12 +85,12 @@ impl Deployer {
         self.account.address()
     }
 
-    /// Deploys a JobManager that takes results signed by this operator: [`DEV_OPERATOR`](super::DEV_OPERATOR) for a node without a
-    /// key of its own.
+    /// Deploys a JobManager that takes results signed by this operator: [`DEV_OPERATOR`](super::DEV_OPERATOR) for a
+    /// node without a key of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`], as with all methods, if the chain cannot be asked, if the transaction reverts, or if it is in no
-    /// block after a minute.
+    /// [`ErrorKind::Chain`], as with all methods, if the chain cannot be asked, if the transaction reverts, or if it is
+    /// in no block after a minute.
     pub async fn job_manager(&self, revision: Revision, operator: Address) -> Result<Address> {
         let artifact = match revision {
             Revision::State => STATE_JOB_MANAGER,
@@ -95,8 +99,8 @@ impl Deployer {
         self.deploy_artifact(artifact, (operator,).abi_encode_params()).await
     }
 
-    /// Deploys a consumer that keeps square roots: its program's output is `abi.encode(uint256 number, uint256 root)`, and
-    /// `getRoot(uint256 number)` tells the root. `signer` may sign its jobs; the next nonce is 1.
+    /// Deploys a consumer that keeps square roots: its program's output is `abi.encode(uint256 number, uint256 root)`,
+    /// and `getRoot(uint256 number)` tells the root. `signer` may sign its jobs; the next nonce is 1.
     ///
     /// # Errors
     /// As [`job_manager`](Self::job_manager).
@@ -109,7 +113,8 @@ impl Deployer {
     }
 
     /// Deploys a stateful consumer, at this state root (State revision: state hash). It takes outputs as
-    /// [`ProgramOutput::stateful`](super::ProgramOutput::stateful) makes them; `getLatestResult()` tells the latest result.
+    /// [`ProgramOutput::stateful`](super::ProgramOutput::stateful) makes them; `getLatestResult()` tells the latest
+    /// result.
     ///
     /// # Errors
     /// As [`job_manager`](Self::job_manager).
@@ -127,8 +132,8 @@ impl Deployer {
         self.deploy_artifact(artifact, (job_manager, signer, 0_u64, state).abi_encode_params()).await
     }
 
-    /// Deploys a contract of your own from the JSON that a compiler wrote: `bytecode` is 0x-hex, or an object that holds it as
-    /// `object`, as forge has it. The arguments are ABI-encoded (`SolValue::abi_encode_params` of a tuple).
+    /// Deploys a contract of your own from the JSON that a compiler wrote: `bytecode` is 0x-hex, or an object that
+    /// holds it as `object`, as forge has it. The arguments are ABI-encoded (`SolValue::abi_encode_params` of a tuple).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no bytecode, or if libraries must be linked into it; else as

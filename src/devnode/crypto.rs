@@ -45,8 +45,8 @@ pub(super) fn recover(message: &[u8], signature: &[u8]) -> Option<Address> {
     recover_hash(eip191(message), signature)
 }
 
-/// Who signed the hash, by the rules of the contracts (Solady's `ECDSA.tryRecover`): 65 bytes with v = 27 or 28, or 64 bytes with
-/// the parity above s (EIP-2098); s may be high.
+/// Who signed the hash, by the rules of the contracts (Solady's `ECDSA.tryRecover`): 65 bytes with v = 27 or 28, or 64
+/// bytes with the parity above s (EIP-2098); s may be high.
 pub(super) fn recover_hash(hash: B256, signature: &[u8]) -> Option<Address> {
     let (rs, v) = signature.split_at_checked(64)?;
     let mut rs = rs.to_vec();

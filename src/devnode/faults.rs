@@ -10,8 +10,9 @@ use super::{
 };
 use crate::rpc::{Method, StatusCode};
 
-/// The faults of a [`DevNode`](super::DevNode). One-time faults of a method queue up: each call takes the first, whether it
-/// comes by gRPC or by REST. What a gateway would refuse by itself, such as a body that is no JSON, takes one, too.
+/// The faults of a [`DevNode`](super::DevNode). One-time faults of a method queue up, and each call takes the first
+/// one, whether it comes by gRPC or by REST. A call that a gateway refuses by itself, for instance because its body is
+/// not JSON, takes one, too.
 #[derive(Clone)]
 pub struct Faults(Arc<Shared>);
 
@@ -61,8 +62,8 @@ impl Faults {
         self.push(method, count, &Twist::Refuse(code, message.into()));
     }
 
-    /// The next call is processed, but answered with these bytes in place of the message: protobuf over gRPC, the JSON
-    /// body over REST.
+    /// The next call is processed, but these bytes are its answer: the protobuf message over gRPC, the JSON body over
+    /// REST.
     pub fn replace_reply(&self, method: Method, message: impl Into<Bytes>) {
         self.push(method, 1, &Twist::Replace(message.into()));
     }
@@ -87,14 +88,14 @@ impl Faults {
         self.plan(|plan| plan.relays_stalled = stalled);
     }
 
-    /// The next `count` results reach the chain, but the node "crashes" before it has written RELAYED: the row keeps DONE.
-    /// [`restart`](super::DevNode::restart) completes the picture.
+    /// The next `count` results reach the chain, but the node "crashes" before it writes RELAYED, so the row stays
+    /// DONE. A [`restart`](super::DevNode::restart) afterwards completes the crash.
     pub fn lose_relayed_records(&self, count: usize) {
         self.plan(|plan| plan.lose_relayed_records = count);
     }
 
-    /// What a node does after 8 hours of reverting relays: it drops the result. The row stays DONE, the nonce stays
-    /// pending. Returns whether the job was waiting for its relay.
+    /// Drops a result, as a node does after 8 hours in which its relay reverted. The row stays DONE, and the nonce
+    /// stays pending. Returns whether the job was waiting for its relay.
     pub fn give_up_relay(&self, job_id: B256) -> bool {
         self.0.update(|world| world.give_up_relay(job_id))
     }
@@ -109,8 +110,8 @@ impl Faults {
         })
     }
 
-    /// Submissions wait at the gate after they have looked for the job's record and before they write it: two of one
-    /// nonce race, and both execute.
+    /// Submissions wait at the gate after they have looked for the job's record and before they write it. So two
+    /// submissions under one nonce race, and both execute.
     #[must_use]
     pub fn hold_intake(&self) -> Gate {
         self.plan(|plan| {
@@ -120,7 +121,8 @@ impl Faults {
         })
     }
 
-    /// Rows that become FAILED `low nonce` read PENDING until the gate is opened: nodes write them after they answer.
+    /// Rows that become FAILED with `low nonce` read PENDING until the gate is opened, as nodes write them after they
+    /// answer.
     #[must_use]
     pub fn hold_low_nonce_records(&self) -> Gate {
         self.plan(|plan| {

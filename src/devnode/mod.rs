@@ -1,11 +1,13 @@
 //! An embedded coprocessor node for development and tests: a real gRPC server and REST gateway on 127.0.0.1, in either
 //! revision of the protocol, with Rust functions for programs and a simulated chain.
 //!
-//! It does what the released nodes do, unpleasant parts included: it accepts a second payload under a taken nonce and runs
-//! the first, it forgets its queue in a [restart](DevNode::restart), it holds ordered jobs behind a gap for ever, and a client
-//! that gives up at the wrong moment kills its consumer's task. [`Faults`] adds what networks, crashes and liars do.
-//! Nothing in it waits for time to pass, unless it relays to a real chain: tests wait for [states](DevNode::wait_until) and
-//! open [`Gate`]s.
+//! It does what the released nodes do, unpleasant parts included. It accepts a second payload under a taken nonce, and
+//! runs the first. It forgets its queue in a [restart](DevNode::restart). It holds Ordered jobs behind a gap for ever.
+//! A client that gives up at the wrong moment kills its consumer's task. [`Faults`] adds what networks, crashes and
+//! liars do.
+//!
+//! Nothing in it waits for time to pass, unless it relays to a real chain. Tests wait for [states](DevNode::wait_until)
+//! and open [`Gate`]s.
 //!
 //! ```
 //! use infinityvm_sdk::primitives::Address;
@@ -31,17 +33,17 @@
 //! # What differs from a real node
 //!
 //! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
-//! - On the simulated chain the blob hashes are stand-ins: right in number and version byte, but no KZG commitments. On a
-//!   real one they are real (feature `blobs`).
-//! - A relay that reverts is tried again when anything changes, without end, not every 30 seconds for 8 hours;
-//!   [`Faults::give_up_relay`] does what comes then. On a real chain it is tried again after a while, see
-//!   `DevNodeBuilder::relay_to` (feature `chain`).
+//! - On the simulated chain blob hashes are stand-ins: they have the right number and version byte, but are not made of
+//!   KZG commitments. On a real chain they are real (feature `blobs`).
+//! - A real node tries a relay that reverts again every 30 seconds, and gives up after 8 hours. This one tries it again
+//!   whenever anything changes, without end; [`Faults::give_up_relay`] gives up. On a real chain it tries again after a
+//!   pause: see `DevNodeBuilder::relay_to` (feature `chain`).
 //! - [`JobStatus.retries`](View) is always 0; [`Stats::relay_attempts`] counts.
-//! - A program that panics strands its job: the row stays PENDING and the nonce in the queue until the next restart, as
-//!   when a worker of a node dies. The panic is reported by the process's panic hook. A program that never returns keeps
-//!   its thread, also after the node is dropped.
-//! - Where a node's handler dies, the dev node unwinds the task of that one call, without the panic hook. A process built
-//!   with `panic = "abort"` would end there.
+//! - A program that panics strands its job, as a worker of a node does that dies: until the next restart the row stays
+//!   PENDING, and the nonce stays in the queue. The process's panic hook reports the panic. A program that never
+//!   returns keeps its thread, even after the node is dropped.
+//! - Where the handler of a real node dies, the dev node unwinds the task of that one call, without the panic hook. A
+//!   process built with `panic = "abort"` would end there.
 
 mod abi;
 mod connection;
@@ -101,7 +103,7 @@ use crate::{
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
 
-/// The address of [`DEV_OPERATOR_KEY`]: what a JobManager is to name before the node is started.
+/// The address of [`DEV_OPERATOR_KEY`], for a JobManager that is deployed before the node is started.
 pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6afa3e");
 
 /// What no operator is: the key behind [`Lie::Operator`].
@@ -145,7 +147,8 @@ impl DevNodeBuilder {
         self
     }
 
-    /// Sets the id of the simulated chain; 31337 unless set. Chains of one id begin with the same block, and others do not.
+    /// Sets the id of the simulated chain; 31337 unless set. Chains with the same id have the same first block, and
+    /// chains with different ids do not.
     #[must_use]
     pub fn chain_id(mut self, id: u64) -> Self {
         self.chain_id = id;
@@ -159,30 +162,31 @@ impl DevNodeBuilder {
         self
     }
 
-    /// Sets how many executed Ordered jobs of one consumer may wait for their relay before its task blocks and calls
-    /// hang; 258 unless set, as in released nodes.
+    /// Sets how many executed Ordered jobs of one consumer may wait for their relay. With more, its task blocks, and
+    /// calls hang. 258 unless set, as in released nodes.
     #[must_use]
     pub fn max_pending_ordered(mut self, jobs: usize) -> Self {
         self.max_pending_ordered = jobs;
         self
     }
 
-    /// Sets whether the server answers server reflection; it does unless told otherwise.
+    /// Sets whether the node answers server reflection. It does unless you set this to false.
     #[must_use]
     pub fn reflection(mut self, reflection: bool) -> Self {
         self.reflection = reflection;
         self
     }
 
-    /// Has the node settle on a real chain in place of the simulated one, which then stays empty: the nonce of a consumer is
-    /// read from its contract at its first job, and results are posted to the JobManager by transactions.
+    /// Has the node relay to a real chain in place of the simulated one, which then stays empty. The nonce of a
+    /// consumer is read from its contract at its first job, and results go to the JobManager in transactions.
     ///
-    /// As with a real node, a result that reverts when its gas is estimated is tried again, here after 200 ms, then
-    /// after twice as long each time, up to 5 s, without end. RELAYED says that the transaction is in a block, even if it
-    /// reverted there; while it waits in the pool the job is DONE. A transaction that was sent before a
-    /// [restart](DevNode::restart) may still land. Offchain inputs of the Relay revision travel in blobs, which needs the
-    /// feature `blobs`; without it such jobs stay DONE.
-    /// [`Stats::last_relay_error`] says why a job does not land.
+    /// As with a real node, a result that reverts when its gas is estimated is tried again: here after 200 ms, then
+    /// after twice as long each time, up to 5 s, without end. While a transaction waits in the pool, its job is DONE.
+    /// RELAYED says that the transaction is in a block, even if it reverted there. A transaction that was sent before a
+    /// [restart](DevNode::restart) may still land.
+    ///
+    /// Offchain inputs of the Relay revision travel in blobs, which needs the feature `blobs`; without it such jobs
+    /// stay DONE. [`Stats::last_relay_error`] says why a job does not land.
     #[cfg(feature = "chain")]
     #[must_use]
     pub fn relay_to(mut self, chain: RealChain) -> Self {
@@ -208,13 +212,14 @@ impl DevNodeBuilder {
         Ok(None)
     }
 
-    /// Starts the node on two free ports of 127.0.0.1. It must be called within a Tokio runtime with I/O enabled, on which
-    /// the node then runs.
+    /// Starts the node on two free ports of 127.0.0.1. Call it within a Tokio runtime that has I/O enabled; the node
+    /// runs there.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the operator's or the relayer's key is none, if the address of the chain's RPC is none,
-    /// if there are simulated consumers beside a real chain, or if no ports can be had. The chain is not asked yet.
+    /// [`ErrorKind::InvalidConfig`] if the operator's or the relayer's key is not a valid key, if the address of the
+    /// chain's RPC is not a valid one, if there are simulated consumers beside a real chain, or if there is no free
+    /// port. The chain is not asked yet.
     pub async fn start(self) -> Result<DevNode> {
         let real = self.real()?;
         let operator = Key::new(&self.operator_key)?;
@@ -309,15 +314,14 @@ impl DevNode {
         format!("http://{}", self.grpc_address)
     }
 
-    /// Where the REST gateway listens, as `http://127.0.0.1:port`, by HTTP/1.1 and by HTTP/2 with prior knowledge. It stays
-    /// the same over [restarts](Self::restart).
+    /// Where the REST gateway listens, as `http://127.0.0.1:port`, by HTTP/1.1 and by HTTP/2 with prior knowledge. It
+    /// stays the same over [restarts](Self::restart).
     #[must_use]
     pub fn rest_url(&self) -> String {
         format!("http://{}", self.rest_address)
     }
 
-    /// The address whose key signs results. The contracts may name another:
-    /// [`SimChain::operator`], after [`SimChain::set_operator`].
+    /// The address of the key that signs results. The contracts name another one after [`SimChain::set_operator`].
     #[must_use]
     pub fn operator(&self) -> Address {
         self.shared.operator.address()
@@ -361,9 +365,9 @@ impl DevNode {
         self.shared.update(|world| world.known.insert(id, Some(program::erase(program))));
     }
 
-    /// Makes a program that the node does not know before its file, which this returns, is uploaded by SubmitProgram. The
-    /// file is a few bytes that begin as an ELF does; the program's id is its keccak-256. Any other ELF can be uploaded, too,
-    /// but jobs that ask for it fail with `execution_error`.
+    /// Makes a program that the node does not know yet, and returns its file. The node knows it once the file is
+    /// uploaded by SubmitProgram. The file is a few bytes that begin as an ELF does, and the program's id is its
+    /// keccak-256. Any other ELF can be uploaded, too, but jobs with it fail with `execution_error`.
     pub fn add_elf<F, O>(&self, program: F) -> Bytes
     where
         F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
@@ -387,9 +391,9 @@ impl DevNode {
         (program::program_id(&elf), elf, program::erase(program))
     }
 
-    /// The simulated chain that the node relays to. A node that relays to a real one has an empty one beside it, with which it has
-    /// nothing to do: there is no consumer and no job, whatever the real chain holds, and nothing can be deployed. Only
-    /// [`set_reachable`](SimChain::set_reachable) matters then: it keeps the node from the real chain's RPC.
+    /// The simulated chain that the node relays to. If the node relays to a real chain, the simulated one is empty, and
+    /// nothing can be deployed there. Only [`set_reachable`](SimChain::set_reachable) matters then: it cuts the node
+    /// off from the real chain's RPC.
     #[must_use]
     pub fn chain(&self) -> SimChain {
         SimChain::new(Arc::clone(&self.shared))
@@ -401,8 +405,9 @@ impl DevNode {
         Faults::new(Arc::clone(&self.shared))
     }
 
-    /// Restarts the node: connections break; the work queue, running executions and results not yet relayed are lost;
-    /// records, programs and the chain stay. Faults stay in force. The ports stay the same and take connections at once.
+    /// Restarts the node. Connections break; the work queue, running executions and results that are not relayed yet
+    /// are lost; records, programs and the chain stay. Faults stay in force. The ports stay the same, and take
+    /// connections at once.
     pub fn restart(&self) {
         self.shared.restart();
     }
@@ -413,8 +418,8 @@ impl DevNode {
         self.shared.lock().stats.clone()
     }
 
-    /// Waits until the node's state is as wanted: asked at once, and after every change. It waits for ever if that
-    /// never happens, so a test should put a timeout around it. `wanted` must not call methods of this node or of its chain.
+    /// Waits until the node's state is as wanted. `wanted` is called at once and after every change; it must not call
+    /// methods of this node or of its chain. If the state never comes, this waits for ever, so put a timeout around it.
     ///
     /// ```
     /// # use infinityvm_sdk::{devnode::DevNode, job::Revision, rpc::Method};

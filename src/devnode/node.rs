@@ -89,9 +89,9 @@ impl Shared {
     }
 }
 
-/// Ends the task that handles a call, as a panic in a node does: the stream is reset, the connection and the node live on.
-/// Unwinding is the only way to have the HTTP/2 stack reset a stream with the very code that a real node's client sees; it
-/// passes no panic hook, and the stream's own task contains it.
+/// Ends the task that handles a call, as a panic in a node does: the stream is reset, the connection and the node live
+/// on. Unwinding is the only way to have the HTTP/2 stack reset a stream with the very code that a real node's client
+/// sees; it passes no panic hook, and the stream's own task contains it.
 pub(super) fn die() -> ! {
     panic::resume_unwind(Box::new("the dev node lets this call die"))
 }

@@ -22,13 +22,17 @@ pub struct ProgramInput<'a> {
 }
 
 impl ProgramInput<'_> {
-    /// What a program of a [stateful](super::ConsumerRules::stateful) consumer begins with, in either revision: the state's root (State
-    /// revision: its hash), and the app's own onchain input. It answers with [`ProgramOutput::stateful`].
+    /// What a job of a [stateful](super::ConsumerRules::stateful) consumer begins with, in either revision: the root of
+    /// the state (State revision: its hash), and the app's own onchain input. The program answers with
+    /// [`ProgramOutput::stateful`].
     ///
     /// In the Relay revision both are in [`onchain`](Self::onchain), where
-    /// [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) put them. The state itself is not: an app
-    /// that needs it sends it as the offchain input, and the program compares it with the root. In the State revision they are the
-    /// keccak-256 of [`state`](Self::state), which the node has compared with the signed hash, and `onchain` as it is.
+    /// [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) put them. The state
+    /// itself is not there: an app that needs it sends it as the offchain input, and the program compares it with the
+    /// root.
+    ///
+    /// In the State revision the hash is the keccak-256 of [`state`](Self::state), which the node has compared with the
+    /// signed hash, and the app's input is `onchain` as it is.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -78,10 +82,10 @@ impl ProgramOutput {
         Self { bytes: bytes.into(), cycles: 1 }
     }
 
-    /// The output of a stateful program: its next state (the state's keccak-256 in the State revision, the root in the Relay
-    /// revision) and its own result, as the contracts decode them. A result of a [stateful](super::ConsumerRules::stateful) consumer
-    /// that has another form reverts with [`Revert::OutputState`](super::Revert::OutputState). What it begins with is in
-    /// [`ProgramInput::stateful`].
+    /// The output of a stateful program, as the contracts decode it: its next state (the root in the Relay revision,
+    /// the state's keccak-256 in the State revision), and its own result. If the consumer is
+    /// [stateful](super::ConsumerRules::stateful), an output of any other form reverts with
+    /// [`Revert::OutputState`](super::Revert::OutputState). For what a job begins with see [`ProgramInput::stateful`].
     #[must_use]
     pub fn stateful(next_state: B256, result: impl Into<Bytes>) -> Self {
         // StatefulProgramResult and StatefulAppResult have one layout.
@@ -114,7 +118,7 @@ impl From<Vec<u8>> for ProgramOutput {
 pub struct ProgramError(String);
 
 impl ProgramError {
-    /// The reason is for the reader of the test: no node passes it on.
+    /// The reason is for whoever reads the test. No node passes it on.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }

@@ -1,5 +1,5 @@
-//! The gateway's JSON. Every field of a request is required, unknown ones are ignored. Bytes are arrays of numbers in some
-//! messages and hex in others, as in real nodes.
+//! The gateway's JSON. Every field of a request is required, unknown ones are ignored. Bytes are arrays of numbers in
+//! some messages and hex in others, as in real nodes.
 
 use alloy_primitives::{B256, Bytes, hex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};

@@ -1,7 +1,7 @@
-//! The node's REST gateway. A real node's is an axum server in the same process that forwards every request over gRPC; this
-//! one is an axum server, too, so its own refusals have the same words, and it calls the intake itself. What the way over
-//! gRPC adds is kept: the limit of a message, what becomes of a handler that dies, and that a client that goes away takes
-//! its call with it.
+//! The node's REST gateway. A real node's is an axum server in the same process that forwards every request over gRPC;
+//! this one is an axum server, too, so its own refusals have the same words, and it calls the intake itself. What the
+//! way over gRPC adds is kept: the limit of a message, what becomes of a handler that dies, and that a client that goes
+//! away takes its call with it.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ const SUBMIT_JOB: &str = "/v1/coprocessor_node/submit_job";
 const GET_RESULT: &str = "/v1/coprocessor_node/get_result";
 const SUBMIT_PROGRAM: &str = "/v1/coprocessor_node/submit_program";
 
-/// What tonic takes and gives, in bytes, unless told otherwise. The gateway is a client of the node, so it counts both ways.
+/// What tonic takes and gives, in bytes, unless told otherwise. The gateway is a client of the node, so it counts both
+/// ways.
 const MESSAGE_LIMIT: usize = 4 << 20;
 
 struct Rest;
@@ -146,8 +147,8 @@ where
     Ok(Json(ProgramId::from(id)))
 }
 
-/// Reads the body to its end before anything is done with the request, as a gateway does before it forwards it. A server of
-/// HTTP/1.1 does not notice that its client goes away while there is body left to read.
+/// Reads the body to its end before anything is done with the request, as a gateway does before it forwards it. A
+/// server of HTTP/1.1 does not notice that its client goes away while there is body left to read.
 async fn whole(parts: Parts, body: Bytes, next: Next) -> Response {
     next.run(Request::from_parts(parts, body.into())).await
 }

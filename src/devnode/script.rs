@@ -42,12 +42,12 @@ impl Gate {
         Self(Arc::new(GateState { open: watch::Sender::new(false), arrived: watch::Sender::new(0) }))
     }
 
-    /// Lets everything through: what waits, and what comes.
+    /// Lets everything through, what waits and what comes later.
     pub fn open(&self) {
         self.0.open.send_replace(true);
     }
 
-    /// Waits until so many have arrived at the gate since it was made.
+    /// Waits until so many calls or executions have arrived at the gate.
     pub async fn arrived(&self, count: usize) {
         // The sender is in `self`, so this cannot fail.
         let _ = self.0.arrived.subscribe().wait_for(|arrived| *arrived >= count).await;
@@ -63,7 +63,7 @@ impl Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Loss {
-    /// The stream is reset: what a node does whose handler dies. In HTTP/1.1, which has no streams, the connection is closed
+    /// The stream is reset, as when a node's handler dies. HTTP/1.1 has no streams: there the connection is closed
     /// without an answer.
     ResetStream,
     /// The connection breaks, with everything on it.
@@ -76,7 +76,7 @@ pub enum Loss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lie {
-    /// The output differs, and the operator signed it so: only the chain or another execution shows it.
+    /// The output differs, and the operator signed it so. Only the chain or another execution shows that.
     SignedOutput(Bytes),
     /// The output differs from what the operator signed.
     UnsignedOutput(Bytes),
@@ -96,11 +96,11 @@ pub enum Lie {
     StateHash,
     /// The result is cut in the middle, and the operator signed it so.
     Truncated,
-    /// These bytes stand in place of the result, signed by the operator.
+    /// The result is these bytes, signed by the operator.
     Garbage(Bytes),
     /// The operator's signature is this.
     OperatorSignature(Bytes),
-    /// The record repeats another onchain input than was submitted: somebody else's payload has the nonce.
+    /// The record shows another onchain input than was submitted, as if somebody else's payload had the nonce.
     Echo,
     /// The record's id is another job's.
     RecordId,

@@ -72,7 +72,8 @@ impl Stats {
         self.last_revert.get(&job_id).copied()
     }
 
-    /// Why a job's result last failed to reach the chain, in words: what it reverted with, or what the RPC said.
+    /// Why a job's result last failed to reach the chain, in words: what the contracts reverted with, or what the RPC
+    /// said.
     #[must_use]
     pub fn last_relay_error(&self, job_id: B256) -> Option<String> {
         self.relay_errors.get(&job_id).cloned()
@@ -113,7 +114,8 @@ impl View<'_> {
         self.0.lanes.get(&consumer).map(|lane| lane.pending.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// How many RELAYED records are still to be lost: see [`Faults::lose_relayed_records`](super::Faults::lose_relayed_records).
+    /// How many RELAYED records are still to be lost, by
+    /// [`Faults::lose_relayed_records`](super::Faults::lose_relayed_records).
     #[must_use]
     pub fn records_to_lose(&self) -> usize {
         self.0.faults.lose_relayed_records
@@ -125,7 +127,7 @@ impl View<'_> {
         self.0.chain.head()
     }
 
-    /// The job's status on the simulated chain; nothing where that has not seen it.
+    /// The job's status on the simulated chain; `None` if the chain has not seen it.
     #[must_use]
     pub fn chain_status(&self, job_id: B256) -> Option<ChainStatus> {
         self.0.chain.status(job_id)
@@ -172,8 +174,8 @@ impl World {
         !self.faults.relays_stalled && self.chain.reachable
     }
 
-    /// Relays whatever can be relayed on the simulated chain, and moves ordered results on to the relayer. Called after every change, so a failed relay is tried again when something happened,
-    /// never after some time.
+    /// Relays whatever can be relayed on the simulated chain, and moves ordered results on to the relayer. Called after
+    /// every change, so a failed relay is tried again when something happened, never after some time.
     pub(super) fn pump(&mut self) {
         let relaying = self.simulated && self.may_relay();
         let consumers: Vec<_> = self.lanes.keys().copied().collect();
@@ -253,8 +255,8 @@ impl World {
         }
     }
 
-    /// What a relayer beside this world can take to the chain now, in order of execution: the first result of each lane, and
-    /// every unordered one, but for those under way.
+    /// What a relayer beside this world can take to the chain now, in order of execution: the first result of each
+    /// lane, and every unordered one, but for those under way.
     #[cfg(feature = "chain")]
     pub(super) fn due(&self, life: u64, under_way: &HashSet<u64>) -> Vec<Finished> {
         if self.life != life || !self.may_relay() {

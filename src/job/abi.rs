@@ -1,7 +1,7 @@
 //! The ABI structs that are signed, and their canonical encoding.
 //!
-//! Signed bytes are the canonical `abi.encode` of a struct as one dynamic tuple, so they start with the word 0x20. A node
-//! decodes the fields and encodes them again before it relays: only the canonical form verifies on chain.
+//! Signed bytes are the canonical `abi.encode` of a struct as one dynamic tuple, so they start with the word 0x20. A
+//! node decodes the fields and encodes them again before it relays: only the canonical form verifies on chain.
 
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolValue;

@@ -45,8 +45,8 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
-/// A private key and its account. Wiped from memory when dropped; neither printable nor cloneable, so that no second copy
-/// is made unseen.
+/// A private key and its account. Wiped from memory when dropped; neither printable nor cloneable, so that no second
+/// copy is made unseen.
 pub(crate) struct SecretKey {
     // Wipes itself when dropped, in either backend.
     key: backend::Key,
@@ -74,9 +74,9 @@ impl SecretKey {
     }
 }
 
-/// The account that made a signature over a hash, for exactly the signatures that the contracts accept (Solady's `ECDSA`
-/// over the ecrecover precompile): 65 bytes r ‖ s ‖ v with v 27 or 28, or 64 bytes with the parity in the highest bit of
-/// s (EIP-2098). A high s is accepted, as by ecrecover.
+/// The account that made a signature over a hash, for exactly the signatures that the contracts accept (Solady's
+/// `ECDSA` over the ecrecover precompile): 65 bytes r ‖ s ‖ v with v 27 or 28, or 64 bytes with the parity in the
+/// highest bit of s (EIP-2098). A high s is accepted, as by ecrecover.
 pub(crate) fn recover(hash: &B256, signature: &[u8]) -> Result<Address, RecoverError> {
     let (compact, odd) = parse(signature)?;
     backend::recover(hash, &compact, odd).map(|public| address(&public)).ok_or(RecoverError::NoKey)

@@ -4,8 +4,9 @@ use alloy_primitives::B256;
 
 /// Where a result stands on chain, as one look at the chain showed it.
 ///
-/// All of it held at one head of the chain: the JobManager said that the job is completed, with the program, limits and inputs that
-/// were signed; the transaction succeeded, its event carries exactly this output, and its block was part of the chain.
+/// All of it held at one head of the chain: the JobManager said that the job is completed, with the program, limits and
+/// inputs that were signed; the transaction succeeded, its event carries exactly this output, and its block was part of
+/// the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Finality {

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind};
 
 /// A job's id: keccak-256 of `abi.encodePacked(uint64 nonce, address consumer)`.
 ///
-/// It depends on nothing else, so it is known before the job is submitted, and a second request with the same nonce and
-/// consumer is the same job to a node, whatever it contains.
+/// It depends on nothing else, so it is known before the job is submitted. To a node, a second request with the same
+/// nonce and consumer is the same job, whatever it contains.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(B256);

@@ -1,10 +1,10 @@
-//! What a node takes: message size and, in the Relay revision, the compressed size of the offchain input. And what a user allows:
-//! cycles.
+//! What a node takes: the size of a message and, in the Relay revision, the compressed size of the offchain input. And
+//! what a user allows: cycles.
 
 use crate::error::Fault;
 
-/// Sizes that a node accepts. Checked before anything is signed, because a job that a node refuses for its size has
-/// already spent its nonce.
+/// The sizes that a node accepts. They are checked before anything is signed: a job that a node refuses for its size
+/// has already spent its nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     max_message: usize,
@@ -32,8 +32,8 @@ impl Limits {
         self
     }
 
-    /// Sets the most cycles that a job may ask for. There is no limit unless set: nodes have none of their own, so this is for
-    /// whoever pays for the proofs.
+    /// Sets the most cycles that a job may ask for. There is no limit unless set: nodes have none of their own, so this
+    /// is for whoever pays for the proofs.
     #[must_use]
     pub const fn with_max_cycles(mut self, cycles: u64) -> Self {
         self.max_cycles = Some(cycles);

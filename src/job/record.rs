@@ -12,24 +12,24 @@ use super::{JobId, ProgramId, Revision, one_line};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobStatus {
-    /// Accepted, not executed yet; or lost in a restart of the node.
+    /// The node has the job, and has not executed it. A job that a node lost in a restart stays so.
     Pending,
-    /// Executed and signed by the operator. Also what a job shows whose relay fails or is held back.
+    /// Executed, and signed by the operator. A job whose relay fails or is held back stays so.
     Done,
-    /// The transaction with the result was included, with one confirmation; whether it succeeded, only the chain knows.
+    /// The transaction with the result is in a block. Only the chain knows whether it succeeded.
     Relayed,
-    /// Not executed to its end.
+    /// The node gave the job up.
     Failed {
         /// The node's reason, such as `missing_program`, `execution_error`, `low nonce`.
         reason: Option<String>,
     },
-    /// A status this release does not know, by its number; 0 is the protocol's `UNSPECIFIED`, -1 one that a REST gateway
-    /// gave by a name.
+    /// A status that this release does not know, by its number. 0 is the protocol's `UNSPECIFIED`. -1 stands for a
+    /// name, where a REST gateway gave that in place of a number.
     Unrecognized(i32),
 }
 
 impl JobStatus {
-    /// Whether the node has nothing left to do, by its own account.
+    /// Whether the node says that it has nothing left to do.
     #[cfg(feature = "client")]
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self, Self::Relayed | Self::Failed { .. })
@@ -58,7 +58,8 @@ impl fmt::Display for JobStatus {
 
 /// A node's record of a job, as `GetResult` returns it.
 ///
-/// Everything in it is the node's claim. The program's output is in there too, but only [`verify`](super::verify) hands it out.
+/// Everything in it is the node's claim. The program's output is in there too, but only [`verify`](super::verify) hands
+/// it out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JobRecord {
     pub(crate) revision: Revision,
@@ -158,13 +159,13 @@ impl JobRecord {
         self.relay_tx_hash
     }
 
-    /// Who signed the result that the node holds, if that can be told.
+    /// Who signed the result that the node holds, if it can be recovered.
     #[cfg(feature = "client")]
     pub(crate) fn signed_by(&self) -> Option<Address> {
         recover_signer(&self.result_with_metadata, &self.operator_signature).ok()
     }
 
-    /// Whether the node holds a result with an operator's signature. Says nothing of their worth.
+    /// Whether the node holds a result and a signature of it. Neither has been checked.
     #[must_use]
     pub fn has_result(&self) -> bool {
         !self.result_with_metadata.is_empty() && !self.operator_signature.is_empty()

@@ -14,8 +14,8 @@ use crate::error::{Error, Fault};
 
 /// A request to run a program off chain, not yet signed.
 ///
-/// Built from raw inputs; the hashes that get signed are computed here, so input and hash cannot disagree. The nonce may
-/// be left to the client.
+/// It is built from raw inputs, and computes the hashes that get signed. So an input and its hash cannot disagree. The
+/// nonce may be left to the client.
 ///
 /// ```
 /// use infinityvm_sdk::{OffchainJobRequest, ProgramId};
@@ -154,8 +154,8 @@ impl OffchainJobRequest {
     /// Encodes the job for a revision under a nonce: the bytes to sign, and the id, are fixed from here on.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the revision lacks a field that was set, or if the
-    /// job has another nonce already; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over the [`Limits`].
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the revision lacks a field that was set, or if
+    /// the job has another nonce already; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over the [`Limits`].
     pub fn prepare(&self, revision: Revision, nonce: u64) -> Result<UnsignedJob, Error> {
         self.check_revision(revision)?;
         let mut faults = Vec::new();
@@ -261,9 +261,9 @@ impl OffchainJobRequestBuilder {
         self
     }
 
-    /// The onchain input of a stateful app in the Relay revision: `StatefulAppOnchainInput(root, input)`, ABI-encoded. A program of
-    /// the dev node reads the two with [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful), a zkVM guest as
-    /// [`StatefulAppOnchainInput`](relay::StatefulAppOnchainInput).
+    /// The onchain input of a stateful app in the Relay revision: `StatefulAppOnchainInput(root, input)`, ABI-encoded.
+    /// A program of the dev node reads the two with [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful),
+    /// a zkVM guest as [`StatefulAppOnchainInput`](relay::StatefulAppOnchainInput).
     pub fn stateful_onchain_input(self, input_state_root: B256, input: impl Into<Bytes>) -> Self {
         let input = relay::StatefulAppOnchainInput { inputStateRoot: input_state_root, onchainInput: input.into() };
         self.onchain_input(input.abi_encode())
@@ -287,20 +287,20 @@ impl OffchainJobRequestBuilder {
         self
     }
 
-    /// The nonce, where the caller and not the client chooses it. Unique for the consumer, and below [`u64::MAX`]
-    /// because the contract's next nonce is the largest seen plus one.
+    /// The nonce, if you choose it and not the client. It must be unique for the consumer, and below [`u64::MAX`]: the
+    /// contract's next nonce is the largest seen plus one.
     pub fn nonce(mut self, nonce: u64) -> Self {
         self.nonce = Some(nonce);
         self
     }
 
-    /// The revision the job is for. Left out, it is checked when the job meets a client.
+    /// The revision the job is for. If you leave it out, the client that the job is given to checks it.
     pub fn revision(mut self, revision: Revision) -> Self {
         self.revision = Some(revision);
         self
     }
 
-    /// The sizes the node accepts; the nodes' defaults unless set.
+    /// The sizes that the node accepts; the nodes' defaults unless set.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

@@ -63,8 +63,9 @@ pub enum RelayStrategy {
     /// As soon as each is done.
     #[default]
     Unordered,
-    /// By nonce, without gaps: a missing or failed nonce holds back every later one. So does a nonce that a request made on chain
-    /// takes while the node works for the consumer: it does not notice, until it is restarted.
+    /// By nonce, without gaps: a missing or failed nonce holds back every later one. A request made on chain takes a
+    /// nonce, too. A node that works for the consumer at that time does not notice, and waits for a job under that
+    /// nonce until it is restarted.
     Ordered,
 }
 
@@ -79,7 +80,8 @@ impl RelayStrategy {
     }
 }
 
-/// The virtual machine a program is built for. The numbers differ by revision; the Relay revision has only [`Sp1`](Self::Sp1).
+/// The virtual machine a program is built for. The numbers differ by revision; the Relay revision has only
+/// [`Sp1`](Self::Sp1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VmType {

@@ -15,7 +15,8 @@ struct Stored {
     request: Bytes,
     signature: Bytes,
     offchain_input: Bytes,
-    // Always written, though one of them is empty: binary formats such as bincode and postcard cannot leave a field out.
+    // Always written, though one of them is empty: binary formats such as bincode and postcard cannot leave a field
+    // out.
     state: Bytes,
     relay: RelayStrategy,
 }

@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Fault};
 
 /// A job with its nonce and encoding fixed, waiting for a signature.
 ///
-/// [`sign`](Self::sign) asks a [`JobSigner`]; [`with_signature`](Self::with_signature) takes a signature made elsewhere.
+/// [`sign`](Self::sign) asks a [`JobSigner`]; [`with_signature`](Self::with_signature) takes a signature made
+/// elsewhere.
 #[derive(Clone)]
 pub struct UnsignedJob {
     pub(super) revision: Revision,
@@ -54,7 +55,8 @@ impl UnsignedJob {
         &self.request
     }
 
-    /// The EIP-191 hash of [`signing_bytes`](Self::signing_bytes): what the consumer's `isValidSignature` is called with.
+    /// The EIP-191 hash of [`signing_bytes`](Self::signing_bytes): what the consumer's `isValidSignature` is called
+    /// with.
     #[must_use]
     pub fn eip191_hash(&self) -> B256 {
         eip191_hash(&self.request)
@@ -73,10 +75,12 @@ impl UnsignedJob {
         self.with_signature(signature)
     }
 
-    /// Attaches a signature over [`signing_bytes`](Self::signing_bytes). Its form is up to the consumer's contract (EIP-1271).
+    /// Attaches a signature over [`signing_bytes`](Self::signing_bytes). Its form is up to the consumer's contract
+    /// (EIP-1271).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the signature is empty, [`ErrorKind::TooLarge`] if it makes the message too large.
+    /// [`ErrorKind::InvalidInput`] if the signature is empty, [`ErrorKind::TooLarge`] if it makes the message too
+    /// large.
     pub fn with_signature(self, signature: Bytes) -> Result<SignedJob, Error> {
         let mut faults = Vec::new();
         if signature.is_empty() {
@@ -130,14 +134,14 @@ fn varint_len(value: usize) -> usize {
 
 /// A signed job: the exact bytes that are sent, and sent again, whatever happens.
 ///
-/// It serialises with serde, so it can be stored, or signed on one machine and sent from another. Reading it checks that the
-/// parts belong together, but not who signed: compare [`recover`](Self::recover) with the account you expect if the store
-/// can be tampered with.
+/// It serialises with serde, so it can be stored, or signed on one machine and sent from another. Reading it checks
+/// that the parts belong together, but not who signed: compare [`recover`](Self::recover) with the account you expect
+/// if the store can be tampered with.
 ///
-/// What is written is a map of `version` (1), `revision` (`"state"` or `"relay"`), `request`, `signature`, `offchain_input`,
-/// `state` and `relay` (`"unordered"` or `"ordered"`). Bytes are hex with 0x in readable formats such as JSON, and raw in
-/// binary ones. In the Relay revision `state` is empty; in the State revision `relay` is `"unordered"`. Versions that this
-/// release does not know are refused.
+/// What is written is a map of `version` (1), `revision` (`"state"` or `"relay"`), `request`, `signature`,
+/// `offchain_input`, `state` and `relay` (`"unordered"` or `"ordered"`). Bytes are hex with 0x in readable formats such
+/// as JSON, and raw in binary ones. In the Relay revision `state` is empty; in the State revision `relay` is
+/// `"unordered"`. Versions that this release does not know are refused.
 ///
 /// Cheap to clone: clones share the bytes.
 #[derive(Clone)]
@@ -200,8 +204,8 @@ impl SignedJob {
         self.0.job.id
     }
 
-    /// The state that a stateful contract takes the job to begin with: signed in the State revision, and in the onchain input by
-    /// convention in the Relay revision. Nothing if that has another form.
+    /// The state that a stateful contract takes the job to begin with: signed in the State revision, and in the onchain
+    /// input by convention in the Relay revision. Nothing if that has another form.
     #[cfg(feature = "client")]
     pub(crate) fn input_state(&self) -> Option<B256> {
         match self.revision() {

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Signs requests for a consumer.
 ///
-/// It is given the message, never a hash, because hardware wallets refuse hashes. The signature is bytes of any form:
-/// consumers verify it by EIP-1271, so contract wallets can sign too. Implemented by [`LocalSigner`], by every
+/// It is given the message, never a hash, because hardware wallets refuse to sign hashes. The signature may have any
+/// form: consumers verify it by EIP-1271, so contract wallets can sign, too. Implemented by [`LocalSigner`], by every
 /// [`alloy_signer::Signer`](https://docs.rs/alloy-signer) through `AlloySigner` (feature `alloy-signer`), and by `&`,
 /// [`Box`] and [`Arc`] of any signer.
 ///
@@ -35,8 +35,8 @@ use crate::error::{Error, ErrorKind};
 pub trait JobSigner: Send + Sync {
     /// The account in whose name is signed: the one the consumer's contract expects.
     ///
-    /// For a contract wallet that is the wallet's address, not that of the key behind it. The signature need not recover
-    /// to this address then: the wallet itself is asked whether it is valid.
+    /// For a contract wallet this is the wallet's address, not that of the key behind it. Its signature need not
+    /// recover to this address: the wallet itself decides whether it is valid.
     fn address(&self) -> Address;
 
     /// Signs an EIP-191 personal message: `"\x19Ethereum Signed Message:\n"`, the message's length in decimal, and the
@@ -67,8 +67,8 @@ forward!(&S, Box<S>, Arc<S>);
 
 /// A private key in this process.
 ///
-/// Never printed and never serialised: [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show the account only. Clones
-/// share one copy of the key, which is wiped from memory when the last of them is dropped.
+/// Never printed and never serialised: [`Debug`](fmt::Debug) and [`Display`](fmt::Display) show the account only.
+/// Clones share one copy of the key, which is wiped from memory when the last of them is dropped.
 #[derive(Clone)]
 pub struct LocalSigner(Arc<SecretKey>);
 

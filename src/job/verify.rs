@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Outcome};
 
 /// Names the first field in which a node's record differs from the job that was signed, if any.
 ///
-/// A node answers "OK" to a submission whose payload it drops, so only this comparison says that it took the payload.
+/// A node answers "OK" also when it drops the payload. Only this comparison shows that it took it.
 #[must_use]
 pub fn echo_difference(job: &SignedJob, record: &JobRecord) -> Option<&'static str> {
     let state_hash = match job.revision() {
@@ -52,14 +52,15 @@ pub(crate) fn nonce_taken(field: &str, outcome: Outcome) -> Error {
 /// Checks a node's record against the job that was signed, and hands out the result.
 ///
 /// The record must repeat the signed job field by field; the operator must have signed the result (EIP-191, in exactly
-/// the forms the contract accepts: 65 bytes with v 27 or 28, or the 64 bytes of EIP-2098); and the signed result must name this
-/// job, its program, its cycle limit and the hash of each of its inputs.
+/// the forms the contract accepts: 65 bytes with v 27 or 28, or the 64 bytes of EIP-2098); and the signed result must
+/// name this job, its program, its cycle limit and the hash of each of its inputs.
 ///
-/// It proves the operator's word, not the execution. The status, the retries and the transaction hash stay claims.
+/// This proves what the operator said, not that the execution was right. The status, the retries and the transaction
+/// hash remain the node's claims.
 ///
 /// # Errors
-/// [`ErrorKind::Verification`], naming what does not match; [`ErrorKind::JobFailed`] for a failed job; [`ErrorKind::InvalidConfig`]
-/// for a zero operator.
+/// [`ErrorKind::Verification`], naming what does not match; [`ErrorKind::JobFailed`] for a failed job;
+/// [`ErrorKind::InvalidConfig`] for a zero operator.
 pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<Verified, Error> {
     if operator.is_zero() {
         return Err(Error::new(ErrorKind::InvalidConfig, "the operator's address is zero")
@@ -79,8 +80,8 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
     check(job, record.clone(), &[operator])
 }
 
-/// Checks a result that somebody posted on chain against the job that was signed, as [`verify`] checks a node's. `accepted` are those
-/// whose signature the contract takes.
+/// Checks a result that somebody posted on chain against the job that was signed, as [`verify`] checks a node's.
+/// `accepted` are those whose signature the contract takes.
 #[cfg(feature = "client")]
 pub(crate) fn posted(
     job: &SignedJob,
@@ -240,8 +241,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The same result in a later record, if that holds the very bytes that were verified: then the signature need not be
-    /// recovered again. The caller has compared the record with the job.
+    /// The same result in a later record, if that holds the very bytes that were verified: then the signature need not
+    /// be recovered again. The caller has compared the record with the job.
     #[cfg(feature = "client")]
     pub(crate) fn again(&self, record: &JobRecord, operator: Address) -> Option<Self> {
         let same = self.operator == operator
@@ -303,10 +304,10 @@ impl Verified {
 
     /// The output of a stateful program: its next state and its own result.
     ///
-    /// The contract takes a result only if the job's state is the latest then. In an `Ordered` lane results are relayed by their
-    /// nonces, so the next job of a chain can be built on this state and sent at once, though this result is only executed; a
-    /// [preflight](crate::Client::preflight) of the client that verified it knows the state. Without an order (`Unordered`, and the
-    /// State revision) the next job is submitted once this one is relayed:
+    /// The contract takes a result only if the job began with its latest state. In an `Ordered` lane results are
+    /// relayed by their nonces. There the next job can begin with this state and be sent at once, although this result
+    /// is not relayed yet; a [preflight](crate::Client::preflight) by the client that verified this result knows the
+    /// state. Without an order (`Unordered`, and the State revision) submit the next job once this one is relayed:
     ///
     /// ```
     /// # #[cfg(all(feature = "devnode", feature = "grpc"))]
@@ -361,10 +362,9 @@ impl Verified {
         &self.blob_hashes
     }
 
-    /// Where the result stands on chain: what the look showed that ended the wait. Nothing for a result that only the node has
-    /// shown.
+    /// Where the result stood on chain when the wait for it ended; `None` for a result that only the node has shown.
     ///
-    /// It was true at that moment. A chain can drop a block, the less likely the more confirmations there are.
+    /// A chain can drop a block, which is the less likely the more confirmations it has.
     #[must_use]
     pub fn finality(&self) -> Option<&Finality> {
         self.finality.as_ref()
@@ -382,8 +382,9 @@ impl Verified {
         &self.record.operator_signature
     }
 
-    /// The record it was read from; its status and transaction hash are the node's claims. Of a result that was read from the chain,
-    /// because the node had not shown it, the record is made of the signed job and the transaction.
+    /// The record that the result was read from. Its status and transaction hash are the node's claims. For a result
+    /// that was read from the chain, because the node had not shown it, the record is made of the signed job and the
+    /// transaction.
     #[must_use]
     pub fn record(&self) -> &JobRecord {
         &self.record

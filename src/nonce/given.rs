@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The caller sets the nonce of every job.
 ///
-/// It may be used in both lanes, as only the caller knows whether its numbers have gaps. In an `Ordered` lane they must not.
-/// In an `Unordered` lane they may be timestamps, so jumps of up to [`SPARSE_MAX_JUMP`] pass there.
+/// For both lanes: only the caller knows whether its numbers have gaps. In an `Ordered` lane they must have none. In an
+/// `Unordered` lane they may be timestamps, so jumps of up to [`SPARSE_MAX_JUMP`] pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Given;
 

@@ -9,10 +9,10 @@ use super::{shared::Shared, source::Settlement};
 /// A nonce that is yours alone until the lease ends: by [`commit`](Self::commit), [`release`](Self::release),
 /// [`quarantine`](Self::quarantine), or by being dropped.
 ///
-/// Call [`mark_signed`](Self::mark_signed) before anybody but you can have the signed bytes: before they are sent, stored or
-/// handed on, and before the signer is asked if that is a service that keeps what it signs. From then on a lease that is dropped, be it by an error, a cancelled task or a panic, is quarantined and
-/// not released. The two mistakes do not weigh the same: a nonce kept back by error can be
-/// [resolved](super::NonceManager::resolve), a nonce signed twice cannot.
+/// Call [`mark_signed`](Self::mark_signed) before anybody else can have the signed bytes: before they are sent, stored
+/// or handed on. If the signer is a service that keeps what it signs, call it before you ask the signer. From then on a
+/// lease that is dropped, by an error, a cancelled task or a panic, is quarantined and not released. A nonce that was
+/// kept back by mistake can be [resolved](super::NonceManager::resolve); a nonce that was signed twice cannot.
 #[must_use = "a dropped lease frees its nonce"]
 pub struct NonceLease {
     shared: Arc<Shared>,
@@ -50,7 +50,8 @@ impl NonceLease {
         self.signed = true;
     }
 
-    /// Notes whether a client may have sent what was signed with the nonce; also for whoever finds it in quarantine.
+    /// Notes whether a client may have sent what was signed with the nonce. Whoever finds the nonce in quarantine
+    /// learns it, too.
     pub(crate) fn set_sent(&mut self, sent: bool) {
         self.signed |= sent;
         if let Some(ledger) = self.shared.ledgers().get_mut(&self.consumer) {
@@ -68,7 +69,7 @@ impl NonceLease {
         // Dropping does just that.
     }
 
-    /// The nonce is free again although it was signed with.
+    /// Frees the nonce although a payload was signed with it.
     ///
     /// Only right if the signed bytes **provably never left the process and have been destroyed**: no byte of them was
     /// handed to a transport, a log, a disk or a caller. "The call failed" is no proof, nor is a timeout or a refused
@@ -77,7 +78,8 @@ impl NonceLease {
         self.end(Settlement::Release);
     }
 
-    /// It is not known what became of the payload: keeps the nonce back until [`resolve`](super::NonceManager::resolve).
+    /// Keeps the nonce back until [`resolve`](super::NonceManager::resolve): it is not known what became of the
+    /// payload.
     pub fn quarantine(mut self) {
         self.end(Settlement::Quarantine);
     }

@@ -18,8 +18,8 @@ pub(crate) struct Unknown {
 
 /// The committed nonces, as runs of consecutive ones.
 ///
-/// A lane without gaps is one run however long it gets. For numbers with gaps the oldest runs are given up beyond a bound:
-/// then everything below the floor counts as committed.
+/// A lane without gaps is one run however long it gets. For numbers with gaps the oldest runs are given up beyond a
+/// bound: then everything below the floor counts as committed.
 #[derive(Debug, Default)]
 struct Committed {
     floor: u64,
@@ -162,7 +162,8 @@ impl Ledger {
         unknown
     }
 
-    /// The last of the known nonces that follow each other from this one, as far as one look shows; nothing if it is not known.
+    /// The last of the known nonces that follow each other from this one, as far as one look shows; nothing if it is
+    /// not known.
     fn known_up_to(&self, nonce: u64) -> Option<u64> {
         let run = self.committed.runs.range(..=nonce).next_back().filter(|(_, last)| nonce <= **last);
         if let Some((_, last)) = run {
@@ -179,8 +180,8 @@ impl Ledger {
         [live, quarantined, committed].into_iter().flatten().min()
     }
 
-    /// Whether there are so many gaps that no further one may be opened. Elsewhere old runs are forgotten instead, but in
-    /// an ordered lane that would turn a hole into a gap for ever.
+    /// Whether there are so many gaps that no further one may be opened. Elsewhere old runs are forgotten instead, but
+    /// in an ordered lane that would turn a hole into a gap for ever.
     pub(super) fn is_too_patchy(&self, lane: Lane, nonce: u64) -> bool {
         lane == Lane::Ordered && self.committed.is_full() && self.committed.is_apart(nonce)
     }

@@ -18,15 +18,15 @@ const MAX_STALE: usize = 64;
 
 /// Leases the nonces of any number of consumers. Clones share everything but [`max_jump`](Self::max_jump).
 ///
-/// In front of any [`NonceSource`] it makes sure that within this manager
+/// It stands in front of any [`NonceSource`], and makes sure that
 /// - a nonce is in one lease at a time, and never again once it is committed or quarantined,
 /// - a consumer stays in one [`Lane`]: unordered jobs do not advance the counter that ordered ones wait for,
 /// - no nonce is [`u64::MAX`], nor so far ahead that it looks like a mistake: both would raise the contract's
 ///   `getNextNonce()` for ever.
 ///
-/// Memory per consumer: the leased and the quarantined nonces, each until it is settled, and the runs of consecutive
-/// committed ones. That is one run for numbers without gaps. Of an unordered lane with gaps the highest 4096 runs are
-/// kept, and every nonce below them counts as committed.
+/// It remembers for each consumer the leased and quarantined nonces, each until it is settled, and the runs of
+/// consecutive committed ones. Numbers without gaps are one run. Of an unordered lane with gaps it keeps the highest
+/// 4096 runs, and counts every nonce below them as committed.
 #[derive(Clone)]
 pub struct NonceManager {
     shared: Arc<Shared>,
@@ -42,9 +42,9 @@ impl NonceManager {
 
     /// How far a nonce may lie above the highest one handed out or committed for its consumer.
     ///
-    /// Unless set: [`GAP_FREE_MAX_JUMP`] in an ordered lane, elsewhere what the source says
-    /// ([`NonceSource::max_jump`]), which for timestamps is 400 days in milliseconds. The source's first nonce of a
-    /// consumer is taken as it is; a caller's first one is measured against [`NonceSource::peek`].
+    /// Unless set, it is [`GAP_FREE_MAX_JUMP`] in an ordered lane, and elsewhere what the source says
+    /// ([`NonceSource::max_jump`]): for timestamps 400 days in milliseconds. The source's first nonce of a consumer is
+    /// taken as it is. The first nonce that a caller gives is measured against [`NonceSource::peek`].
     #[must_use]
     pub fn max_jump(mut self, nonces: u64) -> Self {
         self.max_jump = Some(nonces);
@@ -101,13 +101,13 @@ impl NonceManager {
 
     /// Leases the nonce that the caller has set on the job.
     ///
-    /// It may lie below others: a gap can be filled that way. Whether it was used before this manager existed, nobody
-    /// here knows.
+    /// It may lie below others, so a gap can be filled. The manager does not know whether it was used before the
+    /// manager was made.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] or [`ErrorKind::Nonce`] as [`check_lane`](Self::check_lane); [`ErrorKind::Nonce`] if
-    /// the nonce is leased, committed or quarantined here, is too far ahead, is [`u64::MAX`], or would open a gap in
+    /// [`ErrorKind::InvalidConfig`] or [`ErrorKind::Nonce`] as [`check_lane`](Self::check_lane); [`ErrorKind::Nonce`]
+    /// if the nonce is leased, committed or quarantined here, is too far ahead, is [`u64::MAX`], or would open a gap in
     /// an ordered lane that has thousands already; and whatever [`NonceSource::peek`] fails with.
     pub async fn lease_exact(&self, consumer: Address, lane: Lane, nonce: u64) -> Result<NonceLease> {
         self.check_lane(consumer, lane)?;
@@ -205,9 +205,9 @@ impl NonceManager {
         self.shared.source.taken_by_others(consumer, nonce);
     }
 
-    /// The runs of nonces from one up to another, the latter left out, that this manager does not know: neither leased, nor
-    /// quarantined, nor spent. The lowest first, so many at most; and how many nonces of the range it does know, or more
-    /// exactly, of the part that was looked at.
+    /// The runs of nonces from one up to another, the latter left out, that this manager does not know: neither leased,
+    /// nor quarantined, nor spent. The lowest first, so many at most; and how many nonces of the range it does know, or
+    /// more exactly, of the part that was looked at.
     pub(crate) fn unknown(&self, consumer: Address, from: u64, to: u64, most: usize) -> Unknown {
         match self.shared.ledgers().get(&consumer) {
             Some(ledger) => ledger.unknown(from, to, most),
@@ -244,12 +244,12 @@ impl NonceManager {
 
     /// Checks that the consumer's jobs may go in the lane, without reserving anything.
     ///
-    /// A consumer is bound to a lane by its first lease, and free again if all its leases were released.
+    /// The first lease of a consumer binds it to a lane. If all its leases are released, it is free again.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the lane is ordered and the source leaves gaps; [`ErrorKind::Nonce`] if the consumer
-    /// is in the other lane.
+    /// [`ErrorKind::InvalidConfig`] if the lane is ordered and the source leaves gaps; [`ErrorKind::Nonce`] if the
+    /// consumer is in the other lane.
     pub fn check_lane(&self, consumer: Address, lane: Lane) -> Result<()> {
         let source = &self.shared.source;
         if lane == Lane::Ordered && source.leaves_gaps() {
@@ -270,14 +270,15 @@ impl NonceManager {
 
     /// Takes a nonce out of quarantine, once it is known what became of the job that was signed with it.
     ///
-    /// [`Commit`](Settlement::Commit) if the node or the chain has the job. [`Release`](Settlement::Release) only if no
-    /// copy of the signed bytes can ever arrive any more: a node that does not know the job *now* is no proof while a
-    /// request may still be under way. To send the very same bytes again, no resolving is needed.
+    /// Settle it as [`Commit`](Settlement::Commit) if the node or the chain has the job. Settle it as
+    /// [`Release`](Settlement::Release) only if no copy of the signed bytes can arrive any more. That a node does not
+    /// know the job *now* is no proof while a request may still be under way. To send the same bytes again, nothing
+    /// needs to be resolved.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Nonce`] if the nonce is not quarantined, or the job is being sent again; [`ErrorKind::InvalidInput`] if the settlement is neither of
-    /// the two.
+    /// [`ErrorKind::Nonce`] if the nonce is not quarantined, or the job is being sent again;
+    /// [`ErrorKind::InvalidInput`] if the settlement is neither of the two.
     pub fn resolve(&self, consumer: Address, nonce: u64, settlement: Settlement) -> Result<()> {
         let commit = match settlement {
             Settlement::Commit => true,

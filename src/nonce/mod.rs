@@ -1,28 +1,42 @@
 //! Nonces: reserved as leases, which end as committed, released or quarantined.
 //!
-//! A job's id is a hash of its nonce and its consumer and of nothing else, so the nonce is the job's identity. Two rules
-//! follow, and this module exists to keep both even when calls fail, tasks are cancelled and clocks step back:
+//! A job's id is a hash of its nonce and its consumer and of nothing else, so the nonce is the job's identity. Two
+//! rules follow, and this module exists to keep both even when calls fail, tasks are cancelled and clocks step back:
 //!
 //! - **Never sign two payloads under one nonce.** To the node they are one job: it may run the older one and answer OK,
 //!   or run both and have both results signed by the operator. Either of them can then move money on chain.
 //! - **Leave no gap in an `Ordered` lane.** Its jobs are relayed in the order of their nonces, so a nonce that never
 //!   arrives holds back every later one for ever. In an `Unordered` lane gaps cost nothing.
 //!
-//! They pull apart where a submission ends unknown: used again, the nonce may be signed twice; not used again, it may be a
-//! gap. So such a nonce is [quarantined](Settlement::Quarantine) until someone finds out.
+//! Where the outcome of a submission is unknown, the two rules disagree. If its nonce is used again, it may be signed
+//! twice; if it is not, it may be a gap. So such a nonce is [quarantined](Settlement::Quarantine) until somebody finds
+//! out.
 //!
 //! # Which source
 //!
-//! | source | when | lanes | after a restart |
-//! |---|---|---|---|
-//! | [`Sequential`] | this process alone draws nonces for the consumer | both | start at the chain's `getNextNonce()`, past all that is under way |
-//! | [`ChainNonces`](crate::chain::ChainNonces) | this process alone draws nonces, but for on-chain requests of the consumer; the contract says where to begin | both, but a request made on chain halts a node's `Ordered` lane until it is restarted | nothing to do but to resume what is under way |
-//! | [`UnixMillis`] | gaps are fine, no state wanted; or the consumer's `getNextNonce()` is itself a timestamp | `Unordered` | nothing to do, unless the clock stepped back or more than 1,000 nonces a second were drawn: then wait until it is past the last one |
-//! | [`Given`] | the caller has its own numbering, such as an order id or a database sequence | both | the caller's business |
-//! | your own [`NonceSource`] | nonces must survive a crash, or several processes share a consumer | its [`leaves_gaps`](NonceSource::leaves_gaps) says | its business |
+//! | source | for | lanes |
+//! |---|---|---|
+//! | [`Sequential`] | one process that draws all nonces of the consumer | both |
+//! | [`ChainNonces`] | the same; the contract says where to begin, and may take nonces itself | both |
+//! | [`UnixMillis`] | one process, where gaps do no harm | `Unordered` |
+//! | [`Given`] | callers that have numbers of their own, from a database for instance | both |
+//! | a [`NonceSource`] of your own | anything else | as its [`leaves_gaps`](NonceSource::leaves_gaps) says |
 //!
-//! On-chain requests of a consumer draw from the same numbers. A consumer that has those too needs a source that knows of
-//! them, as [`ChainNonces`](crate::chain::ChainNonces) does.
+//! The [guide](crate::guide::nonces) says more, also about several processes.
+//!
+//! Requests that a consumer makes on chain draw from the same numbers. A consumer that makes any needs a source that knows
+//! of them, as [`ChainNonces`] does. Such a request also halts the consumer's `Ordered` lane at a node that has worked for
+//! it before, until that node is restarted.
+//!
+//! # After a restart
+//!
+//! - [`Sequential`]: start at the chain's `getNextNonce()`, or above everything that is under way, if that is more.
+//! - [`ChainNonces`]: [resume](crate::Client::resume) what is under way before the first new job.
+//! - [`UnixMillis`]: nothing, unless the clock stepped back, or more than 1,000 nonces a second were drawn. Then wait until
+//!   the clock is past the last one.
+//! - [`Given`]: the caller goes on with its numbers.
+//!
+//! [`ChainNonces`]: crate::chain::ChainNonces
 //!
 //! # Leases
 //!

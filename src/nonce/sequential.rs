@@ -16,8 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Consecutive nonces without gaps: a released one is handed out again, the lowest first.
 ///
-/// It lives in memory and knows only of itself, so one process alone may draw nonces for a consumer, and after a restart
-/// it must start past everything that was sent. Memory: one number per consumer, and one per released nonce not yet reused.
+/// It lives in memory and knows only of itself. So only one process may draw nonces for a consumer, and after a restart
+/// it must start above every nonce that was signed with. It remembers one number for each consumer, and one for each
+/// released nonce that was not reused yet.
 #[derive(Debug)]
 pub struct Sequential {
     start: u64,
@@ -31,7 +32,8 @@ impl Sequential {
         Self { start: next, lines: Mutex::default() }
     }
 
-    /// This consumer starts at `next` instead: what `getNextNonce()` of its contract says, or past what is under way.
+    /// This consumer starts at `next` instead: at `getNextNonce()` of its contract, or above what is under way, if that
+    /// is more.
     #[must_use]
     pub fn with_next(self, consumer: Address, next: u64) -> Self {
         self.lines().insert(consumer, Line::new(next));

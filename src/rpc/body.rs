@@ -1,4 +1,4 @@
-//! An encoded request, before it is bytes in a row.
+//! An encoded request, in pieces.
 
 use std::{collections::VecDeque, fmt};
 
@@ -10,9 +10,9 @@ const STEP: usize = 32 * 1024;
 /// Bytes up to this length beside something that is encoded are copied to it: a frame of their own would cost more.
 const COPY_UP_TO: usize = 2048;
 
-/// An encoded request, in pieces: small fields are gathered, large inputs are pieces of their own that share the
-/// caller's memory. Where the encoding makes an input longer, as JSON does, that happens piece by piece while the message
-/// is read, so that the long form never exists as a whole.
+/// An encoded request, in pieces. Small fields are gathered in one piece; a large input is a piece of its own, which
+/// shares the caller's memory. If the encoding makes an input longer, as JSON does, it is encoded piece by piece while
+/// the message is read. So the long form never exists as a whole.
 #[derive(Clone, Default)]
 pub struct RequestBody {
     pieces: VecDeque<Piece>,
@@ -71,8 +71,8 @@ impl RequestBody {
         self.len == 0
     }
 
-    /// The message in pieces, one after the other, none of them empty. What is encoded on the way comes in pieces of at
-    /// most 32 KiB, small fields beside it included; everything else is the memory that was put in.
+    /// The message in pieces, in order, none of them empty. What is encoded on the way comes in pieces of at most 32
+    /// KiB, together with small fields beside it. Everything else is the memory that was put in.
     #[must_use]
     pub fn into_chunks(self) -> Chunks {
         Chunks { pieces: self.pieces, left: self.len }
@@ -194,8 +194,8 @@ const DECIMAL: [([u8; 4], u8); 256] = {
     table
 };
 
-/// Writes a whole word per byte and steps on by the length that counts: no branch depends on the data. The last number of
-/// an array has no comma behind it.
+/// Writes a whole word per byte and steps on by the length that counts: no branch depends on the data. The last number
+/// of an array has no comma behind it.
 fn write_numbers(bytes: &[u8], last: bool, out: &mut BytesMut) {
     let mut at = out.len();
     out.resize(at + bytes.len() * 4, 0);

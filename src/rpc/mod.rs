@@ -60,9 +60,9 @@ impl Method {
         matches!(self, Self::GetResult | Self::GetPendingJobs | Self::ContainsProgram)
     }
 
-    /// Whether abandoning the call can hurt the node. Both of these go through the node's task for the consumer, which
-    /// dies when a caller goes away at the wrong moment, and takes every later call for that consumer with it. So they
-    /// run to their end even when nobody waits for them.
+    /// Whether abandoning the call can hurt the node. SubmitJob and GetPendingJobs go through the node's task for the
+    /// consumer. That task dies if a caller goes away at the wrong moment, and then every later call for the consumer
+    /// fails. So these calls run to their end even if nobody waits for them.
     #[must_use]
     pub fn must_run_to_end(self) -> bool {
         matches!(self, Self::SubmitJob | Self::GetPendingJobs)
@@ -187,18 +187,20 @@ impl fmt::Display for StatusCode {
     }
 }
 
-/// How a call failed, as far as the transport can tell.
+/// How a call failed, as far as the transport knows.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallFailure {
-    /// No byte of the request left this process: no connection, no name, refused by a local rule.
+    /// No byte of the request left this process: there was no connection, the name was not found, or a local rule
+    /// forbade it.
     NotSent,
     /// The request is larger than the transport's own limit. No byte of it was sent.
     RequestTooLarge,
     /// The server answered with a status other than OK.
     Status(StatusCode),
-    /// The server, or a proxy before it, answered with this HTTP status and nothing in which a status of gRPC could be
-    /// found: the gateway's own refusals, a proxy's error pages. A whole answer, so the request is no longer on its way.
+    /// The server, or a proxy before it, answered with this HTTP status, and the answer holds no gRPC status. So
+    /// answers a gateway that refuses by itself, and a proxy that sends an error page. The answer was whole, so the
+    /// request is no longer on its way.
     Http(u16),
     /// The request may have been delivered, but no whole answer came back.
     Interrupted,

@@ -1,8 +1,9 @@
 //! Everything that differs by protocol revision: values to request bytes, response bytes to values. No I/O.
 //!
-//! [`Wire`] is one cell of revision × encoding; a transport never sees which. Decoding is strict about what carries meaning
-//! (ids and hashes are 32 bytes, addresses 20, a record has a status) and tolerant of what may grow (unknown fields and
-//! enum values), because a message of one revision read as the other must fail, not mislead.
+//! A [`Wire`] is made for one revision and one encoding; a transport does not know which. Decoding is strict about what
+//! has a meaning: ids and hashes have 32 bytes, addresses 20, and a record has a status. It is tolerant of what may
+//! grow: unknown fields and enum values. So a message of one revision that is read as the other fails, and does not
+//! mislead.
 
 pub(crate) mod generated;
 mod json;
@@ -32,8 +33,9 @@ pub struct ProgramUpload {
 }
 
 impl ProgramUpload {
-    /// A program for SP1, with the id that its verifying key gives. The Relay revision wants the id to be told; the State
-    /// revision derives it, and the client compares.
+    /// A program for SP1. In the Relay revision it needs its id, which its verifying key gives:
+    /// [`with_id`](Self::with_id). In the State revision the node derives the id, and the client compares it with the
+    /// one you give.
     #[must_use]
     pub fn sp1(elf: impl Into<alloy_primitives::Bytes>) -> Self {
         Self { elf: elf.into(), vm: VmType::Sp1, id: None }
@@ -45,7 +47,7 @@ impl ProgramUpload {
         Self { elf: elf.into(), vm: VmType::Risc0, id: None }
     }
 
-    /// The id the program must have. Required in the Relay revision.
+    /// The id that the program must have. Required in the Relay revision.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<ProgramId>) -> Self {
         self.id = Some(id.into());
@@ -88,8 +90,8 @@ impl Wire {
         self.encoding
     }
 
-    /// Whether the revision has the call at all, and the encoding a form of it: the REST gateways, which take JSON, have no
-    /// route for GetPendingJobs and ContainsProgram. A node may still be too old for a call.
+    /// Whether the revision and the encoding have the call. REST gateways, which take JSON, have no route for
+    /// GetPendingJobs and ContainsProgram. A node may still be too old for a call.
     #[must_use]
     pub fn has(self, method: Method) -> bool {
         match method {
@@ -154,7 +156,8 @@ impl Wire {
     /// Decodes the response of GetResult.
     ///
     /// # Errors
-    /// [`ErrorKind::BadResponse`] if a field is missing or has the wrong length, as it is when the node speaks the other revision.
+    /// [`ErrorKind::BadResponse`] if a field is missing or has the wrong length, as it is when the node speaks the
+    /// other revision.
     pub fn get_result_response(self, response: &Bytes) -> Result<JobRecord, Error> {
         const M: Method = Method::GetResult;
         let record = match (self.revision, self.encoding) {
@@ -169,8 +172,8 @@ impl Wire {
     /// Encodes SubmitProgram.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id; [`ErrorKind::Unsupported`] for a virtual machine that
-    /// the revision lacks.
+    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id; [`ErrorKind::Unsupported`] for a virtual machine
+    /// that the revision lacks.
     pub fn submit_program(self, program: &ProgramUpload) -> Result<RequestBody, Error> {
         if program.elf.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "the program's ELF is empty")
@@ -223,8 +226,8 @@ impl Wire {
     /// Decodes the response of GetPendingJobs: nonces, in no particular order.
     ///
     /// # Errors
-    /// [`ErrorKind::BadResponse`] if it is not such a message; [`ErrorKind::TooLarge`] if it lists more than 65,536 jobs;
-    /// [`ErrorKind::Unsupported`] as for the request.
+    /// [`ErrorKind::BadResponse`] if it is not such a message; [`ErrorKind::TooLarge`] if it lists more than 65,536
+    /// jobs; [`ErrorKind::Unsupported`] as for the request.
     pub fn get_pending_jobs_response(self, response: &Bytes) -> Result<Vec<u64>, Error> {
         self.require(Method::GetPendingJobs)?;
         proto::pending_jobs(response)

@@ -1,5 +1,5 @@
-//! Protobuf: requests in pieces, so that large inputs are sent from the caller's memory; responses; and the one list that a
-//! node can make long, read by hand so that it stays bounded.
+//! Protobuf: requests in pieces, so that large inputs are sent from the caller's memory; responses; and the one list
+//! that a node can make long, read by hand so that it stays bounded.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::{

@@ -174,8 +174,8 @@ fn undecodable(error: prost::DecodeError) -> CallError {
     bad("not an answer of server reflection").with_source(error)
 }
 
-/// What is read of `grpc/reflection/v1/reflection.proto` and `google/protobuf/descriptor.proto`, with their field numbers.
-/// Written by hand: prost-types would be one more package for nine small messages.
+/// What is read of `grpc/reflection/v1/reflection.proto` and `google/protobuf/descriptor.proto`, with their field
+/// numbers. Written by hand: prost-types would be one more package for nine small messages.
 mod pb {
     use bytes::Bytes;
     use prost::Message;

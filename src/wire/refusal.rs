@@ -192,7 +192,8 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
     use Outcome as O;
     let has = |part: &str| text.contains(part);
     match code {
-        // This crate encodes canonically and hashes what it sends, so to a node of the client's revision both would be right.
+        // This crate encodes canonically and hashes what it sends, so to a node of the client's revision both would be
+        // right.
         StatusCode::INVALID_ARGUMENT
             if method == Method::SubmitJob
                 && (has("invalid ABI-encoding of job request") || has("state hash does not match")) =>

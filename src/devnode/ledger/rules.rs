@@ -5,7 +5,7 @@ use std::fmt;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolError;
 
-/// How a consumer contract behaves: whom it lets sign, and whether it has a state.
+/// How a consumer contract behaves: whose signatures it accepts, and whether it has a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerRules {
     pub(super) signer: Address,
@@ -14,8 +14,8 @@ pub struct ConsumerRules {
 }
 
 impl ConsumerRules {
-    /// A `SingleOffchainSigner`: takes requests signed by this address. As in the contract, the zero address lets every
-    /// unreadable signature pass.
+    /// A `SingleOffchainSigner`, which accepts requests signed by this address. As in the real contract, the zero
+    /// address lets every unreadable signature pass.
     #[must_use]
     pub fn signed_by(signer: Address) -> Self {
         Self { signer, state: None, max_nonce: 0 }
@@ -23,8 +23,9 @@ impl ConsumerRules {
 
     /// Makes it a `StatefulConsumer`, at this state root (State revision: state hash).
     ///
-    /// Its jobs begin with a state, which programs read with [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful), and its
-    /// programs return [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
+    /// Its jobs begin with a state, which programs read with
+    /// [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful). Its programs return
+    /// [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
     #[must_use]
     pub fn stateful(mut self, root: B256) -> Self {
         self.state = Some(root);
@@ -83,18 +84,19 @@ pub enum Revert {
     OperatorSignature,
     /// The job id is used already.
     JobExists,
-    /// The result speaks of another job, input, program or cycle limit than the request.
+    /// The result names another job, input, program or cycle limit than the request.
     ResultMismatch,
     /// The blob hashes are not those of the transaction.
     BlobHashes,
-    /// The input state is not the latest, or there is none although the consumer is stateful: in the Relay revision
-    /// [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) gives a job one, in the State revision
-    /// [`state`](crate::job::OffchainJobRequestBuilder::state).
+    /// The job's state is not the latest; or the job has none, although the consumer is stateful. A job gets its state
+    /// from [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) in the Relay
+    /// revision, and from [`state`](crate::job::OffchainJobRequestBuilder::state) in the State revision.
     State,
     /// The output holds no state although the consumer is stateful: its programs return
     /// [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
     OutputState,
-    /// What a real contract reverted with, which [`Stats::last_relay_error`](crate::devnode::Stats::last_relay_error) tells.
+    /// What a real contract reverted with, which [`Stats::last_relay_error`](crate::devnode::Stats::last_relay_error)
+    /// tells.
     Contract,
 }
 

@@ -1,5 +1,5 @@
-//! An account on a real chain: reads, and transactions signed by its key. Straight from alloy's provider: no code shared
-//! with the client.
+//! An account on a real chain: reads, and transactions signed by its key. Straight from alloy's provider: no code
+//! shared with the client.
 
 #[cfg(feature = "blobs")]
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +57,8 @@ impl From<TransportError> for Failure {
     }
 }
 
-/// The error with its causes, as HTTP clients say "error sending request" and no more. Never the address, which may hold a key.
+/// The error with its causes, as HTTP clients say "error sending request" and no more. Never the address, which may
+/// hold a key.
 fn said(error: &TransportError) -> String {
     let mut text = match error {
         RpcError::Transport(_) => "the RPC could not be asked".to_owned(),

@@ -15,8 +15,8 @@ mod kzg {
 
     pub(super) const MISSING: &str = "no blobs could be made of the offchain input";
 
-    /// Blobs with their commitments and proofs, in the form of before Osaka, and in the one that chains take since (EIP-7594). Both
-    /// have the same hashes, and a transaction has the same hash with either.
+    /// Blobs with their commitments and proofs, in the form of before Osaka, and in the one that chains take since
+    /// (EIP-7594). Both have the same hashes, and a transaction has the same hash with either.
     pub(in crate::devnode) struct Blobs {
         plain: BlobTransactionSidecarVariant,
         /// Made when a chain asks for it: there are many proofs.
@@ -33,8 +33,8 @@ mod kzg {
             self.plain.versioned_hashes().collect()
         }
 
-        /// Sends a transaction with these blobs, in the form that the chain takes. Chains do not say which that is, and refuse the
-        /// other by texts of their own; the account remembers which was taken.
+        /// Sends a transaction with these blobs, in the form that the chain takes. Chains do not say which that is, and
+        /// refuse the other by texts of their own; the account remembers which was taken.
         pub(in crate::devnode::real) async fn post(
             &self,
             account: &Account,

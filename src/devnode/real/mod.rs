@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{error::Result, job::Revision};
 
-/// A chain for [`DevNodeBuilder::relay_to`](super::DevNodeBuilder::relay_to): its RPC, the account that posts results there, and the
-/// JobManager they are posted to.
+/// A chain for [`DevNodeBuilder::relay_to`](super::DevNodeBuilder::relay_to): its RPC, the account that sends results
+/// there, and the JobManager that receives them.
 #[derive(Clone)]
 pub struct RealChain {
     rpc_url: String,
@@ -30,9 +30,9 @@ pub struct RealChain {
 }
 
 impl RealChain {
-    /// A chain by the address of its RPC (HTTP), the secp256k1 key of the relayer, which pays for the transactions and should
-    /// be used by nothing else, and the address of the JobManager. The JobManager must name the node's
-    /// [operator](super::DevNode::operator).
+    /// A chain, by the address of its RPC (HTTP), the secp256k1 key of the node's account, and the address of the
+    /// JobManager. The account pays for the transactions; nothing else should use it. The JobManager must name the
+    /// node's [operator](super::DevNode::operator).
     #[must_use]
     pub fn new(rpc_url: impl Into<String>, relayer_key: [u8; 32], job_manager: Address) -> Self {
         Self { rpc_url: rpc_url.into(), relayer_key, job_manager }

@@ -16,7 +16,8 @@ use crate::devnode::{
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Begins to relay, if the node has a real chain: one relayer for each of its lives, as memory and running work end with them.
+/// Begins to relay, if the node has a real chain: one relayer for each of its lives, as memory and running work end
+/// with them.
 pub(in crate::devnode) fn start(shared: &Arc<Shared>) {
     if shared.real.is_none() {
         return;
@@ -38,8 +39,8 @@ pub(in crate::devnode) fn start(shared: &Arc<Shared>) {
     });
 }
 
-/// Relays whatever comes in one life of the node. Each result has a task, so none waits for another that reverts; what must
-/// wait for its turn in a lane, the world does not show before.
+/// Relays whatever comes in one life of the node. Each result has a task, so none waits for another that reverts; what
+/// must wait for its turn in a lane, the world does not show before.
 async fn relay(shared: &Arc<Shared>, life: u64) {
     let Some(real) = &shared.real else { return };
     let mut changes = shared.changed.subscribe();
@@ -69,7 +70,8 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
     let (serial, id) = (finished.serial, finished.job.id);
     let Some(real) = &shared.real else { return serial };
     let mut pause = FIRST_PAUSE;
-    // Transactions of which it is not known whether they arrived. Sent anew, the result would revert for ever if they did.
+    // Transactions of which it is not known whether they arrived. Sent anew, the result would revert for ever if they
+    // did.
     let mut unclear = Vec::new();
     while may_go(&shared, life, serial).await {
         shared.update(|world| *world.stats.relay_attempts.entry(id).or_default() += 1);

@@ -13,13 +13,12 @@ use super::{
 };
 use crate::chain::{Block, Chain};
 
-/// The simulated chain that a [`DevNode`](super::DevNode) relays to: reads what the contracts would answer, and lets a test play the rest of
-/// the world. It outlives the node.
+/// The simulated chain that a [`DevNode`](super::DevNode) relays to. A test reads here what the contracts would answer,
+/// and plays the rest of the world. It outlives the node.
 ///
-/// Clients read it as they read a real one, with [`to_chain`](Self::to_chain): it is a [`ChainReader`](crate::chain::ChainReader). It
-/// has blocks, the first of which holds the consumers of the [builder](super::DevNodeBuilder::consumer). Every result that is relayed and
-/// everything that a test does to the contracts is a transaction in a block of its own; further blocks come when the
-/// test [mines](Self::mine) them, and none by themselves.
+/// Clients read it as they read a real one, with [`to_chain`](Self::to_chain). Its first block holds the consumers of
+/// the [builder](super::DevNodeBuilder::consumer). Every result that is relayed, and everything that a test does to the
+/// contracts, is a transaction in a block of its own. Other blocks come only when the test [mines](Self::mine) them.
 ///
 /// ```
 /// use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
@@ -99,34 +98,36 @@ impl SimChain {
         self.read(|chain| chain.head())
     }
 
-    /// Mines so many blocks without transactions, on top of which results grow confirmations. Returns the latest.
+    /// Mines so many blocks without transactions, each of which is one confirmation more for every result. Returns the
+    /// latest.
     pub fn mine(&self, blocks: u64) -> Block {
         self.write(|chain| chain.mine(blocks));
         self.head()
     }
 
-    /// Replaces the last blocks, at most all but the first, by as many without transactions: what was in them has not happened, as after a
-    /// reorganisation in which everything got lost. The node goes on saying RELAYED, as real ones do. Returns the latest.
+    /// Replaces the last blocks, at most all but the first, by as many without transactions. What was in them has not
+    /// happened, as after a reorganisation in which everything was lost. The node goes on saying RELAYED, as real ones
+    /// do. Returns the latest.
     pub fn reorganise(&self, depth: u64) -> Block {
         self.write(|chain| chain.reorganise(depth));
         self.head()
     }
 
-    /// `getCoprocessorOperator()`: whose results the contracts take. It is [`DevNode::operator`](super::DevNode::operator), who signs
-    /// them, until [`set_operator`](Self::set_operator) appoints another.
+    /// `getCoprocessorOperator()`: whose results the contracts accept. It is
+    /// [`DevNode::operator`](super::DevNode::operator) until [`set_operator`](Self::set_operator) appoints another.
     #[must_use]
     pub fn operator(&self) -> Address {
         self.read(|chain| chain.operator(chain.head().number))
     }
 
-    /// Appoints another operator: results signed by the node revert from now on, as [`DevNode::operator`](super::DevNode::operator) stays
-    /// the same.
+    /// Appoints another operator. The node goes on signing as [`DevNode::operator`](super::DevNode::operator), so its
+    /// results revert from now on.
     pub fn set_operator(&self, operator: Address) {
         self.write(|chain| chain.set_operator(operator));
     }
 
-    /// Puts a consumer contract at an address, in place of what is there.
-    /// Does nothing where the node relays to a real chain: nobody would ever settle with it.
+    /// Puts a consumer contract at an address, in place of what is there. Does nothing if the node relays to a real
+    /// chain.
     pub fn deploy(&self, consumer: Address, rules: ConsumerRules) {
         self.0.update(|world| {
             if world.simulated {
@@ -135,7 +136,7 @@ impl SimChain {
         });
     }
 
-    /// `getNextNonce()`: the highest nonce seen, plus one. `None` where there is no consumer, or where the sum overflows.
+    /// `getNextNonce()`: the highest nonce seen, plus one. `None` if there is no consumer, or if the sum overflows.
     #[must_use]
     pub fn next_nonce(&self, consumer: Address) -> Option<u64> {
         self.read(|chain| chain.next_nonce(consumer))
@@ -176,16 +177,17 @@ impl SimChain {
         self.write(|chain| chain.set_latest_state_root(consumer, root));
     }
 
-    /// Takes the chain's RPC down for the node and for clients, or up again. The other methods of this handle go on working.
+    /// Takes the chain's RPC down for the node and for clients, or brings it up again. The other methods here go on
+    /// working.
     pub fn set_reachable(&self, reachable: bool) {
         self.write(|chain| chain.reachable = reachable);
     }
 
-    /// An on-chain request of the consumer: it draws the next nonce, and its job is pending on chain. Returns the nonce; nothing
-    /// where there is no consumer, or a job under that nonce already.
+    /// Makes a request of the consumer on chain: it takes the next nonce, and its job is pending there. Returns the
+    /// nonce; `None` if there is no consumer, or if there is a job under that nonce already.
     ///
-    /// As with real nodes, a node that has worked for the consumer's `Ordered` lane before does not notice: it waits for an offchain job
-    /// under that nonce for ever, until it is restarted.
+    /// A node that has worked for the consumer's `Ordered` lane before does not notice, as real ones do not: until it
+    /// is restarted it waits for an offchain job under that nonce.
     pub fn take_nonce(&self, consumer: Address) -> Option<u64> {
         self.write(|chain| chain.take_nonce(consumer))
     }
@@ -195,11 +197,11 @@ impl SimChain {
         self.write(|chain| chain.cancel(job_id))
     }
 
-    /// `submitResultForOffchainJob`, which anybody may call. `blob_hashes` are those of the transaction's blobs. Returns
-    /// the hash of the transaction.
+    /// `submitResultForOffchainJob`, which anybody may call. `blob_hashes` are those of the transaction's blobs.
+    /// Returns the hash of the transaction.
     ///
     /// # Errors
-    /// The [`Revert`] of the first check that fails; the chain is unchanged then.
+    /// The [`Revert`] of the first check that fails. The chain is unchanged then.
     pub fn submit_result(
         &self,
         result: &[u8],

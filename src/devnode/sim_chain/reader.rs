@@ -50,11 +50,12 @@ impl ChainReader for SimChain {
     }
 }
 
-/// An account on the simulated chain that posts results, for [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer); made by
-/// [`SimChain::account`]. Its transactions are in the next block at once, even those that revert there.
+/// An account on the simulated chain that posts results, for
+/// [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer); made by [`SimChain::account`]. Its transactions
+/// are in the next block at once, even those that revert there.
 ///
-/// The blob hashes of jobs with an offchain input (Relay revision) are stand-ins there, so that the results of such jobs can
-/// be posted by [`SimChain::submit_result`] only.
+/// On the simulated chain the blob hashes of jobs with an offchain input (Relay revision) are stand-ins. So only
+/// [`SimChain::submit_result`] can post the results of such jobs.
 #[derive(Clone)]
 pub struct SimAccount {
     chain: SimChain,

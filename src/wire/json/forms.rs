@@ -1,8 +1,8 @@
 //! The forms in which a gateway may write a value: objects, bytes, integers, enums.
 //!
-//! Gateways write bytes as hex here and as arrays of numbers there, the published description says otherwise, and protobuf's
-//! own JSON mapping writes 64-bit integers as strings and enums as names. All of these are read everywhere, and `null` is
-//! read as a missing field.
+//! Gateways write bytes as hex here and as arrays of numbers there, the published description says otherwise, and
+//! protobuf's own JSON mapping writes 64-bit integers as strings and enums as names. All of these are read everywhere,
+//! and `null` is read as a missing field.
 
 use std::{fmt, marker::PhantomData};
 
@@ -75,8 +75,8 @@ impl<'de> Deserialize<'de> for Binary {
     }
 }
 
-/// An integer as a number, as a string of decimal digits, or null, which is 0. Never by way of a double: what has a point or
-/// an exponent, or does not fit, is an error.
+/// An integer as a number, as a string of decimal digits, or null, which is 0. Never by way of a double: what has a
+/// point or an exponent, or does not fit, is an error.
 pub(super) fn integer<'de, T: TryFrom<i128>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     narrow(deserializer.deserialize_any(Integer { name: |_| None })?)
 }
