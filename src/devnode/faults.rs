@@ -83,6 +83,17 @@ impl Faults {
         self.plan(|plan| plan.lies.push(lie));
     }
 
+    /// Adds a falsehood to the next `count` answers of `GetResult` that show a record.
+    pub fn lie_once(&self, count: usize, lie: Lie) {
+        self.plan(|plan| plan.lies_once.extend(std::iter::repeat_n(lie, count)));
+    }
+
+    /// The next `count` answers of `GetResult` come from a replica that lags: they show what the node has in its database now,
+    /// at the time of this call.
+    pub fn lag(&self, count: usize) {
+        self.0.update(|world| world.faults.lag = (count, world.records.clone()));
+    }
+
     /// Results are executed but not relayed, while this is `true`.
     pub fn stall_relays(&self, stalled: bool) {
         self.plan(|plan| plan.relays_stalled = stalled);

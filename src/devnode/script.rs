@@ -124,6 +124,9 @@ pub(super) struct Plan {
     pub once: HashMap<Method, VecDeque<Twist>>,
     pub unimplemented: Vec<Method>,
     pub lies: Vec<Lie>,
+    pub lies_once: VecDeque<Lie>,
+    /// How many answers still come from a replica that lags, and its database.
+    pub lag: (usize, HashMap<B256, Record>),
     pub relays_stalled: bool,
     pub lose_relayed_records: usize,
     pub execution_gate: Option<Gate>,

@@ -2,16 +2,19 @@
 //!
 //! [`Node`] (`calls.rs`) makes typed calls over a [`Transport`](crate::transport::Transport): each asks whether the node has the
 //! call, keeps its deadline, and is repeated where that helps (`retry.rs`). `detect.rs` asks the node which revision it speaks;
-//! `pending.rs` keeps the calls for a consumer's pending jobs, which must not be given up.
+//! `doubt.rs` says when bad news of a job is
+//! believed; `pending.rs` keeps the calls for a consumer's pending jobs, which must not be given up.
 
 mod calls;
 mod detect;
+mod doubt;
 mod pending;
 mod retry;
 
 pub use self::retry::RetryPolicy;
 pub(crate) use self::{
     calls::{Node, SubmitFailure},
+    doubt::{Doubt, looks_needed},
     pending::{PendingLists, PendingNonces},
     retry::Deadline,
 };

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::open::{Airborne, Board, Landing, OpenJobs};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
-    node::{Deadline, Node, SubmitFailure},
+    job::{JobId, JobRecord, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
+    node::{Deadline, Doubt, Node, SubmitFailure, looks_needed},
     nonce::NonceManager,
     wire::refusal::{self, Again},
 };
@@ -176,11 +176,17 @@ impl Flight {
 
     /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
     async fn known_to_node(&self, error: Error, made_here: bool, stored: bool) -> Option<Result<()>> {
-        match self.node.get_result(self.job.id()).await {
+        // In this revision a failed job runs again, and its place can be taken by another.
+        let is_open = |record: &JobRecord| {
+            matches!(record.status(), JobStatus::Failed { .. }) && self.node.revision() == Revision::Relay
+        };
+        let record = match self.node.get_result(self.job.id()).await {
+            Ok(record) if !is_open(&record) => self.confirm(record).await,
+            record => record,
+        };
+        match record {
             Ok(record) => {
-                // In this revision a failed job runs again, and its place can be taken by another.
-                let failed = matches!(record.status(), JobStatus::Failed { .. });
-                let open = failed && self.node.revision() == Revision::Relay;
+                let open = is_open(&record);
                 match echo_difference(&self.job, &record) {
                     // Perhaps it failed before it was submitted again.
                     None if open && !made_here => Some(Err(error)),
@@ -214,7 +220,11 @@ impl Flight {
 
     /// "OK" is not acceptance: only the record says whose payload the node has.
     async fn compare_echo(&self, if_different: Outcome) -> Result<()> {
-        let record = self.node.get_result(self.job.id()).await.map_err(|error| {
+        let record = match self.node.get_result(self.job.id()).await {
+            Ok(record) => self.confirm(record).await,
+            Err(error) => Err(error),
+        };
+        let record = record.map_err(|error| {
             let error = error.with_outcome(Outcome::Unknown);
             if error.kind() == ErrorKind::BadResponse {
                 return error; // Its hint speaks of the revision.
@@ -228,4 +238,31 @@ impl Flight {
             Some(field) => Err(nonce_taken(field, if_different).with_endpoint(self.node.endpoint())),
         }
     }
+
+    /// The record, or a later one. If it is another job's, it is looked at again until the looks agree whose job the node has.
+    async fn confirm(&self, mut record: JobRecord) -> Result<JobRecord> {
+        let Some(field) = echo_difference(&self.job, &record) else { return Ok(record) };
+        let mut doubt = Doubt::default();
+        loop {
+            let different = echo_difference(&self.job, &record).is_some();
+            let failed = different && matches!(record.status(), JobStatus::Failed { .. });
+            if doubt.show(different, looks_needed(self.job.revision(), failed)) {
+                return Ok(record);
+            }
+            if doubt.is_hopeless() {
+                return Err(contradiction(field).with_endpoint(self.node.endpoint()));
+            }
+            tokio::time::sleep(doubt.pause()).await;
+            record = self.node.get_result(self.job.id()).await?;
+        }
+    }
+}
+
+/// The looks did not agree whose job the node has.
+fn contradiction(field: &str) -> Error {
+    let what = format!("the node's answers contradict each other: some show the job, and in some its {field} differs");
+    Error::new(ErrorKind::BadResponse, what).with_outcome(Outcome::Unknown).with_retryable(true).with_hint(
+        "nodes behind one address may lag behind each other, or another job has the nonce: the job is in Client::unresolved; resume \
+         it there and wait for it, or submit the same signed job again; sign nothing again before they agree",
+    )
 }

@@ -160,7 +160,7 @@ impl State {
             && self.looking < MAX_LOOKS
             && let Some(slot) = self.urgent.pop_front()
         {
-            self.look(slot, Plan::Urgent, now, allowed, agenda);
+            self.look(slot, None, now, allowed, agenda);
         }
     }
 
@@ -175,13 +175,14 @@ impl State {
             if let Err(later) = self.rate.take(now) {
                 return agenda.come_at(Some(later));
             }
-            self.look(slot, Plan::At(at), now, allowed, agenda);
+            self.look(slot, Some(at), now, allowed, agenda);
         }
     }
 
-    fn look(&mut self, slot: Slot, plan: Plan, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
+    fn look(&mut self, slot: Slot, at: Option<Instant>, now: Instant, allowed: &mut usize, agenda: &mut Agenda) {
         // Of the queues' places some are void.
-        let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.plan == plan) else { return };
+        let due = |plan: Plan| plan.time() == at && (at.is_some() || plan == Plan::Urgent);
+        let Some(entry) = self.entries.get_mut(&slot).filter(|entry| due(entry.plan)) else { return };
         entry.last_look = Some(now);
         // A list that comes while the look is under way is for the next one.
         let unused = if entry.listing == Listing::NoList { Listing::NoList } else { Listing::Stale };

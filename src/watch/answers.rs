@@ -57,8 +57,26 @@ impl State {
     ) {
         self.looking = self.looking.saturating_sub(1);
         self.answered(&sight, now);
+        self.saw(slot, job, Plan::Looking, sight, now, wakers);
+    }
+
+    /// The job was not sent again, as a look just before has shown another under its nonce.
+    pub(super) fn withheld(&mut self, slot: Slot, job: &SignedJob, sight: Sight, now: Instant, wakers: &mut Wakers) {
+        self.sending = self.sending.saturating_sub(1);
+        self.saw(slot, job, Plan::Sending, Ok(sight), now, wakers);
+    }
+
+    fn saw(
+        &mut self,
+        slot: Slot,
+        job: &SignedJob,
+        plan: Plan,
+        sight: Result<Sight>,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) {
         let (policy, trouble) = (self.heal, self.trouble);
-        let Some(entry) = self.same(slot, job, Plan::Looking) else { return };
+        let Some(entry) = self.same(slot, job, plan) else { return };
         let before = entry.track.stage();
         let urges = entry.track.urges();
         let proven = match &sight {
@@ -94,6 +112,10 @@ impl State {
         let blocked = self.consumers.get(&job.consumer()).is_some_and(|known| known.hangs);
         match action {
             Action::Send if !blocked => self.plan(slot, Plan::Lost),
+            Action::Confirm => {
+                let pause = self.entries.get(&slot).map_or(Duration::ZERO, |entry| entry.track.doubt.pause());
+                self.plan(slot, Plan::Again(now + pause));
+            }
             _ => self.plan_next(slot, now),
         }
     }

@@ -105,7 +105,22 @@ pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, state: &State, en
         Some((text, hint, cause)) => (format!("; {text}"), hint, cause),
         None => (String::new(), hint, None),
     };
-    let what = format!("waited {waited:.1} s ({} looks), {last}{chain}", detail.polls);
+    // And above that, that the node's word is not one.
+    let (doubt, hint, cause) = match entry.track.doubted().filter(|_| chain.is_empty()) {
+        Some(news) if entry.track.doubt.was_contradicted() => (
+            "; the node's answers contradict each other",
+            "the cause is the worst that the node has said, and other answers said otherwise: nodes behind one address may lag behind each \
+             other; wait again before anything is signed again, or ask one node",
+            Some(news.clone()),
+        ),
+        Some(news) => (
+            "; its last answer was bad news, and there was no time to confirm it",
+            "the cause is what the node said last, and it may be of a moment: wait again before anything is signed again",
+            Some(news.clone()),
+        ),
+        None => ("", hint, cause),
+    };
+    let what = format!("waited {waited:.1} s ({} looks), {last}{doubt}{chain}", detail.polls);
     let error = Error::new(ErrorKind::DeadlineExceeded, what)
         .with_outcome(if stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown })
         .with_retryable(true)

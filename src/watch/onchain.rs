@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     stage::{Stage, Until},
-    track::{Claim, Track},
+    track::{Shown, Track},
 };
 use crate::{
     chain::{Ask, Standing},
@@ -42,8 +42,8 @@ pub(super) struct OnChain {
 
 impl OnChain {
     /// Takes in a verified result that the node shows.
-    pub(super) fn node_shows(&mut self, shown: Box<Verified>, claim: Claim, first: &mut Option<Box<Verified>>) {
-        if claim == Claim::Relayed {
+    pub(super) fn node_shows(&mut self, shown: Box<Verified>, claim: Shown, first: &mut Option<Box<Verified>>) {
+        if claim == Shown::Relayed {
             self.named = shown.record().relay_tx_hash().or(self.named);
         }
         match first {
@@ -55,8 +55,8 @@ impl OnChain {
     }
 
     /// The node's last word.
-    pub(super) fn node_says(&mut self, claim: Claim) {
-        self.relayed = claim == Claim::Relayed;
+    pub(super) fn node_says(&mut self, claim: Shown) {
+        self.relayed = claim == Shown::Relayed;
     }
 
     pub(super) fn is_settled(&self) -> bool {

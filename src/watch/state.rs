@@ -115,12 +115,24 @@ impl Sub {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     At(Instant),
+    /// To be looked up at that time and not before: for a second look at bad news.
+    Again(Instant),
     /// In the queue of those that have left the list.
     Urgent,
     Looking,
     /// In the queue of those to be sent again.
     Lost,
     Sending,
+}
+
+impl Plan {
+    /// When it is to be looked up.
+    pub(super) fn time(self) -> Option<Instant> {
+        match self {
+            Self::At(at) | Self::Again(at) => Some(at),
+            Self::Urgent | Self::Looking | Self::Lost | Self::Sending => None,
+        }
+    }
 }
 
 /// A job that somebody waits for.
@@ -327,14 +339,13 @@ impl State {
     pub(super) fn plan(&mut self, slot: Slot, plan: Plan) {
         self.stir(slot);
         let Some(entry) = self.entries.get_mut(&slot) else { return };
-        match entry.plan {
-            Plan::At(at) => drop(self.looks.remove(&(at, slot))),
-            // Those in the queues are skipped when it is their turn.
-            Plan::Urgent | Plan::Lost | Plan::Looking | Plan::Sending => {}
+        // Those in the queues are skipped when it is their turn.
+        if let Some(at) = entry.plan.time() {
+            self.looks.remove(&(at, slot));
         }
         entry.plan = plan;
         match plan {
-            Plan::At(at) => drop(self.looks.insert((at, slot))),
+            Plan::At(at) | Plan::Again(at) => drop(self.looks.insert((at, slot))),
             Plan::Urgent => self.urgent.push_back(slot),
             Plan::Lost => self.lost.push_back(slot),
             Plan::Looking | Plan::Sending => {}
@@ -433,7 +444,7 @@ impl State {
         if !entry.subs.is_empty() {
             return;
         }
-        if let Plan::At(at) = entry.plan {
+        if let Some(at) = entry.plan.time() {
             self.looks.remove(&(at, slot));
         }
         let (consumer, nonce) = (entry.job.consumer(), entry.job.nonce());

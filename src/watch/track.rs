@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome},
     jitter,
     job::{JobId, JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, nonce_taken, verify},
+    node::{Doubt, looks_needed},
 };
 use alloy_primitives::Address;
 
@@ -27,8 +28,11 @@ pub(crate) const MAX_UNLISTED: u32 = 2;
 pub(crate) enum Sight {
     /// The node does not know the job.
     NotFound,
-    /// The node has another job under the nonce: this field differs.
-    Foreign(&'static str),
+    /// The node has another job under the nonce: this field differs. And whether that job failed.
+    Foreign {
+        field: &'static str,
+        failed: bool,
+    },
     /// Not executed yet, or a status that this release does not know.
     Pending,
     Executed(Box<Verified>),
@@ -43,7 +47,7 @@ impl Sight {
     /// Compares a record with the job, and verifies the result in it, unless it is the one that is `known`.
     pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address, known: Option<&Verified>) -> Self {
         if let Some(field) = echo_difference(job, record) {
-            return Self::Foreign(field);
+            return Self::Foreign { field, failed: matches!(record.status(), JobStatus::Failed { .. }) };
         }
         match record.status() {
             JobStatus::Pending | JobStatus::Unrecognized(_) => Self::Pending,
@@ -59,22 +63,26 @@ impl Sight {
         }
     }
 
-    fn claim(&self) -> Claim {
+    fn is_of_a_failed_job(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Foreign { failed: true, .. })
+    }
+
+    fn claim(&self) -> Shown {
         match self {
-            Self::NotFound => Claim::NotFound,
-            Self::Foreign(_) => Claim::Foreign,
-            Self::Pending => Claim::Pending,
-            Self::Executed(_) => Claim::Executed,
-            Self::Relayed(_) => Claim::Relayed,
-            Self::Failed(_) => Claim::Failed,
-            Self::Unproven(_) => Claim::Unproven,
+            Self::NotFound => Shown::NotFound,
+            Self::Foreign { .. } => Shown::Foreign,
+            Self::Pending => Shown::Pending,
+            Self::Executed(_) => Shown::Executed,
+            Self::Relayed(_) => Shown::Relayed,
+            Self::Failed(_) => Shown::Failed,
+            Self::Unproven(_) => Shown::Unproven,
         }
     }
 }
 
 /// A [`Sight`] without what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(crate) enum Shown {
     NotFound,
     Foreign,
     Pending,
@@ -109,7 +117,7 @@ pub(crate) struct Known {
     pub settled: bool,
     /// Whether lost jobs are sent again.
     pub healing: bool,
-    /// With this sight, the node has not known the job often enough in a row, or not listed it.
+    /// With this sight, the node has shown the same bad news often enough in a row, or not known the job, or not listed it.
     pub confirmed: bool,
     /// Long enough since it was last sent, to send it again on evidence.
     pub rested: bool,
@@ -122,6 +130,8 @@ pub(crate) struct Known {
 pub(crate) enum Action {
     /// Look again later.
     Wait,
+    /// Look again soon: what was shown is not to be believed at once.
+    Confirm,
     /// Send the identical bytes again.
     Send,
     /// Nothing that the node will say can change it any more, or nothing it says can be believed.
@@ -129,25 +139,26 @@ pub(crate) enum Action {
 }
 
 /// From one answer to a stage and an action. The table of every combination is in the tests.
-pub(crate) fn decide(known: Known, claim: Claim) -> (Stage, Action) {
+pub(crate) fn decide(known: Known, claim: Shown) -> (Stage, Action) {
     let stage = known.stage.max(match claim {
-        Claim::NotFound | Claim::Foreign | Claim::Unproven => Stage::Submitted,
-        Claim::Pending | Claim::Failed => Stage::Accepted,
-        Claim::Executed => Stage::Executed,
-        Claim::Relayed if known.chain => Stage::Executed,
-        Claim::Relayed => Stage::Relayed,
+        Shown::NotFound | Shown::Foreign | Shown::Unproven => Stage::Submitted,
+        Shown::Pending | Shown::Failed => Stage::Accepted,
+        Shown::Executed => Stage::Executed,
+        Shown::Relayed if known.chain => Stage::Executed,
+        Shown::Relayed => Stage::Relayed,
     });
     let action = match claim {
-        Claim::Foreign | Claim::Unproven | Claim::Failed => Action::End,
+        Shown::Foreign | Shown::Unproven | Shown::Failed if known.confirmed => Action::End,
+        Shown::Foreign | Shown::Unproven | Shown::Failed => Action::Confirm,
         _ if known.settled => Action::Wait,
-        Claim::Relayed => Action::Wait,
-        Claim::NotFound if !known.confirmed => Action::Wait,
-        Claim::NotFound if !known.healing => Action::End,
-        Claim::NotFound if known.rested => Action::Send,
-        Claim::NotFound => Action::Wait,
+        Shown::Relayed => Action::Wait,
+        Shown::NotFound if !known.confirmed => Action::Wait,
+        Shown::NotFound if !known.healing => Action::End,
+        Shown::NotFound if known.rested => Action::Send,
+        Shown::NotFound => Action::Wait,
         // A node of the State revision takes a nonce once, and refuses every repetition.
-        Claim::Pending | Claim::Executed if !known.healing || known.revision == Revision::State => Action::Wait,
-        Claim::Pending | Claim::Executed => match known.listing {
+        Shown::Pending | Shown::Executed if !known.healing || known.revision == Revision::State => Action::Wait,
+        Shown::Pending | Shown::Executed => match known.listing {
             Listing::Unlisted if known.confirmed && known.rested => Action::Send,
             // A repetition of a job in the node's queue is ignored, so it does no harm to be wrong here.
             Listing::NoList if known.overdue => Action::Send,
@@ -168,6 +179,9 @@ pub(crate) struct Track {
     pub(super) relayed: bool,
     /// Why nothing more will come of it, by the node's account.
     pub(super) end: Option<Error>,
+    /// Bad news that is not believed yet, and the last of it.
+    pub(super) doubt: Doubt<Shown>,
+    bad_news: Option<Error>,
     /// What the chain has said, if the client has one.
     pub(super) chain: Option<Box<OnChain>>,
     not_found: u32,
@@ -187,6 +201,8 @@ impl Track {
             result: None,
             relayed: false,
             end: None,
+            doubt: Doubt::default(),
+            bad_news: None,
             chain: has_chain.then(Box::default),
             not_found: 0,
             unlisted: 0,
@@ -242,8 +258,8 @@ impl Track {
         now: Instant,
     ) -> Action {
         let claim = sight.claim();
-        self.not_found = if claim == Claim::NotFound { self.not_found + 1 } else { 0 };
-        let unfinished = matches!(claim, Claim::Pending | Claim::Executed);
+        self.not_found = if claim == Shown::NotFound { self.not_found + 1 } else { 0 };
+        let unfinished = matches!(claim, Shown::Pending | Shown::Executed);
         self.unlisted = match listing {
             Listing::Unlisted if unfinished => self.unlisted + 1,
             Listing::NoList | Listing::Stale if unfinished => self.unlisted,
@@ -265,7 +281,10 @@ impl Track {
             settled: self.is_settled() || (self.chain.is_some() && self.end.is_some()),
             healing: policy.is_on(),
             confirmed: match claim {
-                Claim::NotFound => self.not_found >= MAX_NOT_FOUND,
+                Shown::Foreign | Shown::Unproven | Shown::Failed => {
+                    self.doubt.show(claim, looks_needed(job.revision(), sight.is_of_a_failed_job()))
+                }
+                Shown::NotFound => self.not_found >= MAX_NOT_FOUND,
                 _ => self.unlisted >= MAX_UNLISTED,
             },
             rested,
@@ -276,8 +295,21 @@ impl Track {
         if stage > self.stage {
             (self.stage, self.moved) = (stage, now);
         }
-        if let Some(chain) = &mut self.chain {
+        if action != Action::Confirm
+            && let Some(chain) = &mut self.chain
+        {
             chain.node_says(claim);
+        }
+        let bad_news = match &sight {
+            Sight::Foreign { field, .. } => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
+            Sight::Failed(reason) => Some(failed(job, reason.as_deref())),
+            Sight::Unproven(error) => Some(error.clone()),
+            _ => None,
+        };
+        match bad_news {
+            Some(error) if action == Action::End => self.end(error, executed),
+            Some(error) => self.bad_news = Some(error),
+            None => self.doubt.lift(),
         }
         match sight {
             Sight::Executed(result) | Sight::Relayed(result) if let Some(chain) = &mut self.chain => {
@@ -285,16 +317,13 @@ impl Track {
             }
             Sight::Executed(result) | Sight::Relayed(result) => {
                 // The result that the node says was relayed stands, and of those before it the first.
-                if claim == Claim::Relayed || self.result.is_none() {
+                if claim == Shown::Relayed || self.result.is_none() {
                     self.result = Some(result);
                 }
-                self.relayed |= claim == Claim::Relayed;
+                self.relayed |= claim == Shown::Relayed;
             }
-            Sight::Foreign(field) => self.end(nonce_taken(field, Outcome::Unknown).with_job(job.id()), executed),
-            Sight::Failed(reason) => self.end(failed(job, reason.as_deref()), executed),
-            Sight::Unproven(error) => self.end(error, executed),
             Sight::NotFound if action == Action::End => self.end(lost(job), executed),
-            Sight::NotFound | Sight::Pending => {}
+            _ => {}
         }
         action
     }
@@ -354,6 +383,11 @@ impl Track {
         self.end.is_some() || (self.relayed && self.chain.is_none())
     }
 
+    /// Bad news that was not believed.
+    pub(super) fn doubted(&self) -> Option<&Error> {
+        self.bad_news.as_ref().filter(|_| self.end.is_none())
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
@@ -377,21 +411,21 @@ fn lost(job: &SignedJob) -> Error {
 mod tests {
     use super::*;
 
-    const CLAIMS: [Claim; 7] = [
-        Claim::NotFound,
-        Claim::Foreign,
-        Claim::Pending,
-        Claim::Executed,
-        Claim::Relayed,
-        Claim::Failed,
-        Claim::Unproven,
+    const ALL_SHOWN: [Shown; 7] = [
+        Shown::NotFound,
+        Shown::Foreign,
+        Shown::Pending,
+        Shown::Executed,
+        Shown::Relayed,
+        Shown::Failed,
+        Shown::Unproven,
     ];
     const LISTINGS: [Listing; 4] = [Listing::NoList, Listing::Stale, Listing::Listed, Listing::Unlisted];
     const STAGES: [Stage; 5] = [Stage::Submitted, Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
 
     /// One line of the table; `None` is any.
     struct Line {
-        claims: &'static [Claim],
+        claims: &'static [Shown],
         listing: Option<&'static [Listing]>,
         revision: Option<Revision>,
         chain: Option<bool>,
@@ -411,7 +445,7 @@ mod tests {
             let line = Line {
                 $($field: Some($value),)*
                 ..Line {
-                    claims: &[$(Claim::$claim),+],
+                    claims: &[$(Shown::$claim),+],
                     listing: None,
                     revision: None,
                     chain: None,
@@ -432,9 +466,11 @@ mod tests {
     fn table() -> Vec<Line> {
         use Listing::{Listed, NoList, Stale, Unlisted};
         vec![
-            // Another payload, a result that proves nothing, a failure: the node says nothing else of use.
-            line!(Foreign | Unproven, => Submitted, End),
-            line!(Failed, => Accepted, End),
+            // Another payload, a result that proves nothing, a failure: by chance once, and then nothing else of use will follow.
+            line!(Foreign | Unproven, confirmed: false, => Submitted, Confirm),
+            line!(Failed, confirmed: false, => Accepted, Confirm),
+            line!(Foreign | Unproven, confirmed: true, => Submitted, End),
+            line!(Failed, confirmed: true, => Accepted, End),
             // The node's word, where there is no other.
             line!(Relayed, chain: false, => Relayed, Wait),
             line!(Relayed, chain: true, => Executed, Wait),
@@ -469,14 +505,14 @@ mod tests {
         ]
     }
 
-    fn every_combination() -> impl Iterator<Item = (Known, Claim)> {
+    fn every_combination() -> impl Iterator<Item = (Known, Shown)> {
         let flags = 0..64u32;
         flags.flat_map(|flags| {
             let flag = move |bit: u32| flags >> bit & 1 == 1;
             Revision::ALL.into_iter().flat_map(move |revision| {
                 STAGES.into_iter().flat_map(move |stage| {
                     LISTINGS.into_iter().flat_map(move |listing| {
-                        CLAIMS.into_iter().map(move |claim| {
+                        ALL_SHOWN.into_iter().map(move |claim| {
                             let (healing, confirmed, rested, overdue) = (flag(0), flag(1), flag(2), flag(3));
                             let (chain, settled) = (flag(4), flag(5));
                             let known =

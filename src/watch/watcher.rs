@@ -23,7 +23,7 @@ use crate::{
     chain::{self, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     jitter,
-    job::{JobRecord, SignedJob, Verified, nonce_taken},
+    job::{JobRecord, SignedJob, Verified},
 };
 
 /// The watchers of a client. Each runtime has its own, as a task of one that stands still would let down all others.
@@ -81,6 +81,8 @@ enum Answer {
     Looked(Slot, SignedJob, Result<Sight>),
     Listed(Address, Result<Vec<u64>>),
     Sent(Slot, SignedJob, Result<()>),
+    /// Not sent, for what a look just before has shown.
+    Withheld(Slot, SignedJob, Sight),
     Head(Result<Block>),
     /// At which head, and what it says of each.
     Chain(Vec<Asked>, Result<(Block, Vec<Standing>)>),
@@ -249,6 +251,7 @@ impl Watcher {
                 Answer::Looked(slot, job, sight) => state.looked(slot, &job, sight, now, wakers),
                 Answer::Listed(consumer, pending) => state.listed(consumer, pending, now),
                 Answer::Sent(slot, job, sent) => state.sent(slot, &job, sent, now, wakers),
+                Answer::Withheld(slot, job, sight) => state.withheld(slot, &job, sight, now, wakers),
                 Answer::Head(head) => state.headed(head, now),
                 Answer::Chain(asked, seen) => state.chain_saw(asked, seen, now, wakers),
             }
@@ -266,12 +269,15 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answer {
         }
         Work::List(consumer) => Answer::Listed(consumer, backend.node.list(consumer).await),
         Work::Send(slot, job, old) => {
-            let replaced = if old { replaced(&backend, &job).await } else { None };
-            let sent = match replaced {
-                Some(error) => Err(error),
-                None => backend.submissions.send_again(job.clone()).await,
-            };
-            Answer::Sent(slot, job, sent)
+            // In some states of the node another job under the nonce would be overwritten by this one.
+            let sight = if old { look(&backend, &job, None).await.ok() } else { None };
+            match sight.filter(|sight| matches!(sight, Sight::Foreign { .. })) {
+                Some(sight) => Answer::Withheld(slot, job, sight),
+                None => {
+                    let sent = backend.submissions.send_again(job.clone()).await;
+                    Answer::Sent(slot, job, sent)
+                }
+            }
         }
         Work::Head(known) => Answer::Head(match &backend.chain {
             Some(chain) => chain.reader().next_head(Some(known)).await,
@@ -290,14 +296,6 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answer {
 
 fn no_chain() -> Error {
     Error::new(ErrorKind::InvalidConfig, "the client has no chain")
-}
-
-/// Whether the node has another job under the nonce: in some states that would be overwritten by this one.
-async fn replaced(backend: &Backend, job: &SignedJob) -> Option<Error> {
-    match look(backend, job, None).await {
-        Ok(Sight::Foreign(field)) => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
-        _ => None,
-    }
 }
 
 /// Looks a job up, compares what the node shows, and verifies it.

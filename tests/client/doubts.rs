@@ -17,10 +17,10 @@ use crate::{
     rig::CONSUMER,
 };
 
-type Answer = Result<Bytes, CallError>;
+pub type Answer = Result<Bytes, CallError>;
 
 /// A node that answers the calls of each method by their number, from 0.
-struct Acts<F> {
+pub struct Acts<F> {
     act: F,
     calls: std::sync::Mutex<Vec<Method>>,
 }
@@ -29,11 +29,11 @@ impl<F> Acts<F>
 where
     F: Fn(Method, usize) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync + 'static,
 {
-    fn new(act: F) -> Arc<Self> {
+    pub fn new(act: F) -> Arc<Self> {
         Arc::new(Self { act, calls: std::sync::Mutex::default() })
     }
 
-    fn count(&self, method: Method) -> usize {
+    pub fn count(&self, method: Method) -> usize {
         self.calls.lock().unwrap().iter().filter(|call| **call == method).count()
     }
 }
@@ -68,7 +68,7 @@ where
     }
 }
 
-fn at_once(answer: Answer) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+pub fn at_once(answer: Answer) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
     Box::pin(async { answer })
 }
 
@@ -80,12 +80,12 @@ fn stored() -> CallError {
 const SIGNER: [u8; 32] = [7; 32];
 
 /// The job that the client signs first: signatures are deterministic.
-async fn job() -> SignedJob {
+pub async fn job() -> SignedJob {
     let signer = LocalSigner::from_slice(&SIGNER).unwrap();
     request().prepare(Revision::Relay, 1).unwrap().sign(&signer).await.unwrap()
 }
 
-async fn client(node: &Arc<impl Transport>, policy: RetryPolicy) -> Client {
+pub async fn client(node: &Arc<impl Transport>, policy: RetryPolicy) -> Client {
     let builder = Client::builder().transport(Arc::clone(node)).revision(Revision::Relay).retry(policy);
     let builder = builder.signer(LocalSigner::from_slice(&SIGNER).unwrap());
     builder.nonces(Sequential::starting_at(1)).connect().await.unwrap()
@@ -174,7 +174,7 @@ async fn the_record_of_a_job_that_the_node_stored_does_not_prove_a_later_attempt
     }
 }
 
-fn job_id() -> [u8; 32] {
+pub fn job_id() -> [u8; 32] {
     infinityvm_sdk::JobId::derive(1, CONSUMER).as_bytes().as_slice().try_into().unwrap()
 }
 

@@ -14,6 +14,7 @@ mod load;
 mod lost;
 mod retries;
 mod rig;
+mod second_look;
 mod sign;
 mod taken;
 mod waits;

@@ -122,6 +122,29 @@ async fn lies_alter_the_answers_and_not_the_chain<O: Over>() {
     }
 }
 
+async fn some_answers_are_false_or_of_before_and_those_after_are_not<O: Over>() {
+    for revision in Revision::ALL {
+        let rig = Rig::<O>::start(revision, |builder| builder).await;
+        let faults = rig.node.faults();
+        faults.lag(2);
+        let (job, other) = (rig.job(1), rig.job(2));
+        assert_eq!(rig.send(&job).await, Ok(job.id()));
+        rig.node.wait_until(|view| view.job_state(job.id()) == Some(JobState::Relayed)).await;
+        // The replica has not heard of the job, whichever is asked for.
+        for asked in [&job, &other] {
+            assert_eq!(rig.client.get(asked.id().to_vec()).await.unwrap_err().0, Code::NotFound);
+        }
+        let truth = rig.record(&job).await;
+        faults.lie_once(2, Lie::Echo);
+        faults.lie_once(1, Lie::RecordId);
+        for _ in 0..2 {
+            assert_ne!(rig.record(&job).await.onchain, truth.onchain);
+        }
+        assert_ne!(rig.record(&job).await.id, truth.id);
+        assert_eq!(rig.record(&job).await, truth);
+    }
+}
+
 async fn a_dropped_node_closes_its_connections_and_its_ports<O: Over>() {
     let Rig { node, client, .. } = Rig::<O>::relay().await;
     let urls = [node.grpc_url(), node.rest_url()];
@@ -143,5 +166,6 @@ over_both! {
     held_requests_wait_before_and_held_replies_after,
     refusals_and_older_nodes,
     lies_alter_the_answers_and_not_the_chain,
+    some_answers_are_false_or_of_before_and_those_after_are_not,
     a_dropped_node_closes_its_connections_and_its_ports,
 }

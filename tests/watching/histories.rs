@@ -358,9 +358,9 @@ impl Scene {
         let said = self.liar.said(job);
         let possible = match error.kind() {
             ErrorKind::DeadlineExceeded => begun.elapsed() >= timeout,
-            ErrorKind::JobFailed => said.failed,
-            ErrorKind::NonceTaken => said.foreign,
-            ErrorKind::Verification => said.unproven,
+            ErrorKind::JobFailed => said.failed > 1,
+            ErrorKind::NonceTaken => said.foreign > 1,
+            ErrorKind::Verification => said.unproven > 1,
             ErrorKind::NotFound => said.not_found > 0,
             ErrorKind::BadResponse | ErrorKind::TooLarge | ErrorKind::Rejected | ErrorKind::WrongRevision => {
                 said.hopeless || said.refused
@@ -521,9 +521,9 @@ impl Scene {
                 (said.executed.len() > 1, "said: two results of one job"),
                 (said.unlisted_unfinished, "said: a list without an unfinished job"),
                 (said.listed_finished, "said: a list with a relayed job"),
-                (said.foreign, "said: another payload"),
-                (said.unproven, "said: a result that proves nothing"),
-                (said.failed, "said: failed"),
+                (said.foreign > 0, "said: another payload"),
+                (said.unproven > 0, "said: a result that proves nothing"),
+                (said.failed > 0, "said: failed"),
                 (said.not_found > 0, "said: not found"),
                 (said.submissions > first, "said: taken again"),
                 (said.refused, "said: refused"),

@@ -227,9 +227,10 @@ pub struct Said {
     pub accepted: bool,
     pub executed: BTreeSet<Proof>,
     pub relayed: BTreeSet<Proof>,
-    pub failed: bool,
-    pub foreign: bool,
-    pub unproven: bool,
+    /// How often each of what a wait must not believe at once.
+    pub failed: usize,
+    pub foreign: usize,
+    pub unproven: usize,
     pub not_found: usize,
     /// Something that will not pass.
     pub hopeless: bool,
@@ -271,11 +272,11 @@ impl Said {
                             now = Some(Stage::Relayed);
                         }
                     }
-                    Status::Done(_) | Status::Relayed(_) => self.unproven = true,
-                    Status::Failed(_) => self.failed = true,
+                    Status::Done(_) | Status::Relayed(_) => self.unproven += 1,
+                    Status::Failed(_) => self.failed += 1,
                 }
             }
-            Answer::Echo(..) => self.foreign = true,
+            Answer::Echo(..) => self.foreign += 1,
             Answer::NotFound => {
                 self.not_found += 1;
                 now = Some(Stage::Submitted);

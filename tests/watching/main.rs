@@ -10,3 +10,4 @@ mod histories;
 mod liar;
 mod restarts;
 mod runtimes;
+mod tears;

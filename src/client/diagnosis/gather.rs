@@ -155,7 +155,7 @@ impl<'a> Questions<'a> {
         let claims = Claims::of(&record, verified);
         let seen = match sight {
             Sight::NotFound => Seen::NotFound,
-            Sight::Foreign(field) => Seen::Foreign { field, status: record.status().clone() },
+            Sight::Foreign { field, .. } => Seen::Foreign { field, status: record.status().clone() },
             Sight::Pending => Seen::Pending,
             Sight::Executed(_) => Seen::Executed { verified: true },
             Sight::Relayed(_) => Seen::Relayed { verified: true },
