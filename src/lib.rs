@@ -75,7 +75,8 @@
 //! # Features
 //!
 //! The [README](readme#features) has the table. Features only add. Without any (`default-features = false`) there are
-//! the values of [`job`], [`error`] and [`primitives`].
+//! the values of [`job`], [`error`] and [`primitives`]. [`tls`] says what this crate does to other users of `reqwest` and
+//! `rustls` in the same program.
 //!
 //! # Further reading
 //!
@@ -122,6 +123,8 @@ pub mod conformance;
 #[cfg(feature = "devnode")]
 pub mod devnode;
 pub mod error;
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
+mod http;
 #[cfg(feature = "client")]
 mod jitter;
 pub mod job;
@@ -135,6 +138,9 @@ pub mod rpc;
 mod runtime;
 #[cfg(feature = "client")]
 mod submit;
+#[cfg(feature = "client")]
+mod sync;
+mod text;
 #[cfg(feature = "client")]
 pub mod transport;
 #[cfg(feature = "client")]
@@ -197,6 +203,8 @@ pub mod changelog {}
 #[doc = include_str!("../README.md")]
 pub mod readme {}
 
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
+pub use crate::http::tls;
 #[cfg(feature = "client")]
 pub use client::{
     Cause, Client, Confidence, DeadlineExceeded, Diagnosis, FindingKind, HealPolicy, JobEvent, JobHandle, PollPolicy,

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -16,27 +16,29 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use crate::sync::Lock;
+
 /// The handle by which an open connection is broken.
 pub(super) struct Connection {
     closed: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    waker: Lock<Option<Waker>>,
 }
 
 impl Connection {
     fn new() -> Arc<Self> {
-        Arc::new(Self { closed: AtomicBool::new(false), waker: Mutex::new(None) })
+        Arc::new(Self { closed: AtomicBool::new(false), waker: Lock::default() })
     }
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }
 
     /// An error once the connection is broken. One task polls both directions, so one waker will do.
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        *self.waker.lock() = Some(cx.waker().clone());
         if self.closed.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{
     panic,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
 };
 
 use tokio::sync::watch;
 
 use super::{connection::Connection, crypto::Key, real::Real, store::World};
-use crate::job::Revision;
+use crate::{job::Revision, sync::Lock};
 
 /// The life of a node that is no more.
 pub(super) const ENDED: u64 = u64::MAX;
@@ -21,10 +21,10 @@ pub(super) struct Shared {
     pub stranger: Key,
     /// The chain to relay to, if it is not the simulated one.
     pub real: Option<Real>,
-    world: Mutex<World>,
+    world: Lock<World>,
     pub changed: watch::Sender<u64>,
     pub life: watch::Sender<u64>,
-    connections: Mutex<Vec<Weak<Connection>>>,
+    connections: Lock<Vec<Weak<Connection>>>,
 }
 
 impl Shared {
@@ -35,16 +35,16 @@ impl Shared {
             operator,
             stranger,
             real,
-            world: Mutex::new(world),
+            world: world.into(),
             changed: watch::Sender::new(0),
             life: watch::Sender::new(0),
-            connections: Mutex::new(Vec::new()),
+            connections: Lock::default(),
         })
     }
 
     /// For reading, or for changes that concern nobody else.
     pub(super) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock()
     }
 
     /// For changes: relays what can be relayed now, and wakes whoever waits for a change.
@@ -73,7 +73,7 @@ impl Shared {
     }
 
     pub(super) fn opened(&self, connection: &Arc<Connection>) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self.connections.lock();
         connections.retain(|known| known.strong_count() > 0);
         connections.push(Arc::downgrade(connection));
         drop(connections);
@@ -84,7 +84,7 @@ impl Shared {
     }
 
     pub(super) fn close_connections(&self) {
-        let connections = std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
+        let connections = std::mem::take(&mut *self.connections.lock());
         connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.close());
     }
 }

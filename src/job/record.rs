@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "client")]
 use super::recover_signer;
-use super::{JobId, ProgramId, Revision, one_line};
+use super::{JobId, ProgramId, Revision};
 
 /// How far a node says a job has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl fmt::Display for JobStatus {
             Self::Pending => f.write_str("PENDING"),
             Self::Done => f.write_str("DONE"),
             Self::Relayed => f.write_str("RELAYED"),
-            Self::Failed { reason: Some(reason) } => write!(f, "FAILED ({})", one_line(reason)),
+            Self::Failed { reason: Some(reason) } => write!(f, "FAILED ({})", crate::text::one_line(reason)),
             Self::Failed { reason: None } => f.write_str("FAILED"),
             Self::Unrecognized(number) => write!(f, "status {number}"),
         }

@@ -46,7 +46,7 @@ impl FromStr for Revision {
     /// Reads `state` or `relay`, in any case.
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|revision| revision.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, format!("unknown protocol revision {:?}", crate::job::shorten(name)))
+            Error::new(ErrorKind::InvalidInput, format!("unknown protocol revision {:?}", crate::text::shorten(name)))
                 .with_hint("use `state` or `relay`")
         })
     }

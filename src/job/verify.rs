@@ -9,9 +9,12 @@ use super::{
     Finality, JobId, JobRecord, JobStatus, Revision, SignedJob,
     abi::{decode_canonical, relay, state},
     hash::input_hash,
-    one_line, recover_signer,
+    recover_signer,
 };
-use crate::error::{Error, ErrorKind, Outcome};
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    text::one_line,
+};
 
 /// Names the first field in which a node's record differs from the job that was signed, if any.
 ///

@@ -54,7 +54,7 @@ impl NonceLease {
     /// learns it, too.
     pub(crate) fn set_sent(&mut self, sent: bool) {
         self.signed |= sent;
-        if let Some(ledger) = self.shared.ledgers().get_mut(&self.consumer) {
+        if let Some(ledger) = self.shared.ledgers.lock().get_mut(&self.consumer) {
             ledger.set_sent(self.nonce, sent);
         }
     }

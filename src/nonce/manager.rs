@@ -64,7 +64,7 @@ impl NonceManager {
         let (mut previous, mut stale) = (None, 0);
         loop {
             let nonce = source.reserve(consumer).await?;
-            let mut ledgers = self.shared.ledgers();
+            let mut ledgers = self.shared.ledgers.lock();
             let ledger = ledgers.entry(consumer).or_default();
             match ledger.taken(nonce) {
                 None => {
@@ -112,10 +112,10 @@ impl NonceManager {
     pub async fn lease_exact(&self, consumer: Address, lane: Lane, nonce: u64) -> Result<NonceLease> {
         self.check_lane(consumer, lane)?;
         not_the_largest(nonce)?;
-        let needs_baseline = self.shared.ledgers().get(&consumer).is_none_or(Ledger::needs_baseline);
+        let needs_baseline = self.shared.ledgers.lock().get(&consumer).is_none_or(Ledger::needs_baseline);
         let baseline = if needs_baseline { self.shared.source.peek(consumer).await? } else { None };
 
-        let mut ledgers = self.shared.ledgers();
+        let mut ledgers = self.shared.ledgers.lock();
         let ledger = ledgers.entry(consumer).or_default();
         if let Some(baseline) = baseline {
             ledger.set_baseline(baseline);
@@ -151,7 +151,7 @@ impl NonceManager {
     /// Accounts for a nonce that is signed with already: no bound, lane or source can undo that. The lease is marked as
     /// signed.
     pub(crate) fn claim_signed(&self, consumer: Address, lane: Lane, nonce: u64) -> Claim {
-        let mut ledgers = self.shared.ledgers();
+        let mut ledgers = self.shared.ledgers.lock();
         let ledger = ledgers.entry(consumer).or_default();
         match ledger.taken(nonce) {
             None => {
@@ -171,7 +171,7 @@ impl NonceManager {
     /// sends the job at the same time.
     pub(crate) fn claim_to_send(&self, consumer: Address, lane: Lane, nonce: u64) -> Claim {
         {
-            let mut ledgers = self.shared.ledgers();
+            let mut ledgers = self.shared.ledgers.lock();
             let ledger = ledgers.entry(consumer).or_default();
             if ledger.taken(nonce) == Some(Taken::Quarantined) {
                 ledger.lease_quarantined(nonce);
@@ -185,12 +185,12 @@ impl NonceManager {
 
     /// Whether a client may have sent a job that was signed with the nonce.
     pub(crate) fn may_be_sent(&self, consumer: Address, nonce: u64) -> bool {
-        self.shared.ledgers().get(&consumer).is_some_and(|ledger| ledger.may_be_sent(nonce))
+        self.shared.ledgers.lock().get(&consumer).is_some_and(|ledger| ledger.may_be_sent(nonce))
     }
 
     /// How a nonce stands, for those who only look; nothing if this manager does not know it.
     pub(crate) fn standing(&self, consumer: Address, nonce: u64) -> Option<Standing> {
-        let ledgers = self.shared.ledgers();
+        let ledgers = self.shared.ledgers.lock();
         let ledger = ledgers.get(&consumer)?;
         ledger.taken(nonce).map(|taken| match taken {
             Taken::Leased => Standing::Leased { sent: ledger.may_be_sent(nonce) },
@@ -209,7 +209,7 @@ impl NonceManager {
     /// nor quarantined, nor spent. The lowest first, so many at most; and how many nonces of the range it does know, or
     /// more exactly, of the part that was looked at.
     pub(crate) fn unknown(&self, consumer: Address, from: u64, to: u64, most: usize) -> Unknown {
-        match self.shared.ledgers().get(&consumer) {
+        match self.shared.ledgers.lock().get(&consumer) {
             Some(ledger) => ledger.unknown(from, to, most),
             None => Ledger::default().unknown(from, to, most),
         }
@@ -225,7 +225,7 @@ impl NonceManager {
     /// # Errors
     /// Whatever [`NonceSource::peek`] fails with.
     pub(crate) async fn highest(&self, consumer: Address) -> Result<Option<u64>> {
-        let high = self.shared.ledgers().get(&consumer).and_then(Ledger::high);
+        let high = self.shared.ledgers.lock().get(&consumer).and_then(Ledger::high);
         if high.is_some() { Ok(high) } else { self.shared.source.peek(consumer).await }
     }
 
@@ -259,13 +259,13 @@ impl NonceManager {
             )
             .with_hint("use `Sequential`, or another source without gaps, or the unordered lane"));
         }
-        self.shared.ledgers().get(&consumer).map_or(Ok(()), |ledger| same_lane(ledger, consumer, lane))
+        self.shared.ledgers.lock().get(&consumer).map_or(Ok(()), |ledger| same_lane(ledger, consumer, lane))
     }
 
     /// The consumer's quarantined nonces, in ascending order.
     #[must_use]
     pub fn quarantined(&self, consumer: Address) -> Vec<u64> {
-        self.shared.ledgers().get(&consumer).map_or_else(Vec::new, Ledger::quarantined)
+        self.shared.ledgers.lock().get(&consumer).map_or_else(Vec::new, Ledger::quarantined)
     }
 
     /// Takes a nonce out of quarantine, once it is known what became of the job that was signed with it.
@@ -288,7 +288,7 @@ impl NonceManager {
                     .with_hint("resolve it as `Commit` or `Release`, or leave it"));
             }
         };
-        let mut ledgers = self.shared.ledgers();
+        let mut ledgers = self.shared.ledgers.lock();
         if !ledgers.get_mut(&consumer).is_some_and(|ledger| ledger.resolve(nonce, commit)) {
             return Err(Error::new(
                 ErrorKind::Nonce,

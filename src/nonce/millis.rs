@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +11,10 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::source::{NonceSource, SPARSE_MAX_JUMP, Settlement};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    sync::Lock,
+};
 
 /// Unix time in milliseconds, strictly increasing for each consumer. Within one millisecond, and while the clock steps
 /// back, it runs ahead of the clock by one for each nonce.
@@ -26,7 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct UnixMillis {
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     max_jump: u64,
-    last: Arc<Mutex<HashMap<Address, u64>>>,
+    last: Arc<Lock<HashMap<Address, u64>>>,
 }
 
 impl UnixMillis {
@@ -34,7 +37,7 @@ impl UnixMillis {
     #[must_use]
     pub fn new() -> Self {
         // One for all of this process, or two clients that sign within a millisecond would use the same nonce.
-        static LAST: LazyLock<Arc<Mutex<HashMap<Address, u64>>>> = LazyLock::new(Arc::default);
+        static LAST: LazyLock<Arc<Lock<HashMap<Address, u64>>>> = LazyLock::new(Arc::default);
         let source = Self::with_clock(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -60,10 +63,6 @@ impl UnixMillis {
     pub fn with_max_jump(mut self, millis: u64) -> Self {
         self.max_jump = millis;
         self
-    }
-
-    fn last(&self) -> MutexGuard<'_, HashMap<Address, u64>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,7 +92,7 @@ impl NonceSource for UnixMillis {
     /// [`ErrorKind::Nonce`] if the clock has jumped too far, or stands at the end of u64. Nothing is drawn then, so it
     /// works again once the clock does.
     async fn reserve(&self, consumer: Address) -> Result<u64> {
-        let mut last = self.last();
+        let mut last = self.last.lock();
         // Read under the lock: numbers drawn from an older reading would run ahead of the clock for nothing.
         let now = (self.clock)();
         let known = last.get(&consumer).copied();
@@ -134,7 +133,7 @@ impl NonceSource for UnixMillis {
     }
 
     async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
-        let known = self.last().get(&consumer).copied();
+        let known = self.last.lock().get(&consumer).copied();
         Ok(Some(known.unwrap_or_else(|| (self.clock)())))
     }
 

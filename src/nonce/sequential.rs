@@ -1,9 +1,6 @@
 //! Consecutive nonces, held in memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
@@ -12,7 +9,10 @@ use super::{
     line::Line,
     source::{NonceSource, Settlement},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    sync::Lock,
+};
 
 /// Consecutive nonces without gaps: a released one is handed out again, the lowest first.
 ///
@@ -22,26 +22,22 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct Sequential {
     start: u64,
-    lines: Mutex<HashMap<Address, Line>>,
+    lines: Lock<HashMap<Address, Line>>,
 }
 
 impl Sequential {
     /// Every consumer starts at `next`. A contract that has seen no job yet expects 1.
     #[must_use]
     pub fn starting_at(next: u64) -> Self {
-        Self { start: next, lines: Mutex::default() }
+        Self { start: next, lines: Lock::default() }
     }
 
     /// This consumer starts at `next` instead: at `getNextNonce()` of its contract, or above what is under way, if that
     /// is more.
     #[must_use]
     pub fn with_next(self, consumer: Address, next: u64) -> Self {
-        self.lines().insert(consumer, Line::new(next));
+        self.lines.lock().insert(consumer, Line::new(next));
         self
-    }
-
-    fn lines(&self) -> MutexGuard<'_, HashMap<Address, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,7 +49,7 @@ impl NonceSource for Sequential {
     ///
     /// [`ErrorKind::Nonce`] when only [`u64::MAX`] is left: it would make the contract's `getNextNonce()` overflow.
     async fn reserve(&self, consumer: Address) -> Result<u64> {
-        let mut lines = self.lines();
+        let mut lines = self.lines.lock();
         let line = lines.entry(consumer).or_insert_with(|| Line::new(self.start));
         line.take().ok_or_else(|| {
             Error::new(ErrorKind::Nonce, format!("the nonces of {consumer} are used up: only the largest u64 is left"))
@@ -62,7 +58,7 @@ impl NonceSource for Sequential {
     }
 
     fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {
-        if let Some(line) = self.lines().get_mut(&consumer) {
+        if let Some(line) = self.lines.lock().get_mut(&consumer) {
             line.settle(nonce, settlement);
         }
     }
@@ -76,7 +72,7 @@ impl NonceSource for Sequential {
     }
 
     async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
-        Ok(Some(self.lines().get(&consumer).map_or(self.start, Line::peek)))
+        Ok(Some(self.lines.lock().get(&consumer).map_or(self.start, Line::peek)))
     }
 }
 

@@ -1,17 +1,16 @@
-//! What both transports make of what a peer sends: text fit for a log, content types, broken connections.
+//! What both transports make of what a peer sends: content types, broken connections.
 
 use std::error::Error as StdError;
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
-use crate::rpc::{CallError, CallFailure};
+use crate::{
+    rpc::{CallError, CallFailure},
+    text::clean,
+};
 
 /// The longest message of a peer that is kept, in bytes.
 pub(super) const MAX_MESSAGE: usize = 4 * 1024;
-
-/// The longest block of headers that is taken over HTTP/2, in bytes as RFC 9113 counts them. Of longer trailers the excess
-/// is dropped.
-pub(super) const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 pub(super) fn bad(message: impl Into<String>) -> CallError {
     CallError::new(CallFailure::BadResponse, message)
@@ -19,19 +18,6 @@ pub(super) fn bad(message: impl Into<String>) -> CallError {
 
 pub(super) fn interrupted(message: impl Into<String>) -> CallError {
     CallError::new(CallFailure::Interrupted, message)
-}
-
-/// Text of a peer, fit for one line of a log: valid UTF-8, no control characters, at most `limit` bytes.
-pub(crate) fn clean(raw: &[u8], limit: usize) -> String {
-    let mut text = String::with_capacity(raw.len().min(limit));
-    for char in String::from_utf8_lossy(raw).chars() {
-        let char = if char.is_control() { ' ' } else { char };
-        if text.len() + char.len_utf8() > limit {
-            break;
-        }
-        text.push(char);
-    }
-    text
 }
 
 /// Whether the content type is one of these, parameters aside.
@@ -51,14 +37,6 @@ pub(super) fn shown_type(headers: &HeaderMap) -> String {
     }
 }
 
-/// The first error of this type in the chain of causes.
-pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    match error.downcast_ref() {
-        Some(found) => Some(found),
-        None => find(error.source()?),
-    }
-}
-
 /// An error before the answer began. Whether it struck before the request was sent is for the gate to say.
 ///
 /// Not the peer: of a refused stream RFC 9113 (section 8.7) promises that it was not processed, but HAProxy refuses as well
@@ -75,12 +53,6 @@ pub(super) fn broke_off(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Ca
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_of_a_peer_is_one_line_of_bounded_length() {
-        assert_eq!(clean(b"a\r\n\x1b[31mb\xff", 100), "a   [31mb\u{fffd}");
-        assert_eq!(clean("ééé".as_bytes(), 5), "éé");
-    }
 
     #[test]
     fn content_types_are_compared_without_their_parameters() {

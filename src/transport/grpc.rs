@@ -3,16 +3,19 @@
 use std::{
     fmt,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header};
+use hyper_util::rt::TokioIo;
 use tonic::{
     ConnectError,
     client::GrpcService,
@@ -20,14 +23,17 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use tower_service::Service;
+
 use self::response::Expect;
-use super::{
-    Transport,
-    answer::{broken, find},
-    gate::guard,
-    settings::Limits,
+use super::{Transport, answer::broken, gate::guard, settings::Limits};
+use crate::{
+    http::{
+        connect::{Connector, Stream},
+        find,
+    },
+    rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody},
 };
-use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody};
 
 mod body;
 mod config;
@@ -62,7 +68,26 @@ pub struct GrpcTransport {
 struct Pool {
     slots: Box<[OnceLock<Channel>]>,
     next: AtomicUsize,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<(Endpoint, Dial)>,
+}
+
+/// How tonic's channels connect.
+#[derive(Clone)]
+struct Dial(Connector);
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<Box<dyn Stream>>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let opening = self.0.clone().open();
+        Box::pin(async move { Ok(TokioIo::new(opening.await?)) })
+    }
 }
 
 impl Pool {
@@ -76,7 +101,9 @@ impl Pool {
         let slot = self.slots.get(turn)?;
         match (slot.get(), &self.endpoint) {
             (Some(channel), _) => Some(channel.clone()),
-            (None, Some(endpoint)) => Some(slot.get_or_init(|| endpoint.connect_lazy()).clone()),
+            (None, Some((endpoint, dial))) => {
+                Some(slot.get_or_init(|| endpoint.connect_with_connector_lazy(dial.clone())).clone())
+            }
             (None, None) => None,
         }
     }

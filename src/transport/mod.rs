@@ -11,30 +11,16 @@ use bytes::Bytes;
 
 use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody, StatusCode};
 
-// The chain's RPC is reached by HTTP as well, and shares what is the same.
-#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
-#[cfg_attr(not(any(feature = "grpc", feature = "rest")), allow(dead_code, reason = "the chain needs a part"))]
-pub(crate) mod address;
-#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
-#[cfg_attr(not(any(feature = "grpc", feature = "rest")), allow(dead_code, reason = "the chain needs a part"))]
-pub(crate) mod answer;
-#[cfg(any(feature = "rest", feature = "chain"))]
-pub(crate) mod bare;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod answer;
 #[cfg(any(feature = "grpc", feature = "rest"))]
 mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "rest")]
 mod rest;
-#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
-#[cfg_attr(
-    not(any(feature = "grpc", feature = "rest")),
-    allow(dead_code, unused_macros, unused_imports, reason = "the chain needs a part")
-)]
-pub(crate) mod settings;
-#[cfg(any(feature = "rest", feature = "chain"))]
-#[cfg_attr(not(feature = "rest"), allow(dead_code, reason = "the chain needs a part"))]
-pub(crate) mod tls;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod settings;
 
 #[cfg(feature = "grpc")]
 pub use self::grpc::{GrpcTransport, GrpcTransportBuilder};

@@ -11,11 +11,14 @@ use reqwest::Url;
 use self::config::Plan;
 use super::{
     Transport,
-    answer::{bad, broken, find},
+    answer::{bad, broken},
     gate::{Guarded, guard},
     settings::Limits,
 };
-use crate::rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody};
+use crate::{
+    http::find,
+    rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody},
+};
 
 mod config;
 mod response;

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    job::shorten,
     rpc::{Method, RequestBody},
+    text::shorten,
 };
 
 /// How a message's bytes are written.

@@ -9,8 +9,9 @@ use prost::Message;
 
 use crate::{
     error::{Error, ErrorKind},
-    job::{Revision, one_line, shorten},
+    job::Revision,
     rpc::{CallError, CallFailure, Capabilities, Method, RequestBody, StatusCode},
+    text::{one_line, shorten},
 };
 
 /// The longest answer that is read, in bytes. A node's has some 2 KB; a message of empty parts takes some 30 times its

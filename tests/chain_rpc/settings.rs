@@ -75,6 +75,7 @@ async fn settings_that_cannot_be() {
         at().header("a b", "c"),
         at().ca_certificate("-----BEGIN"),
         RpcReader::builder("https://127.0.0.1:1").ca_certificate("none"),
+        at().tls_config(Authority::new().prepared()),
     ] {
         let text = format!("{builder:?}");
         assert_eq!(builder.connect().await.expect_err(&text).kind(), ErrorKind::InvalidConfig, "{text}");
@@ -93,6 +94,8 @@ async fn tls_by_a_ca_of_ones_own_and_no_provider_installed() {
     let url = format!("https://localhost:{}", server.addr.port());
     let reader = RpcReader::builder(&url).ca_certificate(authority.pem()).connect().await.expect("a reader");
     chain_id(&reader).await.expect("over TLS");
+    let prepared = RpcReader::builder(&url).tls_config(authority.prepared()).connect().await.expect("a reader");
+    chain_id(&prepared).await.expect("over TLS by a configuration of one's own");
     let stranger = RpcReader::http(&url).expect("a reader");
     let error = chain_id(&stranger).await.expect_err("nobody knows that CA");
     assert!(error.to_string().contains("could not connect"), "{}", error.report());
@@ -113,6 +116,7 @@ async fn tls_by_a_ca_of_ones_own_and_no_provider_installed() {
         }
     });
     RpcReader::builder(&url).ca_certificate(authority.pem()).connect().await.expect("a websocket over TLS");
+    RpcReader::builder(&url).tls_config(authority.prepared()).connect().await.expect("the same, prepared");
     assert!(RpcReader::ws(&url).await.is_err(), "nobody knows that CA");
     assert!(seen.load(SeqCst));
     assert!(rustls::crypto::CryptoProvider::get_default().is_none(), "a TLS provider was installed for the process");

@@ -28,7 +28,6 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, rustls};
-use tonic::transport::{Certificate, ClientTlsConfig};
 
 const GRPC: (&str, &[u8]) = ("content-type", b"application/grpc");
 
@@ -493,7 +492,7 @@ async fn a_call_that_never_left_before_its_deadline_was_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let accepted = tokio::spawn(async move { listener.accept().await });
-    let transport = GrpcTransport::builder(url).tls(ClientTlsConfig::new()).call_timeout(Duration::from_secs(2));
+    let transport = GrpcTransport::builder(url).call_timeout(Duration::from_secs(2));
     let transport = transport.build().unwrap();
     let call = tokio::spawn(async move { read(&transport).await });
     let _socket: (TcpStream, _) = accepted.await.unwrap().unwrap();
@@ -691,9 +690,10 @@ fn bad_settings_are_refused() {
     assert_invalid(local().header("x", "line\nbreak"), "value");
     assert_invalid(local().header("x", "é"), "value");
     assert_invalid(local().user_agent("line\nbreak"), "user agent");
-    assert_invalid(local().tls(ClientTlsConfig::new()), "TLS for http");
-    let broken = ClientTlsConfig::new().ca_certificate(Certificate::from_pem("-----BEGIN CERTIFICATE-----\n!"));
-    assert_invalid(GrpcTransport::builder("https://localhost").tls(broken), "broken certificate");
+    assert_invalid(local().ca_certificate(Authority::new().pem()), "TLS for http");
+    let secure = || GrpcTransport::builder("https://localhost");
+    assert_invalid(secure().ca_certificate("-----BEGIN CERTIFICATE-----\n!"), "broken certificate");
+    assert_invalid(secure().server_name("no name"), "server name");
 }
 
 /// A TLS server; `clients` is who must have signed the clients' certificates.
@@ -706,30 +706,25 @@ async fn tls_server(identity: Identity, clients: Option<&Authority>) -> Server {
     })
 }
 
-fn trust(ca: &Authority) -> ClientTlsConfig {
-    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca.pem()))
-}
-
 #[tokio::test]
 async fn tls_servers_are_checked() {
     let ca = Authority::new();
     let server = tls_server(ca.issue("localhost"), None).await;
     let port = server.addr.port();
-    let transport = GrpcTransport::builder(format!("https://localhost:{port}")).tls(trust(&ca)).build().unwrap();
+    let at_port = |host: &str| GrpcTransport::builder(format!("https://{host}:{port}")).ca_certificate(ca.pem());
+    let transport = at_port("localhost").build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "ok");
-    let named = trust(&ca).domain_name("localhost");
-    let transport = GrpcTransport::builder(format!("https://127.0.0.1:{port}")).tls(named).build().unwrap();
+    let transport = at_port("127.0.0.1").server_name("localhost").build().unwrap();
     assert_eq!(read(&transport).await.unwrap(), "ok");
 
     let expired = tls_server(ca.issue_expired("localhost"), None).await;
     let own = tls_server(self_signed("localhost"), None).await;
     let at = |server: &Server| GrpcTransport::builder(format!("https://localhost:{}", server.addr.port()));
-    let wrong_name = GrpcTransport::builder(format!("https://127.0.0.1:{port}")).tls(trust(&ca));
     for (builder, expected) in [
         (at(&server), "UnknownIssuer"),
-        (wrong_name, "not valid for name"),
-        (at(&expired).tls(trust(&ca)), "expired"),
-        (at(&own).tls(trust(&ca)), "UnknownIssuer"),
+        (at_port("127.0.0.1"), "not valid for name"),
+        (at(&expired).ca_certificate(ca.pem()), "expired"),
+        (at(&own).ca_certificate(ca.pem()), "UnknownIssuer"),
     ] {
         let error = read(&builder.build().unwrap()).await.unwrap_err();
         assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
@@ -743,15 +738,37 @@ async fn tls_servers_are_checked() {
 async fn a_client_certificate_is_shown() {
     let (ca, clients) = (Authority::new(), Authority::new());
     let server = tls_server(ca.issue("localhost"), Some(&clients)).await;
-    let at =
-        |tls| GrpcTransport::builder(format!("https://localhost:{}", server.addr.port())).tls(tls).build().unwrap();
-    let shown = |(certificate, key): Identity| {
-        trust(&ca).identity(tonic::transport::Identity::from_pem(certificate.pem(), key.serialize_pem()))
-    };
-    assert_eq!(read(&at(shown(clients.issue("client")))).await.unwrap(), "ok");
-    for tls in [trust(&ca), shown(ca.issue("client"))] {
-        assert!(read(&at(tls)).await.is_err());
+    let at = || GrpcTransport::builder(format!("https://localhost:{}", server.addr.port())).ca_certificate(ca.pem());
+    let shown = |(certificate, key): Identity| at().client_identity(certificate.pem(), key.serialize_pem());
+    assert_eq!(read(&shown(clients.issue("client")).build().unwrap()).await.unwrap(), "ok");
+    for builder in [at(), shown(ca.issue("client"))] {
+        assert!(read(&builder.build().unwrap()).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_prepared_tls_configuration_is_used_as_it_is() {
+    let ca = Authority::new();
+    let server = tls_server(ca.issue("localhost"), None).await;
+    let at = || GrpcTransport::builder(format!("https://localhost:{}", server.addr.port()));
+    // HTTP/2 is negotiated all the same.
+    assert_eq!(read(&at().tls_config(ca.prepared()).build().unwrap()).await.unwrap(), "ok");
+    let other = at().tls_config(Authority::new().prepared()).build().unwrap();
+    assert!(matches!(read(&other).await.unwrap_err().failure, CallFailure::NotSent));
+    assert_invalid(at().tls_config(ca.prepared()).ca_certificate(ca.pem()), "two TLS settings");
+    assert_invalid(GrpcTransport::builder("http://localhost").tls_config(ca.prepared()), "TLS for http");
+}
+
+#[tokio::test]
+async fn a_server_must_choose_http2_in_the_handshake() {
+    let ca = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let acceptor = acceptor(ca.issue("localhost"), &[], None, rustls::ALL_VERSIONS);
+    let server = Server::start_on(listener, Some(acceptor), async |_, _| unreachable!());
+    let transport = GrpcTransport::builder(format!("https://localhost:{}", server.addr.port()));
+    let error = read(&transport.ca_certificate(ca.pem()).build().unwrap()).await.unwrap_err();
+    assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
+    assert!(chain(&error).contains("does not speak HTTP/2"), "{}", chain(&error));
 }
 
 fn chain(error: &CallError) -> String {

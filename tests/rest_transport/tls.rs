@@ -135,3 +135,14 @@ async fn no_crypto_provider_is_needed_nor_installed() {
     RestTransport::builder("https://localhost:1").build().unwrap();
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
+
+#[tokio::test]
+async fn a_prepared_tls_configuration_is_used_as_it_is() {
+    let ca = Authority::new();
+    let server = server(&ca, "localhost", &["http/1.1"], None).await;
+    let at = || RestTransport::builder(format!("https://localhost:{}", server.addr.port()));
+    assert_eq!(read(&at().tls_config(ca.prepared()).build().unwrap()).await.unwrap(), "{}");
+    let other = at().tls_config(Authority::new().prepared()).build().unwrap();
+    assert!(matches!(read(&other).await.unwrap_err().failure, CallFailure::NotSent));
+    assert_invalid(at().tls_config(ca.prepared()).ca_certificate(ca.pem()), "two TLS settings");
+}

@@ -1,6 +1,6 @@
 //! How an [`RpcReader`] is set up: every check that needs no network.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use http::{HeaderValue, Uri};
 use reqwest::Url;
@@ -8,9 +8,10 @@ use reqwest::Url;
 use super::{Limits, RpcReader, http::Http, secrets::Secrets, ws};
 use crate::{
     error::Result,
-    transport::{
+    http::{
         address::{self, Form},
-        bare,
+        client,
+        connect::Connector,
         settings::{self, AGENT, invalid},
         tls,
     },
@@ -120,13 +121,7 @@ impl RpcReaderBuilder {
         self
     }
 
-    /// Trusts servers whose certificates these CAs signed, in place of the roots of the features `webpki-roots` and
-    /// `native-roots`. One or more certificates in PEM; may be called more than once.
-    #[must_use]
-    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.tls.authorities.push(pem.into());
-        self
-    }
+    tls::tls_settings!();
 
     /// Sets the reader up: for `http(s)://` nothing is sent yet, for `ws(s)://` the connection is opened, on this runtime.
     ///
@@ -161,19 +156,14 @@ impl RpcReaderBuilder {
             Url::parse(&self.url).map_err(|_| invalid("not a URL", format!("give the address as {}", FORM.hint)))?;
         let host = url.host_str().or(uri.host()).unwrap_or_default();
         let encrypted = matches!(url.scheme(), "https" | "wss");
-        if !encrypted && !self.allow_plaintext && !address::is_loopback(host) {
-            return Err(invalid(
-                format!("plain text to {host}"),
+        if !encrypted && !self.allow_plaintext {
+            address::check_plaintext(host, || {
                 "use https:// or wss://: whoever is on the way could change what the chain seems to say. If the network itself \
-                 is trusted: RpcReader::builder(url).allow_plaintext().connect()",
-            ));
+                 is trusted: RpcReader::builder(url).allow_plaintext().connect()"
+                    .to_owned()
+            })?;
         }
-        if !encrypted && !self.tls.is_default() {
-            return Err(invalid(
-                "TLS settings for plain text",
-                "use https:// or wss://, or leave ca_certificate() out",
-            ));
-        }
+        self.tls.check(encrypted)?;
         if self.limits.timeout.is_zero() || self.poll_interval.is_zero() {
             return Err(invalid("a time of zero", "set timeout() and poll_interval() to more than zero"));
         }
@@ -190,34 +180,27 @@ impl RpcReaderBuilder {
         let secrets = Secrets::of(&plan.url, &self.headers);
         let headers = settings::headers(&self.headers, &RESERVED)?;
         let tls = tls::config(&self.tls, &["h2", "http/1.1"], plan.encrypted)?;
-        let client = bare::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(20))
-            .build()
-            .map_err(|error| {
-                let hint = "this is a fault of the settings; the cause names it";
-                invalid("the HTTP client cannot be set up", hint).with_source(error.without_url())
-            })?;
-        let transport = Http::new(client, plan.url, headers, secrets, self.max_response);
+        let client = client::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(20));
+        let transport = Http::new(client::build(client)?, plan.url, headers, secrets, self.max_response);
         Ok(RpcReader::over_http(transport, plan.endpoint, self.limits, self.poll_interval))
     }
 
     async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
         let headers = settings::headers(&self.headers, &RESERVED)?;
-        let tls = match plan.encrypted {
-            true => Some(Arc::new(tls::config(&self.tls, &["http/1.1"], true)?)),
-            false => None,
-        };
-        let connector = ws::Connector {
+        let tls = plan.encrypted.then(|| tls::config(&self.tls, &["http/1.1"], true)).transpose()?;
+        // Both are added to the clock's time, which must not overflow.
+        let timeout = settings::bounded(self.limits.timeout);
+        let way = ws::Way {
+            connector: Connector::new(&plan.uri, None, tls, timeout)?,
             uri: plan.uri,
             headers,
-            tls,
             secrets: Secrets::of(&plan.url, &self.headers),
             max_message: self.max_response,
-            // Both are added to the clock's time, which must not overflow.
-            timeout: settings::bounded(self.limits.timeout),
+            timeout,
             quiet: self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET),
         };
-        let wire = ws::connect(connector).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
+        let wire = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))
     }
 }

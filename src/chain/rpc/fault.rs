@@ -7,7 +7,8 @@ use alloy_transport::{TransportError, TransportErrorKind};
 
 use crate::{
     error::{Error, ErrorKind},
-    transport::answer::{clean, find},
+    http::find,
+    text::clean,
 };
 
 /// The longest text of a peer that is quoted, in bytes.

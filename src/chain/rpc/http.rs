@@ -7,12 +7,17 @@ use std::{
 
 use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
+use http_body_util::BodyExt;
 use reqwest::{Client, Response, Url};
 use tower_service::Service;
 
 use super::{fault, secrets::Secrets};
-use crate::error::Error;
+use crate::{
+    error::Error,
+    http::body::{self, Unread},
+};
 
 /// A transport as alloy defines one. alloy's own reads answers of any length.
 #[derive(Clone)]
@@ -57,7 +62,7 @@ impl Inner {
         }
     }
 
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+    async fn read(&self, response: Response) -> Result<Bytes, Error> {
         if response.headers().get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity") {
             return Err(fault::nonsense("the RPC's answer is compressed, which was not asked for"));
         }
@@ -65,14 +70,12 @@ impl Inner {
         if usize::try_from(announced).map_or(true, |announced| announced > self.max_response) {
             return Err(fault::too_large(self.max_response));
         }
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| fault::broken(error.without_url()))? {
-            if body.len() + piece.len() > self.max_response {
-                return Err(fault::too_large(self.max_response));
-            }
-            body.extend_from_slice(&piece);
+        let body = reqwest::Body::from(response).map_err(reqwest::Error::without_url);
+        match body::read(body, self.max_response).await {
+            (whole, Ok(())) => Ok(whole),
+            (_, Err(Unread::TooLong)) => Err(fault::too_large(self.max_response)),
+            (_, Err(Unread::Broken(error))) => Err(fault::broken(error)),
         }
-        Ok(body)
     }
 }
 

@@ -1,35 +1,31 @@
 //! Looks at the latest block now and then: one look for all who wait.
 
-use std::{future::Future, sync::Mutex as Plain, time::Duration};
+use std::{future::Future, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{chain::reader::Block, error::Result, jitter};
+use crate::{chain::reader::Block, error::Result, jitter, sync::Lock};
 
 pub(super) struct Poll {
     interval: Duration,
     /// Held while somebody looks.
     looking: Mutex<u64>,
-    latest: Plain<Option<(Instant, Block)>>,
+    latest: Lock<Option<(Instant, Block)>>,
 }
 
 impl Poll {
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, looking: Mutex::new(jitter::seed()), latest: Plain::new(None) }
+        Self { interval, looking: Mutex::new(jitter::seed()), latest: Lock::default() }
     }
 
     /// Somebody was told the latest block.
     pub(super) fn note(&self, block: Block) {
-        *self.lock() = Some((Instant::now(), block));
+        *self.latest.lock() = Some((Instant::now(), block));
     }
 
     /// What was seen within the interval.
     fn fresh(&self) -> Option<(Instant, Block)> {
-        self.lock().filter(|(seen, _)| seen.elapsed() < self.interval)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Block)>> {
-        self.latest.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.latest.lock().filter(|(seen, _)| seen.elapsed() < self.interval)
     }
 
     /// Waits for another block than this one, by this way to look.

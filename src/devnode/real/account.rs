@@ -14,10 +14,14 @@ use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{Panic, Revert, SolError};
 use alloy_transport::{RpcError, TransportError};
 use alloy_transport_http::Http;
+use http::HeaderValue;
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::Blobs;
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    http::{client, settings::AGENT, tls},
+};
 
 /// How long one call of the RPC may take. Chains on a laptop take long over their first blob.
 const CALL: Duration = Duration::from_secs(60);
@@ -115,9 +119,8 @@ impl Account {
         })?;
         let signer = PrivateKeySigner::from_slice(key)
             .map_err(|_| invalid("the key of the account is not a secp256k1 key: zero or too large"))?;
-        let http = http().map_err(|error| invalid("HTTP cannot be set up").with_source(error))?;
         Ok(Self {
-            provider: RootProvider::new(RpcClient::new(Http::with_client(http, url), true)),
+            provider: RootProvider::new(RpcClient::new(Http::with_client(http()?, url), true)),
             address: signer.address(),
             wallet: EthereumWallet::new(signer),
             chain_id: OnceCell::new(),
@@ -221,20 +224,8 @@ impl Account {
     }
 }
 
-/// Without proxies and redirects, and with ring: the process may have no TLS provider, or another.
-fn http() -> std::result::Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
-    #[allow(unused_mut, reason = "the roots are a feature")]
-    let mut roots = rustls::RootCertStore::empty();
-    #[cfg(feature = "webpki-roots")]
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(CALL)
-        .build()?)
+/// Without proxies and redirects, and with a TLS provider of its own.
+fn http() -> Result<reqwest::Client> {
+    let tls = tls::config(&tls::Settings::default(), &["h2", "http/1.1"], true)?;
+    client::build(client::client(tls, HeaderValue::from_static(AGENT), CALL).timeout(CALL))
 }

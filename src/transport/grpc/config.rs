@@ -9,17 +9,19 @@ use std::{
 use http::Uri;
 use tonic::{
     service::Interceptor,
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
 
-use super::{GrpcTransport, Intercept, Pool};
+use super::{Dial, GrpcTransport, Intercept, Pool};
 use crate::{
     error::Result,
-    transport::{
-        address,
-        answer::MAX_HEADER_LIST,
-        settings::{self, AGENT, Limits, invalid},
+    http::{
+        MAX_HEADER_LIST, address,
+        connect::Connector,
+        settings::{self, AGENT, invalid},
+        tls,
     },
+    transport::settings::{Limits, check_plaintext, common_settings, keep_alive},
 };
 
 /// Headers of gRPC itself, or that must not be set at all (`grpc-timeout`).
@@ -44,7 +46,8 @@ pub struct GrpcTransportBuilder {
     keep_alive: Option<(Duration, Duration)>,
     connections: usize,
     allow_plaintext: bool,
-    tls: Option<ClientTlsConfig>,
+    tls: tls::Settings,
+    server_name: Option<String>,
     user_agent: Option<String>,
     headers: Vec<(String, String)>,
     intercept: Option<Intercept>,
@@ -59,14 +62,16 @@ impl GrpcTransportBuilder {
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(10))),
             connections: 2,
             allow_plaintext: false,
-            tls: None,
+            tls: tls::Settings::default(),
+            server_name: None,
             user_agent: None,
             headers: Vec::new(),
             intercept: None,
         }
     }
 
-    settings::common_settings!();
+    common_settings!();
+    tls::tls_settings!();
 
     /// How long the TCP connection may take, and how long the TLS handshake after it. Default: 5 seconds each.
     #[must_use]
@@ -98,11 +103,10 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// TLS settings in place of the default ones (the roots of the features `webpki-roots` and `native-roots`): another
-    /// CA, a client certificate, another name. Its handshake timeout is replaced by [`connect_timeout`](Self::connect_timeout).
+    /// The name that the server's certificate must be for. Default: the URL's host.
     #[must_use]
-    pub fn tls(mut self, config: ClientTlsConfig) -> Self {
-        self.tls = Some(config);
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
         self
     }
 
@@ -161,47 +165,25 @@ impl GrpcTransportBuilder {
         Ok(GrpcTransport { pool, name, limits, headers, intercept: self.intercept })
     }
 
-    fn endpoint(&self, uri: &Uri) -> Result<Endpoint> {
-        let tls = uri.scheme_str() == Some("https");
-        let host = uri.host().unwrap_or_default();
-        if !tls && self.tls.is_some() {
-            return Err(invalid("TLS settings for a plain http URL", "use https:// or leave tls() out"));
+    fn endpoint(&self, uri: &Uri) -> Result<(Endpoint, Dial)> {
+        let encrypted = uri.scheme_str() == Some("https");
+        self.tls.check(encrypted)?;
+        if !encrypted && !self.allow_plaintext {
+            check_plaintext(uri.host().unwrap_or_default(), "GrpcTransport")?;
         }
-        if !tls && !self.allow_plaintext {
-            address::check_plaintext(host, "GrpcTransport")?;
-        }
-        let keep_alive = settings::keep_alive(self.keep_alive)?;
-        let mut endpoint = Endpoint::from(uri.clone())
+        let tls = encrypted.then(|| tls::config(&self.tls, &["h2"], true)).transpose()?;
+        let connector = Connector::new(uri, self.server_name.as_deref(), tls, self.connect_timeout)?;
+        // The connection is made, and encrypted, by the connector: a channel that is asked for https would do so once more.
+        let mut endpoint = Endpoint::from(connector.address().clone())
+            .origin(uri.clone())
             .user_agent(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?
-            .connect_timeout(settings::bounded(self.connect_timeout))
-            .http2_max_header_list_size(MAX_HEADER_LIST)
-            .tcp_keepalive(Some(Duration::from_secs(60)))
-            // Off, it costs 25 times the rate of small calls.
-            .tcp_nodelay(true);
-        if let Some((interval, timeout)) = keep_alive {
+            .http2_max_header_list_size(MAX_HEADER_LIST);
+        if let Some((interval, timeout)) = keep_alive(self.keep_alive)? {
             endpoint =
                 endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
         }
-        if !tls {
-            return Ok(endpoint);
-        }
-        let config = match &self.tls {
-            Some(config) => config.clone(),
-            None if cfg!(any(feature = "webpki-roots", feature = "native-roots")) => {
-                ClientTlsConfig::new().with_enabled_roots()
-            }
-            None => {
-                return Err(invalid(
-                    "no TLS roots to check the server with",
-                    "enable the feature webpki-roots or native-roots, or give tls() a CA certificate",
-                ));
-            }
-        };
-        endpoint.tls_config(config.timeout(settings::bounded(self.connect_timeout))).map_err(|error| {
-            invalid("the TLS settings do not work", "check certificates, key and names given to tls()")
-                .with_source(error)
-        })
+        Ok((endpoint, Dial(connector)))
     }
 }
 

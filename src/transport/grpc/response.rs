@@ -1,16 +1,19 @@
 //! The response: one message and a status, from a peer that may send anything.
 
-use std::{future::poll_fn, pin::Pin};
+use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode as HttpStatus};
 use http_body::Body;
+use http_body_util::BodyExt;
+use percent_encoding::percent_decode;
 
 use super::body::PREFIX_LEN;
 use crate::{
     rpc::{CallError, CallFailure, StatusCode},
+    text::clean,
     transport::{
-        answer::{MAX_MESSAGE, bad, broke_off, clean, has_type, interrupted, shown_type},
+        answer::{MAX_MESSAGE, bad, broke_off, has_type, interrupted, shown_type},
         settings::Limits,
     },
 };
@@ -36,7 +39,7 @@ where
     let mut status = status_of(&head.headers)?;
 
     let mut message = Message::new(limits);
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(frame) = body.frame().await {
         let frame = frame.map_err(broke_off)?;
         match frame.into_data() {
             Ok(data) => {
@@ -92,28 +95,9 @@ fn status_of(headers: &HeaderMap) -> Result<Option<StatusOk>, CallError> {
     let message = headers.get("grpc-message").map(|value| {
         // Three bytes are the most that one can take.
         let raw = value.as_bytes();
-        clean(&percent_decode(&raw[..raw.len().min(3 * MAX_MESSAGE)]), MAX_MESSAGE)
+        clean(&Cow::from(percent_decode(&raw[..raw.len().min(3 * MAX_MESSAGE)])), MAX_MESSAGE)
     });
     Err(CallError::new(CallFailure::Status(StatusCode(code)), message.unwrap_or_default()))
-}
-
-fn percent_decode(raw: &[u8]) -> Vec<u8> {
-    let hex = |at: usize| raw.get(at).and_then(|byte| char::from(*byte).to_digit(16)).map(|digit| digit as u8);
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while let Some(&byte) = raw.get(at) {
-        match (byte, hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(high << 4 | low);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 /// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was

@@ -4,16 +4,16 @@ use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Proxy, Url};
-use zeroize::Zeroizing;
 
 use super::{JSON, RestTransport};
 use crate::{
     error::Result,
-    transport::{
-        address, bare,
-        settings::{self, AGENT, Limits, invalid},
+    http::{
+        address, client,
+        settings::{self, AGENT, invalid},
         tls,
     },
+    transport::settings::{Limits, check_plaintext, common_settings, keep_alive},
 };
 
 /// Headers of this transport, beside those of HTTP itself.
@@ -84,7 +84,8 @@ impl RestTransportBuilder {
         }
     }
 
-    settings::common_settings!();
+    common_settings!();
+    tls::tls_settings!();
 
     /// How long connecting may take: looking up the name, TCP, a proxy's tunnel and TLS together. Default: 5 seconds.
     #[must_use]
@@ -147,22 +148,6 @@ impl RestTransportBuilder {
         self
     }
 
-    /// Trusts servers whose certificates these CAs signed, in place of the roots of the features `webpki-roots` and
-    /// `native-roots`. One or more certificates in PEM; may be called more than once.
-    #[must_use]
-    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.tls.authorities.push(pem.into());
-        self
-    }
-
-    /// Shows the server this certificate: its chain, the client's own first, and its private key (PKCS #8, PKCS #1 or
-    /// SEC 1), both in PEM. The key is kept out of debug output.
-    #[must_use]
-    pub fn client_identity(mut self, certificates_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
-        self.tls.identity = Some((certificates_pem.into(), Zeroizing::new(key_pem.into())));
-        self
-    }
-
     /// The `User-Agent`. Default: this crate's name and version.
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
@@ -187,20 +172,15 @@ impl RestTransportBuilder {
         let proxy = self.proxy.as_deref().map(parse_proxy).transpose()?;
         if !encrypted && !self.allow_plaintext {
             // As it will be connected to; the parser may have read "2130706433" as an address.
-            address::check_plaintext(base.host_str().or(uri.host()).unwrap_or_default(), "RestTransport")?;
+            check_plaintext(base.host_str().or(uri.host()).unwrap_or_default(), "RestTransport")?;
             if let Some((url, _)) = &proxy {
-                address::check_plaintext(url.host_str().unwrap_or_default(), "RestTransport")?;
+                check_plaintext(url.host_str().unwrap_or_default(), "RestTransport")?;
             }
         }
         let tls = encrypted || proxy.as_ref().is_some_and(|(url, _)| url.scheme() == "https");
-        if !tls && !self.tls.is_default() {
-            return Err(invalid(
-                "TLS settings for a plain http URL",
-                "use https:// or leave ca_certificate() and client_identity() out",
-            ));
-        }
+        self.tls.check(tls)?;
         self.limits.check(self.connect_timeout)?;
-        settings::keep_alive(self.keep_alive)?;
+        keep_alive(self.keep_alive)?;
         let mut headers = settings::headers(&self.headers, &RESERVED)?;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
@@ -217,12 +197,12 @@ impl RestTransportBuilder {
         let agent = HeaderValue::from_str(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?;
         let tls = tls::config(&self.tls, protocols, tls)?;
-        let mut client = bare::client(tls, agent, self.connect_timeout)
+        let mut client = client::client(tls, agent, self.connect_timeout)
             .pool_idle_timeout(settings::bounded(self.idle_timeout))
             .pool_max_idle_per_host(self.idle_connections)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(2 * WINDOW);
-        if let Some((interval, timeout)) = settings::keep_alive(self.keep_alive)? {
+        if let Some((interval, timeout)) = keep_alive(self.keep_alive)? {
             client = client
                 .http2_keep_alive_interval(interval)
                 .http2_keep_alive_timeout(timeout)
@@ -236,10 +216,7 @@ impl RestTransportBuilder {
         if let Some(proxy) = proxy {
             client = client.proxy(proxy);
         }
-        client.build().map_err(|error| {
-            invalid("the HTTP client cannot be set up", "this is a fault of the settings; the cause names it")
-                .with_source(error)
-        })
+        client::build(client)
     }
 }
 

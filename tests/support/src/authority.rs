@@ -31,6 +31,17 @@ impl Authority {
         self.certificate.pem()
     }
 
+    /// A client's own configuration, which trusts this authority and speaks TLS 1.3 only.
+    pub fn prepared(&self) -> rustls::ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
     /// For a server or a client of this name.
     pub fn issue(&self, name: &str) -> Identity {
         self.issue_with(name, |_| {})

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-pub(super) use self::open::Connector;
+pub(super) use self::open::Way;
 use super::fault;
 use crate::{
     chain::reader::Block,
@@ -71,12 +71,12 @@ pub(super) struct Wire {
 }
 
 /// Connects, and starts the task on this runtime.
-pub(super) async fn connect(connector: Connector) -> Result<Wire> {
-    let timeout = connector.timeout;
-    let socket = connector.open().await?;
+pub(super) async fn connect(way: Way) -> Result<Wire> {
+    let timeout = way.timeout;
+    let socket = way.open().await?;
     let (commands, queue) = mpsc::channel(QUEUE);
     let (state, heads) = watch::channel(Heads::Unknown);
-    tokio::spawn(task::Task::new(connector, queue, state).run(socket));
+    tokio::spawn(task::Task::new(way, queue, state).run(socket));
     Ok(Wire { commands, heads, subscribed: Arc::default(), timeout })
 }
 

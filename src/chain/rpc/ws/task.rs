@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 
 use super::{
     super::{convert, fault, round::same, secrets::Secrets},
-    Ask, Command, Connector, Heads,
+    Ask, Command, Heads, Way,
     open::Socket,
 };
 use crate::{
@@ -40,7 +40,7 @@ const SUBSCRIBE: u64 = (1 << 52) + 1;
 const LATEST: u64 = (1 << 52) + 2;
 
 pub(super) struct Task {
-    connector: Connector,
+    way: Way,
     commands: mpsc::Receiver<Command>,
     heads: watch::Sender<Heads>,
     subscribed: bool,
@@ -77,9 +77,9 @@ struct Session {
 }
 
 impl Task {
-    pub(super) fn new(connector: Connector, commands: mpsc::Receiver<Command>, heads: watch::Sender<Heads>) -> Self {
+    pub(super) fn new(way: Way, commands: mpsc::Receiver<Command>, heads: watch::Sender<Heads>) -> Self {
         let (waiting, random) = (Vec::new(), jitter::seed());
-        Self { connector, commands, heads, subscribed: false, waiting, pause: PAUSE, random }
+        Self { way, commands, heads, subscribed: false, waiting, pause: PAUSE, random }
     }
 
     pub(super) async fn run(mut self, socket: Socket) {
@@ -107,7 +107,7 @@ impl Task {
             if !self.rest().await {
                 return;
             }
-            match self.connector.open().await {
+            match self.way.open().await {
                 Ok(socket) => next = Some(socket),
                 Err(error) => {
                     while let Ok(command) = self.commands.try_recv() {
@@ -168,11 +168,11 @@ impl Task {
             pushed: false,
             look_at: Instant::now(),
             asking: false,
-            quiet: self.connector.quiet,
+            quiet: self.way.quiet,
             missed: 0,
-            secrets: Arc::new(self.connector.secrets.clone()),
-            timeout: self.connector.timeout,
-            max_message: self.connector.max_message,
+            secrets: Arc::new(self.way.secrets.clone()),
+            timeout: self.way.timeout,
+            max_message: self.way.max_message,
         };
         let end = match self.serve(&mut session).await {
             Ok(()) => End::Unused,

@@ -54,22 +54,12 @@ pub(crate) fn parse(url: &str, form: &Form) -> Result<Uri> {
 }
 
 /// Refuses plain text, unless it stays on this machine.
-pub(super) fn check_plaintext(host: &str, transport: &str) -> Result<()> {
-    if is_loopback(host) {
-        return Ok(());
-    }
-    Err(invalid(
-        format!("plain text to {host}"),
-        format!(
-            "use https://; requests are not signed in full (the relay strategy is not), so whoever is on the way could \
-             change them. If the network itself is trusted: \
-             ClientBuilder::transport({transport}::builder(url).allow_plaintext().build()?)"
-        ),
-    ))
+pub(crate) fn check_plaintext(host: &str, hint: impl FnOnce() -> String) -> Result<()> {
+    if is_loopback(host) { Ok(()) } else { Err(invalid(format!("plain text to {host}"), hint())) }
 }
 
 /// Whether traffic to the host stays on this machine. Only what certainly does: no names are looked up.
-pub(crate) fn is_loopback(host: &str) -> bool {
+fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),

@@ -1,4 +1,4 @@
-//! The HTTP client that does nothing of its own accord, even if another crate of the program enables reqwest's features.
+//! The HTTP client that does nothing of its own accord, even if another crate enables more features of reqwest's.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use http::HeaderValue;
 use reqwest::ClientBuilder;
 use rustls::ClientConfig;
 
-use super::{answer::MAX_HEADER_LIST, settings};
+use super::{MAX_HEADER_LIST, settings};
+use crate::error::Result;
 
 /// No retries, redirects, proxies of the environment or decompression; with TCP's own keep-alive.
 pub(crate) fn client(tls: ClientConfig, agent: HeaderValue, connect_timeout: Duration) -> ClientBuilder {
@@ -32,4 +33,12 @@ pub(crate) fn client(tls: ClientConfig, agent: HeaderValue, connect_timeout: Dur
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let client = client.tcp_user_timeout(Duration::from_secs(30));
     client
+}
+
+/// The client, or what is wrong with its settings.
+pub(crate) fn build(client: ClientBuilder) -> Result<reqwest::Client> {
+    client.build().map_err(|error| {
+        let hint = "this is a fault of the settings; the cause names it";
+        settings::invalid("the HTTP client cannot be set up", hint).with_source(error.without_url())
+    })
 }
