@@ -109,6 +109,24 @@ impl From<Bytes> for ProgramId {
     }
 }
 
+impl From<bytes::Bytes> for ProgramId {
+    fn from(id: bytes::Bytes) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<Vec<u8>> for ProgramId {
+    fn from(id: Vec<u8>) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<[u8; 32]> for ProgramId {
+    fn from(id: [u8; 32]) -> Self {
+        Self(id.into())
+    }
+}
+
 impl AsRef<[u8]> for ProgramId {
     fn as_ref(&self) -> &[u8] {
         &self.0
@@ -137,5 +155,24 @@ impl FromStr for ProgramId {
                 .with_source(source)
         })?;
         Ok(Self(bytes.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_id_is_made_of_whatever_holds_its_bytes() {
+        fn id(id: impl Into<ProgramId>) -> ProgramId {
+            id.into()
+        }
+        let wanted = ProgramId::new(vec![7; 32]);
+        assert_eq!(id(bytes::Bytes::from_static(&[7; 32])), wanted);
+        assert_eq!(id(Bytes::from_static(&[7; 32])), wanted);
+        assert_eq!(
+            [id(vec![7; 32]), id([7; 32]), id(B256::repeat_byte(7)), id(wanted.clone())],
+            [(); 4].map(|()| wanted.clone())
+        );
     }
 }
