@@ -1,6 +1,6 @@
 //! The one error type of the crate: what happened, whether the request may have run, what to do next.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
 
@@ -154,6 +154,7 @@ struct Inner {
     outcome: Outcome,
     retryable: bool,
     attempts: u32,
+    retry_after: Option<Duration>,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     endpoint: Option<String>,
@@ -175,6 +176,7 @@ impl Error {
             outcome: Outcome::NotSent,
             retryable: false,
             attempts: 1,
+            retry_after: None,
             message: message.into(),
             hint: None,
             endpoint: None,
@@ -216,6 +218,12 @@ impl Error {
     #[must_use]
     pub fn with_attempts(self, attempts: u32) -> Self {
         self.edit(|inner| inner.attempts = attempts)
+    }
+
+    /// Sets how long whoever refused wants to be left alone, such as the `Retry-After` of a service that throttles.
+    #[must_use]
+    pub fn with_retry_after(self, pause: Duration) -> Self {
+        self.edit(|inner| inner.retry_after = Some(pause))
     }
 
     /// Sets what the user should do next.
@@ -285,6 +293,12 @@ impl Error {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// How long whoever refused wants to be left alone, if they said so. No repetition comes sooner.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What to do next.
@@ -376,6 +390,9 @@ impl fmt::Display for Report<'_> {
         }
         if error.attempts() > 1 {
             write!(f, "\n  attempts:  {}", error.attempts())?;
+        }
+        if let Some(pause) = error.retry_after() {
+            write!(f, "\n  wait for:  {pause:?}")?;
         }
         if let Some(endpoint) = error.endpoint() {
             write!(f, "\n  endpoint:  {endpoint}")?;

@@ -10,6 +10,7 @@ mod handle;
 mod many;
 mod preflight;
 mod relay;
+mod signing;
 
 use std::{fmt, sync::Arc};
 
@@ -106,13 +107,19 @@ impl Client {
 
     /// Signs a job under a fresh nonce (or the one it was built with) and submits it.
     ///
-    /// When this returns a handle, the node has shown the job back, equal in every field. No nonce is sent with two payloads
-    /// (a signer that is a service may keep a signature that was never fetched): where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its nonce is
-    /// quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
+    /// When this returns a handle, the node has shown the job back, equal in every field. No nonce is sent with two
+    /// payloads: where the outcome is not known, the signed job is kept in [`unresolved`](Self::unresolved) and its
+    /// nonce is quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
     /// [`submit_signed`](Self::submit_signed).
     ///
     /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about twice
     /// that, and giving up on it then costs the consumer its task in the node.
+    ///
+    /// The signature is checked before anything is sent: see [`SignerKind`](crate::job::SignerKind). A signer that
+    /// calls its failure retryable is asked again, and one that does not answer is given up, both by
+    /// [`RetryPolicy::with_signing_deadline`], 60 seconds unless set. The nonce is free then: nobody was handed a
+    /// signature. A signer that is a service may have made one all the same, which nobody fetched. Should somebody send
+    /// that after all, it or the next job under the nonce becomes final, never both.
     ///
     /// What fails is tried again where that is safe, and a node that does not answer is waited for, both until
     /// [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. Then this returns an error of unknown
@@ -151,9 +158,11 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidConfig`] without a signer,
+    /// - [`ErrorKind::InvalidConfig`] without a signer, outside of a Tokio runtime, or for an Ordered job whose source
+    ///   of nonces leaves gaps, as the [default one](ClientBuilder::nonces) does,
     /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer,
-    /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`], [`ErrorKind::Signer`] before anything is sent,
+    /// - [`ErrorKind::Signer`] if there is no signature, or it is not the signer's over this job,
+    /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let mut lease = self.lease(&job).await?;
@@ -226,7 +235,7 @@ impl Client {
 
     /// Until the signature is handed on, nobody else has it: the lease may be dropped, and is free again.
     async fn sign_under(&self, job: &OffchainJobRequest, lease: &NonceLease) -> Result<SignedJob> {
-        job.prepare(self.revision(), lease.nonce())?.sign(self.signer()?).await
+        signing::sign(job.prepare(self.revision(), lease.nonce())?, self.signer()?, self.inner.node.retries()).await
     }
 
     /// Submits a job that is signed already, here or elsewhere, now or before a restart.
@@ -242,6 +251,7 @@ impl Client {
     ///   client, or unresolved in it,
     /// - [`ErrorKind::Nonce`] of unknown outcome if another client that shares the [`NonceManager`] submits under the nonce
     ///   at this moment, perhaps this very job,
+    /// - [`ErrorKind::InvalidConfig`] outside of a Tokio runtime,
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
     ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use alloy_primitives::{Address, B256, hex};
+use alloy_primitives::{Address, B256, U256, hex};
 use zeroize::ZeroizeOnDrop;
 
 #[cfg(feature = "secp256k1")]
@@ -82,6 +82,51 @@ pub(crate) fn recover(hash: &B256, signature: &[u8]) -> Result<Address, RecoverE
     backend::recover(hash, &compact, odd).map(|public| address(&public)).ok_or(RecoverError::NoKey)
 }
 
+/// The signature of this account that has these r and s: r ‖ s ‖ v with the low s, and the v that recovers to the
+/// account. `odd` is the parity that is tried first.
+///
+/// With the account known, r and s decide alone: only its key makes numbers that recover to it, whatever v came with
+/// them.
+///
+/// # Errors
+/// Who would have signed instead, with either v.
+pub(crate) fn of_account(
+    hash: &B256,
+    mut compact: [u8; 64],
+    mut odd: bool,
+    account: Address,
+) -> Result<[u8; 65], [Option<Address>; 2]> {
+    let (order, s) = (U256::from_be_bytes(ORDER), U256::from_be_slice(&compact[32..]));
+    if s > order >> 1 {
+        // The same signature: n - s, and the other parity.
+        compact[32..].copy_from_slice(&(order - s).to_be_bytes::<32>());
+        odd = !odd;
+    }
+    let mut others = [None; 2];
+    for odd in [odd, !odd] {
+        let signed_by = backend::recover(hash, &compact, odd).map(|public| address(&public));
+        if signed_by == Some(account) {
+            let mut signature = [0; 65];
+            signature[..64].copy_from_slice(&compact);
+            signature[64] = 27 + u8::from(odd);
+            return Ok(signature);
+        }
+        others[usize::from(odd)] = signed_by;
+    }
+    Err(others)
+}
+
+/// Whether r and s are in range.
+pub(crate) fn check_range(compact: &[u8; 64]) -> Result<(), RecoverError> {
+    if !in_range(&compact[..32]) {
+        return Err(RecoverError::R);
+    }
+    if !in_range(&compact[32..]) {
+        return Err(RecoverError::S);
+    }
+    Ok(())
+}
+
 /// r ‖ s, both in range, and whether y is odd.
 fn parse(signature: &[u8]) -> Result<([u8; 64], bool), RecoverError> {
     let mut compact = [0; 64];
@@ -102,12 +147,7 @@ fn parse(signature: &[u8]) -> Result<([u8; 64], bool), RecoverError> {
         }
         len => return Err(RecoverError::Length(len)),
     };
-    if !in_range(&compact[..32]) {
-        return Err(RecoverError::R);
-    }
-    if !in_range(&compact[32..]) {
-        return Err(RecoverError::S);
-    }
+    check_range(&compact)?;
     Ok((compact, odd))
 }
 

@@ -31,6 +31,7 @@ mod record;
 mod request;
 mod revision;
 mod serial;
+pub mod signature;
 mod signed;
 mod signer;
 mod verify;
@@ -45,7 +46,7 @@ pub use record::{JobRecord, JobStatus};
 pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
 pub use revision::{RelayStrategy, Revision, VmType};
 pub use signed::{SignedJob, UnsignedJob};
-pub use signer::{JobSigner, LocalSigner, recover_signer};
+pub use signer::{JobSigner, LocalSigner, SignerKind, recover_signer};
 pub use verify::{StatefulOutput, Verified, echo_difference, verify};
 #[cfg(feature = "client")]
 pub(crate) use verify::{failed, nonce_taken, posted};

@@ -11,6 +11,8 @@ use super::{
     abi::{decode_canonical, relay, state},
     hash::{EMPTY_HASH, eip191_hash, input_hash},
     recover_signer,
+    signature::no_signature,
+    signer::ask,
 };
 use crate::error::{Error, ErrorKind, Fault};
 
@@ -49,6 +51,11 @@ impl UnsignedJob {
         self.nonce
     }
 
+    #[cfg(feature = "client")]
+    pub(crate) fn relay_strategy(&self) -> RelayStrategy {
+        self.relay
+    }
+
     /// The bytes to sign, as an EIP-191 personal message: the canonical ABI encoding of the request.
     #[must_use]
     pub fn signing_bytes(&self) -> &Bytes {
@@ -62,30 +69,31 @@ impl UnsignedJob {
         eip191_hash(&self.request)
     }
 
-    /// Signs the job.
+    /// Has the job signed. The signature of a plain account is checked before it counts, and brought into the form that
+    /// every contract takes, see [`SignerKind`](super::SignerKind). The signer is asked once and waited for without a
+    /// bound: `Client::sign` asks again, and gives up.
     ///
     /// # Errors
-    /// Those of the signer, and those of [`with_signature`](Self::with_signature).
+    /// [`ErrorKind::Signer`] if the signer fails, or returns what is not its signature over this job; and those of
+    /// [`with_signature`](Self::with_signature).
     pub async fn sign<S: JobSigner + ?Sized>(self, signer: &S) -> Result<SignedJob, Error> {
         let id = self.id;
-        let signature = signer.sign_message(&self.request).await.map_err(|error| error.with_job(id))?;
-        if signature.is_empty() {
-            return Err(Error::new(ErrorKind::Signer, "the signer returned an empty signature").with_job(id));
-        }
+        let signature = ask(signer, &self.request).await.map_err(|error| error.with_job(id))?;
         self.with_signature(signature)
     }
 
     /// Attaches a signature over [`signing_bytes`](Self::signing_bytes). Its form is up to the consumer's contract
-    /// (EIP-1271).
+    /// (EIP-1271), so who signed is not checked: compare [`SignedJob::recover`] with the account. What
+    /// [`signature::normalize`](super::signature::normalize) makes of the signature of a plain account is taken by
+    /// every contract.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the signature is empty, [`ErrorKind::TooLarge`] if it makes the message too
-    /// large.
+    /// [`ErrorKind::InvalidInput`] if the signature is empty, hex digits as text, or of a contract that is not deployed
+    /// yet (EIP-6492); [`ErrorKind::TooLarge`] if it makes the message too large.
     pub fn with_signature(self, signature: Bytes) -> Result<SignedJob, Error> {
-        let mut faults = Vec::new();
-        if signature.is_empty() {
-            faults.push(Fault::new("signature", "is empty, which every node refuses", "check the signer"));
-        }
+        let unusable = no_signature(&signature);
+        let mut faults: Vec<_> =
+            unusable.into_iter().map(|(problem, hint)| Fault::new("signature", problem, hint)).collect();
         faults.extend(self.limits.check_message(self.message_len(signature.len())));
         if faults.is_empty() {
             Ok(SignedJob(Arc::new(Signed { job: self, signature })))

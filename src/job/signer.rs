@@ -1,6 +1,6 @@
 //! Who signs requests, and who signed them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use alloy_primitives::{Address, Bytes, hex};
 use async_trait::async_trait;
@@ -9,15 +9,15 @@ use zeroize::Zeroizing;
 use super::{
     curve::{self, SecretKey},
     hash::eip191_hash,
+    signature,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 
 /// Signs requests for a consumer.
 ///
-/// It is given the message, never a hash, because hardware wallets refuse to sign hashes. The signature may have any
-/// form: consumers verify it by EIP-1271, so contract wallets can sign, too. Implemented by [`LocalSigner`], by every
-/// [`alloy_signer::Signer`](https://docs.rs/alloy-signer) through `AlloySigner` (feature `alloy-signer`), and by `&`,
-/// [`Box`] and [`Arc`] of any signer.
+/// It is given the message, never a hash, because hardware wallets refuse hashes. Implemented by [`LocalSigner`], by
+/// every [`alloy_signer::Signer`](https://docs.rs/alloy-signer) through `AlloySigner` (feature `alloy-signer`), and by
+/// `&`, [`Box`] and [`Arc`] of any signer. For a key service, [`signature`] has what an adapter needs, and an example.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -31,12 +31,30 @@ use crate::error::{Error, ErrorKind};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # What a client makes of it
+///
+/// - **Checks.** Before a job is sent, its signature must be one of [`address`](Self::address), unless the signer
+///   [says](Self::kind) that this is a contract. No node checks it: a job with another signature is executed, never
+///   relayed, and in an Ordered lane holds up all jobs behind it.
+/// - **Time.** A client waits for a signature until its deadline for signing, 60 seconds unless
+///   [set](crate::RetryPolicy::with_signing_deadline), then drops the future of [`sign_message`](Self::sign_message)
+///   and fails with [`ErrorKind::Signer`]. So a signer must not block the thread it is polled on: what blocks belongs
+///   into `tokio::task::spawn_blocking`.
+/// - **Repetition.** An error that is [retryable](Error::is_retryable) has the signer asked again, by the client's
+///   [`RetryPolicy`](crate::RetryPolicy) and until the same deadline; a pause that the service asked for is kept if the
+///   error [carries it](Error::with_retry_after). So call an error retryable where it passes by itself, such as a
+///   service that throttles or is out of reach; and not where a person has declined, who would be asked over and over.
+/// - **The nonce.** Nothing is sent before the signature is there, and a job that could not be signed gives its nonce
+///   back. A service that finishes later, or keeps what it signed, has a signature over this nonce that nobody fetched.
+///   Should it ever come to light and be sent, it runs against the next job under the nonce: of two payloads under one
+///   nonce at most one becomes final.
 #[async_trait]
 pub trait JobSigner: Send + Sync {
     /// The account in whose name is signed: the one the consumer's contract expects.
     ///
-    /// For a contract wallet this is the wallet's address, not that of the key behind it. Its signature need not
-    /// recover to this address: the wallet itself decides whether it is valid.
+    /// For a contract wallet that is the wallet's address, not that of the key behind it; say so by
+    /// [`kind`](Self::kind).
     fn address(&self) -> Address;
 
     /// Signs an EIP-191 personal message: `"\x19Ethereum Signed Message:\n"`, the message's length in decimal, and the
@@ -44,8 +62,63 @@ pub trait JobSigner: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Signer`] if the signer refused or failed, with its own error as the
-    /// [source](std::error::Error::source).
+    /// [source](std::error::Error::source), [retryable](Error::with_retryable) if that may pass by itself.
     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error>;
+
+    /// What [`address`](Self::address) is, and so what is checked of its signatures; [`SignerKind::Account`] unless
+    /// implemented.
+    fn kind(&self) -> SignerKind {
+        SignerKind::Account
+    }
+}
+
+/// What the address of a [`JobSigner`] is, and so what is checked of a signature before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignerKind {
+    /// A plain account, whose key is in a device, a service or a library.
+    ///
+    /// The signature must be the account's over this very message, which costs a recovery (some 70 µs). Its form is
+    /// mended where that is unambiguous, see [`signature::normalize`]: v may be 0 or 1, of EIP-155, wrong or missing,
+    /// and s high. What is sent is always 65 bytes with the low s and v 27 or 28.
+    Account,
+    /// A plain account whose key is in this process, and whose signatures are in the right form already, as
+    /// [`LocalSigner`]'s. They are sent as they are.
+    LocalKey,
+    /// A contract (EIP-1271): a wallet that a consumer asks, or whatever else the consumer's `isValidSignature`
+    /// accepts.
+    ///
+    /// The signature is bytes of any form, and need not recover to the address, so it is sent as it is. Only the
+    /// contract can tell whether it is valid: a [required preflight](crate::client::ClientBuilder::require_preflight)
+    /// asks it before the job is sent. The contract must be deployed. A signature of one that is not yet (EIP-6492) is
+    /// refused: consumers check signatures in a view call, which can deploy nothing.
+    ///
+    /// ```
+    /// use infinityvm_sdk::{Error, JobSigner, LocalSigner, job::SignerKind, primitives::{Address, Bytes}};
+    ///
+    /// /// A wallet that takes the signature of its owner.
+    /// struct Wallet {
+    ///     address: Address,
+    ///     owner: LocalSigner,
+    /// }
+    ///
+    /// #[async_trait::async_trait]
+    /// impl JobSigner for Wallet {
+    ///     fn address(&self) -> Address {
+    ///         self.address
+    ///     }
+    ///
+    ///     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
+    ///         // In the form that the wallet wants.
+    ///         self.owner.sign_message(message).await
+    ///     }
+    ///
+    ///     fn kind(&self) -> SignerKind {
+    ///         SignerKind::Contract
+    ///     }
+    /// }
+    /// ```
+    Contract,
 }
 
 macro_rules! forward {
@@ -59,11 +132,45 @@ macro_rules! forward {
             async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
                 (**self).sign_message(message).await
             }
+
+            fn kind(&self) -> SignerKind {
+                (**self).kind()
+            }
         }
     )*};
 }
 
 forward!(&S, Box<S>, Arc<S>);
+
+/// Asks a signer, and checks what it returns as far as its kind allows.
+pub(super) async fn ask<S: JobSigner + ?Sized>(signer: &S, message: &[u8]) -> Result<Bytes, Error> {
+    let signature = signer.sign_message(message).await.map_err(of_signer)?;
+    if let Some((problem, hint)) = signature::no_signature(&signature) {
+        return Err(Error::new(ErrorKind::Signer, format!("the signer's signature {problem}")).with_hint(hint));
+    }
+    match signer.kind() {
+        SignerKind::Account => Ok(signature::normalize(&signature, message, signer.address())?.into()),
+        SignerKind::LocalKey | SignerKind::Contract => Ok(signature),
+    }
+}
+
+/// Whatever a signer's error says of a request, no node got one: there is no signature yet.
+fn of_signer(error: Error) -> Error {
+    let hint = error.hint().map(|hint| hint.to_owned().into()).unwrap_or(if error.is_retryable() {
+        Cow::Borrowed("try again: the signer says that this may pass")
+    } else {
+        Cow::Borrowed("see what the signer says; nothing was signed, and nothing was sent")
+    });
+    if error.kind() == ErrorKind::Signer {
+        return error.with_outcome(Outcome::NotSent).with_hint(hint);
+    }
+    let failed =
+        Error::new(ErrorKind::Signer, "the signer failed").with_retryable(error.is_retryable()).with_hint(hint);
+    match error.retry_after() {
+        Some(pause) => failed.with_retry_after(pause).with_source(error),
+        None => failed.with_source(error),
+    }
+}
 
 /// A private key in this process.
 ///
@@ -155,6 +262,10 @@ impl JobSigner for LocalSigner {
 
     async fn sign_message(&self, message: &[u8]) -> Result<Bytes, Error> {
         Ok(Bytes::copy_from_slice(&self.sign_message_sync(message)))
+    }
+
+    fn kind(&self) -> SignerKind {
+        SignerKind::LocalKey
     }
 }
 

@@ -16,5 +16,5 @@ pub(crate) use self::{
     calls::{Node, SubmitFailure},
     doubt::{Doubt, looks_needed},
     pending::{PendingLists, PendingNonces},
-    retry::Deadline,
+    retry::{Deadline, Retries},
 };

@@ -14,31 +14,37 @@ use crate::{
 
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
+/// How often a node is called at most unless set.
+const ATTEMPTS: u32 = 6;
+
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;
 
-/// How calls are repeated and how long they may take; set with [`ClientBuilder::retry`](crate::client::ClientBuilder::retry).
+/// How calls are repeated and how long they may take; set with
+/// [`ClientBuilder::retry`](crate::client::ClientBuilder::retry).
 ///
-/// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same bytes
-/// if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and only a job that
-/// the node does not know is sent again. A submission without an answer is never given up for another: there is at
-/// most one for a job id at any time.
+/// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same
+/// bytes if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and only a
+/// job that the node does not know is sent again. A submission without an answer is never given up for another: there
+/// is at most one for a job id at any time.
 ///
-/// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries of
-/// a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating themselves.
-/// Without a budget a call fails as it would with the last of its attempts. Looks of a [`wait`](crate::JobHandle::wait) are not
-/// repeated, as the next look follows anyway.
+/// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries
+/// of a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating
+/// themselves. Without a budget a call fails as it would with the last of its attempts. Looks of a
+/// [`wait`](crate::JobHandle::wait) are not repeated, as the next look follows anyway.
 ///
-/// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the shorter
-/// one holds.
+/// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the
+/// shorter one holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    attempts: u32,
+    /// As many as the deadline of a signer, and the default of a node, allow unless set.
+    attempts: Option<u32>,
     first: Duration,
     most: Duration,
     attempt_timeout: Duration,
     deadline: Duration,
     submit_deadline: Duration,
+    signing_deadline: Duration,
     budget: u32,
 }
 
@@ -46,25 +52,27 @@ impl RetryPolicy {
     /// Every call is made once. Deadlines stay.
     #[must_use]
     pub fn none() -> Self {
-        Self { attempts: 1, ..Self::default() }
+        Self::default().with_attempts(1)
     }
 
-    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6.
+    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6, and for a signer as
+    /// often as its [deadline](Self::with_signing_deadline) allows.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+        self.attempts = Some(attempts.max(1));
         self
     }
 
-    /// Sets the longest pause before the first repetition, and the longest pause at all, both up to an hour. Default: 100 ms, 5 s.
+    /// Sets the longest pause before the first repetition, and the longest pause at all, both up to an hour. Default:
+    /// 100 ms, 5 s.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration, most: Duration) -> Self {
         (self.first, self.most) = (first.min(MAX_PAUSE), most.min(MAX_PAUSE));
         self
     }
 
-    /// Sets how long a single attempt of a call that reads may take. Default: 10 s. Attempts to submit are not cut short, as
-    /// a node can be hurt by that: the transport's own bound ends them.
+    /// Sets how long a single attempt of a call that reads may take. Default: 10 s. Attempts to submit are not cut
+    /// short, as a node can be hurt by that: the transport's own bound ends them.
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
@@ -78,16 +86,30 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets how long a caller waits for a submission once the job is signed, and until when a submission that failed may be
-    /// begun again. Default: 60 s. A submission that is under way then goes on without its caller.
+    /// Sets how long a caller waits for a submission once the job is signed, and until when a submission that failed
+    /// may be begun again. Default: 60 s. A submission that is under way then goes on without its caller.
     #[must_use]
     pub fn with_submit_deadline(mut self, deadline: Duration) -> Self {
         self.submit_deadline = deadline;
         self
     }
 
-    /// Sets how many retries the client's budget holds, and begins with. Each retry takes one; ten calls that succeed give
-    /// one back. Default: 100.
+    /// Sets how long a signer may take for one job, repetitions included. Default: 60 s, which may be short where a
+    /// person has to press a button.
+    ///
+    /// A signer is asked again after an error that it calls [retryable](Error::is_retryable), after the same pauses as
+    /// a node, and without a bound to their number unless [`with_attempts`](Self::with_attempts) sets one. That takes
+    /// nothing from the budget. One that has not answered by then is given up: the call fails with
+    /// [`ErrorKind::Signer`], nothing was sent, and the nonce is free again. A [`LocalSigner`](crate::LocalSigner) has
+    /// no deadline.
+    #[must_use]
+    pub fn with_signing_deadline(mut self, deadline: Duration) -> Self {
+        self.signing_deadline = deadline;
+        self
+    }
+
+    /// Sets how many retries the client's budget holds, and begins with. Each retry takes one; ten calls that succeed
+    /// give one back. Default: 100.
     #[must_use]
     pub fn with_budget(mut self, retries: u32) -> Self {
         self.budget = retries;
@@ -98,12 +120,13 @@ impl RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 6,
+            attempts: None,
             first: Duration::from_millis(100),
             most: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
             submit_deadline: Duration::from_secs(60),
+            signing_deadline: Duration::from_secs(60),
             budget: 100,
         }
     }
@@ -111,7 +134,8 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     pub(crate) fn check(&self) -> Result<()> {
-        if [self.attempt_timeout, self.deadline, self.submit_deadline].iter().all(|bound| !bound.is_zero()) {
+        let bounds = [self.attempt_timeout, self.deadline, self.submit_deadline, self.signing_deadline];
+        if bounds.iter().all(|bound| !bound.is_zero()) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::InvalidConfig, "a deadline of zero in the retry policy")
@@ -176,6 +200,14 @@ impl Retries {
         Deadline::after(self.policy.submit_deadline)
     }
 
+    pub(crate) fn signing_deadline(&self) -> Deadline {
+        Deadline::after(self.policy.signing_deadline)
+    }
+
+    pub(crate) fn signing_time(&self) -> Duration {
+        self.policy.signing_deadline
+    }
+
     /// When the attempt that begins now is given up. What is not to be given up has the whole time.
     pub(super) fn attempt_deadline(&self, whole: Deadline, can_be_dropped: bool) -> Deadline {
         if can_be_dropped { whole.earlier(Deadline::after(self.policy.attempt_timeout)) } else { whole }
@@ -188,11 +220,22 @@ impl Retries {
 
     /// Waits until the next attempt, after so many that failed; or says at once that there is none.
     pub(crate) async fn again(&self, failed: u32, deadline: Deadline) -> bool {
-        if failed >= self.policy.attempts {
+        if failed >= self.policy.attempts.unwrap_or(ATTEMPTS) {
             return false;
         }
         let pause = self.pause(failed);
         if !deadline.allows(pause) || !self.take_token() {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    /// The same after the error of a signer, which is no node: the budget is not for it, and it may ask for a pause of
+    /// its own.
+    pub(crate) async fn again_after(&self, error: &Error, failed: u32, deadline: Deadline) -> bool {
+        let pause = self.pause(failed).saturating_add(error.retry_after().unwrap_or_default());
+        if self.policy.attempts.is_some_and(|most| failed >= most) || !deadline.allows(pause) {
             return false;
         }
         tokio::time::sleep(pause).await;

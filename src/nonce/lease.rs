@@ -10,7 +10,7 @@ use super::{shared::Shared, source::Settlement};
 /// [`quarantine`](Self::quarantine), or by being dropped.
 ///
 /// Call [`mark_signed`](Self::mark_signed) before anybody else can have the signed bytes: before they are sent, stored
-/// or handed on. If the signer is a service that keeps what it signs, call it before you ask the signer. From then on a
+/// or handed on. If others can fetch from the signer what it signed, call it before you ask the signer. From then on a
 /// lease that is dropped, by an error, a cancelled task or a panic, is quarantined and not released. A nonce that was
 /// kept back by mistake can be [resolved](super::NonceManager::resolve); a nonce that was signed twice cannot.
 #[must_use = "a dropped lease frees its nonce"]

@@ -8,18 +8,7 @@ use infinityvm_sdk::{
     job::{eip191_hash, recover_signer},
 };
 use serde_json::Value;
-
-/// The key that must not show. Every byte differs from its neighbours, so a part of it is told from chance.
-const CANARY: [u8; 32] = hex!("c4a97e5d13f08b62d1e94c37a8650bf2791ed43f9c2a58b6e70d61fb834c95ae");
-
-fn canary() -> LocalSigner {
-    LocalSigner::from_bytes(CANARY).expect("a key")
-}
-
-/// What the key signs, to be compared with the bytes of other signers.
-fn signed(message: &[u8]) -> Vec<u8> {
-    canary().sign_message_sync(message).to_vec()
-}
+use support::canary::{CANARY, assert_hidden, canary, printed, signed};
 
 fn cases() -> Vec<Value> {
     [include_str!("../vectors/relay.json"), include_str!("../vectors/state.json")]
@@ -129,32 +118,6 @@ fn unusable_signatures_are_refused_with_a_reason() {
         assert!(error.source().expect("a reason").to_string().contains(reason), "{}", error.report());
     }
     assert_ne!(recover_signer(b"messagf", &good).expect("another account"), canary().address());
-}
-
-/// Everything an error can print.
-fn printed(error: &Error) -> String {
-    let mut all = format!("{error} {error:?} {error:#?} {} {:?} {:?}", error.report(), error.hint(), error.faults());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        all += &format!(" {error} {error:?} {error:#?}");
-        cause = error.source();
-    }
-    all
-}
-
-/// Looks for three neighbouring bytes of the key: in hex of either case, at either half byte, or in decimal.
-fn assert_hidden(printed: &str, whose: &str) {
-    let lower = printed.to_lowercase();
-    let digits = hex::encode(CANARY);
-    for part in digits.as_bytes().windows(6) {
-        let part = std::str::from_utf8(part).expect("ASCII");
-        assert!(!lower.contains(part), "{whose} shows {part}: {printed}");
-    }
-    let squeezed: String = printed.split_whitespace().collect();
-    for part in CANARY.windows(3) {
-        let part = format!("{},{},{}", part[0], part[1], part[2]);
-        assert!(!squeezed.contains(&part), "{whose} shows {part}: {printed}");
-    }
 }
 
 #[test]
@@ -278,76 +241,4 @@ async fn own_signers_may_refuse() {
     let signer: Arc<dyn JobSigner> = Arc::new(Refuses);
     let error = signer.sign_message(b"").await.expect_err("refuses");
     assert_eq!(error.source().expect("the cause").to_string(), "locked");
-}
-
-#[cfg(feature = "alloy-signer")]
-mod alloy {
-    use alloy_primitives::{ChainId, Signature};
-    use alloy_signer::{Signer, UnsupportedSignerOperation};
-    use alloy_signer_local::PrivateKeySigner;
-    use infinityvm_sdk::AlloySigner;
-
-    use super::*;
-
-    fn same_key() -> PrivateKeySigner {
-        PrivateKeySigner::from_slice(&CANARY).expect("a key")
-    }
-
-    #[tokio::test]
-    async fn signs_the_same_bytes() {
-        let alloy: Arc<dyn JobSigner> = Arc::new(AlloySigner::new(same_key()));
-        let boxed = AlloySigner::new(Box::new(same_key()) as Box<dyn Signer + Send + Sync>);
-        assert_eq!(alloy.address(), canary().address());
-        for len in [0, 1, 9, 10, 99, 100, 1_000] {
-            let message = vec![0xab; len];
-            let expected = signed(&message);
-            assert_eq!(alloy.sign_message(&message).await.expect("signs"), expected);
-            assert_eq!(boxed.sign_message(&message).await.expect("signs"), expected);
-        }
-        assert_hidden(&format!("{boxed:?} {:?}", AlloySigner::new(same_key())), "the adapter");
-    }
-
-    /// As a hardware wallet: it refuses hashes, and may be locked.
-    struct Wallet {
-        key: PrivateKeySigner,
-        locked: bool,
-    }
-
-    #[async_trait::async_trait]
-    impl Signer for Wallet {
-        async fn sign_hash(&self, _hash: &B256) -> alloy_signer::Result<Signature> {
-            Err(alloy_signer::Error::UnsupportedOperation(UnsupportedSignerOperation::SignHash))
-        }
-
-        async fn sign_message(&self, message: &[u8]) -> alloy_signer::Result<Signature> {
-            if self.locked { Err(alloy_signer::Error::message("locked")) } else { self.key.sign_message(message).await }
-        }
-
-        fn address(&self) -> Address {
-            Signer::address(&self.key)
-        }
-
-        fn chain_id(&self) -> Option<ChainId> {
-            None
-        }
-
-        fn set_chain_id(&mut self, _chain_id: Option<ChainId>) {}
-    }
-
-    #[tokio::test]
-    async fn needs_no_hash_signing() {
-        let wallet = AlloySigner::new(Wallet { key: same_key(), locked: false });
-        let signature = wallet.sign_message(b"message").await.expect("signs");
-        assert_eq!(signature, signed(b"message"));
-    }
-
-    #[tokio::test]
-    async fn keeps_the_cause_of_a_refusal() {
-        let wallet = AlloySigner::new(Wallet { key: same_key(), locked: true });
-        let error = wallet.sign_message(b"message").await.expect_err("locked");
-        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Signer, Outcome::NotSent));
-        assert!(error.is_retryable());
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<alloy_signer::Error>());
-        assert_eq!(cause.expect("alloy's error").to_string(), "locked");
-    }
 }

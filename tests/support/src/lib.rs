@@ -9,6 +9,8 @@ pub mod anvil;
 #[cfg(feature = "rigs")]
 pub mod authority;
 #[cfg(feature = "rigs")]
+pub mod canary;
+#[cfg(feature = "rigs")]
 pub mod chain_table;
 #[cfg(feature = "rigs")]
 pub mod closed_port;
@@ -31,4 +33,6 @@ pub mod plain_client;
 pub mod rpc;
 #[cfg(feature = "rigs")]
 pub mod scripted;
+#[cfg(feature = "rigs")]
+pub mod signatures;
 pub mod vectors;

@@ -31,6 +31,18 @@ impl fmt::Display for RpcError {
 
 impl std::error::Error for RpcError {}
 
+/// For plain text.
+pub fn http_client() -> reqwest::Client {
+    // The client wants TLS although none is used here. It gets it this way, because nothing may be installed in the
+    // process: some tests are about that.
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client")
+}
+
 #[derive(Clone, Debug)]
 pub struct Rpc {
     client: reqwest::Client,
@@ -39,15 +51,7 @@ pub struct Rpc {
 
 impl Rpc {
     pub fn new(url: impl Into<String>) -> Self {
-        // The client wants TLS although none is used here. It gets it this way, because nothing may be installed in the
-        // process: some tests are about that.
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
-        Self { client, url: url.into() }
+        Self { client: http_client(), url: url.into() }
     }
 
     /// The result of a call that must work.
