@@ -1,143 +1,143 @@
-//! The modules know of each other what ARCHITECTURE.md says, and no more: imports run one way.
+//! The structure of the source: rooms that know few others, files without circles, one word for one thing, and sizes.
+//! What it is held to is data, in `rooms.rs`. Each check is shown failing on a fault, beside it.
+//!
+//! `tests/count` prints the figures, of this source or of any commit's.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+mod graph;
+mod imports;
+mod lines;
+mod names;
+mod public;
+mod rooms;
+mod shape;
+mod source;
 
-/// Known to every room, and named in none of the rows.
-const BELOW: [&str; 3] = ["jitter", "sync", "text"];
+use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
-/// Who may know whom.
-const TABLE: [(&str, &[&str]); 19] = [
-    ("error", &[]),
-    ("rpc", &[]),
-    ("job", &["error"]),
-    ("wire", &["error", "job", "rpc"]),
-    ("http", &["error"]),
-    ("transport", &["error", "http", "rpc"]),
-    ("nonce", &["error"]),
-    ("jitter", &[]),
-    ("sync", &[]),
-    ("text", &[]),
-    ("runtime", &["error"]),
-    ("node", &["error", "job", "rpc", "runtime", "transport", "wire"]),
-    ("submit", &["error", "job", "node", "nonce", "runtime", "wire"]),
-    ("watch", &["chain", "error", "job", "node", "submit"]),
-    ("chain", &["error", "http", "job", "nonce"]),
-    ("client", &["chain", "error", "job", "node", "nonce", "runtime", "submit", "transport", "watch", "wire"]),
-    ("conformance", &["client", "devnode", "error", "job", "nonce", "rpc", "transport", "wire"]),
-    ("guide", &[]),
-    // Of `wire` only the generated messages, and of `chain` no contract: checked below.
-    ("devnode", &["chain", "error", "http", "job", "rpc", "wire"]),
-];
+use graph::Graph;
+use rooms::REWRITTEN;
+use source::Tree;
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
-}
-
-/// The module a file belongs to, and its code without comments and tests.
-fn read(root: &Path, path: &Path) -> (String, String) {
-    let first = path.strip_prefix(root).expect("below src").components().next().expect("a name");
-    let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-    let text = fs::read_to_string(path).expect("text");
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-    (module, code)
-}
-
-/// The modules of this crate that a piece of code names: `crate::name` and `use crate::{name, …}`.
-fn imports(code: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let mut name = String::new();
-            for char in group.chars() {
-                match char {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => drop(found.insert(std::mem::take(&mut name))),
-                    _ if depth == 0 => name.push(char),
-                    _ => {}
-                }
-            }
-            found.insert(name);
-        } else {
-            found.insert(rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect());
-        }
-    }
-    let head = |name: String| name.trim().split("::").next().unwrap_or_default().trim().to_owned();
-    found.into_iter().map(head).filter(|name| !name.is_empty()).collect()
+#[track_caller]
+fn none(faults: &[impl Display]) {
+    let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    assert!(faults.is_empty(), "{} faults:{}", faults.len(), faults.concat());
 }
 
 #[test]
 fn imports_run_one_way() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut seen = BTreeSet::new();
-    for path in files(&root) {
-        let (module, code) = read(&root, &path);
-        if module == "lib" || path.ends_with("wire/generated/state.rs") || path.ends_with("wire/generated/relay.rs") {
-            continue;
-        }
-        let (_, allowed) =
-            TABLE.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module}: no room"));
-        seen.insert(module.clone());
-        for import in imports(&code) {
-            let known = import == module || allowed.contains(&import.as_str()) || BELOW.contains(&import.as_str());
-            assert!(known, "{}: `{module}` must not know `{import}`", path.display());
-        }
-        if module == "devnode" {
-            let wire = code.matches("wire::").count();
-            assert_eq!(
-                wire,
-                code.matches("wire::generated").count(),
-                "{}: more of `wire` than messages",
-                path.display()
-            );
-            for own in ["chain::abi", "chain::finality", "chain::recorded", "chain::standing"] {
-                assert!(!code.contains(own), "{}: more of `chain` than its seam", path.display());
-            }
-            for own in ["job::abi", "job::verify", "input_hash", "eip191_hash(", "SignedJob"] {
-                let shared = code.contains(&format!("crate::job::{own}"));
-                assert!(!shared, "{}: node and client must not share {own}", path.display());
-            }
-        }
-    }
-    assert_eq!(seen.len(), TABLE.len(), "rooms without files");
+    none(&imports::faults(&Graph::of(&Tree::of_this_crate()), rooms::ROOMS));
 }
 
 #[test]
 fn the_page_says_the_same() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).expect("text");
-    for (module, allowed) in TABLE {
-        let start = format!("| `{module}` | ");
-        let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{module}: no row"));
-        let knows = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
-        let names = knows.split(", ").map(|name| name.trim_matches('`').split("::").next().unwrap_or_default());
-        assert_eq!(names.filter(|name| *name != "nothing").collect::<Vec<_>>(), allowed, "{module}");
-    }
+    none(&imports::page_faults(&page, rooms::ROOMS));
+}
+
+#[test]
+fn no_files_need_each_other() {
+    let tree = Tree::of_this_crate();
+    let graph = Graph::of(&tree);
+    let circles = graph.circles();
+    let excuses = |(files, _): &(&[&str], &str), circle: &[String]| {
+        circle.iter().all(|path| files.iter().any(|file| path == file || file.ends_with('/') && path.starts_with(file)))
+    };
+    let unexcused = circles.iter().filter(|circle| !rooms::CIRCLES.iter().any(|known| excuses(known, circle)));
+    none(&unexcused.map(|circle| graph.edges_within(circle).join("\n  ") + "\n").collect::<Vec<_>>());
+    let unneeded = rooms::CIRCLES.iter().filter(|known| !circles.iter().any(|circle| excuses(known, circle)));
+    let unneeded = unneeded.filter(|(_, reason)| *reason != REWRITTEN);
+    none(&unneeded.map(|(files, _)| format!("{files:?} have no circle any more")).collect::<Vec<_>>());
+}
+
+/// What is found but not excused, and what is excused but not found.
+fn but_for(found: BTreeMap<String, String>, excused: &[(&str, &str)]) -> Vec<String> {
+    let excuse = |name: &str| excused.iter().any(|(known, _)| *known == name);
+    let unneeded = |(name, reason): &&(&str, &str)| *reason != REWRITTEN && !found.contains_key(*name);
+    let mut faults: Vec<_> =
+        excused.iter().filter(unneeded).map(|(name, _)| format!("{name} needs no excuse")).collect();
+    faults.extend(found.iter().filter(|(name, _)| !excuse(name)).map(|(name, fault)| format!("{name}: {fault}")));
+    faults
+}
+
+#[test]
+fn one_word_is_one_thing() {
+    none(&but_for(names::twice(&Tree::of_this_crate()), rooms::NAMES));
+}
+
+#[test]
+fn methods_stand_in_the_room_of_their_type() {
+    none(&but_for(shape::scattered(&Graph::of(&Tree::of_this_crate())), rooms::SCATTERED));
+}
+
+#[test]
+fn excuses_are_needed() {
+    let found = || BTreeMap::from([("A".to_owned(), "wrong".to_owned())]);
+    assert_eq!(but_for(found(), &[]), ["A: wrong"]);
+    assert_eq!(but_for(found(), &[("A", "a reason")]), [""; 0]);
+    assert_eq!(but_for(BTreeMap::new(), &[("A", "a reason")]), ["A needs no excuse"]);
+    assert_eq!(but_for(BTreeMap::new(), &[("A", REWRITTEN)]), [""; 0]);
+}
+
+#[test]
+fn traits_have_more_than_one_implementor() {
+    none(&shape::lonely_traits(&Tree::of_this_crate()));
 }
 
 #[test]
 fn files_stay_readable() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for path in files(&root) {
-        if !path.components().any(|part| part.as_os_str() == "generated") {
-            let lines = read(&root, &path).1.lines().count();
-            assert!(lines <= 600, "{} has {lines} lines of code: split it", path.display());
-        }
+    none(&lines::large(&Tree::of_this_crate(), rooms::LINES));
+}
+
+#[test]
+fn documentation_keeps_to_its_columns() {
+    none(&lines::documentation(&Tree::of_this_crate(), rooms::LONG_LINES));
+}
+
+#[test]
+fn the_public_interface_stays_small() {
+    let count = public::count(&Tree::of_this_crate());
+    assert!(count <= rooms::PUBLIC, "{count} public items, more than {}", rooms::PUBLIC);
+}
+
+#[derive(Default)]
+struct Figures {
+    files: usize,
+    /// Of code, without comments and tests.
+    lines: usize,
+    /// The most lines of one file.
+    largest: usize,
+    /// Lines of documentation that are too long.
+    long: usize,
+}
+
+/// For `tests/count`, which says with `SOURCE` what is counted.
+#[test]
+fn figures() {
+    let other = std::env::var_os("SOURCE");
+    let tree = &other.map_or_else(Tree::of_this_crate, |source| Tree::read(Path::new(&source)));
+    let mut rooms: BTreeMap<&str, Figures> = BTreeMap::new();
+    for file in &tree.files {
+        let code = lines::code(file);
+        assert!(code > 0 || file.code.items.is_empty(), "{}", file.path);
+        let room = rooms.entry(if file.is_generated() { "(generated)" } else { file.room() }).or_default();
+        room.files += 1;
+        room.lines += code;
+        room.largest = room.largest.max(code);
+        room.long += lines::too_long(&file.text).len();
     }
+    println!("{:<12} {:>5} {:>6} {:>8} {:>10}", "room", "files", "lines", "largest", "long docs");
+    let all = rooms.values().fold(Figures::default(), |all, room| Figures {
+        files: all.files + room.files,
+        lines: all.lines + room.lines,
+        largest: all.largest.max(room.largest),
+        long: all.long + room.long,
+    });
+    for (name, room) in rooms.iter().chain([(&"all", &all)]) {
+        println!("{name:<12} {:>5} {:>6} {:>8} {:>10}", room.files, room.lines, room.largest, room.long);
+    }
+    let graph = Graph::of(tree);
+    println!("documented public items: {}", public::count(tree));
+    println!("names that two files declare for others: {}", names::twice(tree).len());
+    println!("circles of files: {}", graph.circles().len());
 }
