@@ -2,10 +2,12 @@
 //!
 //! Unstable: cases are added and sharpened in any release, so a transport that passes today may fail tomorrow.
 //!
-//! Each case is a public async function of [`cases`] that starts a development node, reaches it through the transport under
-//! test, and looks at both ends. [`Suite::run`] runs them all. Calls that the transport does not declare as its
-//! [capabilities](crate::transport::Transport::capabilities) are not skipped: they must be refused before any I/O. What the suite
-//! cannot see from outside is left to a transport's own tests: that a call ends by a deadline, that answers are bounded in size.
+//! Each case is a public async function of [`cases`]. It starts a development node, reaches it through the transport
+//! under test, and looks at both ends. [`Suite::run`] runs them all. A call that is not among the transport's
+//! [capabilities](crate::transport::Transport::capabilities) is not skipped: it must be refused before any I/O.
+//!
+//! Two things the suite cannot see from outside, so a transport's own tests must show them: that every call ends by a
+//! deadline, and that answers are bounded in size.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -76,7 +78,7 @@ type Run = for<'a> fn(&'a Setup) -> Pin<Box<dyn Future<Output = CaseResult> + Se
 pub struct Case {
     /// The function's name in [`cases`].
     pub name: &'static str,
-    /// The call that the case is about, if not every transport and revision has it. Where it is missing, the case tests that it
+    /// The call that the case is about, if some transports or revisions lack it. For those the case tests that the call
     /// is refused before any I/O.
     pub needs: Option<Method>,
     run: Run,
@@ -120,8 +122,8 @@ impl fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// A suite for transports that are made like this. It is called several times, for nodes that speak the one or the other
-    /// revision, and for nodes that are gone.
+    /// A suite for transports that are made like this. It is called several times, for nodes that speak the one or the
+    /// other revision, and for nodes that are gone.
     pub fn new(connect: impl Fn(&DevNode) -> Result<Arc<dyn Transport>> + Send + Sync + 'static) -> Self {
         Self { connect: Arc::new(connect), patience: PATIENCE }
     }

@@ -89,7 +89,7 @@ impl Setup {
 }
 
 impl Setup {
-    /// Another client for the same node: what one knows of nonces, the other does not.
+    /// Another client for the same node, which shares no nonces with the first.
     pub(super) async fn bench_on(&self, bench: &Bench) -> Result<Client> {
         let transport = (self.connect)(&bench.node)?;
         let builder = Client::builder().transport(transport).revision(self.revision).signer(bench.signer.clone());
@@ -155,7 +155,7 @@ impl Bench {
     }
 }
 
-/// Whatever nonce the case wants.
+/// A source that takes whatever nonce the case wants.
 fn any_nonce() -> NonceManager {
     NonceManager::new(Given).max_jump(u64::MAX)
 }
