@@ -21,7 +21,7 @@
 //! | choose where nonces come from | [`nonce`], [`chain::ChainNonces`] | [`nonces`] |
 //! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
 //! | lose and double no job in a crash | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
-//! | set TLS, proxies, headers, limits | [`transport::GrpcTransport`], [`transport::RestTransport`] | [`transports`] |
+//! | set TLS, proxies, headers and limits | [`transport`], [`tls`] | [`transports`] |
 //! | handle errors; set deadlines and repetition | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
 //! | send to no chain but the one you signed for | [`chain::Binding`] | [`will_it_land`] |
 //! | read a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
@@ -75,8 +75,8 @@
 //! # Features
 //!
 //! The [README](readme#features) has the table. Features only add. Without any (`default-features = false`) there are
-//! the values of [`job`], [`error`] and [`primitives`]. [`tls`] says what this crate does to other users of `reqwest` and
-//! `rustls` in the same program.
+//! the values of [`job`], [`error`] and [`primitives`]. [`tls`] says what this crate does to other users of `reqwest`
+//! and `rustls` in the same program.
 //!
 //! # Further reading
 //!
