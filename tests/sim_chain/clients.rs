@@ -11,7 +11,7 @@ use infinityvm_sdk::{
         Relayer, Revert, RevertCause, SignatureCheck,
     },
     client::ClientBuilder,
-    devnode::{self, ConsumerRules, DevNode},
+    devnode::{self, ConsumerRules, DevNode, Tear},
     job::eip191_hash,
     nonce::Sequential,
     primitives::{Address, B256, keccak256},
@@ -324,6 +324,77 @@ async fn blocks_keep_their_past() {
     assert_eq!(chain.next_nonce(Address::repeat_byte(9)), Some(1));
     chain.reorganise(1);
     assert_eq!(chain.next_nonce(Address::repeat_byte(9)), None);
+}
+
+/// What was chosen is of an older block than its neighbours, at the latest block and at one that is named; and only so often.
+#[tokio::test]
+async fn a_batch_is_torn_where_and_as_often_as_it_was_said() {
+    let rig = Rig::start(Revision::Relay).await;
+    let chain = rig.node.chain();
+    let first = chain.operator();
+    let nonce = chain.take_nonce(CONSUMER).unwrap();
+    chain.set_operator(Address::repeat_byte(2));
+    let (head, reads) = (chain.head(), chain.to_chain());
+    let read = async |at| {
+        let mut batch = reads.batch().at(at);
+        let (operator, next, latest) = (batch.operator(), batch.next_nonce(CONSUMER), batch.block(At::Latest));
+        let mut answers = batch.send().await.unwrap();
+        (answers.take(operator).unwrap(), answers.take(next).unwrap(), answers.take(latest).unwrap().unwrap().number)
+    };
+    let whole = (Address::repeat_byte(2), nonce + 1, 2);
+    for at in [At::Latest, At::Hash(head.hash), At::Number(2)] {
+        let before = chain.torn();
+        assert_eq!(read(at).await, whole);
+        chain.tear(Tear::calls(["getCoprocessorOperator()"]).after(1).batches(2));
+        // A batch that holds no such question is none.
+        reads.next_nonce(CONSUMER).await.unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(read(at).await);
+        }
+        let torn = (first, nonce + 1, 2);
+        assert_eq!(seen, [whole, torn, torn, whole], "{at:?}");
+        assert_eq!(chain.torn() - before, 2);
+        chain.tear(Tear::calls(["getNextNonce()"]).by(2));
+        assert_eq!(read(at).await, (Address::repeat_byte(2), nonce, 2), "{at:?}");
+        // A block comes in between.
+        chain.tear(Tear::first(1));
+        assert_eq!(read(at).await, torn, "{at:?}");
+        chain.tear(Tear::questions(|question| matches!(question, Question::Block(At::Latest))));
+        assert_eq!(read(at).await, (Address::repeat_byte(2), nonce + 1, 1), "{at:?}");
+        chain.tear(None);
+        assert_eq!(read(at).await, whole, "{at:?}");
+    }
+    // At random, and the same again.
+    let mut runs = [Vec::new(), Vec::new()];
+    for run in &mut runs {
+        chain.tear(Tear::at_random(5).by(9).batches(20));
+        for _ in 0..30 {
+            run.push(read(At::Latest).await);
+        }
+        chain.tear(None);
+    }
+    assert_eq!(runs[0], runs[1]);
+    let odd = |old| runs[0].iter().filter(|(operator, next, _)| old == (*operator == first, *next == nonce)).count();
+    assert!(odd((true, false)) > 2 && odd((false, true)) > 2, "{:?}", runs[0]);
+    // What a transaction brought is not there before its block.
+    let (hash, log) = {
+        let everything = LogFilter::new(chain.job_manager(), Vec::new(), 0, 2);
+        let answers = chain.ask(&[Question::Logs(everything)]).await.unwrap();
+        let Ok(Answer::Logs(logs)) = &answers[0] else { panic!("{answers:?}") };
+        (logs[0].tx_hash, logs[0].clone())
+    };
+    assert_eq!(log.block_number, 1);
+    let filter = LogFilter::new(chain.job_manager(), Vec::new(), 0, 2);
+    let questions = [Question::Receipt(hash), Question::Transaction(hash), Question::Logs(filter), Question::ChainId];
+    for (by, there) in [(1, true), (2, false)] {
+        chain.tear(Tear::first(3).by(by));
+        let answers: Vec<_> = chain.ask(&questions).await.unwrap().into_iter().map(Result::unwrap).collect();
+        let [Answer::Receipt(receipt), Answer::Transaction(transaction), Answer::Logs(logs), _] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!((receipt.is_some(), transaction.is_some(), logs.len() == 1), (there, there, there));
+    }
 }
 
 #[tokio::test]

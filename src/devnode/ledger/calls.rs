@@ -31,7 +31,7 @@ const CODE: Bytes = Bytes::from_static(&[0xfe]);
 type Returned = Result<Vec<u8>, Vec<u8>>;
 
 impl Ledger {
-    pub(in crate::devnode) fn answer(&self, question: &Question) -> Result<Answer> {
+    pub(super) fn answer(&self, question: &Question) -> Result<Answer> {
         Ok(match question {
             Question::ChainId => Answer::ChainId(self.chain_id),
             Question::Block(at) => Answer::Block(self.blocks.block(*at)),
@@ -50,7 +50,7 @@ impl Ledger {
         })
     }
 
-    fn number(&self, at: At) -> Result<u64> {
+    pub(super) fn number(&self, at: At) -> Result<u64> {
         let missing = || Error::new(ErrorKind::Chain, "the chain has no such block").with_retryable(true);
         self.blocks.block(at).map(|block| block.number).ok_or_else(missing)
     }

@@ -4,17 +4,22 @@ mod blocks;
 mod calls;
 mod past;
 mod rules;
+mod tears;
 
 use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent};
 
-pub use self::rules::{ChainStatus, CompletedJob, ConsumerRules, Revert};
 use self::{
     blocks::{Blocks, Event, Tx},
     past::Past,
     rules::Refusal,
+    tears::Tears,
+};
+pub use self::{
+    rules::{ChainStatus, CompletedJob, ConsumerRules, Revert},
+    tears::Tear,
 };
 use super::{abi, abi::contracts::JobManager, crypto};
 use crate::{chain::Block, job::Revision};
@@ -63,6 +68,7 @@ pub(super) struct Ledger {
     completed: Vec<CompletedJob>,
     /// For the hashes of transactions.
     sent: u64,
+    tears: Tears,
 }
 
 impl Ledger {
@@ -77,6 +83,7 @@ impl Ledger {
             jobs: HashMap::new(),
             completed: Vec::new(),
             sent: 0,
+            tears: Tears::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256};
 
 pub use self::reader::SimAccount;
 use super::{
-    ledger::{ChainStatus, CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, Revert, Settlement},
+    ledger::{ChainStatus, CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, Revert, Settlement, Tear},
     node::Shared,
 };
 use crate::chain::{Block, Chain};
@@ -181,6 +181,36 @@ impl SimChain {
     /// working.
     pub fn set_reachable(&self, reachable: bool) {
         self.write(|chain| chain.reachable = reachable);
+    }
+
+    /// Tears answers of batches to come: not every answer of them is of one block, and the RPC says nothing of that. In place of a tear
+    /// that was set before; `None` ends it. For clients only, whose every call of [`ask`](crate::chain::ChainReader::ask) is a batch.
+    ///
+    /// ```
+    /// # use infinityvm_sdk::{Revision, devnode::{DevNode, Tear}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> infinityvm_sdk::Result<()> {
+    /// # let node = DevNode::builder(Revision::Relay).start().await?;
+    /// let chain = node.chain();
+    /// chain.set_operator([7; 20].into());
+    /// chain.tear(Tear::calls(["getCoprocessorOperator()"]));
+    /// let reads = chain.to_chain();
+    /// let mut batch = reads.batch();
+    /// let (id, operator) = (batch.chain_id(), batch.operator());
+    /// let mut answers = batch.send().await?;
+    /// assert_eq!(answers.take(operator)?, node.operator(), "as it was one block before");
+    /// assert_eq!((answers.take(id)?, chain.torn()), (31_337, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tear(&self, tear: impl Into<Option<Tear>>) {
+        self.0.lock().chain.tear(tear.into());
+    }
+
+    /// How many batches were torn so far.
+    #[must_use]
+    pub fn torn(&self) -> u64 {
+        self.read(Ledger::torn)
     }
 
     /// Makes a request of the consumer on chain: it takes the next nonce, and its job is pending there. Returns the

@@ -20,16 +20,12 @@ fn unreachable() -> Error {
         .with_hint("the test said so: SimChain::set_reachable")
 }
 
-/// Every call of [`ask`](ChainReader::ask) sees the chain at one moment. Heads are told as they come, without a look.
+/// Every call of [`ask`](ChainReader::ask) sees the chain at one moment, unless the test [tears](SimChain::tear) it. Heads are told as they come, without a look.
 #[async_trait]
 impl ChainReader for SimChain {
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
-        self.read(|chain| {
-            if !chain.reachable {
-                return Err(unreachable());
-            }
-            Ok(questions.iter().map(|question| chain.answer(question)).collect())
-        })
+        let chain = &mut self.0.lock().chain;
+        if chain.reachable { Ok(chain.answer_all(questions)) } else { Err(unreachable()) }
     }
 
     async fn next_head(&self, known: Option<B256>) -> Result<Block> {
