@@ -41,6 +41,8 @@ alloy_sol_types::sol! {
             bytes memory request,
             bytes memory requestSignature
         ) external;
+        /// Brings the result of a job that was requested on chain.
+        function submitResult(bytes memory resultWithMetadata, bytes memory resultSignature) external;
     }
 }
 

@@ -36,7 +36,14 @@ pub struct Batch {
     chain: Chain,
     at: At,
     questions: Vec<Question>,
+    /// Where the head is asked for in between, if it is.
+    fences: Option<Vec<usize>>,
+    /// Whether blocks are named by their numbers, as the RPC takes no hashes.
+    by_number: bool,
 }
+
+/// So many questions stand between two for the head: RPCs take a hundred in one request, and it is in each.
+const FENCED: usize = 99;
 
 /// The place of an answer in a [`Batch`].
 #[derive(Debug)]
@@ -72,6 +79,36 @@ impl IdentityTickets {
 pub struct Answers {
     answers: Vec<Option<Result<Answer>>>,
     endpoint: String,
+    pinned: PinnedAnswers,
+}
+
+/// How those questions fared that are about the state of a block that is named.
+#[derive(Clone, Copy, Debug, Default)]
+struct PinnedAnswers {
+    asked: usize,
+    /// Failed for good.
+    refused: usize,
+    /// Failed for now.
+    lacking: usize,
+}
+
+impl PinnedAnswers {
+    fn of(questions: &[Question], answers: &[Result<Answer>]) -> Self {
+        let mut all = Self::default();
+        for (question, answer) in questions.iter().zip(answers) {
+            if let Question::Call(_, At::Hash(_) | At::Number(_)) | Question::Code(_, At::Hash(_) | At::Number(_)) =
+                question
+            {
+                all.asked += 1;
+                match answer {
+                    Ok(_) => {}
+                    Err(error) if error.is_retryable() => all.lacking += 1,
+                    Err(_) => all.refused += 1,
+                }
+            }
+        }
+        all
+    }
 }
 
 /// What the JobManager keeps of a job.
@@ -136,7 +173,33 @@ impl ChainIdentity {
 
 impl Batch {
     pub(super) fn new(chain: Chain) -> Self {
-        Self { chain, at: At::Latest, questions: Vec::new() }
+        Self { chain, at: At::Latest, questions: Vec::new(), fences: None, by_number: false }
+    }
+
+    /// Asks for the head before the first question, after the last, and now and then in between.
+    pub(super) fn fenced(mut self) -> Self {
+        self.fences = Some(Vec::new());
+        self
+    }
+
+    /// Has the contracts read in the state of this block.
+    pub(super) fn pinned(mut self, block: Block, by_number: bool) -> Self {
+        self.by_number = by_number;
+        self.at = self.pin(block.number, block.hash);
+        self
+    }
+
+    fn pin(&self, number: u64, hash: B256) -> At {
+        if self.by_number { At::Number(number) } else { At::Hash(hash) }
+    }
+
+    /// Asks about the state of another block that leads to the one that this batch is about.
+    pub(super) fn in_block<T>(&mut self, number: u64, hash: B256, ask: impl FnOnce(&mut Self) -> T) -> T {
+        let (at, there) = (self.at, self.pin(number, hash));
+        self.at = there;
+        let asked = ask(self);
+        self.at = at;
+        asked
     }
 
     /// Has the contracts read at this block from here on; at the latest unless set.
@@ -165,17 +228,36 @@ impl Batch {
         let reader = self.chain.reader();
         let endpoint = reader.endpoint().to_owned();
         if self.questions.is_empty() {
-            return Ok(Answers { answers: Vec::new(), endpoint });
+            return Ok(Answers { answers: Vec::new(), endpoint, pinned: PinnedAnswers::default() });
         }
         let answers = reader.ask(&self.questions).await.map_err(|error| at_endpoint(error, &endpoint))?;
         if answers.len() != self.questions.len() {
             let (got, asked) = (answers.len(), self.questions.len());
             return Err(at_endpoint(nonsense(format!("the chain gave {got} answers to {asked} questions")), &endpoint));
         }
-        Ok(Answers { answers: answers.into_iter().map(Some).collect(), endpoint })
+        let pinned = PinnedAnswers::of(&self.questions, &answers);
+        Ok(Answers { answers: answers.into_iter().map(Some).collect(), endpoint, pinned })
+    }
+
+    /// Sends what is [fenced](Self::fenced), and tells where the head is answered.
+    pub(super) async fn send_fenced(mut self) -> Result<(Vec<Ticket<Option<Block>>>, Answers)> {
+        self.fence();
+        let fences = self.fences.take().unwrap_or_default();
+        let fences = fences.into_iter().map(|index| Ticket { index, decode: block, of: PhantomData }).collect();
+        Ok((fences, self.send().await?))
+    }
+
+    fn fence(&mut self) {
+        if let Some(fences) = &mut self.fences {
+            fences.push(self.questions.len());
+            self.questions.push(Question::Block(At::Latest));
+        }
     }
 
     fn put<T>(&mut self, question: Question, decode: Decode<T>) -> Ticket<T> {
+        if self.questions.len().is_multiple_of(FENCED) {
+            self.fence();
+        }
         self.questions.push(question);
         Ticket { index: self.questions.len() - 1, decode, of: PhantomData }
     }
@@ -306,10 +388,7 @@ impl Batch {
 
     /// A block of the canonical chain; nothing if there is none.
     pub fn block(&mut self, at: At) -> Ticket<Option<Block>> {
-        self.put(Question::Block(at), |answer| match answer {
-            Answer::Block(block) => Ok(block),
-            other => Err(unexpected("a block", &other)),
-        })
+        self.put(Question::Block(at), block)
     }
 
     /// The receipt of a transaction, if that is in a block.
@@ -338,6 +417,21 @@ impl Batch {
 }
 
 impl Answers {
+    /// Whether the RPC takes no block by its hash: it failed every question about one, and for good.
+    pub(super) fn refuses_hashes(&self) -> bool {
+        self.pinned.asked > 0 && self.pinned.refused == self.pinned.asked
+    }
+
+    /// Whether a question about the state of a block was answered.
+    pub(super) fn knows_state(&self) -> bool {
+        self.pinned.asked > self.pinned.refused + self.pinned.lacking
+    }
+
+    /// Whether the block that was asked about may be missing on one of the RPC's servers, for now.
+    pub(super) fn lacks_block(&self) -> bool {
+        self.pinned.lacking > 0
+    }
+
     /// Takes an answer out.
     ///
     /// # Errors
@@ -347,6 +441,13 @@ impl Answers {
         let answer = self.answers.get_mut(ticket.index).and_then(Option::take);
         let answer = answer.unwrap_or_else(|| Err(nonsense("no such answer in this batch".into())));
         answer.and_then(ticket.decode).map_err(|error| at_endpoint(error, &self.endpoint))
+    }
+}
+
+fn block(answer: Answer) -> Result<Option<Block>> {
+    match answer {
+        Answer::Block(block) => Ok(block),
+        other => Err(unexpected("a block", &other)),
     }
 }
 

@@ -17,14 +17,27 @@ mod relay;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
+mod second_look;
+mod snapshot;
 mod standing;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
 pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
+pub(crate) use self::{
+    batch::IdentityTickets,
+    finality::{Ask, Standing, look},
+    operator::{OPERATOR_TTL, TrustedOperator},
+    recorded::{InputTickets, Kept},
+    second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
+    standing::{ChainStanding, StandingTickets},
+};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -34,12 +47,6 @@ pub use self::{
     reconcile::Reconciliation,
     relay::{RelayTransaction, Relayer},
     revert::{Revert, RevertCause},
-};
-pub(crate) use self::{
-    finality::{Ask, Standing, look},
-    operator::{OPERATOR_TTL, TrustedOperator},
-    recorded::{InputTickets, other_job},
-    standing::{ChainStanding, StandingTickets},
 };
 use crate::{
     error::Result,
@@ -55,13 +62,22 @@ pub struct Chain {
     log_reach: u64,
     /// The chain that this must be.
     binding: Option<Binding>,
+    /// Whether the RPC has shown that it takes no block by its hash.
+    by_number: Arc<AtomicBool>,
 }
 
 impl Chain {
     /// The JobManager at this address, read through this reader.
     #[must_use]
     pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
-        Self { reader: Arc::new(reader), job_manager, log_range: 2_000, log_reach: 50_000, binding: None }
+        Self {
+            reader: Arc::new(reader),
+            job_manager,
+            log_range: 2_000,
+            log_reach: 50_000,
+            binding: None,
+            by_number: Arc::default(),
+        }
     }
 
     /// Sets how many blocks one question for logs spans at most; 0 counts as 1. RPCs refuse what is too much for them. Default:

@@ -11,7 +11,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 use tokio::{sync::Mutex as Gate, time::Instant};
 
-use super::{Chain, OnchainStatus};
+use super::{Batch, Block, Chain, OnchainStatus};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::JobId,
@@ -36,9 +36,11 @@ pub(super) const MAX_OUT: usize = 4096;
 /// between, as on-chain requests of the consumer do, and they are passed over. Released nonces are handed out again, the lowest
 /// first, unless the chain has gone past them.
 ///
-/// The chain is read before a nonce is handed out, in one round trip, or two where the chain has moved on: the next nonce, and that
-/// no job of the candidate's id exists. What was read counts for [`max_age`](Self::with_max_age), a second unless set, within which nonces
-/// are handed out without asking; but never after a nonce went into quarantine, or after the node showed another's job under one.
+/// The chain is read before a nonce is handed out, in one round trip, or two where the chain has moved on: the next
+/// nonce, and that no job of the candidate's id exists. That others have used a nonce is believed at the second
+/// reading. What was read counts for [`max_age`](Self::with_max_age), a second unless set, within which nonces are
+/// handed out without asking; but never after a nonce went into quarantine, or after the node showed another's job
+/// under one.
 ///
 /// An on-chain request can still take a nonce in the moment between. [`reconcile`](Self::reconcile) finds those.
 ///
@@ -68,6 +70,8 @@ pub(super) struct Book {
     highest: u64,
     /// When the last reading began that knows of all that had happened by then.
     read: Option<Instant>,
+    /// The chain's next nonce as it was read once, where that is not believed yet.
+    hint: Option<u64>,
     /// How often something happened that a reading from before does not know of.
     doubts: u64,
     /// Handed out, and not known to be relayed.
@@ -126,17 +130,27 @@ impl ChainNonces {
     }
 
     /// Reads the chain once, and hands out the candidate that was there before, if it still is one. No await after the answer.
-    async fn read(&self, consumer: Address) -> Result<Reading> {
-        let (candidate, doubts) = {
+    ///
+    /// Nonces that are given up are never handed out again, and an Ordered lane waits for them for ever. So that
+    /// others have used them must have been read twice.
+    async fn read(&self, consumer: Address, last: &mut Last) -> Result<Reading> {
+        let (hint, candidate, doubts) = {
             let mut books = self.books();
             let book = books.entry(consumer).or_default();
-            (book.line.as_ref().map(Line::peek), book.doubts)
+            let hint = last.next.or(book.hint);
+            (hint, book.candidate(hint), book.doubts)
         };
         let begun = Instant::now();
-        let mut batch = self.chain.batch();
-        let (next, max) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
-        let metadata = candidate.map(|nonce| batch.job_metadata(JobId::derive(nonce, consumer)));
-        let mut answers = batch.send().await?;
+        let ask = |batch: &mut Batch| {
+            let metadata = candidate.map(|nonce| batch.job_metadata(JobId::derive(nonce, consumer)));
+            (batch.next_nonce(consumer), batch.max_nonce(consumer), metadata)
+        };
+        let snapshot = match last.tip {
+            None => self.chain.at_latest(ask).await?,
+            Some(tip) => self.chain.again(tip, ask).await?,
+        };
+        last.tip = Some(snapshot.tip);
+        let ((next, max, metadata), mut answers) = (snapshot.asked, snapshot.answers);
         let next = answers.take(next)?;
         // Only to notice contracts with numbers of their own.
         let max = answers.take(max).ok();
@@ -147,12 +161,20 @@ impl ChainNonces {
 
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
-        book.apply(consumer, next, self.max_jump())?;
-        let (Some(candidate), Some(status), Some(line)) = (candidate, status, &mut book.line) else {
+        book.check(consumer, next, self.max_jump())?;
+        // Both readings say at least that.
+        if let Some(agreed) = hint.map(|hint| hint.min(next)).filter(|agreed| book.is_moved_by(*agreed)) {
+            book.apply(agreed);
+        }
+        last.next = book.is_moved_by(next).then_some(next);
+        let (None, Some(candidate), Some(status), Some(line)) = (last.next, candidate, status, &mut book.line) else {
             return Ok(Reading::Moved);
         };
         if status != OnchainStatus::Unknown {
-            line.strike(candidate);
+            if last.struck.replace(candidate) == Some(candidate) {
+                line.strike(candidate);
+            }
+            return Ok(Reading::Moved);
         }
         if line.peek() != candidate {
             return Ok(Reading::Moved);
@@ -162,6 +184,16 @@ impl ChainNonces {
         }
         book.take(consumer).map(Reading::Nonce)
     }
+}
+
+/// What the readings before one have shown.
+#[derive(Default)]
+struct Last {
+    tip: Option<Block>,
+    /// A next nonce that gives nonces up.
+    next: Option<u64>,
+    /// A candidate that somebody has.
+    struck: Option<u64>,
 }
 
 enum Reading {
@@ -193,24 +225,44 @@ impl Book {
         self.read = None;
     }
 
-    /// Takes in the chain's next nonce. Of two readings the later may come first, so it never goes back: what was read by mistake
-    /// would stay, so a jump that looks like one is not taken in.
-    pub(super) fn apply(&mut self, consumer: Address, next_on_chain: u64, max_jump: u64) -> Result<()> {
+    /// The nonce that is handed out next; with a hint, if that is the chain's next one.
+    fn candidate(&self, hint: Option<u64>) -> Option<u64> {
+        match (&self.line, hint) {
+            (Some(line), Some(next)) => Some(line.peek_past(next)),
+            (Some(line), None) => Some(line.peek()),
+            (None, hint) => hint,
+        }
+    }
+
+    /// Whether this next nonce of the chain gives up nonces that could be handed out.
+    pub(super) fn is_moved_by(&self, next_on_chain: u64) -> bool {
+        self.line.as_ref().is_none_or(|line| line.peek() < next_on_chain)
+    }
+
+    /// Refuses a next nonce of the chain that looks like a mistake: what is taken in stays.
+    pub(super) fn check(&self, consumer: Address, next_on_chain: u64, max_jump: u64) -> Result<()> {
         let known =
             self.line.as_ref().map(|line| line.end().max(self.next_on_chain).max(self.highest.saturating_add(1)));
-        if let Some(known) = known.filter(|known| next_on_chain > known.saturating_add(max_jump)) {
-            let what = format!(
-                "the RPC says that the next nonce of {consumer} is {next_on_chain}: more than {max_jump} past {known}, the next one so far"
-            );
-            return Err(Error::new(ErrorKind::Nonce, what).with_retryable(true).with_hint(
-                "a nonce that is used cannot be taken back, so none was handed out: ask another RPC; if it is right, allow it with \
-                 ChainNonces::with_max_jump",
-            ));
+        match known.filter(|known| next_on_chain > known.saturating_add(max_jump)) {
+            None => Ok(()),
+            Some(known) => {
+                let what = format!(
+                    "the RPC says that the next nonce of {consumer} is {next_on_chain}: more than {max_jump} past {known}, the next one so far"
+                );
+                Err(Error::new(ErrorKind::Nonce, what).with_retryable(true).with_hint(
+                    "a nonce that is used cannot be taken back, so none was handed out: ask another RPC; if it is right, allow it with \
+                     ChainNonces::with_max_jump",
+                ))
+            }
         }
+    }
+
+    /// Takes in the chain's next nonce. Of two readings the later may come first, so it never goes back.
+    pub(super) fn apply(&mut self, next_on_chain: u64) {
+        self.hint = None;
         self.next_on_chain = self.next_on_chain.max(next_on_chain);
         let next = self.next_on_chain;
         self.line.get_or_insert_with(|| Line::new(next)).pass(next);
-        Ok(())
     }
 }
 
@@ -235,9 +287,9 @@ impl NonceSource for ChainNonces {
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);
         }
-        let mut overridden = 0;
+        let (mut overridden, mut last) = (0, Last::default());
         for _ in 0..MAX_READS {
-            match self.read(consumer).await? {
+            match self.read(consumer, &mut last).await? {
                 Reading::Nonce(nonce) => return Ok(nonce),
                 Reading::Moved => {}
                 Reading::Overridden { next, max } => {
@@ -302,15 +354,15 @@ impl NonceSource for ChainNonces {
     ///
     /// As [`reserve`](Self::reserve).
     async fn peek(&self, consumer: Address) -> Result<Option<u64>> {
-        let known = self.books().get(&consumer).and_then(|book| book.line.as_ref().map(Line::peek));
+        let known = self.books().get(&consumer).and_then(|book| book.candidate(book.hint));
         if known.is_some() {
             return Ok(known);
         }
         let next = self.chain.next_nonce(consumer).await?;
         let mut books = self.books();
         let book = books.entry(consumer).or_default();
-        book.apply(consumer, next, self.max_jump())?;
-        Ok(book.line.as_ref().map(Line::peek))
+        book.hint = Some(next);
+        Ok(book.candidate(Some(next)))
     }
 
     fn max_jump(&self) -> u64 {

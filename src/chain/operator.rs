@@ -8,7 +8,7 @@ use std::{
 use alloy_primitives::Address;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Binding, Chain};
+use super::{Batch, Binding, Chain, Heard, SecondLook, Tidings, contradiction};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long what was read counts, unless set.
@@ -36,6 +36,23 @@ struct Shared {
 
 /// What a reading came to: the outer error says that the chain could not be read, the inner one that what it says is of no use.
 type Read = Result<Result<Address>>;
+
+/// What the chain says, of use or not.
+struct Said(Result<Address>);
+
+impl Tidings for Said {
+    fn is_bad(&self) -> bool {
+        self.0.is_err()
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Ok(one), Ok(other)) => one == other,
+            (Err(one), Err(other)) => one.kind() == other.kind(),
+            _ => false,
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -160,19 +177,41 @@ impl Shared {
         (begun, end)
     }
 
-    /// Asks who the operator is and, for a client that is bound, whether this is still its chain.
+    /// Asks who the operator is and, for a client that is bound, whether this is still its chain. That it is of no use
+    /// is believed at the second look.
     async fn ask(&self) -> Read {
         let Some(chain) = &self.chain else { return Err(unread("the client has no chain")) };
-        let mut batch = chain.batch();
-        let operator = batch.operator();
-        let identity = self.binding.map(|binding| (binding, batch.identity()));
-        let mut answers = batch.send().await?;
-        if let Some((binding, identity)) = identity
-            && let Err(error) = binding.check_identity(identity.take(&mut answers)?)
-        {
-            return Ok(Err(error));
+        let (mut second, mut seen) = (SecondLook::new(), None);
+        loop {
+            let ask = |batch: &mut Batch| (batch.operator(), self.binding.map(|binding| (binding, batch.identity())));
+            let ((operator, identity), mut answers) = match seen {
+                // One answer, and which chain it is does not change with its blocks.
+                None => {
+                    let mut batch = chain.batch();
+                    (ask(&mut batch), batch.send().await?)
+                }
+                Some(seen) => {
+                    let snapshot = chain.again(seen, ask).await?;
+                    (snapshot.asked, snapshot.answers)
+                }
+            };
+            let right = match identity {
+                Some((binding, identity)) => binding.check_identity(identity.take(&mut answers)?),
+                None => Ok(()),
+            };
+            let said = match right {
+                Ok(()) => self.judge(answers.take(operator)?),
+                Err(error) => Err(error),
+            };
+            match second.hear(Said(said)) {
+                Heard::Told(Said(said)) => return Ok(said),
+                Heard::Again(pause) => {
+                    tokio::time::sleep(pause).await;
+                    seen = Some(chain.glance(|_| ()).await?.head);
+                }
+                Heard::Contradiction { .. } => return Err(contradiction(chain)),
+            }
         }
-        Ok(self.judge(answers.take(operator)?))
     }
 
     fn judge(&self, operator: Address) -> Result<Address> {

@@ -1,10 +1,18 @@
-//! How a job stands on chain: read in one batch, and compared with what was signed.
+//! How a job stands on chain: read as of one block, and compared with what was signed.
+
+use alloy_primitives::B256;
 
 use super::{
-    batch::{Answers, Batch, JobMetadata, OnchainStatus, Ticket},
-    recorded::{InputTickets, Inputs, other_inputs, other_metadata},
+    Chain, OnchainStatus,
+    batch::{Answers, Batch, JobMetadata, Ticket},
+    finality::{Ask, Standing, look},
+    recorded::{InputTickets, Inputs, Kept},
+    second_look::contradiction,
 };
-use crate::{error::Result, job::SignedJob};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{SignedJob, Verified},
+};
 
 /// What the chain has under a job's nonce and consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +23,8 @@ pub(crate) enum ChainStanding {
     Complete,
     /// Something else: another payload, or a request made on chain.
     Taken(OnchainStatus),
+    /// A job with a result, of which the consumer does not show whether it is this one.
+    Unclear,
 }
 
 /// The questions, in a batch.
@@ -28,24 +38,62 @@ impl StandingTickets {
         Self { metadata: batch.job_metadata(job.id()), inputs: InputTickets::ask(batch, job) }
     }
 
-    /// The consumer's own getters are read where it has them; without, what the JobManager keeps has to do.
     pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<ChainStanding> {
         let metadata = answers.take(self.metadata)?;
-        Ok(stands(job, &metadata, self.inputs.take(answers).ok().as_ref()))
+        Ok(stands(job, &metadata, &self.inputs.take(answers)))
     }
 }
 
-fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: Option<&Inputs>) -> ChainStanding {
+fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Result<Inputs>) -> ChainStanding {
     match metadata.status {
-        OnchainStatus::Unknown => ChainStanding::Unseen,
-        OnchainStatus::Completed if is_ours(job, metadata, inputs) => ChainStanding::Complete,
-        status => ChainStanding::Taken(status),
+        OnchainStatus::Unknown => return ChainStanding::Unseen,
+        OnchainStatus::Completed => {}
+        status => return ChainStanding::Taken(status),
+    }
+    let nothing = Inputs { onchain: Default::default(), offchain_hash: B256::ZERO, state_hash: None };
+    let kept = Kept::compare(job, metadata, inputs.as_ref().unwrap_or(&nothing));
+    match (kept, inputs) {
+        (Kept::Ours, Ok(_)) => ChainStanding::Complete,
+        (Kept::Other(_), _) => ChainStanding::Taken(metadata.status),
+        // A consumer without these getters: what the JobManager keeps has to do.
+        (_, Err(error)) if !error.is_retryable() => ChainStanding::Complete,
+        (Kept::Unclear(_) | Kept::Ours, _) => ChainStanding::Unclear,
     }
 }
 
-fn is_ours(job: &SignedJob, metadata: &JobMetadata, inputs: Option<&Inputs>) -> bool {
-    // A consumer that has seen nothing of the job yet: the RPC's servers are not all at one block, or it does not keep inputs. One
-    // that was asked on chain keeps the onchain input only.
-    let inputs = inputs.filter(|inputs| !inputs.is_blank());
-    other_metadata(job, metadata).is_none() && inputs.is_none_or(|inputs| other_inputs(job, inputs).is_none())
+impl ChainStanding {
+    /// Finds out whose job it is, where the consumer does not show it: by the transaction that completed it.
+    /// `transactions` may be that one, and `shown` is its result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`], retryable, if that does not show it either.
+    pub(crate) async fn settled(
+        self,
+        chain: &Chain,
+        job: &SignedJob,
+        transactions: Vec<B256>,
+        shown: Option<&Verified>,
+    ) -> Result<Self> {
+        if self != Self::Unclear {
+            return Ok(self);
+        }
+        let shown = shown.into_iter().cloned().collect();
+        let ask = Ask { job: job.clone(), transactions, shown, quiet: 0..0, ended: false };
+        let (_, standings) = look(chain, &[ask]).await?;
+        match standings.into_iter().next() {
+            Some(Standing::Complete(_)) => Ok(Self::Complete),
+            Some(Standing::Foreign { .. }) => Ok(Self::Taken(OnchainStatus::Completed)),
+            Some(Standing::Cancelled { .. }) => Ok(Self::Taken(OnchainStatus::Cancelled)),
+            Some(Standing::Unproven(error) | Standing::Unread(error)) => {
+                let what =
+                    "the chain has a job with a result under this nonce, and does not show whether it is this one";
+                Err(Error::new(ErrorKind::Chain, what)
+                    .with_retryable(true)
+                    .with_endpoint(chain.reader().endpoint())
+                    .with_source(error)
+                    .with_hint("look again; until it is known whose it is, do not sign the payload anew"))
+            }
+            Some(Standing::Unseen | Standing::Requested | Standing::Shallow) | None => Err(contradiction(chain)),
+        }
+    }
 }

@@ -22,6 +22,11 @@ impl Line {
         self.holes.first().copied().unwrap_or(self.next)
     }
 
+    /// The same once everything below this is [passed over](Self::pass).
+    pub(crate) fn peek_past(&self, nonce: u64) -> u64 {
+        self.holes.range(nonce..).next().copied().unwrap_or(self.next.max(nonce))
+    }
+
     /// The first one that was never handed out.
     pub(crate) fn end(&self) -> u64 {
         self.next
@@ -81,6 +86,7 @@ mod tests {
         for nonce in [2, 4] {
             line.settle(nonce, Settlement::Release);
         }
+        assert_eq!([0, 2, 3, 4, 5, 9].map(|past| line.peek_past(past)), [2, 2, 4, 4, 6, 9]);
         line.pass(3);
         assert_eq!(line.peek(), 4);
         line.pass(9);

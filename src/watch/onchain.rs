@@ -92,7 +92,7 @@ impl Track {
         transactions.extend(chain.and_then(|chain| chain.named).filter(|named| !transactions.contains(named)));
         let other = chain.and_then(|chain| chain.other.as_deref());
         let shown = self.result().into_iter().chain(other).cloned().collect();
-        Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth) }
+        Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth), ended: self.has_ended() }
     }
 
     /// The numbers of heads at which the last look's finding can hold and is not deep enough; none if that is not all there is to

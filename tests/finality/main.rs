@@ -2,12 +2,11 @@
 //! `SWEEP=full` runs 5,000 histories, `SEED=n` other ones.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
-use support::{answers, anvil, contracts, fake_chain, rpc, scripted as rig};
+use support::{answers, anvil, contracts, fake_chain, node, rpc, scripted as rig};
 
 mod costs;
 mod fixture;
 mod histories;
-mod node;
 mod overrides;
 mod proofs;
 mod reorganisations;

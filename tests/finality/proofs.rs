@@ -8,8 +8,9 @@ use infinityvm_sdk::{
 use crate::{
     answers::{self, Signed},
     fake_chain::{Completion, Effect, JOB_MANAGER, OTHER, Tx},
-    fixture::{Rig, pause},
+    fixture::{Rig, pause, signed},
     node::Says,
+    rig::{CONSUMER, request},
 };
 
 #[tokio::test(start_paused = true)]
@@ -150,16 +151,40 @@ async fn an_rpc_without_logs_is_told_of() {
     assert!(error.report().to_string().contains("block range is too wide"), "{}", error.report());
 }
 
+/// Where the consumer lacks inputs of the job, some or all, nothing but the transaction shows whose it is: not even a
+/// result that the node shows and that has the same output.
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_keeps_no_inputs_makes_nothing_final_and_nothing_foreign() {
-    let rig = Rig::new(Revision::Relay).await;
-    rig.says(Says::Done(rig.first.clone()));
-    let blank =
-        Completion { onchain_input: Vec::new(), offchain_hash: B256::ZERO, ..Completion::of(&rig.job, b"first") };
-    rig.chain.mine(vec![Tx { effect: Effect::Complete(blank), ..rig.post(&rig.first, b"first") }]);
-    let error = rig.wait_final(1).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    assert!(error.report().to_string().contains("keeps no inputs"), "{}", error.report());
+    let blanks: [fn(&mut Completion); 3] = [
+        |it| (it.onchain_input, it.offchain_hash, it.state_hash) = (Vec::new(), B256::ZERO, B256::ZERO),
+        |it| it.onchain_input = Vec::new(),
+        |it| it.offchain_hash = B256::ZERO,
+    ];
+    for revision in Revision::ALL {
+        for blank in blanks {
+            let mut kept = Completion::of(&Rig::new(revision).await.job, b"first");
+            blank(&mut kept);
+            let effect = || Effect::Complete(kept.clone());
+            let rig = Rig::new(revision).await;
+            rig.says(Says::Done(rig.first.clone()));
+            rig.chain.mine(vec![Tx { effect: effect(), ..rig.post(&rig.first, b"first") }.by_way_of_another()]);
+            let error = rig.wait_final(1).await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+            assert!(error.report().to_string().contains("the consumer keeps no"), "{}", error.report());
+            // The calldata shows that it is this one.
+            let rig = Rig::new(revision).await;
+            rig.chain.mine(vec![Tx { effect: effect(), ..rig.post(&rig.first, b"first") }]);
+            assert_eq!(rig.wait_final(1).await.unwrap().unwrap().output()[..], *b"first");
+            // Or that it is another.
+            let rig = Rig::new(revision).await;
+            let other = request(CONSUMER, b"another").prepare(revision, 7).unwrap();
+            let other = other.with_signature(vec![27; 65].into()).unwrap();
+            let result = signed(&other, b"first");
+            rig.chain
+                .mine(vec![Tx { effect: effect(), ..Tx::post(&other, &result.result, &result.signature, b"first") }]);
+            assert_eq!(rig.wait_final(1).await.unwrap().unwrap_err().kind(), ErrorKind::NonceTaken);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -165,9 +165,14 @@ async fn reconciling_tells_who_has_what() {
     chain.take(A, 3, 3);
     chain.take(A, 4, 1);
     chain.take(A, 5, 2);
+    let clean = ChainNonces::new(chain.chain());
+    clean.reserve(B).await.unwrap();
+    let asked_for_b = chain.table().asked;
+    clean.reconcile(B, &[]).await.unwrap();
+    assert_eq!(chain.table().asked - asked_for_b, 1, "good news is told at once");
     let asked = chain.table().asked;
     let found = source.reconcile(A, &[ours.clone(), other, unknown]).await.unwrap();
-    assert_eq!(chain.table().asked - asked, 1);
+    assert_eq!(chain.table().asked - asked, 2, "what others have is read once more");
     assert_eq!((found.next_on_chain, found.next), (6, 8));
     assert_eq!(found.relayed, [1]);
     let taken = [(2, OnchainStatus::Completed), (4, OnchainStatus::Pending), (5, OnchainStatus::Cancelled)];

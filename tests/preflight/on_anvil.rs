@@ -339,7 +339,7 @@ async fn every_fault_is_named_and_is_one() {
             let kind = if name == "another chain" { ErrorKind::WrongChain } else { ErrorKind::Preflight };
             let asked = rig.reader.asked.load(SeqCst);
             let report = client.preflight(&job).await.unwrap();
-            assert_eq!(rig.reader.asked.load(SeqCst) - asked, 1, "{what}");
+            assert_eq!(rig.reader.asked.load(SeqCst) - asked, crate::rig::looks(&names(&report)), "{what}");
             let mut expected: Vec<_> =
                 expected.into_iter().map(|(kind, severity)| (kind.to_owned(), severity)).collect();
             if revision == Revision::State {

@@ -6,7 +6,7 @@ use infinityvm_sdk::{
     ErrorKind, Outcome, PreflightReport, Revision, Severity, Until,
     devnode::{JobState, Loss},
     nonce::Sequential,
-    primitives::alloy_sol_types::SolCall,
+    primitives::{Bytes, alloy_sol_types::SolCall},
     rpc::Method,
 };
 
@@ -127,9 +127,14 @@ async fn a_job_that_is_known_already_is_not_refused() {
         rig.chain.table().broken = Some(getOnchainInputForJobCall::SELECTOR);
         let report = client.preflight(&job).await.unwrap();
         assert!(names(&report).contains(&("AlreadyComplete".into(), Severity::Note)), "{report}");
-        // Where it says otherwise, that counts.
+        // Nor where it has nothing of it, as before the block with the job.
         rig.chain.table().broken = None;
         rig.chain.change(CONSUMER, |it| it.inputs.clear());
+        let report = client.preflight(&job).await.unwrap();
+        assert!(names(&report).contains(&("AlreadyComplete".into(), Severity::Note)), "{report}");
+        // Where it says otherwise, that counts.
+        let other = (Bytes::from_static(b"other"), job.offchain_input_hash(), job.state_hash());
+        rig.chain.change(CONSUMER, |it| drop(it.inputs.insert(job.id().into(), other)));
         let report = client.preflight(&job).await.unwrap();
         assert_eq!(names(&report)[0], ("NonceComplete".into(), Severity::Error), "{report}");
     })

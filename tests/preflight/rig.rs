@@ -108,3 +108,12 @@ pub fn names(report: &PreflightReport) -> Vec<(String, Severity)> {
     let name = |kind: String| kind.split([' ', '{']).next().unwrap_or_default().to_owned();
     report.findings().iter().map(|it| (name(format!("{:?}", it.kind())), it.severity())).collect()
 }
+
+/// How many looks findings take: what forbids the job, but for what this client finds by itself, is looked at once
+/// more.
+pub fn looks(found: &[(String, Severity)]) -> usize {
+    const ITS_OWN: [&str; 7] =
+        ["WrongRevision", "NotBound", "InputTooLarge", "MessageTooLarge", "TooManyCycles", "NonceLargest", "NonceHeld"];
+    let forbids = |(name, severity): &(String, Severity)| *severity == Severity::Error && !ITS_OWN.contains(&&**name);
+    if found.iter().any(forbids) { 2 } else { 1 }
+}

@@ -285,31 +285,58 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
         let relay = case.client.relay(&job, &verified).await.unwrap();
         assert_eq!((relay.already, relay.tx_hash), (true, Some(keccak256(B256::from(job.id())))));
 
-        // The consumer says nothing of inputs, or nothing yet.
+        type Change = fn(&mut JobState);
         let id = B256::from(job.id());
         let kept = case.chain.world().jobs[&id].clone();
-        let bare = JobState { onchain_input: Bytes::new(), offchain_input_hash: B256::ZERO, ..kept.clone() };
-        case.chain.world().jobs.insert(id, bare);
-        assert!(case.client.relay(&job, &verified).await.unwrap().already);
-
-        type Change = fn(&mut JobState);
-        let others: [Change; 7] = [
+        let others: [Change; 6] = [
             |it| it.onchain_input = Bytes::from_static(b"other"),
             |it| it.offchain_input_hash = B256::repeat_byte(1),
             |it| it.program_id = Bytes::from_static(&[1]),
             |it| it.max_cycles += 1,
             |it| it.status = 1,
             |it| it.status = 2,
-            // Requested on chain, and completed.
-            |it| it.offchain_input_hash = B256::ZERO,
         ];
+        let taken = async || {
+            let error = case.client.relay(&job, &verified).await.unwrap_err();
+            is(&error, ErrorKind::NonceTaken, Outcome::NotSent, None);
+        };
         for change in others {
             let mut other = kept.clone();
             change(&mut other);
             case.chain.world().jobs.insert(id, other);
-            let error = case.client.relay(&job, &verified).await.unwrap_err();
-            is(&error, ErrorKind::NonceTaken, Outcome::NotSent, None);
+            let before = case.chain.round_trips();
+            taken().await;
+            assert_eq!(case.chain.round_trips() - before, 2, "told at the second look");
         }
+        // Requested on chain, and completed.
+        let asked = JobState { offchain_input_hash: B256::ZERO, state_hash: B256::ZERO, ..kept.clone() };
+        case.chain.world().complete_request(B256::repeat_byte(0x44), id, asked);
+        taken().await;
+        assert!(case.relayer.posted().is_empty());
+
+        // The consumer says nothing of inputs, or nothing yet: the transaction does.
+        let (revision, data) = (case.revision, verified.relay_calldata());
+        let blank = |job: &mut JobState| {
+            (job.onchain_input, job.offchain_input_hash, job.state_hash) = (Bytes::new(), B256::ZERO, B256::ZERO);
+        };
+        let posted = |hash: B256, data: &[u8]| {
+            let mut world = case.chain.world();
+            world.jobs.remove(&id);
+            assert!(world.include(revision, hash, data, &[]));
+            blank(world.jobs.get_mut(&id).unwrap());
+        };
+        posted(B256::repeat_byte(0x45), &data);
+        let relay = case.client.relay(&job, &verified).await.unwrap();
+        assert_eq!((relay.already, relay.tx_hash), (true, Some(B256::repeat_byte(0x45))));
+        // And where that is another payload's, which has the same program and the same bound.
+        let other = case.sign(1, b"another", b"offchain").await;
+        posted(B256::repeat_byte(0x46), &case.verified(&other, &[]).relay_calldata());
+        taken().await;
+        // Nothing shows it: then nothing is said, and nothing is posted.
+        case.chain.world().included.clear();
+        let error = case.client.relay(&job, &verified).await.unwrap_err();
+        is(&error, ErrorKind::Chain, Outcome::NotSent, None);
+        assert!(error.is_retryable() && error.hint().unwrap().contains("do not sign"), "{}", error.report());
         assert!(case.relayer.posted().is_empty());
     })
     .await;

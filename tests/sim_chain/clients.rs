@@ -326,7 +326,8 @@ async fn blocks_keep_their_past() {
     assert_eq!(chain.next_nonce(Address::repeat_byte(9)), None);
 }
 
-/// What was chosen is of an older block than its neighbours, at the latest block and at one that is named; and only so often.
+/// What was chosen is of an older block than its neighbours, at the latest block and at one that is named; and only so
+/// often.
 #[tokio::test]
 async fn a_batch_is_torn_where_and_as_often_as_it_was_said() {
     let rig = Rig::start(Revision::Relay).await;

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolEvent, SolValue};
 
-use super::{Standing, posted_result, unproven};
+use super::{PostedCall, Standing, unproven};
 use crate::{
     chain::{
         Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction,
         abi::JobManager,
-        recorded::{Inputs, other_inputs, other_metadata},
+        recorded::{Inputs, Kept},
     },
-    error::{Error, ErrorKind, Outcome, Result},
-    job::{Finality, SignedJob, Verified, posted},
+    error::{Error, ErrorKind, Result},
+    job::{Finality, JobId, Revision, SignedJob, Verified, abi, posted},
 };
 
 /// So far back every block between is read, and must lead to the head. Beyond that, the one block is looked up by its number: no
@@ -90,6 +90,8 @@ pub(in crate::chain) struct Evidence<'a> {
     pub shown: &'a [Verified],
     /// How many blocks are searched for the event.
     pub reach: u64,
+    /// Whether the latest state was seen to have it completed or cancelled.
+    pub screened: bool,
     pub metadata: Option<Result<JobMetadata>>,
     pub inputs: Option<Result<Inputs>>,
     pub receipts: BTreeMap<B256, Result<Option<Receipt>>>,
@@ -107,8 +109,8 @@ pub(in crate::chain) enum Need {
     Logs,
     /// The blocks from this number to the head, as far as they are to be read.
     Blocks(u64),
-    /// The transaction, in a block of this hash, and who the operator was.
-    Posted(B256, B256),
+    /// The transaction, in the block of this number and hash, and who the operator was then.
+    Posted(B256, u64, B256),
 }
 
 #[derive(Debug)]
@@ -136,12 +138,15 @@ impl Evidence<'_> {
             Some(Ok(metadata)) => metadata,
         };
         match metadata.status {
+            // It came in a block after the head, or one of the two answers is of another block than it says.
+            OnchainStatus::Unknown | OnchainStatus::Pending if self.screened => Step::Moved,
             OnchainStatus::Unknown => Step::Done(Standing::Unseen),
             OnchainStatus::Pending => Step::Done(Standing::Requested),
             OnchainStatus::Cancelled => self.cancelled(blocks),
-            OnchainStatus::Completed => match self.foreign(metadata) {
-                Ok(Some(field)) => self.foreign_step(field, blocks),
-                Ok(None) => self.own_step(blocks),
+            OnchainStatus::Completed => match self.kept(metadata) {
+                Ok(Kept::Other(field)) => self.foreign_step(field, blocks),
+                Ok(Kept::Ours) => self.own_step(None, blocks),
+                Ok(Kept::Unclear(lacking)) => self.own_step(Some(lacking), blocks),
                 Err(error) => Step::Done(Standing::Unproven(error)),
             },
             OnchainStatus::Unrecognized(number) => Step::Done(Standing::Unread(Error::new(
@@ -160,20 +165,10 @@ impl Evidence<'_> {
         needs
     }
 
-    /// The first field in which the completed job differs from the signed one.
-    fn foreign(&self, metadata: &JobMetadata) -> Result<Option<&'static str>> {
-        if let Some(field) = other_metadata(self.job, metadata) {
-            return Ok(Some(field));
-        }
+    /// Whose the completed job is.
+    fn kept(&self, metadata: &JobMetadata) -> Result<Kept> {
         match &self.inputs {
-            // Nothing says whose job it is then, and to take it for another's could have it paid for twice.
-            Some(Ok(inputs)) if inputs.is_blank() => {
-                Err(Error::new(ErrorKind::Chain, "the consumer keeps no inputs of the job")
-                    .with_outcome(Outcome::Accepted)
-                    .with_job(self.job.id())
-                    .with_hint("whether it is this job that is complete, only the transaction's calldata shows"))
-            }
-            Some(inputs) => Ok(other_inputs(self.job, inputs.as_ref().map_err(Clone::clone)?)),
+            Some(inputs) => Ok(Kept::compare(self.job, metadata, inputs.as_ref().map_err(Clone::clone)?)),
             None => Err(Error::new(ErrorKind::Chain, "the consumer's inputs were not read")),
         }
     }
@@ -205,7 +200,10 @@ impl Evidence<'_> {
         }
     }
 
-    fn own_step(&self, blocks: &Blocks) -> Step {
+    /// Completed, and ours as far as the contracts show it. Where the consumer lacks a part of the inputs, or all of
+    /// them, nothing but the transaction shows whose job it is; and to take it for another's could have it paid for
+    /// twice.
+    fn own_step(&self, lacking: Option<&'static str>, blocks: &Blocks) -> Step {
         let place = match self.place() {
             Placed::At(place) => place,
             Placed::Nowhere => {
@@ -221,7 +219,7 @@ impl Evidence<'_> {
             Placed::Unknown(standing) => return Step::Done(standing),
             Placed::Read(needs) => return Step::Read(needs),
         };
-        let shown = self.shown.iter().find(|shown| *shown.output() == place.output);
+        let shown = self.shown.iter().find(|shown| lacking.is_none() && *shown.output() == place.output);
         let mut needs = Vec::new();
         match blocks.hold(place.number, place.hash) {
             Some(true) => {}
@@ -229,23 +227,54 @@ impl Evidence<'_> {
             None => needs.push(Need::Blocks(place.number)),
         }
         if shown.is_none() && self.posted.is_none() {
-            needs.push(Need::Posted(place.tx, place.hash));
+            needs.push(Need::Posted(place.tx, place.number, place.hash));
         }
         if !needs.is_empty() {
             return Step::Read(needs);
         }
+        let depth = blocks.depth(place.number);
         let result = match (shown, &self.posted) {
             (Some(shown), _) => Ok(shown.clone()),
             (None, Some(read)) => self.read_posted(&place, read),
             (None, None) => Err(unproven(self.job, "the transaction was not read", "")),
         };
-        Step::Done(match result {
-            Ok(result) => {
-                let finality = Finality::new(place.number, place.hash, place.tx, blocks.depth(place.number));
+        Step::Done(match (result, lacking) {
+            (Ok(result), _) => {
+                let finality = Finality::new(place.number, place.hash, place.tx, depth);
                 Standing::Complete(Box::new(result.with_finality(Some(finality))))
             }
-            Err(standing) => standing,
+            (Err(_), Some(field)) if self.is_anothers() => Standing::Foreign { field, depth },
+            (Err(Standing::Unproven(error)), Some(lacking)) => {
+                let what = format!("the consumer keeps no {lacking} of the job");
+                let hint = "whether it is this job that is complete, only the transaction's calldata shows";
+                match unproven(self.job, what, hint) {
+                    Standing::Unproven(outer) => Standing::Unproven(outer.with_source(error)),
+                    other => other,
+                }
+            }
+            (Err(standing), _) => standing,
         })
+    }
+
+    /// Whether the transaction shows that the job which it completed is another's: it brought the result of another
+    /// request under the same id, or of one that was made on chain.
+    fn is_anothers(&self) -> bool {
+        let transaction = self.posted.as_ref().and_then(|read| read.transaction.as_ref().ok()?.as_ref());
+        let transaction = transaction.filter(|it| it.to == Some(self.job_manager));
+        match transaction.and_then(|transaction| PostedCall::decode(&transaction.input)) {
+            Some(PostedCall::Offchain { request, .. }) => request != *self.job.request() && self.has_id(&request),
+            Some(PostedCall::Onchain) => true,
+            None => false,
+        }
+    }
+
+    /// Whether a request has the job's id.
+    fn has_id(&self, request: &[u8]) -> bool {
+        let id = match self.job.revision() {
+            Revision::State => abi::state::OffchainJobRequest::abi_decode(request).map(|it| (it.nonce, it.consumer)),
+            Revision::Relay => abi::relay::OffchainJobRequest::abi_decode(request).map(|it| (it.nonce, it.consumer)),
+        };
+        id.is_ok_and(|(nonce, consumer)| JobId::derive(nonce, consumer) == self.job.id())
     }
 
     /// The result in the transaction's calldata.
@@ -256,8 +285,8 @@ impl Evidence<'_> {
             Ok(None) => return Err(unproven(self.job, "the RPC does not know the transaction with the result", HINT)),
             Err(error) => return Err(Standing::Unproven(error.clone())),
         };
-        let call = posted_result(&transaction.input).filter(|_| transaction.to == Some(self.job_manager));
-        let Some((result, signature)) = call else {
+        let call = PostedCall::decode(&transaction.input).filter(|_| transaction.to == Some(self.job_manager));
+        let Some(PostedCall::Offchain { result, signature, .. }) = call else {
             let what = "the result was not posted by a plain call of submitResultForOffchainJob";
             return Err(unproven(self.job, what, HINT));
         };

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    time::Duration,
 };
 
 use alloy_primitives::{Address, B256};
@@ -12,7 +13,11 @@ use super::{Blocks, Evidence, Need, Posted, Search, Standing, Step, concerns};
 use crate::{
     chain::{
         Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
-        abi::JobManager, recorded::InputTickets,
+        abi::JobManager,
+        batch::IdentityTickets,
+        recorded::InputTickets,
+        second_look::{Heard, SecondLook, Tidings, contradiction},
+        snapshot::restless,
     },
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
@@ -35,37 +40,128 @@ pub(crate) struct Ask {
     pub shown: Vec<Verified>,
     /// While the head has one of these numbers, it is enough to know that it is completed or cancelled still.
     pub quiet: Range<u64>,
+    /// Whether the node has ended it, so that it is bad news if the chain does not have it either.
+    pub ended: bool,
+}
+
+/// What a look shows of one job.
+struct Seen {
+    standing: Standing,
+    ended: bool,
+}
+
+impl Tidings for Seen {
+    fn is_bad(&self) -> bool {
+        match &self.standing {
+            Standing::Foreign { .. } | Standing::Cancelled { .. } => true,
+            Standing::Unseen | Standing::Requested => self.ended,
+            _ => false,
+        }
+    }
+
+    /// However deep it is.
+    fn agrees(&self, other: &Self) -> bool {
+        match (&self.standing, &other.standing) {
+            (Standing::Unseen, Standing::Unseen)
+            | (Standing::Requested, Standing::Requested)
+            | (Standing::Cancelled { .. }, Standing::Cancelled { .. })
+            | (Standing::Shallow, Standing::Shallow)
+            | (Standing::Unproven(_), Standing::Unproven(_)) => true,
+            (Standing::Foreign { field, .. }, Standing::Foreign { field: other, .. }) => field == other,
+            (Standing::Complete(one), Standing::Complete(other)) => one.output() == other.output(),
+            _ => false,
+        }
+    }
 }
 
 /// Looks at jobs, and tells at which head: one round trip where none of them is completed, two more for those that are, and what the search for
-/// events takes.
+/// events takes. Those whose standing would end a wait with an error are looked at once more before it is told.
 ///
 /// # Errors
 /// Retryable, if the chain cannot be read or changes faster than it can be.
 pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Standing>)> {
     for _ in 0..ATTEMPTS {
-        if let Some(seen) = look_once(chain, asks).await? {
+        let (heads, standings) = looks(chain, asks).await?;
+        // While others were looked at once more, what the first look has shown may have changed.
+        let lasted = match &heads[..] {
+            [_] => true,
+            heads => chain.hold(heads).await?,
+        };
+        if let (Some(head), true) = (heads.first(), lasted) {
+            return Ok((*head, standings));
+        }
+    }
+    Err(restless(chain))
+}
+
+/// Looks until all of it is told, and at which heads that was, the first one first.
+async fn looks(chain: &Chain, asks: &[Ask]) -> Result<(Vec<Block>, Vec<Standing>)> {
+    let mut told: Vec<Option<Standing>> = asks.iter().map(|_| None).collect();
+    let mut doubted: Vec<_> = (0..asks.len()).map(|index| (index, SecondLook::new())).collect();
+    let mut heads = Vec::new();
+    loop {
+        let some: Vec<&Ask> = doubted.iter().filter_map(|(index, _)| asks.get(*index)).collect();
+        let seen = match look_at(chain, &some, !heads.is_empty()).await {
+            Ok((head, seen)) => {
+                heads.push(head);
+                seen
+            }
+            Err(error) if heads.is_empty() => return Err(error),
+            Err(error) => some.iter().map(|_| Standing::Unread(error.clone())).collect(),
+        };
+        let (mut again, mut pause) = (Vec::new(), Duration::ZERO);
+        for ((index, mut second), standing) in doubted.into_iter().zip(seen) {
+            let ended = asks.get(index).is_some_and(|ask| ask.ended);
+            let (standing, wait) = match standing {
+                Standing::Unread(error) => (Standing::Unread(error), second.missed()),
+                standing => match second.hear(Seen { standing, ended }) {
+                    Heard::Told(seen) => (seen.standing, None),
+                    Heard::Again(wait) => (Standing::Unread(contradiction(chain)), Some(wait)),
+                    Heard::Contradiction { .. } => (Standing::Unread(contradiction(chain)), None),
+                },
+            };
+            match (wait, told.get_mut(index)) {
+                (Some(wait), _) => {
+                    pause = pause.max(wait);
+                    again.push((index, second));
+                }
+                (None, Some(place)) => *place = Some(standing),
+                (None, None) => {}
+            }
+        }
+        if again.is_empty() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        doubted = again;
+    }
+    let missing = || Standing::Unread(Error::new(ErrorKind::Chain, "the look at the job came to no end"));
+    Ok((heads, told.into_iter().map(|standing| standing.unwrap_or_else(missing)).collect()))
+}
+
+/// One look; `closely`, if nothing is to be believed that was not read in the state of a block by its hash.
+async fn look_at(chain: &Chain, asks: &[&Ask], closely: bool) -> Result<(Block, Vec<Standing>)> {
+    for _ in 0..ATTEMPTS {
+        if let Some(seen) = look_once(chain, asks, closely).await? {
             return Ok(seen);
         }
     }
-    Err(Error::new(ErrorKind::Chain, "the chain changes while it is read")
-        .with_retryable(true)
-        .with_endpoint(chain.reader().endpoint())
-        .with_hint("if it stays so, the RPC's servers do not agree on the latest block"))
+    Err(restless(chain))
 }
 
 /// Nothing if the head moved away meanwhile.
-async fn look_once(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Standing>)>> {
-    let mut batch = chain.batch();
-    let head = batch.block(At::Latest);
-    let screens: Vec<_> = asks.iter().map(|ask| batch.job_metadata(ask.job.id())).collect();
-    let mut answers = batch.send().await?;
-    let head = answers.take(head)?.ok_or_else(|| Error::new(ErrorKind::Chain, "the chain has no latest block"))?;
-    let screens: Vec<_> = screens.into_iter().map(|ticket| answers.take(ticket)).collect();
+async fn look_once<'a>(chain: &'a Chain, asks: &[&'a Ask], closely: bool) -> Result<Option<(Block, Vec<Standing>)>> {
+    // Each of them is one answer, and those that are not completed need no more.
+    let screened = |batch: &mut Batch| -> Vec<_> { asks.iter().map(|ask| batch.job_metadata(ask.job.id())).collect() };
+    let mut glance = chain.glance(screened).await?;
+    let head = glance.head;
+    let screens: Vec<_> = glance.asked.into_iter().map(|ticket| glance.answers.take(ticket)).collect();
 
     let mut look = Look { chain, blocks: Blocks::new(head), jobs: Vec::new() };
-    let mut standings: Vec<_> =
-        asks.iter().zip(screens).enumerate().map(|(index, (ask, screen))| look.screen(index, ask, screen)).collect();
+    let mut standings = Vec::with_capacity(asks.len());
+    for (index, (ask, screen)) in asks.iter().zip(screens).enumerate() {
+        standings.push(look.screen(index, ask, screen, closely));
+    }
     for _ in 0..MAX_ROUNDS {
         let mut needs = Vec::new();
         for (place, (index, evidence)) in look.jobs.iter().enumerate() {
@@ -94,6 +190,14 @@ struct Look<'a> {
     jobs: Vec<(usize, Evidence<'a>)>,
 }
 
+/// What was asked in one round trip.
+struct Round {
+    blocks: Vec<(u64, Ticket<Option<Block>>)>,
+    logs: Vec<(Vec<usize>, Vec<LogRange>)>,
+    of_jobs: Vec<(usize, Asked)>,
+    identity: Option<IdentityTickets>,
+}
+
 /// Answers to come for what a job needs.
 enum Asked {
     State(Ticket<JobMetadata>, InputTickets),
@@ -104,20 +208,21 @@ enum Asked {
 impl<'a> Look<'a> {
     /// What the state of the latest block says, whichever that is. Enough for a job that is not completed; all others are looked at
     /// closely.
-    fn screen(&mut self, index: usize, ask: &'a Ask, metadata: Result<JobMetadata>) -> Option<Standing> {
+    fn screen(&mut self, index: usize, ask: &'a Ask, metadata: Result<JobMetadata>, closely: bool) -> Option<Standing> {
         match metadata.map(|metadata| metadata.status) {
-            Ok(OnchainStatus::Unknown) => Some(Standing::Unseen),
-            Ok(OnchainStatus::Pending) => Some(Standing::Requested),
+            Ok(OnchainStatus::Unknown) if !closely => Some(Standing::Unseen),
+            Ok(OnchainStatus::Pending) if !closely => Some(Standing::Requested),
             Ok(OnchainStatus::Completed | OnchainStatus::Cancelled) if ask.quiet.contains(&self.blocks.head.number) => {
                 Some(Standing::Shallow)
             }
-            Ok(_) => {
+            Ok(status) => {
                 let evidence = Evidence {
                     job: &ask.job,
                     job_manager: self.chain.job_manager(),
                     transactions: ask.transactions.clone(),
                     shown: &ask.shown,
                     reach: self.chain.log_reach(),
+                    screened: matches!(status, OnchainStatus::Completed | OnchainStatus::Cancelled),
                     metadata: None,
                     inputs: None,
                     receipts: BTreeMap::new(),
@@ -133,48 +238,56 @@ impl<'a> Look<'a> {
 
     /// Reads what is needed, in one round trip. False if the head is not the chain's any more.
     async fn read(&mut self, needs: &[(usize, Need)]) -> Result<bool> {
-        let head = self.blocks.head;
-        let mut batch = self.chain.batch().at(At::Hash(head.hash));
-        let mut numbers = BTreeSet::new();
-        let mut searches: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        let mut asked = Vec::new();
-        for (place, need) in needs {
-            let Some((_, evidence)) = self.jobs.get(*place) else { continue };
-            match need {
-                Need::Blocks(number) => numbers.extend(self.blocks.missing(*number)),
-                Need::Logs => searches.entry(evidence.search.next.unwrap_or(head.number)).or_default().push(*place),
-                need => {
-                    let put;
-                    (batch, put) = ask(batch, head, evidence.job, *need);
-                    asked.extend(put.map(|put| (*place, put)));
-                }
-            }
-        }
-        let blocks: Vec<_> = numbers.into_iter().map(|number| (number, batch.block(At::Number(number)))).collect();
-        let logs = self.ask_logs(&mut batch, searches);
+        let Some((round, mut answers)) =
+            self.chain.at_block(self.blocks.head, |batch| self.ask_round(batch, needs)).await?
+        else {
+            return Ok(false);
+        };
         // Whatever is believed of a job comes from such a batch.
-        let identity = self.chain.binding().map(|binding| (binding, batch.identity()));
-        // The last question: what came before was asked of this chain.
-        let still = batch.block(At::Number(head.number));
-        let mut answers = batch.send().await?;
-        if let Some((binding, identity)) = identity {
+        if let Some((binding, identity)) = self.chain.binding().zip(round.identity) {
             binding.check_identity(identity.take(&mut answers)?)?;
         }
-        if answers.take(still)?.is_none_or(|block| block.hash != head.hash) {
-            return Ok(false);
-        }
-        for (number, ticket) in blocks {
+        for (number, ticket) in round.blocks {
             self.blocks.read.insert(number, answers.take(ticket)?);
         }
-        for (places, ranges) in logs {
+        for (places, ranges) in round.logs {
             self.take_logs(&places, ranges, &mut answers);
         }
-        for (place, asked) in asked {
+        for (place, asked) in round.of_jobs {
             if let Some((_, evidence)) = self.jobs.get_mut(place) {
                 take(evidence, asked, &mut answers);
             }
         }
         Ok(true)
+    }
+
+    fn ask_round(&self, batch: &mut Batch, needs: &[(usize, Need)]) -> Round {
+        let mut numbers = BTreeSet::new();
+        let mut searches: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        let mut of_jobs = Vec::new();
+        for (place, need) in needs {
+            let Some((_, evidence)) = self.jobs.get(*place) else { continue };
+            match need {
+                Need::Blocks(number) => numbers.extend(self.blocks.missing(*number)),
+                Need::Logs => {
+                    let next = evidence.search.next.unwrap_or(self.blocks.head.number);
+                    searches.entry(next).or_default().push(*place);
+                }
+                Need::State => {
+                    let metadata = batch.job_metadata(evidence.job.id());
+                    of_jobs.push((*place, Asked::State(metadata, InputTickets::ask(batch, evidence.job))));
+                }
+                Need::Receipt(tx) => of_jobs.push((*place, Asked::Receipt(*tx, batch.receipt(*tx)))),
+                Need::Posted(tx, number, hash) => {
+                    let operators = [batch.in_block(*number, *hash, Batch::operator), batch.operator()];
+                    of_jobs.push((*place, Asked::Posted(batch.transaction(*tx), operators)));
+                }
+            }
+        }
+        let blocks = numbers.into_iter().map(|number| (number, batch.block(At::Number(number)))).collect();
+        let logs = self.ask_logs(batch, searches);
+        let identity = self.chain.binding().map(|_| batch.identity());
+        Round { blocks, logs, of_jobs, identity }
     }
 
     /// Asks for ranges of logs, from these blocks down; of all jobs that are searched from the same block at once.
@@ -236,25 +349,6 @@ struct LogRange {
     /// Where the next one ends.
     next: Option<u64>,
     ticket: Ticket<Vec<Log>>,
-}
-
-fn ask(mut batch: Batch, head: Block, job: &SignedJob, need: Need) -> (Batch, Option<Asked>) {
-    let asked = match need {
-        Need::State => {
-            let metadata = batch.job_metadata(job.id());
-            Some(Asked::State(metadata, InputTickets::ask(&mut batch, job)))
-        }
-        Need::Receipt(tx) => Some(Asked::Receipt(tx, batch.receipt(tx))),
-        Need::Posted(tx, block) => {
-            let now = batch.operator();
-            batch = batch.at(At::Hash(block));
-            let then = batch.operator();
-            batch = batch.at(At::Hash(head.hash));
-            Some(Asked::Posted(batch.transaction(tx), [then, now]))
-        }
-        Need::Blocks(_) | Need::Logs => None,
-    };
-    (batch, asked)
 }
 
 fn take(evidence: &mut Evidence<'_>, asked: Asked, answers: &mut Answers) {

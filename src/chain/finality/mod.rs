@@ -1,9 +1,10 @@
 //! Did a job land, and how deep: decided from what was read, without any I/O.
 //!
 //! [`Evidence::step`] makes of what was read of a job either its [`Standing`], or the questions that are still open;
-//! `gather.rs` asks them for many jobs at once. Everything is about one head of the chain: the contracts are read in its state, by its hash,
-//! and a transaction counts only if the block it is in leads to that head. So whatever the chain does meanwhile, what comes
-//! out was true of that head; and that this one was the chain's is looked up last.
+//! `gather.rs` asks them for many jobs at once. Everything is about one head of the chain: the contracts are read in
+//! its state, by its hash, and a transaction counts only if the block it is in leads to that head. So whatever the
+//! chain does meanwhile, what comes out was true of that head; and that this one was the chain's is looked up last.
+//! What ends a wait with an error is looked at twice.
 
 mod evidence;
 mod gather;
@@ -104,8 +105,21 @@ fn unproven(job: &SignedJob, what: impl Into<String>, hint: &'static str) -> Sta
 }
 
 /// What a transaction posted, as its calldata has it.
-fn posted_result(input: &[u8]) -> Option<(Bytes, Bytes)> {
-    use alloy_sol_types::SolCall;
-    let call = super::abi::JobManager::submitResultForOffchainJobCall::abi_decode_validate(input).ok()?;
-    Some((call.result, call.operatorSignature))
+enum PostedCall {
+    /// A result of an offchain job, with the operator's signature, and the request it is of.
+    Offchain { result: Bytes, signature: Bytes, request: Bytes },
+    /// A result of a job that was requested on chain.
+    Onchain,
+}
+
+impl PostedCall {
+    fn decode(input: &[u8]) -> Option<Self> {
+        use super::abi::JobManager::{submitResultCall, submitResultForOffchainJobCall};
+        use alloy_sol_types::SolCall;
+        if submitResultCall::abi_decode_validate(input).is_ok() {
+            return Some(Self::Onchain);
+        }
+        let call = submitResultForOffchainJobCall::abi_decode_validate(input).ok()?;
+        Some(Self::Offchain { result: call.result, signature: call.operatorSignature, request: call.request })
+    }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     chain::{
         Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction,
-        abi::JobManager::{JobCancelled, JobCompleted, submitResultForOffchainJobCall},
+        abi::JobManager::{JobCancelled, JobCompleted, submitResultCall, submitResultForOffchainJobCall},
         recorded::Inputs,
     },
     error::ErrorKind,
@@ -40,7 +40,19 @@ enum Payload {
     Onchain,
     Offchain,
     State,
+    /// The consumer has no onchain input of it, no offchain hash, no state hash; or nothing at all.
+    NoOnchain,
+    NoOffchain,
+    NoState,
+    Nothing,
     Unread,
+}
+
+impl Payload {
+    /// Whether it may be ours, and the consumer does not show it.
+    fn is_unclear(self) -> bool {
+        matches!(self, Self::NoOnchain | Self::NoOffchain | Self::NoState | Self::Nothing)
+    }
 }
 
 /// Where its end is: in the transaction that was named, or found by a search.
@@ -87,6 +99,11 @@ enum Source {
     NoTransaction,
     Unread,
     OperatorUnread,
+    /// The transaction brought the result of another request, under another id or under this one.
+    OtherId,
+    OtherRequest,
+    /// Or that of a request made on chain.
+    OnchainRequest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,14 +142,24 @@ fn expected(status: Status, payload: Payload, place: Place, canon: Canon, source
         (Status::Cancelled, ..) => V::Read,
         (Status::Completed, Payload::Unread, _) => V::Unproven,
         (Status::Completed, _, Place::SearchFailed | Place::FoundContradicted | Place::FoundUnread) => V::Unproven,
-        (Status::Completed, Payload::Ours, Place::Nowhere) => V::Unproven,
-        (Status::Completed, Payload::Ours, Place::Named | Place::Found) => match source {
-            Source::Shown | Source::Calldata | Source::OldOperator => at(V::Complete),
-            Source::NotAsked if at(V::Complete) == V::Moved => V::Moved,
-            Source::NotAsked => V::Read,
-            _ if matches!(at(V::Complete), V::Complete(_)) => V::Unproven,
-            _ => at(V::Complete),
-        },
+        (Status::Completed, payload, Place::Nowhere) if payload == Payload::Ours || payload.is_unclear() => V::Unproven,
+        // The transaction alone shows whose it is; a result that was shown does not.
+        (Status::Completed, payload, Place::Named | Place::Found)
+            if payload.is_unclear() && matches!(source, Source::OtherRequest | Source::OnchainRequest) =>
+        {
+            at(V::Foreign)
+        }
+        (Status::Completed, payload, Place::Named | Place::Found)
+            if payload == Payload::Ours || payload.is_unclear() =>
+        {
+            match source {
+                Source::Shown | Source::Calldata | Source::OldOperator => at(V::Complete),
+                Source::NotAsked if at(V::Complete) == V::Moved => V::Moved,
+                Source::NotAsked => V::Read,
+                _ if matches!(at(V::Complete), V::Complete(_)) => V::Unproven,
+                _ => at(V::Complete),
+            }
+        }
         (Status::Completed, _, Place::Nowhere) => V::Foreign(REACH),
         (Status::Completed, _, Place::Named | Place::Found) => at(V::Foreign),
         // What was named is not it: it is searched for.
@@ -146,13 +173,19 @@ struct Fixture {
     signature: Bytes,
     shown: Verified,
     operator: Address,
+    /// Requests of other jobs: of another id, and of the same.
+    others: [Bytes; 2],
 }
 
 fn fixture() -> Fixture {
     let operator = LocalSigner::from_bytes([7; 32]).unwrap();
-    let job = OffchainJobRequest::builder(Address::repeat_byte(0xc0), ProgramId::new(vec![1])).max_cycles(1000);
-    let job = job.onchain_input(b"in".to_vec()).state(b"state".to_vec()).build().unwrap();
-    let job = job.prepare(Revision::State, 3).unwrap().with_signature(vec![27; 65].into()).unwrap();
+    let signed = |input: &[u8], nonce| {
+        let job = OffchainJobRequest::builder(Address::repeat_byte(0xc0), ProgramId::new(vec![1])).max_cycles(1000);
+        let job = job.onchain_input(input.to_vec()).state(b"state".to_vec()).build().unwrap();
+        job.prepare(Revision::State, nonce).unwrap().with_signature(vec![27; 65].into()).unwrap()
+    };
+    let job = signed(b"in", 3);
+    let others = [signed(b"in", 4), signed(b"else", 3)].map(|job| job.request().clone());
     let result = crate::job::abi::state::OffchainResultWithMetadata {
         jobID: job.id().into(),
         onchainInputHash: input_hash(job.onchain_input()),
@@ -165,7 +198,7 @@ fn fixture() -> Fixture {
     let result = Bytes::from(result.abi_encode());
     let signature = Bytes::copy_from_slice(&operator.sign_message_sync(&result));
     let shown = posted(&job, result.clone(), signature.clone(), B256::ZERO, &[operator.address()]).unwrap();
-    Fixture { job, result, signature, shown, operator: operator.address() }
+    Fixture { job, result, signature, shown, operator: operator.address(), others }
 }
 
 fn broken() -> Error {
@@ -224,17 +257,30 @@ impl Fixture {
         let found = matches!(place, Place::Found | Place::FoundContradicted | Place::FoundUnread);
         let searched = found || matches!(place, Place::Searching | Place::SearchFailed | Place::Nowhere);
         let other = Address::repeat_byte(0x55);
+        // Of another job the operator has signed another result.
+        let (result, request) = match source {
+            Source::OtherId => (Bytes::from_static(b"other"), self.others[0].clone()),
+            Source::OtherRequest => (Bytes::from_static(b"other"), self.others[1].clone()),
+            _ => (self.result.clone(), job.request().clone()),
+        };
+        let signatures = (self.signature.clone(), job.signature().clone());
         let call = submitResultForOffchainJobCall {
-            result: self.result.clone(),
-            operatorSignature: self.signature.clone(),
-            request: job.request().clone(),
-            requestSignature: job.signature().clone(),
+            result: result.clone(),
+            operatorSignature: signatures.0.clone(),
+            request,
+            requestSignature: signatures.1,
+        };
+        let input = match source {
+            Source::OnchainRequest => {
+                submitResultCall { resultWithMetadata: result, resultSignature: signatures.0 }.abi_encode()
+            }
+            _ => call.abi_encode(),
         };
         let to = if source == Source::ByAnother { other } else { MANAGER };
         let transaction = match source {
             Source::NoTransaction => Ok(None),
             Source::Unread => Err(broken()),
-            _ => Ok(Some(Transaction::new(tx, Some(to), call.abi_encode().into()))),
+            _ => Ok(Some(Transaction::new(tx, Some(to), input.into()))),
         };
         let operators = match source {
             Source::Stranger => vec![Ok(other), Ok(other)],
@@ -255,11 +301,19 @@ impl Fixture {
                 Status::Completed => OnchainStatus::Completed,
             },
         };
-        let hash = |differs: bool, hash: B256| if differs { B256::repeat_byte(1) } else { hash };
+        let hash = |other: Payload, none: Payload, hash: B256| match payload {
+            it if it == other => B256::repeat_byte(1),
+            it if it == none || it == Payload::Nothing => B256::ZERO,
+            _ => hash,
+        };
         let inputs = Inputs {
-            onchain: if differs(Payload::Onchain) { Bytes::new() } else { job.onchain_input().clone() },
-            offchain_hash: hash(differs(Payload::Offchain), job.offchain_input_hash()),
-            state_hash: Some(hash(differs(Payload::State), job.state_hash())),
+            onchain: match payload {
+                Payload::Onchain => Bytes::from_static(b"else"),
+                Payload::NoOnchain | Payload::Nothing => Bytes::new(),
+                _ => job.onchain_input().clone(),
+            },
+            offchain_hash: hash(Payload::Offchain, Payload::NoOffchain, job.offchain_input_hash()),
+            state_hash: Some(hash(Payload::State, Payload::NoState, job.state_hash())),
         };
         let shown = if source == Source::Shown { std::slice::from_ref(&self.shown) } else { &[] };
         // The event has another output than what was signed.
@@ -279,6 +333,7 @@ impl Fixture {
             transactions: if searched { Vec::new() } else { vec![tx] },
             shown,
             reach: REACH,
+            screened: false,
             metadata: Some(if status == Status::Unread { Err(broken()) } else { Ok(metadata) }),
             inputs: Some(if differs(Payload::Unread) { Err(broken()) } else { Ok(inputs) }),
             receipts: receipt.map(|receipt| (tx, receipt)).into_iter().collect::<BTreeMap<_, _>>(),
@@ -300,7 +355,20 @@ fn the_table_of_every_combination() {
         [Status::Unread, Status::Unknown, Status::Pending, Status::Cancelled, Status::Completed, Status::Odd];
     let payloads = {
         use Payload as P;
-        [P::Ours, P::Program, P::Cycles, P::Consumer, P::Onchain, P::Offchain, P::State, P::Unread]
+        [
+            P::Ours,
+            P::Program,
+            P::Cycles,
+            P::Consumer,
+            P::Onchain,
+            P::Offchain,
+            P::State,
+            P::NoOnchain,
+            P::NoOffchain,
+            P::NoState,
+            P::Nothing,
+            P::Unread,
+        ]
     };
     let places = {
         use Place as P;
@@ -337,6 +405,9 @@ fn the_table_of_every_combination() {
             S::NoTransaction,
             S::Unread,
             S::OperatorUnread,
+            S::OtherId,
+            S::OtherRequest,
+            S::OnchainRequest,
         ]
     };
     let mut counts = BTreeMap::<String, usize>::new();
@@ -375,8 +446,34 @@ fn the_table_of_every_combination() {
             }
         }
     }
-    assert_eq!(counts.values().sum::<usize>(), 6 * 8 * 13 * 8 * 10);
+    assert_eq!(counts.values().sum::<usize>(), 6 * 12 * 13 * 8 * 13);
     assert_eq!(counts.len(), 9 + 3 + 3 + 2, "each verdict, with each depth: {counts:?}");
+}
+
+/// The latest state has it completed, and the state of the head has not: one of the two is of another block than it
+/// says.
+#[test]
+fn what_was_complete_a_moment_ago_is_not_unseen() {
+    let (fixture, blocks) = (fixture(), Blocks::new(block(HEAD, 1)));
+    for status in [OnchainStatus::Unknown, OnchainStatus::Pending] {
+        for screened in [false, true] {
+            let metadata = JobMetadata { program_id: Bytes::new(), max_cycles: 0, consumer: Address::ZERO, status };
+            let evidence = Evidence {
+                job: &fixture.job,
+                job_manager: MANAGER,
+                transactions: Vec::new(),
+                shown: &[],
+                reach: REACH,
+                screened,
+                metadata: Some(Ok(metadata)),
+                inputs: None,
+                receipts: BTreeMap::new(),
+                search: Search { next: None, found: None, error: None },
+                posted: None,
+            };
+            assert_eq!(matches!(evidence.step(&blocks), Step::Moved), screened);
+        }
+    }
 }
 
 #[test]

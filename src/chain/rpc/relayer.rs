@@ -196,7 +196,8 @@ impl Inner {
             call["maxFeePerGas"] = json!(format!("{:#x}", fees.most));
             call["maxPriorityFeePerGas"] = json!(format!("{:#x}", fees.tip));
         }
-        let gas: U64 = self.request("eth_estimateGas", json!([call])).await.map_err(|error| match error {
+        // At the latest block: without one an RPC takes the state with all that is in its pool, where the result may be already.
+        let gas: U64 = self.request("eth_estimateGas", json!([call, "latest"])).await.map_err(|error| match error {
             // It was tried in a call before: the chain has changed since.
             RpcError::ErrorResp(payload) if payload.as_revert_data().is_some() => {
                 let revert = Revert::decode(&payload.as_revert_data().unwrap_or_default());

@@ -23,7 +23,8 @@ pub(super) fn advice(cause: &Cause, evidence: &Evidence) -> String {
         | Cause::StaleState { .. }
         | Cause::OperatorMismatch { .. }
         | Cause::RelayReverts { .. }
-        | Cause::RelayDropped { .. } => needs_the_chain(cause, *nonce),
+        | Cause::RelayDropped { .. }
+        | Cause::ChainContradicts => needs_the_chain(cause, *nonce),
         Cause::Relayed => "nothing: the node saw the transaction included, with one confirmation. Whether it succeeded, only the \
              chain says; without a pinned operator the result is not checked either"
             .into(),

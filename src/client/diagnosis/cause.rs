@@ -21,6 +21,7 @@ use crate::{
 /// | [`OperatorMismatch`](Self::OperatorMismatch) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
 /// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
 /// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
+/// | [`ChainContradicts`](Self::ChainContradicts) (chain) | diagnose it again: looks at the chain have differed |
 /// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::relay`](crate::Client::relay), those of lower nonces first |
 /// | [`Relayed`](Self::Relayed) | without a chain nothing: only that shows whether the transaction succeeded. With one, wait for some blocks |
 /// | [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay) | wait |
@@ -182,6 +183,8 @@ pub enum Cause {
         /// The contracts' words.
         reason: String,
     },
+    /// Looks at the chain in a row have shown different things, so none of them counts.
+    ChainContradicts,
     /// The node's task for the consumer is dead: every submission for it fails until the node is restarted.
     ConsumerDead,
     /// The node's task for the consumer does not answer: it is blocked behind a relay that does not move.
@@ -192,7 +195,27 @@ impl Cause {
     /// Whether the job will not come to its end by itself, or seems not to.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        !matches!(self, Self::Complete | Self::Relayed | Self::InProgress { .. } | Self::InLine { .. } | Self::UnderWay)
+        !matches!(
+            self,
+            Self::Complete
+                | Self::Relayed
+                | Self::InProgress { .. }
+                | Self::InLine { .. }
+                | Self::UnderWay
+                | Self::ChainContradicts
+        )
+    }
+
+    /// Whether the chain shows it, and it is acted upon for good.
+    pub(super) fn is_the_chains(&self) -> bool {
+        matches!(
+            self,
+            Self::NonceTakenOnChain { .. }
+                | Self::WrongSigner { .. }
+                | Self::StaleState { .. }
+                | Self::OperatorMismatch { .. }
+                | Self::RelayReverts { .. }
+        )
     }
 
     /// Whether it says the same, for however long.
@@ -279,6 +302,7 @@ impl fmt::Display for Cause {
                 write!(f, "the result is signed by {signed_by}, and the JobManager accepts {on_chain}")
             }
             Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", crate::job::one_line(reason)),
+            Self::ChainContradicts => f.write_str("the chain's RPC contradicts itself about it"),
             Self::ConsumerDead => f.write_str("the node's task for the consumer is dead"),
             Self::ConsumerBlocked => f.write_str("the node's task for the consumer is blocked"),
         }

@@ -5,7 +5,7 @@ use super::{
     evidence::{Evidence, Onchain, Seen, Trial},
 };
 use crate::{
-    chain::{OnchainStatus, RevertCause},
+    chain::{ChainStanding, OnchainStatus, RevertCause},
     job::{Revision, one_line},
     watch::Stage,
 };
@@ -14,6 +14,11 @@ use crate::{
 pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
     match cause {
         Cause::Complete => "nothing: the JobManager has the result, whatever the node says".into(),
+        Cause::ChainContradicts => {
+            "diagnose it again, and until then do not submit the payload under another nonce: looks at the chain in a row have shown different \
+             things. If it stays so, the RPC's servers do not agree: use another one"
+                .into()
+        }
         Cause::NonceTakenOnChain { status } => {
             let how = match status {
                 OnchainStatus::Completed => {
@@ -67,6 +72,10 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain
     let lands = onchain.trial == Trial::Lands;
     let post = "post the result with Client::relay: it would be accepted now";
     Some(match cause {
+        Cause::Complete if onchain.standing == ChainStanding::Unclear => format!(
+            "look into the transaction with the job's JobCompleted event: its calldata has the request. If it is this one, nothing is left to \
+             do; if it is another's, nonce {nonce} is spent. The consumer keeps no inputs that would show it"
+        ),
         Cause::Relayed => {
             "wait for some blocks and diagnose again: the node says that it is relayed, and the chain does not show it yet. If it never does, \
              the RPC and the node are not on the same chain, or the block was given up: then post the result with Client::relay"

@@ -15,6 +15,7 @@ use super::{
     onchain::{Claims, onchain},
 };
 use crate::{
+    chain::Block,
     client::Inner,
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
@@ -43,6 +44,8 @@ pub(super) struct Questions<'a> {
 pub(super) struct Round {
     pub evidence: Evidence,
     pub lines: Vec<String>,
+    /// The latest block that the chain has shown, in this round or in one before.
+    pub tip: Option<Block>,
 }
 
 impl<'a> Questions<'a> {
@@ -59,7 +62,9 @@ impl<'a> Questions<'a> {
     }
 
     /// First the list, then the record: a job that is relayed in between is then not in one and finished in the other.
-    pub(super) async fn ask(&self) -> Result<Round> {
+    ///
+    /// With the tip of an earlier round, what the chain shows is a second look, about that block or a later one.
+    pub(super) async fn ask(&self, since: Option<Block>) -> Result<Round> {
         let Self { inner, job, .. } = self;
         let mut lines = Vec::new();
         let listed = inner.pending.get(job.consumer(), self.patience).await;
@@ -80,9 +85,10 @@ impl<'a> Questions<'a> {
         let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
         // Last, so that it is not older than what the node says.
         let onchain = match &inner.chain {
-            Some(chain) => onchain(chain, job, &claims, inner.operator.pinned(), &mut lines).await,
+            Some(chain) => onchain(chain, job, &claims, inner.operator.pinned(), since, &mut lines).await,
             None => None,
         };
+        let (onchain, tip) = onchain.unzip();
         let evidence = Evidence {
             nonce: job.nonce(),
             revision: job.revision(),
@@ -98,7 +104,7 @@ impl<'a> Questions<'a> {
             lower_pending: nonces.map(|nonces| nonces.first().is_some_and(|lowest| *lowest < job.nonce())),
             onchain,
         };
-        Ok(Round { evidence, lines })
+        Ok(Round { evidence, lines, tip: tip.or(since) })
     }
 
     fn describe_list(&self, list: &PendingNonces, lines: &mut Vec<String>) -> Listing {

@@ -42,8 +42,12 @@ fn by_node(evidence: &Evidence) -> Verdict {
     }
 }
 
-/// Where every round shows something else: then something moves.
-pub(super) fn unsettled(evidence: &Evidence, last: Verdict) -> Verdict {
+/// Where every round shows something else: then something moves, or the chain's RPC is of two minds about what it does
+/// not take back.
+pub(super) fn unsettled(evidence: &Evidence, before: &Verdict, last: Verdict) -> Verdict {
+    if before.cause.is_the_chains() || last.cause.is_the_chains() {
+        return likely(Cause::ChainContradicts);
+    }
     match evidence.seen {
         Seen::Pending => likely(Cause::InProgress { stage: Stage::Accepted }),
         Seen::Executed { .. } => likely(Cause::InProgress { stage: Stage::Executed }),
@@ -473,7 +477,13 @@ mod tests {
                 Seen::Executed { .. } => "executed?".to_owned(),
                 _ => format!("{}?", name(&judge(&evidence)).trim_end_matches('?')),
             };
-            assert_eq!(name(&unsettled(&evidence, judge(&evidence))), expected);
+            let before = likely(Cause::NotKnown { seen_before: false });
+            assert_eq!(name(&unsettled(&evidence, &before, judge(&evidence))), expected);
+            // What the chain showed once, and not again, is told as that.
+            let taken = shown(Cause::NonceTakenOnChain { status: crate::chain::OnchainStatus::Completed });
+            for (one, other) in [(&taken, before.clone()), (&before, taken.clone())] {
+                assert_eq!(unsettled(&evidence, one, other), likely(Cause::ChainContradicts));
+            }
         }
     }
 

@@ -214,22 +214,21 @@ impl<'a> Diagnose<'a> {
         inner.node.check_job(self.job)?;
         let questions =
             Questions::new(inner, self.job, &self.known, self.remembered, self.stalled_after, self.patience);
-        let mut seen = questions.ask().await?;
+        let mut seen = questions.ask(None).await?;
         let mut verdict = judge::judge(&seen.evidence);
         for round in 2..=MAX_ROUNDS {
             if !verdict.cause.is_stuck() {
                 break;
             }
             tokio::time::sleep(BETWEEN_ROUNDS).await;
-            seen = questions.ask().await?;
+            seen = questions.ask(seen.tip).await?;
             let again = judge::judge(&seen.evidence);
-            let agrees = again.cause.agrees(&verdict.cause);
-            verdict = again;
-            if agrees {
+            let before = std::mem::replace(&mut verdict, again);
+            if verdict.cause.agrees(&before.cause) {
                 break;
             }
             if round == MAX_ROUNDS && verdict.cause.is_stuck() {
-                verdict = judge::unsettled(&seen.evidence, verdict);
+                verdict = judge::unsettled(&seen.evidence, &before, verdict);
             }
         }
         let advice = advice::advice(&verdict.cause, &seen.evidence);

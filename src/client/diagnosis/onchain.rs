@@ -4,7 +4,9 @@ use alloy_primitives::{Address, B256};
 
 use super::evidence::{Onchain, Operators, Signer, Trial};
 use crate::{
-    chain::{Answers, Chain, ChainStanding, OnchainStatus, Revert, SignatureCheck, StandingTickets, Ticket},
+    chain::{
+        Answers, Batch, Block, Chain, ChainStanding, OnchainStatus, Revert, SignatureCheck, StandingTickets, Ticket,
+    },
     error::Result,
     job::{JobRecord, SignedJob, Verified, eip191_hash, one_line, recover_signer},
 };
@@ -30,18 +32,20 @@ impl Claims {
     }
 }
 
-/// Asks the chain, and says in words what it showed. Nothing if it cannot be read.
+/// Asks the chain, and says in words what it showed, and which block is the latest. Nothing if it cannot be read. With
+/// the tip of an earlier round it is a second look, about that block or a later one.
 pub(super) async fn onchain(
     chain: &Chain,
     job: &SignedJob,
     claims: &Claims,
     pinned: Option<Address>,
+    seen: Option<Block>,
     lines: &mut Vec<String>,
-) -> Option<Onchain> {
-    match ask(chain, job, claims, pinned).await {
-        Ok((onchain, next_nonce)) => {
+) -> Option<(Onchain, Block)> {
+    match ask(chain, job, claims, pinned, seen).await {
+        Ok((onchain, next_nonce, tip)) => {
             describe(&onchain, claims, next_nonce, lines);
-            Some(onchain)
+            Some((onchain, tip))
         }
         Err(error) => {
             lines.push(format!("chain: not read: {}", one_line(&error.to_string())));
@@ -55,21 +59,33 @@ async fn ask(
     job: &SignedJob,
     claims: &Claims,
     pinned: Option<Address>,
-) -> Result<(Onchain, Option<u64>)> {
+    seen: Option<Block>,
+) -> Result<(Onchain, Option<u64>, Block)> {
     let consumer = job.consumer();
-    let mut batch = chain.batch();
-    let standing = StandingTickets::ask(&mut batch, job);
-    let operator = batch.operator();
-    let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
-    let valid = batch.is_valid_signature(consumer, eip191_hash(job.request()), job.signature().clone());
-    let expected = batch.offchain_signer(consumer);
-    let latest = batch.latest_state(consumer, job.revision());
-    let claimed = claims.tx_hash.map(|hash| batch.receipt(hash));
-    let trial = claims.verified.as_ref().map(|verified| batch.raw_call(chain.relay_call(verified, None)));
-    let mut answers = batch.send().await?;
+    let ask = |batch: &mut Batch| {
+        (
+            StandingTickets::ask(batch, job),
+            batch.operator(),
+            (batch.next_nonce(consumer), batch.max_nonce(consumer)),
+            batch.is_valid_signature(consumer, eip191_hash(job.request()), job.signature().clone()),
+            batch.offchain_signer(consumer),
+            batch.latest_state(consumer, job.revision()),
+            claims.tx_hash.map(|hash| batch.receipt(hash)),
+            claims.verified.as_ref().map(|verified| batch.raw_call(chain.relay_call(verified, None))),
+        )
+    };
+    let snapshot = match seen {
+        None => chain.at_latest(ask).await?,
+        Some(seen) => chain.again(seen, ask).await?,
+    };
+    let (tip, mut answers) = (snapshot.tip, snapshot.answers);
+    let (standing, operator, (next_nonce, max_nonce), valid, expected, latest, claimed, trial) = snapshot.asked;
 
     // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
     let (standing, operator) = (standing.take(&mut answers, job)?, answers.take(operator)?);
+    // Where the consumer does not show whose job it is, perhaps the transaction does.
+    let transactions = claims.tx_hash.into_iter().collect();
+    let standing = standing.settled(chain, job, transactions, claims.verified.as_ref()).await.unwrap_or(standing);
     let max_nonce = answers.take(max_nonce).ok();
     let latest = answers.take(latest).ok().flatten();
     let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
@@ -93,7 +109,7 @@ async fn ask(
         reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
         absent: matches!(claimed, None | Some(Ok(None))),
     };
-    Ok((onchain, answers.take(next_nonce).ok()))
+    Ok((onchain, answers.take(next_nonce).ok(), tip))
 }
 
 fn signer(
@@ -118,6 +134,10 @@ fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: 
     say(match onchain.standing {
         ChainStanding::Unseen => "getJobMetadata: the chain has no job under this nonce".into(),
         ChainStanding::Complete => "getJobMetadata: this very job is complete".into(),
+        ChainStanding::Unclear => {
+            "getJobMetadata: a job is complete under this nonce, and nothing shows that it is another than this one"
+                .into()
+        }
         ChainStanding::Taken(status) => format!("getJobMetadata: another job has the nonce, {}", status_words(status)),
     });
     match (onchain.max_nonce, next_nonce) {

@@ -3,7 +3,7 @@
 use super::{
     Cause, Confidence,
     evidence::{Evidence, Lane, Onchain, Operators, Seen, Signer, Trial},
-    verdict::{Verdict, shown},
+    verdict::{Verdict, likely, shown},
 };
 use crate::chain::{ChainStanding, RevertCause};
 
@@ -13,6 +13,7 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
     match onchain.standing {
         ChainStanding::Complete => return shown(Cause::Complete),
         ChainStanding::Taken(status) => return shown(Cause::NonceTakenOnChain { status }),
+        ChainStanding::Unclear => return likely(Cause::Complete),
         ChainStanding::Unseen => {}
     }
     let seen = &evidence.seen;

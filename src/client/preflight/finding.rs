@@ -39,6 +39,11 @@ pub enum FindingKind {
         /// What was asked; "all" where nothing was answered.
         call: &'static str,
     },
+    /// Looks in a row showed different things, so none of them counts.
+    Contradiction {
+        /// Of whom: "chain's RPC" or "node".
+        of: &'static str,
+    },
     /// The node could not be asked.
     NodeNotRead {
         /// What was asked.
@@ -163,6 +168,7 @@ impl fmt::Display for FindingKind {
             Self::NoChain => f.write_str("the client has no chain to ask"),
             Self::ChainNotRead { call: "all" } => f.write_str("the chain could not be asked"),
             Self::ChainNotRead { call } => write!(f, "the chain did not answer {call}"),
+            Self::Contradiction { of } => write!(f, "the {of} contradicts itself"),
             Self::NodeNotRead { call } => write!(f, "the node did not answer {call}"),
             Self::WrongRevision => f.write_str("the job or the node is of another protocol revision"),
             Self::WrongChain => f.write_str("this is not the chain that the client is bound to"),
@@ -212,6 +218,53 @@ impl fmt::Display for FindingKind {
     }
 }
 
+impl FindingKind {
+    /// Whose word it rests on: "chain's RPC" or "node". Nothing where this client knows it by itself, or was told
+    /// nothing.
+    pub(super) fn word_of(&self) -> Option<&'static str> {
+        match self {
+            Self::NoJobManager
+            | Self::NoConsumer
+            | Self::OtherJobManager { .. }
+            | Self::NoOperator
+            | Self::OtherOperator { .. }
+            | Self::SignerRefused { .. }
+            | Self::SignatureCheckReverted
+            | Self::NoSigner
+            | Self::AlreadyComplete
+            | Self::NonceComplete
+            | Self::NonceRequested
+            | Self::NonceCancelled
+            | Self::NonceUnclear { .. }
+            | Self::NonceTooLow { .. }
+            | Self::NonceGap { .. }
+            | Self::NonceTooFar { .. }
+            | Self::StateStale { .. }
+            | Self::StateMissing
+            | Self::RequestedBefore { .. }
+            | Self::TooManyOrdered { .. }
+            | Self::WrongChain => Some("chain's RPC"),
+            Self::AlreadyAtNode { .. }
+            | Self::FailedAtNode
+            | Self::ReplacesFailed
+            | Self::NonceTaken { .. }
+            | Self::ProgramMissing => Some("node"),
+            Self::NoChain
+            | Self::ChainNotRead { .. }
+            | Self::NodeNotRead { .. }
+            | Self::Contradiction { .. }
+            | Self::WrongRevision
+            | Self::NotBound
+            | Self::NonceLargest
+            | Self::NonceHeld
+            | Self::ProgramNotChecked
+            | Self::InputTooLarge
+            | Self::MessageTooLarge
+            | Self::TooManyCycles => None,
+        }
+    }
+}
+
 /// One thing that a preflight found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -224,6 +277,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether it forbids the job by somebody else's word, so that it needs a second look.
+    pub(super) fn is_bad_news(&self) -> bool {
+        self.severity == Severity::Error && self.kind.word_of().is_some()
+    }
+
     pub(super) fn new(severity: Severity, kind: FindingKind, evidence: impl AsRef<str>, remedy: &'static str) -> Self {
         Self { kind, severity, evidence: one_line(evidence.as_ref()), remedy, passing: false }
     }

@@ -7,16 +7,18 @@ use std::{
     task::Poll,
 };
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
-use super::evidence::{ChainSide, Chained, Evidence};
+use super::{
+    evidence::{ChainSide, Chained, Evidence},
+    questions::ContractQuestions,
+};
 use crate::{
-    chain::{Chain, InputTickets, OnchainStatus, other_job},
+    chain::{Block, Chain},
     client::Inner,
     error::{Error, ErrorKind, Result},
-    job::{JobId, JobRecord, RelayStrategy, SignedJob, eip191_hash},
-    nonce::Unknown,
+    job::{JobId, JobRecord, RelayStrategy, SignedJob},
 };
 
 /// How many runs of missing nonces are named.
@@ -26,6 +28,10 @@ const MAX_PREDICTIONS: usize = 4;
 
 pub(super) struct Gathered {
     pub evidence: Evidence,
+    /// The latest block that the chain has shown.
+    pub tip: Option<Block>,
+    /// The operator, if this chain is the right one, and when it was asked for.
+    pub operator: Option<(Instant, Address)>,
     pub chain_round_trips: u32,
     pub node_round_trips: u32,
 }
@@ -37,14 +43,21 @@ pub(super) struct Expected {
     pub states: Vec<B256>,
 }
 
-pub(super) async fn gather(inner: &Arc<Inner>, job: &SignedJob, required: bool, expected: &Expected) -> Gathered {
+/// One look at everything. With the tip of an earlier one it is a second look, about that block or a later one.
+pub(super) async fn gather(
+    inner: &Arc<Inner>,
+    job: &SignedJob,
+    required: bool,
+    expected: &Expected,
+    seen: Option<Block>,
+) -> Gathered {
     let mine = inner.node.check_job(job).err();
-    let (chain, node) = together(ask_chain(inner, job, expected), async {
+    let (asked, node) = together(ask_chain(inner, job, expected, seen), async {
         // What a node of this revision says of it means nothing.
         if mine.is_some() { None } else { Some(ask_node(inner, job).await) }
     })
     .await;
-    let (chain_round_trips, node_round_trips) = (u32::from(inner.chain.is_some()), u32::from(node.is_some()));
+    let node_round_trips = u32::from(node.is_some());
     let (speaks, record, has_program) = match node {
         Some((speaks, record, has_program)) => (speaks, Some(record), has_program),
         None => (None, None, None),
@@ -58,11 +71,12 @@ pub(super) async fn gather(inner: &Arc<Inner>, job: &SignedJob, required: bool, 
         binding: inner.binding,
         limits: inner.limits.unwrap_or_else(|| job.limits()),
         held: inner.submissions.on_hand(job).other,
-        chain,
+        chain: asked.side,
         record,
         has_program,
     };
-    Gathered { evidence, chain_round_trips, node_round_trips }
+    let AskedChain { tip, operator, round_trips, .. } = asked;
+    Gathered { evidence, tip, operator, chain_round_trips: round_trips, node_round_trips }
 }
 
 /// The node's revision, if it is another; its record of the job; whether it has the program.
@@ -86,25 +100,31 @@ async fn ask_node(
     (speaks.err(), record, has_program)
 }
 
-async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected) -> ChainSide {
-    let Some(chain) = &inner.chain else { return ChainSide::None };
+struct AskedChain {
+    side: ChainSide,
+    tip: Option<Block>,
+    operator: Option<(Instant, Address)>,
+    round_trips: u32,
+}
+
+async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected, seen: Option<Block>) -> AskedChain {
+    let nothing = |side, round_trips| AskedChain { side, tip: None, operator: None, round_trips };
+    let Some(chain) = &inner.chain else { return nothing(ChainSide::None, 0) };
     let begun = Instant::now();
-    let asked = inner.node.retries().read_deadline().bound(batch(inner, chain, job, expected)).await;
-    let mut chained = match asked {
-        Some(Ok(chained)) => chained,
-        Some(Err(error)) => return ChainSide::Unread(error),
+    let asked = inner.node.retries().read_deadline().bound(ask_contracts(inner, chain, job, expected, seen)).await;
+    let (mut chained, tip, round_trips) = match asked {
+        Some(Ok(read)) => read,
+        Some(Err(error)) => return nothing(ChainSide::Unread(error), 1),
         None => {
             let late = Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
-            return ChainSide::Unread(late.with_endpoint(chain.reader().endpoint()));
+            return nothing(ChainSide::Unread(late.with_endpoint(chain.reader().endpoint())), 1);
         }
     };
     let right = match (&inner.binding, &chained.identity) {
         (Some(binding), Some(Ok(identity))) => binding.check_identity(*identity).is_ok(),
         (binding, _) => binding.is_none(),
     };
-    if let (true, Ok(operator)) = (right, &chained.operator) {
-        inner.operator.saw(begun, *operator);
-    }
+    let operator = chained.operator.as_ref().ok().filter(|_| right).map(|operator| (begun, *operator));
     let (consumer, nonce, nonces) = (job.consumer(), job.nonce(), &inner.nonces);
     if job.relay_strategy() == RelayStrategy::Ordered {
         if let Ok(next) = chained.next_nonce {
@@ -120,56 +140,27 @@ async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected) -> 
             chained.too_far_above = beyond(highest).then_some(highest);
         }
     }
-    ChainSide::Read(Box::new(chained))
+    AskedChain { side: ChainSide::Read(Box::new(chained)), tip: Some(tip), operator, round_trips }
 }
 
-/// One round trip. The chain's RPC sees the signature and the hash that was signed, as the consumer's check needs them, and not
-/// the request.
-async fn batch(inner: &Inner, chain: &Chain, job: &SignedJob, expected: &Expected) -> Result<Chained> {
-    let (consumer, id) = (job.consumer(), job.id());
-    let mut batch = chain.batch();
-    let identity = inner.binding.map(|_| batch.identity());
-    let (job_manager_code, consumer_code) = (batch.code(chain.job_manager()), batch.code(consumer));
-    let operator = batch.operator();
-    let named_job_manager = batch.job_manager_of(consumer);
-    let hash = eip191_hash(job.request());
-    let signature = batch.is_valid_signature(consumer, hash, job.signature().clone());
-    let signer = batch.offchain_signer(consumer);
-    let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
-    let latest_state = batch.latest_state(consumer, job.revision());
-    let metadata = batch.job_metadata(id);
-    let before = job.nonce().checked_sub(1).filter(|_| job.relay_strategy() == RelayStrategy::Ordered);
-    let before = before.map(|nonce| batch.job_metadata(JobId::derive(nonce, consumer)));
-    let inputs = InputTickets::ask(&mut batch, job);
-    let (foreseen, pending) = leading(inner, job, expected);
-    let pending: Vec<_> = pending.into_iter().map(|id| batch.job_metadata(id)).collect();
-
-    let mut answers = batch.send().await?;
-    let metadata = answers.take(metadata);
-    let inputs = inputs.take(&mut answers).ok();
-    let same_inputs = metadata.as_ref().ok().zip(inputs).map(|(kept, inputs)| other_job(job, kept, &inputs).is_none());
-    let identity = identity.map(|identity| identity.take(&mut answers));
-    // What a result leads to that is complete was the latest once, and is no more.
-    let not_there_yet = |status| matches!(status, Ok(OnchainStatus::Unknown | OnchainStatus::Pending));
-    let predicted = pending.into_iter().any(|it| not_there_yet(answers.take(it).map(|kept| kept.status)));
-    Ok(Chained {
-        identity,
-        job_manager_code: answers.take(job_manager_code),
-        consumer_code: answers.take(consumer_code),
-        operator: answers.take(operator),
-        named_job_manager: answers.take(named_job_manager),
-        signature: answers.take(signature),
-        signer: answers.take(signer),
-        next_nonce: answers.take(next_nonce),
-        max_nonce: answers.take(max_nonce),
-        latest_state: answers.take(latest_state),
-        status: metadata.map(|kept| kept.status),
-        before: before.map(|before| answers.take(before).map(|kept| kept.status)),
-        same_inputs,
-        predicted: foreseen || predicted,
-        below: Unknown::default(),
-        too_far_above: None,
-    })
+/// One round trip, as of one block. The chain's RPC sees the signature and the hash that was signed, as the consumer's
+/// check needs them, and not the request.
+async fn ask_contracts(
+    inner: &Inner,
+    chain: &Chain,
+    job: &SignedJob,
+    expected: &Expected,
+    seen: Option<Block>,
+) -> Result<(Chained, Block, u32)> {
+    let (foreseen, leading) = leading(inner, job, expected);
+    let bound = inner.binding.is_some();
+    let ask = |batch: &mut _| ContractQuestions::ask(batch, chain.job_manager(), job, bound, &leading);
+    let snapshot = match seen {
+        None => chain.at_latest(ask).await?,
+        Some(seen) => chain.again(seen, ask).await?,
+    };
+    let mut answers = snapshot.answers;
+    Ok((snapshot.asked.take(&mut answers, job, foreseen), snapshot.tip, snapshot.round_trips))
 }
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.

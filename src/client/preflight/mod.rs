@@ -1,13 +1,16 @@
 //! Will it land? What the chain and the node say of a job before it is sent.
 //!
-//! Cut in three: `gather.rs` asks the chain and the node, each in one round trip, and makes an `Evidence` of the answers; `judge.rs` and
-//! `on_chain.rs` make [`Finding`]s of that, without I/O; `report.rs` is what the caller gets.
+//! Cut in four: `gather.rs` asks the chain and the node, each in one round trip, and makes an `Evidence` of the
+//! answers; `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has what forbids the job
+//! looked at once more; `report.rs` is what the caller gets.
 
 mod evidence;
 mod finding;
 mod gather;
 mod judge;
+mod look;
 mod on_chain;
+mod questions;
 mod report;
 
 use std::{
@@ -41,7 +44,8 @@ pub struct Preflight<'a> {
 }
 
 impl Client {
-    /// Finds out whether a signed job will land, before it is sent: one round trip to the chain, and one to the node.
+    /// Finds out whether a signed job will land, before it is sent: one round trip to the chain, and one to the node;
+    /// and a second one to each where something forbids it, as neither is believed at the first word about that.
     ///
     /// Nodes check neither the signature nor the state nor whether a contract would take the result: what they accept can hang for
     /// ever, and in an `Ordered` lane with everything behind it. This asks the contracts what they will say.
@@ -112,9 +116,8 @@ impl<'a> Preflight<'a> {
 
     async fn run(self) -> Result<PreflightReport> {
         require_runtime().map_err(|error| error.with_job(self.job.id()))?;
-        let seen = gather::gather(&self.client.inner, self.job, self.required, &self.expected).await;
-        let findings = judge::judge(&seen.evidence);
-        Ok(PreflightReport::new(self.job, findings, seen.chain_round_trips, seen.node_round_trips))
+        let seen = look::look(&self.client.inner, self.job, self.required, &self.expected).await;
+        Ok(PreflightReport::new(self.job, seen.findings, seen.chain_round_trips, seen.node_round_trips))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A relay runs in a task of its own (`run.rs`), as a submission does: a caller that goes away loses neither the transaction nor
 //! its hash. There is one at a time for a job.
 
+mod look;
 mod run;
 
 use std::{

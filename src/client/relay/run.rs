@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use alloy_primitives::{B256, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Inner, Relay};
+use super::{Inner, Relay, look::ChainLook};
 use crate::{
     chain::{
-        At, Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
-        RevertCause, StandingTickets,
+        Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
+        RevertCause, contradiction,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -18,11 +18,11 @@ use crate::{
 /// Between two looks, if no new block comes.
 const PAUSE: Duration = Duration::from_secs(4);
 /// Before a chain that could not be read is asked again.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// How long a transaction that is perhaps in the pool is waited for while the chain does not know it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a chain that contradicts itself is looked at again.
-const LOOKS: u32 = 3;
+/// How often the relayer may refuse what the chain would take.
+const REFUSALS: u32 = 3;
 /// How many blocks back the transaction of a job that is complete already is looked for.
 const LOOK_BACK: u64 = 1_000;
 
@@ -35,27 +35,6 @@ pub(super) struct Run<'a> {
     pub(super) chain: Chain,
     pub(super) relayer: Arc<dyn Relayer>,
     pub(super) deadline: Instant,
-}
-
-/// What one round trip shows.
-struct Look {
-    standing: ChainStanding,
-    chain_id: u64,
-    head: Option<Block>,
-    /// What the relay would revert with.
-    refusal: Option<Revert>,
-    /// Of the transaction that was asked for.
-    receipt: Option<Receipt>,
-    in_pool: bool,
-}
-
-impl Look {
-    /// The chain does not know the job, and refuses the result because it does: somebody was faster just now, and not all of the
-    /// RPC's servers are at one block.
-    fn is_torn(&self) -> bool {
-        let exists = self.refusal.as_ref().is_some_and(|refusal| refusal.cause() == RevertCause::NonceTaken);
-        self.standing == ChainStanding::Unseen && exists
-    }
 }
 
 impl Run<'_> {
@@ -83,51 +62,62 @@ impl Run<'_> {
         self.afresh(Some(look)).await
     }
 
-    async fn afresh(&self, look: Option<Look>) -> Result<Relay> {
-        let mut look = match look {
-            Some(look) => look,
-            None => self.look(None).await?,
-        };
-        for _ in 0..LOOKS {
-            if !look.is_torn() {
-                break;
-            }
-            self.next_block(look.head.map(|head| head.hash)).await;
-            look = self.look(None).await?;
-        }
-        match look.standing {
-            ChainStanding::Complete => return Ok(self.already(look.head, None).await),
-            ChainStanding::Taken(status) => return Err(taken(status)),
-            ChainStanding::Unseen => {}
-        }
-        if let Some(refusal) = look.refusal {
-            return Err(refused(refusal));
-        }
-        let mut transaction =
-            RelayTransaction::new(look.chain_id, self.chain.job_manager(), self.verified.relay_calldata());
-        if self.verified.needs_blobs() {
-            transaction = transaction.with_blobs(self.blobs().await?);
-        }
-        if Instant::now() >= self.deadline {
-            return Err(late(self.job.id(), None, "nothing was sent"));
-        }
+    async fn afresh(&self, mut seen: Option<ChainLook>) -> Result<Relay> {
         let (inner, id) = (self.inner, self.job.id());
-        let signed = |hash| inner.relays.set_posted(id, Some(hash));
-        match self.relayer.post(&transaction, &signed).await {
-            Ok(hash) => {
-                inner.relays.set_posted(id, Some(hash));
-                self.follow(hash, None).await
+        let (mut blobs, mut refusals) = (None, 0);
+        loop {
+            let look = match seen.take() {
+                Some(look) => look,
+                None => self.first_look().await?,
+            };
+            match look.standing {
+                ChainStanding::Complete => return Ok(self.already(look.head, None).await),
+                ChainStanding::Taken(status) => return Err(taken(status)),
+                // Nothing is posted on a doubt.
+                ChainStanding::Unclear => return Err(contradiction(&self.chain)),
+                ChainStanding::Unseen => {}
             }
-            Err(error) if error.outcome() == Outcome::Unknown => {
-                match error.tx_hash().or_else(|| inner.relays.posted(id)) {
-                    // Perhaps it is in the pool.
-                    Some(hash) => self.follow(hash, Some(error)).await,
-                    None => Err(error),
+            if let Some(refusal) = look.refusal {
+                return Err(refused(refusal));
+            }
+            let mut transaction =
+                RelayTransaction::new(look.chain_id, self.chain.job_manager(), self.verified.relay_calldata());
+            if self.verified.needs_blobs() {
+                let made = match blobs.take() {
+                    Some(made) => made,
+                    None => self.blobs().await?,
+                };
+                transaction = transaction.with_blobs(blobs.insert(made).clone());
+            }
+            if Instant::now() >= self.deadline {
+                return Err(late(id, None, "nothing was sent"));
+            }
+            let signed = |hash| inner.relays.set_posted(id, Some(hash));
+            match self.relayer.post(&transaction, &signed).await {
+                Ok(hash) => {
+                    inner.relays.set_posted(id, Some(hash));
+                    return self.follow(hash, None).await;
                 }
-            }
-            Err(error) => {
-                self.settled();
-                Err(error)
+                Err(error) if error.outcome() == Outcome::Unknown => {
+                    return match error.tx_hash().or_else(|| inner.relays.posted(id)) {
+                        // Perhaps it is in the pool.
+                        Some(hash) => self.follow(hash, Some(error)).await,
+                        None => Err(error),
+                    };
+                }
+                // The chain's own word was another a moment ago. So it is looked at again, and has the last word.
+                Err(error) if error.kind() == ErrorKind::Reverted => {
+                    self.settled();
+                    refusals += 1;
+                    if refusals > REFUSALS {
+                        return Err(unexplained(error));
+                    }
+                    self.next_block(look.head).await;
+                }
+                Err(error) => {
+                    self.settled();
+                    return Err(error);
+                }
             }
         }
     }
@@ -154,71 +144,15 @@ impl Run<'_> {
         Ok(blobs)
     }
 
-    /// Everything there is to know, in one round trip.
-    async fn look(&self, posted: Option<B256>) -> Result<Look> {
-        let mut batch = self.chain.batch();
-        let standing = StandingTickets::ask(&mut batch, self.job);
-        let (chain_id, head, operator) = (batch.chain_id(), batch.block(At::Latest), batch.operator());
-        let identity = self.inner.binding.map(|binding| (binding, batch.identity()));
-        let manager = batch.job_manager_of(self.job.consumer());
-        let call = batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address())));
-        let posted = posted.map(|hash| (batch.receipt(hash), batch.transaction(hash)));
-        let mut answers = batch.send().await?;
-        let chain_id = answers.take(chain_id)?;
-        // What was signed for one chain can be posted on another.
-        if let Some((binding, identity)) = identity {
-            binding.check_identity(identity.take(&mut answers)?)?;
-        }
-        let operator = answers.take(operator)?;
-        let standing = standing.take(&mut answers, self.job)?;
-        let ours = self.chain.job_manager();
-        // A consumer without that function says nothing.
-        if let Ok(Some(other)) = answers.take(manager)
-            && other != ours
-        {
-            return Err(Error::new(
-                ErrorKind::WrongChain,
-                format!("the consumer takes results from the JobManager {other}, not from {ours}"),
-            )
-            .with_hint("check the chain and the JobManager given to ClientBuilder::chain"));
-        }
-        if standing == ChainStanding::Unseen && operator != self.verified.operator() {
-            return Err(Error::new(
-                ErrorKind::WrongChain,
-                format!(
-                    "the JobManager names the operator {operator}, and {} signed the result",
-                    self.verified.operator()
-                ),
-            )
-            .with_hint("check the pinned operator, the chain, and which operator the node signs for"));
-        }
-        let (receipt, transaction) = match posted {
-            Some((receipt, transaction)) => (answers.take(receipt)?, answers.take(transaction)?),
-            None => (None, None),
-        };
-        Ok(Look {
-            standing,
-            chain_id,
-            head: answers.take(head)?,
-            refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
-            receipt,
-            in_pool: transaction.is_some(),
-        })
-    }
-
     /// Waits for a transaction that was sent, perhaps.
     async fn follow(&self, hash: B256, doubt: Option<Error>) -> Result<Relay> {
         let patience = Instant::now() + PATIENCE;
         let (mut last, mut complete_before) = (doubt, false);
-        let (mut known, mut torn) = (last.is_none(), 0);
+        let mut known = last.is_none();
         loop {
             match self.look(Some(hash)).await {
                 Ok(look) => {
-                    torn += u32::from(look.is_torn());
-                    let settled = |receipt: &Receipt| {
-                        receipt.tx_hash == hash && (receipt.succeeded || !look.is_torn() || torn > LOOKS)
-                    };
-                    if let Some(receipt) = look.receipt.as_ref().filter(|receipt| settled(receipt)).cloned() {
+                    if let Some(receipt) = look.receipt.filter(|receipt| receipt.tx_hash == hash) {
                         return self.included(&receipt, look.standing, look.refusal, look.head).await;
                     }
                     known |= look.in_pool;
@@ -230,7 +164,7 @@ impl Run<'_> {
                         }
                         ChainStanding::Complete => complete_before = true,
                         ChainStanding::Taken(status) => return Err(unknown(taken(status), hash)),
-                        ChainStanding::Unseen => {}
+                        ChainStanding::Unseen | ChainStanding::Unclear => {}
                     }
                     if !known && Instant::now() >= patience {
                         let error = late(self.job.id(), Some(hash), "the chain does not know the transaction");
@@ -239,7 +173,7 @@ impl Run<'_> {
                             None => error,
                         });
                     }
-                    self.next_block(look.head.map(|head| head.hash)).await;
+                    self.next_block(look.head).await;
                 }
                 Err(error) => {
                     last = Some(error);
@@ -256,9 +190,9 @@ impl Run<'_> {
         }
     }
 
-    async fn next_block(&self, known: Option<B256>) {
+    async fn next_block(&self, known: Block) {
         let until = self.deadline.min(Instant::now() + PAUSE);
-        if let Ok(Err(_)) = timeout_at(until, self.chain.reader().next_head(known)).await {
+        if let Ok(Err(_)) = timeout_at(until, self.chain.reader().next_head(Some(known.hash))).await {
             sleep(AGAIN).await;
         }
     }
@@ -269,7 +203,7 @@ impl Run<'_> {
         receipt: &Receipt,
         standing: ChainStanding,
         refusal: Option<Revert>,
-        head: Option<Block>,
+        head: Block,
     ) -> Result<Relay> {
         self.settled();
         let hash = receipt.tx_hash;
@@ -286,7 +220,7 @@ impl Run<'_> {
             // Somebody was faster.
             ChainStanding::Complete => Ok(self.already(head, Some(hash)).await),
             ChainStanding::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
-            ChainStanding::Unseen => {
+            ChainStanding::Unseen | ChainStanding::Unclear => {
                 let error = match refusal {
                     Some(refusal) => refused(refusal),
                     None => Error::new(
@@ -302,7 +236,7 @@ impl Run<'_> {
     }
 
     /// The job is complete by somebody else's transaction, which is looked for where it costs little.
-    async fn already(&self, head: Option<Block>, wasted: Option<B256>) -> Relay {
+    async fn already(&self, head: Block, wasted: Option<B256>) -> Relay {
         let receipt = self.find(head).await;
         Relay {
             job_id: self.job.id(),
@@ -314,15 +248,13 @@ impl Run<'_> {
     }
 
     /// Its hash and block. Nothing if it cannot be found: that changes nothing about the job.
-    async fn find(&self, head: Option<Block>) -> Option<(B256, u64)> {
+    async fn find(&self, head: Block) -> Option<(B256, u64)> {
         let (id, manager) = (B256::from(self.job.id()), self.chain.job_manager());
         let completed = crate::chain::job_completed_topic();
         let mut batch = self.chain.batch();
         let claimed = self.verified.record().relay_tx_hash().map(|hash| batch.receipt(hash));
-        let logs = head.map(|head| {
-            let topics = vec![vec![completed], vec![id]];
-            batch.logs(LogFilter::new(manager, topics, head.number.saturating_sub(LOOK_BACK), head.number))
-        });
+        let topics = vec![vec![completed], vec![id]];
+        let logs = batch.logs(LogFilter::new(manager, topics, head.number.saturating_sub(LOOK_BACK), head.number));
         let mut answers = batch.send().await.ok()?;
         if let Some(claimed) = claimed
             && let Ok(Some(receipt)) = answers.take(claimed)
@@ -331,7 +263,7 @@ impl Run<'_> {
         {
             return Some((receipt.tx_hash, receipt.block_number));
         }
-        let logs = answers.take(logs?).ok()?;
+        let logs = answers.take(logs).ok()?;
         logs.last().map(|log| (log.tx_hash, log.block_number))
     }
 }
@@ -339,6 +271,19 @@ impl Run<'_> {
 /// The transaction may be in the pool, whatever the error says of itself.
 fn unknown(error: Error, hash: B256) -> Error {
     error.with_outcome(Outcome::Unknown).with_tx_hash(hash)
+}
+
+/// The relayer found that it would revert, and the chain does not.
+fn unexplained(error: Error) -> Error {
+    Error::new(
+        ErrorKind::Chain,
+        "the relayer found that the result would revert, and on chain nothing speaks against it",
+    )
+    .with_retryable(true)
+    .with_source(error)
+    .with_hint(
+        "relay it again, and do not sign the payload anew: perhaps the result is in the pool already, by somebody else",
+    )
 }
 
 fn refused(refusal: Revert) -> Error {

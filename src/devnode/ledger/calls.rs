@@ -31,7 +31,36 @@ const CODE: Bytes = Bytes::from_static(&[0xfe]);
 type Returned = Result<Vec<u8>, Vec<u8>>;
 
 impl Ledger {
-    pub(super) fn answer(&self, question: &Question) -> Result<Answer> {
+    /// Answers a batch: of one moment, unless the test has torn it.
+    pub(in crate::devnode) fn answer_all(&mut self, questions: &[Question]) -> Vec<Result<Answer>> {
+        let Some((old, by)) = self.tears.apply(questions) else {
+            return questions.iter().map(|question| self.answer(question)).collect();
+        };
+        let one =
+            |(question, old): (&Question, bool)| if old { self.older(question, by) } else { self.answer(question) };
+        questions.iter().zip(old).map(one).collect()
+    }
+
+    /// The answer of so many blocks before.
+    fn older(&self, question: &Question, by: u64) -> Result<Answer> {
+        let last = self.height().saturating_sub(by);
+        let before = |at: At| self.number(at).map(|number| At::Number(number.saturating_sub(by)));
+        Ok(match (self.answer(question)?, question) {
+            (_, Question::Block(At::Latest)) => Answer::Block(self.blocks.block(At::Number(last))),
+            (Answer::Block(block), _) => Answer::Block(block.filter(|block| block.number <= last)),
+            (_, Question::Code(address, at)) => self.answer(&Question::Code(*address, before(*at)?))?,
+            (_, Question::Call(call, at)) => self.answer(&Question::Call(call.clone(), before(*at)?))?,
+            (Answer::Receipt(receipt), _) => Answer::Receipt(receipt.filter(|receipt| receipt.block_number <= last)),
+            (transaction @ Answer::Transaction(_), Question::Transaction(hash)) => {
+                let there = self.blocks.receipt(*hash).is_some_and(|receipt| receipt.block_number <= last);
+                if there { transaction } else { Answer::Transaction(None) }
+            }
+            (Answer::Logs(logs), _) => Answer::Logs(logs.into_iter().filter(|log| log.block_number <= last).collect()),
+            (answer, _) => answer,
+        })
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer> {
         Ok(match question {
             Question::ChainId => Answer::ChainId(self.chain_id),
             Question::Block(at) => Answer::Block(self.blocks.block(*at)),
@@ -50,7 +79,7 @@ impl Ledger {
         })
     }
 
-    pub(super) fn number(&self, at: At) -> Result<u64> {
+    fn number(&self, at: At) -> Result<u64> {
         let missing = || Error::new(ErrorKind::Chain, "the chain has no such block").with_retryable(true);
         self.blocks.block(at).map(|block| block.number).ok_or_else(missing)
     }

@@ -92,6 +92,14 @@ impl Ledger {
         self.consumers.insert(consumer, Past::since(0, rules));
     }
 
+    pub(super) fn tear(&mut self, tear: Option<Tear>) {
+        self.tears.set(tear);
+    }
+
+    pub(super) fn torn(&self) -> u64 {
+        self.tears.torn()
+    }
+
     /// The latest block.
     pub(super) fn head(&self) -> Block {
         self.blocks.head()

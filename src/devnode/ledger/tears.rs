@@ -4,25 +4,22 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::keccak256;
 
-use super::Ledger;
-use crate::{
-    chain::{Answer, At, Question},
-    error::Result,
-};
+use crate::chain::Question;
 
 type Chosen = Arc<dyn Fn(&Question) -> bool + Send + Sync>;
 
-/// A batch whose answers are of two blocks, as an RPC gives it while a block comes in, or whose servers are not all at one block; for
-/// [`SimChain::tear`](crate::devnode::SimChain::tear).
+/// A batch whose answers are of two blocks, as an RPC gives it while a block comes in, or whose servers are not all at
+/// one block; for [`SimChain::tear`](crate::devnode::SimChain::tear).
 ///
-/// The chosen answers are of an older block than their neighbours: one block older unless [set](Self::by), and block 0 where there is
-/// none so old. Of a question that is pinned to a block, by number or by hash, the answer is of a block before that one. An older
-/// block knows neither the receipts, transactions and logs of later blocks, nor the later blocks themselves.
+/// The chosen answers are of an older block than their neighbours: one block older unless [set](Self::by), and block 0
+/// where there is none so old. Of a question that is pinned to a block, by number or by hash, the answer is of a block
+/// before that one. An older block knows neither the receipts, transactions and logs of later blocks, nor the later
+/// blocks themselves.
 ///
 /// ```
 /// use infinityvm_sdk::devnode::Tear;
 ///
-/// // The consumer's inputs are of before the block with the job, the JobManager's word is of after it; two batches in a row.
+/// // The consumer's inputs are of before the block with the job, the JobManager's word of after it; in two batches.
 /// let inputs = Tear::calls(["getOnchainInputForJob(bytes32)", "getOffchainInputHashForJob(bytes32)"]).batches(2);
 /// // A block comes in after the third answer.
 /// let late = Tear::first(3);
@@ -66,7 +63,8 @@ impl Tear {
         Self::new(Which::First(count))
     }
 
-    /// Tears every other answer about the contracts on average: calls and codes, by a random choice that this number repeats.
+    /// Tears every other answer about the contracts on average: calls and codes, by a random choice that this number
+    /// repeats.
     #[must_use]
     pub fn at_random(seed: u64) -> Self {
         Self::new(Which::Random { seed, drawn: 0 })
@@ -139,41 +137,20 @@ pub(super) struct Tears {
     torn: u64,
 }
 
-impl Ledger {
-    pub(in crate::devnode) fn tear(&mut self, tear: Option<Tear>) {
-        self.tears.tear = tear;
+impl Tears {
+    pub(super) fn set(&mut self, tear: Option<Tear>) {
+        self.tear = tear;
     }
 
-    pub(in crate::devnode) fn torn(&self) -> u64 {
-        self.tears.torn
+    pub(super) fn torn(&self) -> u64 {
+        self.torn
     }
 
-    /// Answers a batch: of one moment, unless the test has torn it.
-    pub(in crate::devnode) fn answer_all(&mut self, questions: &[Question]) -> Vec<Result<Answer>> {
-        let tear = self.tears.tear.as_mut().and_then(|tear| Some((tear.apply(questions)?, tear.by)));
-        let Some((old, by)) = tear else { return questions.iter().map(|it| self.answer(it)).collect() };
-        self.tears.torn += 1;
-        let one =
-            |(question, old): (&Question, bool)| if old { self.older(question, by) } else { self.answer(question) };
-        questions.iter().zip(old).map(one).collect()
-    }
-
-    /// The answer of so many blocks before.
-    fn older(&self, question: &Question, by: u64) -> Result<Answer> {
-        let last = self.height().saturating_sub(by);
-        let before = |at: At| self.number(at).map(|number| At::Number(number.saturating_sub(by)));
-        Ok(match (self.answer(question)?, question) {
-            (_, Question::Block(At::Latest)) => Answer::Block(self.blocks.block(At::Number(last))),
-            (Answer::Block(block), _) => Answer::Block(block.filter(|block| block.number <= last)),
-            (_, Question::Code(address, at)) => self.answer(&Question::Code(*address, before(*at)?))?,
-            (_, Question::Call(call, at)) => self.answer(&Question::Call(call.clone(), before(*at)?))?,
-            (Answer::Receipt(receipt), _) => Answer::Receipt(receipt.filter(|receipt| receipt.block_number <= last)),
-            (transaction @ Answer::Transaction(_), Question::Transaction(hash)) => {
-                let there = self.blocks.receipt(*hash).is_some_and(|receipt| receipt.block_number <= last);
-                if there { transaction } else { Answer::Transaction(None) }
-            }
-            (Answer::Logs(logs), _) => Answer::Logs(logs.into_iter().filter(|log| log.block_number <= last).collect()),
-            (answer, _) => answer,
-        })
+    /// Which answers of a batch are old, and by how many blocks; nothing if the batch is left whole.
+    pub(super) fn apply(&mut self, questions: &[Question]) -> Option<(Vec<bool>, u64)> {
+        let tear = self.tear.as_mut()?;
+        let old = tear.apply(questions)?;
+        self.torn += 1;
+        Some((old, tear.by))
     }
 }

@@ -183,8 +183,9 @@ impl SimChain {
         self.write(|chain| chain.reachable = reachable);
     }
 
-    /// Tears answers of batches to come: not every answer of them is of one block, and the RPC says nothing of that. In place of a tear
-    /// that was set before; `None` ends it. For clients only, whose every call of [`ask`](crate::chain::ChainReader::ask) is a batch.
+    /// Tears answers of batches to come: not every answer of them is of one block, and the RPC says nothing of that.
+    /// In place of a tear that was set before; `None` ends it. For clients only, whose every call of
+    /// [`ask`](crate::chain::ChainReader::ask) is a batch.
     ///
     /// ```
     /// # use infinityvm_sdk::{Revision, devnode::{DevNode, Tear}};

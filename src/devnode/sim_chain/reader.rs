@@ -20,7 +20,8 @@ fn unreachable() -> Error {
         .with_hint("the test said so: SimChain::set_reachable")
 }
 
-/// Every call of [`ask`](ChainReader::ask) sees the chain at one moment, unless the test [tears](SimChain::tear) it. Heads are told as they come, without a look.
+/// Every call of [`ask`](ChainReader::ask) sees the chain at one moment, unless the test [tears](SimChain::tear) it.
+/// Heads are told as they come, without a look.
 #[async_trait]
 impl ChainReader for SimChain {
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {

@@ -32,6 +32,7 @@ sol! {
     function getJobMetadata(bytes32 jobID) returns (bytes, uint64, address, uint8);
     function getCoprocessorOperator() returns (address);
     function submitResultForOffchainJob(bytes result, bytes resultSignature, bytes request, bytes requestSignature);
+    function submitResult(bytes resultWithMetadata, bytes resultSignature);
 }
 
 pub const JOB_MANAGER: Address = Address::repeat_byte(0x1a);
@@ -46,6 +47,8 @@ pub struct World {
     pub receipts: HashMap<B256, Receipt>,
     /// In the pool, and not in a block.
     pub pool: HashMap<B256, Transaction>,
+    /// What the transactions in blocks called.
+    pub included: HashMap<B256, Transaction>,
     /// Who signed what.
     pub signed: HashMap<(B256, Bytes), Address>,
     pub known: HashMap<B256, JobState>,
@@ -218,6 +221,8 @@ impl World {
     pub fn include(&mut self, revision: Revision, tx_hash: B256, data: &[u8], blobs: &[B256]) -> bool {
         self.number += 1;
         self.pool.remove(&tx_hash);
+        let called = Transaction::new(tx_hash, Some(JOB_MANAGER), Bytes::copy_from_slice(data));
+        self.included.insert(tx_hash, called);
         let settled = self.settle(revision, data, blobs);
         let succeeded = settled.is_ok();
         let mut logs = Vec::new();
@@ -232,6 +237,18 @@ impl World {
         let receipt = Receipt::new(tx_hash, self.number, hash(self.number), succeeded, logs);
         self.receipts.insert(tx_hash, receipt);
         succeeded
+    }
+
+    /// A request made on chain is completed by a transaction of its own kind.
+    pub fn complete_request(&mut self, tx_hash: B256, id: B256, mut job: JobState) {
+        self.number += 1;
+        let call = submitResultCall { resultWithMetadata: Bytes::new(), resultSignature: Bytes::new() };
+        let called = Transaction::new(tx_hash, Some(JOB_MANAGER), call.abi_encode().into());
+        self.included.insert(tx_hash, called);
+        (job.status, job.tx_hash, job.block) = (3, tx_hash, self.number);
+        let logs = vec![completed(id, &job)];
+        self.receipts.insert(tx_hash, Receipt::new(tx_hash, self.number, hash(self.number), true, logs));
+        self.jobs.insert(id, job);
     }
 
     fn call(&self, revision: Revision, call: &Call) -> Answer {
@@ -308,8 +325,7 @@ impl World {
             Question::Call(call, _) => self.call(revision, call),
             Question::Receipt(hash) => Answer::Receipt(self.receipts.get(hash).cloned()),
             Question::Transaction(hash) => {
-                let included = self.receipts.contains_key(hash).then(|| Transaction::new(*hash, None, Bytes::new()));
-                Answer::Transaction(self.pool.get(hash).cloned().or(included))
+                Answer::Transaction(self.pool.get(hash).or(self.included.get(hash)).cloned())
             }
             Question::Logs(filter) => {
                 let in_range = |job: &JobState| (filter.from_block..=filter.to_block).contains(&job.block);

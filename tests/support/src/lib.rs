@@ -28,6 +28,8 @@ pub mod ledger_chain;
 #[cfg(feature = "rigs")]
 pub mod measure;
 #[cfg(feature = "rigs")]
+pub mod node;
+#[cfg(feature = "rigs")]
 pub mod plain_client;
 #[cfg(feature = "rigs")]
 pub mod rpc;

@@ -9,7 +9,7 @@ use infinityvm_sdk::{Result, SignedJob, primitives::B256, rpc::Method};
 
 use crate::{
     answers::{self, DONE, FAILED, PENDING, RELAYED, Row, Signed},
-    rig::{Scripted, at_once, down, not_found},
+    scripted::{Scripted, at_once, down, not_found},
 };
 
 /// What the node says of a job.

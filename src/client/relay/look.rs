@@ -1,0 +1,187 @@
+//! Looks at the chain before a transaction is sent and after: what stands against the job's result, and what became of
+//! its transaction.
+
+use alloy_primitives::{Address, B256};
+use tokio::time::{Instant, sleep};
+
+use super::run::{AGAIN, Run};
+use crate::{
+    chain::{
+        Batch, Block, ChainStanding, Heard, Receipt, Revert, RevertCause, SecondLook, StandingTickets, Tidings,
+        contradiction, contradicts,
+    },
+    error::{Error, ErrorKind, Result},
+};
+
+/// How often a chain that contradicts itself is looked at again before anything is sent.
+const LOOKS: u32 = 3;
+
+/// What one round trip shows, as of one block.
+pub(super) struct ChainLook {
+    pub standing: ChainStanding,
+    pub chain_id: u64,
+    pub head: Block,
+    /// The latest block by then.
+    tip: Block,
+    /// What the contracts have against any result of the job.
+    objection: Option<Objection>,
+    /// What the relay would revert with.
+    pub refusal: Option<Revert>,
+    /// Of the transaction that was asked for.
+    pub receipt: Option<Receipt>,
+    pub in_pool: bool,
+}
+
+/// The consumer's JobManager is another one, or the operator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Objection {
+    JobManager(Address),
+    Operator(Address),
+}
+
+impl ChainLook {
+    fn cause(&self) -> Option<RevertCause> {
+        self.refusal.as_ref().map(Revert::cause)
+    }
+
+    /// The chain does not know the job, and refuses the result because it does: that is of two blocks, whatever the
+    /// RPC says.
+    fn is_torn(&self) -> bool {
+        self.standing == ChainStanding::Unseen && self.cause() == Some(RevertCause::NonceTaken)
+    }
+
+    /// Whether the transaction that was asked for is in a block, and what became of it there.
+    fn landed(&self) -> Option<bool> {
+        self.receipt.as_ref().map(|receipt| receipt.succeeded)
+    }
+}
+
+impl Tidings for ChainLook {
+    fn is_bad(&self) -> bool {
+        match (self.landed(), self.standing) {
+            // Whatever else there is: the result is there.
+            (Some(true), _) => false,
+            (_, ChainStanding::Complete | ChainStanding::Unclear) => self.objection.is_some(),
+            (_, ChainStanding::Taken(_)) => true,
+            (landed, ChainStanding::Unseen) => {
+                landed == Some(false) || self.refusal.is_some() || self.objection.is_some()
+            }
+        }
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        if other.landed() == Some(true) {
+            return true;
+        }
+        let tried = |look: &Self| look.cause().filter(|_| look.standing == ChainStanding::Unseen);
+        let shown = |look: &Self| (look.standing, look.objection, look.landed(), tried(look));
+        !self.is_torn() && !other.is_torn() && shown(self) == shown(other)
+    }
+}
+
+impl Run<'_> {
+    /// Before anything is sent. Nothing is lost by waiting for a chain that contradicts itself.
+    pub(super) async fn first_look(&self) -> Result<ChainLook> {
+        for _ in 0..LOOKS {
+            match self.look(None).await {
+                Err(error) if contradicts(&error) && Instant::now() < self.deadline => sleep(AGAIN).await,
+                look => return look,
+            }
+        }
+        self.look(None).await
+    }
+
+    /// Everything there is to know, in one round trip. What is bad is looked at once more; what the contracts have
+    /// against any result is an error.
+    pub(super) async fn look(&self, posted: Option<B256>) -> Result<ChainLook> {
+        let (mut second, mut seen) = (SecondLook::new(), None);
+        let mut look = loop {
+            let pause = match self.look_once(posted, seen).await {
+                Ok(look) => {
+                    seen = Some(look.tip);
+                    match second.hear(look) {
+                        Heard::Told(look) => break look,
+                        Heard::Again(pause) => pause,
+                        Heard::Contradiction { .. } => return Err(contradiction(&self.chain)),
+                    }
+                }
+                Err(error) => match second.missed().filter(|_| error.is_retryable()) {
+                    Some(pause) => pause,
+                    None => return Err(error),
+                },
+            };
+            sleep(pause).await;
+        };
+        if let Some(objection) = look.objection.filter(|_| look.landed() != Some(true)) {
+            return Err(self.object(objection));
+        }
+        let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
+        transactions.extend(posted.filter(|hash| !transactions.contains(hash)));
+        look.standing = look.standing.settled(&self.chain, self.job, transactions, Some(self.verified)).await?;
+        Ok(look)
+    }
+
+    /// One look: at the latest block, or a second one, about this block or a later one.
+    async fn look_once(&self, posted: Option<B256>, seen: Option<Block>) -> Result<ChainLook> {
+        let ask = |batch: &mut Batch| {
+            (
+                StandingTickets::ask(batch, self.job),
+                (batch.chain_id(), batch.operator()),
+                self.inner.binding.map(|binding| (binding, batch.identity())),
+                batch.job_manager_of(self.job.consumer()),
+                batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address()))),
+                posted.map(|hash| (batch.receipt(hash), batch.transaction(hash))),
+            )
+        };
+        let snapshot = match seen {
+            None => self.chain.at_latest(ask).await?,
+            Some(seen) => self.chain.again(seen, ask).await?,
+        };
+        let (head, tip, mut answers) = (snapshot.head, snapshot.tip, snapshot.answers);
+        let (standing, (chain_id, operator), identity, manager, call, posted) = snapshot.asked;
+        let chain_id = answers.take(chain_id)?;
+        // What was signed for one chain can be posted on another.
+        if let Some((binding, identity)) = identity {
+            binding.check_identity(identity.take(&mut answers)?)?;
+        }
+        let operator = answers.take(operator)?;
+        let standing = standing.take(&mut answers, self.job)?;
+        // A consumer without that function says nothing.
+        let other = answers.take(manager).ok().flatten().filter(|other| *other != self.chain.job_manager());
+        let stranger = (standing == ChainStanding::Unseen && operator != self.verified.operator()).then_some(operator);
+        let (receipt, transaction) = match posted {
+            Some((receipt, transaction)) => (answers.take(receipt)?, answers.take(transaction)?),
+            None => (None, None),
+        };
+        Ok(ChainLook {
+            standing,
+            chain_id,
+            head,
+            tip,
+            objection: other.map(Objection::JobManager).or(stranger.map(Objection::Operator)),
+            refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
+            receipt,
+            in_pool: transaction.is_some(),
+        })
+    }
+
+    fn object(&self, objection: Objection) -> Error {
+        let (what, hint) = match objection {
+            Objection::JobManager(other) => (
+                format!(
+                    "the consumer takes results from the JobManager {other}, not from {}",
+                    self.chain.job_manager()
+                ),
+                "check the chain and the JobManager given to ClientBuilder::chain",
+            ),
+            Objection::Operator(operator) => (
+                format!(
+                    "the JobManager names the operator {operator}, and {} signed the result",
+                    self.verified.operator()
+                ),
+                "check the pinned operator, the chain, and which operator the node signs for",
+            ),
+        };
+        Error::new(ErrorKind::WrongChain, what).with_hint(hint)
+    }
+}

@@ -1,0 +1,1 @@
+//! What is bad news is told, after a second look.
