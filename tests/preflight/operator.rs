@@ -108,13 +108,13 @@ async fn a_new_operator_is_found_out_and_a_stranger_is_still_a_stranger() {
         assert_eq!(error.kind(), ErrorKind::Verification, "{}", error.report());
         assert_eq!(
             rig.chain.table().operator_asked,
-            3,
-            "the first client's, this one's, and once more for the stranger"
+            4,
+            "the first client's, this one's, and once more for each of the two looks at what the stranger signed"
         );
         rig.chain.table().operator = next.operator();
         let result = there.submit(request()).await.unwrap().wait(Until::Executed).await.unwrap();
         assert_eq!(result.operator(), next.operator());
-        assert_eq!(rig.chain.table().operator_asked, 4);
+        assert_eq!(rig.chain.table().operator_asked, 5);
     })
     .await;
 }
