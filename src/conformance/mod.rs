@@ -22,92 +22,22 @@
 //! # }
 //! ```
 
+mod case;
 pub mod cases;
+mod failure;
 mod setup;
 
-use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
-
-pub use self::setup::{Bench, Setup};
-use crate::{
-    devnode::DevNode,
-    error::{Error, Result},
-    job::Revision,
-    rpc::Method,
-    transport::Transport,
+pub use self::{
+    case::Case,
+    failure::{CaseResult, Failure},
+    setup::{Bench, Setup},
 };
+use crate::{devnode::DevNode, error::Result, job::Revision, transport::Transport};
 
 /// How long a case may take before it counts as hanging, unless set.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Why a case failed.
-#[derive(Debug)]
-pub struct Failure(String);
-
-impl Failure {
-    /// A failure, in words.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for Failure {}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        // Advice is for users of a client, not for who writes a transport.
-        let report = error.report().to_string();
-        Self(report.lines().filter(|line| !line.starts_with("  what next:")).collect::<Vec<_>>().join("\n"))
-    }
-}
-
-/// What a case gives back.
-pub type CaseResult = std::result::Result<(), Failure>;
-
-type Run = for<'a> fn(&'a Setup) -> Pin<Box<dyn Future<Output = CaseResult> + Send + 'a>>;
-
-/// One case of the suite.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// The function's name in [`cases`].
-    pub name: &'static str,
-    /// The call that the case is about, if some transports or revisions lack it. For those the case tests that the call
-    /// is refused before any I/O.
-    pub needs: Option<Method>,
-    run: Run,
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).field("needs", &self.needs).finish_non_exhaustive()
-    }
-}
-
-impl Case {
-    /// Runs the case alone.
-    ///
-    /// # Errors
-    /// What did not hold, that it panicked, or that it did not end within the setup's patience.
-    pub async fn run(&self, setup: &Setup) -> CaseResult {
-        let (run, own, patience) = (self.run, setup.clone(), setup.patience());
-        // In a task of its own, which a panic ends alone. It ends with its set, also if nobody waits for it any more.
-        let mut task = JoinSet::new();
-        task.spawn(async move { run(&own).await });
-        match tokio::time::timeout(patience, task.join_next()).await {
-            Ok(Some(Ok(result))) => result,
-            Ok(Some(Err(error))) => Err(Failure::new(format!("it panics: {error}"))),
-            Ok(None) => Err(Failure::new("it was not begun")),
-            Err(_) => Err(Failure::new(format!("it hangs: no end after {patience:?}"))),
-        }
-    }
-}
 
 /// The suite, for one kind of transport.
 pub struct Suite {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, Bytes};
 
-use super::Failure;
+use super::failure::{CaseResult, Failure};
 use crate::{
     client::{Client, JobHandle, RetryPolicy, Until},
     devnode::{ConsumerRules, DevNode, ProgramError},
@@ -168,11 +168,11 @@ pub(super) fn refused<T>(result: Result<T>, what: &str) -> std::result::Result<E
     }
 }
 
-pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> super::CaseResult {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> CaseResult {
     if holds { Ok(()) } else { Err(Failure::new(what())) }
 }
 
-pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: T, wanted: T) -> super::CaseResult {
+pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: T, wanted: T) -> CaseResult {
     ensure(found == wanted, || {
         let mut texts = [format!("{found:?}"), format!("{wanted:?}")];
         // Inputs can be megabytes.

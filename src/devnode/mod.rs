@@ -46,6 +46,7 @@
 //!   process built with `panic = "abort"` would end there.
 
 mod abi;
+mod blobs;
 mod connection;
 #[cfg(feature = "chain")]
 pub mod contracts;
@@ -58,12 +59,11 @@ mod grpc_server;
 mod grpc_state;
 mod intake;
 mod ledger;
+#[cfg(not(feature = "chain"))]
+mod no_chain;
 mod node;
 mod program;
 #[cfg(feature = "chain")]
-mod real;
-#[cfg(not(feature = "chain"))]
-#[path = "real_none.rs"]
 mod real;
 mod record;
 mod rest_json;
@@ -83,6 +83,8 @@ use std::{
 use alloy_primitives::{Address, Bytes, address};
 use tokio::{net::TcpListener, task::AbortHandle};
 
+#[cfg(not(feature = "chain"))]
+use self::no_chain as real;
 #[cfg(feature = "chain")]
 pub use self::real::RealChain;
 use self::{crypto::Key, ledger::Ledger, node::Shared, program::Program, real::Real, script::Plan, store::World};

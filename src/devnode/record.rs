@@ -7,7 +7,7 @@ use std::{
 
 use alloy_primitives::{B256, Bytes};
 
-use super::{abi::Request, real::Blobs};
+use super::{abi::Request, blobs::Blobs};
 
 /// The status of a job in the node's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

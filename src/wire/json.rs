@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use self::forms::{Binary, Object};
 use super::{
-    bad,
+    fields::bad,
     generated::{relay, state},
 };
 use crate::{
@@ -30,13 +30,13 @@ pub(super) enum Form {
 }
 
 /// Writes the fields of one object; bytes are encoded when the body is read.
-pub(super) struct Writer {
+pub(super) struct JsonWriter {
     form: Form,
     body: RequestBody,
     small: BytesMut,
 }
 
-impl Writer {
+impl JsonWriter {
     pub(super) fn new(form: Form) -> Self {
         Self { form, body: RequestBody::new(), small: BytesMut::from("{") }
     }

@@ -5,6 +5,7 @@
 //! grow: unknown fields and enum values. So a message of one revision that is read as the other fails, and does not
 //! mislead.
 
+mod fields;
 pub(crate) mod generated;
 mod json;
 mod proto;
@@ -14,13 +15,17 @@ mod relay;
 mod state;
 mod writer;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 use bytes::Bytes;
 
-use self::{json::Form, writer::Writer};
+use self::{
+    fields::{bad, hash},
+    json::Form,
+    writer::Writer,
+};
 use crate::{
-    error::{Error, ErrorKind, Outcome},
-    job::{JobId, JobRecord, JobStatus, ProgramId, Revision, SignedJob, VmType},
+    error::{Error, ErrorKind},
+    job::{JobId, JobRecord, ProgramId, Revision, SignedJob, VmType},
     rpc::{Encoding, Method, RequestBody},
 };
 
@@ -60,9 +65,6 @@ impl ProgramUpload {
         self.id.as_ref()
     }
 }
-
-/// The most nonces that are read from one answer of GetPendingJobs.
-const MAX_PENDING: usize = 65_536;
 
 /// Encodes requests and decodes responses of one revision, in one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,9 +188,9 @@ impl Wire {
         let mut message = Writer::new(self.encoding, Form::Hex);
         message.bytes(1, "programElf", &program.elf.0);
         match self.revision {
-            Revision::State => message.enumeration(2, "vmType", state::vm_type(program).into()),
+            Revision::State => message.enumeration(2, "vmType", state::vm_type(program.vm).into()),
             Revision::Relay => {
-                let (id, vm_type) = relay::program(program)?;
+                let (id, vm_type) = relay::program(program.vm, program.id.as_ref())?;
                 message.bytes(2, "programId", &id.as_bytes().0);
                 message.enumeration(3, "vmType", vm_type.into());
             }
@@ -274,42 +276,12 @@ impl Wire {
     }
 }
 
-/// The outcome is unknown: something answered OK, but whether it was a node that took the request is open.
-fn bad(method: Method, what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::BadResponse, format!("{method}: {what}"))
-        .with_outcome(Outcome::Unknown)
-        .with_hint("check that a node of the client's revision answers at this endpoint")
-}
-
-fn hash(method: Method, field: &str, bytes: &[u8]) -> Result<B256, Error> {
-    B256::try_from(bytes).map_err(|_| bad(method, format_args!("{field} has {} bytes instead of 32", bytes.len())))
-}
-
-fn address(method: Method, field: &str, bytes: &[u8]) -> Result<Address, Error> {
-    Address::try_from(bytes).map_err(|_| bad(method, format_args!("{field} has {} bytes instead of 20", bytes.len())))
-}
-
-/// A transaction hash: absent in all revisions until the job is relayed, empty bytes on the wire.
-fn optional_hash(method: Method, field: &str, bytes: &[u8]) -> Result<Option<B256>, Error> {
-    if bytes.is_empty() { Ok(None) } else { hash(method, field, bytes).map(Some) }
-}
-
-fn job_status(number: i32, reason: Option<String>) -> JobStatus {
-    match number {
-        1 => JobStatus::Pending,
-        2 => JobStatus::Done,
-        3 => JobStatus::Failed { reason: reason.filter(|text| !text.is_empty()) },
-        4 => JobStatus::Relayed,
-        other => JobStatus::Unrecognized(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::job::JobStatus;
+    use crate::{error::Outcome, job::JobStatus};
 
     fn record() -> generated::relay::JobResult {
         generated::relay::JobResult {

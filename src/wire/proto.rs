@@ -10,23 +10,26 @@ use prost::{
     },
 };
 
-use super::{MAX_PENDING, bad};
+use super::fields::bad;
 use crate::{
     error::{Error, ErrorKind, Outcome},
     rpc::{Method, RequestBody},
 };
+
+/// The most nonces that are read from one answer of GetPendingJobs.
+const MAX_PENDING: usize = 65_536;
 
 /// Values up to this length are copied into the piece at hand: a frame of their own would cost more than the copy.
 const COPY_UP_TO: usize = 2048;
 
 /// Writes fields in ascending order; values that are their type's default are left out, as proto3 does.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(super) struct ProtobufWriter {
     body: RequestBody,
     small: BytesMut,
 }
 
-impl Writer {
+impl ProtobufWriter {
     pub(super) fn bytes(&mut self, field: u32, value: &Bytes) {
         if value.is_empty() {
             return;
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn large_values_keep_their_memory() {
         let large = Bytes::from(vec![7; 100_000]);
-        let mut writer = Writer::default();
+        let mut writer = ProtobufWriter::default();
         writer.bytes(1, &Bytes::from_static(b"small"));
         writer.bytes(3, &large);
         writer.enumeration(4, 1);

@@ -1,6 +1,9 @@
 //! The State revision's own messages.
 
-use super::{ProgramUpload, address, bad, generated::state as pb, hash, job_status, optional_hash};
+use super::{
+    fields::{address, bad, hash, job_status, optional_hash},
+    generated::state as pb,
+};
 use crate::{
     error::Error,
     job::{JobRecord, ProgramId, Revision, VmType},
@@ -30,8 +33,8 @@ pub(super) fn record(response: pb::GetResultResponse) -> Result<JobRecord, Error
     })
 }
 
-pub(super) fn vm_type(program: &ProgramUpload) -> pb::VmType {
-    match program.vm {
+pub(super) fn vm_type(vm: VmType) -> pb::VmType {
+    match vm {
         VmType::Risc0 => pb::VmType::Risc0,
         VmType::Sp1 => pb::VmType::Sp1,
     }

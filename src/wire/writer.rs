@@ -2,21 +2,24 @@
 
 use bytes::Bytes;
 
-use super::{json, proto};
+use super::{
+    json::{Form, JsonWriter},
+    proto::ProtobufWriter,
+};
 use crate::rpc::{Encoding, RequestBody};
 
 /// Writes the fields of a message, in ascending order of their numbers.
 pub(super) enum Writer {
-    Protobuf(proto::Writer),
-    Json(json::Writer),
+    Protobuf(ProtobufWriter),
+    Json(JsonWriter),
 }
 
 impl Writer {
     /// `form` is how JSON writes the message's bytes; it differs by message.
-    pub(super) fn new(encoding: Encoding, form: json::Form) -> Self {
+    pub(super) fn new(encoding: Encoding, form: Form) -> Self {
         match encoding {
-            Encoding::Protobuf => Self::Protobuf(proto::Writer::default()),
-            Encoding::Json => Self::Json(json::Writer::new(form)),
+            Encoding::Protobuf => Self::Protobuf(ProtobufWriter::default()),
+            Encoding::Json => Self::Json(JsonWriter::new(form)),
         }
     }
 

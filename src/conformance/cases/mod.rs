@@ -6,7 +6,7 @@ mod jobs;
 mod networks;
 
 pub use self::{answers::*, calls::*, jobs::*, networks::*};
-use super::Case;
+use super::case::Case;
 use crate::rpc::Method;
 
 macro_rules! cases {

@@ -1,9 +1,14 @@
 //! An account on a real chain: reads, and transactions signed by its key. Straight from alloy's provider: no code
 //! shared with the client.
 
-#[cfg(feature = "blobs")]
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy_network::{Ethereum, EthereumWallet, NetworkTransactionBuilder, TransactionBuilder, eip2718::Encodable2718};
 use alloy_primitives::{Address, B256, Bytes, TxKind, hex};
@@ -17,8 +22,8 @@ use alloy_transport_http::Http;
 use http::HeaderValue;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::Blobs;
 use crate::{
+    devnode::blobs::{Blobs, MISSING},
     error::{Error, ErrorKind, Result},
     http::{client, settings::AGENT, tls},
 };
@@ -106,7 +111,6 @@ pub(in crate::devnode) struct Account {
     sending: Mutex<()>,
     height: watch::Sender<u64>,
     /// The chain has taken blobs in their form since Osaka.
-    #[cfg(feature = "blobs")]
     cells: AtomicBool,
 }
 
@@ -126,7 +130,6 @@ impl Account {
             chain_id: OnceCell::new(),
             sending: Mutex::new(()),
             height: watch::Sender::new(0),
-            #[cfg(feature = "blobs")]
             cells: AtomicBool::new(false),
         })
     }
@@ -167,22 +170,37 @@ impl Account {
         request.set_nonce(nonce);
         match &payload.blobs {
             None => self.post(request).await,
-            Some(blobs) => blobs.post(self, request).await,
+            Some(blobs) => self.post_with(blobs, request).await,
         }
     }
 
-    #[cfg(feature = "blobs")]
-    pub(super) fn takes_cells(&self) -> bool {
-        self.cells.load(Ordering::Relaxed)
-    }
-
-    #[cfg(feature = "blobs")]
-    pub(super) fn took_cells(&self) {
+    /// Sends a transaction with these blobs, in the form that the chain takes. Chains do not say which that is, and
+    /// refuse the other by texts of their own; the account remembers which was taken.
+    async fn post_with(&self, blobs: &Blobs, request: TransactionRequest) -> Result<B256, Failure> {
+        let refused = if self.cells.load(Ordering::Relaxed) {
+            None
+        } else {
+            match self.post(blobs.plain(request.clone())).await {
+                Err(Failure::Rpc(refused)) => Some(refused),
+                other => return other,
+            }
+        };
+        let posted = match blobs.cells(request).await {
+            Some(request) => self.post(request).await,
+            None => Err(Failure::Rpc(MISSING.to_owned())),
+        };
+        let hash = posted.map_err(|failure| match (failure, refused) {
+            (Failure::Rpc(failure), Some(refused)) => {
+                Failure::Rpc(format!("{failure}; with the sidecar of before Osaka: {refused}"))
+            }
+            (failure, _) => failure,
+        })?;
         self.cells.store(true, Ordering::Relaxed);
+        Ok(hash)
     }
 
     /// Sends a transaction that lacks nothing but its signature.
-    pub(super) async fn post(&self, request: TransactionRequest) -> Result<B256, Failure> {
+    async fn post(&self, request: TransactionRequest) -> Result<B256, Failure> {
         let signed = NetworkTransactionBuilder::<Ethereum>::build(request, &self.wallet).await;
         let signed = signed.map_err(|error| Failure::Rpc(format!("the transaction could not be signed: {error}")))?;
         let hash = *signed.tx_hash();

@@ -1,17 +1,16 @@
 //! A real chain in place of the simulated one: how the node reads it and relays results to it.
 //!
-//! The node's world stays synchronous, behind one lock. On the simulated chain a change relays what it can before the lock
-//! is released. With `relay_to` it only moves results to the relayer's queues. A task beside the world, one for each life of
-//! the node, takes them from there: the first of each lane, and every unordered one, each in a task of its own. So a
-//! result that reverts, or that waits in the pool, holds up its own lane alone.
+//! The node's world stays synchronous, behind one lock. On the simulated chain a change relays what it can before the
+//! lock is released. With `relay_to` it only moves results to the relayer's queues. A task beside the world, one for
+//! each life of the node, takes them from there: the first of each lane, and every unordered one, each in a task of its
+//! own. So a result that reverts, or that waits in the pool, holds up its own lane alone.
 //!
-//! A result leaves its queue when its transaction is in a block, unless a restart or `give_up_relay` took it away before.
-//! The account's number is read from the pool before each transaction, under a lock, and kept nowhere. If sending a
-//! transaction had no answer, it is looked for before the result is sent again: a second one would revert for ever. Blobs
-//! go out in the form of before Osaka, until a chain refuses that and takes the other.
+//! A result leaves its queue when its transaction is in a block, unless a restart or `give_up_relay` took it away
+//! before. The account's number is read from the pool before each transaction, under a lock, and kept nowhere. If
+//! sending a transaction had no answer, it is looked for before the result is sent again: a second one would revert for
+//! ever. Blobs go out in the form of before Osaka, until a chain refuses that and takes the other.
 
 mod account;
-mod blobs;
 mod relayer;
 
 use std::fmt;
@@ -21,11 +20,11 @@ use alloy_sol_types::SolCall;
 
 pub(super) use self::{
     account::{Account, Failure, Payload},
-    blobs::Blobs,
     relayer::start,
 };
 use super::{
     abi::contracts::{Consumer, JobManager},
+    blobs::{self, Blobs},
     record::{Finished, Submission},
 };
 use crate::{error::Result, job::Revision};

@@ -1,23 +1,13 @@
-//! In place of `real` without the feature `chain`: there are no real chains.
+//! What `real` is without the feature `chain`: there are no real chains.
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 
-use super::{node::Shared, record::Submission};
+use super::{blobs::Blobs, node::Shared, record::Submission};
 
 /// Nothing: no chain can be connected to.
 pub(super) enum Real {}
-
-/// Nothing.
-#[derive(Debug)]
-pub(super) enum Blobs {}
-
-impl Blobs {
-    pub(super) fn hashes(&self) -> Vec<B256> {
-        match *self {}
-    }
-}
 
 impl Real {
     pub(super) async fn next_nonce(&self, _: Address) -> Result<u64, String> {
