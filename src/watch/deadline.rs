@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    stage::Stage,
-    state::{Entry, State, Sub},
-};
+use super::{stage::Stage, waiter::Waiter, watched::WatchedJob};
 use crate::{
     error::{Error, ErrorKind, Outcome},
-    job::{RelayStrategy, Revision},
+    job::{RelayStrategy, Revision, SignedJob},
 };
 
 /// How far a wait had come when its deadline passed.
@@ -56,80 +53,89 @@ impl DeadlineExceeded {
     }
 }
 
-/// The error of a wait whose deadline has passed.
-pub(super) fn exceeded(entry: &Entry, sub: &Sub, now: Instant, state: &State, endpoint: &str) -> Error {
-    let heal = state.heal;
-    let stage = entry.track.stage();
-    let detail = DeadlineExceeded {
-        waited: now.saturating_duration_since(sub.begun),
-        polls: entry.polls.wrapping_sub(sub.polls_before),
-        stage,
-    };
+/// The error of a wait whose deadline has passed. `heals`: whether lost jobs are sent again; `chain_error`: why the
+/// chain cannot be read.
+pub(super) fn exceeded(
+    watched: &WatchedJob,
+    waiter: &Waiter,
+    heals: bool,
+    chain_error: Option<&Error>,
+    endpoint: &str,
+    now: Instant,
+) -> Error {
+    let (job, track, stage) = (&watched.job, &watched.track, watched.track.stage());
+    let (waited, polls) = waiter.patience(watched.polls, now);
     let last = match stage {
         Stage::Submitted => "never seen",
         Stage::Accepted => "last seen PENDING",
         Stage::Executed => "last seen DONE",
-        Stage::Relayed | Stage::Finalized if entry.track.has_chain() => "last seen complete on chain",
+        Stage::Relayed | Stage::Finalized if track.chain().is_some() => "last seen complete on chain",
         Stage::Relayed | Stage::Finalized => "last seen RELAYED",
     };
-    let hint = match (stage, entry.job.revision()) {
-        (Stage::Executed | Stage::Relayed | Stage::Finalized, _)
-            if entry.job.relay_strategy() == RelayStrategy::Unordered =>
-        {
-            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain); JobHandle::diagnose looks for the cause"
+    // What the chain says stands above the node's word, and above that only, that this is none.
+    let on_chain = waiter.wants.depth.and_then(|depth| track.chain()?.words(depth, chain_error));
+    let (words, hint, cause) = match (on_chain, track.doubted()) {
+        (Some((words, hint, cause)), _) => (words, hint.into(), cause),
+        (None, Some((news, contradicted))) => {
+            let (words, hint) = doubt(contradicted);
+            (words.into(), hint.into(), Some(news.clone()))
         }
-        (Stage::Executed | Stage::Relayed | Stage::Finalized, _) => {
-            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain), or an Ordered lane waits for a missing \
-             or failed nonce below this one; JobHandle::diagnose looks for the cause"
-        }
-        (Stage::Accepted, Revision::State) => {
-            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job and takes its nonce no \
-             more, so that the job is to be signed again under another one; JobHandle::diagnose looks for the cause"
-        }
-        (Stage::Accepted, Revision::Relay) if heal.is_on() => {
-            "not executed yet: wait again, or longer; JobHandle::diagnose looks for the cause"
-        }
-        (Stage::Accepted, Revision::Relay) => {
-            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job, and submitting the same \
-             signed job sets it going again; JobHandle::diagnose looks for the cause"
-        }
-        (Stage::Submitted, _) => {
-            "the job's record was not seen at this node: submit it with submit_signed, which does no harm if it is there; \
-             JobHandle::diagnose looks for the cause"
-        }
+        (None, None) => (String::new(), hint(job, stage, heals), None),
     };
-    let waited = detail.waited.as_secs_f64();
-    // What the chain says stands above the node's word.
-    let on_chain = sub.depth.and_then(|depth| entry.track.on_chain(depth, state.follow.error()));
-    let (chain, hint, cause) = match on_chain {
-        Some((text, hint, cause)) => (format!("; {text}"), hint, cause),
-        None => (String::new(), hint, None),
-    };
-    // And above that, that the node's word is not one.
-    let (doubt, hint, cause) = match entry.track.doubted().filter(|_| chain.is_empty()) {
-        Some(news) if entry.track.doubt.was_contradicted() => (
-            "; the node's answers contradict each other",
-            "the cause is the worst that the node has said, and other answers said otherwise: nodes behind one address may lag behind each \
-             other; wait again before anything is signed again, or ask one node",
-            Some(news.clone()),
-        ),
-        Some(news) => (
-            "; its last answer was bad news, and there was no time to confirm it",
-            "the cause is what the node said last, and it may be of a moment: wait again before anything is signed again",
-            Some(news.clone()),
-        ),
-        None => ("", hint, cause),
-    };
-    let what = format!("waited {waited:.1} s ({} looks), {last}{doubt}{chain}", detail.polls);
+    let (seconds, comma) = (waited.as_secs_f64(), if words.is_empty() { "" } else { "; " });
+    let what = format!("waited {seconds:.1} s ({polls} looks), {last}{comma}{words}");
     let error = Error::new(ErrorKind::DeadlineExceeded, what)
         .with_outcome(if stage > Stage::Submitted { Outcome::Accepted } else { Outcome::Unknown })
         .with_retryable(true)
-        .with_job(entry.job.id())
+        .with_job(job.id())
         .with_endpoint(endpoint)
         .with_hint(hint)
-        .with_detail(detail);
-    match cause.as_ref().or(entry.track.end.as_ref()).or(entry.error.as_ref()) {
-        Some(last) => error.with_source(last.clone()),
+        .with_detail(DeadlineExceeded { waited, polls, stage });
+    match cause.as_ref().or(track.ended()).or(watched.error.as_ref()) {
+        Some(cause) => error.with_source(cause.clone()),
         None => error,
+    }
+}
+
+/// What to do about a job of which the node has said no more than this.
+fn hint(job: &SignedJob, stage: Stage, heals: bool) -> String {
+    let ordered = job.relay_strategy() == RelayStrategy::Ordered;
+    let hint = match (stage, job.revision()) {
+        (Stage::Executed | Stage::Relayed | Stage::Finalized, _) if ordered => {
+            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain), or an \
+             Ordered lane waits for a missing or failed nonce below this one"
+        }
+        (Stage::Executed | Stage::Relayed | Stage::Finalized, _) => {
+            "executed, but not relayed: the relay may revert (wrong signer, stale state, another operator, a nonce taken on chain)"
+        }
+        (Stage::Accepted, Revision::State) => {
+            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job and takes its nonce no more, so \
+             that the job is to be signed again under another one"
+        }
+        (Stage::Accepted, Revision::Relay) if heals => "not executed yet: wait again, or longer",
+        (Stage::Accepted, Revision::Relay) => {
+            "not executed yet: wait again, or longer; if the node was restarted it has forgotten the job, and submitting the same signed \
+             job sets it going again"
+        }
+        (Stage::Submitted, _) => {
+            "the job's record was not seen at this node: submit it with submit_signed, which does no harm if it is there"
+        }
+    };
+    format!("{hint}; JobHandle::diagnose looks for the cause")
+}
+
+/// What is said of bad news that was not believed, and what to do.
+fn doubt(contradicted: bool) -> (&'static str, &'static str) {
+    if contradicted {
+        (
+            "the node's answers contradict each other",
+            "the cause is the worst that the node has said, and other answers said otherwise: nodes behind one address may lag behind \
+             each other; wait again before anything is signed again, or ask one node",
+        )
+    } else {
+        (
+            "its last answer was bad news, and there was no time to confirm it",
+            "the cause is what the node said last, and it may be of a moment: wait again before anything is signed again",
+        )
     }
 }

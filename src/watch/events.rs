@@ -3,18 +3,17 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_core::{FusedStream, Stream};
 
 use super::{
-    mailbox::{Mailbox, What},
+    mailbox::What,
     stage::{Stage, Until},
-    state::Interest,
-    wait::{Keeper, Subject, Subscription},
+    wait::{JobNews, Subject},
+    waiter::Interest,
 };
 use crate::{error::Result, job::Verified};
 
@@ -24,15 +23,16 @@ use crate::{error::Result, job::Verified};
 pub enum JobEvent {
     /// The node has shown the job back, equal in every field.
     Accepted,
-    /// The node had lost the job, and the identical bytes were sent again. Not a step: it can come at any time and more than
-    /// once.
+    /// The node had lost the job, and the identical bytes were sent again. Not a step: it can come at any time and
+    /// more than once.
     SentAgain,
     /// The operator has signed a result, and it verifies.
     Executed(Box<Verified>),
-    /// The node says that the transaction with this result was included; or, where the client has a chain, that shows it.
+    /// The node says that the transaction with this result was included; or, where the client has a chain, that shows
+    /// it.
     Relayed(Box<Verified>),
-    /// The chain shows the job completed with this result, as deep as was asked for. After a reorganisation it can be another than those
-    /// before.
+    /// The chain shows the job completed with this result, as deep as was asked for. After a reorganisation it can be
+    /// another than those before.
     Finalized(Box<Verified>),
 }
 
@@ -62,36 +62,26 @@ impl JobEvent {
 /// The events of a job; made by [`JobHandle::events`](crate::JobHandle::events) and
 /// [`events_until`](crate::JobHandle::events_until).
 ///
-/// A [`Stream`] that ends after the step it was made for, [`JobEvent::Relayed`] if it was made by `events`, or after an error, those of
-/// [`Wait`](super::Wait). It begins with the first step, however far the job has come.
+/// A [`Stream`] that ends after the step it was made for, [`JobEvent::Relayed`] if it was made by `events`, or after
+/// an error, those of [`Wait`](super::Wait). It begins with the first step, however far the job has come.
 ///
 /// Cancel safety: no event is lost when [`next`](Self::next) is dropped.
+#[derive(Debug)]
 #[must_use = "events do nothing until they are polled"]
 pub struct Events {
-    subject: Subject,
-    until: Until,
-    timeout: Duration,
-    mailbox: Arc<Mailbox>,
-    state: State,
-}
-
-enum State {
-    New,
-    Open { _place: Subscription, keeper: Keeper },
-    Over,
+    /// Nothing once they have ended.
+    news: Option<JobNews>,
 }
 
 impl Events {
     pub(crate) fn new(subject: Subject, until: Until) -> Self {
-        let timeout = subject.timeout();
-        Self { subject, until, timeout, mailbox: Arc::default(), state: State::New }
+        Self { news: Some(JobNews::new(subject, until, Interest::Every)) }
     }
 
-    /// How long to watch, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says, 5 minutes.
-    /// `Duration::MAX` is for ever.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
+    /// How long to watch, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy)
+    /// says, 5 minutes. `Duration::MAX` is for ever.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { news: self.news.map(|news| news.with_timeout(timeout)) }
     }
 
     /// The next event; nothing after the last.
@@ -104,35 +94,22 @@ impl Stream for Events {
     type Item = Result<JobEvent>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if let State::New = this.state {
-            match this.subject.subscribe(this.until, Interest::Every, this.timeout, &this.mailbox, 0) {
-                Ok(place) => {
-                    let keeper = place.keeper(&this.subject);
-                    this.state = State::Open { _place: place, keeper };
+        loop {
+            let Some(news) = &mut self.news else { return Poll::Ready(None) };
+            let event = match ready!(news.poll(cx)) {
+                Ok(What::SentAgain) => JobEvent::SentAgain,
+                Ok(What::Stage(Stage::Accepted, _)) => JobEvent::Accepted,
+                Ok(What::Stage(Stage::Executed, Some(result))) => JobEvent::Executed(result),
+                Ok(What::Stage(Stage::Relayed, Some(result))) => JobEvent::Relayed(result),
+                Ok(What::Stage(Stage::Finalized, Some(result))) => JobEvent::Finalized(result),
+                Ok(What::Stage(..)) => continue,
+                Ok(What::End(verdict)) => {
+                    self.news = None;
+                    return Poll::Ready(verdict.err().map(Err));
                 }
                 Err(error) => {
-                    this.state = State::Over;
+                    self.news = None;
                     return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-        let State::Open { keeper, .. } = &this.state else { return Poll::Ready(None) };
-        loop {
-            let Poll::Ready(news) = this.mailbox.poll(cx) else {
-                keeper.ensure();
-                return Poll::Pending;
-            };
-            let event = match news.what {
-                What::SentAgain => JobEvent::SentAgain,
-                What::Stage(Stage::Accepted, _) => JobEvent::Accepted,
-                What::Stage(Stage::Executed, Some(result)) => JobEvent::Executed(result),
-                What::Stage(Stage::Relayed, Some(result)) => JobEvent::Relayed(result),
-                What::Stage(Stage::Finalized, Some(result)) => JobEvent::Finalized(result),
-                What::Stage(..) => continue,
-                What::End(verdict) => {
-                    this.state = State::Over;
-                    return Poll::Ready(verdict.err().map(Err));
                 }
             };
             return Poll::Ready(Some(Ok(event)));
@@ -142,12 +119,6 @@ impl Stream for Events {
 
 impl FusedStream for Events {
     fn is_terminated(&self) -> bool {
-        matches!(self.state, State::Over)
-    }
-}
-
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("job", &self.subject.job.id()).finish_non_exhaustive()
+        self.news.is_none()
     }
 }

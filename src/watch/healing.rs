@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
-/// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to that when it
-/// is back.
+/// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to
+/// that when it is back.
 const MAX_HESITATION: Duration = Duration::from_secs(8);
 /// How long a job rests after it was sent again, before evidence makes it sent once more.
 const BETWEEN_SENDS: Duration = Duration::from_secs(1);
@@ -14,10 +14,10 @@ const MAX_DOUBLINGS: u32 = 6;
 
 /// When lost jobs are sent again; set with [`ClientBuilder::healing`](crate::client::ClientBuilder::healing).
 ///
-/// A node that restarts forgets the jobs it was working on: they stay PENDING or DONE for ever, until the identical bytes
-/// are submitted again. A wait does that by itself. A node of the Relay revision that still has the job ignores the
-/// repetition; one of the State revision never takes a nonce twice, so there only jobs that the node does not know at
-/// all are sent again. Failed jobs are not.
+/// A node that restarts forgets the jobs it was working on: they stay PENDING or DONE for ever, until the identical
+/// bytes are submitted again. A wait does that by itself. A node of the Relay revision that still has the job ignores
+/// the repetition; one of the State revision never takes a nonce twice, so there only jobs that the node does not
+/// know at all are sent again. Failed jobs are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealPolicy {
     enabled: bool,
@@ -31,11 +31,12 @@ impl HealPolicy {
         Self { enabled: false, ..Self::default() }
     }
 
-    /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending jobs.
-    /// Doubles with every time; after the first it is never below a second, which doubles, too. After trouble with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
+    /// Sets how long an unfinished job may not move before it is sent again to a node that does not list its pending
+    /// jobs. Doubles with every time; after the first it is never below a second, which doubles, too. After trouble
+    /// with the connection it is 2 seconds, if this is not shorter. Default: 60 s.
     ///
-    /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more, or up to 4
-    /// times this if that is shorter.
+    /// So that clients that lost one node together do not all send at once, each job then waits up to 8 seconds more,
+    /// or up to 4 times this if that is shorter.
     ///
     /// Where the node has `GetPendingJobs`, this does not matter: the list shows what is lost.
     #[must_use]

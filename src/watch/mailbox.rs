@@ -2,13 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use crate::{error::Result, job::Verified};
-
 use super::stage::Stage;
+use crate::{error::Result, job::Verified, sync::Lock};
+
+/// To be woken once no lock is held.
+pub(super) type Wakers = Vec<Waker>;
 
 /// Something that happened to the job that has this number with its waiter.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) enum What {
 
 /// News of one waiter's jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox(Mutex<Inside>);
+pub(crate) struct Mailbox(Lock<Inside>);
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -38,25 +39,21 @@ struct Inside {
 }
 
 impl Mailbox {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts something in. The waker, if there is one, is to be woken by the caller, once it holds no lock.
     #[must_use]
     pub(super) fn put(&self, news: News) -> Option<Waker> {
-        let mut inside = self.lock();
+        let mut inside = self.0.lock();
         inside.news.push_back(news);
         inside.waker.take()
     }
 
     /// The waiter's waker, to have it look at its watcher again.
     pub(super) fn waker(&self) -> Option<Waker> {
-        self.lock().waker.take()
+        self.0.lock().waker.take()
     }
 
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<News> {
-        let mut inside = self.lock();
+        let mut inside = self.0.lock();
         match inside.news.pop_front() {
             Some(news) => Poll::Ready(news),
             None => {

@@ -1,37 +1,43 @@
 //! Watching jobs: thousands of them for the price of a few calls.
 //!
-//! `track.rs` decides, without I/O, what an answer of the node means. Waiters (`wait.rs`, `events.rs`) have a place in a
-//! `registry.rs`; the one task of `watcher.rs` makes the calls that `agenda.rs` finds due, takes in what comes back
-//! (`answers.rs`), and puts what is new to a waiter into its `mailbox.rs`. Nothing of that is done per job: no task, no timer.
+//! A waiter (`wait.rs`, `events.rs`) has a place in a `watchlist.rs`, which stands behind a lock. The one task of
+//! `watcher.rs` asks that what is to be done, makes those calls (`calls.rs`), and tells it the answers; what is new
+//! to a waiter goes into its `mailbox.rs`. Nothing of that is done per job: no task, no timer.
 //!
-//! Where the client has a chain, the same task follows its head (`follow.rs`) as long as somebody waits for what only the chain can
-//! say; `onchain.rs` decides what its word means.
+//! The watchlist is made of parts that keep their own: `schedule.rs` says what is due next, `lists.rs` what the node
+//! lists as pending, `health.rs` how much may be asked of it, `head.rs` what is looked at on chain. A `watched.rs` is
+//! a job with its `waiter.rs`s; what was seen of it stands in its `track.rs` and, of the chain, its `onchain.rs`.
+//! `decide.rs` decides, without I/O, what an answer means.
 
-mod agenda;
-mod answers;
 mod backend;
+mod calls;
 mod deadline;
+mod decide;
 mod events;
-mod follow;
+mod head;
 mod healing;
+mod health;
+mod lists;
 mod mailbox;
 mod onchain;
 mod pace;
-mod registry;
+mod schedule;
 mod stage;
-mod state;
 mod track;
 mod wait;
+mod waiter;
+mod watched;
 mod watcher;
-
-use tokio::time::Instant;
+mod watchlist;
 
 pub(crate) use self::{
     backend::Backend,
+    decide::Sight,
     mailbox::{Mailbox, What},
-    state::{Interest, StageCell},
-    track::Sight,
+    stage::StageCell,
     wait::{Keeper, Subject, Subscription},
+    waiter::Interest,
+    watched::History,
     watcher::Watchers,
 };
 pub use self::{
@@ -42,14 +48,3 @@ pub use self::{
     stage::{Stage, Until},
     wait::Wait,
 };
-
-/// What the watcher has seen of a job that somebody waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct History {
-    pub stage: Stage,
-    /// When it came to that stage, or was last sent again.
-    pub moved: Instant,
-    /// Answers about it so far.
-    pub polls: u32,
-    pub sent_again: u32,
-}

@@ -3,15 +3,10 @@
 use std::ops::Range;
 
 use alloy_primitives::B256;
-use tokio::time::Instant;
 
-use super::{
-    stage::{Stage, Until},
-    track::{Shown, Track},
-};
 use crate::{
     chain::{Ask, Standing},
-    error::Error,
+    error::{Error, Result},
     job::{SignedJob, Verified},
 };
 
@@ -27,7 +22,7 @@ pub(super) struct OnChain {
     error: Option<Error>,
     /// The head it was looked at last.
     head: Option<B256>,
-    /// A result that the node has shown beside the first.
+    /// A result beside the first: of the node, or of the chain before a reorganisation.
     other: Option<Box<Verified>>,
     /// The transaction with the result: as the node names it, and as the chain showed it.
     named: Option<B256>,
@@ -41,9 +36,9 @@ pub(super) struct OnChain {
 }
 
 impl OnChain {
-    /// Takes in a verified result that the node shows.
-    pub(super) fn node_shows(&mut self, shown: Box<Verified>, claim: Shown, first: &mut Option<Box<Verified>>) {
-        if claim == Shown::Relayed {
+    /// Takes in a verified result that the node shows, and whether it says that this was relayed.
+    pub(super) fn node_shows(&mut self, shown: Box<Verified>, relayed: bool, first: &mut Option<Box<Verified>>) {
+        if relayed {
             self.named = shown.record().relay_tx_hash().or(self.named);
         }
         match first {
@@ -54,140 +49,110 @@ impl OnChain {
         }
     }
 
-    /// The node's last word.
-    pub(super) fn node_says(&mut self, claim: Shown) {
-        self.relayed = claim == Shown::Relayed;
+    /// The node's last word: whether it was RELAYED.
+    pub(super) fn node_says(&mut self, relayed: bool) {
+        self.relayed = relayed;
     }
 
+    /// Whether the chain shows the nonce used up.
     pub(super) fn is_settled(&self) -> bool {
         self.standing.as_ref().is_some_and(Standing::is_settled)
     }
-}
 
-impl Track {
-    /// The verdict of a wait. The chain's word is worth something at the moment of a look only: `fresh` is then.
-    pub(crate) fn verdict(&self, job: &SignedJob, until: Until, fresh: bool) -> Option<Result<Verified, Error>> {
-        let Some((chain, depth)) = self.chain.as_ref().and_then(|chain| Some((chain, until.depth(true)?))) else {
-            return self.node_verdict(until);
-        };
-        let standing = chain.standing.as_ref().filter(|_| fresh);
-        standing.and_then(|standing| standing.verdict(job, depth)).or_else(|| {
-            // A look has shown that the chain does not know better.
-            self.end.clone().filter(|_| chain.end_stands).map(Err)
-        })
-    }
-
-    /// The result with what the chain says of it, right after a look.
-    pub(crate) fn final_result(&self) -> Option<&Verified> {
-        match self.chain.as_ref()?.standing.as_ref()? {
+    /// The result with what the chain says of it.
+    pub(super) fn final_result(&self) -> Option<&Verified> {
+        match self.standing.as_ref()? {
             Standing::Complete(result) => Some(result),
             _ => None,
         }
     }
 
-    /// What to ask the chain, for a wait of so many confirmations.
-    pub(super) fn ask(&self, job: &SignedJob, depth: u64) -> Ask {
-        let chain = self.chain.as_ref();
-        let mut transactions: Vec<_> = chain.and_then(|chain| chain.found).into_iter().collect();
-        transactions.extend(chain.and_then(|chain| chain.named).filter(|named| !transactions.contains(named)));
-        let other = chain.and_then(|chain| chain.other.as_deref());
-        let shown = self.result().into_iter().chain(other).cloned().collect();
-        Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth), ended: self.has_ended() }
+    /// Whether the node, or else the chain, has said that the job is through.
+    pub(super) fn is_through(&self) -> bool {
+        self.relayed || self.final_result().is_some()
     }
 
-    /// The numbers of heads at which the last look's finding can hold and is not deep enough; none if that is not all there is to
-    /// know.
-    fn quiet(&self, depth: u64) -> Range<u64> {
-        let found = self.final_result().and_then(Verified::finality).filter(|_| self.end.is_none());
+    /// What the node has said that makes a look at the chain urgent: that the job was relayed and in which
+    /// transaction, or another result while one is missing to prove what the chain says.
+    pub(super) fn urges(&self, result: Option<&Verified>) -> impl PartialEq + use<> {
+        let unproven = matches!(self.standing, Some(Standing::Unproven(_)));
+        (self.relayed, self.named, unproven.then_some((result.is_some(), self.other.is_some())))
+    }
+
+    /// What a wait of so many confirmations ends with, right after a look.
+    pub(super) fn verdict(&self, job: &SignedJob, depth: u64) -> Option<Result<Verified>> {
+        self.standing.as_ref()?.verdict(job, depth)
+    }
+
+    /// Whether the node's end of the job stands, as a look has shown that the chain does not know better.
+    pub(super) fn end_stands(&self) -> bool {
+        self.end_stands
+    }
+
+    /// What to ask the chain, for a wait of so many confirmations. `result` is what is known, `ended` whether the
+    /// node has ended the job.
+    pub(super) fn ask(&self, job: &SignedJob, depth: u64, result: Option<&Verified>, ended: bool) -> Ask {
+        let mut transactions: Vec<_> = self.found.into_iter().collect();
+        transactions.extend(self.named.filter(|named| !transactions.contains(named)));
+        let shown = result.into_iter().chain(self.other.as_deref()).cloned().collect();
+        Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth, ended), ended }
+    }
+
+    /// The numbers of heads at which the last look's finding can hold and is not deep enough; none if that is not all
+    /// there is to know.
+    fn quiet(&self, depth: u64, ended: bool) -> Range<u64> {
+        let found = self.final_result().and_then(Verified::finality).filter(|_| !ended);
         found.map_or(0..0, |found| found.block_number..found.block_number.saturating_add(depth - 1))
     }
 
-    /// Takes in what a look at the chain has shown. `after_end`: it was begun after the node had ended the job. True if what is known now
-    /// is what this look showed, and not one before.
-    pub(super) fn chain_says(&mut self, standing: Standing, head: B256, after_end: bool, now: Instant) -> bool {
-        let Some(chain) = &mut self.chain else { return false };
-        chain.head = Some(head);
-        let standing = match standing {
-            Standing::Shallow => {
-                (chain.error, chain.in_vain) = (None, 0);
-                return false;
-            }
-            Standing::Unread(error) => {
-                (chain.error, chain.in_vain) = (Some(error), chain.in_vain.saturating_add(1));
-                return false;
-            }
-            standing => standing,
-        };
-        (chain.error, chain.in_vain) = match &standing {
-            Standing::Unproven(error) => (Some(error.clone()), chain.in_vain.saturating_add(1)),
+    /// Takes in what a look at the chain has shown. `after_end`: it was begun after the node had ended the job. True
+    /// if what is known now is what this look showed, and not one before. Its result, if it shows one, becomes the
+    /// first.
+    pub(super) fn looked(
+        &mut self,
+        standing: Standing,
+        head: B256,
+        after_end: bool,
+        first: &mut Option<Box<Verified>>,
+    ) -> bool {
+        self.head = Some(head);
+        let in_vain = self.in_vain.saturating_add(1);
+        (self.error, self.in_vain) = match &standing {
+            Standing::Unread(error) | Standing::Unproven(error) => (Some(error.clone()), in_vain),
             _ => (None, 0),
         };
+        if matches!(standing, Standing::Shallow | Standing::Unread(_)) {
+            return false;
+        }
         if let Standing::Complete(result) = &standing {
-            chain.found = result.finality().map(|finality| finality.tx_hash);
-            if self.result.as_ref().is_none_or(|known| known.output() != result.output()) {
+            self.found = result.finality().map(|finality| finality.tx_hash);
+            if first.as_ref().is_none_or(|known| known.output() != result.output()) {
                 // The other one stays at hand: a reorganisation can bring it back.
-                chain.other = self.result.replace(Box::new((**result).clone().with_finality(None)));
-            }
-            self.relayed = true;
-            if self.stage < Stage::Relayed {
-                (self.stage, self.moved) = (Stage::Relayed, now);
+                self.other = first.replace(Box::new((**result).clone().with_finality(None)));
             }
         }
-        chain.end_stands |= after_end && standing.is_open() && self.end.is_some();
-        chain.standing = Some(standing);
+        self.end_stands |= after_end && standing.is_open();
+        self.standing = Some(standing);
         true
     }
 
     /// Whether the chain is to be looked at for it when this is the head.
     pub(super) fn wants_look(&self, head: B256) -> bool {
-        self.chain.as_ref().is_some_and(|chain| chain.head != Some(head) && chain.in_vain <= MAX_IN_VAIN)
+        self.head != Some(head) && self.in_vain <= MAX_IN_VAIN
     }
 
     /// Looks in a row that could not say.
     pub(super) fn in_vain(&self) -> u32 {
-        self.chain.as_ref().map_or(0, |chain| chain.in_vain)
+        self.in_vain
     }
 
-    /// What the node has said that makes a look at the chain urgent: that it ended the job, that it was relayed and in which
-    /// transaction, or a result that was missing to prove what the chain says.
-    pub(super) fn urges(&self) -> impl PartialEq + use<> {
-        let chain = self.chain.as_ref();
-        let unproven = chain.is_some_and(|chain| matches!(chain.standing, Some(Standing::Unproven(_))));
-        let shown = chain.map(|chain| (self.result.is_some(), chain.other.is_some()));
-        let relayed = chain.map(|chain| (chain.relayed, chain.named));
-        (self.has_ended(), relayed, shown.filter(|_| unproven))
-    }
-
-    pub(super) fn has_chain(&self) -> bool {
-        self.chain.is_some()
-    }
-
-    /// Whether the chain shows the nonce used up.
-    pub(super) fn is_settled(&self) -> bool {
-        self.chain.as_ref().is_some_and(|chain| chain.is_settled())
-    }
-
-    /// Whether the node has nothing more to say for now: it has shown the result, and only the chain is waited for.
-    pub(super) fn rests(&self) -> bool {
-        let proven = |chain: &OnChain| matches!(chain.standing, Some(Standing::Complete(_)));
-        self.result.is_some() && self.chain.as_ref().is_some_and(|chain| chain.relayed || proven(chain))
-    }
-
-    /// The end stands, whatever the chain says.
-    pub(super) fn insist(&mut self) {
-        if let Some(chain) = &mut self.chain {
-            chain.end_stands = true;
-        }
-    }
-
-    /// For the wait whose deadline has passed: what the chain last said, in words, what to do, and what was wrong.
-    pub(super) fn on_chain(&self, depth: u64, rpc: Option<&Error>) -> Option<(String, &'static str, Option<Error>)> {
-        let chain = self.chain.as_ref()?;
+    /// For a wait of so many confirmations whose deadline has passed: what the chain last said in words, what to do,
+    /// and what was wrong. `rpc` is why it cannot be read now.
+    pub(super) fn words(&self, depth: u64, rpc: Option<&Error>) -> Option<(String, &'static str, Option<Error>)> {
         let unread = "the chain could not be read, so the job may be complete there: check the RPC, and wait again";
-        if let Some(error) = rpc {
-            return Some(("the chain could not be read".into(), unread, Some(error.clone())));
-        }
-        let said = match (&chain.standing, &chain.error) {
+        let unread = |error: &Error| ("the chain could not be read".into(), unread, Some(error.clone()));
+        Some(match (&self.standing, &self.error) {
+            _ if let Some(error) = rpc => unread(error),
             (Some(Standing::Complete(result)), _) => {
                 let seen = result.finality().map_or(0, |finality| finality.confirmations);
                 let text =
@@ -198,7 +163,7 @@ impl Track {
                 let hint = "the JobManager says that the job is completed, and that could not be proven: see the cause";
                 ("on chain it is completed, without proof".into(), hint, Some(error.clone()))
             }
-            (_, Some(error)) => ("the chain could not be read".into(), unread, Some(error.clone())),
+            (_, Some(error)) => unread(error),
             (Some(Standing::Foreign { depth: seen, .. }), _) => (
                 format!("on chain another job has its nonce, with {seen} of {depth} confirmations"),
                 "unless the chain is reorganised the job will never land: sign it again under another nonce",
@@ -209,13 +174,13 @@ impl Track {
                 "unless the chain is reorganised the job will never land: sign it again under another nonce",
                 None,
             ),
-            (Some(_), None) if chain.found.is_some() => (
+            (Some(_), None) if self.found.is_some() => (
                 "it was complete on chain, and is no more: its block was given up".into(),
                 "a reorganisation took it away, and the node does not send it again; post the result with JobHandle::relay, or wait in case that \
                  the block comes back",
                 None,
             ),
-            (Some(_), None) if chain.relayed => (
+            (Some(_), None) if self.relayed => (
                 "the node says RELAYED, and on chain it is not complete".into(),
                 "the node does not look whether its transaction succeeds: it may have reverted or been dropped, and the node will not send \
                  another; or the RPC lags behind; JobHandle::diagnose looks for the cause",
@@ -223,7 +188,6 @@ impl Track {
             ),
             (Some(_), None) => return None,
             (None, None) => ("the chain was not read".into(), "the RPC took too long: check it, and wait again", None),
-        };
-        Some(said)
+        })
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::jitter::{STEP, unit};
 
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
-/// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can list
-/// jobs for ever that they have given up.
+/// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can
+/// list jobs for ever that they have given up.
 const LISTED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(240));
 /// That first pause is at least so much for each job that is waited for, so that these looks stay few.
 const LISTED_EACH: Duration = Duration::from_millis(20);
@@ -17,10 +17,10 @@ const GROWTH: f64 = 1.5;
 
 /// How often waiting jobs are looked up.
 ///
-/// Where the node has `GetPendingJobs` (Relay revision since v0.2.1, over gRPC), the pending jobs of a consumer are listed
-/// once a [tick](Self::with_tick), and a job is looked up when it has left the list. Elsewhere, and for waits that end
-/// with the execution, which the list does not show, each job is looked up by itself: soon at first, then less and less
-/// often, and all of them together at most at a [rate](Self::with_rate).
+/// Where the node has `GetPendingJobs` (Relay revision since v0.2.1, over gRPC), the pending jobs of a consumer are
+/// listed once a [tick](Self::with_tick), and a job is looked up when it has left the list. Elsewhere, and for waits
+/// that end with the execution, which the list does not show, each job is looked up by itself: soon at first, then
+/// less and less often, and all of them together at most at a [rate](Self::with_rate).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PollPolicy {
     first: Duration,
@@ -52,61 +52,24 @@ impl PollPolicy {
         self
     }
 
-    /// Sets the longest pause between two lists of a consumer's pending jobs, 1 ms to an hour. While few and young jobs of
-    /// the consumer are waited for, they are listed more often. Default: 250 ms.
+    /// Sets the longest pause between two lists of a consumer's pending jobs, 1 ms to an hour. While few and young
+    /// jobs of the consumer are waited for, they are listed more often. Default: 250 ms.
     #[must_use]
     pub fn with_tick(mut self, tick: Duration) -> Self {
         self.tick = bounded(tick);
         self
     }
 
-    /// Sets how many looks a second the client makes at most at jobs that no list speaks of; 0 counts as 1. Lists, and looks
-    /// at jobs that have left one, come on top: there is one for each. Default: 500.
+    /// Sets how many looks a second the client makes at most at jobs that no list speaks of; 0 counts as 1. Lists,
+    /// and looks at jobs that have left one, come on top: there is one for each. Default: 500.
     #[must_use]
     pub fn with_rate(mut self, per_second: u32) -> Self {
         self.rate = per_second.max(1);
         self
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         self.timeout
-    }
-
-    pub(crate) fn rate(&self) -> u32 {
-        self.rate
-    }
-
-    /// The pause after look number `looks`.
-    pub(super) fn pause(&self, looks: u32, seed: u64) -> Duration {
-        spread(grown(self.first, looks).min(self.most), looks, seed)
-    }
-
-    /// How many looks a job of this age would have had, had it been looked up from the beginning on.
-    pub(super) fn looks_by(&self, age: Duration) -> u32 {
-        // Pauses that grow by half add up to three times the last.
-        (1..40).find(|looks| grown(self.first, *looks).saturating_mul(3) > age).unwrap_or(40)
-    }
-
-    /// The pause until a job that is listed, one of so many that are waited for, is looked up all the same.
-    pub(super) fn pause_listed(&self, looks: u32, jobs: usize, seed: u64) -> Duration {
-        let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
-        spread(first.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.tick), looks, seed)
-    }
-
-    /// The pause after so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,
-    /// so that lists stay few in relation to them.
-    pub(super) fn pause_list(&self, lists: u32, jobs: usize, seed: u64) -> Duration {
-        let share = u32::try_from(jobs / 4).unwrap_or(u32::MAX).max(1);
-        let nominal = grown(self.first, lists).max(self.first.saturating_mul(share)).min(self.tick);
-        // Nearly all of it: lists are dear, and clients need only not march in step.
-        nominal.mul_f64(0.8 + 0.2 * unit(seed))
-    }
-
-    /// The pause after so many failures in a row: anywhere between nothing and a length that doubles.
-    pub(super) fn pause_failed(&self, failures: u32, seed: u64) -> Duration {
-        let doubled = 2u32.pow(failures.saturating_sub(1).min(16));
-        let nominal = self.tick.saturating_mul(doubled).min(self.most.max(self.tick));
-        nominal.mul_f64(unit(seed.wrapping_add(u64::from(failures).wrapping_mul(STEP))))
     }
 }
 
@@ -131,9 +94,78 @@ fn grown(first: Duration, times: u32) -> Duration {
     Duration::try_from_secs_f64(first.as_secs_f64() * factor).map_or(MAX_PAUSE, |pause| pause.min(MAX_PAUSE))
 }
 
-/// Between half and all of the nominal length, so that jobs and clients spread out.
-pub(super) fn spread(nominal: Duration, number: u32, seed: u64) -> Duration {
-    nominal.mul_f64(0.5 + 0.5 * unit(seed.wrapping_add(u64::from(number).wrapping_mul(STEP))))
+/// Half of the first pause until a job is looked at again of which a look at the chain could not say anything.
+const CHAIN_AGAIN: Duration = Duration::from_millis(250);
+const MAX_CHAIN_DOUBLINGS: u32 = 8;
+
+/// The pauses of one watcher, by its policy. They are spread, so that jobs and clients do not march in step.
+#[derive(Debug)]
+pub(super) struct Pace {
+    policy: PollPolicy,
+    /// Of looks one by one.
+    pub rate: Rate,
+    seed: u64,
+}
+
+impl Pace {
+    pub(super) fn new(policy: PollPolicy, seed: u64) -> Self {
+        Self { policy, rate: Rate::new(policy.rate), seed }
+    }
+
+    /// From 0 to 1.
+    fn draw(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(STEP);
+        unit(self.seed)
+    }
+
+    /// Between half and all of the nominal length.
+    fn spread(&mut self, nominal: Duration) -> Duration {
+        nominal.mul_f64(0.5 + 0.5 * self.draw())
+    }
+
+    /// A pause as after the first look, at the most.
+    pub(super) fn short(&self) -> Duration {
+        self.policy.first.min(self.policy.most)
+    }
+
+    /// After so many looks at a job.
+    pub(super) fn after_looks(&mut self, looks: u32) -> Duration {
+        self.spread(grown(self.policy.first, looks).min(self.policy.most))
+    }
+
+    /// How many looks a job of this age would have had, had it been looked up from the beginning on.
+    pub(super) fn looks_by(&self, age: Duration) -> u32 {
+        // Pauses that grow by half add up to three times the last.
+        (1..40).find(|looks| grown(self.policy.first, *looks).saturating_mul(3) > age).unwrap_or(40)
+    }
+
+    /// Until a job that is listed, one of so many that are waited for, is looked up all the same.
+    pub(super) fn of_listed(&mut self, looks: u32, jobs: usize) -> Duration {
+        let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
+        self.spread(first.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.policy.tick))
+    }
+
+    /// After so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,
+    /// so that lists stay few in relation to them.
+    pub(super) fn after_lists(&mut self, lists: u32, jobs: usize) -> Duration {
+        let (first, tick) = (self.policy.first, self.policy.tick);
+        let share = u32::try_from(jobs / 4).unwrap_or(u32::MAX).max(1);
+        let nominal = grown(first, lists).max(first.saturating_mul(share)).min(tick);
+        // Nearly all of it: lists are dear, and clients need only not march in step.
+        nominal.mul_f64(0.8 + 0.2 * self.draw())
+    }
+
+    /// After so many failures in a row: anywhere between nothing and a length that doubles.
+    pub(super) fn after_failures(&mut self, failures: u32) -> Duration {
+        let (most, tick) = (self.policy.most, self.policy.tick);
+        let doubled = 2u32.pow(failures.saturating_sub(1).min(16));
+        tick.saturating_mul(doubled).min(most.max(tick)).mul_f64(self.draw())
+    }
+
+    /// After so many looks in a row at the chain that could not say. It doubles up to 64 seconds.
+    pub(super) fn after_looks_in_vain(&mut self, looks: u32) -> Duration {
+        self.spread(CHAIN_AGAIN.saturating_mul(2u32.pow(looks.min(MAX_CHAIN_DOUBLINGS))))
+    }
 }
 
 /// What may come at once: the clock that wakes the watcher is not exact, and calls that are made together cost less.
@@ -150,7 +182,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(per_second: u32) -> Self {
+    fn new(per_second: u32) -> Self {
         // Longer by what bursts and delays add to a second, and rounded up.
         let second = Duration::from_secs(1) + BURST + LATE;
         Self { interval: second / per_second.max(1) + Duration::from_nanos(1), due: None }
@@ -177,32 +209,38 @@ mod tests {
     #[test]
     fn pauses_grow_stay_within_bounds_and_differ_between_jobs() {
         let policy = PollPolicy::default();
+        let pace = |seed| Pace::new(policy, seed);
         for number in (0..100).chain([u32::MAX]) {
             for seed in [0, 1, u64::MAX] {
-                let pause = policy.pause(number, seed);
+                let pause = pace(seed).after_looks(number);
                 assert!(
                     pause >= Duration::from_micros(12_500) && pause <= Duration::from_secs(2),
                     "{number} {pause:?}"
                 );
                 for jobs in [0, 1, 10, 1000, usize::MAX] {
-                    let listed = policy.pause_listed(number, jobs, seed);
+                    let listed = pace(seed).of_listed(number, jobs);
                     assert!(listed >= LISTED.0 / 2 && listed <= LISTED.1, "{number} {listed:?}");
-                    let list = policy.pause_list(number, jobs, seed);
+                    let list = pace(seed).after_lists(number, jobs);
                     assert!(list >= Duration::from_micros(12_500) && list <= policy.tick, "{number} {list:?}");
                 }
-                assert!(policy.pause_failed(number, seed) <= Duration::from_secs(2));
+                assert!(pace(seed).after_failures(number) <= Duration::from_secs(2));
+                let in_vain = pace(seed).after_looks_in_vain(number);
+                assert!(in_vain >= CHAIN_AGAIN / 2 && in_vain <= Duration::from_secs(64), "{number} {in_vain:?}");
             }
         }
-        assert!(policy.pause(20, 1) > policy.pause(0, 1));
-        assert_eq!([0, 74, 76, 120, 10_000].map(|ms| policy.looks_by(Duration::from_millis(ms))), [1, 1, 2, 3, 14]);
-        assert_eq!(policy.looks_by(Duration::MAX), 40);
-        assert!(policy.pause_list(1, 1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
-        assert!(policy.pause_listed(0, 10_000, 1) >= Duration::from_secs(100), "many are looked up less often");
-        assert!(policy.pause_list(1, 100, 1) >= policy.tick * 4 / 5, "many are not");
-        let spread: HashSet<_> = (0..100).map(|seed| policy.pause(30, seed)).collect();
-        assert!(spread.len() > 90);
+        assert!(pace(1).after_looks(20) > pace(1).after_looks(0));
+        assert_eq!([0, 74, 76, 120, 10_000].map(|ms| pace(1).looks_by(Duration::from_millis(ms))), [1, 1, 2, 3, 14]);
+        assert_eq!(pace(1).looks_by(Duration::MAX), 40);
+        assert!(pace(1).after_lists(1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
+        assert!(pace(1).of_listed(0, 10_000) >= Duration::from_secs(100), "many are looked up less often");
+        assert!(pace(1).after_lists(1, 100) >= policy.tick * 4 / 5, "many are not");
+        let (mut one, mut spread) = (pace(1), HashSet::new());
+        spread.extend((0..100).map(|_| one.after_looks(30)));
+        spread.extend((0..100).map(|seed| pace(seed).after_looks(30)));
+        assert!(spread.len() > 180);
         let endless = policy.with_first(Duration::MAX).with_most(Duration::MAX).with_tick(Duration::MAX);
-        assert!(endless.pause(u32::MAX, 0) <= MAX_PAUSE && endless.pause_failed(9, 0) <= MAX_PAUSE);
+        let mut endless = Pace::new(endless, 0);
+        assert!(endless.after_looks(u32::MAX) <= MAX_PAUSE && endless.after_failures(9) <= MAX_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

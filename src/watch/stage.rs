@@ -1,5 +1,9 @@
 //! How far a job is, and how far it is waited for.
 
+use tokio::time::Instant;
+
+use crate::sync::Lock;
+
 /// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -10,8 +14,8 @@ pub enum Stage {
     Accepted,
     /// The operator has signed a result, and it verifies.
     Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where the client has
-    /// a chain, the node's word does not count: a look at the chain has shown the job completed.
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where
+    /// the client has a chain, the node's word does not count: a look at the chain has shown the job completed.
     Relayed,
     /// As [`Relayed`](Self::Relayed), and a wait for [`Until::Finalized`] had the confirmations it asked for.
     Finalized,
@@ -41,28 +45,54 @@ impl std::fmt::Display for Stage {
     }
 }
 
+/// The best stage a handle knows of, and since when.
+#[derive(Debug)]
+pub(crate) struct StageCell(Lock<(Stage, Instant)>);
+
+impl StageCell {
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self(Lock::from((stage, Instant::now())))
+    }
+
+    pub(crate) fn get(&self) -> Stage {
+        self.since().0
+    }
+
+    pub(crate) fn since(&self) -> (Stage, Instant) {
+        *self.0.lock()
+    }
+
+    pub(crate) fn raise(&self, stage: Stage) {
+        let mut best = self.0.lock();
+        if stage > best.0 {
+            *best = (stage, Instant::now());
+        }
+    }
+}
+
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Until {
     /// The operator has signed a result, and it verifies.
     Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is the
-    /// node's word, with one confirmation; the chain may say otherwise.
+    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. That is
+    /// the node's word, with one confirmation; the chain may say otherwise.
     ///
     /// Where the client has a [chain](crate::client::ClientBuilder::chain), it is the chain's word: the same as
     /// [`Finalized`](Self::Finalized) with one confirmation.
     Relayed,
-    /// The chain shows the job completed, so many blocks deep. Needs a [chain](crate::client::ClientBuilder::chain); the node's
-    /// word does not count, neither for it nor against it.
+    /// The chain shows the job completed, so many blocks deep. Needs a [chain](crate::client::ClientBuilder::chain);
+    /// the node's word does not count, neither for it nor against it.
     ///
-    /// At one head of the chain, all of this holds: the JobManager has the job as completed, with the program, the cycle limit and
-    /// the consumer that were signed; the consumer has the inputs that were signed; the JobManager's event carries exactly the output
-    /// that is returned; its transaction succeeded, and its block is part of the chain. It is read anew with each look, so a reorganisation in between does
-    /// no harm.
+    /// At one head of the chain, all of this holds: the JobManager has the job as completed, with the program, the
+    /// cycle limit and the consumer that were signed; the consumer has the inputs that were signed; the JobManager's
+    /// event carries exactly the output that is returned; its transaction succeeded, and its block is part of the
+    /// chain. It is read anew with each look, so a reorganisation in between does no harm.
     ///
-    /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if whoever signed it is
-    /// the JobManager's operator, in that block or now. Of two results that the operator has signed, the chain's counts.
+    /// The result is one that the node has shown and that verifies, or else the one in the transaction's calldata, if
+    /// whoever signed it is the JobManager's operator, in that block or now. Of two results that the operator has
+    /// signed, the chain's counts.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
@@ -81,8 +111,9 @@ pub enum Until {
     /// # }
     /// ```
     Finalized {
-        /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in the
-        /// latest block. 0 counts as 1. A development chain that makes blocks only for transactions comes to no second one by itself.
+        /// How many blocks there are from the one with the transaction to the latest, both counted: 1 is included in
+        /// the latest block. 0 counts as 1. A development chain that makes blocks only for transactions comes to no
+        /// second one by itself.
         confirmations: u64,
     },
 }

@@ -4,19 +4,17 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 use super::{
     backend::Backend,
-    mailbox::{Mailbox, News, What},
-    registry::{Registry, Request},
-    stage::{Stage, Until},
-    state::{Interest, Slot, StageCell},
-    watcher::{Watchers, ensure},
+    mailbox::{Mailbox, What},
+    schedule::Slot,
+    stage::{Stage, StageCell, Until},
+    waiter::{Interest, WaitRequest},
+    watcher::{Registry, Watchers, ensure},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
@@ -67,8 +65,7 @@ impl Subject {
                  which is the node's word",
             )));
         }
-        let request = Request {
-            job: self.job.clone(),
+        let wants = WaitRequest {
             until,
             depth: until.depth(has_chain),
             interest,
@@ -77,7 +74,7 @@ impl Subject {
             mailbox: Arc::clone(mailbox),
             number,
         };
-        let (slot, id) = registry.subscribe(request, self.backend.node.has_list(), has_chain, Instant::now());
+        let (slot, id) = registry.subscribe(&self.job, wants, self.backend.node.has_list(), has_chain);
         ensure(&registry, &self.backend);
         Ok(Subscription { registry, slot, id })
     }
@@ -122,6 +119,51 @@ impl Drop for Subscription {
     }
 }
 
+/// The news of one job for one waiter, from the first poll on.
+pub(super) struct JobNews {
+    subject: Subject,
+    until: Until,
+    interest: Interest,
+    timeout: Duration,
+    mailbox: Arc<Mailbox>,
+    place: Option<(Subscription, Keeper)>,
+}
+
+impl JobNews {
+    pub(super) fn new(subject: Subject, until: Until, interest: Interest) -> Self {
+        let timeout = subject.timeout();
+        Self { subject, until, interest, timeout, mailbox: Arc::default(), place: None }
+    }
+
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// What happens next, until it ends.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<What>> {
+        let (_, keeper) = match &mut self.place {
+            Some(place) => place,
+            none => {
+                let place = self.subject.subscribe(self.until, self.interest, self.timeout, &self.mailbox, 0)?;
+                let keeper = place.keeper(&self.subject);
+                none.insert((place, keeper))
+            }
+        };
+        let news = self.mailbox.poll(cx).map(|news| Ok(news.what));
+        if news.is_pending() {
+            keeper.ensure();
+        }
+        news
+    }
+}
+
+impl std::fmt::Debug for JobNews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (job, until, timeout) = (self.subject.job.id(), self.until, self.timeout);
+        write!(f, "{job}, {until:?}, {timeout:?}")
+    }
+}
+
 /// A wait for a job; made by [`JobHandle::wait`](crate::JobHandle::wait).
 ///
 /// Costs no task and no timer: all waits of a client share one watcher, and those for one job its looks.
@@ -129,40 +171,36 @@ impl Drop for Subscription {
 /// Cancel safety: dropping the wait only ends the looking; the job goes on, and another wait can follow.
 ///
 /// # Errors
-/// - [`ErrorKind::DeadlineExceeded`] at the deadline, with a [`DeadlineExceeded`](super::DeadlineExceeded); the job goes on,
+/// - [`ErrorKind::DeadlineExceeded`] at the deadline, with a [`DeadlineExceeded`](super::DeadlineExceeded); the job
+///   goes on,
 /// - [`ErrorKind::JobFailed`] if the node gave the job up,
 /// - [`ErrorKind::NonceTaken`] if the node has another job under the nonce,
 /// - [`ErrorKind::Verification`] if the result is not the operator's, or another job's,
 /// - [`ErrorKind::NotFound`] if the node does not know the job and healing is off,
-/// - [`ErrorKind::InvalidConfig`] without an operator or outside of a Tokio runtime, for [`Until::Finalized`] without a chain, and
-///   what the transport refuses for good.
+/// - [`ErrorKind::InvalidConfig`] without an operator or outside of a Tokio runtime, for [`Until::Finalized`] without
+///   a chain, and what the transport refuses for good.
 ///
-/// Where the chain is waited for ([`Until::Finalized`], and [`Until::Relayed`] of a client with a chain), it has the last word. None of
-/// these errors of the node's ends the wait before a look at the chain, made after it, has shown that the job is not completed there. The chain
-/// itself ends it with
+/// Where the chain is waited for ([`Until::Finalized`], and [`Until::Relayed`] of a client with a chain), it has the
+/// last word. None of these errors of the node's ends the wait before a look at the chain, made after it, has shown
+/// that the job is not completed there. The chain itself ends it with
 /// - [`ErrorKind::NonceTaken`] if it completed another payload under the nonce,
 /// - [`ErrorKind::JobFailed`] if it shows the id as cancelled,
 ///
-/// both as deep as the wait asks for. A chain that cannot be read ends nothing: the wait goes on until its deadline, and says so then.
+/// both as deep as the wait asks for. A chain that cannot be read ends nothing: the wait goes on until its deadline,
+/// and says so then.
+#[derive(Debug)]
 #[must_use = "a wait does nothing until it is awaited"]
-pub struct Wait {
-    subject: Subject,
-    until: Until,
-    timeout: Duration,
-    mailbox: Arc<Mailbox>,
-    place: Option<(Subscription, Keeper)>,
-}
+pub struct Wait(JobNews);
 
 impl Wait {
     pub(crate) fn new(subject: Subject, until: Until) -> Self {
-        let timeout = subject.timeout();
-        Self { subject, until, timeout, mailbox: Arc::default(), place: None }
+        Self(JobNews::new(subject, until, Interest::End))
     }
 
-    /// How long to wait, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says, 5 minutes.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
+    /// How long to wait, from the first poll on; by default what the client's [`PollPolicy`](crate::PollPolicy) says,
+    /// 5 minutes.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.with_timeout(timeout))
     }
 }
 
@@ -170,34 +208,10 @@ impl Future for Wait {
     type Output = Result<Verified>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let (_, keeper) = match &mut this.place {
-            Some(place) => place,
-            none => {
-                let place = this.subject.subscribe(this.until, Interest::End, this.timeout, &this.mailbox, 0)?;
-                let keeper = place.keeper(&this.subject);
-                none.insert((place, keeper))
-            }
-        };
         loop {
-            let Poll::Ready(News { what, .. }) = this.mailbox.poll(cx) else {
-                keeper.ensure();
-                return Poll::Pending;
-            };
-            if let What::End(verdict) = what {
-                this.place = None;
+            if let What::End(verdict) = ready!(self.0.poll(cx))? {
                 return Poll::Ready(*verdict);
             }
         }
-    }
-}
-
-impl std::fmt::Debug for Wait {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wait")
-            .field("job", &self.subject.job.id())
-            .field("until", &self.until)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
     }
 }

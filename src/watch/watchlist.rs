@@ -1,0 +1,509 @@
+//! Everything that a watcher knows: which jobs are watched, what is to be asked now, and what an answer changes.
+//!
+//! Each part keeps its own: the schedule what is due when, the lists what the node says of pending jobs, the node's
+//! health how much may be asked, the head what is looked at on chain, and each job what is known of it.
+
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256};
+use tokio::time::{Duration, Instant};
+
+use super::{
+    deadline::exceeded,
+    decide::{Action, Sight},
+    head::{ChainHead, ChainQuestion},
+    healing::HealPolicy,
+    health::{CallKind, NodeHealth},
+    lists::ConsumerLists,
+    mailbox::Wakers,
+    onchain::OnChain,
+    pace::{Pace, PollPolicy},
+    schedule::{JobQueue, Schedule, Slot, Timer},
+    waiter::{WaitRequest, Waiter},
+    watched::{History, JobPlan, ListChange, WatchedJob},
+};
+use crate::{
+    chain::{Block, Standing},
+    error::{Error, ErrorKind, Result},
+    job::{SignedJob, Verified},
+};
+
+/// The pause between lists of a consumer whose jobs only the chain has anything more to say of.
+const RESTS: Duration = Duration::from_secs(10);
+
+/// A call to make.
+#[derive(Clone)]
+pub(super) enum Work {
+    /// With the result that is known of the job.
+    Look(Slot, SignedJob, Option<Box<Verified>>),
+    List(Address),
+    /// With whether the node may have another job by now.
+    Send(Slot, SignedJob, bool),
+    /// Wait until the chain has another head than this.
+    Head(B256),
+    /// Look at the chain.
+    Chain(Vec<ChainQuestion>),
+}
+
+/// The calls to make now, and when to come again if none of them is answered before.
+pub(super) struct Agenda {
+    pub work: Vec<Work>,
+    pub next: Option<Instant>,
+    /// Nobody waits for the chain any more.
+    pub unfollow: bool,
+}
+
+type WatchedJobs = HashMap<Slot, Box<WatchedJob>>;
+
+/// The job in this place, if it is still the one that was asked about.
+fn same<'a>(jobs: &'a mut WatchedJobs, slot: Slot, job: &SignedJob, plan: JobPlan) -> Option<&'a mut WatchedJob> {
+    jobs.get_mut(&slot).map(|watched| &mut **watched).filter(|watched| watched.job == *job && watched.plan == plan)
+}
+
+/// Everything behind the registry's lock.
+pub(super) struct Watchlist {
+    heal: HealPolicy,
+    running: bool,
+    jobs: WatchedJobs,
+    lists: ConsumerLists,
+    schedule: Schedule,
+    health: NodeHealth,
+    head: ChainHead,
+    /// Jobs that have a verified result, and that, for the client to settle.
+    verified: Vec<(SignedJob, Box<Verified>)>,
+    /// Of those to whom there is something new to say, once the lock is released.
+    wakers: Wakers,
+    next_waiter: u64,
+}
+
+impl Watchlist {
+    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, seed: u64) -> Self {
+        Self {
+            heal,
+            running: false,
+            jobs: HashMap::new(),
+            lists: ConsumerLists::default(),
+            schedule: Schedule::new(Pace::new(poll, seed)),
+            health: NodeHealth::default(),
+            head: ChainHead::default(),
+            verified: Vec::new(),
+            wakers: Wakers::new(),
+            next_waiter: 0,
+        }
+    }
+
+    /// Whether the caller is to start a watcher.
+    pub(super) fn must_start(&mut self) -> bool {
+        !self.jobs.is_empty() && !std::mem::replace(&mut self.running, true)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && !self.running
+    }
+
+    /// The results that were verified since this was asked last.
+    pub(super) fn take_verified(&mut self) -> Vec<(SignedJob, Box<Verified>)> {
+        std::mem::take(&mut self.verified)
+    }
+
+    /// Whom to wake once the lock is released.
+    pub(super) fn take_wakers(&mut self) -> Wakers {
+        std::mem::take(&mut self.wakers)
+    }
+
+    // Who waits.
+
+    /// Where the job is, or is to be.
+    fn slot(&self, job: &SignedJob) -> Slot {
+        let id = job.id();
+        let mut slot = Slot::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        // Two payloads under one nonce have the same id.
+        while self.jobs.get(&slot).is_some_and(|watched| watched.job != *job) {
+            slot = slot.wrapping_add(1);
+        }
+        slot
+    }
+
+    /// Adds a waiter, and its job if nobody waits for that yet. `has_list` and `has_chain` are what the client knows
+    /// of its node.
+    pub(super) fn add(&mut self, job: &SignedJob, wants: WaitRequest, has_list: bool, has_chain: bool) -> (Slot, u64) {
+        let now = Instant::now();
+        if self.jobs.is_empty() {
+            self.lists.set_exist(has_list);
+        }
+        let (slot, execution, on_chain) = (self.slot(job), wants.wants_execution(), wants.depth.is_some());
+        if let Some(watched) = self.jobs.get_mut(&slot) {
+            let soon = watched.hurry(execution, self.schedule.pace.short(), now);
+            self.plan_look(slot, soon);
+        } else {
+            let watched = WatchedJob::new(job.clone(), wants.best.get(), has_chain, self.lists.exist(), now);
+            self.jobs.insert(slot, Box::new(watched));
+            self.lists.add(job, slot, execution, now, &mut self.schedule);
+            if execution || !self.lists.work(job.consumer()) {
+                self.plan_look(slot, Some(now));
+            } else {
+                self.plan_next(slot, now);
+            }
+        }
+        self.stir(slot);
+        let id = self.next_waiter;
+        self.next_waiter = id.wrapping_add(1);
+        if let Some(watched) = self.jobs.get_mut(&slot) {
+            if let Some(deadline) = watched.add(id, wants, now) {
+                self.schedule.set(Timer::Deadline(slot, id), deadline);
+            }
+            let soon = watched.mind_deadlines(now);
+            self.plan_look(slot, soon);
+        }
+        if on_chain {
+            self.head.begin(slot);
+        }
+        self.announce(slot, false);
+        (slot, id)
+    }
+
+    /// Takes a waiter out, and its job with the last one.
+    pub(super) fn remove(&mut self, slot: Slot, id: u64) -> Option<Waiter> {
+        let waiter = self.jobs.get_mut(&slot)?.remove(id)?;
+        self.release(slot, &waiter);
+        Some(waiter)
+    }
+
+    /// Forgets the deadline of a waiter that was taken out, and its job if it was the last one.
+    fn release(&mut self, slot: Slot, waiter: &Waiter) {
+        if let Some(deadline) = waiter.deadline {
+            self.schedule.stop(Timer::Deadline(slot, waiter.id), deadline);
+        }
+        let Some(watched) = self.jobs.get_mut(&slot) else { return };
+        if waiter.wants.depth.is_some() && watched.depth().is_none() {
+            self.head.end(slot);
+        }
+        if watched.waiters.is_empty() {
+            watched.set_plan(JobPlan::None, slot, &mut self.schedule);
+            self.lists.remove(&watched.job, slot, &mut self.schedule);
+            self.jobs.remove(&slot);
+        }
+    }
+
+    pub(super) fn history(&mut self, job: &SignedJob) -> Option<History> {
+        let slot = self.slot(job);
+        self.stir(slot);
+        self.jobs.get(&slot).map(|watched| watched.history())
+    }
+
+    /// Ends all waits with this error, unless a watcher runs.
+    pub(super) fn give_up(&mut self, why: &Error) {
+        if self.running {
+            return;
+        }
+        for (_, watched) in self.jobs.drain() {
+            let why = watched.track.of_another_matter(why.clone()).with_job(watched.job.id());
+            watched.waiters.iter().for_each(|waiter| waiter.end(Err(why.clone()), &mut self.wakers));
+        }
+        self.lists = ConsumerLists::default();
+        self.rest();
+    }
+
+    /// Nothing is watched any more.
+    fn rest(&mut self) {
+        (self.running, self.head, self.health) = Default::default();
+        self.schedule.clear();
+    }
+
+    /// The watcher was cut off: what was under way is to be done again, and whoever waits is woken to start another.
+    pub(super) fn cut_off(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.running) {
+            return;
+        }
+        self.head.cut_off();
+        self.health.cut_off();
+        self.lists.cut_off(now, &mut self.schedule);
+        self.wakers.extend(self.jobs.values().flat_map(|watched| &watched.waiters).filter_map(Waiter::waker));
+        let cut_off = |watched: &WatchedJob| matches!(watched.plan, JobPlan::Looking | JobPlan::Sending);
+        let slots: Vec<_> = self.jobs.iter().filter(|(_, watched)| cut_off(watched)).map(|(slot, _)| *slot).collect();
+        slots.into_iter().for_each(|slot| self.plan_look(slot, Some(now)));
+    }
+
+    /// Tells a job's waiters what is new; `fresh` right after a look at the chain.
+    fn announce(&mut self, slot: Slot, fresh: bool) {
+        let over = self.jobs.get_mut(&slot).map(|watched| watched.announce(fresh, &mut self.wakers));
+        over.into_iter().flatten().for_each(|waiter| self.release(slot, &waiter));
+    }
+
+    // What is planned.
+
+    /// Takes in what lists have said of a job, and has the next one taken in whatever it says.
+    fn stir(&mut self, slot: Slot) {
+        if let Some(watched) = self.jobs.get_mut(&slot) {
+            watched.hear_lists(self.lists.stir(&watched.job, slot));
+        }
+    }
+
+    fn plan(&mut self, slot: Slot, plan: JobPlan) {
+        self.stir(slot);
+        if let Some(watched) = self.jobs.get_mut(&slot) {
+            watched.set_plan(plan, slot, &mut self.schedule);
+        }
+    }
+
+    fn plan_look(&mut self, slot: Slot, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.plan(slot, JobPlan::At(at));
+        }
+    }
+
+    fn plan_next(&mut self, slot: Slot, now: Instant) {
+        let jobs = self.jobs.len();
+        if let Some(watched) = self.jobs.get_mut(&slot) {
+            let listed = self.lists.work(watched.job.consumer());
+            let at = watched.next_look(listed, jobs, &mut self.schedule, now);
+            self.plan_look(slot, Some(at));
+        }
+    }
+
+    /// Looks up a consumer's jobs one by one, as its lists do not work.
+    fn fall_back(&mut self, consumer: Address, now: Instant) {
+        for slot in self.lists.slots(consumer).collect::<Vec<_>>() {
+            self.stir(slot);
+            let soon = self.jobs.get_mut(&slot).and_then(|watched| watched.fall_back(&mut self.schedule, now));
+            self.plan_look(slot, soon);
+        }
+    }
+
+    // What is to be done.
+
+    /// Nothing once nobody waits any more and no list is under way: then the watcher stops.
+    pub(super) fn agenda(&mut self, now: Instant, endpoint: &str) -> Option<Agenda> {
+        while let Some(timer) = self.schedule.fire(now) {
+            self.fired(timer, now, endpoint);
+        }
+        // A list under way is waited for, or the next wait would have it asked for a second time.
+        if self.jobs.is_empty() && self.lists.is_empty() {
+            self.rest();
+            return None;
+        }
+        let mut work = Vec::new();
+        let unfollow = self.head.unfollow();
+        self.ask_chain(now, &mut work);
+        self.ask_node(now, &mut work);
+        Some(Agenda { work, unfollow, next: self.schedule.next() })
+    }
+
+    fn fired(&mut self, timer: Timer, now: Instant, endpoint: &str) {
+        match timer {
+            Timer::Deadline(slot, id) => {
+                self.stir(slot);
+                let Some(waiter) = self.jobs.get_mut(&slot).and_then(|watched| watched.remove(id)) else { return };
+                if let Some(watched) = self.jobs.get(&slot) {
+                    let error = exceeded(watched, &waiter, self.heal.is_on(), self.head.error(), endpoint, now);
+                    waiter.end(Err(error), &mut self.wakers);
+                }
+                self.release(slot, &waiter);
+            }
+            Timer::Look(slot) => self.plan(slot, JobPlan::In(JobQueue::Due)),
+            Timer::List(consumer) => self.lists.come_due(consumer),
+            Timer::ListHangs(consumer) => {
+                self.lists.come_to_hang(consumer);
+                self.health.ended(CallKind::List);
+                self.fall_back(consumer, now);
+            }
+            Timer::ChainAgain(slot) => self.head.hurry(slot),
+            Timer::Wake => {}
+        }
+    }
+
+    fn ask_chain(&mut self, now: Instant, work: &mut Vec<Work>) {
+        if let Some(hold) = self.head.hold(now) {
+            return self.schedule.set(Timer::Wake, hold);
+        }
+        work.extend(self.head.follow().map(Work::Head));
+        let asked = self.head.look(|slot| self.jobs.get(&slot)?.chain_question(slot));
+        work.extend((!asked.is_empty()).then_some(Work::Chain(asked)));
+    }
+
+    fn ask_node(&mut self, now: Instant, work: &mut Vec<Work>) {
+        let mut allowed = match self.health.allowance(now) {
+            Ok(allowed) => allowed,
+            Err(hold) => return self.schedule.set(Timer::Wake, hold),
+        };
+        let down = self.health.seems_down();
+        if self.health.looks_come_first() {
+            self.take(JobQueue::Urgent, now, &mut allowed, work);
+            self.take(JobQueue::Due, now, &mut allowed, work);
+        }
+        while allowed > 0
+            && self.health.has_room(CallKind::List)
+            && let Some(consumer) = self.lists.ask(now, &mut self.schedule)
+        {
+            self.health.begun(CallKind::List);
+            allowed -= 1;
+            work.push(Work::List(consumer));
+        }
+        self.take(JobQueue::Urgent, now, &mut allowed, work);
+        if !down {
+            self.take(JobQueue::Lost, now, &mut allowed, work);
+        }
+        self.take(JobQueue::Due, now, &mut allowed, work);
+        // With nothing else to ask, one of them shows whether the node is back.
+        if down && self.health.sends_nothing() {
+            self.take(JobQueue::Lost, now, &mut allowed, work);
+        }
+    }
+
+    /// Makes calls for the jobs of a queue, as far as that is allowed.
+    fn take(&mut self, queue: JobQueue, now: Instant, allowed: &mut usize, work: &mut Vec<Work>) {
+        let (kind, plan) = match queue {
+            JobQueue::Urgent | JobQueue::Due => (CallKind::Look, JobPlan::Looking),
+            JobQueue::Lost => (CallKind::Send, JobPlan::Sending),
+        };
+        while *allowed > 0 && self.health.has_room(kind) {
+            let is_valid = |slot| self.jobs.get(&slot).is_some_and(|watched| watched.plan == JobPlan::In(queue));
+            let Some(slot) = self.schedule.first(queue, is_valid) else { return };
+            if queue != JobQueue::Urgent
+                && let Err(later) = self.schedule.pace.rate.take(now)
+            {
+                return self.schedule.set(Timer::Wake, later);
+            }
+            self.schedule.pop(queue);
+            if let Some(watched) = self.jobs.get_mut(&slot) {
+                let job = watched.job.clone();
+                work.push(match kind {
+                    CallKind::Send => Work::Send(slot, job, watched.is_out_of_sight(now)),
+                    _ => Work::Look(slot, job, watched.begin_look(now)),
+                });
+            }
+            self.plan(slot, plan);
+            self.health.begun(kind);
+            *allowed -= 1;
+        }
+    }
+
+    // What answers change.
+
+    /// A look at the node is answered.
+    pub(super) fn looked(&mut self, slot: Slot, job: SignedJob, sight: Result<Sight>, now: Instant) {
+        self.health.ended(CallKind::Look);
+        self.health.answered(CallKind::Look, &sight, now, &mut self.schedule.pace);
+        self.saw(slot, job, JobPlan::Looking, sight, now);
+    }
+
+    /// The job was not sent again, as a look just before has shown another under its nonce.
+    pub(super) fn withheld(&mut self, slot: Slot, job: SignedJob, sight: Sight, now: Instant) {
+        self.health.ended(CallKind::Send);
+        self.saw(slot, job, JobPlan::Sending, Ok(sight), now);
+    }
+
+    fn saw(&mut self, slot: Slot, job: SignedJob, during: JobPlan, sight: Result<Sight>, now: Instant) {
+        let (heal, trouble, blocked) = (self.heal, self.health.trouble(), self.lists.hang(job.consumer()));
+        let Some(watched) = same(&mut self.jobs, slot, &job, during) else { return };
+        let urges = watched.track.urges();
+        let (action, proven) = watched.see(sight, heal, trouble, now);
+        let (urgent, again) = (watched.track.urges() != urges, now + watched.track.doubt().pause());
+        self.verified.extend(proven.map(|result| (job, result)));
+        if urgent {
+            self.head.hurry(slot);
+        }
+        self.announce(slot, false);
+        match action {
+            Action::Send if !blocked => self.plan(slot, JobPlan::In(JobQueue::Lost)),
+            Action::Confirm => self.plan(slot, JobPlan::Again(again)),
+            _ => self.plan_next(slot, now),
+        }
+    }
+
+    /// A list is answered.
+    pub(super) fn listed(&mut self, consumer: Address, answer: Result<Vec<u64>>, now: Instant) {
+        self.health.answered(CallKind::List, &answer, now, &mut self.schedule.pace);
+        let Some((asked, hung)) = self.lists.answered(consumer, &mut self.schedule) else { return };
+        if !hung {
+            self.health.ended(CallKind::List);
+        }
+        match answer {
+            Ok(pending) => {
+                let watched = || self.lists.slots(consumer).filter_map(|slot| self.jobs.get(&slot));
+                let rest = watched().all(|watched| watched.track.rests());
+                let matters = watched().any(|watched| !watched.wants_execution());
+                for (slot, listed) in self.lists.compare(consumer, pending) {
+                    self.list_says(slot, listed, asked, now);
+                }
+                if rest {
+                    self.lists.plan(consumer, now + RESTS, &mut self.schedule);
+                } else {
+                    self.lists.plan_next(consumer, matters, now, &mut self.schedule);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                let consumers = self.lists.give_up(&mut self.schedule);
+                consumers.into_iter().for_each(|consumer| self.fall_back(consumer, now));
+            }
+            Err(_) if self.lists.failed(consumer, now, &mut self.schedule) => self.fall_back(consumer, now),
+            Err(_) => {}
+        }
+    }
+
+    fn list_says(&mut self, slot: Slot, listed: bool, asked: Instant, now: Instant) {
+        let Some(watched) = self.jobs.get_mut(&slot) else { return };
+        let change = watched.list_says(listed, asked, now);
+        match change {
+            ListChange::None => return,
+            ListChange::Left => return self.plan(slot, JobPlan::In(JobQueue::Urgent)),
+            ListChange::Replan => self.plan_next(slot, now),
+            ListChange::Listed => {}
+        }
+        if let Some(watched) = self.jobs.get(&slot) {
+            self.lists.quiet(&watched.job, slot);
+        }
+    }
+
+    /// A submission is answered.
+    pub(super) fn sent(&mut self, slot: Slot, job: &SignedJob, answer: Result<()>, now: Instant) {
+        self.health.ended(CallKind::Send);
+        self.health.answered(CallKind::Send, &answer, now, &mut self.schedule.pace);
+        let Some(watched) = same(&mut self.jobs, slot, job, JobPlan::Sending) else { return };
+        if watched.sent(answer, now, &mut self.wakers) {
+            self.head.hurry(slot);
+        }
+        self.announce(slot, false);
+        self.plan_next(slot, now);
+    }
+
+    /// The chain has another head.
+    pub(super) fn headed(&mut self, head: Result<Block>, now: Instant) {
+        let chain = |slot| self.jobs.get(&slot)?.track.chain();
+        match head {
+            Ok(head) => self.head.moved(head, |slot| chain(slot).is_some_and(|chain| chain.wants_look(head.hash))),
+            Err(error) => self.head.lost(error, now, &mut self.schedule.pace),
+        }
+    }
+
+    /// A look at the chain is answered: at which head, and what it shows of each job.
+    pub(super) fn chain_saw(&mut self, asked: Vec<ChainQuestion>, seen: Result<(Block, Vec<Standing>)>, now: Instant) {
+        let (head, standings) = match seen {
+            Ok(seen) => seen,
+            Err(error) => return self.head.unseen(&asked, error, now, &mut self.schedule.pace),
+        };
+        self.head.seen(head);
+        for (question, standing) in asked.into_iter().zip(standings) {
+            let (slot, job) = (question.slot, question.ask.job);
+            let consumer = job.consumer();
+            let Some(watched) = self.jobs.get_mut(&slot).filter(|watched| watched.job == job) else { continue };
+            let rested = watched.track.rests();
+            let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now);
+            let (turned, settled) = (watched.track.rests() != rested, watched.track.is_settled());
+            let (in_vain, plan) = (watched.track.chain().map_or(0, OnChain::in_vain), watched.plan);
+            self.verified.extend(proven.map(|result| (job, result)));
+            self.announce(slot, fresh);
+            if in_vain > 0 && self.head.is_waited_for(slot) {
+                let pause = self.schedule.pace.after_looks_in_vain(in_vain);
+                self.schedule.set(Timer::ChainAgain(slot), now + pause);
+            }
+            if plan == JobPlan::In(JobQueue::Lost) && settled {
+                // The chain has it: nothing is sent any more.
+                self.plan_next(slot, now);
+            } else if plan.is_in_turn() && turned {
+                self.plan_next(slot, now);
+                self.lists.plan(consumer, now + self.schedule.pace.short(), &mut self.schedule);
+            }
+        }
+    }
+}
