@@ -13,3 +13,4 @@ mod losing_proxy;
 mod mining;
 mod restarts;
 mod rig;
+mod wallets;

@@ -85,16 +85,19 @@ macro_rules! artifacts {
 artifacts!(
     "check/RelayChecker",
     "check/StateChecker",
+    "common/Wallet",
     "relay/AllowListConsumer",
     "relay/JobManager",
     "relay/RevertingConsumer",
     "relay/SquareRootConsumer",
     "relay/StatefulSumConsumer",
+    "relay/WalletConsumer",
     "state/AllowListConsumer",
     "state/JobManager",
     "state/RevertingConsumer",
     "state/SquareRootConsumer",
     "state/StatefulSumConsumer",
+    "state/WalletConsumer",
 );
 
 /// The creation bytecode of an artifact, such as `relay/JobManager`.
