@@ -115,6 +115,8 @@
 )]
 
 #[cfg(feature = "client")]
+mod backoff;
+#[cfg(feature = "client")]
 pub mod chain;
 #[cfg(feature = "client")]
 pub mod client;

@@ -16,16 +16,15 @@ pub(super) async fn sign(job: UnsignedJob, signer: &dyn JobSigner, retries: &Ret
     }
     require_runtime()?;
     let deadline = retries.signing_deadline();
-    let (mut failed, mut last) = (0, None);
+    let (mut attempts, mut last) = (retries.attempts(deadline), None);
     loop {
         let error = match deadline.bound(job.clone().sign(signer)).await {
             Some(Ok(signed)) => return Ok(signed),
             Some(Err(error)) => error,
-            None => return Err(late(&job, retries.signing_time(), failed + 1, last)),
+            None => return Err(late(&job, retries.signing_time(), attempts.fail(), last)),
         };
-        failed += 1;
-        let error = error.with_attempts(failed);
-        if !error.is_retryable() || !retries.again_after(&error, failed, deadline).await {
+        let error = error.with_attempts(attempts.fail());
+        if !error.is_retryable() || !attempts.again_after(&error).await {
             return Err(error);
         }
         last = Some(error);

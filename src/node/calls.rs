@@ -125,7 +125,7 @@ impl Node {
     async fn read(&self, method: Method, body: RequestBody) -> Result<Bytes> {
         self.require(method)?;
         let whole = self.retries.read_deadline();
-        let (mut failed, mut arrived) = (0, false);
+        let (mut attempts, mut arrived) = (self.retries.attempts(whole), false);
         loop {
             let attempt = self.retries.attempt_deadline(whole, !method.must_run_to_end());
             let failure = match self.call_once(method, body.clone(), attempt).await? {
@@ -135,12 +135,12 @@ impl Node {
                 }
                 Err(failure) => failure,
             };
-            failed += 1;
+            let failed = attempts.fail();
             // One that still runs is not joined by another.
             let runs_on = method.must_run_to_end() && matches!(failure.failure, CallFailure::TimedOut);
             let helps = refusal::again(method, &failure) != Again::Never && !runs_on;
             let error = self.failed(method, failure, failed, &mut arrived);
-            if !helps || !self.retries.again(failed, whole).await {
+            if !helps || !attempts.again().await {
                 return Err(error);
             }
         }
@@ -191,7 +191,7 @@ impl Node {
         const METHOD: Method = Method::SubmitProgram;
         self.require(METHOD)?;
         let deadline = self.retries.submit_deadline();
-        let (mut failed, mut arrived) = (0, false);
+        let (mut attempts, mut arrived) = (self.retries.attempts(deadline), false);
         loop {
             // Deriving the id can take the node minutes: the transport's own bound holds.
             let failure = match self.call_once(METHOD, body.clone(), Deadline::NONE).await? {
@@ -208,7 +208,7 @@ impl Node {
             {
                 return Ok(id.clone());
             }
-            failed += 1;
+            let failed = attempts.fail();
             self.identity.after(&failure.failure);
             let helps = match refusal::again(METHOD, &failure) {
                 Again::Safe => true,
@@ -216,7 +216,7 @@ impl Node {
                 Again::Stored | Again::Never => false,
             };
             let error = self.failed(METHOD, failure, failed, &mut arrived);
-            if !helps || !self.retries.again(failed, deadline).await {
+            if !helps || !attempts.again().await {
                 return Err(error);
             }
         }

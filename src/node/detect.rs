@@ -166,7 +166,7 @@ impl From<Unclear> for Error {
 /// Asks the node what it is, again where that helps.
 pub(super) async fn describe_node(transport: &dyn Transport, retries: &Retries) -> Result<NodeDescription> {
     let whole = retries.read_deadline();
-    let mut failed = 0;
+    let mut attempts = retries.attempts(whole);
     loop {
         let answer = retries.attempt_deadline(whole, true).bound(ask(transport)).await;
         let error = match answer {
@@ -177,8 +177,8 @@ pub(super) async fn describe_node(transport: &dyn Transport, retries: &Retries) 
                 unclear(timed_out, transport.endpoint()).into()
             }
         };
-        failed += 1;
-        if !retries.again(failed, whole).await {
+        let failed = attempts.fail();
+        if !attempts.again().await {
             return Err(error.with_attempts(failed));
         }
     }

@@ -8,8 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    backoff::{Backoff, Jitter, Random},
     error::{Error, ErrorKind, Result},
-    jitter,
 };
 
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -183,13 +183,13 @@ pub(crate) struct Retries {
     policy: RetryPolicy,
     /// In parts of a token.
     tokens: AtomicU64,
-    random: AtomicU64,
+    random: Random,
 }
 
 impl Retries {
     pub(super) fn new(policy: RetryPolicy) -> Self {
         let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
-        Self { policy, tokens, random: AtomicU64::new(jitter::seed()) }
+        Self { policy, tokens, random: Random::default() }
     }
 
     pub(crate) fn read_deadline(&self) -> Deadline {
@@ -218,28 +218,9 @@ impl Retries {
         _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| (tokens < full).then_some(tokens + 1));
     }
 
-    /// Waits until the next attempt, after so many that failed; or says at once that there is none.
-    pub(crate) async fn again(&self, failed: u32, deadline: Deadline) -> bool {
-        if failed >= self.policy.attempts.unwrap_or(ATTEMPTS) {
-            return false;
-        }
-        let pause = self.pause(failed);
-        if !deadline.allows(pause) || !self.take_token() {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        true
-    }
-
-    /// The same after the error of a signer, which is no node: the budget is not for it, and it may ask for a pause of
-    /// its own.
-    pub(crate) async fn again_after(&self, error: &Error, failed: u32, deadline: Deadline) -> bool {
-        let pause = self.pause(failed).saturating_add(error.retry_after().unwrap_or_default());
-        if self.policy.attempts.is_some_and(|most| failed >= most) || !deadline.allows(pause) {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        true
+    /// The attempts of one call, which begins now.
+    pub(crate) fn attempts(&self, deadline: Deadline) -> Attempts<'_> {
+        Attempts { retries: self, deadline, failed: 0 }
     }
 
     fn take_token(&self) -> bool {
@@ -247,15 +228,59 @@ impl Retries {
     }
 
     fn pause(&self, failed: u32) -> Duration {
-        let doubled = 2u32.saturating_pow(failed.saturating_sub(1).min(31));
-        let nominal = self.policy.first.saturating_mul(doubled).min(self.policy.most);
-        nominal.mul_f64(jitter::unit(self.random.fetch_add(jitter::STEP, Relaxed)))
+        Backoff::new(self.policy.first, self.policy.most, Jitter::Full).pause(failed, &self.random)
+    }
+}
+
+/// The attempts of one call: how many have failed, and whether another may follow.
+pub(crate) struct Attempts<'a> {
+    retries: &'a Retries,
+    deadline: Deadline,
+    failed: u32,
+}
+
+impl Attempts<'_> {
+    /// Counts one that failed, and says how many have.
+    pub(crate) fn fail(&mut self) -> u32 {
+        self.failed += 1;
+        self.failed
+    }
+
+    /// The pause before the next one, if it does not end too late.
+    fn pause(&self, at_least: Duration) -> Option<Duration> {
+        let pause = self.retries.pause(self.failed).saturating_add(at_least);
+        self.deadline.allows(pause).then_some(pause)
+    }
+
+    /// Waits until the next one begins, which is taken from the budget; false at once if there is none.
+    pub(crate) async fn again(&self) -> bool {
+        let left = self.failed < self.retries.policy.attempts.unwrap_or(ATTEMPTS);
+        match self.pause(Duration::ZERO) {
+            Some(pause) if left && self.retries.take_token() => tokio::time::sleep(pause).await,
+            _ => return false,
+        }
+        true
+    }
+
+    /// The same after the error of a signer, which is no node: the budget is not for it, and it may ask for a pause of
+    /// its own.
+    pub(crate) async fn again_after(&self, error: &Error) -> bool {
+        let left = self.retries.policy.attempts.is_none_or(|most| self.failed < most);
+        match self.pause(error.retry_after().unwrap_or_default()) {
+            Some(pause) if left => tokio::time::sleep(pause).await,
+            _ => return false,
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn again(retries: &Retries, failed: u32, deadline: Deadline) -> bool {
+        Attempts { retries, deadline, failed }.again().await
+    }
 
     #[test]
     fn pauses_lie_anywhere_between_nothing_and_a_length_that_doubles() {
@@ -276,27 +301,27 @@ mod tests {
         let retries = Retries::new(RetryPolicy::default().with_budget(3));
         let forever = Deadline::NONE;
         for _ in 0..3 {
-            assert!(retries.again(1, forever).await);
+            assert!(again(&retries, 1, forever).await);
         }
-        assert!(!retries.again(1, forever).await);
+        assert!(!again(&retries, 1, forever).await);
         (0..9).for_each(|_| retries.succeeded());
-        assert!(!retries.again(1, forever).await);
+        assert!(!again(&retries, 1, forever).await);
         retries.succeeded();
-        assert!(retries.again(1, forever).await);
+        assert!(again(&retries, 1, forever).await);
         (0..1000).for_each(|_| retries.succeeded());
         for _ in 0..3 {
-            assert!(retries.again(1, forever).await);
+            assert!(again(&retries, 1, forever).await);
         }
-        assert!(!retries.again(1, forever).await, "it never holds more than it began with");
+        assert!(!again(&retries, 1, forever).await, "it never holds more than it began with");
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_pause_ends_after_the_deadline_and_none_is_paid_for() {
         let policy = RetryPolicy::default().with_budget(1).with_backoff(Duration::MAX, Duration::MAX);
         let retries = Retries::new(policy);
-        assert!(!retries.again(1, Deadline::after(Duration::ZERO)).await);
+        assert!(!again(&retries, 1, Deadline::after(Duration::ZERO)).await);
         assert!(retries.take_token());
-        assert!(!retries.again(6, Deadline::NONE).await, "as often as the policy says, and no more");
+        assert!(!again(&retries, 6, Deadline::NONE).await, "as often as the policy says, and no more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ impl Flight {
     /// Sends the bytes until the node has them, or until going on is not safe or takes too long.
     async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<()> {
         let (node, id) = (&self.node, self.job.id());
-        let mut failed = 0;
+        let mut attempts = node.retries().attempts(deadline);
         // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
         let (mut arrived, mut doubt) = (false, false);
         let mut stored = self.open.is_stored(id);
@@ -127,8 +127,7 @@ impl Flight {
                 Ok(id) => return self.accepted(id).await,
                 Err(failure) => failure,
             };
-            failed += 1;
-            let error = error.with_attempts(failed);
+            let error = error.with_attempts(attempts.fail());
             if in_use {
                 let if_different = if arrived { Outcome::Unknown } else { Outcome::Rejected };
                 return self.refused_as_in_use(error, if_different).await;
@@ -143,7 +142,7 @@ impl Flight {
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
-            if again == Again::Never || !node.retries().again(failed, deadline).await {
+            if again == Again::Never || !attempts.again().await {
                 return Err(error);
             }
             // Only a job that the node does not know is sent again: two submissions that race can both be executed.

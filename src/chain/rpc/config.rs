@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::{HeaderValue, Uri};
 use reqwest::Url;
 
-use super::{Limits, RpcReader, http::Http, secrets::Secrets, ws};
+use super::{Limits, RpcReader, http::Http, poll::Poll, secrets::Secrets, ws};
 use crate::{
     error::Result,
     http::{
@@ -91,8 +91,8 @@ impl RpcReaderBuilder {
     }
 
     /// How often the latest block is looked at over HTTP while somebody waits for another, up to a tenth later: once for all
-    /// who wait. Default: 1 second. A websocket is told of blocks, and looks only after thirty intervals without one: a
-    /// subscription can end without a word. Where it did, the connection is opened again.
+    /// who wait. Default: 1 second. A websocket is told of blocks: each word of one is a reason to look, and without any it
+    /// looks after thirty intervals, as a subscription can end without a word. Where it did, the connection is opened again.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
@@ -183,7 +183,7 @@ impl RpcReaderBuilder {
         let client = client::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(20));
         let transport = Http::new(client::build(client)?, plan.url, headers, secrets, self.max_response);
-        Ok(RpcReader::over_http(transport, plan.endpoint, self.limits, self.poll_interval))
+        Ok(RpcReader::over(transport, plan.endpoint, self.limits, Poll::new(self.interval(), None)))
     }
 
     async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
@@ -198,10 +198,15 @@ impl RpcReaderBuilder {
             secrets: Secrets::of(&plan.url, &self.headers),
             max_message: self.max_response,
             timeout,
-            quiet: self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET),
         };
         let wire = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
-        Ok(RpcReader::over_ws(wire, plan.endpoint, self.limits, self.poll_interval))
+        let quiet = self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET);
+        let poll = Poll::new(self.interval(), Some((wire.clone(), quiet)));
+        Ok(RpcReader::over(wire, plan.endpoint, self.limits, poll))
+    }
+
+    fn interval(&self) -> Duration {
+        settings::bounded(self.poll_interval)
     }
 }
 

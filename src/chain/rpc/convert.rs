@@ -86,11 +86,6 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
     })
 }
 
-/// A block's header, as pushed for `newHeads`, too.
-pub(super) fn head(raw: &RawValue) -> Result<Block> {
-    read::<RawBlock>(raw, "a block").map(Into::into)
-}
-
 fn read<T: DeserializeOwned>(raw: &RawValue, what: &str) -> Result<T> {
     serde_json::from_str(raw.get())
         .map_err(|error| fault::nonsense(format!("the RPC's answer is not {what}")).with_source(error))

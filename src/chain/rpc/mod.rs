@@ -15,6 +15,7 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 use alloy_primitives::{Address, B256};
 use alloy_provider::{Network, Provider};
 use alloy_rpc_client::RpcClientInner;
+use alloy_transport::IntoBoxTransport;
 use async_trait::async_trait;
 
 pub use self::{config::RpcReaderBuilder, relayer::RpcRelayer};
@@ -57,8 +58,6 @@ struct Inner {
     asker: Asker,
     endpoint: String,
     poll: Poll,
-    /// The way to be told of blocks, over a websocket.
-    pushed: Option<ws::Wire>,
     /// A foreign provider, which may hold more than a client: a node's process, for instance.
     _provider: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -93,27 +92,23 @@ impl RpcReader {
         let client =
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
         let asker = Asker::new(client, Limits::default());
-        let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1)));
-        Self(Arc::new(Inner { asker, endpoint, poll, pushed: None, _provider: Some(Box::new(provider)) }))
+        let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1), None));
+        Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
     }
 
-    fn over_http(transport: http::Http, endpoint: String, limits: Limits, interval: Duration) -> Self {
+    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: Limits, poll: Poll) -> Self {
         let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits);
-        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), pushed: None, _provider: None }))
-    }
-
-    fn over_ws(wire: ws::Wire, endpoint: String, limits: Limits, interval: Duration) -> Self {
-        let asker = Asker::new(Arc::new(RpcClientInner::new(wire.clone(), false)), limits);
-        Self(Arc::new(Inner { asker, endpoint, poll: Poll::new(interval), pushed: Some(wire), _provider: None }))
+        Self(Arc::new(Inner { asker, endpoint, poll, _provider: None }))
     }
 }
 
 impl Inner {
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        let news = self.poll.news();
         let mut answers = self.asker.ask(questions).await?;
         for (question, answer) in questions.iter().zip(&answers) {
             if let (Question::Block(At::Latest), Ok(Answer::Block(Some(block)))) = (question, answer) {
-                self.poll.note(*block);
+                self.poll.note(*block, news);
             }
         }
         self.keep_canonical(questions, &mut answers).await;
@@ -138,11 +133,6 @@ impl Inner {
     }
 
     async fn next_head(&self, known: Option<B256>) -> Result<Block> {
-        if let Some(wire) = &self.pushed
-            && let Some(block) = wire.next(known).await?
-        {
-            return Ok(block);
-        }
         self.poll.next(known, || self.latest()).await
     }
 

@@ -1,55 +1,97 @@
-//! Looks at the latest block now and then: one look for all who wait.
+//! Looks at the latest block: one look for all who wait, again after a while, and at once when a websocket is told of a
+//! block.
 
 use std::{future::Future, time::Duration};
 
+use alloy_primitives::B256;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{chain::reader::Block, error::Result, jitter, sync::Lock};
+use super::ws::{Pushes, Wire};
+use crate::{
+    backoff::{Jitter, Random},
+    chain::reader::Block,
+    error::Result,
+    sync::Lock,
+};
+
+/// Looks in a row that show a block of which nothing was told, until the subscription counts as dropped. The first may
+/// come right before the word of it.
+const MISSED: u32 = 2;
 
 pub(super) struct Poll {
     interval: Duration,
     /// Held while somebody looks.
-    looking: Mutex<u64>,
-    latest: Lock<Option<(Instant, Block)>>,
+    looking: Mutex<Random>,
+    seen: Lock<Option<LastSeen>>,
+    /// What is told of blocks, and how long to wait for that.
+    told: Option<(Wire, Duration)>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct LastSeen {
+    block: Block,
+    at: Instant,
+    /// What had been told before the look.
+    news: Pushes,
+    missed: u32,
 }
 
 impl Poll {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, looking: Mutex::new(jitter::seed()), latest: Lock::default() }
+    pub(super) fn new(interval: Duration, told: Option<(Wire, Duration)>) -> Self {
+        Self { interval, looking: Mutex::default(), seen: Lock::default(), told }
     }
 
-    /// Somebody was told the latest block.
-    pub(super) fn note(&self, block: Block) {
-        *self.latest.lock() = Some((Instant::now(), block));
+    /// What has been told until now.
+    pub(super) fn news(&self) -> Pushes {
+        self.told.as_ref().map(|(wire, _)| wire.news()).unwrap_or_default()
     }
 
-    /// What was seen within the interval.
-    fn fresh(&self) -> Option<(Instant, Block)> {
-        self.latest.lock().filter(|(seen, _)| seen.elapsed() < self.interval)
+    /// Takes in what a look showed that began after these news.
+    pub(super) fn note(&self, block: Block, news: Pushes) -> LastSeen {
+        let mut seen = self.seen.lock();
+        let last = seen.filter(|last| last.news.count == news.count);
+        let untold = last.is_some_and(|last| last.block.hash != block.hash && news.pushing);
+        let mut missed = last.map_or(0, |last| last.missed) + u32::from(untold);
+        if let Some((wire, _)) = self.told.as_ref().filter(|_| missed >= MISSED) {
+            wire.renew();
+            missed = 0;
+        }
+        *seen.insert(LastSeen { block, at: Instant::now(), news, missed })
+    }
+
+    /// What was seen within the interval, unless there are other news since.
+    fn fresh(&self, news: Pushes) -> Option<LastSeen> {
+        self.seen.lock().filter(|seen| seen.at.elapsed() < self.interval && seen.news.count == news.count)
     }
 
     /// Waits for another block than this one, by this way to look.
-    pub(super) async fn next<F>(&self, known: Option<alloy_primitives::B256>, look: impl Fn() -> F) -> Result<Block>
+    pub(super) async fn next<F>(&self, known: Option<B256>, look: impl Fn() -> F) -> Result<Block>
     where
         F: Future<Output = Result<Block>>,
     {
+        if let Some((wire, _)) = &self.told {
+            wire.subscribe().await?;
+        }
         loop {
-            let mut state = self.looking.lock().await;
-            let (seen, block) = match self.fresh() {
-                Some(fresh) => fresh,
-                None => {
-                    let block = look().await?;
-                    self.note(block);
-                    (Instant::now(), block)
-                }
+            let random = self.looking.lock().await;
+            let news = self.news();
+            let seen = match self.fresh(news) {
+                Some(seen) => seen,
+                None => self.note(look().await?, news),
             };
-            *state = state.wrapping_add(jitter::STEP);
-            let pause = self.interval.mul_f64(1.0 + jitter::unit(*state) / 10.0);
-            drop(state);
-            if known != Some(block.hash) {
-                return Ok(block);
+            let pause = Jitter::Late.spread(self.interval, &random);
+            drop(random);
+            if known != Some(seen.block.hash) {
+                return Ok(seen.block);
             }
-            tokio::time::sleep_until(seen + pause).await;
+            match &self.told {
+                None => tokio::time::sleep_until(seen.at + pause).await,
+                Some((wire, quiet)) => {
+                    let pause = if wire.news().pushing { *quiet } else { pause };
+                    // Whatever they are, the next look says what there is.
+                    tokio::time::timeout_at(seen.at + pause, wire.others(news)).await.unwrap_or(Ok(()))?;
+                }
+            }
         }
     }
 }

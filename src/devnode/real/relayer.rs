@@ -6,15 +6,17 @@ use alloy_primitives::B256;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{Failure, Real};
-use crate::devnode::{
-    ledger::Revert,
-    node::{ENDED, Shared},
-    record::Finished,
+use crate::{
+    backoff::{Backoff, Jitter, Random},
+    devnode::{
+        ledger::Revert,
+        node::{ENDED, Shared},
+        record::Finished,
+    },
 };
 
-/// The pause after the first failed relay of a result; each further one is twice as long, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses after failed relays of a result.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), Jitter::None);
 
 /// Begins to relay, if the node has a real chain: one relayer for each of its lives, as memory and running work end
 /// with them.
@@ -69,7 +71,7 @@ async fn relay(shared: &Arc<Shared>, life: u64) {
 async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
     let (serial, id) = (finished.serial, finished.job.id);
     let Some(real) = &shared.real else { return serial };
-    let mut pause = FIRST_PAUSE;
+    let mut failed = 0;
     // Transactions of which it is not known whether they arrived. Sent anew, the result would revert for ever if they
     // did.
     let mut unclear = Vec::new();
@@ -97,8 +99,8 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
                     }
                     world.stats.relay_errors.insert(id, failure.to_string());
                 });
-                sleep(pause).await;
-                pause = LONGEST_PAUSE.min(pause * 2);
+                failed += 1;
+                sleep(PAUSES.pause(failed, &Random::default())).await;
             }
         }
     }

@@ -17,21 +17,17 @@ use std::{
 };
 
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, SerializedRequest};
-use alloy_primitives::B256;
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use futures_util::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::timeout,
 };
 use tower_service::Service;
 
 pub(super) use self::open::Way;
 use super::fault;
-use crate::{
-    chain::reader::Block,
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// Packets that wait to be sent. Callers wait in turn beyond that.
 const QUEUE: usize = 64;
@@ -40,8 +36,10 @@ const QUEUE: usize = 64;
 enum Command {
     /// Send these, together.
     Send(Vec<Ask>),
-    /// Subscribe to new blocks, from now on.
-    Heads,
+    /// Subscribe to new blocks, from now on, on every connection.
+    Subscribe,
+    /// Open another connection: this one's subscription has ended without a word.
+    Renew,
 }
 
 struct Ask {
@@ -49,23 +47,20 @@ struct Ask {
     reply: oneshot::Sender<Result<Response>>,
 }
 
-/// What the task knows of the latest block.
-#[derive(Clone, Debug)]
-enum Heads {
-    /// Nothing yet: nobody asked, or the RPC has not said.
-    Unknown,
-    At(Block),
-    /// The connection is gone, for this reason.
-    Down(Error),
-    /// The RPC does not push blocks.
-    Refused,
+/// What the RPC has told of its own accord.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::chain::rpc) struct Pushes {
+    /// How often there was a reason to look at the latest block: a word of a new one, or a connection that is gone.
+    pub(in crate::chain::rpc) count: u64,
+    /// There is a subscription.
+    pub(in crate::chain::rpc) pushing: bool,
 }
 
 /// The way to the task. The connection ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Wire {
     commands: mpsc::Sender<Command>,
-    heads: watch::Receiver<Heads>,
+    news: watch::Receiver<Pushes>,
     subscribed: Arc<AtomicBool>,
     timeout: Duration,
 }
@@ -75,9 +70,9 @@ pub(super) async fn connect(way: Way) -> Result<Wire> {
     let timeout = way.timeout;
     let socket = way.open().await?;
     let (commands, queue) = mpsc::channel(QUEUE);
-    let (state, heads) = watch::channel(Heads::Unknown);
-    tokio::spawn(task::Task::new(way, queue, state).run(socket));
-    Ok(Wire { commands, heads, subscribed: Arc::default(), timeout })
+    let (told, news) = watch::channel(Pushes::default());
+    tokio::spawn(task::Task::new(way, queue, told).run(socket));
+    Ok(Wire { commands, news, subscribed: Arc::default(), timeout })
 }
 
 /// The task went with its runtime.
@@ -87,37 +82,31 @@ fn gone() -> Error {
 }
 
 impl Wire {
-    /// Waits for another block than this one; nothing if the RPC does not push them.
-    pub(super) async fn next(&self, known: Option<B256>) -> Result<Option<Block>> {
+    pub(super) fn news(&self) -> Pushes {
+        *self.news.borrow()
+    }
+
+    /// Waits for other news than these.
+    pub(super) async fn others(&self, known: Pushes) -> Result<()> {
+        let others = self.news.clone().wait_for(|news| news.count != known.count).await.is_ok();
+        if others { Ok(()) } else { Err(gone()) }
+    }
+
+    /// Subscribes to new blocks. Whoever is the first waits until the RPC has said something to that: then a look shows all that
+    /// is not told.
+    pub(super) async fn subscribe(&self) -> Result<()> {
         if !self.subscribed.load(SeqCst) {
-            self.commands.send(Command::Heads).await.map_err(|_| gone())?;
+            self.commands.send(Command::Subscribe).await.map_err(|_| gone())?;
             self.subscribed.store(true, SeqCst);
+            _ = timeout(self.timeout, self.news.clone().wait_for(|news| news.count > 0)).await;
         }
-        let mut heads = self.heads.clone();
-        // As long as the RPC is there it may be silent; whether it is there the task finds out.
-        let mut since = None;
-        loop {
-            let (reason, deadline) = match &*heads.borrow_and_update() {
-                Heads::At(block) if known == Some(block.hash) => (None, None),
-                Heads::At(block) => return Ok(Some(*block)),
-                Heads::Refused => return Ok(None),
-                Heads::Unknown => (None, Some(*since.get_or_insert_with(Instant::now) + self.timeout)),
-                Heads::Down(error) => {
-                    (Some(error.clone()), Some(*since.get_or_insert_with(Instant::now) + self.timeout))
-                }
-            };
-            let changed = match deadline {
-                None => {
-                    since = None;
-                    heads.changed().await
-                }
-                Some(deadline) => match timeout_at(deadline, heads.changed()).await {
-                    Ok(changed) => changed,
-                    Err(_) => return Err(reason.unwrap_or_else(|| fault::late(self.timeout))),
-                },
-            };
-            changed.map_err(|_| gone())?;
-        }
+        Ok(())
+    }
+
+    /// Opens another connection for the subscription's sake.
+    pub(super) fn renew(&self) {
+        // Where the queue is full there will be another look.
+        _ = self.commands.try_send(Command::Renew);
     }
 
     async fn exchange(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {

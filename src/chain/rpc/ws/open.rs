@@ -26,8 +26,6 @@ pub(in crate::chain::rpc) struct Way {
     pub(in crate::chain::rpc) secrets: Secrets,
     pub(in crate::chain::rpc) max_message: usize,
     pub(in crate::chain::rpc) timeout: Duration,
-    /// After how long without a block the latest one is looked at.
-    pub(in crate::chain::rpc) quiet: Duration,
 }
 
 impl Way {

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use alloy_json_rpc::{Id, PubSubItem, Response, ResponsePayload, SubId};
+use alloy_json_rpc::{Id, PubSubItem, Response, ResponsePayload};
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
@@ -13,41 +13,36 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 
 use super::{
-    super::{convert, fault, round::same, secrets::Secrets},
-    Ask, Command, Heads, Way,
+    super::{fault, round::same, secrets::Secrets},
+    Ask, Command, Pushes, Way,
     open::Socket,
 };
 use crate::{
-    chain::reader::Block,
+    backoff::{Backoff, Jitter, Random},
     error::{Error, Result},
-    jitter,
 };
 
 /// How long a connection may be silent before it is pinged, and how long the pong may take.
 const SILENCE: Duration = Duration::from_secs(15);
 const PONG: Duration = Duration::from_secs(10);
 
-/// Looks at the latest block, in a row, that show one which was not pushed, until the subscription counts as dropped. The first may
-/// come right before the push, or from a server that lags behind the others of its address.
-const MISSED: u32 = 2;
-
-/// The pauses between attempts to connect: the first, and the longest.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pauses between attempts to connect.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE, Jitter::Equal);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Ids of the task's own requests: beyond what a reader counts up to, and below what JavaScript still counts exactly.
+/// The id of the task's own request: beyond what a reader counts up to, and below what JavaScript still counts exactly.
 const SUBSCRIBE: u64 = (1 << 52) + 1;
-const LATEST: u64 = (1 << 52) + 2;
 
 pub(super) struct Task {
     way: Way,
     commands: mpsc::Receiver<Command>,
-    heads: watch::Sender<Heads>,
+    news: watch::Sender<Pushes>,
     subscribed: bool,
     /// What came while there was no connection.
     waiting: Vec<Ask>,
-    pause: Duration,
-    random: u64,
+    /// Attempts to connect since a connection lasted.
+    attempts: u32,
+    random: Random,
 }
 
 /// Why a connection is over.
@@ -61,25 +56,16 @@ enum End {
 struct Session {
     socket: Socket,
     pending: HashMap<Id, oneshot::Sender<Result<Response>>>,
-    subscription: Option<SubId>,
-    /// The last block that was told, by a push or by a look.
-    head: Option<Block>,
-    /// A block was pushed after the last look was asked for: what it shows may be older.
-    pushed: bool,
-    /// When the latest block is to be looked at; while this has a question out, when that is given up.
-    look_at: Instant,
-    asking: bool,
-    quiet: Duration,
-    missed: u32,
+    /// Since when something was asked and nothing said.
+    unanswered: Option<Instant>,
     secrets: Arc<Secrets>,
     timeout: Duration,
     max_message: usize,
 }
 
 impl Task {
-    pub(super) fn new(way: Way, commands: mpsc::Receiver<Command>, heads: watch::Sender<Heads>) -> Self {
-        let (waiting, random) = (Vec::new(), jitter::seed());
-        Self { way, commands, heads, subscribed: false, waiting, pause: PAUSE, random }
+    pub(super) fn new(way: Way, commands: mpsc::Receiver<Command>, news: watch::Sender<Pushes>) -> Self {
+        Self { way, commands, news, subscribed: false, waiting: Vec::new(), attempts: 0, random: Random::default() }
     }
 
     pub(super) async fn run(mut self, socket: Socket) {
@@ -90,15 +76,15 @@ impl Task {
                 let end = self.hold(socket).await;
                 // One that ends at once may do so again.
                 if opened.elapsed() >= LONGEST_PAUSE {
-                    self.pause = PAUSE;
+                    self.attempts = 0;
                 }
-                match end {
-                    End::Unused => return,
-                    End::Broken(error) => self.down(error),
+                if let End::Unused = end {
+                    return;
                 }
+                self.down();
             }
             // An RPC that closes idle connections is left alone until there is something to ask.
-            if !self.subscribed && self.waiting.is_empty() {
+            if self.waiting.is_empty() {
                 match self.commands.recv().await {
                     Some(command) => self.keep(command),
                     None => return,
@@ -116,7 +102,7 @@ impl Task {
                     for ask in self.waiting.drain(..) {
                         let _ = ask.reply.send(Err(error.clone()));
                     }
-                    self.down(error);
+                    self.down();
                 }
             }
         }
@@ -124,7 +110,8 @@ impl Task {
 
     fn keep(&mut self, command: Command) {
         match command {
-            Command::Heads => self.subscribed = true,
+            Command::Subscribe => self.subscribed = true,
+            Command::Renew => {}
             Command::Send(asks) => {
                 // Those who asked before may have gone.
                 self.waiting.retain(|ask| !ask.reply.is_closed());
@@ -133,21 +120,15 @@ impl Task {
         }
     }
 
-    fn down(&self, error: Error) {
-        self.heads.send_if_modified(|heads| {
-            let refused = matches!(heads, Heads::Refused);
-            if !refused {
-                *heads = Heads::Down(error);
-            }
-            !refused
-        });
+    /// Whoever waits for blocks may have missed one, and looks.
+    fn down(&self) {
+        self.news.send_modify(|news| *news = Pushes { count: news.count + 1, pushing: false });
     }
 
     /// The pause before an attempt to connect; false if nobody is left.
     async fn rest(&mut self) -> bool {
-        self.random = self.random.wrapping_add(jitter::STEP);
-        let until = Instant::now() + self.pause.mul_f64(0.5 + jitter::unit(self.random) / 2.0);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.attempts = self.attempts.saturating_add(1);
+        let until = Instant::now() + PAUSES.pause(self.attempts, &self.random);
         loop {
             select! {
                 () = sleep_until(until) => return true,
@@ -163,13 +144,7 @@ impl Task {
         let mut session = Session {
             socket,
             pending: HashMap::new(),
-            subscription: None,
-            head: None,
-            pushed: false,
-            look_at: Instant::now(),
-            asking: false,
-            quiet: self.way.quiet,
-            missed: 0,
+            unanswered: None,
             secrets: Arc::new(self.way.secrets.clone()),
             timeout: self.way.timeout,
             max_message: self.way.max_message,
@@ -202,11 +177,12 @@ impl Task {
                 command = self.commands.recv() => match command {
                     None => return Ok(()),
                     Some(Command::Send(asks)) => session.send(asks).await?,
-                    Some(Command::Heads) if self.subscribed => {}
-                    Some(Command::Heads) => {
+                    Some(Command::Subscribe) if self.subscribed => {}
+                    Some(Command::Subscribe) => {
                         self.subscribed = true;
                         session.subscribe().await?;
                     }
+                    Some(Command::Renew) => return Err(fault::broken("the RPC does not push blocks any more")),
                 },
                 message = session.socket.next() => {
                     let message = message.ok_or_else(|| fault::broken("the RPC closed it"))?;
@@ -218,8 +194,8 @@ impl Task {
                     })?;
                     (heard, pinged) = (Instant::now(), false);
                     match message {
-                        Message::Text(text) => session.take(text.as_bytes(), &self.heads).await?,
-                        Message::Binary(bytes) => session.take(&bytes, &self.heads).await?,
+                        Message::Text(text) => session.take(text.as_bytes(), &self.news)?,
+                        Message::Binary(bytes) => session.take(&bytes, &self.news)?,
                         Message::Close(_) => return Err(fault::broken("the RPC closed it")),
                         Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
                     }
@@ -233,12 +209,9 @@ impl Task {
                     session.pending.retain(|_, reply| !reply.is_closed());
                     session.write(vec![Message::Ping(tungstenite::Bytes::new())]).await?;
                 },
-                // One that answers pings may push nothing any more all the same.
-                () = sleep_until(session.look_at), if session.asking || session.subscription.is_some() => {
-                    if session.asking {
-                        return Err(fault::late(session.timeout));
-                    }
-                    session.look().await?;
+                // One that answers pings may answer nothing else.
+                () = sleep_until(session.unanswered.unwrap_or(heard) + session.timeout), if session.unanswered.is_some() => {
+                    return Err(fault::late(session.timeout));
                 },
             }
         }
@@ -253,6 +226,18 @@ impl Session {
                 messages.push(Message::text(request.serialized().get()));
                 self.pending.insert(request.id().clone(), reply);
             }
+        }
+        self.ask(messages).await
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        let request = json!({ "jsonrpc": "2.0", "id": SUBSCRIBE, "method": "eth_subscribe", "params": ["newHeads"] });
+        self.ask(vec![Message::text(request.to_string())]).await
+    }
+
+    async fn ask(&mut self, messages: Vec<Message>) -> Result<()> {
+        if !messages.is_empty() {
+            self.unanswered.get_or_insert_with(Instant::now);
         }
         self.write(messages).await
     }
@@ -274,41 +259,19 @@ impl Session {
         }
     }
 
-    /// A request of the task's own, one at a time.
-    async fn ask(&mut self, id: u64, method: &str, params: Value) -> Result<()> {
-        (self.asking, self.look_at) = (true, Instant::now() + self.timeout);
-        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.write(vec![Message::text(request.to_string())]).await
-    }
-
-    async fn subscribe(&mut self) -> Result<()> {
-        self.ask(SUBSCRIBE, "eth_subscribe", json!(["newHeads"])).await
-    }
-
-    /// Asks for the latest block: it may be from before the subscription, or the subscription may be gone.
-    async fn look(&mut self) -> Result<()> {
-        self.pushed = false;
-        self.ask(LATEST, "eth_getBlockByNumber", json!(["latest", false])).await
-    }
-
     /// What came in.
-    async fn take(&mut self, raw: &[u8], heads: &watch::Sender<Heads>) -> Result<()> {
-        let secrets = Arc::clone(&self.secrets);
-        let raw = secrets.hide(raw);
-        match serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))? {
-            PubSubItem::Notification(pushed) => {
-                if self.subscription.as_ref() == Some(&pushed.subscription) {
-                    (self.pushed, self.missed) = (true, 0);
-                    if !self.asking {
-                        self.look_at = Instant::now() + self.quiet;
-                    }
-                    self.tell(convert::head(&pushed.result)?, heads);
-                }
-                Ok(())
-            }
+    fn take(&mut self, raw: &[u8], news: &watch::Sender<Pushes>) -> Result<()> {
+        let raw = self.secrets.hide(raw);
+        let item = serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))?;
+        self.unanswered = None;
+        match item {
+            // There is one subscription, and what it tells is only that there is something to look at.
+            PubSubItem::Notification(_) => news.send_modify(|news| news.count += 1),
             PubSubItem::Response(Response { id, payload }) => match same(id) {
-                Id::Number(SUBSCRIBE) => self.subscribed(payload, heads).await,
-                Id::Number(LATEST) => self.latest(payload, heads),
+                // What is asked on this connection from now on comes after it.
+                Id::Number(SUBSCRIBE) => news.send_modify(|news| {
+                    (news.count, news.pushing) = (news.count.max(1), payload.is_success());
+                }),
                 // It could not read what it was asked, so it cannot say what that was: all the same for all.
                 Id::None => {
                     if let ResponsePayload::Failure(error) = &payload {
@@ -316,56 +279,18 @@ impl Session {
                             let _ = reply.send(Err(fault::said(error)));
                         }
                     }
-                    Ok(())
                 }
                 id => {
                     if let Some(reply) = self.pending.remove(&id) {
                         let _ = reply.send(Ok(Response { id, payload }));
                     }
-                    Ok(())
                 }
             },
         }
-    }
-
-    async fn subscribed(&mut self, payload: ResponsePayload, heads: &watch::Sender<Heads>) -> Result<()> {
-        match payload {
-            ResponsePayload::Success(raw) => {
-                let id = serde_json::from_str(raw.get());
-                self.subscription = Some(id.map_err(|_| fault::nonsense("the RPC's subscription has no id"))?);
-                self.look().await
-            }
-            ResponsePayload::Failure(error) if fault::is_limit(&error) => Err(fault::said(&error)),
-            ResponsePayload::Failure(_) => {
-                self.asking = false;
-                heads.send_replace(Heads::Refused);
-                Ok(())
-            }
+        self.pending.retain(|_, reply| !reply.is_closed());
+        if !self.pending.is_empty() {
+            self.unanswered = Some(Instant::now());
         }
-    }
-
-    fn latest(&mut self, payload: ResponsePayload, heads: &watch::Sender<Heads>) -> Result<()> {
-        (self.asking, self.look_at) = (false, Instant::now() + self.quiet);
-        let raw = match payload {
-            ResponsePayload::Success(raw) => raw,
-            // One look less.
-            ResponsePayload::Failure(_) if self.head.is_some() => return Ok(()),
-            ResponsePayload::Failure(error) => return Err(fault::said(&error)),
-        };
-        let block = convert::head(&raw)?;
-        if self.pushed || self.head.is_some_and(|head| head.hash == block.hash) {
-            return Ok(());
-        }
-        self.missed += u32::from(self.head.is_some());
-        let dropped = self.missed >= MISSED;
-        if dropped || self.head.is_none_or(|head| head.number <= block.number) {
-            self.tell(block, heads);
-        }
-        if dropped { Err(fault::broken("the RPC does not push blocks any more")) } else { Ok(()) }
-    }
-
-    fn tell(&mut self, block: Block, heads: &watch::Sender<Heads>) {
-        self.head = Some(block);
-        heads.send_replace(Heads::At(block));
+        Ok(())
     }
 }
