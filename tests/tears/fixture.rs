@@ -55,7 +55,12 @@ impl Rig {
     }
 
     pub async fn sign(&self, nonce: u64, input: &[u8]) -> SignedJob {
-        let job = OffchainJobRequest::builder(CONSUMER, ProgramId::new(vec![1])).max_cycles(1000);
+        self.sign_with(nonce, input, 1000).await
+    }
+
+    /// With another bound.
+    pub async fn sign_with(&self, nonce: u64, input: &[u8], cycles: u64) -> SignedJob {
+        let job = OffchainJobRequest::builder(CONSUMER, ProgramId::new(vec![1])).max_cycles(cycles);
         let job = job.onchain_input(input.to_vec()).offchain_input([input, b" offchain"].concat());
         let job = match self.revision {
             Revision::State => job.state([input, b" state"].concat()),

@@ -7,4 +7,5 @@ use support::{answers, node, plain_client, scripted as rig};
 
 mod bad_news;
 mod fixture;
+mod random;
 mod well;

@@ -59,15 +59,15 @@ impl Tidings for Seen {
         }
     }
 
-    /// However deep it is.
+    /// However deep it is, and in whatever field another job differs.
     fn agrees(&self, other: &Self) -> bool {
         match (&self.standing, &other.standing) {
             (Standing::Unseen, Standing::Unseen)
             | (Standing::Requested, Standing::Requested)
             | (Standing::Cancelled { .. }, Standing::Cancelled { .. })
+            | (Standing::Foreign { .. }, Standing::Foreign { .. })
             | (Standing::Shallow, Standing::Shallow)
             | (Standing::Unproven(_), Standing::Unproven(_)) => true,
-            (Standing::Foreign { field, .. }, Standing::Foreign { field: other, .. }) => field == other,
             (Standing::Complete(one), Standing::Complete(other)) => one.output() == other.output(),
             _ => false,
         }

@@ -24,7 +24,7 @@ pub(super) struct ChainLook {
     /// The latest block by then.
     tip: Block,
     /// What the contracts have against any result of the job.
-    objection: Option<Objection>,
+    pub objection: Option<Objection>,
     /// What the relay would revert with.
     pub refusal: Option<Revert>,
     /// Of the transaction that was asked for.
@@ -34,7 +34,7 @@ pub(super) struct ChainLook {
 
 /// The consumer's JobManager is another one, or the operator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Objection {
+pub(super) enum Objection {
     JobManager(Address),
     Operator(Address),
 }
@@ -112,7 +112,8 @@ impl Run<'_> {
             };
             sleep(pause).await;
         };
-        if let Some(objection) = look.objection.filter(|_| look.landed() != Some(true)) {
+        // Of a transaction that is in a block, that one decides.
+        if let Some(objection) = look.objection.filter(|_| look.landed().is_none()) {
             return Err(self.object(objection));
         }
         let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
@@ -165,7 +166,7 @@ impl Run<'_> {
         })
     }
 
-    fn object(&self, objection: Objection) -> Error {
+    pub(super) fn object(&self, objection: Objection) -> Error {
         let (what, hint) = match objection {
             Objection::JobManager(other) => (
                 format!(

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Inner, Relay, look::ChainLook};
 use crate::{
     chain::{
-        Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, Receipt, RelayTransaction, Relayer, Revert,
-        RevertCause, contradiction,
+        Blobs, Block, Chain, ChainStanding, LogFilter, OnchainStatus, RelayTransaction, Relayer, Revert, RevertCause,
+        contradiction,
     },
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
@@ -152,8 +152,8 @@ impl Run<'_> {
         loop {
             match self.look(Some(hash)).await {
                 Ok(look) => {
-                    if let Some(receipt) = look.receipt.filter(|receipt| receipt.tx_hash == hash) {
-                        return self.included(&receipt, look.standing, look.refusal, look.head).await;
+                    if look.receipt.as_ref().is_some_and(|receipt| receipt.tx_hash == hash) {
+                        return self.included(hash, look).await;
                     }
                     known |= look.in_pool;
                     match look.standing {
@@ -198,16 +198,9 @@ impl Run<'_> {
     }
 
     /// The transaction is in a block.
-    async fn included(
-        &self,
-        receipt: &Receipt,
-        standing: ChainStanding,
-        refusal: Option<Revert>,
-        head: Block,
-    ) -> Result<Relay> {
+    async fn included(&self, hash: B256, look: ChainLook) -> Result<Relay> {
         self.settled();
-        let hash = receipt.tx_hash;
-        if receipt.succeeded {
+        if let Some(receipt) = look.receipt.filter(|receipt| receipt.succeeded) {
             return Ok(Relay {
                 job_id: self.job.id(),
                 tx_hash: Some(hash),
@@ -216,14 +209,15 @@ impl Run<'_> {
                 wasted: None,
             });
         }
-        match standing {
+        match look.standing {
             // Somebody was faster.
-            ChainStanding::Complete => Ok(self.already(head, Some(hash)).await),
+            ChainStanding::Complete => Ok(self.already(look.head, Some(hash)).await),
             ChainStanding::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
             ChainStanding::Unseen | ChainStanding::Unclear => {
-                let error = match refusal {
-                    Some(refusal) => refused(refusal),
-                    None => Error::new(
+                let error = match (look.objection, look.refusal) {
+                    (Some(objection), _) => self.object(objection),
+                    (None, Some(refusal)) => refused(refusal),
+                    (None, None) => Error::new(
                         ErrorKind::Reverted,
                         "the transaction reverted, and would not revert now: something on chain has changed since",
                     )
