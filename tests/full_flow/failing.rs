@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     contracts::{Consumer, JobManager},
-    losing_proxy::LosingProxy,
+    proxy::Proxy,
     rig::{Rig, both, within},
 };
 
@@ -134,7 +134,7 @@ async fn a_relayer_without_ether_says_so() {
 #[ignore = "needs anvil: tests/run installs it"]
 async fn an_answer_that_gets_lost_is_no_second_transaction() {
     let rig = Rig::start(Revision::Relay).await;
-    let proxy = LosingProxy::start(rig.world.anvil.port(), "eth_sendRawTransaction").await;
+    let proxy = Proxy::losing(rig.world.anvil.port(), "eth_sendRawTransaction").await;
     let chain = RealChain::new(proxy.url(), rig.world.anvil.keys()[4].0, rig.world.job_manager);
     let operator = rig.world.anvil.keys()[1].0;
     let node = DevNode::builder(Revision::Relay).operator_key(operator).relay_to(chain).start().await.expect("starts");
@@ -147,7 +147,7 @@ async fn an_answer_that_gets_lost_is_no_second_transaction() {
     within(node.wait_until(|view| view.job_state(id) == Some(JobState::Relayed))).await;
     let record = client.get_result(job.id()).await.expect("a record");
     assert_eq!(rig.receipt(&record).await["status"], "0x1");
-    assert_eq!((node.stats().relay_attempts(id), proxy.lost()), (2, 1));
+    assert_eq!((node.stats().relay_attempts(id), proxy.played()), (2, 1));
     let sent = json!([rig.world.anvil.address(4), "latest"]);
     assert_eq!(rig.world.rpc.call("eth_getTransactionCount", sent).await, "0x1");
 }

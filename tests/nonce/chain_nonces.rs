@@ -6,10 +6,10 @@ use support::chain_table;
 use std::{collections::BTreeSet, future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use infinityvm_sdk::{
-    ErrorKind, LocalSigner, OffchainJobRequest, ProgramId, Revision, SignedJob,
+    ErrorKind, JobId, LocalSigner, OffchainJobRequest, ProgramId, Revision, SignedJob,
     chain::{ChainNonces, OnchainStatus},
     nonce::{Lane, NonceManager, NonceSource, Settlement},
-    primitives::Address,
+    primitives::{Address, B256, Bytes},
 };
 
 use chain_table::{FakeChain, FakeConsumer};
@@ -187,6 +187,77 @@ async fn reconciling_tells_who_has_what() {
         [4, 5],
         "of 2 the job is not given now"
     );
+}
+
+/// A nonce that is given up is never handed out again, and an Ordered lane waits for it: what was said once gives up
+/// none.
+#[tokio::test]
+async fn what_is_said_once_gives_no_nonce_up() {
+    // A next nonce of a block that was given up, at the first reading, before the source knows anything.
+    let chain = chain();
+    let fresh = source(&chain, Duration::ZERO);
+    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 6);
+    assert_eq!(reserve(&fresh, 2).await, [1, 2]);
+    // And later.
+    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 40);
+    assert_eq!(reserve(&fresh, 1).await, [3]);
+    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 40);
+    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 20);
+    assert_eq!(reserve(&fresh, 1).await, [21], "both said that 20 is used");
+    // Somebody has the candidate, once.
+    let taken = |nonce, status: u8| {
+        move |table: &mut chain_table::Table| {
+            let (program, consumer) = (Bytes::new(), A);
+            let job = chain_table::JobMetadata { programID: program, maxCycles: 1, consumer, status };
+            table.jobs.insert(JobId::derive(nonce, A).into(), job);
+        }
+    };
+    chain.change(A, |it| it.max_nonce = 20);
+    chain.mistake(0, taken(22, 1));
+    assert_eq!(reserve(&fresh, 1).await, [22]);
+    // And for good.
+    chain.mistake(0, taken(23, 1));
+    chain.mistake(0, taken(23, 1));
+    assert_eq!(reserve(&fresh, 1).await, [24]);
+}
+
+#[tokio::test]
+async fn what_is_said_once_is_not_told_by_a_reconciliation() {
+    let ours = signed(1, b"ours").await;
+    let id = B256::from(ours.id());
+    // None of its inputs, some of them, another's; cancelled; in one batch.
+    let mistakes: [fn(&mut chain_table::Table, B256); 4] = [
+        |table, _| table.consumers.get_mut(&A).unwrap().inputs.clear(),
+        |table, id| table.consumers.get_mut(&A).unwrap().inputs.get_mut(&id).unwrap().1 = B256::ZERO,
+        |table, id| table.consumers.get_mut(&A).unwrap().inputs.get_mut(&id).unwrap().0 = Bytes::from_static(b"else"),
+        |table, id| table.jobs.get_mut(&id).unwrap().status = 2,
+    ];
+    for mistake in mistakes {
+        // What is complete is told once, so each time by another source, to which the nonce was open.
+        let chain = chain();
+        let source = source(&chain, LONG);
+        assert_eq!(reserve(&source, 2).await, [1, 2]);
+        chain.complete(&ours, None);
+        chain.mistake(0, move |table| mistake(table, id));
+        let found = source.reconcile(A, std::slice::from_ref(&ours)).await.unwrap();
+        assert_eq!((&found.relayed[..], &found.open[..]), (&[1][..], &[2][..]), "{found:?}");
+        assert!(found.taken.is_empty() && found.completed.is_empty(), "{found:?}");
+    }
+    // Of two minds for as long as it is asked: nothing is told.
+    let chain = chain();
+    let source = source(&chain, LONG);
+    chain.take(B, 1, 1);
+    let b = |nonce| B256::from(JobId::derive(nonce, B));
+    assert_eq!(source.reserve(B).await.unwrap(), 2);
+    for _ in 0..3 {
+        chain.mistake(0, move |table| drop(table.jobs.insert(b(2), table.jobs[&b(1)].clone())));
+        chain.table().mistakes.push_back(None);
+    }
+    let error = source.reconcile(B, &[]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Chain && error.is_retryable(), "{}", error.report());
+    assert!(error.to_string().contains("contradicts itself"), "{error}");
+    chain.table().mistakes.clear();
+    assert_eq!(source.reconcile(B, &[]).await.unwrap().open, [2]);
 }
 
 #[tokio::test]

@@ -214,7 +214,8 @@ async fn an_rpc_that_takes_no_hashes_is_asked_by_number() {
     }
 }
 
-/// Another payload of the same program and the same bound, and an answer of before it: that is nobody's job, and not this one.
+/// Another payload of the same program and the same bound, and an answer of before it: that is nobody's job, and not
+/// this one.
 #[tokio::test(start_paused = true)]
 async fn another_job_is_not_taken_for_this_one() {
     for revision in Revision::ALL {

@@ -289,7 +289,7 @@ async fn cases(numbers: impl Iterator<Item = u64>, revision: Revision, figures: 
         } else {
             wait(&scene, &mut random, figures).await;
         }
-        shown.is_well();
+        shown.forget();
     }
 }
 
@@ -297,7 +297,7 @@ async fn cases(numbers: impl Iterator<Item = u64>, revision: Revision, figures: 
 struct Shown(Option<String>);
 
 impl Shown {
-    fn is_well(mut self) {
+    fn forget(mut self) {
         self.0 = None;
     }
 }

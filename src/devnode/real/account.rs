@@ -160,7 +160,7 @@ impl Account {
         }
         // The one account's transactions go into the pool in turn: each takes the nonce after all that are there.
         let _turn = self.sending.lock().await;
-        let gas = self.provider.estimate_gas(request.clone()).block(BlockId::latest()).await?;
+        let gas = self.estimate(&request).await?;
         let fees = self.provider.estimate_eip1559_fees().await?;
         let nonce = self.provider.get_transaction_count(self.address).pending().await?;
         // A quarter more: what it finds when it is included may cost more than what it found now.
@@ -171,6 +171,16 @@ impl Account {
         match &payload.blobs {
             None => self.post(request).await,
             Some(blobs) => self.post_with(blobs, request).await,
+        }
+    }
+
+    /// The gas that a transaction takes on the latest block. That it reverts there must be said twice: an RPC can be
+    /// wrong about it for a moment.
+    async fn estimate(&self, request: &TransactionRequest) -> Result<u64, Failure> {
+        let once = || async { self.provider.estimate_gas(request.clone()).block(BlockId::latest()).await };
+        match once().await.map_err(Failure::from) {
+            Err(Failure::Reverted(_)) => Ok(once().await?),
+            gas => gas,
         }
     }
 

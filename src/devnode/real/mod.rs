@@ -59,6 +59,9 @@ impl fmt::Debug for RealChain {
     }
 }
 
+/// How often the next nonce is read at most until two readings in a row agree.
+const READINGS: u32 = 5;
+
 /// A [`RealChain`] with its connection.
 pub(super) struct Real {
     relayer: Account,
@@ -66,8 +69,21 @@ pub(super) struct Real {
 }
 
 impl Real {
-    /// `getNextNonce()` of a consumer, or why it could not be read.
+    /// `getNextNonce()` of a consumer, or why it could not be read. A lane begins at it, and stays there until the
+    /// node is restarted. So two readings in a row must agree.
     pub(super) async fn next_nonce(&self, consumer: Address) -> Result<u64, String> {
+        let mut last = self.read_next_nonce(consumer).await?;
+        for _ in 1..READINGS {
+            let next = self.read_next_nonce(consumer).await?;
+            if next == last {
+                return Ok(next);
+            }
+            last = next;
+        }
+        Err("the RPC has told another nonce each time".to_owned())
+    }
+
+    async fn read_next_nonce(&self, consumer: Address) -> Result<u64, String> {
         let input = Consumer::getNextNonceCall {}.abi_encode();
         let returned = self.relayer.call(consumer, input.into()).await.map_err(|failure| failure.to_string())?;
         if returned.is_empty() {

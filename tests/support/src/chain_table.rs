@@ -1,7 +1,7 @@
 //! A chain in memory: what the contracts' view functions would say, from a table that tests write to. It counts round trips.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -112,7 +112,15 @@ pub struct Table {
     pub questions: usize,
     /// How often the operator was asked for.
     pub operator_asked: usize,
+    /// What the RPC believes in place of the truth, in the batches to come: one entry for each.
+    pub mistakes: VecDeque<Option<Mistake>>,
 }
+
+/// Changes the table for one batch.
+pub type Mistake = Box<dyn FnOnce(&mut Table) + Send>;
+
+/// What a mistake can be about.
+type Kept = (HashMap<Address, FakeConsumer>, HashMap<B256, JobMetadata>, Address);
 
 #[derive(Clone)]
 pub struct FakeChain(Arc<Mutex<Table>>);
@@ -133,6 +141,7 @@ impl FakeChain {
             asked: 0,
             questions: 0,
             operator_asked: 0,
+            mistakes: VecDeque::new(),
         })))
     }
 
@@ -165,6 +174,13 @@ impl FakeChain {
     /// A job of this status has the nonce; 1 is an on-chain request.
     pub fn take(&self, consumer: Address, nonce: u64, status: u8) {
         self.put(consumer, nonce, status, Bytes::from_static(b"another program"), 7);
+    }
+
+    /// The RPC is wrong in one batch, after so many that are right.
+    pub fn mistake(&self, after: usize, mistake: impl FnOnce(&mut Table) + Send + 'static) {
+        let mut table = self.table();
+        table.mistakes.extend((0..after).map(|_| None));
+        table.mistakes.push_back(Some(Box::new(mistake)));
     }
 
     fn put(&self, consumer: Address, nonce: u64, status: u8, program: Bytes, cycles: u64) {
@@ -284,7 +300,14 @@ impl ChainReader for FakeChain {
         if table.down {
             return Err(Error::new(ErrorKind::Chain, "connection refused").with_retryable(true));
         }
-        Ok(questions.iter().map(|question| table.answer(question)).collect())
+        let Some(mistake) = table.mistakes.pop_front().flatten() else {
+            return Ok(questions.iter().map(|question| table.answer(question)).collect());
+        };
+        let truth: Kept = (table.consumers.clone(), table.jobs.clone(), table.operator);
+        mistake(&mut table);
+        let answers = questions.iter().map(|question| table.answer(question)).collect();
+        (table.consumers, table.jobs, table.operator) = truth;
+        Ok(answers)
     }
 
     async fn next_head(&self, _: Option<B256>) -> Result<Block> {
