@@ -9,11 +9,12 @@ use std::{
 /// The step of a Weyl sequence: 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Pauses that double from the first to the longest.
+/// Pauses that grow from the first to the longest. They double, unless told otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
+    growth: f64,
     jitter: Jitter,
 }
 
@@ -21,13 +22,13 @@ pub(crate) struct Backoff {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Jitter {
     /// Exactly there.
-    #[cfg(all(feature = "chain", feature = "devnode"))]
     None,
     /// Anywhere between nothing and it ("full jitter").
     Full,
     /// Between half of it and all of it ("equal jitter").
-    #[cfg(feature = "chain")]
     Equal,
+    /// In its last fifth.
+    Slight,
     /// Up to a tenth later: for what must not come more often.
     #[cfg(feature = "chain")]
     Late,
@@ -35,13 +36,24 @@ pub(crate) enum Jitter {
 
 impl Backoff {
     pub(crate) const fn new(first: Duration, longest: Duration, jitter: Jitter) -> Self {
-        Self { first, longest, jitter }
+        Self { first, longest, growth: 2.0, jitter }
+    }
+
+    /// Has pauses grow by this factor.
+    pub(crate) const fn growing(self, growth: f64) -> Self {
+        Self { growth, ..self }
+    }
+
+    /// The length after so many failures in a row: `first` after the first one.
+    pub(crate) fn nominal(&self, failures: u32) -> Duration {
+        let factor = self.growth.powi(i32::try_from(failures.saturating_sub(1).min(64)).unwrap_or(64));
+        let grown = Duration::try_from_secs_f64(self.first.as_secs_f64() * factor);
+        grown.unwrap_or(self.longest).min(self.longest)
     }
 
     /// The pause after so many failures in a row.
     pub(crate) fn pause(&self, failures: u32, random: &Random) -> Duration {
-        let doubled = 2u32.saturating_pow(failures.saturating_sub(1).min(31));
-        self.jitter.spread(self.first.saturating_mul(doubled).min(self.longest), random)
+        self.jitter.spread(self.nominal(failures), random)
     }
 }
 
@@ -49,11 +61,10 @@ impl Jitter {
     /// A pause of this nominal length.
     pub(crate) fn spread(self, nominal: Duration, random: &Random) -> Duration {
         let (least, most) = match self {
-            #[cfg(all(feature = "chain", feature = "devnode"))]
             Self::None => return nominal,
             Self::Full => (0.0, 1.0),
-            #[cfg(feature = "chain")]
             Self::Equal => (0.5, 1.0),
+            Self::Slight => (0.8, 1.0),
             #[cfg(feature = "chain")]
             Self::Late => (1.0, 1.1),
         };
@@ -109,23 +120,34 @@ mod tests {
             let (longest, nominal) = (longest(failures), Duration::from_millis(nominal));
             assert!(longest <= nominal && longest > nominal.mul_f64(0.98), "{failures}: {longest:?}");
         }
+        let slower = pauses.growing(1.5);
+        assert_eq!([1, 2, 3].map(|failures| slower.nominal(failures).as_millis()), [100, 150, 225]);
+        let endless = Backoff::new(Duration::MAX, Duration::MAX, Jitter::None);
+        assert_eq!(endless.nominal(9), Duration::MAX);
     }
 
-    #[cfg(feature = "chain")]
     #[test]
     fn a_pause_lies_where_its_jitter_says() {
         let nominal = Duration::from_secs(100);
-        for (jitter, least, most) in [(Jitter::Full, 0, 100), (Jitter::Equal, 50, 100), (Jitter::Late, 100, 110)] {
+        let modes = [
+            (Jitter::None, 100, 100),
+            (Jitter::Full, 0, 100),
+            (Jitter::Equal, 50, 100),
+            (Jitter::Slight, 80, 100),
+            #[cfg(feature = "chain")]
+            (Jitter::Late, 100, 110),
+        ];
+        for (jitter, least, most) in modes {
             let random = Random::seeded(7);
             let mut pauses: Vec<_> = (0..1000).map(|_| jitter.spread(nominal, &random)).collect();
             pauses.sort();
             let tenth = Duration::from_secs(most - least) / 10;
             let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
-            assert!(pauses[0] >= least && pauses[0] < least + tenth, "{jitter:?}: {:?}", pauses[0]);
-            assert!(pauses[999] <= most && pauses[999] > most - tenth, "{jitter:?}: {:?}", pauses[999]);
+            assert!(pauses[0] >= least && pauses[0] <= least + tenth, "{jitter:?}: {:?}", pauses[0]);
+            assert!(pauses[999] <= most && pauses[999] >= most - tenth, "{jitter:?}: {:?}", pauses[999]);
         }
         // What the clock cannot say is not made longer.
-        assert_eq!(Jitter::Late.spread(Duration::MAX, &Random::default()), Duration::MAX);
+        assert!(Jitter::Slight.spread(Duration::MAX, &Random::default()) > Duration::MAX / 2);
     }
 
     #[test]

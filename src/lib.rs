@@ -127,8 +127,6 @@ pub mod devnode;
 pub mod error;
 #[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 mod http;
-#[cfg(feature = "client")]
-mod jitter;
 pub mod job;
 #[cfg(feature = "client")]
 mod node;

@@ -1,11 +1,10 @@
 //! What a case gives back.
 
-use std::{error::Error as StdError, fmt};
-
 use crate::error::Error;
 
 /// Why a case failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct Failure(String);
 
 impl Failure {
@@ -14,14 +13,6 @@ impl Failure {
         Self(what.into())
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for Failure {}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {

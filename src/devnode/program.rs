@@ -1,6 +1,6 @@
 //! Programs of the dev node: Rust functions in place of zkVM guests.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
@@ -114,7 +114,8 @@ impl From<Vec<u8>> for ProgramOutput {
 }
 
 /// A program's exit with a code other than zero: the job fails with `execution_error`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct ProgramError(String);
 
 impl ProgramError {
@@ -123,14 +124,6 @@ impl ProgramError {
         Self(reason.into())
     }
 }
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ProgramError {}
 
 /// A program as the node holds it.
 pub(super) type Program = Arc<dyn Fn(ProgramInput<'_>) -> Result<ProgramOutput, ProgramError> + Send + Sync>;

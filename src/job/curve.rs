@@ -3,8 +3,6 @@
 //! Two backends with the same results, byte for byte: k256 in pure Rust, and libsecp256k1 with the feature `secp256k1`.
 //! What is accepted is decided here, before either of them sees it.
 
-use std::fmt;
-
 use alloy_primitives::{Address, B256, U256, hex};
 use zeroize::ZeroizeOnDrop;
 
@@ -17,33 +15,20 @@ use pure as backend;
 const ORDER: [u8; 32] = hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
 
 /// Why no account can be recovered from a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecoverError {
-    /// Neither 65 nor 64 bytes.
+    #[error("a signature has 65 bytes, or 64 in the compact form, not {0}")]
     Length(usize),
-    /// The last of 65 bytes is neither 27 nor 28.
+    #[error("the last byte of a signature is 27 or 28, not {0}")]
     RecoveryByte(u8),
-    /// r is zero or not below the group order.
+    #[error("r is zero, or not below the group order")]
     R,
-    /// s is zero or not below the group order.
+    #[error("s is zero, or not below the group order")]
     S,
     /// In range, but no key could have made it: no point has this r, or the key would be the point at infinity.
+    #[error("no key makes this signature")]
     NoKey,
 }
-
-impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length(len) => write!(f, "a signature has 65 bytes, or 64 in the compact form, not {len}"),
-            Self::RecoveryByte(v) => write!(f, "the last byte of a signature is 27 or 28, not {v}"),
-            Self::R => f.write_str("r is zero, or not below the group order"),
-            Self::S => f.write_str("s is zero, or not below the group order"),
-            Self::NoKey => f.write_str("no key makes this signature"),
-        }
-    }
-}
-
-impl std::error::Error for RecoverError {}
 
 /// A private key and its account. Wiped from memory when dropped; neither printable nor cloneable, so that no second
 /// copy is made unseen.

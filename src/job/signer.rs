@@ -49,6 +49,12 @@ use crate::error::{Error, ErrorKind, Outcome};
 ///   back. A service that finishes later, or keeps what it signed, has a signature over this nonce that nobody fetched.
 ///   Should it ever come to light and be sent, it runs against the next job under the nonce: of two payloads under one
 ///   nonce at most one becomes final.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not sign jobs",
+    label = "not a `JobSigner`",
+    note = "a signer of alloy needs the adapter `AlloySigner::new(signer)` (feature `alloy-signer`, a default one)",
+    note = "to write a signer of your own, annotate `impl JobSigner` with `#[async_trait]` of the crate `async-trait`"
+)]
 #[async_trait]
 pub trait JobSigner: Send + Sync {
     /// The account in whose name is signed: the one the consumer's contract expects.

@@ -1,7 +1,6 @@
 //! Proof that nothing was sent: a body that cannot leave without leaving a trace, and the deadline around a call.
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::{
@@ -43,17 +42,10 @@ impl Gate {
     }
 }
 
-/// Why a body yields nothing: the call was given up before it was sent.
-#[derive(Debug)]
+/// Why a body yields nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the call was given up before it was sent")]
 pub(super) struct Revoked;
-
-impl fmt::Display for Revoked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the call was given up before it was sent")
-    }
-}
-
-impl std::error::Error for Revoked {}
 
 /// A request body of known length behind a [`Gate`]. It cannot be cloned, so an HTTP client cannot send it twice.
 #[derive(Debug)]

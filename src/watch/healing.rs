@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use crate::backoff::{Backoff, Jitter};
+
 /// How long a job rests after trouble with the connection, where no list says whether the node still works on it.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 /// The longest time that jobs wait which are to be sent again without evidence: all the clients of a node come to
 /// that when it is back.
 const MAX_HESITATION: Duration = Duration::from_secs(8);
 /// How long a job rests after it was sent again, before evidence makes it sent once more.
-const BETWEEN_SENDS: Duration = Duration::from_secs(1);
-/// Pauses between sends double that often at most.
+const BETWEEN_SENDS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(64), Jitter::None);
+/// A job's patience doubles that often at most.
 const MAX_DOUBLINGS: u32 = 6;
 
 /// When lost jobs are sent again; set with [`ClientBuilder::healing`](crate::client::ClientBuilder::healing).
@@ -50,15 +52,13 @@ impl HealPolicy {
     }
 
     pub(super) fn between_sends(sent_again: u32) -> Duration {
-        match sent_again {
-            0 => Duration::ZERO,
-            again => BETWEEN_SENDS * 2u32.pow((again - 1).min(MAX_DOUBLINGS)),
-        }
+        if sent_again == 0 { Duration::ZERO } else { BETWEEN_SENDS.nominal(sent_again) }
     }
 
     pub(super) fn patience(&self, sent_again: u32, trouble: bool) -> Duration {
         let patience = if trouble { self.patience.min(AFTER_TROUBLE) } else { self.patience };
-        patience.saturating_mul(2u32.pow(sent_again.min(MAX_DOUBLINGS)))
+        let longest = patience.saturating_mul(1 << MAX_DOUBLINGS);
+        Backoff::new(patience, longest, Jitter::None).nominal(sent_again.saturating_add(1))
     }
 
     /// How long a job that is overdue waits before it is sent; `spread` is from 0 to 1.

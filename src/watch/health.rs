@@ -120,11 +120,12 @@ impl NodeHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::PollPolicy;
+    use crate::{backoff::Random, watch::PollPolicy};
 
     #[test]
     fn a_node_that_does_not_answer_gets_one_call_at_a_time() {
-        let (mut health, mut pace, now) = (NodeHealth::default(), Pace::new(PollPolicy::default(), 1), Instant::now());
+        let (mut health, mut pace, now) =
+            (NodeHealth::default(), Pace::new(PollPolicy::default(), Random::seeded(1)), Instant::now());
         let silence = || Err::<(), _>(Error::new(ErrorKind::CallTimeout, "no answer"));
         assert_eq!(health.allowance(now), Ok(usize::MAX));
         health.begun(CallKind::Look);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::jitter::{STEP, unit};
+use crate::backoff::{Backoff, Jitter, Random};
 
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// The first pause until a job that the node lists as pending is looked up all the same, and the longest: nodes can
@@ -89,14 +89,8 @@ fn bounded(pause: Duration) -> Duration {
     pause.clamp(Duration::from_millis(1), MAX_PAUSE)
 }
 
-fn grown(first: Duration, times: u32) -> Duration {
-    let factor = GROWTH.powi(i32::try_from(times.saturating_sub(1).min(40)).unwrap_or(40));
-    Duration::try_from_secs_f64(first.as_secs_f64() * factor).map_or(MAX_PAUSE, |pause| pause.min(MAX_PAUSE))
-}
-
-/// Half of the first pause until a job is looked at again of which a look at the chain could not say anything.
-const CHAIN_AGAIN: Duration = Duration::from_millis(250);
-const MAX_CHAIN_DOUBLINGS: u32 = 8;
+/// The pauses until a job is looked at again of which a look at the chain could not say anything.
+const IN_VAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(64), Jitter::Equal);
 
 /// The pauses of one watcher, by its policy. They are spread, so that jobs and clients do not march in step.
 #[derive(Debug)]
@@ -104,23 +98,17 @@ pub(super) struct Pace {
     policy: PollPolicy,
     /// Of looks one by one.
     pub rate: Rate,
-    seed: u64,
+    random: Random,
 }
 
 impl Pace {
-    pub(super) fn new(policy: PollPolicy, seed: u64) -> Self {
-        Self { policy, rate: Rate::new(policy.rate), seed }
+    pub(super) fn new(policy: PollPolicy, random: Random) -> Self {
+        Self { policy, rate: Rate::new(policy.rate), random }
     }
 
-    /// From 0 to 1.
-    fn draw(&mut self) -> f64 {
-        self.seed = self.seed.wrapping_add(STEP);
-        unit(self.seed)
-    }
-
-    /// Between half and all of the nominal length.
-    fn spread(&mut self, nominal: Duration) -> Duration {
-        nominal.mul_f64(0.5 + 0.5 * self.draw())
+    /// The pauses between looks at one thing.
+    fn looks(&self, longest: Duration) -> Backoff {
+        Backoff::new(self.policy.first, longest, Jitter::Equal).growing(GROWTH)
     }
 
     /// A pause as after the first look, at the most.
@@ -129,42 +117,43 @@ impl Pace {
     }
 
     /// After so many looks at a job.
-    pub(super) fn after_looks(&mut self, looks: u32) -> Duration {
-        self.spread(grown(self.policy.first, looks).min(self.policy.most))
+    pub(super) fn after_looks(&self, looks: u32) -> Duration {
+        self.looks(self.policy.most).pause(looks, &self.random)
     }
 
     /// How many looks a job of this age would have had, had it been looked up from the beginning on.
     pub(super) fn looks_by(&self, age: Duration) -> u32 {
         // Pauses that grow by half add up to three times the last.
-        (1..40).find(|looks| grown(self.policy.first, *looks).saturating_mul(3) > age).unwrap_or(40)
+        let pauses = self.looks(MAX_PAUSE);
+        (1..40).find(|looks| pauses.nominal(*looks).saturating_mul(3) > age).unwrap_or(40)
     }
 
     /// Until a job that is listed, one of so many that are waited for, is looked up all the same.
-    pub(super) fn of_listed(&mut self, looks: u32, jobs: usize) -> Duration {
+    pub(super) fn of_listed(&self, looks: u32, jobs: usize) -> Duration {
         let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
-        self.spread(first.saturating_mul(2u32.pow(looks.min(8))).min(LISTED.1).max(self.policy.tick))
+        let nominal = Backoff::new(first, LISTED.1, Jitter::None).nominal(looks.saturating_add(1));
+        Jitter::Equal.spread(nominal.max(self.policy.tick), &self.random)
     }
 
     /// After so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,
     /// so that lists stay few in relation to them.
-    pub(super) fn after_lists(&mut self, lists: u32, jobs: usize) -> Duration {
+    pub(super) fn after_lists(&self, lists: u32, jobs: usize) -> Duration {
         let (first, tick) = (self.policy.first, self.policy.tick);
         let share = u32::try_from(jobs / 4).unwrap_or(u32::MAX).max(1);
-        let nominal = grown(first, lists).max(first.saturating_mul(share)).min(tick);
+        let nominal = self.looks(tick).nominal(lists).max(first.saturating_mul(share)).min(tick);
         // Nearly all of it: lists are dear, and clients need only not march in step.
-        nominal.mul_f64(0.8 + 0.2 * self.draw())
+        Jitter::Slight.spread(nominal, &self.random)
     }
 
     /// After so many failures in a row: anywhere between nothing and a length that doubles.
-    pub(super) fn after_failures(&mut self, failures: u32) -> Duration {
+    pub(super) fn after_failures(&self, failures: u32) -> Duration {
         let (most, tick) = (self.policy.most, self.policy.tick);
-        let doubled = 2u32.pow(failures.saturating_sub(1).min(16));
-        tick.saturating_mul(doubled).min(most.max(tick)).mul_f64(self.draw())
+        Backoff::new(tick, most.max(tick), Jitter::Full).pause(failures, &self.random)
     }
 
     /// After so many looks in a row at the chain that could not say. It doubles up to 64 seconds.
-    pub(super) fn after_looks_in_vain(&mut self, looks: u32) -> Duration {
-        self.spread(CHAIN_AGAIN.saturating_mul(2u32.pow(looks.min(MAX_CHAIN_DOUBLINGS))))
+    pub(super) fn after_looks_in_vain(&self, looks: u32) -> Duration {
+        IN_VAIN.pause(looks, &self.random)
     }
 }
 
@@ -209,7 +198,7 @@ mod tests {
     #[test]
     fn pauses_grow_stay_within_bounds_and_differ_between_jobs() {
         let policy = PollPolicy::default();
-        let pace = |seed| Pace::new(policy, seed);
+        let pace = |seed| Pace::new(policy, Random::seeded(seed));
         for number in (0..100).chain([u32::MAX]) {
             for seed in [0, 1, u64::MAX] {
                 let pause = pace(seed).after_looks(number);
@@ -225,7 +214,10 @@ mod tests {
                 }
                 assert!(pace(seed).after_failures(number) <= Duration::from_secs(2));
                 let in_vain = pace(seed).after_looks_in_vain(number);
-                assert!(in_vain >= CHAIN_AGAIN / 2 && in_vain <= Duration::from_secs(64), "{number} {in_vain:?}");
+                assert!(
+                    in_vain >= Duration::from_millis(250) && in_vain <= Duration::from_secs(64),
+                    "{number} {in_vain:?}"
+                );
             }
         }
         assert!(pace(1).after_looks(20) > pace(1).after_looks(0));
@@ -234,12 +226,12 @@ mod tests {
         assert!(pace(1).after_lists(1, 1) < Duration::from_millis(26), "few jobs are listed often at first");
         assert!(pace(1).of_listed(0, 10_000) >= Duration::from_secs(100), "many are looked up less often");
         assert!(pace(1).after_lists(1, 100) >= policy.tick * 4 / 5, "many are not");
-        let (mut one, mut spread) = (pace(1), HashSet::new());
+        let (one, mut spread) = (pace(1), HashSet::new());
         spread.extend((0..100).map(|_| one.after_looks(30)));
         spread.extend((0..100).map(|seed| pace(seed).after_looks(30)));
         assert!(spread.len() > 180);
         let endless = policy.with_first(Duration::MAX).with_most(Duration::MAX).with_tick(Duration::MAX);
-        let mut endless = Pace::new(endless, 0);
+        let endless = Pace::new(endless, Random::seeded(0));
         assert!(endless.after_looks(u32::MAX) <= MAX_PAUSE && endless.after_failures(9) <= MAX_PAUSE);
     }
 

@@ -98,10 +98,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::watch::PollPolicy;
+    use crate::{backoff::Random, watch::PollPolicy};
 
     fn schedule() -> Schedule {
-        Schedule::new(Pace::new(PollPolicy::default(), 1))
+        Schedule::new(Pace::new(PollPolicy::default(), Random::seeded(1)))
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::{
     stage::{Stage, Until},
 };
 use crate::{
+    backoff::Random,
     chain::{Ask, Standing},
     error::{Error, ErrorKind, Outcome, Result},
-    jitter,
     job::{JobId, SignedJob, Verified},
     node::{Doubt, looks_needed},
 };
@@ -299,7 +299,7 @@ impl Track {
 /// From 0 to 1, different for each job and time.
 fn spread(id: JobId, sent_again: u32) -> f64 {
     let seed = u64::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
-    jitter::unit(seed.wrapping_add(u64::from(sent_again).wrapping_mul(jitter::STEP)))
+    Random::seeded(seed.wrapping_add(u64::from(sent_again))).unit()
 }
 
 /// The node does not know the job.

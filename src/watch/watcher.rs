@@ -26,8 +26,8 @@ use super::{
     watchlist::Watchlist,
 };
 use crate::{
+    backoff::Random,
     error::{Error, ErrorKind, Result},
-    jitter,
     job::SignedJob,
     runtime::require_runtime,
     sync::Lock,
@@ -56,7 +56,7 @@ impl Watchers {
         let mut registries = self.registries.lock();
         // Of runtimes that are gone.
         registries.retain(|id, registry| *id == runtime || !registry.watchlist.lock().is_idle());
-        let new = || Arc::new(Registry::new(self.poll, self.heal, jitter::seed()));
+        let new = || Arc::new(Registry::new(self.poll, self.heal, Random::default()));
         Ok(Arc::clone(registries.entry(runtime).or_insert_with(new)))
     }
 
@@ -78,8 +78,8 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    fn new(poll: PollPolicy, heal: HealPolicy, seed: u64) -> Self {
-        Self { watchlist: Lock::from(Watchlist::new(poll, heal, seed)), wake: Notify::new() }
+    fn new(poll: PollPolicy, heal: HealPolicy, random: Random) -> Self {
+        Self { watchlist: Lock::from(Watchlist::new(poll, heal, random)), wake: Notify::new() }
     }
 
     /// Changes the watchlist, and wakes whom that concerns once the lock is released.

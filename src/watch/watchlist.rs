@@ -23,6 +23,7 @@ use super::{
     watched::{History, JobPlan, ListChange, WatchedJob},
 };
 use crate::{
+    backoff::Random,
     chain::{Block, Standing},
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
@@ -77,13 +78,13 @@ pub(super) struct Watchlist {
 }
 
 impl Watchlist {
-    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, seed: u64) -> Self {
+    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, random: Random) -> Self {
         Self {
             heal,
             running: false,
             jobs: HashMap::new(),
             lists: ConsumerLists::default(),
-            schedule: Schedule::new(Pace::new(poll, seed)),
+            schedule: Schedule::new(Pace::new(poll, random)),
             health: NodeHealth::default(),
             head: ChainHead::default(),
             verified: Vec::new(),

@@ -11,7 +11,7 @@ const fn room(name: &'static str, knows: &'static [&'static str]) -> Room {
 }
 
 /// Known to every room, and named in none of the rows.
-pub const BELOW: &[&str] = &["backoff", "jitter", "sync", "text"];
+pub const BELOW: &[&str] = &["backoff", "sync", "text"];
 
 pub const ROOMS: &[Room] = &[
     room("error", &[]),
@@ -22,7 +22,6 @@ pub const ROOMS: &[Room] = &[
     room("transport", &["error", "http", "rpc"]),
     room("nonce", &["error"]),
     room("backoff", &[]),
-    room("jitter", &[]),
     room("sync", &[]),
     room("text", &[]),
     room("runtime", &["error"]),

@@ -1,7 +1,5 @@
 //! What the contracts are and say: the words of the simulated chain.
 
-use std::fmt;
-
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolError;
 
@@ -71,55 +69,44 @@ pub struct CompletedJob {
 }
 
 /// Why the contracts refused a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Revert {
     /// The consumer has no code.
+    #[error("the consumer has no code")]
     NoConsumer,
     /// The request or the result does not ABI-decode.
+    #[error("request or result is not ABI-encoded")]
     NotAbi,
     /// `isValidSignature` refused the request's signature. A request that was not canonically encoded ends here, too.
+    #[error("the consumer refused the signature of the request")]
     RequestSignature,
     /// The result is not signed by the operator.
+    #[error("the result is not signed by the operator")]
     OperatorSignature,
     /// The job id is used already.
+    #[error("the job id is used already")]
     JobExists,
     /// The result names another job, input, program or cycle limit than the request.
+    #[error("the result does not belong to the request")]
     ResultMismatch,
     /// The blob hashes are not those of the transaction.
+    #[error("the blob hashes are not those of the transaction")]
     BlobHashes,
     /// The job's state is not the latest; or the job has none, although the consumer is stateful. A job gets its state
     /// from [`stateful_onchain_input`](crate::job::OffchainJobRequestBuilder::stateful_onchain_input) in the Relay
     /// revision, and from [`state`](crate::job::OffchainJobRequestBuilder::state) in the State revision.
+    #[error("the input state is not the latest, or there is none")]
     State,
     /// The output holds no state although the consumer is stateful: its programs return
     /// [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
+    #[error("the output holds no state: a program of a stateful consumer returns ProgramOutput::stateful")]
     OutputState,
     /// What a real contract reverted with, which [`Stats::last_relay_error`](crate::devnode::Stats::last_relay_error)
     /// tells.
+    #[error("a contract on the real chain reverted")]
     Contract,
 }
-
-impl fmt::Display for Revert {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoConsumer => "the consumer has no code",
-            Self::NotAbi => "request or result is not ABI-encoded",
-            Self::RequestSignature => "the consumer refused the signature of the request",
-            Self::OperatorSignature => "the result is not signed by the operator",
-            Self::JobExists => "the job id is used already",
-            Self::ResultMismatch => "the result does not belong to the request",
-            Self::BlobHashes => "the blob hashes are not those of the transaction",
-            Self::State => "the input state is not the latest, or there is none",
-            Self::OutputState => {
-                "the output holds no state: a program of a stateful consumer returns ProgramOutput::stateful"
-            }
-            Self::Contract => "a contract on the real chain reverted",
-        })
-    }
-}
-
-impl std::error::Error for Revert {}
 
 /// A revert with the words of the contracts, as they are in the error's data.
 #[derive(Clone, Copy, Debug)]
