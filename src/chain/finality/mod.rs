@@ -5,6 +5,26 @@
 //! its state, by its hash, and a transaction counts only if the block it is in leads to that head. So whatever the
 //! chain does meanwhile, what comes out was true of that head; and that this one was the chain's is looked up last.
 //! What ends a wait with an error is looked at twice.
+//!
+//! # What a look reads
+//!
+//! 1. The head, and the status of up to 99 jobs, each for itself. That is enough for jobs that are not completed. 2.
+//! Of the others, status and inputs in the state of that head; the receipt of the transaction that the node named, or
+//! else the logs, from the head back in bounded ranges; the blocks from that transaction's to the head, each of which
+//! must be the next one's parent (beyond 64 blocks, the one block by its number); and the calldata, if no result with
+//! the event's output is known. 3. With every batch, whether the head is still the chain's. If not, all of it is read
+//! again.
+//!
+//! # The rules
+//!
+//! - **A verdict is given right after a look, and by no later event.** Nothing of a look counts for a later one.
+//!   Between the finding and the depth that is waited for, a look asks for the status only.
+//! - **A missing input is nobody's.** If the consumer keeps another input than the job's, the job is another one. If
+//!   it keeps none, that says nothing: the answer may be of a block before the job. Then the calldata of the
+//!   transaction that completed the job decides.
+//! - **The operator of a result from calldata** is the one that `getCoprocessorOperator` names, in the transaction's
+//!   block or at the head. A result that was posted through another contract is not in the calldata in the known form.
+//!   Then the one that the node shows is needed.
 
 mod evidence;
 mod gather;
