@@ -15,7 +15,7 @@
 //! | know that a result is on chain | [`Until::Finalized`], [`Verified::finality`] | [`did_it_land`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`Cause`] | [`stuck_jobs`] |
 //! | replace a job that failed | [`OffchainJobRequest::prepare`], [`Client::submit_signed`] | [`stuck_jobs`] |
-//! | post a result that nobody posts | [`Client::relay`], [`chain::RpcRelayer`] | [`posting_results`] |
+//! | post a result that nobody posts | [`Client::post_result`], [`chain::RpcPoster`] | [`posting_results`] |
 //! | sign with a key, a keystore or a key service | [`LocalSigner`], [`AlloySigner`], [`JobSigner`] | [`signers`] |
 //! | sign on one machine, and send from another | [`SignedJob`], [`Client::submit_signed`] | [`signers`] |
 //! | choose where nonces come from | [`nonce`], [`chain::ChainNonces`] | [`nonces`] |
@@ -127,11 +127,15 @@ pub mod devnode;
 pub mod error;
 #[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 mod http;
+#[cfg(feature = "client")]
+mod inspect;
 pub mod job;
 #[cfg(feature = "client")]
 mod node;
 #[cfg(feature = "client")]
 pub mod nonce;
+#[cfg(feature = "client")]
+mod post;
 #[cfg(feature = "client")]
 pub mod rpc;
 #[cfg(feature = "client")]

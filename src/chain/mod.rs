@@ -10,10 +10,10 @@ mod blobs;
 mod finality;
 mod nonces;
 mod operator;
+mod post;
 mod reader;
 mod reconcile;
 mod recorded;
-mod relay;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
@@ -29,7 +29,7 @@ use std::{
 use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
-pub use self::rpc::{RpcReader, RpcReaderBuilder, RpcRelayer};
+pub use self::rpc::{RpcPoster, RpcReader, RpcReaderBuilder};
 pub(crate) use self::{
     batch::IdentityTickets,
     finality::{Ask, Standing, look},
@@ -43,9 +43,9 @@ pub use self::{
     binding::Binding,
     blobs::Blobs,
     nonces::ChainNonces,
+    post::{PostTransaction, Poster},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
-    relay::{RelayTransaction, Relayer},
     revert::{Revert, RevertCause},
 };
 use crate::{

@@ -4,17 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 
-use super::{Client, HealPolicy, Inner, PollPolicy, RetryPolicy, Severity, relay::Relays};
+use super::{connection::Client, parts::Parts};
 use crate::{
-    chain::{Binding, Chain, OPERATOR_TTL, Relayer, TrustedOperator},
+    chain::{Binding, Chain, OPERATOR_TTL, Poster, TrustedOperator},
     error::{Error, ErrorKind, Result},
+    inspect::{Severity, Sources},
     job::{JobSigner, Limits, RelayStrategy, Revision},
-    node::{Node, PendingLists},
+    node::{Node, PendingLists, RetryPolicy},
     nonce::{NonceManager, NonceSource, UnixMillis},
+    post::Posts,
     runtime::require_runtime,
     submit::{Submissions, lane_of},
     transport::Transport,
-    watch::{Backend, Watchers},
+    watch::{Backend, HealPolicy, PollPolicy, Watchers},
 };
 
 /// Builds a [`Client`]; made by [`Client::builder`].
@@ -32,7 +34,7 @@ pub struct ClientBuilder {
     binding: Option<Binding>,
     preflight: Option<Severity>,
     limits: Option<Limits>,
-    relayer: Option<Arc<dyn Relayer>>,
+    poster: Option<Arc<dyn Poster>>,
     nonces: Option<NonceManager>,
     poll: PollPolicy,
     heal: HealPolicy,
@@ -52,7 +54,7 @@ impl ClientBuilder {
             binding: None,
             preflight: None,
             limits: None,
-            relayer: None,
+            poster: None,
             nonces: None,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
@@ -164,9 +166,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Who posts results with [`Client::relay`], and pays for it. Needed for that only; it is asked for nothing else.
-    pub fn relayer(mut self, relayer: impl Relayer) -> Self {
-        self.relayer = Some(Arc::new(relayer));
+    /// Who posts results with [`Client::post_result`], and pays for it. Needed for that only; it is asked for nothing else.
+    pub fn poster(mut self, poster: impl Poster) -> Self {
+        self.poster = Some(Arc::new(poster));
         self
     }
 
@@ -253,30 +255,39 @@ impl ClientBuilder {
         let submissions = Arc::new(Submissions::new(Arc::clone(&node), nonces.clone()));
         let operator = TrustedOperator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl);
         let chain = self.chain.map(|chain| chain.bound_to(self.binding));
+        let watchers = Arc::new(Watchers::new(self.poll, self.heal));
         let backend = Backend {
             node: Arc::clone(&node),
             submissions: Arc::clone(&submissions),
             operator: operator.clone(),
             chain: chain.clone(),
         };
-        Ok(Client {
-            inner: Arc::new(Inner {
-                pending: PendingLists::new(Arc::clone(&node)),
-                node,
-                signer: self.signer,
-                operator,
-                chain,
-                binding: self.binding,
-                preflight: self.preflight,
-                limits: self.limits,
-                nonces,
-                submissions,
-                watchers: Arc::new(Watchers::new(self.poll, self.heal)),
-                backend: Arc::new(backend),
-                relayer: self.relayer,
-                relays: Relays::default(),
-            }),
-        })
+        let sources = Sources {
+            node: Arc::clone(&node),
+            pending: PendingLists::new(Arc::clone(&node)),
+            chain: chain.clone(),
+            binding: self.binding,
+            operator: operator.clone(),
+            limits: self.limits,
+            nonces: nonces.clone(),
+            submissions: Arc::clone(&submissions),
+            watchers: Arc::clone(&watchers),
+        };
+        let posts = Posts::new(node.revision(), chain.clone(), self.binding, self.poster);
+        Ok(Client::of(Parts {
+            node,
+            signer: self.signer,
+            operator,
+            chain,
+            binding: self.binding,
+            preflight: self.preflight,
+            nonces,
+            submissions,
+            watchers,
+            backend: Arc::new(backend),
+            sources,
+            posts,
+        }))
     }
 }
 

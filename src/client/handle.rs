@@ -2,25 +2,27 @@
 
 use std::sync::Arc;
 
-use super::{Client, Diagnose, Relaying};
+use super::parts::Parts;
 use crate::{
     error::Result,
+    inspect::Diagnose,
     job::{JobId, JobRecord, SignedJob, Verified},
+    post::Posting,
     watch::{Events, Stage, StageCell, Subject, Until, Wait},
 };
 
 /// A job that was submitted. Dropping it does not touch the job.
 #[derive(Clone, Debug)]
 pub struct JobHandle {
-    client: Client,
+    parts: Arc<Parts>,
     job: SignedJob,
     best: Arc<StageCell>,
 }
 
 impl JobHandle {
     /// `stage` is what the caller knows of the job at the node.
-    pub(super) fn new(client: Client, job: SignedJob, stage: Stage) -> Self {
-        Self { client, job, best: Arc::new(StageCell::new(stage)) }
+    pub(super) fn new(parts: Arc<Parts>, job: SignedJob, stage: Stage) -> Self {
+        Self { parts, job, best: Arc::new(StageCell::new(stage)) }
     }
 
     /// The job's id.
@@ -29,7 +31,7 @@ impl JobHandle {
         self.job.id()
     }
 
-    /// The signed job. Store it to be able to [`resume`](Client::resume) or submit again after a restart.
+    /// The signed job. Store it to be able to [`resume`](crate::Client::resume) or submit again after a restart.
     #[must_use]
     pub fn signed_job(&self) -> &SignedJob {
         &self.job
@@ -45,19 +47,19 @@ impl JobHandle {
     /// The node's record of the job, not verified.
     ///
     /// # Errors
-    /// Those of [`Client::get_result`].
+    /// Those of [`Client::get_result`](crate::Client::get_result).
     pub async fn record(&self) -> Result<JobRecord> {
-        self.client.get_result(self.id()).await
+        self.parts.node.get_result(self.id()).await
     }
 
-    /// Finds out why the job does not move: see [`Client::diagnose`].
+    /// Finds out why the job does not move: see [`Client::diagnose`](crate::Client::diagnose).
     pub fn diagnose(&self) -> Diagnose<'_> {
-        self.client.diagnose(&self.job).remembering(self.best.since())
+        Diagnose::new(&self.parts.sources, &self.job).remembering(self.best.since())
     }
 
-    /// Posts the job's verified result to the JobManager oneself: see [`Client::relay`].
-    pub fn relay(&self, verified: &Verified) -> Relaying {
-        self.client.relay(&self.job, verified)
+    /// Posts the job's verified result to the JobManager oneself: see [`Client::post_result`](crate::Client::post_result).
+    pub fn post_result(&self, verified: &Verified) -> Posting {
+        self.parts.posts.post(&self.job, verified)
     }
 
     /// Waits for the job; `.await` it, or set a deadline first with [`Wait::timeout`].
@@ -111,10 +113,9 @@ impl JobHandle {
     }
 
     pub(super) fn subject(&self) -> Subject {
-        let inner = &self.client.inner;
         Subject {
-            backend: Arc::clone(&inner.backend),
-            watchers: Arc::clone(&inner.watchers),
+            backend: Arc::clone(&self.parts.backend),
+            watchers: Arc::clone(&self.parts.watchers),
             job: self.job.clone(),
             best: Arc::clone(&self.best),
         }

@@ -90,7 +90,7 @@ pub use self::real::RealChain;
 use self::{crypto::Key, ledger::Ledger, node::Shared, program::Program, real::Real, script::Plan, store::World};
 pub use self::{
     faults::Faults,
-    ledger::{ChainStatus, CompletedJob, ConsumerRules, Revert, Tear},
+    ledger::{CompletedJob, ConsumerRules, RevertReason, SimJobStatus, Tear},
     program::{ProgramError, ProgramInput, ProgramOutput},
     record::JobState,
     script::{Gate, Lie, Loss},

@@ -85,7 +85,8 @@ impl ProgramOutput {
     /// The output of a stateful program, as the contracts decode it: its next state (the root in the Relay revision,
     /// the state's keccak-256 in the State revision), and its own result. If the consumer is
     /// [stateful](super::ConsumerRules::stateful), an output of any other form reverts with
-    /// [`Revert::OutputState`](super::Revert::OutputState). For what a job begins with see [`ProgramInput::stateful`].
+    /// [`RevertReason::OutputState`](super::RevertReason::OutputState). For what a job begins with see
+    /// [`ProgramInput::stateful`].
     #[must_use]
     pub fn stateful(next_state: B256, result: impl Into<Bytes>) -> Self {
         // StatefulProgramResult and StatefulAppResult have one layout.

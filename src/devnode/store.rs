@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
-    ledger::{ChainStatus, Ledger, Revert, Settlement},
+    ledger::{Ledger, RevertReason, Settlement, SimJobStatus},
     program::Program,
     record::{Finished, JobState, Lane, Record},
     script::Plan,
@@ -23,7 +23,7 @@ pub struct Stats {
     pub(super) max_in_flight: HashMap<B256, usize>,
     pub(super) executions: HashMap<B256, usize>,
     pub(super) relay_attempts: HashMap<B256, usize>,
-    pub(super) last_revert: HashMap<B256, Revert>,
+    pub(super) last_revert: HashMap<B256, RevertReason>,
     pub(super) relay_errors: HashMap<B256, String>,
     pub(super) waiting: usize,
 }
@@ -65,10 +65,10 @@ impl Stats {
         self.relay_attempts.get(&job_id).copied().unwrap_or(0)
     }
 
-    /// Why a job's result last reverted. On a real chain that is [`Revert::Contract`], and
+    /// Why a job's result last reverted. On a real chain that is [`RevertReason::Contract`], and
     /// [`last_relay_error`](Self::last_relay_error) has the contract's words.
     #[must_use]
-    pub fn last_revert(&self, job_id: B256) -> Option<Revert> {
+    pub fn last_revert(&self, job_id: B256) -> Option<RevertReason> {
         self.last_revert.get(&job_id).copied()
     }
 
@@ -129,7 +129,7 @@ impl View<'_> {
 
     /// The job's status on the simulated chain; `None` if the chain has not seen it.
     #[must_use]
-    pub fn chain_status(&self, job_id: B256) -> Option<ChainStatus> {
+    pub fn chain_status(&self, job_id: B256) -> Option<SimJobStatus> {
         self.0.chain.status(job_id)
     }
 
@@ -220,7 +220,7 @@ impl World {
         *self.stats.relay_attempts.entry(job.id).or_default() += 1;
         let settled = match self.chain.status(job.id) {
             // Somebody was faster. It is tried again after every change, so it had better be cheap.
-            Some(_) => Err(Revert::JobExists),
+            Some(_) => Err(RevertReason::JobExists),
             None => self.chain.settle(&Settlement {
                 result: &finished.result,
                 operator_signature: &finished.operator_signature,

@@ -224,6 +224,20 @@ impl SignedJob {
         }
     }
 
+    /// Refuses a job that was signed for another revision than a client speaks.
+    #[cfg(feature = "client")]
+    pub(crate) fn check_revision(&self, spoken: Revision) -> Result<(), Error> {
+        if self.revision() == spoken {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::WrongRevision,
+            format!("the job is signed for the {} revision, the client speaks {spoken}", self.revision()),
+        )
+        .with_job(self.id())
+        .with_hint("send it with a client of its own revision; its signature cannot be converted"))
+    }
+
     /// The state that the job begins with; none if that is empty, or the onchain input has another form.
     #[cfg(feature = "client")]
     pub(crate) fn given_state(&self) -> Option<B256> {

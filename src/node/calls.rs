@@ -70,11 +70,6 @@ impl Node {
         &self.retries
     }
 
-    /// Refuses a job of another revision than the node's.
-    pub(crate) fn check_job(&self, job: &SignedJob) -> Result<()> {
-        self.wire.check_revision(job)
-    }
-
     /// Refuses a node that says it speaks another revision; asks it, if it has not said yet.
     pub(crate) async fn check_identity(&self) -> Result<()> {
         self.identity.check().await

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::retry::Retries;
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::Revision,
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
+    runtime::Joint,
     transport::Transport,
     wire::{
         reflection::{self, Evidence, NodeDescription, Symbol},
@@ -44,9 +45,9 @@ struct Questioned {
     failures: AtomicU32,
 }
 
-/// A question under way, which all callers share. The channel closes when it ends.
+/// A question under way, which all callers share.
 struct Asking {
-    end: watch::Receiver<()>,
+    end: Joint<()>,
     begun: Instant,
 }
 
@@ -87,9 +88,9 @@ impl Identity {
     pub(super) async fn check(&self) -> Result<()> {
         let Questioned { transport, told, said, failures, .. } = &*self.0;
         if said.get().is_none() && failures.load(Relaxed) < MAX_FAILURES {
-            let mut end = self.0.asking();
+            let end = self.0.asking();
             // It ends by itself, unless the runtime it was begun on stands still.
-            _ = tokio::time::timeout(CHECK_TIMEOUT, end.changed()).await;
+            _ = tokio::time::timeout(CHECK_TIMEOUT, end.outcome()).await;
         }
         match said.get() {
             Some(Said::Description(node)) if node.revision != *told => Err(Error::new(
@@ -108,18 +109,18 @@ impl Identity {
 
 impl Questioned {
     /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
-    fn asking(self: &Arc<Self>) -> watch::Receiver<()> {
+    fn asking(self: &Arc<Self>) -> Joint<()> {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = |it: &&Asking| it.end.has_changed().is_ok() && it.begun.elapsed() <= CHECK_TIMEOUT;
+        let under_way = |it: &&Asking| it.end.is_running() && it.begun.elapsed() <= CHECK_TIMEOUT;
         match asking.as_ref().filter(|it| under_way(it) || self.said.get().is_some()) {
             Some(Asking { end, .. }) => end.clone(),
             None => {
-                let (ended, end) = watch::channel(());
+                let (teller, end) = Joint::new();
                 *asking = Some(Asking { end: end.clone(), begun: Instant::now() });
                 let questioned = Arc::clone(self);
                 tokio::spawn(async move {
                     questioned.ask().await;
-                    drop(ended);
+                    teller.tell(());
                 });
                 end
             }

@@ -11,10 +11,12 @@ use std::{
 };
 
 use alloy_primitives::Address;
-use tokio::sync::watch;
 
 use super::calls::Node;
-use crate::rpc::{CallError, CallFailure, StatusCode};
+use crate::{
+    rpc::{CallError, CallFailure, StatusCode},
+    runtime::Joint,
+};
 
 /// How often a call that broke off is made again.
 const REPETITIONS: u32 = 2;
@@ -40,7 +42,7 @@ struct State {
 #[derive(Clone)]
 struct Running {
     number: u64,
-    answer: watch::Receiver<Option<PendingNonces>>,
+    answer: Joint<PendingNonces>,
 }
 
 /// What the node says of a consumer's pending jobs.
@@ -71,8 +73,8 @@ impl PendingLists {
     async fn fresh(&self, consumer: Address) -> PendingNonces {
         let asked = self.0.lock().begun;
         loop {
-            let mut running = self.running(consumer);
-            let answer = running.answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+            let running = self.running(consumer);
+            let answer = running.answer.outcome().await;
             if running.number >= asked {
                 return answer.unwrap_or_else(|| PendingNonces::None("the call was cut off".into()));
             }
@@ -82,11 +84,10 @@ impl PendingLists {
     /// The call under way, or a new one.
     fn running(&self, consumer: Address) -> Running {
         let mut state = self.0.lock();
-        // One whose channel is closed has ended.
-        if let Some(running) = state.running.get(&consumer).filter(|running| running.answer.has_changed().is_ok()) {
+        if let Some(running) = state.running.get(&consumer).filter(|running| running.answer.is_running()) {
             return running.clone();
         }
-        let (sender, answer) = watch::channel(None);
+        let (teller, answer) = Joint::new();
         let running = Running { number: state.begun, answer };
         state.begun += 1;
         state.running.insert(consumer, running.clone());
@@ -96,7 +97,7 @@ impl PendingLists {
             let answer = ask(&calls.node, consumer).await;
             // First out of the books, then the answer: who has it finds the next call, not this one.
             calls.lock().running.remove(&consumer);
-            sender.send_replace(Some(answer));
+            teller.tell(answer);
         });
         running
     }

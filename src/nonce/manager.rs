@@ -189,14 +189,14 @@ impl NonceManager {
     }
 
     /// How a nonce stands, for those who only look; nothing if this manager does not know it.
-    pub(crate) fn standing(&self, consumer: Address, nonce: u64) -> Option<Standing> {
+    pub(crate) fn standing(&self, consumer: Address, nonce: u64) -> Option<NonceStanding> {
         let ledgers = self.shared.ledgers.lock();
         let ledger = ledgers.get(&consumer)?;
         ledger.taken(nonce).map(|taken| match taken {
-            Taken::Leased => Standing::Leased { sent: ledger.may_be_sent(nonce) },
-            Taken::Quarantined => Standing::Quarantined,
-            Taken::Committed => Standing::Spent { lane: ledger.lane() },
-            Taken::Forgotten => Standing::Spent { lane: None },
+            Taken::Leased => NonceStanding::Leased { sent: ledger.may_be_sent(nonce) },
+            Taken::Quarantined => NonceStanding::Quarantined,
+            Taken::Committed => NonceStanding::Spent { lane: ledger.lane() },
+            Taken::Forgotten => NonceStanding::Spent { lane: None },
         })
     }
 
@@ -315,7 +315,7 @@ pub(crate) enum Claim {
 
 /// How a nonce stands in a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum NonceStanding {
     /// A job is being signed with it, or sent.
     Leased {
         /// Whether a job that was signed with it may have been sent.

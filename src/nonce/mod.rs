@@ -70,7 +70,7 @@ pub use lease::NonceLease;
 pub(crate) use ledger::Unknown;
 pub(crate) use line::Line;
 pub use manager::NonceManager;
-pub(crate) use manager::{Claim, Standing};
+pub(crate) use manager::{Claim, NonceStanding};
 pub use millis::UnixMillis;
 pub use sequential::Sequential;
 pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::open::{Airborne, Board, Landing, OpenJobs};
+use super::open::{Airborne, Board, OpenJobs};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
     node::{Deadline, Doubt, Node, SubmitFailure, looks_needed},
     nonce::NonceManager,
+    runtime::Joint,
     wire::refusal::{self, Again},
 };
 
@@ -20,7 +21,7 @@ pub(super) struct Flight {
     pub(super) nonces: NonceManager,
     pub(super) open: Arc<OpenJobs>,
     pub(super) job: SignedJob,
-    pub(super) landing: Landing,
+    pub(super) landing: Joint<Result<()>>,
 }
 
 impl Drop for Flight {
@@ -35,7 +36,7 @@ impl Flight {
     /// Takes the entry out, if it is still there: the next one may have been made already.
     fn own(&self, board: &mut Board) -> Option<Airborne> {
         let id = self.job.id();
-        let own = board.airborne.get(&id).is_some_and(|entry| entry.landing.same_channel(&self.landing));
+        let own = board.airborne.get(&id).is_some_and(|entry| entry.landing.is(&self.landing));
         if own { board.airborne.remove(&id) } else { None }
     }
 

@@ -5,19 +5,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
-
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobId, SignedJob},
     nonce::{NonceLease, NonceManager, Settlement},
+    runtime::Joint,
 };
 
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
 const MAX_UNRESOLVED: usize = 1024;
 
 /// A job to be sent.
-pub(super) struct Submission {
+pub(super) struct Departure {
     pub(super) job: SignedJob,
     /// There is one exactly if the signature was made in this very call, so that nobody else has it.
     pub(super) lease: Option<NonceLease>,
@@ -38,8 +37,6 @@ pub(crate) struct OnHand {
     /// The node has said that it keeps the job and does not run it.
     pub(crate) stored: bool,
 }
-
-pub(super) type Landing = watch::Receiver<Option<Result<()>>>;
 
 #[derive(Default)]
 pub(super) struct OpenJobs(Mutex<Board>);
@@ -62,7 +59,7 @@ pub(super) struct Unresolved {
 /// A flight.
 pub(super) struct Airborne {
     pub(super) job: SignedJob,
-    pub(super) landing: Landing,
+    pub(super) landing: Joint<Result<()>>,
     /// Held by the flight, whichever of its callers had it.
     pub(super) lease: Option<NonceLease>,
     /// Somebody outside of the flight has the signed bytes.
@@ -108,9 +105,9 @@ impl OpenJobs {
     }
 
     /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.
-    pub(super) fn keep(&self, id: JobId, landing: &Landing) -> bool {
+    pub(super) fn keep(&self, id: JobId, landing: &Joint<Result<()>>) -> bool {
         match self.lock().airborne.get_mut(&id) {
-            Some(entry) if entry.landing.same_channel(landing) => {
+            Some(entry) if entry.landing.is(landing) => {
                 entry.copied = true;
                 true
             }
@@ -153,8 +150,8 @@ impl OpenJobs {
 
 impl Board {
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
-    pub(super) fn join(&mut self, submission: &mut Submission) -> Result<Option<Landing>> {
-        let Submission { job, lease, by_wait } = submission;
+    pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joint<Result<()>>>> {
+        let Departure { job, lease, by_wait } = departure;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     flight::Flight,
-    open::{Airborne, Landing, OnHand, OpenJobs, Submission, Unresolved, taken_here},
+    open::{Airborne, Departure, OnHand, OpenJobs, Unresolved, taken_here},
     states::StatesAhead,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     job::{JobId, RelayStrategy, SignedJob, Verified},
     node::{Deadline, Node},
     nonce::{Claim, Lane, NonceLease, NonceManager},
-    runtime::require_runtime,
+    runtime::{Joint, require_runtime},
 };
 
 /// Submissions that a client may have under way at once.
@@ -38,17 +38,17 @@ impl Submissions {
 
     /// Sends a job whose signature was made in this very call, so that nobody else has it.
     pub(crate) async fn submit_new(&self, job: SignedJob, lease: NonceLease) -> Result<()> {
-        self.fly(Submission { job, lease: Some(lease), by_wait: false }).await
+        self.fly(Departure { job, lease: Some(lease), by_wait: false }).await
     }
 
     /// Sends a job that was signed before.
     pub(crate) async fn submit_signed(&self, job: SignedJob) -> Result<()> {
-        self.fly(Submission { job, lease: None, by_wait: false }).await
+        self.fly(Departure { job, lease: None, by_wait: false }).await
     }
 
-    /// Sends a job again that is waited for. Dropping this does not end the submission.
+    /// Sends a job again that is waited for. Dropping this does not end the departure.
     pub(crate) async fn send_again(&self, job: SignedJob) -> Result<()> {
-        self.fly(Submission { job, lease: None, by_wait: true }).await
+        self.fly(Departure { job, lease: None, by_wait: true }).await
     }
 
     /// The jobs of unknown fate.
@@ -82,9 +82,9 @@ impl Submissions {
     }
 
     /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
-    async fn fly(&self, mut submission: Submission) -> Result<()> {
-        let (nonce, id) = (submission.job.nonce(), submission.job.id());
-        let job = submission.job.clone();
+    async fn fly(&self, mut departure: Departure) -> Result<()> {
+        let (nonce, id) = (departure.job.nonce(), departure.job.id());
+        let job = departure.job.clone();
         require_runtime().map_err(|error| error.with_job(id))?;
         if nonce == u64::MAX {
             return Err(Error::new(
@@ -95,8 +95,8 @@ impl Submissions {
             .with_hint("build and sign the job again under a smaller nonce"));
         }
         let deadline = self.node.retries().submit_deadline();
-        let joined = self.at_endpoint(self.open.lock().join(&mut submission))?;
-        let mut landing = match joined {
+        let joined = self.at_endpoint(self.open.lock().join(&mut departure))?;
+        let landing = match joined {
             Some(landing) => landing,
             None => {
                 // A caller that goes away here takes a signature made for this flight along: nothing has happened.
@@ -106,16 +106,16 @@ impl Submissions {
                     if self.may_have_run(&job) { error.with_outcome(Outcome::Unknown) } else { error }
                 })?;
                 // The semaphore is never closed, so waiting for a slot cannot fail.
-                self.start(submission, slot.ok(), deadline)?
+                self.start(departure, slot.ok(), deadline)?
             }
         };
-        let landed = match deadline.bound(end(&mut landing)).await {
+        let landed = match deadline.bound(landing.outcome()).await {
             Some(landed) => landed,
             // The caller will ask about the job by its id, so no other job may get that.
             None if self.open.keep(id, &landing) => {
                 return Err(self.late(id, "there is no answer yet", Outcome::Unknown));
             }
-            None => end(&mut landing).await,
+            None => landing.outcome().await,
         };
         landed.unwrap_or_else(|| {
             Err(Error::new(ErrorKind::Closed, "the submission was cut off")
@@ -148,55 +148,54 @@ impl Submissions {
     /// Starts the flight, unless another caller was faster. No await in here: it happens as a whole or not at all.
     fn start(
         &self,
-        mut submission: Submission,
+        mut departure: Departure,
         slot: Option<OwnedSemaphorePermit>,
         deadline: Deadline,
-    ) -> Result<Landing> {
-        let (sender, landing) = watch::channel(None);
-        let made_here = submission.lease.is_some();
+    ) -> Result<Joint<Result<()>>> {
+        let (teller, landing) = Joint::new();
+        let made_here = departure.lease.is_some();
         let mut may_have_run = false;
         {
             let mut board = self.open.lock();
-            if let Some(landing) = self.at_endpoint(board.join(&mut submission))? {
+            if let Some(landing) = self.at_endpoint(board.join(&mut departure))? {
                 return Ok(landing);
             }
-            if submission.lease.is_none() {
-                let job = &submission.job;
+            if departure.lease.is_none() {
+                let job = &departure.job;
                 // The manager knows of the other clients that share it.
                 may_have_run = self.nonces.may_be_sent(job.consumer(), job.nonce());
                 match self.nonces.claim_to_send(job.consumer(), lane_of(job.relay_strategy()), job.nonce()) {
-                    Claim::Leased(lease) => submission.lease = Some(lease),
+                    Claim::Leased(lease) => departure.lease = Some(lease),
                     Claim::HeldElsewhere { sent: true } => return self.at_endpoint(Err(under_way_elsewhere(job))),
                     // By a job that is being signed.
                     Claim::HeldElsewhere { sent: false } => return self.at_endpoint(Err(taken_here(job))),
                     Claim::Quarantined | Claim::Spent => {}
                 }
             }
-            if let Some(lease) = &mut submission.lease {
+            if let Some(lease) = &mut departure.lease {
                 lease.set_sent(true);
             }
-            let (id, job) = (submission.job.id(), submission.job.clone());
+            let (id, job) = (departure.job.id(), departure.job.clone());
             let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
-            let passing = submission.by_wait && before.is_none();
+            let passing = departure.by_wait && before.is_none();
             may_have_run |= before.is_some_and(|open| open.may_have_run);
-            board.airborne.insert(
-                id,
-                Airborne { job, landing: landing.clone(), lease: submission.lease, copied: false, passing },
-            );
+            board
+                .airborne
+                .insert(id, Airborne { job, landing: landing.clone(), lease: departure.lease, copied: false, passing });
         }
         // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
         let flight = Flight {
             node: Arc::clone(&self.node),
             nonces: self.nonces.clone(),
             open: Arc::clone(&self.open),
-            job: submission.job,
+            job: departure.job,
             landing: landing.clone(),
         };
         tokio::spawn(async move {
             let landed = flight.run(made_here, may_have_run, deadline).await;
             drop((flight, slot));
-            sender.send_replace(Some(landed));
+            teller.tell(landed);
         });
         Ok(landing)
     }
@@ -204,11 +203,6 @@ impl Submissions {
     fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.with_endpoint(self.node.endpoint()))
     }
-}
-
-/// How the flight ended; nothing if it was cut off.
-async fn end(landing: &mut Landing) -> Option<Result<()>> {
-    landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
 }
 
 /// Perhaps these very bytes.

@@ -176,7 +176,7 @@ impl OnChain {
             ),
             (Some(_), None) if self.found.is_some() => (
                 "it was complete on chain, and is no more: its block was given up".into(),
-                "a reorganisation took it away, and the node does not send it again; post the result with JobHandle::relay, or wait in case that \
+                "a reorganisation took it away, and the node does not send it again; post the result with JobHandle::post_result, or wait in case that \
                  the block comes back",
                 None,
             ),

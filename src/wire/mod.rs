@@ -104,25 +104,12 @@ impl Wire {
         }
     }
 
-    /// Refuses a job that was signed for another revision.
-    pub(crate) fn check_revision(self, job: &SignedJob) -> Result<(), Error> {
-        if job.revision() == self.revision {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::WrongRevision,
-            format!("the job is signed for the {} revision, the client speaks {}", job.revision(), self.revision),
-        )
-        .with_job(job.id())
-        .with_hint("send it with a client of its own revision; its signature cannot be converted"))
-    }
-
     /// Encodes SubmitJob. Large inputs are not copied.
     ///
     /// # Errors
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn submit_job(self, job: &SignedJob) -> Result<RequestBody, Error> {
-        self.check_revision(job)?;
+        job.check_revision(self.revision)?;
         let mut message = Writer::new(self.encoding, Form::Numbers);
         message.bytes(1, "request", &job.request().0);
         message.bytes(2, "signature", &job.signature().0);

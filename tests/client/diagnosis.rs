@@ -9,7 +9,7 @@ use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, ErrorKind, JobHandle, JobStatus, LocalSigner, OffchainJobRequest, ProgramId,
     RelayStrategy, RetryPolicy, Revision, SignedJob, Until, Wire,
     client::{Events, Stage},
-    devnode::{ConsumerRules, JobState, Lie, Revert},
+    devnode::{ConsumerRules, JobState, Lie, RevertReason},
     nonce::Sequential,
     primitives::{Address, B256, Bytes},
     rpc::{Encoding, Method, StatusCode},
@@ -390,12 +390,18 @@ async fn a_hijacked_nonce_is_named_with_the_field() {
         let error = case.client.submit_signed(job.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NonceTaken);
         let field = "onchain_input";
-        shown(&case.client.diagnose(&job).await.unwrap(), Cause::Foreign { field, status: JobStatus::Pending });
+        shown(
+            &case.client.diagnose(&job).await.unwrap(),
+            Cause::NonceTakenAtNode { field, status: JobStatus::Pending },
+        );
         gate.open();
         // Its relay reverts, and no status says so.
         let id = evil.id();
-        case.rig.node.wait_until(|view| view.stats().last_revert(id.into()) == Some(Revert::RequestSignature)).await;
-        shown(&case.client.diagnose(&job).await.unwrap(), Cause::Foreign { field, status: JobStatus::Done });
+        case.rig
+            .node
+            .wait_until(|view| view.stats().last_revert(id.into()) == Some(RevertReason::RequestSignature))
+            .await;
+        shown(&case.client.diagnose(&job).await.unwrap(), Cause::NonceTakenAtNode { field, status: JobStatus::Done });
 
         // The same payload with another signature; and one that failed, whose place can be taken.
         let job = case.rig.sign(2, "bad").await;
@@ -403,7 +409,7 @@ async fn a_hijacked_nonce_is_named_with_the_field() {
         case.run(&evil, JobState::Failed).await;
         let diagnosis = case.client.diagnose(&job).await.unwrap();
         let status = JobStatus::Failed { reason: Some("execution_error".into()) };
-        shown(&diagnosis, Cause::Foreign { field: "request_signature", status });
+        shown(&diagnosis, Cause::NonceTakenAtNode { field: "request_signature", status });
         assert_eq!(diagnosis.advice().contains("place can be taken"), !case.is_state(), "{diagnosis}");
     })
     .await;
@@ -468,7 +474,7 @@ async fn a_low_nonce_is_perhaps_complete() {
         case.client.submit_signed(job.clone()).await.unwrap_err();
         case.rig.reaches(id, JobState::Failed).await;
         let diagnosis = case.client.diagnose(&job).await.unwrap();
-        shown(&diagnosis, Cause::LowNonce);
+        shown(&diagnosis, Cause::NonceTooLow);
         assert!(diagnosis.advice().contains("on chain"), "{diagnosis}");
         assert!(case.rig.node.chain().completed(id.into()).is_some());
 
@@ -499,7 +505,7 @@ async fn a_result_that_proves_nothing_is_named() {
             assert!(reason.contains(words) && diagnosis.is_stuck(), "{diagnosis}");
         }
         case.rig.node.faults().lie(Lie::Echo);
-        let cause = Cause::Foreign { field: "onchain_input", status: JobStatus::Relayed };
+        let cause = Cause::NonceTakenAtNode { field: "onchain_input", status: JobStatus::Relayed };
         shown(&handle.diagnose().await.unwrap(), cause);
     })
     .await;
@@ -583,7 +589,7 @@ async fn another_job_of_this_client_has_the_nonce() {
         assert!(diagnosis.evidence().iter().any(|line| line.contains("Client::unresolved")), "{diagnosis}");
         case.client.submit_signed(open).await.unwrap().wait(Until::Relayed).await.unwrap();
         let status = JobStatus::Relayed;
-        shown(&case.client.diagnose(&job).await.unwrap(), Cause::Foreign { field: "onchain_input", status });
+        shown(&case.client.diagnose(&job).await.unwrap(), Cause::NonceTakenAtNode { field: "onchain_input", status });
     })
     .await;
 }

@@ -7,7 +7,7 @@ use infinityvm_sdk::{
     RetryPolicy, Revision, SignedJob, Until,
     chain::{Chain, OnchainStatus, RevertCause},
     client::Stage,
-    devnode::{ChainStatus, ConsumerRules, JobState, Lie, ProgramOutput},
+    devnode::{ConsumerRules, JobState, Lie, ProgramOutput, SimJobStatus},
     job::abi::relay::StatefulAppOnchainInput,
     nonce::Sequential,
     primitives::{Address, B256, Bytes, SolValue, keccak256},
@@ -15,7 +15,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    ledger_chain::{FakeChain, FakeRelayer, JOB_MANAGER, World},
+    ledger_chain::{FakeChain, FakePoster, JOB_MANAGER, World},
     rig::{CONSUMER, Rig, within},
 };
 
@@ -26,7 +26,7 @@ const STATEFUL: Address = Address::repeat_byte(0xcf);
 struct Case {
     rig: Rig,
     fake: FakeChain,
-    relayer: FakeRelayer,
+    poster: FakePoster,
     rest: bool,
     client: Client,
     /// Its state is a number, which it counts up.
@@ -52,8 +52,8 @@ impl Case {
                 let Some(status) = sim.job_status(*id) else { continue };
                 let mut job = job.clone();
                 job.status = match status {
-                    ChainStatus::Pending => 1,
-                    ChainStatus::Cancelled => 2,
+                    SimJobStatus::Pending => 1,
+                    SimJobStatus::Cancelled => 2,
                     _ => 3,
                 };
                 job.tx_hash = sim.completed(*id).map(|done| done.tx_hash).unwrap_or_default();
@@ -67,9 +67,8 @@ impl Case {
             };
             Ok(ProgramOutput::stateful(keccak256([count + 1]), vec![count + 1]))
         });
-        let relayer = FakeRelayer::new(&fake);
-        let mut case =
-            Self { client: rig.client.clone(), rig, fake, relayer, rest, counting: ProgramId::new(counting) };
+        let poster = FakePoster::new(&fake);
+        let mut case = Self { client: rig.client.clone(), rig, fake, poster, rest, counting: ProgramId::new(counting) };
         case.client = case.connect(true, Some(case.rig.node.operator())).await;
         case
     }
@@ -85,7 +84,7 @@ impl Case {
             None => builder,
         };
         let builder = match chain {
-            true => builder.chain(Chain::new(self.fake.clone(), JOB_MANAGER)).relayer(self.relayer.clone()),
+            true => builder.chain(Chain::new(self.fake.clone(), JOB_MANAGER)).poster(self.poster.clone()),
             false => builder,
         };
         builder.connect().await.unwrap()
@@ -216,8 +215,7 @@ async fn a_signer_that_the_consumer_refuses_is_named() {
     in_every_cell(|case| async move {
         let mallory = LocalSigner::random().unwrap();
         let job = case.sign_by(&mallory, case.rig.ordered("abc"), 1).await;
-        let cause =
-            Cause::WrongSigner { recovered: Some(mallory.address()), expected: Some(case.rig.signer.address()) };
+        let cause = Cause::SignerRefused { recovered: Some(mallory.address()), named: Some(case.rig.signer.address()) };
         // Before it is sent, while it waits, and when it is executed.
         let (diagnosis, round_trips) = case.diagnose(&job).await;
         shown(&diagnosis, cause.clone());
@@ -244,7 +242,7 @@ async fn a_state_that_is_not_the_latest_is_named() {
         shown(&case.diagnose(&first).await.0, Cause::Complete);
         // Built from the state before.
         let stale = case.sign_by(&case.rig.signer, case.count(0, true), 2).await;
-        let cause = Cause::StaleState { job: keccak256([0]), latest: keccak256([1]) };
+        let cause = Cause::StaleState { given: keccak256([0]), latest: keccak256([1]) };
         let gate = case.rig.node.faults().hold_executions();
         let handle = case.send(&stale, JobState::Pending).await;
         let pending = case.diagnose(&stale).await.0;
@@ -314,11 +312,11 @@ async fn another_operator_is_named_and_who_is_wrong() {
         let other = Address::repeat_byte(0xab);
         let pinned_wrong = case.connect(true, Some(other)).await;
         let diagnosis = pinned_wrong.diagnose(&job).await.unwrap();
-        shown(&diagnosis, Cause::OperatorMismatch { signed_by: node, pinned: Some(other), on_chain: node });
+        shown(&diagnosis, Cause::OtherOperator { signed_by: node, pinned: Some(other), named: node });
         assert!(diagnosis.advice().contains("ClientBuilder::operator"), "{diagnosis}");
         // Replaced in the JobManager.
         sim.set_operator(other);
-        let cause = |pinned| Cause::OperatorMismatch { signed_by: node, pinned, on_chain: other };
+        let cause = |pinned| Cause::OtherOperator { signed_by: node, pinned, named: other };
         let diagnosis = case.diagnose(&job).await.0;
         shown(&diagnosis, cause(Some(node)));
         assert!(diagnosis.evidence().join("\n").contains("Invalid signature on result"), "{diagnosis}");
@@ -373,7 +371,7 @@ async fn a_relay_that_reverts_is_named_with_the_reason() {
         } else {
             let diagnosis = case.diagnose(&job).await.0;
             shown(&diagnosis, closed.clone());
-            assert!(diagnosis.advice().contains("Client::relay"), "{diagnosis}");
+            assert!(diagnosis.advice().contains("Client::post_result"), "{diagnosis}");
             shown(&case.stalled(&handle).await, closed);
         }
         // This never passes.
@@ -396,10 +394,10 @@ async fn a_relay_that_stalls_without_reason_is_advised_to_be_made() {
         let handle = case.send(&job, JobState::Done).await;
         let diagnosis = case.stalled(&handle).await;
         assert!(matches!(diagnosis.cause(), Cause::RelayStalled { .. }), "{diagnosis}");
-        assert!(diagnosis.advice().starts_with("post the result with Client::relay"), "{diagnosis}");
+        assert!(diagnosis.advice().starts_with("post the result with Client::post_result"), "{diagnosis}");
         let result = handle.wait(Until::Executed).await.unwrap();
-        let relay = handle.relay(&result).await.unwrap();
-        assert_eq!((relay.already, relay.tx_hash), (false, Some(case.relayer.posted()[0].0)));
+        let post = handle.post_result(&result).await.unwrap();
+        assert_eq!((post.already, post.tx_hash), (false, Some(case.poster.posted()[0].0)));
         shown(&case.diagnose(&job).await.0, Cause::Complete);
     })
     .await;
@@ -419,7 +417,7 @@ async fn what_the_node_gave_up_or_refused_is_decided_by_the_chain() {
         let blind = without.diagnose(&bad).await.unwrap();
         assert_eq!(*blind.cause(), Cause::RelayGivenUp { overtaken_by: 2 }, "{blind}");
         let diagnosis = case.diagnose(&bad).await.0;
-        assert!(matches!(diagnosis.cause(), Cause::WrongSigner { .. }), "{diagnosis}");
+        assert!(matches!(diagnosis.cause(), Cause::SignerRefused { .. }), "{diagnosis}");
 
         // A low nonce that is on chain by another job's doing, and not this one's.
         let low = case.ordered(1, "too late").await;
@@ -441,7 +439,7 @@ async fn a_low_nonce_that_is_not_on_chain_is_shown() {
         case.client.submit_signed(job.clone()).await.unwrap_err();
         case.rig.reaches(job.id(), JobState::Failed).await;
         let diagnosis = case.diagnose(&job).await.0;
-        shown(&diagnosis, Cause::LowNonce);
+        shown(&diagnosis, Cause::NonceTooLow);
         assert!(diagnosis.advice().contains("not complete on chain"), "{diagnosis}");
     })
     .await;
@@ -606,7 +604,7 @@ async fn unordered_jobs_ahead_of_their_state_are_at_most_likely() {
         case.send(&first, JobState::Done).await;
         let handle = case.send(&second, JobState::Done).await;
         shown(&case.diagnose(&second).await.0, progress(Stage::Executed));
-        let cause = Cause::StaleState { job: keccak256([1]), latest: keccak256([0]) };
+        let cause = Cause::StaleState { given: keccak256([1]), latest: keccak256([0]) };
         check(&case.stalled(&handle).await, cause, Confidence::Likely);
     })
     .await;

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use infinityvm_sdk::{
     ErrorKind, HealPolicy, LocalSigner, Outcome, PollPolicy, ProgramId, Revision, SignedJob, Stage, Until,
     client::DeadlineExceeded,
-    devnode::{JobState, Revert},
+    devnode::{JobState, RevertReason},
     primitives::{B256, Bytes},
     rpc::{Method, StatusCode},
 };
@@ -165,7 +165,7 @@ async fn a_wrong_signer_is_executed_but_never_relayed() {
         tokio::time::resume();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         assert!(error.to_string().contains("DONE") && error.hint().unwrap().contains("wrong signer"), "{error}");
-        assert_eq!(rig.node.stats().last_revert(handle.id().into()), Some(Revert::RequestSignature));
+        assert_eq!(rig.node.stats().last_revert(handle.id().into()), Some(RevertReason::RequestSignature));
         assert!(rig.on_chain().is_empty());
     })
     .await;

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::{
     Revision,
-    devnode::{ChainStatus, ConsumerRules, JobState, Revert},
+    devnode::{ConsumerRules, JobState, RevertReason, SimJobStatus},
 };
 
 use crate::rig::{relay_abi::Stateful, *};
@@ -41,7 +41,7 @@ async fn relay_stateful_results_chain_by_their_roots_and_stale_ones_revert() {
     let stale = step(2, ROOT);
     rig.run(&stale, JobState::Done).await;
     rig.attempted(&stale, 1).await;
-    assert_eq!(rig.node.stats().last_revert(stale.id()), Some(Revert::State));
+    assert_eq!(rig.node.stats().last_revert(stale.id()), Some(RevertReason::State));
     // The state moves elsewhere to where the job starts from, and the relay goes through at last.
     rig.node.chain().set_latest_state_root(STATEFUL, ROOT);
     rig.until(&stale, JobState::Relayed).await;
@@ -54,14 +54,14 @@ async fn relay_a_stateful_consumer_refuses_inputs_and_results_without_a_state() 
     let job = rig.job(1).with(|job| job.consumer = STATEFUL);
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 1).await;
-    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::State));
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::State));
     let program = rig.node.register_program(|input| Ok(input.stateful()?.1.to_vec()));
     let job = step(&rig, 2, ROOT).with(|job| (job.program_id, job.strategy) = (program, UNORDERED));
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 1).await;
-    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::OutputState));
-    assert!(Revert::State.to_string().contains("or there is none"));
-    assert!(Revert::OutputState.to_string().contains("ProgramOutput::stateful"));
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::OutputState));
+    assert!(RevertReason::State.to_string().contains("or there is none"));
+    assert!(RevertReason::OutputState.to_string().contains("ProgramOutput::stateful"));
     assert_eq!(rig.node.chain().latest_state_root(STATEFUL), Some(ROOT));
 }
 
@@ -74,7 +74,7 @@ async fn the_results_operator_must_be_the_chains() {
         let job = rig.job(1);
         rig.run(&job, JobState::Done).await;
         rig.attempted(&job, 1).await;
-        assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::OperatorSignature));
+        assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::OperatorSignature));
         rig.node.chain().set_operator(rig.node.operator());
         rig.until(&job, JobState::Relayed).await;
     }
@@ -101,14 +101,14 @@ async fn anybody_may_submit_a_result_and_it_must_belong_to_the_request() {
         let signature = rig.sign(&request.abi());
         chain.submit_result(&record.result, &record.operator_signature, &request.abi(), &signature, blobs)
     };
-    assert_eq!(submit(&other, &record, &[]), Err(Revert::ResultMismatch));
-    assert_eq!(submit(&other, &other_record, &[]), Err(Revert::BlobHashes));
+    assert_eq!(submit(&other, &record, &[]), Err(RevertReason::ResultMismatch));
+    assert_eq!(submit(&other, &other_record, &[]), Err(RevertReason::BlobHashes));
     let blobs = relay_abi::OffchainResultWithMetadata::abi_decode(&other_record.result).unwrap().versionedBlobHashes;
     assert_eq!((blobs.len(), blobs[0][0]), (1, 1));
     assert!(submit(&other, &other_record, &blobs).is_ok());
     assert!(submit(&job, &record, &[]).is_ok());
-    assert_eq!(submit(&job, &record, &[]), Err(Revert::JobExists));
-    assert_eq!(chain.job_status(job.id()), Some(ChainStatus::Completed));
+    assert_eq!(submit(&job, &record, &[]), Err(RevertReason::JobExists));
+    assert_eq!(chain.job_status(job.id()), Some(SimJobStatus::Completed));
     assert_eq!(rig.record(&job).await.status, DONE, "the node knows nothing of it");
 }
 
@@ -142,8 +142,8 @@ async fn nonces_count_up_to_the_last_one_and_then_the_consumer_is_stuck() {
 async fn jobs_requested_on_chain_can_be_cancelled() {
     let rig = Rig::relay().await;
     let id = rig.job(rig.node.chain().take_nonce(CONSUMER).unwrap()).id();
-    assert_eq!(rig.node.chain().job_status(id), Some(ChainStatus::Pending));
+    assert_eq!(rig.node.chain().job_status(id), Some(SimJobStatus::Pending));
     assert!(rig.node.chain().cancel(id));
     assert!(!rig.node.chain().cancel(id));
-    assert_eq!(rig.node.chain().job_status(id), Some(ChainStatus::Cancelled));
+    assert_eq!(rig.node.chain().job_status(id), Some(SimJobStatus::Cancelled));
 }

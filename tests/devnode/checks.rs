@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256, hex};
 use infinityvm_sdk::{
     Revision,
-    devnode::{JobState, Revert},
+    devnode::{JobState, RevertReason},
 };
 use tonic::Code;
 
@@ -107,7 +107,7 @@ async fn hangs_at_done(rig: &Rig<impl Over>, job: &Job) {
     }
     let stats = rig.node.stats();
     assert!(stats.relay_attempts(job.id()) >= 3);
-    assert_eq!(stats.last_revert(job.id()), Some(Revert::RequestSignature));
+    assert_eq!(stats.last_revert(job.id()), Some(RevertReason::RequestSignature));
     let record = rig.record(job).await;
     assert_eq!((record.status, record.tx), (DONE, vec![]));
     assert_eq!(rig.node.chain().job_status(job.id()), None);
@@ -208,7 +208,7 @@ async fn state_consumer_without_code_is_found_out_on_chain_only<O: Over>() {
     let job = rig.job(1).with(|job| job.consumer = NO_CODE);
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 1).await;
-    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::NoConsumer));
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::NoConsumer));
 }
 
 async fn get_result_of_unknown_and_malformed_ids<O: Over>() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use infinityvm_sdk::{
     Revision,
-    devnode::{ConsumerRules, JobState, Revert},
+    devnode::{ConsumerRules, JobState, RevertReason},
 };
 
 use crate::rig::*;
@@ -160,7 +160,7 @@ async fn a_lost_relayed_record_makes_an_unordered_resubmission_run_again_and_rev
     rig.run(&job, JobState::Done).await;
     rig.attempted(&job, 2).await;
     assert_eq!(rig.executions(&job), 2);
-    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::JobExists));
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::JobExists));
 }
 
 async fn stalled_lane<O: Over>(jobs: usize) -> Arc<Rig<O>> {
@@ -233,7 +233,7 @@ async fn on_chain_requests_draw_from_the_same_nonces_and_collide_with_jobs_in_fl
     assert_eq!(rig.node.chain().next_nonce(CONSUMER), Some(2));
     rig.node.faults().stall_relays(false);
     rig.attempted(&job, 1).await;
-    assert_eq!(rig.node.stats().last_revert(job.id()), Some(Revert::JobExists));
+    assert_eq!(rig.node.stats().last_revert(job.id()), Some(RevertReason::JobExists));
     assert_eq!(rig.record(&job).await.status, DONE);
 }
 

@@ -2,7 +2,7 @@
 
 use alloy_primitives::keccak256;
 use alloy_sol_types::SolValue;
-use infinityvm_sdk::devnode::{JobState, Revert};
+use infinityvm_sdk::devnode::{JobState, RevertReason};
 
 use crate::rig::{relay_abi::Stateful as NextState, *};
 
@@ -32,14 +32,14 @@ async fn state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it<
     let stale = job(2, b"genesis");
     rig.run(&stale, JobState::Done).await;
     rig.attempted(&stale, 1).await;
-    assert_eq!(rig.node.stats().last_revert(stale.id()), Some(Revert::State));
+    assert_eq!(rig.node.stats().last_revert(stale.id()), Some(RevertReason::State));
     rig.run(&job(3, b"genesis+"), JobState::Relayed).await;
     assert_eq!(rig.record(&stale).await.status, DONE);
     // The rig's own program knows of no state.
     let forgot = job(4, b"genesis++").with(|job| job.program_id = rig.program.clone());
     rig.run(&forgot, JobState::Done).await;
     rig.attempted(&forgot, 1).await;
-    assert_eq!(rig.node.stats().last_revert(forgot.id()), Some(Revert::OutputState));
+    assert_eq!(rig.node.stats().last_revert(forgot.id()), Some(RevertReason::OutputState));
     assert_eq!(rig.node.chain().latest_state_root(STATEFUL), Some(keccak256(b"genesis++")));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, Revision,
-    devnode::{DevNode, JobState, RealChain, Revert},
+    devnode::{DevNode, JobState, RealChain, RevertReason},
     primitives::{Bytes, U256},
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn a_reverting_consumer_is_tried_again_until_it_takes_the_result() {
         let job = rig.root_job(consumer, 1, 81);
         rig.run(&job, JobState::Done).await;
         rig.failed(&job, "RevertingConsumer: told to").await;
-        assert_eq!(rig.node.stats().last_revert(job.id().into()), Some(Revert::Contract));
+        assert_eq!(rig.node.stats().last_revert(job.id().into()), Some(RevertReason::Contract));
         // Every way to revert: a custom error (its selector), a panic, nothing.
         let custom = &alloy_primitives::hex::encode(<Consumer::Refused as alloy_sol_types::SolError>::SELECTOR);
         for (mode, text) in [(2, custom.as_str()), (3, "panic 0x01"), (4, "revert")] {

@@ -3,7 +3,7 @@
 use alloy_sol_types::SolValue;
 use infinityvm_sdk::{
     Client, JobStatus, OffchainJobRequest, Revision, Until,
-    devnode::{ChainStatus, ConsumerRules, DevNode, JobState, RealChain, Revert},
+    devnode::{ConsumerRules, DevNode, JobState, RealChain, RevertReason, SimJobStatus},
     primitives::{Address, U256, keccak256},
 };
 
@@ -52,7 +52,7 @@ async fn a_state_goes_from_job_to_job() {
         rig.run(&stale, JobState::Done).await;
         let what = if rig.world.revision == Revision::State { "hash" } else { "root" };
         rig.failed(&stale, &format!("Invalid state {what} passed as input")).await;
-        assert_eq!(rig.node.stats().last_revert(stale.id().into()), Some(Revert::Contract));
+        assert_eq!(rig.node.stats().last_revert(stale.id().into()), Some(RevertReason::Contract));
 
         rig.run(&rig.sum_job(3, &five, 7), JobState::Relayed).await;
         let latest = match rig.world.revision {
@@ -91,7 +91,7 @@ async fn the_simulated_chain_stays_empty() {
     sim.deploy(consumer, ConsumerRules::signed_by(rig.world.signer.address()));
     let job = rig.root_job(consumer, 1, 9);
     rig.run(&job, JobState::Relayed).await;
-    assert_eq!((sim.next_nonce(consumer), sim.job_status(job.id().into())), (None, None::<ChainStatus>));
+    assert_eq!((sim.next_nonce(consumer), sim.job_status(job.id().into())), (None, None::<SimJobStatus>));
     assert!(sim.all_completed().is_empty());
     let metadata = JobManager::getJobMetadataCall { jobID: job.id().into() };
     assert_eq!(rig.world.view(rig.world.job_manager, &metadata).await.status, 3);

@@ -133,19 +133,19 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
         }
         "another job complete" => {
             rig.chain.take(CONSUMER, 1, 3);
-            Induced::new(plain, "NonceComplete", Error)
+            Induced::new(plain, "NonceTakenOnChain: Completed", Error)
         }
         "requested on chain" => {
             rig.chain.take(CONSUMER, 1, 1);
-            Induced::new(plain, "NonceRequested", Error)
+            Induced::new(plain, "NonceTakenOnChain: Pending", Error)
         }
         "cancelled on chain" => {
             rig.chain.take(CONSUMER, 1, 2);
-            Induced::new(plain, "NonceCancelled", Error)
+            Induced::new(plain, "NonceTakenOnChain: Cancelled", Error)
         }
         "unclear on chain" => {
             rig.chain.take(CONSUMER, 1, 9);
-            Induced::new(plain, "NonceUnclear", Error)
+            Induced::new(plain, "NonceTakenOnChain: Unrecognized(9)", Error)
         }
         "ordered, too low" if relay => {
             rig.chain.change(CONSUMER, |it| it.max_nonce = 5);
@@ -161,16 +161,16 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             let other = rig.sign(1, rig.job("other")).await;
             rig.client().await.submit_signed(other).await.unwrap();
             std::mem::forget(gate);
-            Induced::new(plain, "NonceTaken", Error)
+            Induced::new(plain, "NonceTakenAtNode", Error)
         }
         "held by another job of the client" => Induced::new(plain, "NonceHeld", Error),
         "failed at a State node" if !relay => {
             let bad = rig.sign(1, rig.job("bad")).await;
             rig.client().await.submit_signed(bad.clone()).await.unwrap();
             rig.node.wait_until(|view| view.job_state(bad.id().into()) == Some(JobState::Failed)).await;
-            Induced::new(bad, "FailedAtNode", Error)
+            Induced::new(bad, "Failed", Error)
         }
-        "stale state" => Induced::new(rig.sign(1, stateful(on_stateful(), "old")).await, "StateStale", Error),
+        "stale state" => Induced::new(rig.sign(1, stateful(on_stateful(), "old")).await, "StaleState", Error),
         "no state" => Induced::new(rig.sign(1, on_stateful()).await, "StateMissing", Error),
         "no operator" => {
             rig.chain.table().operator = Address::ZERO;
@@ -248,7 +248,7 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             rig.chain.take(CONSUMER, 1, 1);
             rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
             let mut both = Induced::new(plain, "SignatureCheckReverted", Error);
-            both.expected.push(("NonceRequested", Error));
+            both.expected.push(("NonceTakenOnChain: Pending", Error));
             both
         }
         _ => return None,
@@ -354,12 +354,15 @@ fn details(name: &str, report: &PreflightReport) {
             assert_eq!(*kind, FindingKind::NonceGap { missing: vec![(1, 2), (4, 4)] });
             assert!(report.to_string().contains("missing nonces: 1 to 2, 4"), "{report}");
         }
-        ("taken at the node", kind) => assert_eq!(*kind, FindingKind::NonceTaken { field: "onchain_input" }),
+        ("taken at the node", kind) => {
+            let (field, status) = ("onchain_input", infinityvm_sdk::JobStatus::Pending);
+            assert_eq!(*kind, FindingKind::NonceTakenAtNode { field, status });
+        }
         ("too many ordered", kind) => assert_eq!(*kind, FindingKind::TooManyOrdered { unrelayed: 128 }),
         ("chain down", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "all" }),
         ("one question fails", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "isValidSignature" }),
         ("stale state", kind) => {
-            assert_eq!(*kind, FindingKind::StateStale { latest: root("start"), given: root("old") });
+            assert_eq!(*kind, FindingKind::StaleState { latest: root("start"), given: root("old") });
         }
         _ => {}
     }

@@ -26,6 +26,8 @@ use serde_json::json;
 
 use contracts::{Consumer, JobManager, World, deploy};
 
+use crate::rig::names;
+
 use Severity::{Error, Note, Warning};
 
 /// The crate's own reader; it counts, and can be turned to another chain.
@@ -252,16 +254,16 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
         "another job complete" => {
             let other = rig.sign(1, rig.job(world.square_root).max_cycles(5));
             assert!(rig.lands(&other).await);
-            induced(rig.plain(), "NonceComplete", Error)
+            induced(rig.plain(), "NonceTakenOnChain: Completed", Error)
         }
         "requested on chain" => {
             rig.request_on_chain().await;
-            induced(rig.plain(), "NonceRequested", Error)
+            induced(rig.plain(), "NonceTakenOnChain: Pending", Error)
         }
         "cancelled on chain" => {
             let job_id = rig.request_on_chain().await;
             rig.transact(world.square_root, &Consumer::cancelCall { jobID: job_id }).await;
-            induced(rig.plain(), "NonceCancelled", Error)
+            induced(rig.plain(), "NonceTakenOnChain: Cancelled", Error)
         }
         "ordered, too low" if relay => {
             let consumer = world.consumer("SquareRootConsumer", world.signer.address(), 5).await;
@@ -283,7 +285,7 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             // A node could not read the next nonce, either.
             Induced { lands: None, ..induced(rig.sign(1, rig.job(consumer)), "ChainNotRead", Warning) }
         }
-        "stale state" => induced(rig.stateful(Some(b"not the latest")), "StateStale", Error),
+        "stale state" => induced(rig.stateful(Some(b"not the latest")), "StaleState", Error),
         // In the State revision no state is the one that the consumer begins with.
         "no state" => {
             let lands = if relay { Some(false) } else { None };
@@ -316,11 +318,6 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
         }
         _ => return None,
     })
-}
-
-fn names(report: &PreflightReport) -> Vec<(String, Severity)> {
-    let name = |kind: String| kind.split([' ', '{']).next().unwrap_or_default().to_owned();
-    report.findings().iter().map(|it| (name(format!("{:?}", it.kind())), it.severity())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -404,7 +401,7 @@ async fn what_is_clear_lands() {
             // On chain now, and it is this one: no reason to refuse it.
             let report = client.preflight(&job).await.unwrap();
             assert!(report.is_clear(), "{report}");
-            assert!(names(&report).contains(&("AlreadyComplete".to_owned(), Note)), "{report}");
+            assert!(names(&report).contains(&("Complete".to_owned(), Note)), "{report}");
         }
     }
 }

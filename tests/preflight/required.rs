@@ -119,24 +119,24 @@ async fn a_job_that_is_known_already_is_not_refused() {
         let another = rig.builder().require_preflight(Severity::Warning).connect().await.unwrap();
         let report = another.preflight(&job).await.unwrap();
         assert!(report.is_clear(), "{report}");
-        assert!(names(&report).contains(&("AlreadyComplete".into(), Severity::Note)), "{report}");
+        assert!(names(&report).contains(&("Complete".into(), Severity::Note)), "{report}");
         another.submit_signed(job.clone()).await.unwrap();
 
         // Where the consumer does not say, the node's record counts: it has executed the same job.
         rig.node.wait_until(|view| view.job_state(job.id().into()) == Some(JobState::Relayed)).await;
         rig.chain.table().broken = Some(getOnchainInputForJobCall::SELECTOR);
         let report = client.preflight(&job).await.unwrap();
-        assert!(names(&report).contains(&("AlreadyComplete".into(), Severity::Note)), "{report}");
+        assert!(names(&report).contains(&("Complete".into(), Severity::Note)), "{report}");
         // Nor where it has nothing of it, as before the block with the job.
         rig.chain.table().broken = None;
         rig.chain.change(CONSUMER, |it| it.inputs.clear());
         let report = client.preflight(&job).await.unwrap();
-        assert!(names(&report).contains(&("AlreadyComplete".into(), Severity::Note)), "{report}");
+        assert!(names(&report).contains(&("Complete".into(), Severity::Note)), "{report}");
         // Where it says otherwise, that counts.
         let other = (Bytes::from_static(b"other"), job.offchain_input_hash(), job.state_hash());
         rig.chain.change(CONSUMER, |it| drop(it.inputs.insert(job.id().into(), other)));
         let report = client.preflight(&job).await.unwrap();
-        assert_eq!(names(&report)[0], ("NonceComplete".into(), Severity::Error), "{report}");
+        assert_eq!(names(&report)[0], ("NonceTakenOnChain: Completed".into(), Severity::Error), "{report}");
     })
     .await;
 }
@@ -149,7 +149,7 @@ async fn a_failed_job_of_the_relay_revision_is_replaced() {
     bad.wait(Until::Executed).await.unwrap_err();
     let better = rig.sign(1, rig.job("better")).await;
     let report = client.preflight(&better).await.unwrap();
-    assert_eq!(names(&report), [("ReplacesFailed".to_owned(), Severity::Note)]);
+    assert_eq!(names(&report), [("NonceTakenAtNode".to_owned(), Severity::Note)]);
     // And the failed one itself runs again.
     assert!(client.preflight(bad.signed_job()).await.unwrap().is_clear());
     client.submit_signed(better).await.unwrap().wait(Until::Executed).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_state_that_is_on_its_way_is_known_from_results() {
         let first = client.submit(job(start, b"start").build().unwrap()).await.unwrap();
         let second = rig.sign(2, second).await;
         let stale = client.preflight(&second).await.unwrap();
-        assert_eq!(names(&stale)[0], ("StateStale".to_owned(), Severity::Error));
+        assert_eq!(names(&stale)[0], ("StaleState".to_owned(), Severity::Error));
         // The caller knows the state, or the result.
         assert!(client.preflight(&second).expecting_state(next(start)).await.unwrap().is_clear());
         let result = first.wait(Until::Executed).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_state_that_is_on_its_way_is_known_from_results() {
         assert!(client.preflight(&second).await.unwrap().is_clear());
         rig.chain.change(STATEFUL, |it| it.state = Some(root("later")));
         let report = client.preflight(&second).after([&result]).await.unwrap();
-        assert_eq!(names(&report)[0].0, "StateStale", "{report}");
+        assert_eq!(names(&report)[0].0, "StaleState", "{report}");
     })
     .await;
 }

@@ -3,7 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use infinityvm_sdk::{
-    Client, LocalSigner, OffchainJobRequest, PreflightReport, ProgramId, RetryPolicy, Revision, Severity, SignedJob,
+    Client, FindingKind, LocalSigner, OffchainJobRequest, PreflightReport, ProgramId, RetryPolicy, Revision, Severity,
+    SignedJob,
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, ProgramError, ProgramOutput},
     job::OffchainJobRequestBuilder,
@@ -105,8 +106,11 @@ pub fn next(state: B256) -> B256 {
 
 /// The names of the kinds that were found, the worst first, each with its severity.
 pub fn names(report: &PreflightReport) -> Vec<(String, Severity)> {
-    let name = |kind: String| kind.split([' ', '{']).next().unwrap_or_default().to_owned();
-    report.findings().iter().map(|it| (name(format!("{:?}", it.kind())), it.severity())).collect()
+    let name = |kind: &FindingKind| match kind {
+        FindingKind::NonceTakenOnChain { status } => format!("NonceTakenOnChain: {status:?}"),
+        kind => format!("{kind:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+    };
+    report.findings().iter().map(|it| (name(it.kind()), it.severity())).collect()
 }
 
 /// How many looks findings take: what forbids the job, but for what this client finds by itself, is looked at once

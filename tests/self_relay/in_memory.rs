@@ -16,14 +16,14 @@ use prost::Message;
 
 use support::{ledger_chain, plain_client, vectors};
 
-use ledger_chain::{FakeChain, FakeRelayer, Fate, JOB_MANAGER, JobState, submitResultForOffchainJobCall};
+use ledger_chain::{FakeChain, FakePoster, Fate, JOB_MANAGER, JobState, submitResultForOffchainJobCall};
 
 const CONSUMER: Address = Address::repeat_byte(0xc0);
 
 struct Case {
     revision: Revision,
     chain: FakeChain,
-    relayer: FakeRelayer,
+    poster: FakePoster,
     client: Client,
     signer: LocalSigner,
     operator: LocalSigner,
@@ -34,18 +34,18 @@ impl Case {
         let (signer, operator) = (LocalSigner::random().unwrap(), LocalSigner::random().unwrap());
         let chain = FakeChain::new(revision, operator.address());
         chain.deploy(CONSUMER, signer.address(), None);
-        let relayer = FakeRelayer::new(&chain);
+        let poster = FakePoster::new(&chain);
         // No node is asked for anything.
         let client = Client::builder()
             .grpc("http://127.0.0.1:9")
             .revision(revision)
             .operator(operator.address())
             .chain(Chain::new(chain.clone(), JOB_MANAGER))
-            .relayer(relayer.clone())
+            .poster(poster.clone())
             .connect()
             .await
             .unwrap();
-        Self { revision, chain, relayer, client, signer, operator }
+        Self { revision, chain, poster, client, signer, operator }
     }
 
     async fn sign(&self, nonce: u64, onchain: &[u8], offchain: &[u8]) -> SignedJob {
@@ -86,8 +86,8 @@ async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
         let here = Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
         let bound = async |binding| {
             let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
-            let builder = builder.chain(chain.clone()).relayer(case.relayer.clone()).bind(binding);
-            builder.operator(case.operator.address()).connect().await?.relay(&job, &verified).await
+            let builder = builder.chain(chain.clone()).poster(case.poster.clone()).bind(binding);
+            builder.operator(case.operator.address()).connect().await?.post_result(&job, &verified).await
         };
         let elsewhere = ChainIdentity::new(here.chain_id, B256::repeat_byte(1));
         let wrong = [
@@ -103,7 +103,7 @@ async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
                 error.report()
             );
         }
-        assert!(case.relayer.posted().is_empty());
+        assert!(case.poster.posted().is_empty());
         assert!(!bound(here).await.unwrap().already);
     })
     .await;
@@ -167,12 +167,12 @@ async fn the_calldata_of_the_vectors() {
         let operator = LocalSigner::from_slice(&case.bytes("/expect/result/operator_key")).unwrap();
         let result = case.bytes("/expect/result/result_with_metadata");
         let verified = verified(&job, &operator, &result, None);
-        let call = submitResultForOffchainJobCall::abi_decode(&verified.relay_calldata()).unwrap();
+        let call = submitResultForOffchainJobCall::abi_decode(&verified.post_calldata()).unwrap();
         assert_eq!(call.request, request);
         assert_eq!(call.requestSignature, *job.signature());
         assert_eq!(call.result, result);
         assert_eq!(call.resultSignature, case.bytes("/expect/result/operator_signature"));
-        assert_eq!(call.abi_encode(), verified.relay_calldata());
+        assert_eq!(call.abi_encode(), verified.post_calldata());
         assert_eq!(verified.needs_blobs(), !verified.blob_hashes().is_empty());
         relayed += 1;
     }
@@ -184,7 +184,7 @@ async fn the_request_is_encoded_as_it_was_signed() {
     both(|case| async move {
         for (nonce, len) in [(1, 0), (2, 1), (3, 31), (4, 32), (u64::MAX - 1, 3_333)] {
             let job = case.sign(nonce, &vec![7; len], &vec![8; len * 2]).await;
-            let call = case.verified(&job, &[]).relay_calldata();
+            let call = case.verified(&job, &[]).post_calldata();
             let call = submitResultForOffchainJobCall::abi_decode(&call).unwrap();
             assert_eq!((&call.request, &call.requestSignature), (job.request(), job.signature()));
         }
@@ -258,21 +258,21 @@ fn lz4_flex_decompress(mut data: &[u8], len: usize) -> Vec<u8> {
 async fn a_stranger_posts_the_result() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        let posted = case.relayer.posted();
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        let posted = case.poster.posted();
         let [(hash, transaction)] = &posted[..] else { panic!("{posted:?}") };
-        assert_eq!(transaction.data, verified.relay_calldata());
+        assert_eq!(transaction.data, verified.post_calldata());
         assert!(transaction.blobs.is_none());
-        assert_eq!((relay.tx_hash, relay.block_number, relay.already), (Some(*hash), Some(11), false));
-        assert_eq!((relay.job_id, relay.wasted), (job.id(), None));
+        assert_eq!((post.tx_hash, post.block_number, post.already), (Some(*hash), Some(11), false));
+        assert_eq!((post.job_id, post.wasted), (job.id(), None));
         // One look before, one after.
         assert_eq!(case.chain.round_trips(), 2);
         assert_eq!(case.chain.world().jobs[&B256::from(job.id())].result, Bytes::from_static(b"out"));
-        assert!(case.client.open_relays().is_empty());
+        assert!(case.client.open_posts().is_empty());
 
-        let again = case.client.resume(job).unwrap().relay(&verified).await.unwrap();
+        let again = case.client.resume(job).unwrap().post_result(&verified).await.unwrap();
         assert_eq!((again.tx_hash, again.block_number, again.already), (Some(*hash), Some(11), true));
-        assert_eq!(case.relayer.posted().len(), 1);
+        assert_eq!(case.poster.posted().len(), 1);
     })
     .await;
 }
@@ -282,8 +282,8 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
     both(|case| async move {
         let (job, verified) = case.job().await;
         case.chain.put(&job, 3);
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((relay.already, relay.tx_hash), (true, Some(keccak256(B256::from(job.id())))));
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((post.already, post.tx_hash), (true, Some(keccak256(B256::from(job.id())))));
 
         type Change = fn(&mut JobState);
         let id = B256::from(job.id());
@@ -297,7 +297,7 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
             |it| it.status = 2,
         ];
         let taken = async || {
-            let error = case.client.relay(&job, &verified).await.unwrap_err();
+            let error = case.client.post_result(&job, &verified).await.unwrap_err();
             is(&error, ErrorKind::NonceTaken, Outcome::NotSent, None);
         };
         for change in others {
@@ -312,10 +312,10 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
         let asked = JobState { offchain_input_hash: B256::ZERO, state_hash: B256::ZERO, ..kept.clone() };
         case.chain.world().complete_request(B256::repeat_byte(0x44), id, asked);
         taken().await;
-        assert!(case.relayer.posted().is_empty());
+        assert!(case.poster.posted().is_empty());
 
         // The consumer says nothing of inputs, or nothing yet: the transaction does.
-        let (revision, data) = (case.revision, verified.relay_calldata());
+        let (revision, data) = (case.revision, verified.post_calldata());
         let blank = |job: &mut JobState| {
             (job.onchain_input, job.offchain_input_hash, job.state_hash) = (Bytes::new(), B256::ZERO, B256::ZERO);
         };
@@ -326,18 +326,18 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
             blank(world.jobs.get_mut(&id).unwrap());
         };
         posted(B256::repeat_byte(0x45), &data);
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((relay.already, relay.tx_hash), (true, Some(B256::repeat_byte(0x45))));
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((post.already, post.tx_hash), (true, Some(B256::repeat_byte(0x45))));
         // And where that is another payload's, which has the same program and the same bound.
         let other = case.sign(1, b"another", b"offchain").await;
-        posted(B256::repeat_byte(0x46), &case.verified(&other, &[]).relay_calldata());
+        posted(B256::repeat_byte(0x46), &case.verified(&other, &[]).post_calldata());
         taken().await;
         // Nothing shows it: then nothing is said, and nothing is posted.
         case.chain.world().included.clear();
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
         is(&error, ErrorKind::Chain, Outcome::NotSent, None);
         assert!(error.is_retryable() && error.hint().unwrap().contains("do not sign"), "{}", error.report());
-        assert!(case.relayer.posted().is_empty());
+        assert!(case.poster.posted().is_empty());
     })
     .await;
 }
@@ -347,14 +347,14 @@ async fn what_is_on_chain_already_is_a_success_or_taken() {
 async fn the_transaction_of_a_complete_job_is_found_or_not() {
     both(|case| async move {
         let (job, first) = case.job().await;
-        let hash = case.client.relay(&job, &first).await.unwrap().tx_hash;
+        let hash = case.client.post_result(&job, &first).await.unwrap().tx_hash;
         case.chain.world().number += 5_000;
-        assert_eq!(case.client.relay(&job, &first).await.unwrap().tx_hash, None);
+        assert_eq!(case.client.post_result(&job, &first).await.unwrap().tx_hash, None);
         let claims = |hash| verified(&job, &case.operator, &ledger_chain::result(&job, b"out", &[]), hash);
-        let relay = case.client.relay(&job, &claims(hash)).await.unwrap();
-        assert_eq!((relay.tx_hash, relay.block_number), (hash, Some(11)));
-        let relay = case.client.relay(&job, &claims(Some(B256::repeat_byte(9)))).await.unwrap();
-        assert_eq!((relay.tx_hash, relay.already), (None, true));
+        let post = case.client.post_result(&job, &claims(hash)).await.unwrap();
+        assert_eq!((post.tx_hash, post.block_number), (hash, Some(11)));
+        let post = case.client.post_result(&job, &claims(Some(B256::repeat_byte(9)))).await.unwrap();
+        assert_eq!((post.tx_hash, post.already), (None, true));
     })
     .await;
 }
@@ -364,14 +364,14 @@ async fn another_chain_or_operator_is_refused() {
     both(|case| async move {
         let (job, verified) = case.job().await;
         case.chain.world().operator = Address::repeat_byte(8);
-        is(&case.client.relay(&job, &verified).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
+        is(&case.client.post_result(&job, &verified).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
         case.chain.world().operator = case.operator.address();
         case.chain.world().consumers.get_mut(&CONSUMER).unwrap().job_manager = Some(Address::repeat_byte(9));
-        is(&case.client.relay(&job, &verified).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
+        is(&case.client.post_result(&job, &verified).await.unwrap_err(), ErrorKind::WrongChain, Outcome::NotSent, None);
         case.chain.set_unreachable(true);
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome(), error.is_retryable()), (ErrorKind::Chain, Outcome::NotSent, true));
-        assert!(case.relayer.posted().is_empty() && case.client.open_relays().is_empty());
+        assert!(case.poster.posted().is_empty() && case.client.open_posts().is_empty());
     })
     .await;
 }
@@ -381,18 +381,23 @@ async fn what_is_not_set_up_or_does_not_belong_is_said_at_once() {
     both(|case| async move {
         let (job, verified) = case.job().await;
         let other = case.sign(2, b"in", &[]).await;
-        is(&case.client.relay(&other, &verified).await.unwrap_err(), ErrorKind::InvalidInput, Outcome::NotSent, None);
+        is(
+            &case.client.post_result(&other, &verified).await.unwrap_err(),
+            ErrorKind::InvalidInput,
+            Outcome::NotSent,
+            None,
+        );
         let same_nonce = case.sign(1, b"other", &[]).await;
-        let error = case.client.relay(&same_nonce, &verified).await.unwrap_err();
+        let error = case.client.post_result(&same_nonce, &verified).await.unwrap_err();
         is(&error, ErrorKind::InvalidInput, Outcome::NotSent, None);
         let bare = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
-        let error = bare.connect().await.unwrap().relay(&job, &verified).await.unwrap_err();
+        let error = bare.connect().await.unwrap().post_result(&job, &verified).await.unwrap_err();
         is(&error, ErrorKind::InvalidConfig, Outcome::NotSent, None);
         let chain = Chain::new(case.chain.clone(), JOB_MANAGER);
         let bare = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision).chain(chain);
-        let error = bare.connect().await.unwrap().relay(&job, &verified).await.unwrap_err();
+        let error = bare.connect().await.unwrap().post_result(&job, &verified).await.unwrap_err();
         is(&error, ErrorKind::InvalidConfig, Outcome::NotSent, None);
-        assert!(error.hint().unwrap().contains("relayer"));
+        assert!(error.hint().unwrap().contains("poster"));
         assert_eq!(case.chain.round_trips(), 0);
     })
     .await;
@@ -408,7 +413,7 @@ async fn a_relay_that_would_revert_costs_nothing() {
             change(consumer);
         };
         let refused = async |cause: RevertCause, text: &str| {
-            let error = case.client.relay(&job, &verified).await.unwrap_err();
+            let error = case.client.post_result(&job, &verified).await.unwrap_err();
             is(&error, ErrorKind::Reverted, Outcome::NotSent, None);
             let revert = Revert::of(&error).unwrap();
             assert_eq!(revert.cause(), cause);
@@ -421,7 +426,7 @@ async fn a_relay_that_would_revert_costs_nothing() {
         refused(RevertCause::StaleState, "Invalid state").await;
         set(|it| it.signer = Address::repeat_byte(1));
         refused(RevertCause::RequestSignature, "Invalid signature on job request").await;
-        assert!(case.relayer.posted().is_empty());
+        assert!(case.poster.posted().is_empty());
     })
     .await;
 }
@@ -430,33 +435,33 @@ async fn a_relay_that_would_revert_costs_nothing() {
 async fn a_race_that_is_lost_is_a_success_and_one_that_changes_the_chain_is_told() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        let (data, revision) = (verified.relay_calldata(), case.revision);
+        let (data, revision) = (verified.post_calldata(), case.revision);
         let winner = B256::repeat_byte(0x33);
-        case.relayer.before({
+        case.poster.before({
             let data = data.clone();
             move |world| assert!(world.include(revision, winner, &data, &[]))
         });
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((relay.tx_hash, relay.already), (Some(winner), true));
-        assert_eq!(relay.wasted, Some(case.relayer.posted()[0].0));
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((post.tx_hash, post.already), (Some(winner), true));
+        assert_eq!(post.wasted, Some(case.poster.posted()[0].0));
 
         // The nonce goes to somebody else; or the consumer changes its mind.
         let job = case.sign(2, b"in", &[]).await;
         let verified = case.verified(&job, &[]);
         let id = B256::from(job.id());
-        case.relayer.before(move |world| {
+        case.poster.before(move |world| {
             world.jobs.insert(id, JobState { status: 1, ..JobState::default() });
         });
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
-        is(&error, ErrorKind::NonceTaken, Outcome::Rejected, Some(case.relayer.posted()[1].0));
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
+        is(&error, ErrorKind::NonceTaken, Outcome::Rejected, Some(case.poster.posted()[1].0));
 
         let job = case.sign(3, b"in", &[]).await;
         let verified = case.verified(&job, &[]);
-        case.relayer.before(|world| world.consumers.get_mut(&CONSUMER).unwrap().reverts_with = Some("closed"));
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
-        is(&error, ErrorKind::Reverted, Outcome::Rejected, Some(case.relayer.posted()[2].0));
+        case.poster.before(|world| world.consumers.get_mut(&CONSUMER).unwrap().reverts_with = Some("closed"));
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
+        is(&error, ErrorKind::Reverted, Outcome::Rejected, Some(case.poster.posted()[2].0));
         assert_eq!(Revert::of(&error), Some(&Revert::Message("closed".into())));
-        assert!(case.client.open_relays().is_empty());
+        assert!(case.client.open_posts().is_empty());
     })
     .await;
 }
@@ -479,14 +484,14 @@ async fn a_chain_that_contradicts_itself_is_looked_at_again() {
             put.put(&signed, 3);
             put.world().number += 1;
         });
-        let relay = case.client.relay(&job, &verified).await;
+        let post = case.client.post_result(&job, &verified).await;
         landed.await.unwrap();
         looks += case.chain.round_trips();
-        match relay {
-            Ok(relay) => assert!(relay.already && looks >= 2),
+        match post {
+            Ok(post) => assert!(post.already && looks >= 2),
             Err(error) => panic!("{}", error.report()),
         }
-        assert!(case.relayer.posted().is_empty());
+        assert!(case.poster.posted().is_empty());
     })
     .await;
 }
@@ -495,14 +500,14 @@ async fn a_chain_that_contradicts_itself_is_looked_at_again() {
 async fn what_the_relayer_says_decides_what_is_open() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        case.relayer.fate(Fate::Refused);
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
+        case.poster.fate(Fate::Refused);
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
         assert_eq!((error.outcome(), error.tx_hash()), (Outcome::Rejected, None));
-        assert!(case.client.open_relays().is_empty());
+        assert!(case.client.open_posts().is_empty());
         // It went through, and only the answer was lost.
-        case.relayer.fate(Fate::LostIncluded);
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((relay.already, relay.tx_hash), (false, Some(case.relayer.posted()[0].0)));
+        case.poster.fate(Fate::LostIncluded);
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((post.already, post.tx_hash), (false, Some(case.poster.posted()[0].0)));
     })
     .await;
 }
@@ -511,17 +516,17 @@ async fn what_the_relayer_says_decides_what_is_open() {
 async fn a_transaction_that_nobody_knows_stays_open_and_the_next_relay_sends_anew() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        case.relayer.fate(Fate::Lost);
+        case.poster.fate(Fate::Lost);
         let begun = tokio::time::Instant::now();
-        let error = case.client.relay(&job, &verified).await.unwrap_err();
-        let hash = case.relayer.posted()[0].0;
+        let error = case.client.post_result(&job, &verified).await.unwrap_err();
+        let hash = case.poster.posted()[0].0;
         is(&error, ErrorKind::Chain, Outcome::Unknown, Some(hash));
         assert!(begun.elapsed() < Duration::from_secs(60));
-        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
-        case.relayer.fate(Fate::Included);
-        let relay = case.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((relay.tx_hash, relay.already), (Some(case.relayer.posted()[1].0), false));
-        assert!(case.client.open_relays().is_empty());
+        assert_eq!(case.client.open_posts(), [(job.id(), hash)]);
+        case.poster.fate(Fate::Included);
+        let post = case.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((post.tx_hash, post.already), (Some(case.poster.posted()[1].0), false));
+        assert!(case.client.open_posts().is_empty());
     })
     .await;
 }
@@ -530,18 +535,18 @@ async fn a_transaction_that_nobody_knows_stays_open_and_the_next_relay_sends_ane
 async fn a_transaction_that_was_just_sent_is_waited_for_although_the_chain_does_not_know_it() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        case.relayer.fate(Fate::Lost);
-        case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
-        let hash = case.relayer.posted()[0].0;
-        case.relayer.fate(Fate::Included);
-        let error = case.client.relay(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        case.poster.fate(Fate::Lost);
+        case.client.post_result(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let hash = case.poster.posted()[0].0;
+        case.poster.fate(Fate::Included);
+        let error = case.client.post_result(&job, &verified).timeout(Duration::from_secs(2)).await.unwrap_err();
         is(&error, ErrorKind::DeadlineExceeded, Outcome::Unknown, Some(hash));
-        assert_eq!(case.relayer.posted().len(), 1);
-        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
+        assert_eq!(case.poster.posted().len(), 1);
+        assert_eq!(case.client.open_posts(), [(job.id(), hash)]);
         // Long enough after that it is given up.
         tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(!case.client.relay(&job, &verified).await.unwrap().already);
-        assert_eq!(case.relayer.posted().len(), 2);
+        assert!(!case.client.post_result(&job, &verified).await.unwrap().already);
+        assert_eq!(case.poster.posted().len(), 2);
     })
     .await;
 }
@@ -550,33 +555,33 @@ async fn a_transaction_that_was_just_sent_is_waited_for_although_the_chain_does_
 async fn a_transaction_in_the_pool_is_waited_for_and_none_is_sent_beside_it() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        case.relayer.fate(Fate::Pooled);
+        case.poster.fate(Fate::Pooled);
         let begun = tokio::time::Instant::now();
-        let error = case.client.relay(&job, &verified).timeout(Duration::from_secs(90)).await.unwrap_err();
-        let hash = case.relayer.posted()[0].0;
+        let error = case.client.post_result(&job, &verified).timeout(Duration::from_secs(90)).await.unwrap_err();
+        let hash = case.poster.posted()[0].0;
         is(&error, ErrorKind::DeadlineExceeded, Outcome::Unknown, Some(hash));
         assert!(error.is_retryable() && error.report().to_string().contains(&hash.to_string()));
         assert!((90..100).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
+        assert_eq!(case.client.open_posts(), [(job.id(), hash)]);
 
         // An RPC that is away for a while.
-        let relaying = tokio::spawn(case.client.relay(&job, &verified).into_future());
+        let posting = tokio::spawn(case.client.post_result(&job, &verified).into_future());
         tokio::time::sleep(Duration::from_secs(10)).await;
         case.chain.set_unreachable(true);
         tokio::time::sleep(Duration::from_secs(10)).await;
         case.chain.set_unreachable(false);
-        assert!(case.relayer.include(hash));
-        let relay = relaying.await.unwrap().unwrap();
-        assert_eq!((relay.tx_hash, relay.already, relay.block_number), (Some(hash), false, Some(11)));
-        assert_eq!(case.relayer.posted().len(), 1);
+        assert!(case.poster.include(hash));
+        let post = posting.await.unwrap().unwrap();
+        assert_eq!((post.tx_hash, post.already, post.block_number), (Some(hash), false, Some(11)));
+        assert_eq!(case.poster.posted().len(), 1);
 
         // One that is given up by hand.
         let job = case.sign(2, b"in", &[]).await;
         let verified = case.verified(&job, &[]);
-        case.client.relay(&job, &verified).timeout(Duration::from_secs(9)).await.unwrap_err();
-        assert_eq!(case.client.forget_relay(job.id()), Some(case.relayer.posted()[1].0));
-        assert_eq!(case.client.forget_relay(job.id()), None);
-        assert!(case.client.open_relays().is_empty());
+        case.client.post_result(&job, &verified).timeout(Duration::from_secs(9)).await.unwrap_err();
+        assert_eq!(case.client.forget_post(job.id()), Some(case.poster.posted()[1].0));
+        assert_eq!(case.client.forget_post(job.id()), None);
+        assert!(case.client.open_posts().is_empty());
     })
     .await;
 }
@@ -585,16 +590,16 @@ async fn a_transaction_in_the_pool_is_waited_for_and_none_is_sent_beside_it() {
 async fn somebody_else_lands_while_ours_is_in_the_pool() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        case.relayer.fate(Fate::Pooled);
-        let relaying = tokio::spawn(case.client.relay(&job, &verified).into_future());
-        while case.relayer.posted().is_empty() {
+        case.poster.fate(Fate::Pooled);
+        let posting = tokio::spawn(case.client.post_result(&job, &verified).into_future());
+        while case.poster.posted().is_empty() {
             tokio::task::yield_now().await;
         }
         let winner = B256::repeat_byte(0x33);
-        assert!(case.chain.world().include(case.revision, winner, &verified.relay_calldata(), &[]));
-        let relay = relaying.await.unwrap().unwrap();
-        assert_eq!((relay.tx_hash, relay.already), (Some(winner), true));
-        assert_eq!(relay.wasted, Some(case.relayer.posted()[0].0));
+        assert!(case.chain.world().include(case.revision, winner, &verified.post_calldata(), &[]));
+        let post = posting.await.unwrap().unwrap();
+        assert_eq!((post.tx_hash, post.already), (Some(winner), true));
+        assert_eq!(post.wasted, Some(case.poster.posted()[0].0));
     })
     .await;
 }
@@ -603,32 +608,32 @@ async fn somebody_else_lands_while_ours_is_in_the_pool() {
 async fn a_caller_that_goes_away_loses_nothing() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        drop(case.client.relay(&job, &verified));
+        drop(case.client.post_result(&job, &verified));
         assert_eq!(case.chain.round_trips(), 0);
 
-        // It goes away while the relayer has not answered yet.
-        case.relayer.fate(Fate::Hangs);
-        let late = tokio::time::timeout(Duration::from_secs(1), case.client.relay(&job, &verified).into_future());
+        // It goes away while the poster has not answered yet.
+        case.poster.fate(Fate::Hangs);
+        let late = tokio::time::timeout(Duration::from_secs(1), case.client.post_result(&job, &verified).into_future());
         late.await.unwrap_err();
-        let hash = case.relayer.posted()[0].0;
-        assert_eq!(case.client.open_relays(), [(job.id(), hash)]);
+        let hash = case.poster.posted()[0].0;
+        assert_eq!(case.client.open_posts(), [(job.id(), hash)]);
         // Joined: no second one.
-        let error = case.client.relay(&job, &verified).timeout(Duration::from_secs(1)).await.unwrap_err();
+        let error = case.client.post_result(&job, &verified).timeout(Duration::from_secs(1)).await.unwrap_err();
         is(&error, ErrorKind::DeadlineExceeded, Outcome::Unknown, Some(hash));
-        assert_eq!(case.relayer.posted().len(), 1);
+        assert_eq!(case.poster.posted().len(), 1);
 
         // It goes away while the transaction is in the pool: the relay goes on.
         let job = case.sign(2, b"in", &[]).await;
         let verified = case.verified(&job, &[]);
-        case.relayer.fate(Fate::Pooled);
-        let late = tokio::time::timeout(Duration::from_secs(1), case.client.relay(&job, &verified).into_future());
+        case.poster.fate(Fate::Pooled);
+        let late = tokio::time::timeout(Duration::from_secs(1), case.client.post_result(&job, &verified).into_future());
         late.await.unwrap_err();
-        let hash = case.relayer.posted()[1].0;
-        assert!(case.relayer.include(hash));
-        while case.client.open_relays().iter().any(|(id, _)| *id == job.id()) {
+        let hash = case.poster.posted()[1].0;
+        assert!(case.poster.include(hash));
+        while case.client.open_posts().iter().any(|(id, _)| *id == job.id()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(case.client.relay(&job, &verified).await.unwrap().already);
+        assert!(case.client.post_result(&job, &verified).await.unwrap().already);
     })
     .await;
 }
@@ -637,12 +642,13 @@ async fn a_caller_that_goes_away_loses_nothing() {
 async fn many_at_once_are_one() {
     both(|case| async move {
         let (job, verified) = case.job().await;
-        let relays: Vec<_> = (0..20).map(|_| tokio::spawn(case.client.relay(&job, &verified).into_future())).collect();
+        let relays: Vec<_> =
+            (0..20).map(|_| tokio::spawn(case.client.post_result(&job, &verified).into_future())).collect();
         for relay in relays {
-            let relay = relay.await.unwrap().unwrap();
-            assert_eq!(relay.tx_hash, Some(case.relayer.posted()[0].0));
+            let post = relay.await.unwrap().unwrap();
+            assert_eq!(post.tx_hash, Some(case.poster.posted()[0].0));
         }
-        assert_eq!(case.relayer.posted().len(), 1);
+        assert_eq!(case.poster.posted().len(), 1);
     })
     .await;
 }
@@ -655,19 +661,19 @@ async fn blobs_are_carried_and_compared_before_anything_is_sent() {
     let blobs = Blobs::of_input(&input).unwrap();
     let honest = case.verified(&job, blobs.hashes());
     assert!(honest.needs_blobs());
-    let relay = case.client.relay(&job, &honest).await.unwrap();
-    assert!(!relay.already);
-    let (_, transaction) = &case.relayer.posted()[0];
+    let post = case.client.post_result(&job, &honest).await.unwrap();
+    assert!(!post.already);
+    let (_, transaction) = &case.poster.posted()[0];
     assert_eq!(transaction.blobs.as_ref().unwrap().hashes(), honest.blob_hashes());
 
     // An operator that signed others; and one that signed none, whose result needs none.
     let job = case.sign(2, b"in", &input).await;
     let other = case.verified(&job, &[B256::repeat_byte(1)]);
-    let error = case.client.relay(&job, &other).await.unwrap_err();
+    let error = case.client.post_result(&job, &other).await.unwrap_err();
     is(&error, ErrorKind::InvalidInput, Outcome::NotSent, None);
-    assert_eq!(case.relayer.posted().len(), 1);
-    case.client.relay(&job, &case.verified(&job, &[])).await.unwrap();
-    assert!(case.relayer.posted()[1].1.blobs.is_none());
+    assert_eq!(case.poster.posted().len(), 1);
+    case.client.post_result(&job, &case.verified(&job, &[])).await.unwrap();
+    assert!(case.poster.posted()[1].1.blobs.is_none());
 }
 
 /// What was signed for one chain can be posted on another; a client that is bound does not.
@@ -678,7 +684,7 @@ async fn a_bound_client_posts_on_its_own_chain_only() {
     let binding = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, case.signer.address()).await.unwrap();
     let bound = async |binding| {
         let builder = Client::builder().grpc("http://127.0.0.1:9").revision(case.revision);
-        let builder = builder.operator(case.operator.address()).chain(chain.clone()).relayer(case.relayer.clone());
+        let builder = builder.operator(case.operator.address()).chain(chain.clone()).poster(case.poster.clone());
         builder.bind(binding).connect().await
     };
     let mut elsewhere = binding;
@@ -686,15 +692,15 @@ async fn a_bound_client_posts_on_its_own_chain_only() {
     assert_eq!(bound(elsewhere).await.unwrap_err().kind(), ErrorKind::WrongChain);
     let client = bound(binding).await.unwrap();
     let (job, result) = case.job().await;
-    client.relay(&job, &result).await.unwrap();
-    assert_eq!(case.relayer.posted().len(), 1);
+    client.post_result(&job, &result).await.unwrap();
+    assert_eq!(case.poster.posted().len(), 1);
     let stranger = LocalSigner::random().unwrap();
     let foreign = infinityvm_sdk::chain::Binding::read(&chain, CONSUMER, stranger.address()).await.unwrap();
-    let error = bound(foreign).await.unwrap().relay(&job, &result).await.unwrap_err();
+    let error = bound(foreign).await.unwrap().post_result(&job, &result).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
     // Begun anew since the client connected.
     let client = bound(binding).await.unwrap();
     case.chain.world().genesis = Some(B256::repeat_byte(8));
-    let error = client.relay(&job, &result).await.unwrap_err();
+    let error = client.post_result(&job, &result).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent));
 }

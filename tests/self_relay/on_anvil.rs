@@ -6,7 +6,7 @@ use std::{collections::HashSet, future::IntoFuture, time::Duration};
 use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, ErrorKind, JobHandle, LocalSigner, OffchainJobRequest, Outcome, ProgramId,
     RelayStrategy, RetryPolicy, Revision, SignedJob, Until, Verified,
-    chain::{Chain, OnchainStatus, Revert, RevertCause, RpcReader, RpcRelayer},
+    chain::{Chain, OnchainStatus, Revert, RevertCause, RpcPoster, RpcReader},
     client::{ClientBuilder, Stage},
     devnode::{DevNode, JobState, ProgramOutput, RealChain},
     job::{OffchainJobRequestBuilder, abi::relay::StatefulAppOnchainInput, input_hash},
@@ -68,7 +68,7 @@ impl Rig {
     }
 
     fn builder(world: &World, node: &DevNode, reader: &RpcReader) -> ClientBuilder {
-        let key = RpcRelayer::key(world.anvil.keys()[STRANGER].0).unwrap();
+        let key = RpcPoster::key(world.anvil.keys()[STRANGER].0).unwrap();
         Client::builder()
             .grpc(node.grpc_url())
             .revision(world.revision)
@@ -77,7 +77,7 @@ impl Rig {
             .nonces(Sequential::starting_at(1))
             .operator(world.operator.address())
             .chain(Chain::new(reader.clone(), world.job_manager))
-            .relayer(RpcRelayer::over(reader.clone(), key))
+            .poster(RpcPoster::over(reader.clone(), key))
     }
 
     fn is_relay(&self) -> bool {
@@ -143,16 +143,16 @@ async fn a_stranger_posts_what_the_node_does_not() {
     both(|rig| async move {
         let job = rig.world.sign(&rig.job(rig.world.square_root, 144).build().unwrap(), 1);
         let (handle, verified) = rig.done(&job).await;
-        let relay = handle.relay(&verified).await.unwrap();
-        assert!(!relay.already && relay.tx_hash.is_some() && relay.block_number.is_some());
+        let post = handle.post_result(&verified).await.unwrap();
+        assert!(!post.already && post.tx_hash.is_some() && post.block_number.is_some());
         assert_eq!(rig.world.root_of(144).await, U256::from(12));
         assert_eq!(rig.status(&job).await, 3);
         assert_eq!((rig.sent_by(STRANGER).await, rig.sent_by(NODE).await), (1, 0));
         named(&rig.diagnose(&job).await, Cause::Complete);
         // Finality, a second relay, and the node's own one.
         handle.wait(Until::Relayed).await.unwrap_or_else(|error| panic!("{}", error.report()));
-        let again = rig.client.relay(&job, &verified).await.unwrap();
-        assert_eq!((again.already, again.tx_hash, again.block_number), (true, relay.tx_hash, relay.block_number));
+        let again = rig.client.post_result(&job, &verified).await.unwrap();
+        assert_eq!((again.already, again.tx_hash, again.block_number), (true, post.tx_hash, post.block_number));
         assert_eq!(rig.sent_by(STRANGER).await, 1);
     })
     .await;
@@ -164,16 +164,16 @@ async fn a_fee_above_the_bound_is_not_paid() {
     both(|rig| async move {
         let job = rig.world.sign(&rig.job(rig.world.square_root, 144).build().unwrap(), 1);
         let (_, verified) = rig.done(&job).await;
-        let key = RpcRelayer::key(rig.world.anvil.keys()[STRANGER].0).unwrap();
-        let relayer = RpcRelayer::over(rig.reader.clone(), key).with_max_fee(1);
-        let client = Rig::builder(&rig.world, &rig.node, &rig.reader).relayer(relayer.clone()).connect().await.unwrap();
-        let error = client.relay(&job, &verified).await.unwrap_err();
+        let key = RpcPoster::key(rig.world.anvil.keys()[STRANGER].0).unwrap();
+        let poster = RpcPoster::over(rig.reader.clone(), key).with_max_fee(1);
+        let client = Rig::builder(&rig.world, &rig.node, &rig.reader).poster(poster.clone()).connect().await.unwrap();
+        let error = client.post_result(&job, &verified).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome(), error.is_retryable()), (ErrorKind::Chain, Outcome::NotSent, true));
         assert!(error.to_string().contains("more than the 1 allowed"), "{}", error.report());
-        assert!(client.open_relays().is_empty());
+        assert!(client.open_posts().is_empty());
         assert_eq!((rig.sent_by(STRANGER).await, rig.status(&job).await), (0, 0));
-        let _ = relayer.with_max_fee(1_000_000_000_000);
-        assert!(!client.relay(&job, &verified).await.unwrap().already);
+        let _ = poster.with_max_fee(1_000_000_000_000);
+        assert!(!client.post_result(&job, &verified).await.unwrap().already);
     })
     .await;
 }
@@ -196,10 +196,10 @@ async fn offchain_inputs_travel_in_blobs() {
                 let job = rig.world.sign(&job, nonce);
                 let (handle, verified) = rig.done(&job).await;
                 assert_eq!(verified.needs_blobs(), revision == Revision::Relay);
-                let relay = handle.relay(&verified).await.unwrap_or_else(|error| {
+                let post = handle.post_result(&verified).await.unwrap_or_else(|error| {
                     panic!("{hardfork}: {}", error.report());
                 });
-                let transaction = rig.world.rpc.call("eth_getTransactionByHash", json!([relay.tx_hash])).await;
+                let transaction = rig.world.rpc.call("eth_getTransactionByHash", json!([post.tx_hash])).await;
                 let carried = transaction["blobVersionedHashes"].as_array().cloned().unwrap_or_default();
                 assert_eq!(json!(carried), json!(verified.blob_hashes()));
                 assert_eq!(rig.world.root_of(nonce * 100).await, U256::from((nonce * 100).isqrt()));
@@ -213,7 +213,7 @@ async fn offchain_inputs_travel_in_blobs() {
 async fn reverts_are_decoded_and_cost_nothing() {
     both(|rig| async move {
         let refused = async |job: &SignedJob, verified: &Verified, cause: RevertCause, text: &str| {
-            let error = rig.client.relay(job, verified).await.unwrap_err();
+            let error = rig.client.post_result(job, verified).await.unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Reverted, Outcome::NotSent), "{}", error.report());
             let revert = Revert::of(&error).unwrap();
             assert_eq!(revert.cause(), cause);
@@ -260,12 +260,14 @@ async fn many_relays_do_not_collide() {
             let (_, verified) = rig.done(&job).await;
             relays.push((job, verified));
         }
-        let tasks: Vec<_> =
-            relays.iter().map(|(job, verified)| tokio::spawn(rig.client.relay(job, verified).into_future())).collect();
+        let tasks: Vec<_> = relays
+            .iter()
+            .map(|(job, verified)| tokio::spawn(rig.client.post_result(job, verified).into_future()))
+            .collect();
         let mut hashes = HashSet::new();
         for task in tasks {
-            let relay = task.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
-            assert!(!relay.already && hashes.insert(relay.tx_hash));
+            let post = task.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
+            assert!(!post.already && hashes.insert(post.tx_hash));
         }
         assert_eq!((rig.sent_by(STRANGER).await, hashes.len()), (20, 20));
         for nonce in 1..=20 {
@@ -281,12 +283,13 @@ async fn a_race_is_lost_without_harm() {
     both(|rig| async move {
         let job = rig.world.sign(&rig.job(rig.world.square_root, 16).build().unwrap(), 1);
         let (_, verified) = rig.done(&job).await;
-        let key = RpcRelayer::key(rig.world.anvil.keys()[6].0).unwrap();
-        let other = Rig::builder(&rig.world, &rig.node, &rig.reader).relayer(RpcRelayer::over(rig.reader.clone(), key));
+        let key = RpcPoster::key(rig.world.anvil.keys()[6].0).unwrap();
+        let other = Rig::builder(&rig.world, &rig.node, &rig.reader).poster(RpcPoster::over(rig.reader.clone(), key));
         let other = other.connect().await.unwrap();
         rig.world.rpc.call("evm_setAutomine", json!([false])).await;
-        let relays = [&rig.client, &other].map(|client| tokio::spawn(client.relay(&job, &verified).into_future()));
-        while rig.client.open_relays().is_empty() || other.open_relays().is_empty() {
+        let relays =
+            [&rig.client, &other].map(|client| tokio::spawn(client.post_result(&job, &verified).into_future()));
+        while rig.client.open_posts().is_empty() || other.open_posts().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // Said before they are sent.
@@ -296,10 +299,10 @@ async fn a_race_is_lost_without_harm() {
         for relay in relays {
             landed.push(relay.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report())));
         }
-        assert_eq!(landed.iter().filter(|relay| relay.already).count(), 1);
+        assert_eq!(landed.iter().filter(|post| post.already).count(), 1);
         let [first, second] = &landed[..] else { panic!() };
         assert_eq!(first.tx_hash, second.tx_hash);
-        let loser = landed.iter().find(|relay| relay.already).unwrap();
+        let loser = landed.iter().find(|post| post.already).unwrap();
         assert!(loser.wasted.is_some() && loser.wasted != loser.tx_hash);
         assert_eq!(rig.world.root_of(16).await, U256::from(4));
     })
@@ -316,11 +319,11 @@ async fn what_becomes_of_a_transaction_in_the_pool_is_told() {
         let job = rig.world.sign(&rig.job(rig.world.reverting, 16).build().unwrap(), 1);
         let (handle, verified) = rig.done(&job).await;
         rig.world.rpc.call("evm_setAutomine", json!([false])).await;
-        let error = handle.relay(&verified).timeout(Duration::from_secs(2)).await.unwrap_err();
+        let error = handle.post_result(&verified).timeout(Duration::from_secs(2)).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::DeadlineExceeded, Outcome::Unknown));
         let hash = error.tx_hash().unwrap();
-        assert_eq!(rig.client.open_relays(), [(job.id(), hash)]);
-        let again = tokio::spawn(handle.relay(&verified).into_future());
+        assert_eq!(rig.client.open_posts(), [(job.id(), hash)]);
+        let again = tokio::spawn(handle.post_result(&verified).into_future());
         tokio::time::sleep(Duration::from_millis(500)).await;
         // Mined before ours, by its tip.
         let revert = json!([{
@@ -335,7 +338,7 @@ async fn what_becomes_of_a_transaction_in_the_pool_is_told() {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Reverted, Outcome::Rejected), "{}", error.report());
         assert_eq!(error.tx_hash(), Some(hash));
         assert!(Revert::of(&error).unwrap().to_string().contains("told to"));
-        assert!(rig.client.open_relays().is_empty());
+        assert!(rig.client.open_posts().is_empty());
         assert_eq!(rig.sent_by(STRANGER).await, 1);
     })
     .await;
@@ -349,18 +352,18 @@ async fn a_relayer_without_funds_or_on_another_chain_sends_nothing() {
         let (_, verified) = rig.done(&job).await;
         let elsewhere = Anvil::builder().arg("--chain-id").arg("77").start();
         let relayers = [
-            RpcRelayer::over(rig.reader.clone(), RpcRelayer::key([0x5c; 32]).unwrap()),
-            RpcRelayer::new(elsewhere.http_url(), RpcRelayer::key(elsewhere.keys()[5].0).unwrap()).unwrap(),
+            RpcPoster::over(rig.reader.clone(), RpcPoster::key([0x5c; 32]).unwrap()),
+            RpcPoster::new(elsewhere.http_url(), RpcPoster::key(elsewhere.keys()[5].0).unwrap()).unwrap(),
         ];
-        for (relayer, kind) in relayers.into_iter().zip([ErrorKind::Chain, ErrorKind::WrongChain]) {
-            let builder = Rig::builder(&rig.world, &rig.node, &rig.reader).relayer(relayer);
+        for (poster, kind) in relayers.into_iter().zip([ErrorKind::Chain, ErrorKind::WrongChain]) {
+            let builder = Rig::builder(&rig.world, &rig.node, &rig.reader).poster(poster);
             let client = builder.connect().await.unwrap();
-            let error = client.relay(&job, &verified).await.unwrap_err();
+            let error = client.post_result(&job, &verified).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{}", error.report());
             assert_ne!(error.outcome(), Outcome::Unknown, "{}", error.report());
-            assert!(client.open_relays().is_empty());
+            assert!(client.open_posts().is_empty());
         }
-        assert!(RpcRelayer::key([0; 32]).is_err());
+        assert!(RpcPoster::key([0; 32]).is_err());
         assert_eq!(rig.status(&job).await, 0);
     })
     .await;
@@ -375,7 +378,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         let mallory = LocalSigner::random().unwrap();
         let job = rig.job(world.square_root, 9).build().unwrap().prepare(world.revision, 1).unwrap();
         let job = job.sign(&mallory).await.unwrap();
-        let signer = Cause::WrongSigner { recovered: Some(mallory.address()), expected: Some(world.signer.address()) };
+        let signer = Cause::SignerRefused { recovered: Some(mallory.address()), named: Some(world.signer.address()) };
         named(&rig.diagnose(&job).await, signer.clone());
         rig.done(&job).await;
         named(&rig.diagnose(&job).await, signer);
@@ -403,7 +406,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         // A state that is not the latest.
         let stale = world.sign(&rig.counting(&[7]), 1);
         let (handle, _) = rig.done(&stale).await;
-        let cause = Cause::StaleState { job: keccak256([7]), latest: World::INITIAL_STATE };
+        let cause = Cause::StaleState { given: keccak256([7]), latest: World::INITIAL_STATE };
         match relay {
             true => named(&rig.diagnose(&stale).await, cause),
             false => {
@@ -425,14 +428,14 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         world.rpc.transact(world.owner, world.reverting, &works).await.unwrap();
         let diagnosis = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
         assert!(matches!(diagnosis.cause(), Cause::RelayStalled { .. }), "{diagnosis}");
-        assert!(diagnosis.advice().contains("Client::relay"), "{diagnosis}");
+        assert!(diagnosis.advice().contains("Client::post_result"), "{diagnosis}");
 
         // Another operator.
         let other = Address::repeat_byte(7);
         let replace = JobManager::setCoprocessorOperatorCall { next: other };
         world.rpc.transact(world.owner, world.job_manager, &replace).await.unwrap();
         let signed_by = world.operator.address();
-        let cause = Cause::OperatorMismatch { signed_by, pinned: Some(signed_by), on_chain: other };
+        let cause = Cause::OtherOperator { signed_by, pinned: Some(signed_by), named: other };
         named(&rig.diagnose(&closed).await, cause);
     })
     .await;

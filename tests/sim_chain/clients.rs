@@ -7,8 +7,8 @@ use infinityvm_sdk::{
     Cause, Client, ErrorKind, FindingKind, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
     Revision, Severity, SignedJob, Until,
     chain::{
-        Answer, At, Binding, Call, ChainNonces, ChainReader, LogFilter, OnchainStatus, Question, RelayTransaction,
-        Relayer, Revert, RevertCause, SignatureCheck,
+        Answer, At, Binding, Call, ChainNonces, ChainReader, LogFilter, OnchainStatus, PostTransaction, Poster,
+        Question, Revert, RevertCause, SignatureCheck,
     },
     client::ClientBuilder,
     devnode::{self, ConsumerRules, DevNode, Tear},
@@ -138,7 +138,7 @@ async fn what_a_reorganisation_takes_away_can_be_posted_again() {
         let rig = Rig::start(revision).await;
         let chain = rig.node.chain();
         let stranger = chain.account(Address::repeat_byte(0x55));
-        let client = rig.builder().relayer(stranger).connect().await.unwrap();
+        let client = rig.builder().poster(stranger).connect().await.unwrap();
         let handle = submitted(&client, rig.job(CONSUMER)).await;
         let result = handle.wait(Until::Relayed).await.unwrap();
         let before = chain.head();
@@ -148,11 +148,11 @@ async fn what_a_reorganisation_takes_away_can_be_posted_again() {
         assert_eq!((chain.completed(handle.id().into()), chain.next_nonce(CONSUMER)), (None, Some(1)));
         // The node goes on saying RELAYED, and nothing is final.
         let wait = stands(tokio::spawn(handle.wait(Until::Relayed).into_future())).await;
-        let relay = handle.relay(&result).await.unwrap();
-        assert_eq!((relay.already, relay.block_number), (false, Some(2)));
+        let post = handle.post_result(&result).await.unwrap();
+        assert_eq!((post.already, post.block_number), (false, Some(2)));
         let again = wait.await.unwrap().unwrap();
         assert_eq!((again.output(), again.finality().unwrap().block_number), (result.output(), 2));
-        assert!(handle.relay(&result).await.unwrap().already);
+        assert!(handle.post_result(&result).await.unwrap().already);
     }
 }
 
@@ -174,7 +174,10 @@ async fn preflight_names_what_would_not_land() {
         assert!(matches!(refused(worst(&job).await), FindingKind::SignerRefused { .. }));
         chain.deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()).max_nonce(5));
         assert_eq!(chain.take_nonce(CONSUMER), Some(6));
-        assert!(matches!(refused(worst(&rig.sign(CONSUMER, 6).await).await), FindingKind::NonceRequested));
+        assert!(matches!(
+            refused(worst(&rig.sign(CONSUMER, 6).await).await),
+            FindingKind::NonceTakenOnChain { status: OnchainStatus::Pending }
+        ));
         let nowhere = rig.sign(Address::repeat_byte(9), 1).await;
         assert!(matches!(refused(worst(&nowhere).await), FindingKind::NoConsumer));
         chain.set_operator(Address::ZERO);
@@ -207,7 +210,7 @@ async fn diagnosis_sees_the_chain() {
     rig.node.chain().deploy(CONSUMER, ConsumerRules::signed_by(Address::repeat_byte(1)));
     let refused = submitted(&client, rig.job(CONSUMER)).await;
     refused.wait(Until::Executed).await.unwrap();
-    assert!(matches!(refused.diagnose().await.unwrap().cause(), Cause::WrongSigner { .. }));
+    assert!(matches!(refused.diagnose().await.unwrap().cause(), Cause::SignerRefused { .. }));
     // The same job lands once the contract takes its signer.
     rig.node.chain().deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()));
     refused.wait(Until::Relayed).await.unwrap();
@@ -217,10 +220,10 @@ async fn diagnosis_sees_the_chain() {
         rig.builder().nonces(Sequential::starting_at(2)).operator(rig.node.operator()).connect().await.unwrap();
     let orphan = submitted(&pinned, rig.job(CONSUMER)).await;
     let id = orphan.id().into();
-    rig.node.wait_until(|view| view.stats().last_revert(id) == Some(devnode::Revert::OperatorSignature)).await;
+    rig.node.wait_until(|view| view.stats().last_revert(id) == Some(devnode::RevertReason::OperatorSignature)).await;
     // Whom the client is to believe, it must not be told by the chain.
     assert_eq!(orphan.wait(Until::Executed).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
-    assert!(matches!(orphan.diagnose().await.unwrap().cause(), Cause::OperatorMismatch { .. }));
+    assert!(matches!(orphan.diagnose().await.unwrap().cause(), Cause::OtherOperator { .. }));
 }
 
 #[tokio::test]
@@ -232,8 +235,8 @@ async fn an_rpc_that_is_down_is_an_error_and_comes_back() {
     let error = chain.to_chain().next_nonce(CONSUMER).await.unwrap_err();
     assert!(error.is_retryable() && error.endpoint().is_some(), "{}", error.report());
     assert!(chain.next_head(None).await.is_err());
-    let relay = RelayTransaction::new(31_337, chain.job_manager(), vec![1]);
-    let error = chain.account(Address::ZERO).post(&relay, &|_| panic!("signed")).await.unwrap_err();
+    let post = PostTransaction::new(31_337, chain.job_manager(), vec![1]);
+    let error = chain.account(Address::ZERO).post(&post, &|_| panic!("signed")).await.unwrap_err();
     assert_eq!(error.outcome(), infinityvm_sdk::Outcome::NotSent);
     chain.set_reachable(true);
     let handle = submitted(&client, rig.job(CONSUMER)).await;
@@ -248,8 +251,8 @@ async fn a_bound_client_knows_another_chain() {
     here.builder().bind(binding).connect().await.unwrap();
     let elsewhere = here.builder().chain(there.node.chain().to_chain()).bind(binding).connect().await;
     assert_eq!(elsewhere.unwrap_err().kind(), ErrorKind::WrongChain);
-    let relay = RelayTransaction::new(31_337, there.node.chain().job_manager(), vec![1]);
-    let error = there.node.chain().account(Address::ZERO).post(&relay, &|_| panic!("signed")).await.unwrap_err();
+    let post = PostTransaction::new(31_337, there.node.chain().job_manager(), vec![1]);
+    let error = there.node.chain().account(Address::ZERO).post(&post, &|_| panic!("signed")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongChain);
 }
 
@@ -262,11 +265,11 @@ async fn transactions_of_an_account_are_included_even_if_they_revert() {
     let handle = submitted(&client, rig.job(CONSUMER)).await;
     let result = handle.wait(Until::Relayed).await.unwrap();
     let account = chain.account(Address::repeat_byte(0x55));
-    let relay = RelayTransaction::new(31_337, chain.job_manager(), result.relay_calldata());
+    let post = PostTransaction::new(31_337, chain.job_manager(), result.post_calldata());
     let signed = std::sync::Mutex::new(None);
-    let hash = account.post(&relay, &|hash| *signed.lock().unwrap() = Some(hash)).await.unwrap();
+    let hash = account.post(&post, &|hash| *signed.lock().unwrap() = Some(hash)).await.unwrap();
     assert_eq!(*signed.lock().unwrap(), Some(hash));
-    let (mut call, head) = (Call::new(chain.job_manager(), result.relay_calldata()), chain.head());
+    let (mut call, head) = (Call::new(chain.job_manager(), result.post_calldata()), chain.head());
     call.from = Some(account.address());
     let answers = chain
         .ask(&[Question::Receipt(hash), Question::Transaction(hash), Question::Call(call, At::Latest)])
@@ -278,7 +281,7 @@ async fn transactions_of_an_account_are_included_even_if_they_revert() {
         panic!("other answers");
     };
     assert!(!receipt.succeeded && receipt.logs.is_empty() && receipt.block_hash == head.hash);
-    assert_eq!((transaction.to, &transaction.input), (Some(chain.job_manager()), &result.relay_calldata()));
+    assert_eq!((transaction.to, &transaction.input), (Some(chain.job_manager()), &result.post_calldata()));
     assert_eq!(Revert::decode(&data).cause(), RevertCause::NonceTaken);
     assert_eq!(chain.all_completed().len(), 1);
 }
@@ -450,7 +453,7 @@ async fn oddities_are_those_of_a_chain() {
     assert_eq!((chain.next_nonce(CONSUMER), chain.take_nonce(CONSUMER)), (Some(1), None));
     assert_eq!(chain.all_completed().len(), 1);
     // Where there is no code, everything succeeds.
-    let nowhere = RelayTransaction::new(chain.chain_id(), Address::repeat_byte(9), vec![1]);
+    let nowhere = PostTransaction::new(chain.chain_id(), Address::repeat_byte(9), vec![1]);
     let hash = chain.account(Address::ZERO).post(&nowhere, &|_| ()).await.unwrap();
     let Ok(Answer::Receipt(Some(receipt))) = chain.ask(&[Question::Receipt(hash)]).await.unwrap().remove(0) else {
         panic!("no receipt");
@@ -464,7 +467,7 @@ async fn a_relay_that_a_reorganisation_took_away_is_named() {
     for revision in Revision::ALL {
         let rig = Rig::start(revision).await;
         let chain = rig.node.chain();
-        let client = rig.builder().relayer(chain.account(Address::repeat_byte(0x55))).connect().await.unwrap();
+        let client = rig.builder().poster(chain.account(Address::repeat_byte(0x55))).connect().await.unwrap();
         let handle = submitted(&client, rig.job(CONSUMER)).await;
         let result = handle.wait(Until::Relayed).await.unwrap();
         chain.reorganise(1);
@@ -472,8 +475,8 @@ async fn a_relay_that_a_reorganisation_took_away_is_named() {
         assert!(matches!(first.cause(), Cause::Relayed) && !first.is_stuck(), "a lag may look the same: {first}");
         let later = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
         assert!(matches!(later.cause(), Cause::RelayDropped { .. }) && later.is_stuck(), "{later}");
-        assert!(later.advice().contains("Client::relay"), "{later}");
-        handle.relay(&result).await.unwrap();
+        assert!(later.advice().contains("Client::post_result"), "{later}");
+        handle.post_result(&result).await.unwrap();
         let landed = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
         assert_eq!(*landed.cause(), Cause::Complete);
     }

@@ -60,7 +60,7 @@ mod doc {
             .signer(signer)
             .nonces(Sequential::starting_at(1))
             .chain(node.chain().to_chain())
-            .relayer(node.chain().account(Address::repeat_byte(8)))
+            .poster(node.chain().account(Address::repeat_byte(8)))
             .connect()
             .await
             .expect("a client");

@@ -112,9 +112,9 @@ impl Bad {
 
     fn finding(self) -> &'static str {
         match self {
-            Self::Another => "NonceComplete",
-            Self::Requested => "NonceRequested",
-            Self::Cancelled => "NonceCancelled",
+            Self::Another => "NonceTakenOnChain { status: Completed",
+            Self::Requested => "NonceTakenOnChain { status: Pending",
+            Self::Cancelled => "NonceTakenOnChain { status: Cancelled",
             Self::Operator => "OtherOperator",
             Self::Signer => "SignerRefused",
         }
@@ -137,8 +137,8 @@ impl Bad {
             Self::Another => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Completed }),
             Self::Requested => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Pending }),
             Self::Cancelled => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Cancelled }),
-            Self::Operator => matches!(cause, Cause::OperatorMismatch { .. }),
-            Self::Signer => matches!(cause, Cause::WrongSigner { .. }),
+            Self::Operator => matches!(cause, Cause::OtherOperator { .. }),
+            Self::Signer => matches!(cause, Cause::SignerRefused { .. }),
         }
     }
 }
@@ -163,7 +163,7 @@ async fn what_is_bad_is_told_at_the_second_look() {
             let (report, looks) = rpc.count(async { client.preflight(&job).await.unwrap() }).await;
             assert!(has(&report, bad.finding()), "{report}");
             assert_eq!((looks, report.chain_round_trips(), report.node_round_trips()), (2, 2, 2), "{bad:?}");
-            let (relay, looks) = rpc.count(async { client.relay(&job, &verified).await }).await;
+            let (relay, looks) = rpc.count(async { client.post_result(&job, &verified).await }).await;
             bad.check_relay(&relay.unwrap_err());
             assert_eq!(looks, 2, "{bad:?}");
             let (diagnosis, looks) = rpc.count(async { client.diagnose(&job).await.unwrap() }).await;
@@ -198,7 +198,7 @@ async fn an_rpc_that_takes_no_hashes_is_asked_by_number() {
             assert_eq!(looks, 3, "one of them was refused");
             let refused = rpc.refused.load(SeqCst);
             assert!(refused > 0);
-            bad.check_relay(&client.relay(&job, &verified).await.unwrap_err());
+            bad.check_relay(&client.post_result(&job, &verified).await.unwrap_err());
             let diagnosis = client.diagnose(&job).await.unwrap();
             assert!(bad.is_cause(diagnosis.cause()), "{diagnosis}");
             assert_eq!(rpc.refused.load(SeqCst), refused, "nothing is asked by hash any more");
@@ -225,10 +225,10 @@ async fn another_job_is_not_taken_for_this_one() {
         for batches in [1, 2] {
             let tear = || Tear::calls(INPUTS).batches(batches);
             rig.sim.tear(tear());
-            Bad::Another.check_relay(&rig.client.relay(&job, &verified).await.unwrap_err());
+            Bad::Another.check_relay(&rig.client.post_result(&job, &verified).await.unwrap_err());
             rig.sim.tear(tear());
             let report = rig.client.preflight(&job).await.unwrap();
-            assert!(has(&report, "NonceComplete"), "{report}");
+            assert!(has(&report, "NonceTakenOnChain { status: Completed"), "{report}");
             rig.sim.tear(tear());
             let diagnosis = rig.client.diagnose(&job).await.unwrap();
             assert!(Bad::Another.is_cause(diagnosis.cause()), "{diagnosis}");
@@ -289,7 +289,7 @@ async fn a_relay_on_an_rpc_of_two_minds_is_an_error_to_be_retried() {
         let rig = Rig::new(revision).await;
         let (job, verified) = Bad::Cancelled.happen(&rig).await;
         rig.sim.tear(every_other(METADATA));
-        let error = rig.client.relay(&job, &verified).await.unwrap_err();
+        let error = rig.client.post_result(&job, &verified).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Chain, Outcome::NotSent), "{}", error.report());
         assert!(error.is_retryable() && error.to_string().contains("contradicts itself"), "{}", error.report());
         assert!(error.hint().unwrap().contains("do not sign the payload anew"), "{}", error.report());
@@ -300,7 +300,7 @@ async fn a_relay_on_an_rpc_of_two_minds_is_an_error_to_be_retried() {
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{}", error.report());
         // Once it is of one mind.
         rig.sim.tear(None);
-        Bad::Cancelled.check_relay(&rig.client.relay(&job, &verified).await.unwrap_err());
+        Bad::Cancelled.check_relay(&rig.client.post_result(&job, &verified).await.unwrap_err());
         let error = client.resume(job).unwrap().wait(Until::Finalized { confirmations: 1 }).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::JobFailed, "{}", error.report());
     }

@@ -115,7 +115,7 @@ fn builder(revision: Revision, sim: &SimChain, node: &Node, signer: &LocalSigner
         .nonces(Sequential::starting_at(1))
         .healing(HealPolicy::off())
         .chain(sim.to_chain())
-        .relayer(sim.account(Address::repeat_byte(0x77)))
+        .poster(sim.account(Address::repeat_byte(0x77)))
 }
 
 /// Every choice of some of these, but none of them at all.

@@ -13,7 +13,7 @@ use std::{
 use infinityvm_sdk::{
     Error, ErrorKind, Outcome, Result, Revision, SignedJob, Until, Verified,
     chain::{Revert, RevertCause},
-    client::Relay,
+    client::Posted,
     devnode::{ConsumerRules, Tear},
     primitives::Address,
 };
@@ -190,12 +190,12 @@ fn is_doubt(error: &Error) -> bool {
 }
 
 /// What a relay may end with.
-fn check_relay(history: History, torn: Torn, relayed: &Result<Relay>) -> &'static str {
+fn check_relay(history: History, torn: Torn, relayed: &Result<Posted>) -> &'static str {
     let error = |kind: ErrorKind| matches!(relayed, Err(error) if error.kind() == kind);
     let cause = relayed.as_ref().err().and_then(Revert::of).map(Revert::cause);
     let right = match history {
-        H::Open | H::OperatorBack | H::SignerBack => matches!(relayed, Ok(relay) if !relay.already),
-        H::Landed => matches!(relayed, Ok(relay) if relay.already),
+        H::Open | H::OperatorBack | H::SignerBack => matches!(relayed, Ok(post) if !post.already),
+        H::Landed => matches!(relayed, Ok(post) if post.already),
         H::Another | H::OtherBound | H::Requested | H::Cancelled => error(ErrorKind::NonceTaken),
         H::OperatorGone => error(ErrorKind::WrongChain),
         H::SignerGone => error(ErrorKind::Reverted) && cause == Some(RevertCause::RequestSignature),
@@ -203,7 +203,7 @@ fn check_relay(history: History, torn: Torn, relayed: &Result<Relay>) -> &'stati
     let doubt = torn == Torn::Always && matches!(relayed, Err(error) if is_doubt(error));
     assert!(right || doubt, "WRONG VERDICT of a relay: {history:?}, {torn:?}: {relayed:?}");
     match relayed {
-        Ok(relay) if relay.wasted.is_some() => "right, and a transaction was wasted",
+        Ok(post) if post.wasted.is_some() => "right, and a transaction was wasted",
         Err(error) if error.outcome() == Outcome::Rejected => "right, and a transaction was wasted",
         _ if right => "right",
         _ => "doubt",
@@ -238,7 +238,7 @@ async fn relay(scene: &Scene, random: &mut Random, figures: &Figures) {
     let client = scene.rig.builder().connect().await.unwrap();
     let before = scene.rig.sim.torn();
     scene.rig.sim.tear(tear(torn, random));
-    let relayed = client.relay(&scene.kit.ours.0, &scene.kit.ours.2).timeout(Duration::from_secs(120)).await;
+    let relayed = client.post_result(&scene.kit.ours.0, &scene.kit.ours.2).timeout(Duration::from_secs(120)).await;
     let outcome = check_relay(history, torn, &relayed);
     figures.count(format!("relay, {torn:?}, {history:?}: {outcome}"));
     figures.count_torn(scene.rig.sim.torn() - before);

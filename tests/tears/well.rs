@@ -35,7 +35,7 @@ async fn a_preflight_of_a_complete_job_does_not_say_that_another_has_its_nonce()
                 rig.sim.tear(Tear::calls(inputs.iter().copied()));
                 let report = rig.client.preflight(&job).await.unwrap();
                 assert_eq!(rig.sim.torn() - before, 1);
-                assert!(kinds(&report).contains(&"AlreadyComplete".to_owned()), "{revision}, {inputs:?}: {report}");
+                assert!(kinds(&report).contains(&"Complete".to_owned()), "{revision}, {inputs:?}: {report}");
                 assert_eq!(report.worst(), Some(Severity::Note), "{revision}, {inputs:?}: {report}");
             }
         }
@@ -50,16 +50,16 @@ async fn a_relay_of_a_complete_job_does_not_say_that_another_has_its_nonce() {
         for inputs in subsets(rig.inputs()) {
             let before = rig.sim.torn();
             rig.sim.tear(Tear::calls(inputs.iter().copied()));
-            let relay = rig.client.relay(&job, &verified).await;
-            let relay = relay.unwrap_or_else(|error| panic!("{revision}, {inputs:?}: {}", error.report()));
-            assert!(relay.already && relay.wasted.is_none());
+            let post = rig.client.post_result(&job, &verified).await;
+            let post = post.unwrap_or_else(|error| panic!("{revision}, {inputs:?}: {}", error.report()));
+            assert!(post.already && post.wasted.is_none());
             assert_eq!(rig.sim.torn() - before, 1);
         }
         // The relay, tried, is of after the block, and nothing else is: or the other way round.
         for torn in [vec![METADATA], vec![POST], [&[METADATA][..], rig.inputs()].concat()] {
             rig.sim.tear(Tear::calls(torn.iter().copied()));
-            let relay = rig.client.relay(&job, &verified).await;
-            assert!(relay.unwrap_or_else(|error| panic!("{torn:?}: {}", error.report())).already);
+            let post = rig.client.post_result(&job, &verified).await;
+            assert!(post.unwrap_or_else(|error| panic!("{torn:?}: {}", error.report())).already);
         }
     }
 }
@@ -155,9 +155,9 @@ async fn what_was_refused_one_block_ago_is_not_refused_now() {
             }
             let before = rig.sim.torn();
             rig.sim.tear(Tear::calls([torn]));
-            let relay = fresh().await.relay(&job, &verified).await;
-            let relay = relay.unwrap_or_else(|error| panic!("{revision}, {torn}: {}", error.report()));
-            assert!(!relay.already && rig.sim.torn() == before + 1);
+            let post = fresh().await.post_result(&job, &verified).await;
+            let post = post.unwrap_or_else(|error| panic!("{revision}, {torn}: {}", error.report()));
+            assert!(!post.already && rig.sim.torn() == before + 1);
         }
     }
 }
@@ -173,7 +173,7 @@ async fn a_block_that_comes_in_between_two_answers_does_no_harm() {
             let report = rig.client.preflight(&job).await.unwrap();
             assert_eq!(report.worst(), Some(Severity::Note), "{count}: {report}");
             rig.sim.tear(Tear::first(count));
-            assert!(rig.client.relay(&job, &verified).await.unwrap().already, "{count}");
+            assert!(rig.client.post_result(&job, &verified).await.unwrap().already, "{count}");
             rig.sim.tear(Tear::first(count));
             let diagnosis = rig.client.diagnose(&job).await.unwrap();
             assert_eq!(*diagnosis.cause(), Cause::Complete, "{count}: {diagnosis}");

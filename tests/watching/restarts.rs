@@ -10,7 +10,7 @@ use infinityvm_sdk::{
     Client, Error, ErrorKind, HealPolicy, JobHandle, LocalSigner, OffchainJobRequest, Outcome, PollPolicy, ProgramId,
     RelayStrategy, Result, RetryPolicy, Revision, SignedJob, Stage, Until, Verified,
     client::DeadlineExceeded,
-    devnode::{ConsumerRules, DevNode, Gate, JobState, Revert, View},
+    devnode::{ConsumerRules, DevNode, Gate, JobState, RevertReason, View},
     nonce::Sequential,
     primitives::{Address, B256},
     rpc::Method,
@@ -434,7 +434,7 @@ async fn a_lost_record_of_a_relay_is_neither_denied_nor_made_up() {
             let done = |view: &View<'_>, id: &B256| view.job_state(*id) == Some(JobState::Done);
             scene.node.wait_until(|view| ids.iter().all(|id| done(view, id))).await;
             scene.node.restart();
-            let reverted = |view: &View<'_>, id: &B256| view.stats().last_revert(*id) == Some(Revert::JobExists);
+            let reverted = |view: &View<'_>, id: &B256| view.stats().last_revert(*id) == Some(RevertReason::JobExists);
             scene.node.wait_until(|view| ids.iter().all(|id| reverted(view, id) && done(view, id))).await;
             assert!(tasks.try_join_next().is_none());
             tasks.shutdown().await;

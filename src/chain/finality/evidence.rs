@@ -64,7 +64,7 @@ impl Blocks {
 
 /// The transaction with a result, and whose signature the JobManager takes: in its block, and at the head.
 #[derive(Clone, Debug)]
-pub(in crate::chain) struct Posted {
+pub(in crate::chain) struct PostedResult {
     pub transaction: Result<Option<Transaction>>,
     pub operators: Vec<Result<Address>>,
 }
@@ -96,7 +96,7 @@ pub(in crate::chain) struct Evidence<'a> {
     pub inputs: Option<Result<Inputs>>,
     pub receipts: BTreeMap<B256, Result<Option<Receipt>>>,
     pub search: Search,
-    pub posted: Option<Posted>,
+    pub posted: Option<PostedResult>,
 }
 
 /// A question about a job.
@@ -278,7 +278,7 @@ impl Evidence<'_> {
     }
 
     /// The result in the transaction's calldata.
-    fn read_posted(&self, place: &Place, read: &Posted) -> Result<Verified, Standing> {
+    fn read_posted(&self, place: &Place, read: &PostedResult) -> Result<Verified, Standing> {
         const HINT: &str = "the event has the output, but only the calldata has the operator's signature: wait until the node shows the result";
         let transaction = match &read.transaction {
             Ok(Some(transaction)) => transaction,

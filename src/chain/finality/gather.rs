@@ -9,7 +9,7 @@ use std::{
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolEvent;
 
-use super::{Blocks, Evidence, Need, Posted, Search, Standing, Step, concerns};
+use super::{Blocks, Evidence, Need, PostedResult, Search, Standing, Step, concerns};
 use crate::{
     chain::{
         Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
@@ -361,7 +361,7 @@ fn take(evidence: &mut Evidence<'_>, asked: Asked, answers: &mut Answers) {
         Asked::Posted(transaction, operators) => {
             let transaction = answers.take(transaction);
             evidence.posted =
-                Some(Posted { transaction, operators: operators.map(|ticket| answers.take(ticket)).into() });
+                Some(PostedResult { transaction, operators: operators.map(|ticket| answers.take(ticket)).into() });
         }
     }
 }

@@ -33,7 +33,7 @@ mod tests;
 
 use alloy_primitives::Bytes;
 
-pub(super) use self::evidence::{Blocks, Evidence, Need, Posted, Search, Step, concerns};
+pub(super) use self::evidence::{Blocks, Evidence, Need, PostedResult, Search, Step, concerns};
 pub(crate) use self::gather::{Ask, look};
 use crate::{
     error::{Error, ErrorKind, Outcome},

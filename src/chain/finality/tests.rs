@@ -342,7 +342,7 @@ impl Fixture {
                 found: found.then_some(end),
                 error: (place == Place::SearchFailed).then(broken),
             },
-            posted: (source != Source::NotAsked).then_some(Posted { transaction, operators }),
+            posted: (source != Source::NotAsked).then_some(PostedResult { transaction, operators }),
         };
         evidence.step(&blocks)
     }

@@ -5,7 +5,7 @@ mod convert;
 mod fault;
 mod http;
 mod poll;
-mod relayer;
+mod poster;
 mod round;
 mod secrets;
 mod ws;
@@ -18,7 +18,7 @@ use alloy_rpc_client::RpcClientInner;
 use alloy_transport::IntoBoxTransport;
 use async_trait::async_trait;
 
-pub use self::{config::RpcReaderBuilder, relayer::RpcRelayer};
+pub use self::{config::RpcReaderBuilder, poster::RpcPoster};
 use self::{
     poll::Poll,
     round::{Asker, Limits},

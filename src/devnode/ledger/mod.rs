@@ -18,7 +18,7 @@ use self::{
     tears::Tears,
 };
 pub use self::{
-    rules::{ChainStatus, CompletedJob, ConsumerRules, Revert},
+    rules::{CompletedJob, ConsumerRules, RevertReason, SimJobStatus},
     tears::Tear,
 };
 use super::{abi, abi::contracts::JobManager, crypto};
@@ -39,7 +39,7 @@ pub(super) struct Settlement<'a> {
 /// A job as the contracts keep it.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    pub status: ChainStatus,
+    pub status: SimJobStatus,
     pub program_id: Bytes,
     pub max_cycles: u64,
     pub consumer: Address,
@@ -138,7 +138,7 @@ impl Ledger {
         self.latest(consumer)?.max_nonce.checked_add(1)
     }
 
-    pub(super) fn status(&self, job_id: B256) -> Option<ChainStatus> {
+    pub(super) fn status(&self, job_id: B256) -> Option<SimJobStatus> {
         self.job(job_id, self.height()).map(|job| job.status)
     }
 
@@ -203,7 +203,7 @@ impl Ledger {
         self.set_rules(consumer, rules);
         let id = abi::job_id(nonce, consumer);
         let job = Job {
-            status: ChainStatus::Pending,
+            status: SimJobStatus::Pending,
             program_id: Bytes::new(),
             max_cycles: 0,
             consumer,
@@ -226,9 +226,9 @@ impl Ledger {
 
     /// Cancels an on-chain request. Returns whether there was one.
     pub(super) fn cancel(&mut self, job_id: B256) -> bool {
-        let pending = self.job(job_id, self.height()).filter(|job| job.status == ChainStatus::Pending);
+        let pending = self.job(job_id, self.height()).filter(|job| job.status == SimJobStatus::Pending);
         let Some(job) = pending.cloned() else { return false };
-        self.set_job(job_id, Job { status: ChainStatus::Cancelled, ..job });
+        self.set_job(job_id, Job { status: SimJobStatus::Cancelled, ..job });
         self.mine_other(JOB_MANAGER, vec![event(&JobManager::JobCancelled { jobID: job_id })]);
         true
     }
@@ -247,7 +247,7 @@ impl Ledger {
     }
 
     /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
-    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, Revert> {
+    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, RevertReason> {
         let accepted = self.check(tx, self.height()).map_err(|refusal| refusal.revert)?;
         let number = self.count();
         let hash = keccak256([b"transaction".as_slice(), accepted.id.as_slice(), &number.to_be_bytes()].concat());
@@ -280,7 +280,7 @@ impl Ledger {
         let (nonce, consumer, block_number) = (request.nonce, request.consumer, self.blocks.next());
         self.set_rules(consumer, rules);
         let job = Job {
-            status: ChainStatus::Completed,
+            status: SimJobStatus::Completed,
             program_id: request.program_id,
             max_cycles: request.max_cycles,
             consumer,

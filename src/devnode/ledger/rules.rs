@@ -41,7 +41,7 @@ impl ConsumerRules {
 /// The status of a job in `JobManager`, by the contract's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ChainStatus {
+pub enum SimJobStatus {
     /// 1: requested on chain, without a result.
     Pending = 1,
     /// 2: cancelled.
@@ -71,7 +71,7 @@ pub struct CompletedJob {
 /// Why the contracts refused a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Revert {
+pub enum RevertReason {
     /// The consumer has no code.
     #[error("the consumer has no code")]
     NoConsumer,
@@ -111,58 +111,62 @@ pub enum Revert {
 /// A revert with the words of the contracts, as they are in the error's data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
-    pub revert: Revert,
+    pub revert: RevertReason,
     /// Nothing where the contracts revert without data.
     text: Option<&'static str>,
 }
 
 impl Refusal {
-    pub(super) const NO_CONSUMER: Self = Self::silent(Revert::NoConsumer);
-    pub(super) const NOT_ABI: Self = Self::silent(Revert::NotAbi);
-    pub(super) const NO_INPUT_STATE: Self = Self::silent(Revert::State);
-    pub(super) const NO_OUTPUT_STATE: Self = Self::silent(Revert::OutputState);
-    pub(super) const REQUEST_SIGNATURE: Self =
-        Self::new(Revert::RequestSignature, "JobManager.submitResultForOffchainJob: Invalid signature on job request");
-    pub(super) const OPERATOR_SIGNATURE: Self =
-        Self::new(Revert::OperatorSignature, "JobManager.submitResultForOffchainJob: Invalid signature on result");
+    pub(super) const NO_CONSUMER: Self = Self::silent(RevertReason::NoConsumer);
+    pub(super) const NOT_ABI: Self = Self::silent(RevertReason::NotAbi);
+    pub(super) const NO_INPUT_STATE: Self = Self::silent(RevertReason::State);
+    pub(super) const NO_OUTPUT_STATE: Self = Self::silent(RevertReason::OutputState);
+    pub(super) const REQUEST_SIGNATURE: Self = Self::new(
+        RevertReason::RequestSignature,
+        "JobManager.submitResultForOffchainJob: Invalid signature on job request",
+    );
+    pub(super) const OPERATOR_SIGNATURE: Self = Self::new(
+        RevertReason::OperatorSignature,
+        "JobManager.submitResultForOffchainJob: Invalid signature on result",
+    );
     pub(super) const JOB_EXISTS: Self =
-        Self::new(Revert::JobExists, "JobManager.createJob: job already exists with this nonce and consumer");
+        Self::new(RevertReason::JobExists, "JobManager.createJob: job already exists with this nonce and consumer");
     pub(super) const JOB_ID: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResultForOffchainJob: job ID signed by coprocessor doesn't match job ID of job request",
     );
     pub(super) const OFFCHAIN_INPUT: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResultForOffchainJob: offchain input hash signed by coprocessor doesn't match offchain input hash of job request",
     );
     pub(super) const STATE_HASH: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResultForOffchainJob: state hash signed by coprocessor doesn't match state hash of job request",
     );
     pub(super) const ONCHAIN_INPUT: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResult: onchain input signed by coprocessor doesn't match onchain input submitted with job",
     );
     pub(super) const PROGRAM: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResult: program ID signed by coprocessor doesn't match program ID submitted with job",
     );
     pub(super) const CYCLES: Self = Self::new(
-        Revert::ResultMismatch,
+        RevertReason::ResultMismatch,
         "JobManager.submitResult: max cycles signed by coprocessor doesn't match max cycles submitted with job",
     );
     pub(super) const BLOB_HASHES: Self = Self::new(
-        Revert::BlobHashes,
+        RevertReason::BlobHashes,
         "JobManager.submitResultForOffchainJob: blob hashes signed by coprocessor don't match blob hashes of transaction",
     );
-    pub(super) const STALE_ROOT: Self = Self::new(Revert::State, "Invalid state root passed as input");
-    pub(super) const STALE_HASH: Self = Self::new(Revert::State, "Invalid state hash passed as input");
+    pub(super) const STALE_ROOT: Self = Self::new(RevertReason::State, "Invalid state root passed as input");
+    pub(super) const STALE_HASH: Self = Self::new(RevertReason::State, "Invalid state hash passed as input");
 
-    const fn new(revert: Revert, text: &'static str) -> Self {
+    const fn new(revert: RevertReason, text: &'static str) -> Self {
         Self { revert, text: Some(text) }
     }
 
-    const fn silent(revert: Revert) -> Self {
+    const fn silent(revert: RevertReason) -> Self {
         Self { revert, text: None }
     }
 

@@ -9,7 +9,7 @@ use super::{Failure, Real};
 use crate::{
     backoff::{Backoff, Jitter, Random},
     devnode::{
-        ledger::Revert,
+        ledger::RevertReason,
         node::{ENDED, Shared},
         record::Finished,
     },
@@ -95,7 +95,7 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
                 }
                 shared.update(|world| {
                     if matches!(failure, Failure::Reverted(_)) {
-                        world.stats.last_revert.insert(id, Revert::Contract);
+                        world.stats.last_revert.insert(id, RevertReason::Contract);
                     }
                     world.stats.relay_errors.insert(id, failure.to_string());
                 });

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256};
 
 pub use self::reader::SimAccount;
 use super::{
-    ledger::{ChainStatus, CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, Revert, Settlement, Tear},
+    ledger::{CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, RevertReason, Settlement, SimJobStatus, Tear},
     node::Shared,
 };
 use crate::chain::{Block, Chain};
@@ -74,7 +74,7 @@ impl SimChain {
         Chain::new(self.clone(), self.job_manager())
     }
 
-    /// An account that posts results, for [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer).
+    /// An account that posts results, for [`ClientBuilder::poster`](crate::client::ClientBuilder::poster).
     #[must_use]
     pub fn account(&self, address: Address) -> SimAccount {
         SimAccount::new(self.clone(), address)
@@ -150,7 +150,7 @@ impl SimChain {
 
     /// The status in `getJobMetadata(bytes32)`; `None` for a job that the chain has not seen.
     #[must_use]
-    pub fn job_status(&self, job_id: B256) -> Option<ChainStatus> {
+    pub fn job_status(&self, job_id: B256) -> Option<SimJobStatus> {
         self.read(|chain| chain.status(job_id))
     }
 
@@ -232,7 +232,7 @@ impl SimChain {
     /// Returns the hash of the transaction.
     ///
     /// # Errors
-    /// The [`Revert`] of the first check that fails. The chain is unchanged then.
+    /// The [`RevertReason`] of the first check that fails. The chain is unchanged then.
     pub fn submit_result(
         &self,
         result: &[u8],
@@ -240,7 +240,7 @@ impl SimChain {
         request: &[u8],
         request_signature: &[u8],
         blob_hashes: &[B256],
-    ) -> Result<B256, Revert> {
+    ) -> Result<B256, RevertReason> {
         self.write(|chain| {
             chain.settle(&Settlement { result, operator_signature, request, request_signature, blob_hashes })
         })

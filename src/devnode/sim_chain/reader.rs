@@ -1,4 +1,4 @@
-//! The simulated chain as clients see a chain: through the seam of [`ChainReader`] and [`Relayer`].
+//! The simulated chain as clients see a chain: through the seam of [`ChainReader`] and [`Poster`].
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::SimChain;
 use crate::{
-    chain::{Answer, Block, ChainReader, Question, RelayTransaction, Relayer},
+    chain::{Answer, Block, ChainReader, PostTransaction, Poster, Question},
     error::{Error, ErrorKind, Outcome, Result},
 };
 
@@ -48,7 +48,7 @@ impl ChainReader for SimChain {
 }
 
 /// An account on the simulated chain that posts results, for
-/// [`ClientBuilder::relayer`](crate::client::ClientBuilder::relayer); made by [`SimChain::account`]. Its transactions
+/// [`ClientBuilder::poster`](crate::client::ClientBuilder::poster); made by [`SimChain::account`]. Its transactions
 /// are in the next block at once, even those that revert there.
 ///
 /// On the simulated chain the blob hashes of jobs with an offchain input (Relay revision) are stand-ins. So only
@@ -72,12 +72,12 @@ impl fmt::Debug for SimAccount {
 }
 
 #[async_trait]
-impl Relayer for SimAccount {
+impl Poster for SimAccount {
     fn address(&self) -> Address {
         self.address
     }
 
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
         let number = self.chain.write(|chain| {
             if !chain.reachable {
                 return Err(unreachable().with_outcome(Outcome::NotSent));

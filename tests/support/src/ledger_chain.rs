@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use infinityvm_sdk::{
     Error, ErrorKind, JobId, Outcome, Revision, SignedJob,
-    chain::{Answer, At, Block, Call, ChainReader, Log, Question, Receipt, RelayTransaction, Relayer, Transaction},
+    chain::{Answer, At, Block, Call, ChainReader, Log, PostTransaction, Poster, Question, Receipt, Transaction},
     job::{abi, eip191_hash, input_hash, recover_signer},
     primitives::{Address, B256, Bytes, SolValue, alloy_sol_types::SolCall, keccak256, sol},
 };
@@ -458,7 +458,7 @@ pub enum Fate {
     LostIncluded,
     /// The connection breaks, and the pool never gets it.
     Lost,
-    /// The relayer never answers.
+    /// The poster never answers.
     Hangs,
 }
 
@@ -466,20 +466,20 @@ struct Account {
     chain: FakeChain,
     fate: Mutex<Fate>,
     before: Mutex<Option<Hook>>,
-    posted: Mutex<Vec<(B256, RelayTransaction)>>,
+    posted: Mutex<Vec<(B256, PostTransaction)>>,
 }
 
 /// An account of a stranger to all contracts.
 #[derive(Clone)]
-pub struct FakeRelayer(Arc<Account>);
+pub struct FakePoster(Arc<Account>);
 
-impl fmt::Debug for FakeRelayer {
+impl fmt::Debug for FakePoster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FakeRelayer")
+        f.write_str("FakePoster")
     }
 }
 
-impl FakeRelayer {
+impl FakePoster {
     pub fn new(chain: &FakeChain) -> Self {
         let (chain, fate) = (chain.clone(), Mutex::new(Fate::Included));
         Self(Arc::new(Account { chain, fate, before: Mutex::default(), posted: Mutex::default() }))
@@ -494,7 +494,7 @@ impl FakeRelayer {
         *self.0.before.lock().unwrap() = Some(Box::new(hook));
     }
 
-    pub fn posted(&self) -> Vec<(B256, RelayTransaction)> {
+    pub fn posted(&self) -> Vec<(B256, PostTransaction)> {
         self.0.posted.lock().unwrap().clone()
     }
 
@@ -509,12 +509,12 @@ impl FakeRelayer {
 }
 
 #[async_trait]
-impl Relayer for FakeRelayer {
+impl Poster for FakePoster {
     fn address(&self) -> Address {
         Address::repeat_byte(0x77)
     }
 
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256, Error> {
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256, Error> {
         assert_eq!((transaction.chain_id, transaction.to), (CHAIN_ID, JOB_MANAGER));
         let fate = *self.0.fate.lock().unwrap();
         if fate == Fate::Refused {

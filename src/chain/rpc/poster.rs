@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::{RpcReader, fault};
 use crate::{
-    chain::{Blobs, RelayTransaction, Relayer, Revert, blobs::Form, reader::ChainReader},
+    chain::{Blobs, PostTransaction, Poster, Revert, blobs::Form, reader::ChainReader},
     error::{Error, ErrorKind, Outcome, Result},
 };
 
@@ -47,17 +47,17 @@ const SPARE: u64 = 20;
 /// ```no_run
 /// # fn example(key: [u8; 32]) -> infinityvm_sdk::Result<()> {
 /// # use infinityvm_sdk::{Client, primitives::Address};
-/// use infinityvm_sdk::chain::{Chain, RpcReader, RpcRelayer};
+/// use infinityvm_sdk::chain::{Chain, RpcReader, RpcPoster};
 ///
 /// # let job_manager = Address::ZERO;
 /// let reader = RpcReader::http("https://rpc.example.org")?;
-/// let relayer = RpcRelayer::over(reader.clone(), RpcRelayer::key(key)?); // or any `TxSigner` of alloy
-/// let builder = Client::builder().chain(Chain::new(reader, job_manager)).relayer(relayer);
+/// let poster = RpcPoster::over(reader.clone(), RpcPoster::key(key)?); // or any `TxSigner` of alloy
+/// let builder = Client::builder().chain(Chain::new(reader, job_manager)).poster(poster);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RpcRelayer(Arc<Inner>);
+pub struct RpcPoster(Arc<Inner>);
 
 struct Inner {
     reader: RpcReader,
@@ -103,7 +103,7 @@ struct Signed {
     raw: Vec<u8>,
 }
 
-impl RpcRelayer {
+impl RpcPoster {
     /// Posts to the RPC at `http(s)://host[:port][/path][?query]`, with the default settings of an [`RpcReader`]. Nothing is sent yet.
     ///
     /// # Errors
@@ -178,12 +178,12 @@ impl Inner {
                 format!("the RPC asks for {} wei for a unit of gas, more than the {bound} allowed", most.max(blob));
             return Err(Error::new(ErrorKind::Chain, what)
                 .with_retryable(true)
-                .with_hint("wait until fees are lower, or allow more with RpcRelayer::with_max_fee"));
+                .with_hint("wait until fees are lower, or allow more with RpcPoster::with_max_fee"));
         }
         Ok(Fees { most, tip, blob })
     }
 
-    async fn gas(&self, transaction: &RelayTransaction, fees: Fees) -> Result<u64> {
+    async fn gas(&self, transaction: &PostTransaction, fees: Fees) -> Result<u64> {
         let mut call = json!({
             "from": self.signer.address(),
             "to": transaction.to,
@@ -223,13 +223,13 @@ impl Inner {
 
     async fn sign(
         &self,
-        transaction: &RelayTransaction,
+        transaction: &PostTransaction,
         nonce: u64,
         gas: u64,
         fees: Fees,
         form: Form,
     ) -> Result<Signed> {
-        let RelayTransaction { chain_id, to, data, blobs } = transaction;
+        let PostTransaction { chain_id, to, data, blobs } = transaction;
         match blobs {
             None => {
                 let tx = TxEip1559 {
@@ -252,7 +252,7 @@ impl Inner {
     #[cfg(feature = "blobs")]
     async fn sign_with_blobs(
         &self,
-        transaction: &RelayTransaction,
+        transaction: &PostTransaction,
         blobs: &Blobs,
         nonce: u64,
         gas: u64,
@@ -281,7 +281,7 @@ impl Inner {
     #[cfg(not(feature = "blobs"))]
     async fn sign_with_blobs(
         &self,
-        _: &RelayTransaction,
+        _: &PostTransaction,
         _: &Blobs,
         _: u64,
         _: u64,
@@ -297,20 +297,20 @@ impl Inner {
         TxEnvelope: From<alloy_consensus::Signed<T>>,
     {
         let signature = self.signer.sign_transaction(&mut tx).await.map_err(|error| {
-            Error::new(ErrorKind::Signer, "the relayer's account did not sign the transaction").with_source(error)
+            Error::new(ErrorKind::Signer, "the poster's account did not sign the transaction").with_source(error)
         })?;
         let envelope = TxEnvelope::from(tx.into_signed(signature));
         Ok(Signed { hash: *envelope.tx_hash(), raw: envelope.encoded_2718() })
     }
 
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
         let chain_id: U64 = self.read("eth_chainId", json!([])).await?;
         if chain_id.to::<u64>() != transaction.chain_id {
             return Err(Error::new(
                 ErrorKind::WrongChain,
-                format!("the relayer is on chain {chain_id}, the JobManager on chain {}", transaction.chain_id),
+                format!("the poster is on chain {chain_id}, the JobManager on chain {}", transaction.chain_id),
             )
-            .with_hint("give the relayer an RPC of the chain that ClientBuilder::chain reads"));
+            .with_hint("give the poster an RPC of the chain that ClientBuilder::chain reads"));
         }
         let fees = self.fees(transaction.blobs.is_some()).await?;
         let gas = self.gas(transaction, fees).await?;
@@ -402,7 +402,7 @@ fn failed(error: TransportError) -> Error {
     };
     let error = fault::of(error);
     if text.contains("insufficient funds") {
-        error.with_hint("the relayer's account needs funds")
+        error.with_hint("the poster's account needs funds")
     } else if text.contains("already reserved") {
         error.with_retryable(true).with_hint(
             "the account has a transaction of the other kind in the pool (with or without blobs): wait for it, or use two accounts",
@@ -413,20 +413,20 @@ fn failed(error: TransportError) -> Error {
 }
 
 #[async_trait]
-impl Relayer for RpcRelayer {
+impl Poster for RpcPoster {
     fn address(&self) -> Address {
         self.0.signer.address()
     }
 
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
         self.0.post(transaction, signed).await.map_err(|error| error.with_endpoint(self.0.reader.endpoint()))
     }
 }
 
-impl fmt::Debug for RpcRelayer {
+impl fmt::Debug for RpcPoster {
     /// Leaves out the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcRelayer")
+        f.debug_struct("RpcPoster")
             .field("endpoint", &self.0.reader.endpoint())
             .field("address", &self.0.signer.address())
             .finish_non_exhaustive()

@@ -4,7 +4,11 @@ use std::fmt;
 
 use alloy_primitives::{Address, B256};
 
-use crate::job::{JobStatus, one_line, shorten};
+use crate::inspect::words::status_words;
+use crate::{
+    chain::OnchainStatus,
+    job::{JobStatus, ProgramId, one_line, shorten},
+};
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,17 +87,11 @@ pub enum FindingKind {
     /// The consumer's signer is the zero address: it refuses every good signature, and takes every unreadable one.
     NoSigner,
     /// This very job is complete on chain: nothing is left to do.
-    AlreadyComplete,
-    /// Another job is complete on chain under the nonce.
-    NonceComplete,
-    /// An on-chain request of the consumer has the nonce.
-    NonceRequested,
-    /// An on-chain request of the consumer had the nonce, and was cancelled.
-    NonceCancelled,
-    /// The chain keeps a job under the nonce, in a status that this release does not know.
-    NonceUnclear {
-        /// The status.
-        status: u8,
+    Complete,
+    /// The chain has something else under the nonce.
+    NonceTakenOnChain {
+        /// What became of that: a request made on chain that is pending or cancelled, or a job with a result.
+        status: OnchainStatus,
     },
     /// An Ordered nonce below the consumer's next one.
     NonceTooLow {
@@ -118,19 +116,22 @@ pub enum FindingKind {
         /// How far it is there.
         status: JobStatus,
     },
-    /// The node has this very job, it failed, and the node does not run it again (State revision).
-    FailedAtNode,
-    /// The node has another job under the nonce, which failed; it is replaced by this one.
-    ReplacesFailed,
-    /// The node has another job under the nonce.
-    NonceTaken {
+    /// The node gave this very job up. It runs it again in the Relay revision only.
+    Failed {
+        /// The node's reason, such as `execution_error`.
+        reason: Option<String>,
+    },
+    /// The node has another job under the nonce. If that failed, this one takes its place in the Relay revision.
+    NonceTakenAtNode {
         /// The first field that differs.
         field: &'static str,
+        /// How far that other job has come.
+        status: JobStatus,
     },
     /// This client has another signed job under the nonce, under way or of open fate.
     NonceHeld,
     /// The job begins with another state than the consumer's latest, and no result that is known leads there.
-    StateStale {
+    StaleState {
         /// The latest.
         latest: B256,
         /// The job's.
@@ -139,7 +140,10 @@ pub enum FindingKind {
     /// The consumer is a stateful one, and the job carries no state.
     StateMissing,
     /// The node does not have the program.
-    ProgramMissing,
+    ProgramMissing {
+        /// The program.
+        program: ProgramId,
+    },
     /// Whether the node has the program could not be asked: the transport, the revision or the node has no such call.
     ProgramNotChecked,
     /// The offchain input is over the limit after compression.
@@ -181,11 +185,10 @@ impl fmt::Display for FindingKind {
             Self::SignerRefused { .. } => f.write_str("the consumer does not accept the signature"),
             Self::SignatureCheckReverted => f.write_str("the consumer's check of the signature reverts"),
             Self::NoSigner => f.write_str("the consumer's signer is the zero address"),
-            Self::AlreadyComplete => f.write_str("the job is complete on chain already"),
-            Self::NonceComplete => f.write_str("another job is complete on chain under the nonce"),
-            Self::NonceRequested => f.write_str("the nonce belongs to an on-chain request"),
-            Self::NonceCancelled => f.write_str("the nonce belongs to an on-chain request that was cancelled"),
-            Self::NonceUnclear { status } => write!(f, "the chain has a job under the nonce, in status {status}"),
+            Self::Complete => f.write_str("the job is complete on chain already"),
+            Self::NonceTakenOnChain { status } => {
+                write!(f, "the nonce is taken on chain, by a job {}", status_words(*status))
+            }
             Self::NonceTooLow { next } => write!(f, "the consumer's next nonce is {next} already"),
             Self::NonceGap { missing } => {
                 f.write_str("held behind missing nonces: ")?;
@@ -201,13 +204,16 @@ impl fmt::Display for FindingKind {
                 let status = status.to_string();
                 write!(f, "the node has the job already: {}", shorten(&status))
             }
-            Self::FailedAtNode => f.write_str("the job failed at the node, which does not run it again"),
-            Self::ReplacesFailed => f.write_str("replaces a failed job under the nonce"),
-            Self::NonceTaken { field } => write!(f, "the node has another job under the nonce ({field} differs)"),
+            Self::Failed { reason } => {
+                write!(f, "the job failed at the node: {}", one_line(reason.as_deref().unwrap_or("no reason given")))
+            }
+            Self::NonceTakenAtNode { field, .. } => {
+                write!(f, "the node has another job under the nonce ({field} differs)")
+            }
             Self::NonceHeld => f.write_str("another job of this client has the nonce"),
-            Self::StateStale { .. } => f.write_str("the job does not begin with the latest state"),
+            Self::StaleState { .. } => f.write_str("the job does not begin with the latest state"),
             Self::StateMissing => f.write_str("the consumer is stateful, and the job carries no state"),
-            Self::ProgramMissing => f.write_str("the node does not have the program"),
+            Self::ProgramMissing { .. } => f.write_str("the node does not have the program"),
             Self::ProgramNotChecked => f.write_str("whether the node has the program could not be asked"),
             Self::InputTooLarge => f.write_str("the offchain input is too large"),
             Self::MessageTooLarge => f.write_str("the request is too large"),
@@ -231,24 +237,20 @@ impl FindingKind {
             | Self::SignerRefused { .. }
             | Self::SignatureCheckReverted
             | Self::NoSigner
-            | Self::AlreadyComplete
-            | Self::NonceComplete
-            | Self::NonceRequested
-            | Self::NonceCancelled
-            | Self::NonceUnclear { .. }
+            | Self::Complete
+            | Self::NonceTakenOnChain { .. }
             | Self::NonceTooLow { .. }
             | Self::NonceGap { .. }
             | Self::NonceTooFar { .. }
-            | Self::StateStale { .. }
+            | Self::StaleState { .. }
             | Self::StateMissing
             | Self::RequestedBefore { .. }
             | Self::TooManyOrdered { .. }
             | Self::WrongChain => Some("chain's RPC"),
             Self::AlreadyAtNode { .. }
-            | Self::FailedAtNode
-            | Self::ReplacesFailed
-            | Self::NonceTaken { .. }
-            | Self::ProgramMissing => Some("node"),
+            | Self::Failed { .. }
+            | Self::NonceTakenAtNode { .. }
+            | Self::ProgramMissing { .. } => Some("node"),
             Self::NoChain
             | Self::ChainNotRead { .. }
             | Self::NodeNotRead { .. }

@@ -1,8 +1,8 @@
 //! What to do where the chain was read: about its own causes, and about the node's, of which it leaves less open.
 
 use super::{
-    Cause,
-    evidence::{Evidence, Onchain, Seen, Trial},
+    cause::Cause,
+    evidence::{Onchain, Seen, Symptoms, Trial},
 };
 use crate::{
     chain::{ChainStanding, OnchainStatus, RevertCause},
@@ -30,8 +30,8 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
                 "nonce {nonce} is spent: {how}. Submit the payload under another nonce, from getNextNonce() on and above those in flight"
             )
         }
-        Cause::WrongSigner { expected, .. } => {
-            let who = expected.map_or_else(|| "an account that the consumer accepts".to_owned(), |it| it.to_string());
+        Cause::SignerRefused { named, .. } => {
+            let who = named.map_or_else(|| "an account that the consumer accepts".to_owned(), |it| it.to_string());
             format!(
                 "sign the payload with {who}, under another nonce if the node has this job already. It takes no money to find out: the node \
                  executes such a job and tries for hours to relay it; in an Ordered lane it holds all later ones"
@@ -41,25 +41,25 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
             "build the job again from the consumer's latest state, and submit it under another nonce. The node tries for hours to relay \
              this one; in an Ordered lane nonce {nonce} holds all later ones meanwhile"
         ),
-        Cause::OperatorMismatch { signed_by, on_chain, .. } if signed_by == on_chain => {
+        Cause::OtherOperator { signed_by, named, .. } if signed_by == named => {
             "nothing is wrong with the job: the pinned operator is. Set ClientBuilder::operator to the one that the JobManager names, or leave \
              it out and the client reads it from the chain"
                 .into()
         }
-        Cause::OperatorMismatch { .. } => {
+        Cause::OtherOperator { .. } => {
             "the result cannot land: check that this is the node of the JobManager's operator, and that the JobManager is the right one. If the \
              operator was replaced, submit the payload under another nonce to a node of the new one"
                 .into()
         }
         Cause::RelayReverts { cause, .. } => {
             let then = match cause {
-                RevertCause::Other => ". Once it would be accepted, post it with Client::relay, which tries it in a call first",
+                RevertCause::Other => ". Once it would be accepted, post it with Client::post_result, which tries it in a call first",
                 _ => "",
             };
             format!("{}{then}", cause.advice())
         }
         Cause::RelayDropped { .. } => format!(
-            "post the result with Client::relay: the node does not send it again. If jobs of lower nonces are gone from the chain, too, post those \
+            "post the result with Client::post_result: the node does not send it again. If jobs of lower nonces are gone from the chain, too, post those \
              first, from the lowest on: what comes after nonce {nonce} may depend on it. If it would revert, the error says why"
         ),
         other => format!("{other}"),
@@ -67,10 +67,10 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
 }
 
 /// About the causes that the node shows, of a job that is not complete on chain.
-pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain) -> Option<String> {
-    let Evidence { nonce, .. } = evidence;
+pub(super) fn chain_advice(cause: &Cause, evidence: &Symptoms, onchain: &Onchain) -> Option<String> {
+    let Symptoms { nonce, .. } = evidence;
     let lands = onchain.trial == Trial::Lands;
-    let post = "post the result with Client::relay: it would be accepted now";
+    let post = "post the result with Client::post_result: it would be accepted now";
     Some(match cause {
         Cause::Complete if onchain.standing == ChainStanding::Unclear => format!(
             "look into the transaction with the job's JobCompleted event: its calldata has the request. If it is this one, nothing is left to \
@@ -78,7 +78,7 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain
         ),
         Cause::Relayed => {
             "wait for some blocks and diagnose again: the node says that it is relayed, and the chain does not show it yet. If it never does, \
-             the RPC and the node are not on the same chain, or the block was given up: then post the result with Client::relay"
+             the RPC and the node are not on the same chain, or the block was given up: then post the result with Client::post_result"
                 .into()
         }
         Cause::InProgress { stage: Stage::Executed } if let Trial::Reverts { cause, reason } = &onchain.trial => {
@@ -89,11 +89,11 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain
                 cause.advice()
             )
         }
-        Cause::LowNonce if onchain.max_nonce.is_some_and(|max| max >= *nonce) => format!(
+        Cause::NonceTooLow if onchain.max_nonce.is_some_and(|max| max >= *nonce) => format!(
             "the job is not complete on chain, and nonce {nonce} is below what the node's lane waits for: sign the payload under a new nonce, \
              from getNextNonce() on"
         ),
-        Cause::LowNonce => {
+        Cause::NonceTooLow => {
             "wait for some blocks and diagnose again: the node has seen a higher nonce on chain than the RPC shows. If the job is complete by \
              then, nothing is left to do; if not, sign the payload under a new nonce, from getNextNonce() on"
                 .into()
@@ -119,7 +119,7 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Evidence, onchain: &Onchain
             if max >= *last {
                 format!(
                     "the chain is past {which}, and the node has not noticed: it needs a restart, then submit this signed job again{}",
-                    if lands { "; or post the result with Client::relay" } else { "" }
+                    if lands { "; or post the result with Client::post_result" } else { "" }
                 )
             } else {
                 format!(

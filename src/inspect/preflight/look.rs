@@ -1,6 +1,6 @@
 //! Looks, until what they find counts.
 
-use std::{collections::HashSet, mem::discriminant, sync::Arc};
+use std::{collections::HashSet, mem::discriminant};
 
 use super::{
     evidence::ChainSide,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     chain::{Heard, SecondLook, Tidings},
-    client::Inner,
+    inspect::sources::Sources,
     job::SignedJob,
 };
 
@@ -46,11 +46,11 @@ impl Tidings for Found {
 }
 
 /// Looks at everything once, and once more at what forbids the job.
-pub(super) async fn look(inner: &Arc<Inner>, job: &SignedJob, required: bool, expected: &Expected) -> Looked {
+pub(super) async fn look(sources: &Sources, job: &SignedJob, required: bool, expected: &Expected) -> Looked {
     let (mut second, mut seen) = (SecondLook::new(), None);
     let (mut chain_round_trips, mut node_round_trips) = (0, 0);
     let found = loop {
-        let gathered = gather(inner, job, required, expected, seen).await;
+        let gathered = gather(sources, job, required, expected, seen).await;
         chain_round_trips += gathered.chain_round_trips;
         node_round_trips += gathered.node_round_trips;
         // After a first look that found something: one that could not be made.
@@ -70,7 +70,7 @@ pub(super) async fn look(inner: &Arc<Inner>, job: &SignedJob, required: bool, ex
         tokio::time::sleep(pause).await;
     };
     if let Some((begun, operator)) = found.gathered.operator {
-        inner.operator.saw(begun, operator);
+        sources.operator.saw(begun, operator);
     }
     Looked { findings: found.findings, chain_round_trips, node_round_trips }
 }

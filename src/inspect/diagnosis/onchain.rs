@@ -4,10 +4,9 @@ use alloy_primitives::{Address, B256};
 
 use super::evidence::{Onchain, Operators, Signer, Trial};
 use crate::{
-    chain::{
-        Answers, Batch, Block, Chain, ChainStanding, OnchainStatus, Revert, SignatureCheck, StandingTickets, Ticket,
-    },
+    chain::{Answers, Batch, Block, Chain, ChainStanding, Revert, SignatureCheck, StandingTickets, Ticket},
     error::Result,
+    inspect::words::status_words,
     job::{JobRecord, SignedJob, Verified, eip191_hash, one_line, recover_signer},
 };
 
@@ -71,7 +70,7 @@ async fn ask(
             batch.offchain_signer(consumer),
             batch.latest_state(consumer, job.revision()),
             claims.tx_hash.map(|hash| batch.receipt(hash)),
-            claims.verified.as_ref().map(|verified| batch.raw_call(chain.relay_call(verified, None))),
+            claims.verified.as_ref().map(|verified| batch.raw_call(chain.post_call(verified, None))),
         )
     };
     let snapshot = match seen {
@@ -79,7 +78,7 @@ async fn ask(
         Some(seen) => chain.again(seen, ask).await?,
     };
     let (tip, mut answers) = (snapshot.tip, snapshot.answers);
-    let (standing, operator, (next_nonce, max_nonce), valid, expected, latest, claimed, trial) = snapshot.asked;
+    let (standing, operator, (next_nonce, max_nonce), valid, named, latest, claimed, trial) = snapshot.asked;
 
     // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
     let (standing, operator) = (standing.take(&mut answers, job)?, answers.take(operator)?);
@@ -96,9 +95,9 @@ async fn ask(
     let onchain = Onchain {
         standing,
         max_nonce,
-        signer: signer(&mut answers, job, valid, expected, max_nonce.is_some()),
+        signer: signer(&mut answers, job, valid, named, max_nonce.is_some()),
         state,
-        operators: operators.map(|signed_by| Operators { signed_by, pinned, on_chain: operator }),
+        operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
         trial: trial.and_then(|ticket| answers.take(ticket).ok()).map_or(Trial::NotMade, |tried| match tried {
             Ok(_) => Trial::Lands,
             Err(data) => {
@@ -116,14 +115,14 @@ fn signer(
     answers: &mut Answers,
     job: &SignedJob,
     valid: Ticket<SignatureCheck>,
-    expected: Ticket<Option<Address>>,
+    named: Ticket<Option<Address>>,
     is_consumer: bool,
 ) -> Signer {
     match answers.take(valid) {
         Ok(SignatureCheck::Valid) => Signer::Accepted,
         // What is no consumer has said nothing.
         Ok(_) if is_consumer => {
-            Signer::Refused { recovered: job.recover().ok(), expected: answers.take(expected).ok().flatten() }
+            Signer::Refused { recovered: job.recover().ok(), named: answers.take(named).ok().flatten() }
         }
         Ok(_) | Err(_) => Signer::Unknown,
     }
@@ -147,17 +146,17 @@ fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: 
             say("the consumer does not answer maxNonce(): there is no such contract, or it has another form".into())
         }
     }
-    if let Signer::Refused { recovered, expected } = onchain.signer {
+    if let Signer::Refused { recovered, named } = onchain.signer {
         let by =
             |address: Option<Address>| address.map_or("an account that it does not name".into(), |it| it.to_string());
         let who = recovered.map_or("the signature".into(), |it| format!("the signature of {it}"));
-        say(format!("isValidSignature refuses {who}; the consumer accepts {}", by(expected)));
+        say(format!("isValidSignature refuses {who}; the consumer accepts {}", by(named)));
     }
     if let Some((input, latest)) = onchain.state {
         say(format!("the job starts from the state {input}, the consumer's latest is {latest}"));
     }
-    if let Some(Operators { signed_by, on_chain, .. }) = onchain.operators {
-        say(format!("getCoprocessorOperator() is {on_chain}; the result is signed by {signed_by}"));
+    if let Some(Operators { signed_by, named, .. }) = onchain.operators {
+        say(format!("getCoprocessorOperator() is {named}; the result is signed by {signed_by}"));
     }
     match &onchain.trial {
         Trial::NotMade => {}
@@ -171,14 +170,5 @@ fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: 
     }
     if onchain.reverted {
         say("the transaction that the node names has reverted".into());
-    }
-}
-
-pub(super) fn status_words(status: OnchainStatus) -> &'static str {
-    match status {
-        OnchainStatus::Pending => "requested on chain",
-        OnchainStatus::Cancelled => "requested on chain and cancelled",
-        OnchainStatus::Completed => "with a result",
-        OnchainStatus::Unknown | OnchainStatus::Unrecognized(_) => "in a status that this release does not know",
     }
 }

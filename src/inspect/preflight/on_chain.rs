@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 
 use super::{
-    evidence::{Chained, Evidence},
+    evidence::{Chained, Prospects},
     finding::{Finding, FindingKind, Severity},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// How many Ordered jobs of a consumer may be unrelayed. At about twice that a node stops answering.
 const MAX_UNRELAYED: u64 = 128;
 
-pub(super) fn judge(evidence: &Evidence, chain: &Chained, complete: bool, found: &mut Vec<Finding>) {
+pub(super) fn judge(evidence: &Prospects, chain: &Chained, complete: bool, found: &mut Vec<Finding>) {
     if let Some(binding) = &evidence.binding {
         let asked = chain.identity.as_ref();
         let identity = asked.and_then(|identity| evidence.read("eth_chainId and block 0", identity, found));
@@ -38,7 +38,7 @@ pub(super) fn judge(evidence: &Evidence, chain: &Chained, complete: bool, found:
     if complete {
         let seen = "getJobMetadata: completed, with this job's inputs";
         let remedy = "none needed: the result is on chain; do not make a second job of it";
-        found.push(Finding::new(Severity::Note, FindingKind::AlreadyComplete, seen, remedy));
+        found.push(Finding::new(Severity::Note, FindingKind::Complete, seen, remedy));
         return;
     }
     belongs(evidence, chain, found);
@@ -51,7 +51,7 @@ fn error(kind: FindingKind, seen: impl AsRef<str>, remedy: &'static str) -> Find
     Finding::new(Severity::Error, kind, seen, remedy)
 }
 
-fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+fn job_manager(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let address = evidence.job_manager.unwrap_or_default();
     match evidence.read("eth_getCode", &chain.job_manager_code, found) {
         Some(code) if code.is_empty() => {
@@ -77,7 +77,7 @@ fn job_manager(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
 }
 
 /// Whether the consumer takes results from this JobManager. Older ones do not say.
-fn belongs(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+fn belongs(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let named = evidence.read("getJobManager", &chain.named_job_manager, found).copied().flatten();
     if let (Some(named), Some(ours)) = (named, evidence.job_manager)
         && named != ours
@@ -88,7 +88,7 @@ fn belongs(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
     }
 }
 
-fn signature(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+fn signature(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let Some(check) = evidence.read("isValidSignature", &chain.signature, found) else { return };
     let named = evidence.read("getOffchainSigner", &chain.signer, found).copied().flatten();
     let recovered = evidence.job.recover().ok();
@@ -117,7 +117,7 @@ fn signature(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
     }
 }
 
-fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+fn nonce(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let nonce = evidence.job.nonce();
     if chain.job_manager_code.as_ref().is_ok_and(|code| !code.is_empty())
         && let Some(status) = evidence.read("getJobMetadata", &chain.status, found)
@@ -158,7 +158,7 @@ fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
             format!("getJobMetadata of nonce {}: {status}, which only on-chain requests are", nonce - 1),
         );
         let remedy = "if the node has worked for this consumer before, have it restarted first: its lane does not notice, and waits for that \
-                      nonce; or post the result yourself with Client::relay once it is executed";
+                      nonce; or post the result yourself with Client::post_result once it is executed";
         found.push(Finding::new(Severity::Warning, kind, seen, remedy));
     }
     if unrelayed >= MAX_UNRELAYED {
@@ -169,35 +169,26 @@ fn nonce(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
 }
 
 /// Who else has the nonce on chain, if somebody has.
-fn taken(evidence: &Evidence, chain: &Chained, status: OnchainStatus) -> Option<Finding> {
-    let remedy =
+fn taken(evidence: &Prospects, chain: &Chained, status: OnchainStatus) -> Option<Finding> {
+    let another =
         "sign the job under another nonce; on-chain requests draw from the same ones: ChainNonces knows of them";
-    Some(match status {
+    let (seen, remedy) = match status {
         OnchainStatus::Unknown => return None,
-        OnchainStatus::Pending => {
-            error(FindingKind::NonceRequested, "getJobMetadata: pending, which only on-chain requests are", remedy)
-        }
-        OnchainStatus::Cancelled => {
-            error(FindingKind::NonceCancelled, "getJobMetadata: cancelled, which only on-chain requests are", remedy)
-        }
+        OnchainStatus::Pending => ("getJobMetadata: pending, which only on-chain requests are".into(), another),
+        OnchainStatus::Cancelled => ("getJobMetadata: cancelled, which only on-chain requests are".into(), another),
+        OnchainStatus::Unrecognized(status) => (format!("getJobMetadata: status {status}"), another),
         OnchainStatus::Completed => {
             let seen = match evidence.is_complete(chain) {
                 Some(false) if chain.same_inputs.is_some() => "getJobMetadata: completed, with other inputs",
                 _ => "getJobMetadata: completed, and nothing shows that it is this job",
             };
-            error(
-                FindingKind::NonceComplete,
-                seen,
-                "look whether it is yours; if not, sign the job under another nonce",
-            )
+            (seen.into(), "look whether it is yours; if not, sign the job under another nonce")
         }
-        OnchainStatus::Unrecognized(status) => {
-            error(FindingKind::NonceUnclear { status }, format!("getJobMetadata: status {status}"), remedy)
-        }
-    })
+    };
+    Some(error(FindingKind::NonceTakenOnChain { status }, seen, remedy))
 }
 
-fn state(evidence: &Evidence, chain: &Chained, found: &mut Vec<Finding>) {
+fn state(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let revision = evidence.job.revision();
     let call = match revision {
         Revision::State => "getLatestStateHash",
@@ -221,5 +212,5 @@ fn stale(call: &str, latest: B256, given: B256) -> Finding {
     let seen = format!("{call}: {latest}; the job begins with {given}");
     let remedy =
         "sign the job anew with the latest state; if a job below it leads there, give its result to Preflight::after";
-    error(FindingKind::StateStale { latest, given }, seen, remedy)
+    error(FindingKind::StaleState { latest, given }, seen, remedy)
 }

@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
     task::Poll,
 };
 
@@ -11,13 +10,13 @@ use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
 use super::{
-    evidence::{ChainSide, Chained, Evidence},
+    evidence::{ChainSide, Chained, Prospects},
     questions::ContractQuestions,
 };
 use crate::{
     chain::{Block, Chain},
-    client::Inner,
     error::{Error, ErrorKind, Result},
+    inspect::sources::Sources,
     job::{JobId, JobRecord, RelayStrategy, SignedJob},
 };
 
@@ -27,7 +26,7 @@ const MAX_RUNS: usize = 8;
 const MAX_PREDICTIONS: usize = 4;
 
 pub(super) struct Gathered {
-    pub evidence: Evidence,
+    pub evidence: Prospects,
     /// The latest block that the chain has shown.
     pub tip: Option<Block>,
     /// The operator, if this chain is the right one, and when it was asked for.
@@ -45,16 +44,16 @@ pub(super) struct Expected {
 
 /// One look at everything. With the tip of an earlier one it is a second look, about that block or a later one.
 pub(super) async fn gather(
-    inner: &Arc<Inner>,
+    sources: &Sources,
     job: &SignedJob,
     required: bool,
     expected: &Expected,
     seen: Option<Block>,
 ) -> Gathered {
-    let mine = inner.node.check_job(job).err();
-    let (asked, node) = together(ask_chain(inner, job, expected, seen), async {
+    let mine = job.check_revision(sources.node.revision()).err();
+    let (asked, node) = together(ask_chain(sources, job, expected, seen), async {
         // What a node of this revision says of it means nothing.
-        if mine.is_some() { None } else { Some(ask_node(inner, job).await) }
+        if mine.is_some() { None } else { Some(ask_node(sources, job).await) }
     })
     .await;
     let node_round_trips = u32::from(node.is_some());
@@ -62,15 +61,15 @@ pub(super) async fn gather(
         Some((speaks, record, has_program)) => (speaks, Some(record), has_program),
         None => (None, None, None),
     };
-    let evidence = Evidence {
+    let evidence = Prospects {
         job: job.clone(),
         wrong_revision: mine.or(speaks),
         required,
-        pinned: inner.operator.pinned(),
-        job_manager: inner.chain.as_ref().map(Chain::job_manager),
-        binding: inner.binding,
-        limits: inner.limits.unwrap_or_else(|| job.limits()),
-        held: inner.submissions.on_hand(job).other,
+        pinned: sources.operator.pinned(),
+        job_manager: sources.chain.as_ref().map(Chain::job_manager),
+        binding: sources.binding,
+        limits: sources.limits.unwrap_or_else(|| job.limits()),
+        held: sources.submissions.on_hand(job).other,
         chain: asked.side,
         record,
         has_program,
@@ -81,22 +80,22 @@ pub(super) async fn gather(
 
 /// The node's revision, if it is another; its record of the job; whether it has the program.
 async fn ask_node(
-    inner: &Arc<Inner>,
+    sources: &Sources,
     job: &SignedJob,
 ) -> (Option<Error>, Result<Option<JobRecord>>, Option<Result<bool>>) {
     let record = async {
-        match inner.node.get_result(job.id()).await {
+        match sources.node.get_result(job.id()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             record => record.map(Some),
         }
     };
     let program = async {
-        match inner.node.contains_program(job.program_id()).await {
+        match sources.node.contains_program(job.program_id()).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             has => Some(has),
         }
     };
-    let (speaks, (record, has_program)) = together(inner.node.check_identity(), together(record, program)).await;
+    let (speaks, (record, has_program)) = together(sources.node.check_identity(), together(record, program)).await;
     (speaks.err(), record, has_program)
 }
 
@@ -107,11 +106,11 @@ struct AskedChain {
     round_trips: u32,
 }
 
-async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected, seen: Option<Block>) -> AskedChain {
+async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen: Option<Block>) -> AskedChain {
     let nothing = |side, round_trips| AskedChain { side, tip: None, operator: None, round_trips };
-    let Some(chain) = &inner.chain else { return nothing(ChainSide::None, 0) };
+    let Some(chain) = &sources.chain else { return nothing(ChainSide::None, 0) };
     let begun = Instant::now();
-    let asked = inner.node.retries().read_deadline().bound(ask_contracts(inner, chain, job, expected, seen)).await;
+    let asked = sources.node.retries().read_deadline().bound(ask_contracts(sources, chain, job, expected, seen)).await;
     let (mut chained, tip, round_trips) = match asked {
         Some(Ok(read)) => read,
         Some(Err(error)) => return nothing(ChainSide::Unread(error), 1),
@@ -120,12 +119,12 @@ async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected, see
             return nothing(ChainSide::Unread(late.with_endpoint(chain.reader().endpoint())), 1);
         }
     };
-    let right = match (&inner.binding, &chained.identity) {
+    let right = match (&sources.binding, &chained.identity) {
         (Some(binding), Some(Ok(identity))) => binding.check_identity(*identity).is_ok(),
         (binding, _) => binding.is_none(),
     };
     let operator = chained.operator.as_ref().ok().filter(|_| right).map(|operator| (begun, *operator));
-    let (consumer, nonce, nonces) = (job.consumer(), job.nonce(), &inner.nonces);
+    let (consumer, nonce, nonces) = (job.consumer(), job.nonce(), &sources.nonces);
     if job.relay_strategy() == RelayStrategy::Ordered {
         if let Ok(next) = chained.next_nonce {
             chained.below = nonces.unknown(consumer, next, nonce, MAX_RUNS);
@@ -146,14 +145,14 @@ async fn ask_chain(inner: &Arc<Inner>, job: &SignedJob, expected: &Expected, see
 /// One round trip, as of one block. The chain's RPC sees the signature and the hash that was signed, as the consumer's
 /// check needs them, and not the request.
 async fn ask_contracts(
-    inner: &Inner,
+    sources: &Sources,
     chain: &Chain,
     job: &SignedJob,
     expected: &Expected,
     seen: Option<Block>,
 ) -> Result<(Chained, Block, u32)> {
-    let (foreseen, leading) = leading(inner, job, expected);
-    let bound = inner.binding.is_some();
+    let (foreseen, leading) = leading(sources, job, expected);
+    let bound = sources.binding.is_some();
     let ask = |batch: &mut _| ContractQuestions::ask(batch, chain.job_manager(), job, bound, &leading);
     let snapshot = match seen {
         None => chain.at_latest(ask).await?,
@@ -164,11 +163,11 @@ async fn ask_contracts(
 }
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.
-fn leading(inner: &Inner, job: &SignedJob, expected: &Expected) -> (bool, Vec<JobId>) {
+fn leading(sources: &Sources, job: &SignedJob, expected: &Expected) -> (bool, Vec<JobId>) {
     let Some(state) = job.given_state() else { return (false, Vec::new()) };
     let given = expected.results.iter().filter(|(_, nonce, to)| *nonce < job.nonce() && *to == state);
     let mut ids: Vec<JobId> = given.map(|(id, ..)| *id).collect();
-    for nonce in inner.submissions.leading_to(job.consumer(), state, job.nonce()) {
+    for nonce in sources.submissions.leading_to(job.consumer(), state, job.nonce()) {
         let id = JobId::derive(nonce, job.consumer());
         if !ids.contains(&id) {
             ids.push(id);

@@ -6,9 +6,30 @@ use alloy_primitives::{Address, B256};
 
 use crate::{
     chain::{OnchainStatus, RevertCause},
+    inspect::words::status_words,
     job::{JobStatus, ProgramId},
     watch::Stage,
 };
+
+/// How much a diagnosis rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Confidence {
+    /// The chain shows it; or the node's own answers and this client's books do, and nothing on chain speaks against it. Nodes can
+    /// lie, and what another node knows is not in it, nor what the chain knows if the client has none.
+    Shown,
+    /// The most common explanation of what was seen, but not the only one. The advice says how to find out.
+    Likely,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shown => "shown",
+            Self::Likely => "likely",
+        })
+    }
+}
 
 /// Why a job does not move, or how far it is. Nonces are those of the job's consumer.
 ///
@@ -17,18 +38,18 @@ use crate::{
 /// | cause | what to do |
 /// |---|---|
 /// | [`Complete`](Self::Complete) (chain) | nothing: the JobManager has the result, whatever the node says |
-/// | [`WrongSigner`](Self::WrongSigner), [`StaleState`](Self::StaleState) (chain) | it can never land: sign the payload with the account, or build it from the state, that it names, under another nonce |
-/// | [`OperatorMismatch`](Self::OperatorMismatch) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
+/// | [`SignerRefused`](Self::SignerRefused), [`StaleState`](Self::StaleState) (chain) | it can never land: sign the payload with the account, or build it from the state, that it names, under another nonce |
+/// | [`OtherOperator`](Self::OtherOperator) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
 /// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
 /// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
 /// | [`ChainContradicts`](Self::ChainContradicts) (chain) | diagnose it again: looks at the chain have differed |
-/// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::relay`](crate::Client::relay), those of lower nonces first |
+/// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::post_result`](crate::Client::post_result), those of lower nonces first |
 /// | [`Relayed`](Self::Relayed) | without a chain nothing: only that shows whether the transaction succeeded. With one, wait for some blocks |
 /// | [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay) | wait |
 /// | [`NotKnown`](Self::NotKnown), [`Lost`](Self::Lost), [`NotQueued`](Self::NotQueued) | submit the same signed job again (a wait does so by itself with lost ones); in the State revision a lost one needs another nonce |
 /// | [`NonceGap`](Self::NonceGap), [`BehindQuarantined`](Self::BehindQuarantined), [`BehindFailed`](Self::BehindFailed), [`BehindLost`](Self::BehindLost) | settle the nonce that it names: the lane waits for it for ever |
-/// | [`BehindStalled`](Self::BehindStalled), [`RelayStalled`](Self::RelayStalled), [`RelayGivenUp`](Self::RelayGivenUp), [`LowNonce`](Self::LowNonce) | look on chain: complete already, or a signer, state or operator that is refused. With a chain the first and the latter are causes of their own, so what is left is a result that would land: post it yourself |
-/// | [`Foreign`](Self::Foreign) | somebody else has the nonce: take another |
+/// | [`BehindStalled`](Self::BehindStalled), [`RelayStalled`](Self::RelayStalled), [`RelayGivenUp`](Self::RelayGivenUp), [`NonceTooLow`](Self::NonceTooLow) | look on chain: complete already, or a signer, state or operator that is refused. With a chain the first and the latter are causes of their own, so what is left is a result that would land: post it yourself |
+/// | [`NonceTakenAtNode`](Self::NonceTakenAtNode) | somebody else has the nonce: take another |
 /// | [`Failed`](Self::Failed), [`ProgramMissing`](Self::ProgramMissing) | correct it, or upload the program, and submit it again |
 /// | [`StrategyMixed`](Self::StrategyMixed) | one strategy for a consumer; the node needs a restart |
 /// | [`ExecutionStalled`](Self::ExecutionStalled), [`ConsumerBlocked`](Self::ConsumerBlocked), [`ConsumerDead`](Self::ConsumerDead) | the node's operator has to act; do not cancel submissions meanwhile |
@@ -66,7 +87,7 @@ pub enum Cause {
     /// The node has the job's record and does not work on it any more: it was restarted, for instance.
     Lost,
     /// The node has another job under the nonce.
-    Foreign {
+    NonceTakenAtNode {
         /// The first field of the node's record that differs.
         field: &'static str,
         /// How far that other job has come.
@@ -84,7 +105,7 @@ pub enum Cause {
     },
     /// The node refused the job because the consumer's next nonce is higher. It may be complete on chain all the same: a
     /// node can lose the record of that in a crash.
-    LowNonce,
+    NonceTooLow,
     /// The node says that the job is executed, and what it shows does not prove it.
     Unproven {
         /// What does not match.
@@ -154,27 +175,27 @@ pub enum Cause {
         status: OnchainStatus,
     },
     /// The consumer does not accept who signed the job: its result can never land.
-    WrongSigner {
+    SignerRefused {
         /// Who signed, if that is a plain ECDSA signature.
         recovered: Option<Address>,
-        /// Who must sign, if the consumer names one account.
-        expected: Option<Address>,
+        /// Whom the consumer names, if it names one account.
+        named: Option<Address>,
     },
     /// The job starts from a state that is not the consumer's latest, and nothing that is still to land makes it that.
     StaleState {
         /// The state root (State revision: hash) that the job starts from.
-        job: B256,
+        given: B256,
         /// The consumer's.
         latest: B256,
     },
     /// The result is signed by another operator than the JobManager's; or the pinned one is another than both.
-    OperatorMismatch {
+    OtherOperator {
         /// Who signed the result.
         signed_by: Address,
         /// Whom this client believes, if that is pinned.
         pinned: Option<Address>,
-        /// Whose results the JobManager accepts.
-        on_chain: Address,
+        /// Whom the JobManager names: it accepts no other's results.
+        named: Address,
     },
     /// Posting the result reverts, as tried in a call.
     RelayReverts {
@@ -211,9 +232,9 @@ impl Cause {
         matches!(
             self,
             Self::NonceTakenOnChain { .. }
-                | Self::WrongSigner { .. }
+                | Self::SignerRefused { .. }
                 | Self::StaleState { .. }
-                | Self::OperatorMismatch { .. }
+                | Self::OtherOperator { .. }
                 | Self::RelayReverts { .. }
         )
     }
@@ -226,7 +247,7 @@ impl Cause {
             | (Self::RelayDropped { .. }, Self::RelayDropped { .. }) => true,
             (Self::BehindStalled { nonce, .. }, Self::BehindStalled { nonce: other, .. }) => nonce == other,
             // Other jobs may land meanwhile, and the contracts' words may hold numbers.
-            (Self::StaleState { job, .. }, Self::StaleState { job: other, .. }) => job == other,
+            (Self::StaleState { given, .. }, Self::StaleState { given: other, .. }) => given == other,
             (Self::RelayReverts { cause, .. }, Self::RelayReverts { cause: other, .. }) => cause == other,
             _ => self == other,
         }
@@ -249,7 +270,7 @@ impl fmt::Display for Cause {
                 f.write_str("stored by the node, but not queued: it could not read the consumer's nonce")
             }
             Self::Lost => f.write_str("lost: the node does not work on it any more"),
-            Self::Foreign { field, .. } => {
+            Self::NonceTakenAtNode { field, .. } => {
                 write!(f, "hijacked: the node has another job under its nonce ({field} differs)")
             }
             Self::Failed { reason: why } => write!(f, "failed: {}", reason(why)),
@@ -257,7 +278,7 @@ impl fmt::Display for Cause {
                 let id = program.to_string();
                 write!(f, "the node does not have the program {}", crate::job::shorten(&id))
             }
-            Self::LowNonce => f.write_str("refused with a low nonce: perhaps complete on chain"),
+            Self::NonceTooLow => f.write_str("refused with a low nonce: perhaps complete on chain"),
             Self::Unproven { reason } => write!(f, "not proven: {}", crate::job::one_line(reason)),
             Self::ExecutionStalled { stalled } => write!(f, "not executed for {:.1} s", stalled.as_secs_f64()),
             Self::RelayStalled { stalled } => {
@@ -283,23 +304,23 @@ impl fmt::Display for Cause {
                 write!(f, "strategies mixed: an Ordered job above the Unordered nonce {nonce}")
             }
             Self::NonceTakenOnChain { status } => {
-                write!(f, "its nonce is taken on chain, by a job {}", super::onchain::status_words(*status))
+                write!(f, "its nonce is taken on chain, by a job {}", status_words(*status))
             }
-            Self::WrongSigner { recovered, expected } => {
+            Self::SignerRefused { recovered, named } => {
                 f.write_str("the consumer does not accept its signer")?;
                 if let Some(recovered) = recovered {
                     write!(f, " {recovered}")?;
                 }
-                expected.map_or(Ok(()), |expected| write!(f, ", but {expected}"))
+                named.map_or(Ok(()), |named| write!(f, ", but {named}"))
             }
-            Self::StaleState { job, latest } => {
-                write!(f, "stale: it starts from the state {job}, and the consumer's latest is {latest}")
+            Self::StaleState { given, latest } => {
+                write!(f, "stale: it starts from the state {given}, and the consumer's latest is {latest}")
             }
-            Self::OperatorMismatch { signed_by, on_chain, .. } if signed_by == on_chain => {
-                write!(f, "the result is signed by the JobManager's operator {on_chain}, and another one is pinned")
+            Self::OtherOperator { signed_by, named, .. } if signed_by == named => {
+                write!(f, "the result is signed by the JobManager's operator {named}, and another one is pinned")
             }
-            Self::OperatorMismatch { signed_by, on_chain, .. } => {
-                write!(f, "the result is signed by {signed_by}, and the JobManager accepts {on_chain}")
+            Self::OtherOperator { signed_by, named, .. } => {
+                write!(f, "the result is signed by {signed_by}, and the JobManager accepts {named}")
             }
             Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", crate::job::one_line(reason)),
             Self::ChainContradicts => f.write_str("the chain's RPC contradicts itself about it"),

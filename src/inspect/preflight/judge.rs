@@ -1,14 +1,14 @@
 //! From evidence to findings: pure, and in one place.
 
 use super::{
-    evidence::{ChainSide, Evidence},
+    evidence::{ChainSide, Prospects},
     finding::{Finding, FindingKind, Severity},
     on_chain,
 };
 use crate::job::{JobRecord, JobStatus, Revision, echo_difference};
 
 /// Of all that was seen, what matters to the job. A finding that explains others stands for them.
-pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
+pub(super) fn judge(evidence: &Prospects) -> Vec<Finding> {
     let mut findings = Vec::new();
     let found = &mut findings;
     if let Some(error) = &evidence.wrong_revision {
@@ -53,8 +53,8 @@ pub(super) fn judge(evidence: &Evidence) -> Vec<Finding> {
     findings
 }
 
-fn sizes(evidence: &Evidence, found: &mut Vec<Finding>) {
-    let Evidence { job, limits, .. } = evidence;
+fn sizes(evidence: &Prospects, found: &mut Vec<Finding>) {
+    let Prospects { job, limits, .. } = evidence;
     let over_da = if job.revision() == Revision::Relay { limits.check_da(job.offchain_input()) } else { None };
     let faults = [
         (
@@ -80,7 +80,7 @@ fn sizes(evidence: &Evidence, found: &mut Vec<Finding>) {
     }
 }
 
-fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
+fn at_node(evidence: &Prospects, complete: bool, found: &mut Vec<Finding>) {
     let job = &evidence.job;
     match &evidence.record {
         None | Some(Ok(None)) => {}
@@ -96,7 +96,12 @@ fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
         Some(Ok(false)) => {
             let seen = format!("ContainsProgram: no, for {}", job.program_id());
             let remedy = "upload it with Client::submit_program, or correct the job's program id";
-            found.push(Finding::new(Severity::Error, FindingKind::ProgramMissing, seen, remedy));
+            found.push(Finding::new(
+                Severity::Error,
+                FindingKind::ProgramMissing { program: job.program_id().clone() },
+                seen,
+                remedy,
+            ));
         }
         Some(Err(error)) => {
             found.push(evidence.not_read(FindingKind::NodeNotRead { call: "ContainsProgram" }, error));
@@ -110,34 +115,35 @@ fn at_node(evidence: &Evidence, complete: bool, found: &mut Vec<Finding>) {
     }
 }
 
-fn of_record(evidence: &Evidence, record: &JobRecord) -> Finding {
-    let job = &evidence.job;
-    let seen = format!("GetResult: {}", record.status());
-    let failed = matches!(record.status(), JobStatus::Failed { .. });
-    match (echo_difference(job, record), failed, job.revision()) {
-        (None, true, Revision::State) => Finding::new(
-            Severity::Error,
-            FindingKind::FailedAtNode,
-            seen,
-            "sign the job under another nonce: a node of this revision takes a nonce once",
-        ),
-        (None, ..) => Finding::new(
-            Severity::Note,
-            FindingKind::AlreadyAtNode { status: record.status().clone() },
-            seen,
-            "submit it again, which does no harm, or resume and wait for it",
-        ),
-        (Some(field), true, Revision::Relay) => Finding::new(
-            Severity::Note,
-            FindingKind::ReplacesFailed,
-            format!("{seen}; its {field} differs"),
-            "none needed: in this revision that is the way to free the nonce",
-        ),
-        (Some(field), ..) => Finding::new(
-            Severity::Error,
-            FindingKind::NonceTaken { field },
-            format!("{seen}; its {field} differs"),
-            "sign the job under another nonce; find out who else uses this consumer's nonces",
-        ),
-    }
+fn of_record(evidence: &Prospects, record: &JobRecord) -> Finding {
+    let (job, status) = (&evidence.job, record.status());
+    let seen = format!("GetResult: {status}");
+    let runs_again = job.revision() == Revision::Relay;
+    let (severity, kind, remedy) = match (echo_difference(job, record), status) {
+        (None, JobStatus::Failed { reason }) => {
+            let kind = FindingKind::Failed { reason: reason.clone() };
+            if runs_again {
+                (Severity::Note, kind, "submit it again: a node of this revision runs it once more")
+            } else {
+                let remedy = "sign the job under another nonce: a node of this revision takes a nonce once";
+                (Severity::Error, kind, remedy)
+            }
+        }
+        (None, status) => {
+            let kind = FindingKind::AlreadyAtNode { status: status.clone() };
+            (Severity::Note, kind, "submit it again, which does no harm, or resume and wait for it")
+        }
+        (Some(field), status) => {
+            let kind = FindingKind::NonceTakenAtNode { field, status: status.clone() };
+            let seen = format!("{seen}; its {field} differs");
+            return if runs_again && matches!(status, JobStatus::Failed { .. }) {
+                let remedy = "none needed: in this revision the job takes the failed one's place";
+                Finding::new(Severity::Note, kind, seen, remedy)
+            } else {
+                let remedy = "sign the job under another nonce; find out who else uses this consumer's nonces";
+                Finding::new(Severity::Error, kind, seen, remedy)
+            };
+        }
+    };
+    Finding::new(severity, kind, seen, remedy)
 }

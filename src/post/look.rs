@@ -1,18 +1,22 @@
 //! Looks at the chain before a transaction is sent and after: what stands against the job's result, and what became of
 //! its transaction.
 
+use std::time::Duration;
+
 use alloy_primitives::{Address, B256};
 use tokio::time::{Instant, sleep};
 
-use super::run::{AGAIN, Run};
 use crate::{
     chain::{
-        Batch, Block, ChainStanding, Heard, Receipt, Revert, RevertCause, SecondLook, StandingTickets, Tidings,
-        contradiction, contradicts,
+        Batch, Binding, Block, Chain, ChainStanding, Heard, Receipt, Revert, RevertCause, SecondLook, StandingTickets,
+        Tidings, contradiction, contradicts,
     },
     error::{Error, ErrorKind, Result},
+    job::{SignedJob, Verified},
 };
 
+/// Before a chain that could not be read is asked again.
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// How often a chain that contradicts itself is looked at again before anything is sent.
 const LOOKS: u32 = 3;
 
@@ -25,7 +29,7 @@ pub(super) struct ChainLook {
     tip: Block,
     /// What the contracts have against any result of the job.
     pub objection: Option<Objection>,
-    /// What the relay would revert with.
+    /// What the post would revert with.
     pub refusal: Option<Revert>,
     /// Of the transaction that was asked for.
     pub receipt: Option<Receipt>,
@@ -79,7 +83,19 @@ impl Tidings for ChainLook {
     }
 }
 
-impl Run<'_> {
+/// A result, the chain it is for, and who posts it.
+pub(super) struct Lookout<'a> {
+    pub job: &'a SignedJob,
+    pub verified: &'a Verified,
+    pub chain: Chain,
+    /// What is posted must be for this chain.
+    pub binding: Option<Binding>,
+    /// The account that posts.
+    pub from: Address,
+    pub deadline: Instant,
+}
+
+impl Lookout<'_> {
     /// Before anything is sent. Nothing is lost by waiting for a chain that contradicts itself.
     pub(super) async fn first_look(&self) -> Result<ChainLook> {
         for _ in 0..LOOKS {
@@ -128,9 +144,9 @@ impl Run<'_> {
             (
                 StandingTickets::ask(batch, self.job),
                 (batch.chain_id(), batch.operator()),
-                self.inner.binding.map(|binding| (binding, batch.identity())),
+                self.binding.map(|binding| (binding, batch.identity())),
                 batch.job_manager_of(self.job.consumer()),
-                batch.raw_call(self.chain.relay_call(self.verified, Some(self.relayer.address()))),
+                batch.raw_call(self.chain.post_call(self.verified, Some(self.from))),
                 posted.map(|hash| (batch.receipt(hash), batch.transaction(hash))),
             )
         };

@@ -1,34 +1,34 @@
 //! What to do about a cause, in words. Each says what it would change, and what to find out first where that is open.
 
 use super::{
-    Cause,
+    cause::Cause,
     chain_advice::{chain_advice, needs_the_chain},
-    evidence::{Evidence, Listing, Seen},
+    evidence::{InList, Seen, Symptoms},
 };
 use crate::{
     job::{JobStatus, Revision},
     watch::Stage,
 };
 
-pub(super) fn advice(cause: &Cause, evidence: &Evidence) -> String {
+pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
     if let Some(advice) = evidence.onchain.as_ref().and_then(|onchain| chain_advice(cause, evidence, onchain)) {
         return advice;
     }
-    let Evidence { nonce, revision, ordered, listing, books, .. } = evidence;
+    let Symptoms { nonce, revision, ordered, listing, books, .. } = evidence;
     let state = *revision == Revision::State;
     match cause {
         Cause::Complete
         | Cause::NonceTakenOnChain { .. }
-        | Cause::WrongSigner { .. }
+        | Cause::SignerRefused { .. }
         | Cause::StaleState { .. }
-        | Cause::OperatorMismatch { .. }
+        | Cause::OtherOperator { .. }
         | Cause::RelayReverts { .. }
         | Cause::RelayDropped { .. }
         | Cause::ChainContradicts => needs_the_chain(cause, *nonce),
         Cause::Relayed => "nothing: the node saw the transaction included, with one confirmation. Whether it succeeded, only the \
              chain says; without a pinned operator the result is not checked either"
             .into(),
-        Cause::InProgress { stage: Stage::Accepted } if *listing == Listing::None => {
+        Cause::InProgress { stage: Stage::Accepted } if *listing == InList::None => {
             "wait. Whether the node still works on it cannot be seen here, as there is no list of pending jobs: if it does not \
              move while you wait for it, diagnose it again"
                 .into()
@@ -66,7 +66,7 @@ pub(super) fn advice(cause: &Cause, evidence: &Evidence) -> String {
                 .into()
         }
         Cause::Lost => lost(evidence),
-        Cause::Foreign { status, .. } => foreign(status, evidence),
+        Cause::NonceTakenAtNode { status, .. } => foreign(status, evidence),
         Cause::Failed { .. } if state => format!(
             "nonce {nonce} is used up: the node takes it once. If the program failed, correct input, program or max_cycles, and submit \
              the job under another nonce"
@@ -77,7 +77,7 @@ pub(super) fn advice(cause: &Cause, evidence: &Evidence) -> String {
             hold_later(*ordered)
         ),
         Cause::ProgramMissing { .. } => program_missing(evidence),
-        Cause::LowNonce => "look on chain whether the job is complete (getJobMetadata of the JobManager, status 3): then nothing is left to \
+        Cause::NonceTooLow => "look on chain whether the job is complete (getJobMetadata of the JobManager, status 3): then nothing is left to \
              do. If it is not, its nonce is below the consumer's getNextNonce(): sign the job under that one or a higher one"
             .into(),
         Cause::Unproven { .. } => "do not use this result, and do not count on its relay. Compare the pinned operator with the JobManager's \
@@ -152,7 +152,7 @@ fn hold_later(ordered: bool) -> &'static str {
     if ordered { ". Until then every later nonce of the Ordered lane is held" } else { "" }
 }
 
-fn in_progress(evidence: &Evidence) -> String {
+fn in_progress(evidence: &Symptoms) -> String {
     let wait = "wait: it is executed, and nothing is seen that holds its relay";
     match evidence.lane.as_ref().and_then(|lane| lane.unknown()) {
         Some((first, last)) => format!(
@@ -163,14 +163,14 @@ fn in_progress(evidence: &Evidence) -> String {
     }
 }
 
-fn lost(evidence: &Evidence) -> String {
+fn lost(evidence: &Symptoms) -> String {
     let executed = matches!(evidence.seen, Seen::Executed { .. });
     match (evidence.revision, evidence.listing) {
         (Revision::State, _) => "if the node was restarted since, it has forgotten the job and will not take its nonce again. Find out \
              whether it was; look on chain whether the job is complete; if it is not, submit it under another nonce. Until then it may \
              also still be running"
             .into(),
-        (_, Listing::None) => "submit the same signed job again with Client::submit_signed: a node that lost it runs it then, and one that \
+        (_, InList::None) => "submit the same signed job again with Client::submit_signed: a node that lost it runs it then, and one that \
              is only slow ignores the repetition. A wait for it does that by itself, unless healing is off"
             .into(),
         _ => {
@@ -188,7 +188,7 @@ fn lost(evidence: &Evidence) -> String {
     }
 }
 
-fn foreign(status: &JobStatus, evidence: &Evidence) -> String {
+fn foreign(status: &JobStatus, evidence: &Symptoms) -> String {
     let nonce = evidence.nonce;
     let who = "somebody else sent a job under this nonce (nodes do not check who signed), or it was signed twice, for instance by a \
                source of nonces that started too low after a restart";
@@ -212,7 +212,7 @@ fn foreign(status: &JobStatus, evidence: &Evidence) -> String {
     }
 }
 
-fn program_missing(evidence: &Evidence) -> String {
+fn program_missing(evidence: &Symptoms) -> String {
     let failed = matches!(evidence.seen, Seen::Failed(_));
     match (failed, evidence.revision, evidence.has_program) {
         (false, ..) => {
@@ -235,16 +235,16 @@ fn program_missing(evidence: &Evidence) -> String {
     }
 }
 
-fn relay_stalled(evidence: &Evidence) -> String {
+fn relay_stalled(evidence: &Symptoms) -> String {
     let why = "look on chain whether the job is complete. If it is not, its relay reverts (the consumer does not accept the signer, the \
                state it starts from is not the latest, the JobManager names another operator), which the node repeats for hours and \
                never shows, or the node's chain is slow or out of reach";
     let lost = match (evidence.listing, evidence.revision) {
-        (Listing::None, Revision::State) => {
+        (InList::None, Revision::State) => {
             "; or the node was restarted and has forgotten the relay: it takes no nonce twice, so then the job has to be submitted under \
              another one"
         }
-        (Listing::None, _) => {
+        (InList::None, _) => {
             "; or the node was restarted and has forgotten the relay: submit the same signed job again, which does no harm otherwise"
         }
         _ => "",

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Everything seen.
-pub(super) struct Evidence {
+pub(super) struct Prospects {
     pub job: SignedJob,
     /// Why the job or the node is of the wrong revision, if one is.
     pub wrong_revision: Option<Error>,
@@ -30,7 +30,7 @@ pub(super) struct Evidence {
     pub has_program: Option<Result<bool>>,
 }
 
-impl Evidence {
+impl Prospects {
     /// What could not be found out.
     pub(super) fn not_read(&self, kind: FindingKind, error: &Error) -> Finding {
         // One question that fails for good is about a contract of another make, and not about the connection.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::finding::{Finding, FindingKind, Severity};
 use crate::{
+    chain::OnchainStatus,
     error::{Error, ErrorKind, Outcome},
     job::{JobId, SignedJob},
 };
@@ -70,12 +71,12 @@ impl PreflightReport {
     }
 
     /// Whether the chain has the nonce already, or is past it.
-    pub(in crate::client) fn nonce_is_spent(&self) -> bool {
-        use FindingKind::{NonceCancelled, NonceComplete, NonceRequested, NonceTooLow};
-        let spent = |finding: &Finding| {
-            matches!(finding.kind, NonceRequested | NonceCancelled | NonceComplete | NonceTooLow { .. })
-        };
-        self.findings.iter().any(spent)
+    pub(crate) fn nonce_is_spent(&self) -> bool {
+        self.findings.iter().any(|finding| match finding.kind {
+            FindingKind::NonceTooLow { .. } => true,
+            FindingKind::NonceTakenOnChain { status } => !matches!(status, OnchainStatus::Unrecognized(_)),
+            _ => false,
+        })
     }
 
     /// How many round trips to the chain it took: one, or none without a chain; more where a block came in between,
@@ -93,7 +94,7 @@ impl PreflightReport {
     }
 
     /// The error of a submission that this report forbids.
-    pub(super) fn into_error(self, outcome: Outcome) -> Error {
+    pub(crate) fn into_error(self, outcome: Outcome) -> Error {
         let first = self.findings.first();
         let what = first.map_or_else(String::new, |finding| format!("{} ({})", finding.kind, finding.evidence));
         let more = match self.findings.iter().filter(|finding| finding.severity > Severity::Note).count() {

@@ -1,6 +1,6 @@
 //! What is decided of a job, by the node's word and the chain's.
 
-use super::{Cause, Confidence};
+use super::cause::{Cause, Confidence};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {

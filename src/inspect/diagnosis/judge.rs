@@ -1,15 +1,15 @@
 //! From evidence to a cause: pure, and in one place.
 
 use super::{
-    Cause, Confidence,
-    evidence::{End, Evidence, Lane, Listing, Seen, State, is_low_nonce},
+    cause::{Cause, Confidence},
+    evidence::{InList, LaneBelow, NeighbourState, Seen, Symptoms, WalkEnd, is_low_nonce},
     verdict::{Verdict, likely, shown},
     weigh::weigh,
 };
 use crate::watch::Stage;
 
 /// The node is heard, and the chain has the last word.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &Symptoms) -> Verdict {
     let by_node = by_node(evidence);
     match &evidence.onchain {
         Some(onchain) => weigh(evidence, onchain, by_node),
@@ -18,25 +18,25 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// The table of every combination that matters is in the tests.
-fn by_node(evidence: &Evidence) -> Verdict {
-    let Evidence { seen, listing, books, .. } = evidence;
+fn by_node(evidence: &Symptoms) -> Verdict {
+    let Symptoms { seen, listing, books, .. } = evidence;
     match (seen, listing) {
         (Seen::Relayed { verified: true }, _) => shown(Cause::Relayed),
         (Seen::Relayed { verified: false }, _) => likely(Cause::Relayed),
         // Whatever else there is to do, the node would refuse it.
-        (_, Listing::Dead(confidence)) => Verdict { cause: Cause::ConsumerDead, confidence: *confidence },
+        (_, InList::Dead(confidence)) => Verdict { cause: Cause::ConsumerDead, confidence: *confidence },
         (Seen::Unproven(reason), _) => shown(Cause::Unproven { reason: reason.clone() }),
-        (Seen::NotFound | Seen::Pending | Seen::Executed { .. }, Listing::Hanging) => likely(Cause::ConsumerBlocked),
+        (Seen::NotFound | Seen::Pending | Seen::Executed { .. }, InList::Hanging) => likely(Cause::ConsumerBlocked),
         (Seen::NotFound | Seen::Foreign { .. } | Seen::Failed(_), _) if books.under_way => shown(Cause::UnderWay),
-        (Seen::Foreign { field, status }, _) => shown(Cause::Foreign { field, status: status.clone() }),
+        (Seen::Foreign { field, status }, _) => shown(Cause::NonceTakenAtNode { field, status: status.clone() }),
         (Seen::Failed(reason), _) => shown(failed(evidence, reason.as_deref())),
         (Seen::NotFound, _) if books.other => shown(Cause::NonceHeld),
         // In the list and without a record: the answers of two nodes, or of none.
-        (Seen::NotFound, Listing::Listed) => likely(Cause::NotKnown { seen_before: books.seen_before }),
+        (Seen::NotFound, InList::Listed) => likely(Cause::NotKnown { seen_before: books.seen_before }),
         (Seen::NotFound, _) => shown(Cause::NotKnown { seen_before: books.seen_before }),
-        (Seen::Pending | Seen::Executed { .. }, Listing::Unlisted) if books.under_way => shown(Cause::UnderWay),
-        (Seen::Pending, Listing::Unlisted) if books.stored => shown(Cause::NotQueued),
-        (Seen::Pending | Seen::Executed { .. }, Listing::Unlisted) => shown(Cause::Lost),
+        (Seen::Pending | Seen::Executed { .. }, InList::Unlisted) if books.under_way => shown(Cause::UnderWay),
+        (Seen::Pending, InList::Unlisted) if books.stored => shown(Cause::NotQueued),
+        (Seen::Pending | Seen::Executed { .. }, InList::Unlisted) => shown(Cause::Lost),
         (Seen::Pending, _) => pending(evidence),
         (Seen::Executed { .. }, _) => executed(evidence),
     }
@@ -44,7 +44,7 @@ fn by_node(evidence: &Evidence) -> Verdict {
 
 /// Where every round shows something else: then something moves, or the chain's RPC is of two minds about what it does
 /// not take back.
-pub(super) fn unsettled(evidence: &Evidence, before: &Verdict, last: Verdict) -> Verdict {
+pub(super) fn unsettled(evidence: &Symptoms, before: &Verdict, last: Verdict) -> Verdict {
     if before.cause.is_the_chains() || last.cause.is_the_chains() {
         return likely(Cause::ChainContradicts);
     }
@@ -55,25 +55,25 @@ pub(super) fn unsettled(evidence: &Evidence, before: &Verdict, last: Verdict) ->
     }
 }
 
-fn failed(evidence: &Evidence, reason: Option<&str>) -> Cause {
+fn failed(evidence: &Symptoms, reason: Option<&str>) -> Cause {
     match reason {
         Some("missing_program" | "missing_elf") => Cause::ProgramMissing { program: evidence.program.clone() },
-        Some(low) if is_low_nonce(low) => Cause::LowNonce,
+        Some(low) if is_low_nonce(low) => Cause::NonceTooLow,
         _ => Cause::Failed { reason: reason.map(str::to_owned) },
     }
 }
 
 /// Not executed, and in the list or without one.
-fn pending(evidence: &Evidence) -> Verdict {
-    let Evidence { listing, books, stalled, .. } = evidence;
-    if *listing == Listing::None && books.stored && !books.under_way {
+fn pending(evidence: &Symptoms) -> Verdict {
+    let Symptoms { listing, books, stalled, .. } = evidence;
+    if *listing == InList::None && books.stored && !books.under_way {
         return likely(Cause::NotQueued);
     }
     if evidence.has_program == Some(false) {
         return likely(Cause::ProgramMissing { program: evidence.program.clone() });
     }
     match stalled {
-        Some(stalled) if *listing == Listing::Listed => shown(Cause::ExecutionStalled { stalled: *stalled }),
+        Some(stalled) if *listing == InList::Listed => shown(Cause::ExecutionStalled { stalled: *stalled }),
         Some(_) if books.under_way => shown(Cause::UnderWay),
         // No list, so a long execution looks the same.
         Some(_) => likely(Cause::Lost),
@@ -82,14 +82,14 @@ fn pending(evidence: &Evidence) -> Verdict {
 }
 
 /// Executed and not relayed, and in the list or without one.
-fn executed(evidence: &Evidence) -> Verdict {
+fn executed(evidence: &Symptoms) -> Verdict {
     match &evidence.lane {
         Some(lane) => in_lane(evidence, lane),
         None => next_in_line(evidence, None),
     }
 }
 
-fn in_lane(evidence: &Evidence, lane: &Lane) -> Verdict {
+fn in_lane(evidence: &Symptoms, lane: &LaneBelow) -> Verdict {
     // First of all, as nothing that is done about the nonces below would help.
     if let Some(nonce) = lane.unordered() {
         return likely(Cause::StrategyMixed { nonce });
@@ -99,11 +99,11 @@ fn in_lane(evidence: &Evidence, lane: &Lane) -> Verdict {
         return verdict;
     }
     match lane.next() {
-        Some((nonce, State::Working { stalled: Some(stalled), .. })) => {
+        Some((nonce, NeighbourState::Working { stalled: Some(stalled), .. })) => {
             shown(Cause::BehindStalled { nonce, stalled: *stalled })
         }
         // The lane may be long, and move.
-        Some((nonce, State::Working { .. })) if evidence.stalled.is_some() => {
+        Some((nonce, NeighbourState::Working { .. })) if evidence.stalled.is_some() => {
             likely(Cause::BehindStalled { nonce, stalled: evidence.stalled.unwrap_or_default() })
         }
         Some((nonce, _)) => shown(Cause::InLine { behind: nonce }),
@@ -113,31 +113,35 @@ fn in_lane(evidence: &Evidence, lane: &Lane) -> Verdict {
 
 /// The lowest nonce that holds the lane until somebody does something. One that is missing below everything that this node
 /// knows may be from before its time.
-fn blocked(lane: &Lane) -> Option<Verdict> {
-    let mut flanked = matches!(lane.end, End::Passed { .. });
+fn blocked(lane: &LaneBelow) -> Option<Verdict> {
+    let mut flanked = matches!(lane.end, WalkEnd::Passed { .. });
     for (&nonce, neighbour) in &lane.below {
         let by_flank = if flanked { shown } else { likely };
         match &neighbour.state {
-            State::Working { .. } | State::Held => flanked = true,
-            State::Missing if !flanked && !neighbour.book.known => {}
-            State::Missing => return Some(by_flank(Cause::NonceGap { first: nonce, last: lane.last_missing(nonce) })),
-            State::Quarantined => return Some(by_flank(Cause::BehindQuarantined { nonce })),
-            State::Failed(reason) => return Some(shown(Cause::BehindFailed { nonce, reason: reason.clone() })),
+            NeighbourState::Working { .. } | NeighbourState::Held => flanked = true,
+            NeighbourState::Missing if !flanked && !neighbour.book.known => {}
+            NeighbourState::Missing => {
+                return Some(by_flank(Cause::NonceGap { first: nonce, last: lane.last_missing(nonce) }));
+            }
+            NeighbourState::Quarantined => return Some(by_flank(Cause::BehindQuarantined { nonce })),
+            NeighbourState::Failed(reason) => {
+                return Some(shown(Cause::BehindFailed { nonce, reason: reason.clone() }));
+            }
             // Its transaction may have gone through, and the record of that be lost in a crash.
-            State::Lost { executed: true } => return Some(likely(Cause::BehindLost { nonce })),
-            State::Lost { executed: false } => return Some(shown(Cause::BehindLost { nonce })),
+            NeighbourState::Lost { executed: true } => return Some(likely(Cause::BehindLost { nonce })),
+            NeighbourState::Lost { executed: false } => return Some(shown(Cause::BehindLost { nonce })),
         }
     }
     None
 }
 
 /// Nothing is known to be before it.
-fn next_in_line(evidence: &Evidence, lane: Option<&Lane>) -> Verdict {
+fn next_in_line(evidence: &Symptoms, lane: Option<&LaneBelow>) -> Verdict {
     if let Some(overtaken) = lane.and_then(|lane| lane.overtaken) {
         let cause = Cause::RelayGivenUp { overtaken_by: overtaken.by };
         return if overtaken.ordered { shown(cause) } else { likely(cause) };
     }
-    match (evidence.stalled, lane.and_then(Lane::unknown)) {
+    match (evidence.stalled, lane.and_then(LaneBelow::unknown)) {
         (Some(_), Some((first, last))) => likely(Cause::NonceGap { first, last }),
         (Some(stalled), None) => shown(Cause::RelayStalled { stalled }),
         (None, _) => shown(Cause::InProgress { stage: Stage::Executed }),
@@ -149,18 +153,18 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::{
-        super::evidence::{Book, Books, Look, Neighbour, Overtaken},
+        super::evidence::{Books, Neighbour, NeighbourBook, NeighbourLook, Overtaken},
         *,
     };
     use crate::{
         job::{JobStatus, ProgramId, Revision},
-        nonce::{Lane as NonceLane, Standing},
+        nonce::{Lane, NonceStanding},
     };
 
     const LONG: Duration = Duration::from_secs(40);
 
-    fn evidence(seen: Seen, listing: Listing) -> Evidence {
-        Evidence {
+    fn evidence(seen: Seen, listing: InList) -> Symptoms {
+        Symptoms {
             nonce: 9,
             revision: Revision::Relay,
             ordered: false,
@@ -196,8 +200,8 @@ mod tests {
         ]
     }
 
-    const LISTINGS: [Listing; 5] =
-        [Listing::None, Listing::Listed, Listing::Unlisted, Listing::Dead(Confidence::Shown), Listing::Hanging];
+    const LISTINGS: [InList; 5] =
+        [InList::None, InList::Listed, InList::Unlisted, InList::Dead(Confidence::Shown), InList::Hanging];
 
     /// A short name for a verdict; a question mark where it is only likely.
     fn name(verdict: &Verdict) -> String {
@@ -217,7 +221,7 @@ mod tests {
     }
 
     /// One row for each sight, one column for each listing.
-    fn check_table(change: impl Fn(&mut Evidence), rows: &[(usize, [&str; 5])]) {
+    fn check_table(change: impl Fn(&mut Symptoms), rows: &[(usize, [&str; 5])]) {
         let sights = sights();
         assert!(rows.iter().map(|(sight, _)| *sight).eq(0..sights.len()), "a row for each sight");
         for ((sight, expected), seen) in rows.iter().zip(sights) {
@@ -235,7 +239,7 @@ mod tests {
             |_| {},
             &[
                 (0, ["NotKnown", "NotKnown?", "NotKnown", "ConsumerDead", "ConsumerBlocked?"]),
-                (1, ["Foreign", "Foreign", "Foreign", "ConsumerDead", "Foreign"]),
+                (1, ["NonceTakenAtNode", "NonceTakenAtNode", "NonceTakenAtNode", "ConsumerDead", "NonceTakenAtNode"]),
                 (2, ["accepted", "accepted", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
                 (3, ["executed", "executed", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
                 (4, ["executed", "executed", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
@@ -244,7 +248,7 @@ mod tests {
                 (7, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
                 (8, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
                 (9, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
-                (10, ["LowNonce", "LowNonce", "LowNonce", "ConsumerDead", "LowNonce"]),
+                (10, ["NonceTooLow", "NonceTooLow", "NonceTooLow", "ConsumerDead", "NonceTooLow"]),
                 (11, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
                 (12, ["Unproven", "Unproven", "Unproven", "ConsumerDead", "Unproven"]),
             ],
@@ -257,7 +261,7 @@ mod tests {
             |evidence| evidence.stalled = Some(LONG),
             &[
                 (0, ["NotKnown", "NotKnown?", "NotKnown", "ConsumerDead", "ConsumerBlocked?"]),
-                (1, ["Foreign", "Foreign", "Foreign", "ConsumerDead", "Foreign"]),
+                (1, ["NonceTakenAtNode", "NonceTakenAtNode", "NonceTakenAtNode", "ConsumerDead", "NonceTakenAtNode"]),
                 (2, ["Lost?", "ExecutionStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
                 (3, ["RelayStalled", "RelayStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
                 (4, ["RelayStalled", "RelayStalled", "Lost", "ConsumerDead", "ConsumerBlocked?"]),
@@ -266,7 +270,7 @@ mod tests {
                 (7, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
                 (8, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
                 (9, ["ProgramMissing", "ProgramMissing", "ProgramMissing", "ConsumerDead", "ProgramMissing"]),
-                (10, ["LowNonce", "LowNonce", "LowNonce", "ConsumerDead", "LowNonce"]),
+                (10, ["NonceTooLow", "NonceTooLow", "NonceTooLow", "ConsumerDead", "NonceTooLow"]),
                 (11, ["Failed", "Failed", "Failed", "ConsumerDead", "Failed"]),
                 (12, ["Unproven", "Unproven", "Unproven", "ConsumerDead", "Unproven"]),
             ],
@@ -297,22 +301,22 @@ mod tests {
 
     #[test]
     fn what_the_books_and_the_program_add() {
-        type Change = fn(&mut Evidence);
-        let rows: [(Seen, Listing, Change, &str); 13] = [
-            (Seen::Pending, Listing::Dead(Confidence::Likely), |_| {}, "ConsumerDead?"),
-            (Seen::NotFound, Listing::Unlisted, |it| it.books.other = true, "NonceHeld"),
-            (Seen::NotFound, Listing::None, |it| it.books.other = true, "NonceHeld"),
-            (Seen::Pending, Listing::Unlisted, |it| it.books.stored = true, "NotQueued"),
-            (Seen::Pending, Listing::None, |it| it.books.stored = true, "NotQueued?"),
+        type Change = fn(&mut Symptoms);
+        let rows: [(Seen, InList, Change, &str); 13] = [
+            (Seen::Pending, InList::Dead(Confidence::Likely), |_| {}, "ConsumerDead?"),
+            (Seen::NotFound, InList::Unlisted, |it| it.books.other = true, "NonceHeld"),
+            (Seen::NotFound, InList::None, |it| it.books.other = true, "NonceHeld"),
+            (Seen::Pending, InList::Unlisted, |it| it.books.stored = true, "NotQueued"),
+            (Seen::Pending, InList::None, |it| it.books.stored = true, "NotQueued?"),
             // Somebody submitted it again, and the node took it.
-            (Seen::Pending, Listing::Listed, |it| it.books.stored = true, "accepted"),
-            (Seen::Executed { verified: true }, Listing::Unlisted, |it| it.books.stored = true, "Lost"),
-            (Seen::Executed { verified: true }, Listing::None, |it| it.books.stored = true, "executed"),
-            (Seen::Pending, Listing::Listed, |it| it.has_program = Some(false), "ProgramMissing?"),
-            (Seen::Pending, Listing::None, |it| it.has_program = Some(false), "ProgramMissing?"),
-            (Seen::Pending, Listing::Unlisted, |it| it.has_program = Some(false), "Lost"),
-            (Seen::Pending, Listing::Listed, |it| it.has_program = Some(true), "accepted"),
-            (Seen::Pending, Listing::None, |it| (it.books.under_way, it.stalled) = (true, Some(LONG)), "UnderWay"),
+            (Seen::Pending, InList::Listed, |it| it.books.stored = true, "accepted"),
+            (Seen::Executed { verified: true }, InList::Unlisted, |it| it.books.stored = true, "Lost"),
+            (Seen::Executed { verified: true }, InList::None, |it| it.books.stored = true, "executed"),
+            (Seen::Pending, InList::Listed, |it| it.has_program = Some(false), "ProgramMissing?"),
+            (Seen::Pending, InList::None, |it| it.has_program = Some(false), "ProgramMissing?"),
+            (Seen::Pending, InList::Unlisted, |it| it.has_program = Some(false), "Lost"),
+            (Seen::Pending, InList::Listed, |it| it.has_program = Some(true), "accepted"),
+            (Seen::Pending, InList::None, |it| (it.books.under_way, it.stalled) = (true, Some(LONG)), "UnderWay"),
         ];
         for (seen, listing, change, expected) in rows {
             let mut evidence = evidence(seen.clone(), listing);
@@ -320,7 +324,7 @@ mod tests {
             assert_eq!(name(&judge(&evidence)), expected, "{seen:?} {listing:?}");
         }
         for seen_before in [false, true] {
-            let mut evidence = evidence(Seen::NotFound, Listing::None);
+            let mut evidence = evidence(Seen::NotFound, InList::None);
             evidence.books.seen_before = seen_before;
             assert_eq!(judge(&evidence).cause, Cause::NotKnown { seen_before });
         }
@@ -329,18 +333,21 @@ mod tests {
     /// A nonce's state by a letter: missing, Missing but known to this client, Unordered and working, held, quarantined, failed,
     /// lost, Lost but executed, working, Working and stalled.
     fn neighbour(letter: char) -> Neighbour {
-        let known = Book { known: true, unordered: false };
+        let known = NeighbourBook { known: true, unordered: false };
         let (state, book) = match letter {
-            'm' => (State::Missing, Book::default()),
-            'M' => (State::Missing, known),
-            'u' => (State::Working { executed: None, stalled: None }, Book { known: true, unordered: true }),
-            'h' => (State::Held, Book::default()),
-            'q' => (State::Quarantined, Book::default()),
-            'f' => (State::Failed(Some("execution_error".into())), Book::default()),
-            'l' => (State::Lost { executed: false }, Book::default()),
-            'L' => (State::Lost { executed: true }, Book::default()),
-            'w' => (State::Working { executed: Some(true), stalled: None }, Book::default()),
-            'W' => (State::Working { executed: Some(true), stalled: Some(LONG) }, known),
+            'm' => (NeighbourState::Missing, NeighbourBook::default()),
+            'M' => (NeighbourState::Missing, known),
+            'u' => (
+                NeighbourState::Working { executed: None, stalled: None },
+                NeighbourBook { known: true, unordered: true },
+            ),
+            'h' => (NeighbourState::Held, NeighbourBook::default()),
+            'q' => (NeighbourState::Quarantined, NeighbourBook::default()),
+            'f' => (NeighbourState::Failed(Some("execution_error".into())), NeighbourBook::default()),
+            'l' => (NeighbourState::Lost { executed: false }, NeighbourBook::default()),
+            'L' => (NeighbourState::Lost { executed: true }, NeighbourBook::default()),
+            'w' => (NeighbourState::Working { executed: Some(true), stalled: None }, NeighbourBook::default()),
+            'W' => (NeighbourState::Working { executed: Some(true), stalled: Some(LONG) }, known),
             other => panic!("{other}"),
         };
         Neighbour { state, book }
@@ -348,26 +355,26 @@ mod tests {
 
     /// A lane below nonce 9, the last letter for nonce 8. It begins with 'R' for relayed, 'U' for relayed Unordered, '|' for the
     /// bottom or '.' for the bound.
-    fn lane(letters: &str) -> Lane {
+    fn lane(letters: &str) -> LaneBelow {
         let (end, letters) = letters.split_at(1);
         let first = 9 - letters.len() as u64;
         let below: BTreeMap<_, _> = (first..).zip(letters.chars().map(neighbour)).collect();
         let end = match end {
-            "R" => End::Passed { nonce: first - 1, book: Book::default() },
-            "U" => End::Passed { nonce: first - 1, book: Book { known: true, unordered: true } },
-            "|" => End::Bottom,
-            "." => End::Bound { nonce: first - 1 },
+            "R" => WalkEnd::Passed { nonce: first - 1, book: NeighbourBook::default() },
+            "U" => WalkEnd::Passed { nonce: first - 1, book: NeighbourBook { known: true, unordered: true } },
+            "|" => WalkEnd::Bottom,
+            "." => WalkEnd::Bound { nonce: first - 1 },
             other => panic!("{other}"),
         };
-        Lane { below, end, overtaken: None }
+        LaneBelow { below, end, overtaken: None }
     }
 
-    fn in_a_lane(letters: &str, stalled: bool) -> Evidence {
-        Evidence {
+    fn in_a_lane(letters: &str, stalled: bool) -> Symptoms {
+        Symptoms {
             ordered: true,
             lane: Some(lane(letters)),
             stalled: stalled.then_some(LONG),
-            ..evidence(Seen::Executed { verified: true }, Listing::Listed)
+            ..evidence(Seen::Executed { verified: true }, InList::Listed)
         }
     }
 
@@ -471,7 +478,7 @@ mod tests {
     #[test]
     fn what_shows_something_else_each_time_moves() {
         for seen in sights() {
-            let evidence = evidence(seen.clone(), Listing::Unlisted);
+            let evidence = evidence(seen.clone(), InList::Unlisted);
             let expected = match seen {
                 Seen::Pending => "accepted?".to_owned(),
                 Seen::Executed { .. } => "executed?".to_owned(),
@@ -489,8 +496,8 @@ mod tests {
 
     #[test]
     fn looks_at_lower_nonces() {
-        use Standing::{Leased, Quarantined};
-        const SPENT: Standing = Standing::Spent { lane: Some(NonceLane::Ordered) };
+        use NonceStanding::{Leased, Quarantined};
+        const SPENT: NonceStanding = NonceStanding::Spent { lane: Some(Lane::Ordered) };
         let failed = |reason: &str| JobStatus::Failed { reason: Some(reason.into()) };
         let (sent, signing) = (Leased { sent: true }, Leased { sent: false });
         let rows = [
@@ -510,19 +517,19 @@ mod tests {
             (Some(JobStatus::Failed { reason: None }), None, None, "failed"),
         ];
         let words = |look| match look {
-            Look::Passed => "passed",
-            Look::Stands(State::Missing) => "missing",
-            Look::Stands(State::Held) => "held",
-            Look::Stands(State::Quarantined) => "quarantined",
-            Look::Stands(State::Failed(_)) => "failed",
-            Look::Stands(State::Lost { executed: false }) => "lost",
-            Look::Stands(State::Lost { executed: true }) => "lost, executed",
-            Look::Stands(State::Working { executed: Some(true), .. }) => "working, executed",
-            Look::Stands(State::Working { .. }) => "working",
+            NeighbourLook::Passed => "passed",
+            NeighbourLook::Stands(NeighbourState::Missing) => "missing",
+            NeighbourLook::Stands(NeighbourState::Held) => "held",
+            NeighbourLook::Stands(NeighbourState::Quarantined) => "quarantined",
+            NeighbourLook::Stands(NeighbourState::Failed(_)) => "failed",
+            NeighbourLook::Stands(NeighbourState::Lost { executed: false }) => "lost",
+            NeighbourLook::Stands(NeighbourState::Lost { executed: true }) => "lost, executed",
+            NeighbourLook::Stands(NeighbourState::Working { executed: Some(true), .. }) => "working, executed",
+            NeighbourLook::Stands(NeighbourState::Working { .. }) => "working",
         };
         for (status, before, after, expected) in rows {
             for unlisted in [false, true] {
-                let look = words(Look::of(status.as_ref(), unlisted, before, after, None));
+                let look = words(NeighbourLook::of(status.as_ref(), unlisted, before, after, None));
                 assert_eq!(look, expected, "{status:?} {before:?} {after:?}");
             }
         }
@@ -533,9 +540,9 @@ mod tests {
             (JobStatus::Pending, true, "lost"),
             (JobStatus::Done, true, "lost, executed"),
         ] {
-            assert_eq!(words(Look::of(Some(&status), unlisted, None, None, None)), expected);
-            assert_eq!(words(Look::of(Some(&status), unlisted, Some(SPENT), Some(SPENT), None)), expected);
-            let again = words(Look::of(Some(&status), unlisted, Some(sent), Some(sent), None));
+            assert_eq!(words(NeighbourLook::of(Some(&status), unlisted, None, None, None)), expected);
+            assert_eq!(words(NeighbourLook::of(Some(&status), unlisted, Some(SPENT), Some(SPENT), None)), expected);
+            let again = words(NeighbourLook::of(Some(&status), unlisted, Some(sent), Some(sent), None));
             assert_eq!(again, if unlisted { "held" } else { expected });
         }
     }

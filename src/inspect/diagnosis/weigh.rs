@@ -1,15 +1,15 @@
 //! What the chain makes of a verdict that rests on the node: it has the last word, where it has one.
 
 use super::{
-    Cause, Confidence,
-    evidence::{Evidence, Lane, Onchain, Operators, Seen, Signer, Trial},
+    cause::{Cause, Confidence},
+    evidence::{LaneBelow, Onchain, Operators, Seen, Signer, Symptoms, Trial},
     verdict::{Verdict, likely, shown},
 };
 use crate::chain::{ChainStanding, RevertCause};
 
 /// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
 /// change any more.
-pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+pub(super) fn weigh(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     match onchain.standing {
         ChainStanding::Complete => return shown(Cause::Complete),
         ChainStanding::Taken(status) => return shown(Cause::NonceTakenOnChain { status }),
@@ -22,16 +22,16 @@ pub(super) fn weigh(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) ->
     if matches!(seen, Seen::Relayed { .. }) && !onchain.reverted && dropped.is_none() {
         return by_node;
     }
-    if let Signer::Refused { recovered, expected } = onchain.signer
+    if let Signer::Refused { recovered, named } = onchain.signer
         // That job is the node's, not this one.
         && !matches!(seen, Seen::Foreign { .. })
     {
-        return shown(Cause::WrongSigner { recovered, expected });
+        return shown(Cause::SignerRefused { recovered, named });
     }
-    if let Some(Operators { signed_by, pinned, on_chain }) = onchain.operators
+    if let Some(Operators { signed_by, pinned, named }) = onchain.operators
         && !matches!(seen, Seen::Foreign { .. } | Seen::Pending | Seen::NotFound | Seen::Failed(_))
     {
-        return shown(Cause::OperatorMismatch { signed_by, pinned, on_chain });
+        return shown(Cause::OtherOperator { signed_by, pinned, named });
     }
     match &onchain.trial {
         // What it would revert with now may be because those before it are gone, too.
@@ -60,8 +60,8 @@ fn is_for_ever(trial: &Trial) -> bool {
 
 fn reverts(onchain: &Onchain) -> Cause {
     match (&onchain.trial, onchain.state) {
-        (Trial::Reverts { cause: RevertCause::StaleState, .. }, Some((job, latest))) => {
-            Cause::StaleState { job, latest }
+        (Trial::Reverts { cause: RevertCause::StaleState, .. }, Some((given, latest))) => {
+            Cause::StaleState { given, latest }
         }
         (Trial::Reverts { cause, reason }, _) => Cause::RelayReverts { cause: *cause, reason: reason.clone() },
         (Trial::NotMade | Trial::Lands, _) => {
@@ -71,12 +71,12 @@ fn reverts(onchain: &Onchain) -> Cause {
 }
 
 /// Whether the chain itself shows every nonce before an Ordered job as done.
-fn is_next(evidence: &Evidence, onchain: &Onchain) -> bool {
+fn is_next(evidence: &Symptoms, onchain: &Onchain) -> bool {
     evidence.ordered && onchain.max_nonce.is_some_and(|max| max.saturating_add(1) >= evidence.nonce)
 }
 
 /// It would revert now. That is no cause yet while jobs before it are still to land: its state is that which they leave behind.
-fn now(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+fn now(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     let waits = matches!(
         by_node.cause,
         Cause::InLine { .. }
@@ -106,15 +106,15 @@ fn now(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
 }
 
 /// Not executed yet, and next in its lane: no job that is still to land can make its state the latest.
-fn ahead(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+fn ahead(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     match onchain.state {
-        Some((job, latest)) if is_next(evidence, onchain) => shown(Cause::StaleState { job, latest }),
+        Some((given, latest)) if is_next(evidence, onchain) => shown(Cause::StaleState { given, latest }),
         _ => by_node,
     }
 }
 
 /// The node's verdict stands, and the chain says how sure it is.
-fn refine(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
+fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     let Some(max) = onchain.max_nonce else { return by_node };
     let Verdict { cause, confidence } = by_node;
     let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
@@ -122,7 +122,7 @@ fn refine(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
         // A lane that is past it, and a job that is not there.
         Cause::RelayGivenUp { overtaken_by } => Verdict { confidence: confirmed(max >= overtaken_by), cause },
         // Else the chain is behind the node: it may be complete.
-        Cause::LowNonce => {
+        Cause::NonceTooLow => {
             let confidence = if max >= evidence.nonce { Confidence::Shown } else { Confidence::Likely };
             Verdict { confidence, cause }
         }
@@ -132,7 +132,7 @@ fn refine(evidence: &Evidence, onchain: &Onchain, by_node: Verdict) -> Verdict {
         // The lane begins where the chain is, whatever this node knows.
         Cause::NonceGap { first, last } if confidence == Confidence::Likely => match (max >= last, evidence.stalled) {
             (false, _) => shown(Cause::NonceGap { first: first.max(max.saturating_add(1)), last }),
-            (true, Some(stalled)) if evidence.lane.as_ref().and_then(Lane::unknown).is_some() => {
+            (true, Some(stalled)) if evidence.lane.as_ref().and_then(LaneBelow::unknown).is_some() => {
                 shown(Cause::RelayStalled { stalled })
             }
             (true, _) => Verdict { cause, confidence },
@@ -149,7 +149,7 @@ mod tests {
 
     use super::{
         super::{
-            evidence::{Book, Books, End, Listing, Neighbour, Overtaken, State},
+            evidence::{Books, InList, Neighbour, NeighbourBook, NeighbourState, Overtaken, WalkEnd},
             judge::judge,
         },
         *,
@@ -183,8 +183,8 @@ mod tests {
     }
 
     /// A job of nonce 9, Unordered unless told otherwise.
-    fn evidence(seen: Seen, listing: Listing, onchain: Onchain) -> Evidence {
-        Evidence {
+    fn evidence(seen: Seen, listing: InList, onchain: Onchain) -> Symptoms {
+        Symptoms {
             nonce: 9,
             revision: Revision::Relay,
             ordered: false,
@@ -196,7 +196,7 @@ mod tests {
             lane: None,
             stalled: None,
             retries: 0,
-            lower_pending: (listing == Listing::Listed || listing == Listing::Unlisted).then_some(false),
+            lower_pending: (listing == InList::Listed || listing == InList::Unlisted).then_some(false),
             onchain: Some(onchain),
         }
     }
@@ -227,8 +227,8 @@ mod tests {
         ]
     }
 
-    const LISTINGS: [Listing; 5] =
-        [Listing::None, Listing::Listed, Listing::Unlisted, Listing::Dead(Confidence::Shown), Listing::Hanging];
+    const LISTINGS: [InList; 5] =
+        [InList::None, InList::Listed, InList::Unlisted, InList::Dead(Confidence::Shown), InList::Hanging];
 
     /// Whatever the node says, with whatever list, for however long: what the chain has is what counts.
     #[test]
@@ -244,7 +244,7 @@ mod tests {
                     for stalled in [None, Some(LONG)] {
                         let onchain = Onchain {
                             standing,
-                            signer: Signer::Refused { recovered: None, expected: None },
+                            signer: Signer::Refused { recovered: None, named: None },
                             trial: tried(RevertCause::NonceTaken),
                             ..quiet()
                         };
@@ -266,10 +266,10 @@ mod tests {
                     for trial in [Trial::NotMade, Trial::Lands] {
                         let mut with = evidence(seen.clone(), listing, Onchain { trial, ..quiet() });
                         with.stalled = stalled;
-                        let without = judge(&Evidence { onchain: None, ..with.clone() });
+                        let without = judge(&Symptoms { onchain: None, ..with.clone() });
                         let with = judge(&with);
                         assert_eq!(with.cause, without.cause);
-                        let low = without.cause == Cause::LowNonce;
+                        let low = without.cause == Cause::NonceTooLow;
                         assert_eq!(with.confidence, if low { Confidence::Likely } else { without.confidence });
                     }
                 }
@@ -291,7 +291,7 @@ mod tests {
             ] {
                 let onchain = |absent| Onchain { absent, trial: trial.clone(), ..quiet() };
                 let judged = |absent| {
-                    let mut evidence = evidence(seen.clone(), Listing::None, onchain(absent));
+                    let mut evidence = evidence(seen.clone(), InList::None, onchain(absent));
                     evidence.stalled = stalled;
                     judge(&evidence)
                 };
@@ -308,12 +308,12 @@ mod tests {
     #[test]
     fn every_sight_and_what_the_chain_refuses() {
         let signer = || Onchain {
-            signer: Signer::Refused { recovered: Some(OTHER), expected: Some(OPERATOR) },
+            signer: Signer::Refused { recovered: Some(OTHER), named: Some(OPERATOR) },
             trial: tried(RevertCause::RequestSignature),
             ..quiet()
         };
         let operators = || Onchain {
-            operators: Some(Operators { signed_by: OTHER, pinned: Some(OTHER), on_chain: OPERATOR }),
+            operators: Some(Operators { signed_by: OTHER, pinned: Some(OTHER), named: OPERATOR }),
             trial: tried(RevertCause::ResultSignature),
             ..quiet()
         };
@@ -321,16 +321,16 @@ mod tests {
         let stale = || Onchain { trial: tried(RevertCause::StaleState), state: Some(STATES), ..quiet() };
         let own = || Onchain { trial: tried(RevertCause::Other), ..quiet() };
         let rows = [
-            (0, ["WrongSigner", "NotKnown?", "", "", "", "", ""]),
-            (1, ["Foreign", "Foreign", "", "", "", "", ""]),
-            (2, ["WrongSigner", "accepted", "", "", "", "", ""]),
-            (3, ["WrongSigner", "OperatorMismatch", "Mismatch", "executed", "StaleState", "executed", "Other"]),
-            (4, ["WrongSigner", "OperatorMismatch", "", "", "", "", ""]),
+            (0, ["SignerRefused", "NotKnown?", "", "", "", "", ""]),
+            (1, ["NonceTakenAtNode", "NonceTakenAtNode", "", "", "", "", ""]),
+            (2, ["SignerRefused", "accepted", "", "", "", "", ""]),
+            (3, ["SignerRefused", "OtherOperator", "Mismatch", "executed", "StaleState", "executed", "Other"]),
+            (4, ["SignerRefused", "OtherOperator", "", "", "", "", ""]),
             (5, ["Relayed", "Relayed", "Relayed", "Relayed", "Relayed", "Relayed", "Relayed"]),
             (6, ["Relayed?", "Relayed?", "", "", "", "", ""]),
-            (7, ["WrongSigner", "Failed", "", "", "", "", ""]),
-            (8, ["WrongSigner", "LowNonce?", "", "", "", "", ""]),
-            (9, ["WrongSigner", "OperatorMismatch", "", "", "", "", ""]),
+            (7, ["SignerRefused", "Failed", "", "", "", "", ""]),
+            (8, ["SignerRefused", "NonceTooLow?", "", "", "", "", ""]),
+            (9, ["SignerRefused", "OtherOperator", "", "", "", "", ""]),
         ];
         let sights = sights();
         assert!(rows.iter().map(|(sight, _)| *sight).eq(0..sights.len()));
@@ -344,7 +344,7 @@ mod tests {
                     continue;
                 }
                 let onchain = if verified { onchain } else { Onchain { trial: Trial::NotMade, ..onchain } };
-                let mut evidence = evidence(seen.clone(), Listing::Listed, onchain);
+                let mut evidence = evidence(seen.clone(), InList::Listed, onchain);
                 evidence.retries = if [4, 6].contains(&column) { 2 } else { 0 };
                 assert_eq!(name(&judge(&evidence)), expected, "{seen:?}, column {column}");
             }
@@ -354,7 +354,7 @@ mod tests {
     /// A revert that may pass: who says so, and whether jobs before it are still to land.
     #[test]
     fn a_revert_that_may_pass_is_a_cause_only_where_nothing_is_to_land_before() {
-        type Change = fn(&mut Evidence);
+        type Change = fn(&mut Symptoms);
         let rows: [(&str, Change, &str); 16] = [
             ("nobody else has seen it", |_| {}, "executed"),
             ("the node failed at it", |it| it.retries = 1, "StaleState"),
@@ -362,9 +362,9 @@ mod tests {
             ("lower ones are pending", |it| (it.retries, it.lower_pending) = (1, Some(true)), "StaleState?"),
             ("there is no list", |it| (it.retries, it.lower_pending) = (1, None), "StaleState?"),
             ("no list, stands still", |it| (it.stalled, it.lower_pending) = (Some(LONG), None), "StaleState?"),
-            ("the node lost it", |it| it.listing = Listing::Unlisted, "StaleState"),
-            ("the consumer's task is dead", |it| it.listing = Listing::Dead(Confidence::Shown), "ConsumerDead"),
-            ("the task is blocked", |it| (it.listing, it.retries) = (Listing::Hanging, 1), "ConsumerBlocked?"),
+            ("the node lost it", |it| it.listing = InList::Unlisted, "StaleState"),
+            ("the consumer's task is dead", |it| it.listing = InList::Dead(Confidence::Shown), "ConsumerDead"),
+            ("the task is blocked", |it| (it.listing, it.retries) = (InList::Hanging, 1), "ConsumerBlocked?"),
             // Ordered: the chain says whose turn it is.
             ("not its turn", |it| (it.ordered, it.retries) = (true, 1), "executed"),
             ("not its turn, for long", |it| (it.ordered, it.stalled) = (true, Some(LONG)), "RelayStalled"),
@@ -384,7 +384,7 @@ mod tests {
         ];
         for (what, change, expected) in rows {
             let onchain = Onchain { trial: tried(RevertCause::StaleState), state: Some(STATES), ..quiet() };
-            let mut evidence = evidence(Seen::Executed { verified: true }, Listing::Listed, onchain);
+            let mut evidence = evidence(Seen::Executed { verified: true }, InList::Listed, onchain);
             change(&mut evidence);
             assert_eq!(name(&judge(&evidence)), expected, "{what}");
         }
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_stale_state_ahead_of_its_turn_is_none() {
-        for (seen, listing) in [(Seen::Pending, Listing::Listed), (Seen::NotFound, Listing::Unlisted)] {
+        for (seen, listing) in [(Seen::Pending, InList::Listed), (Seen::NotFound, InList::Unlisted)] {
             for (ordered, max, stale) in
                 [(true, 8, true), (true, 9, true), (true, 7, false), (false, 8, false), (false, 20, false)]
             {
@@ -400,8 +400,8 @@ mod tests {
                 let mut evidence = evidence(seen.clone(), listing, onchain);
                 evidence.ordered = ordered;
                 let verdict = judge(&evidence);
-                let (job, latest) = STATES;
-                assert_eq!(verdict == shown(Cause::StaleState { job, latest }), stale, "{seen:?} {ordered} {max}");
+                let (given, latest) = STATES;
+                assert_eq!(verdict == shown(Cause::StaleState { given, latest }), stale, "{seen:?} {ordered} {max}");
             }
         }
     }
@@ -418,23 +418,23 @@ mod tests {
             (Trial::NotMade, None, "Other"),
         ] {
             let onchain = Onchain { reverted: true, trial, state, ..quiet() };
-            assert_eq!(name(&judge(&evidence(seen(), Listing::Unlisted, onchain))), expected);
+            assert_eq!(name(&judge(&evidence(seen(), InList::Unlisted, onchain))), expected);
         }
         // Complete all the same: by another transaction.
         let onchain = Onchain { reverted: true, standing: ChainStanding::Complete, ..quiet() };
-        assert_eq!(name(&judge(&evidence(seen(), Listing::Unlisted, onchain))), "Complete");
+        assert_eq!(name(&judge(&evidence(seen(), InList::Unlisted, onchain))), "Complete");
     }
 
-    fn in_lane(missing: &[u64], passed: Option<u64>, max: u64) -> Evidence {
-        let neighbour = || Neighbour { state: State::Missing, book: Book::default() };
+    fn in_lane(missing: &[u64], passed: Option<u64>, max: u64) -> Symptoms {
+        let neighbour = || Neighbour { state: NeighbourState::Missing, book: NeighbourBook::default() };
         let below: BTreeMap<_, _> = missing.iter().map(|nonce| (*nonce, neighbour())).collect();
-        let end = passed.map_or(End::Bottom, |nonce| End::Passed { nonce, book: Book::default() });
+        let end = passed.map_or(WalkEnd::Bottom, |nonce| WalkEnd::Passed { nonce, book: NeighbourBook::default() });
         let onchain = Onchain { max_nonce: Some(max), trial: Trial::Lands, ..quiet() };
-        Evidence {
+        Symptoms {
             ordered: true,
             stalled: Some(LONG),
-            lane: Some(Lane { below, end, overtaken: None }),
-            ..evidence(Seen::Executed { verified: true }, Listing::Listed, onchain)
+            lane: Some(LaneBelow { below, end, overtaken: None }),
+            ..evidence(Seen::Executed { verified: true }, InList::Listed, onchain)
         }
     }
 
@@ -452,7 +452,7 @@ mod tests {
             assert_eq!(name(&judge(&in_lane(missing, passed, max))), expected, "{missing:?} {max}");
         }
         // A line that has not stood still is not stuck, whatever the RPC knows of the nonces before it.
-        let healthy = Evidence { stalled: None, ..in_lane(&[7, 8], None, 3) };
+        let healthy = Symptoms { stalled: None, ..in_lane(&[7, 8], None, 3) };
         assert_eq!(name(&judge(&healthy)), "executed");
     }
 
@@ -466,19 +466,19 @@ mod tests {
         assert_eq!((given_up(9), given_up(10)), ("RelayGivenUp?".into(), "RelayGivenUp".into()));
         let low = |max| {
             let onchain = Onchain { max_nonce: Some(max), ..quiet() };
-            name(&judge(&evidence(Seen::Failed(Some("low nonce".into())), Listing::Unlisted, onchain)))
+            name(&judge(&evidence(Seen::Failed(Some("low nonce".into())), InList::Unlisted, onchain)))
         };
-        assert_eq!((low(8), low(9)), ("LowNonce?".into(), "LowNonce".into()));
-        let behind = |state: State, max| {
+        assert_eq!((low(8), low(9)), ("NonceTooLow?".into(), "NonceTooLow".into()));
+        let behind = |state: NeighbourState, max| {
             let mut evidence = in_lane(&[8], None, max);
             let lane = evidence.lane.as_mut().unwrap();
             lane.below.get_mut(&8).unwrap().state = state;
             name(&judge(&evidence))
         };
-        assert_eq!(behind(State::Lost { executed: true }, 8), "BehindLost?");
-        assert_eq!(behind(State::Lost { executed: true }, 7), "BehindLost");
-        assert_eq!(behind(State::Quarantined, 8), "BehindQuarantined?");
-        assert_eq!(behind(State::Quarantined, 7), "BehindQuarantined");
+        assert_eq!(behind(NeighbourState::Lost { executed: true }, 8), "BehindLost?");
+        assert_eq!(behind(NeighbourState::Lost { executed: true }, 7), "BehindLost");
+        assert_eq!(behind(NeighbourState::Quarantined, 8), "BehindQuarantined?");
+        assert_eq!(behind(NeighbourState::Quarantined, 7), "BehindQuarantined");
     }
 
     /// Jobs that are well, on a chain that lags behind by any number of nonces: none is stuck.
@@ -501,7 +501,7 @@ mod tests {
                         }
                         let trial = if seen == Seen::Pending { Trial::NotMade } else { trial };
                         let onchain = Onchain { max_nonce: Some(max), trial, state, ..quiet() };
-                        let mut evidence = evidence(seen.clone(), Listing::Listed, onchain);
+                        let mut evidence = evidence(seen.clone(), InList::Listed, onchain);
                         evidence.ordered = ordered;
                         let verdict = judge(&evidence);
                         assert!(!verdict.cause.is_stuck(), "{seen:?} {ordered} {max} {verdict:?}");

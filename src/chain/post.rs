@@ -19,7 +19,7 @@ impl Verified {
     /// The request in it is encoded anew from the record, and equal to the bytes that were signed. If the result
     /// [needs blobs](Self::needs_blobs), the transaction must carry them.
     #[must_use]
-    pub fn relay_calldata(&self) -> Bytes {
+    pub fn post_calldata(&self) -> Bytes {
         let call = JobManager::submitResultForOffchainJobCall {
             result: self.result_with_metadata().clone(),
             operatorSignature: self.operator_signature().clone(),
@@ -53,8 +53,8 @@ fn request(record: &JobRecord) -> Vec<u8> {
 
 impl Chain {
     /// The call that posts a result, by this account and with the blobs it needs.
-    pub(crate) fn relay_call(&self, verified: &Verified, from: Option<Address>) -> Call {
-        let mut call = Call::new(self.job_manager(), verified.relay_calldata());
+    pub(crate) fn post_call(&self, verified: &Verified, from: Option<Address>) -> Call {
+        let mut call = Call::new(self.job_manager(), verified.post_calldata());
         call.from = from;
         call.blob_hashes = verified.blob_hashes().to_vec();
         call
@@ -64,7 +64,7 @@ impl Chain {
 /// A transaction that posts a result: what it must hold, without what is the poster's own (account, nonce, fees).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct RelayTransaction {
+pub struct PostTransaction {
     /// The chain id (EIP-155). A transaction for another chain must not be made.
     pub chain_id: u64,
     /// The JobManager.
@@ -75,7 +75,7 @@ pub struct RelayTransaction {
     pub blobs: Option<Blobs>,
 }
 
-impl RelayTransaction {
+impl PostTransaction {
     /// A transaction for the JobManager at this address.
     #[must_use]
     pub fn new(chain_id: u64, to: Address, data: impl Into<Bytes>) -> Self {
@@ -90,13 +90,13 @@ impl RelayTransaction {
     }
 }
 
-/// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcRelayer` (feature `chain`),
+/// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcPoster` (feature `chain`),
 /// and a service that has its own way to post implements this.
 ///
 /// It posts what it is given. Whether that would succeed was found out before, and what became of it is read from the
 /// [chain](super::Chain) afterwards.
 #[async_trait]
-pub trait Relayer: Send + Sync + fmt::Debug + 'static {
+pub trait Poster: Send + Sync + fmt::Debug + 'static {
     /// The account that posts and pays.
     fn address(&self) -> Address;
 
@@ -111,16 +111,16 @@ pub trait Relayer: Send + Sync + fmt::Debug + 'static {
     /// [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if the RPC's chain has another id. The
     /// [outcome](crate::Error::outcome) must be [`Unknown`](crate::Outcome::Unknown) if the transaction may be in the pool, else
     /// `NotSent` or `Rejected`.
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256>;
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256>;
 }
 
 #[async_trait]
-impl<R: Relayer + ?Sized> Relayer for Arc<R> {
+impl<R: Poster + ?Sized> Poster for Arc<R> {
     fn address(&self) -> Address {
         (**self).address()
     }
 
-    async fn post(&self, transaction: &RelayTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
+    async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
         (**self).post(transaction, signed).await
     }
 }

@@ -10,17 +10,20 @@ use alloy_primitives::Address;
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Confidence,
-    evidence::{Book, Books, End, Evidence, Lane, Listing, Look, Neighbour, Overtaken, Seen, State},
+    cause::Confidence,
+    evidence::{
+        Books, InList, LaneBelow, Neighbour, NeighbourBook, NeighbourLook, NeighbourState, Overtaken, Seen, Symptoms,
+        WalkEnd,
+    },
     onchain::{Claims, onchain},
 };
 use crate::{
     chain::Block,
-    client::Inner,
     error::{Error, ErrorKind, Result},
+    inspect::sources::Sources,
     job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
     node::PendingNonces,
-    nonce::{Lane as NonceLane, Standing},
+    nonce::{Lane, NonceStanding},
     watch::{History, Sight, Stage},
 };
 
@@ -31,7 +34,7 @@ const AT_ONCE: usize = 8;
 
 /// What to ask, and about what.
 pub(super) struct Questions<'a> {
-    inner: &'a Arc<Inner>,
+    sources: &'a Sources,
     job: &'a SignedJob,
     /// Jobs of the same consumer that the caller knows, by nonce.
     known: HashMap<u64, &'a SignedJob>,
@@ -42,7 +45,7 @@ pub(super) struct Questions<'a> {
 
 /// The answers of one round, and what they were in words.
 pub(super) struct Round {
-    pub evidence: Evidence,
+    pub evidence: Symptoms,
     pub lines: Vec<String>,
     /// The latest block that the chain has shown, in this round or in one before.
     pub tip: Option<Block>,
@@ -50,7 +53,7 @@ pub(super) struct Round {
 
 impl<'a> Questions<'a> {
     pub(super) fn new(
-        inner: &'a Arc<Inner>,
+        sources: &'a Sources,
         job: &'a SignedJob,
         known: &'a [SignedJob],
         remembered: Option<(Stage, Instant)>,
@@ -58,16 +61,16 @@ impl<'a> Questions<'a> {
         patience: Duration,
     ) -> Self {
         let known = known.iter().map(|job| (job.nonce(), job)).collect();
-        Self { inner, job, known, remembered, stalled_after, patience }
+        Self { sources, job, known, remembered, stalled_after, patience }
     }
 
     /// First the list, then the record: a job that is relayed in between is then not in one and finished in the other.
     ///
     /// With the tip of an earlier round, what the chain shows is a second look, about that block or a later one.
     pub(super) async fn ask(&self, since: Option<Block>) -> Result<Round> {
-        let Self { inner, job, .. } = self;
+        let Self { sources, job, .. } = self;
         let mut lines = Vec::new();
-        let listed = inner.pending.get(job.consumer(), self.patience).await;
+        let listed = sources.pending.get(job.consumer(), self.patience).await;
         let listing = self.describe_list(&listed, &mut lines);
         let (seen, claims) = self.look(&mut lines).await?;
         let books = self.books(&mut lines);
@@ -77,19 +80,19 @@ impl<'a> Questions<'a> {
         };
         let stalled = self.stalled(&seen, &mut lines);
         let ordered = job.relay_strategy() == RelayStrategy::Ordered;
-        let waits = matches!(seen, Seen::Executed { .. }) && matches!(listing, Listing::None | Listing::Listed);
+        let waits = matches!(seen, Seen::Executed { .. }) && matches!(listing, InList::None | InList::Listed);
         let nonces = match &listed {
             PendingNonces::Known(nonces) => Some(&**nonces),
             _ => None,
         };
         let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
         // Last, so that it is not older than what the node says.
-        let onchain = match &inner.chain {
-            Some(chain) => onchain(chain, job, &claims, inner.operator.pinned(), since, &mut lines).await,
+        let onchain = match &sources.chain {
+            Some(chain) => onchain(chain, job, &claims, sources.operator.pinned(), since, &mut lines).await,
             None => None,
         };
         let (onchain, tip) = onchain.unzip();
-        let evidence = Evidence {
+        let evidence = Symptoms {
             nonce: job.nonce(),
             revision: job.revision(),
             ordered,
@@ -107,28 +110,28 @@ impl<'a> Questions<'a> {
         Ok(Round { evidence, lines, tip: tip.or(since) })
     }
 
-    fn describe_list(&self, list: &PendingNonces, lines: &mut Vec<String>) -> Listing {
+    fn describe_list(&self, list: &PendingNonces, lines: &mut Vec<String>) -> InList {
         let (nonce, consumer) = (self.job.nonce(), self.job.consumer());
         let (listing, line) = match list {
             PendingNonces::Known(nonces) => {
                 let listed = nonces.contains(&nonce);
                 let has = if listed { "has" } else { "does not have" };
                 let line = format!("the list of {} pending jobs of {consumer} {has} nonce {nonce}", nonces.len());
-                (if listed { Listing::Listed } else { Listing::Unlisted }, line)
+                (if listed { InList::Listed } else { InList::Unlisted }, line)
             }
             PendingNonces::TaskDead => {
                 let line = "CANCELLED, as all calls are whose consumer's task is dead";
-                (Listing::Dead(Confidence::Shown), line.to_owned())
+                (InList::Dead(Confidence::Shown), line.to_owned())
             }
             PendingNonces::BreaksOff => {
                 let line = "breaks off each time, and other calls do not";
-                (Listing::Dead(Confidence::Likely), line.to_owned())
+                (InList::Dead(Confidence::Likely), line.to_owned())
             }
             PendingNonces::Hanging => {
                 let line = format!("no answer within {:.1} s; the call goes on", self.patience.as_secs_f64());
-                (Listing::Hanging, line)
+                (InList::Hanging, line)
             }
-            PendingNonces::None(why) => (Listing::None, format!("no list to be had: {}", one_line(why))),
+            PendingNonces::None(why) => (InList::None, format!("no list to be had: {}", one_line(why))),
         };
         lines.push(format!("GetPendingJobs: {line}"));
         listing
@@ -141,16 +144,16 @@ impl<'a> Questions<'a> {
         };
         // Without an operator nothing that was executed can be proven, and that says nothing.
         // A pinned one is compared with the JobManager's by the chain's own part of the diagnosis.
-        let pinned = self.inner.operator.pinned();
+        let pinned = self.sources.operator.pinned();
         let operator = match pinned {
             Some(pinned) => Some(pinned),
-            None => self.inner.operator.get().await.ok().flatten(),
+            None => self.sources.operator.get().await.ok().flatten(),
         };
         let mut sight = Sight::of(self.job, &record, operator.unwrap_or(Address::ZERO), None);
         // The JobManager may have named another one since.
         if let (Sight::Unproven(_), Some(known), None) = (&sight, operator, pinned)
             && record.signed_by().is_some_and(|signer| signer != known)
-            && let Ok(Some(named)) = self.inner.operator.changed(known).await
+            && let Ok(Some(named)) = self.sources.operator.changed(known).await
         {
             sight = Sight::of(self.job, &record, named, None);
         }
@@ -196,16 +199,16 @@ impl<'a> Questions<'a> {
 
     /// Nothing if the node does not know the job.
     async fn record(&self, id: JobId) -> Result<Option<JobRecord>> {
-        known(self.inner.node.get_result(id).await)
+        known(self.sources.node.get_result(id).await)
     }
 
     fn books(&self, lines: &mut Vec<String>) -> Books {
-        let here = self.inner.submissions.on_hand(self.job);
+        let here = self.sources.submissions.on_hand(self.job);
         // The manager knows of the other clients that share it.
-        let standing = self.inner.nonces.standing(self.job.consumer(), self.job.nonce());
+        let standing = self.sources.nonces.standing(self.job.consumer(), self.job.nonce());
         let elsewhere = !here.under_way && !here.other;
-        let under_way = here.under_way || (elsewhere && standing == Some(Standing::Leased { sent: true }));
-        let other = here.other || (elsewhere && standing == Some(Standing::Leased { sent: false }));
+        let under_way = here.under_way || (elsewhere && standing == Some(NonceStanding::Leased { sent: true }));
+        let other = here.other || (elsewhere && standing == Some(NonceStanding::Leased { sent: false }));
         let books = Books {
             under_way,
             other,
@@ -227,7 +230,7 @@ impl<'a> Questions<'a> {
 
     async fn has_program(&self, lines: &mut Vec<String>) -> Option<bool> {
         let id = self.job.program_id();
-        match self.inner.node.contains_program(id).await {
+        match self.sources.node.contains_program(id).await {
             Ok(has) => {
                 let says = if has { "has" } else { "does not have" };
                 lines.push(format!("ContainsProgram: the node {says} the program"));
@@ -244,7 +247,7 @@ impl<'a> Questions<'a> {
     fn history(&self, job: &SignedJob) -> Option<History> {
         let remembered = self.remembered.filter(|_| job == self.job);
         let remembered = remembered.map(|(stage, moved)| History { stage, moved, polls: 0, sent_again: 0 });
-        match (self.inner.watchers.history(job), remembered) {
+        match (self.sources.watchers.history(job), remembered) {
             // A wait that has just begun knows less than the handle.
             (Some(now), Some(before)) if now.stage == before.stage && now.sent_again == 0 => {
                 Some(History { moved: now.moved.min(before.moved), ..now })
@@ -278,22 +281,22 @@ impl<'a> Questions<'a> {
         }
     }
 
-    fn book(&self, nonce: u64, standing: Option<Standing>) -> Book {
+    fn book(&self, nonce: u64, standing: Option<NonceStanding>) -> NeighbourBook {
         match self.known.get(&nonce) {
-            Some(job) => Book { known: true, unordered: job.relay_strategy() == RelayStrategy::Unordered },
+            Some(job) => NeighbourBook { known: true, unordered: job.relay_strategy() == RelayStrategy::Unordered },
             // A job that this client spent the nonce on was in the consumer's lane.
             None => {
-                let unordered = standing == Some(Standing::Spent { lane: Some(NonceLane::Unordered) });
-                Book { known: unordered, unordered }
+                let unordered = standing == Some(NonceStanding::Spent { lane: Some(Lane::Unordered) });
+                NeighbourBook { known: unordered, unordered }
             }
         }
     }
 
     /// Down the lane to a nonce that it is past.
-    async fn walk(&self, listed: Option<&BTreeSet<u64>>, lines: &mut Vec<String>) -> Result<Lane> {
+    async fn walk(&self, listed: Option<&BTreeSet<u64>>, lines: &mut Vec<String>) -> Result<LaneBelow> {
         let consumer = self.job.consumer();
         let in_list = |nonce: u64| listed.is_some_and(|listed| listed.contains(&nonce));
-        let working = || State::Working { executed: None, stalled: None };
+        let working = || NeighbourState::Working { executed: None, stalled: None };
         let mut below = BTreeMap::new();
         let (mut nonce, mut looks) = (self.job.nonce(), 0);
         let end = 'walk: loop {
@@ -303,47 +306,47 @@ impl<'a> Questions<'a> {
             while nonce > 1 && batch.len() < most {
                 nonce -= 1;
                 if in_list(nonce) {
-                    let book = self.book(nonce, self.inner.nonces.standing(consumer, nonce));
+                    let book = self.book(nonce, self.sources.nonces.standing(consumer, nonce));
                     below.insert(nonce, Neighbour { state: working(), book });
                 } else {
                     batch.push(nonce);
                 }
             }
             if batch.is_empty() {
-                break if nonce > 1 { End::Bound { nonce: nonce - 1 } } else { End::Bottom };
+                break if nonce > 1 { WalkEnd::Bound { nonce: nonce - 1 } } else { WalkEnd::Bottom };
             }
             looks += batch.len();
             for (nonce, look, book) in self.looks(batch, listed.is_some()).await? {
                 match look {
-                    Look::Passed => {
+                    NeighbourLook::Passed => {
                         below = below.split_off(&nonce);
-                        break 'walk End::Passed { nonce, book };
+                        break 'walk WalkEnd::Passed { nonce, book };
                     }
-                    Look::Stands(state) => {
+                    NeighbourLook::Stands(state) => {
                         below.insert(nonce, Neighbour { state, book });
                     }
                 }
             }
         };
-        let mut lane = Lane { below, end, overtaken: None };
+        let mut lane = LaneBelow { below, end, overtaken: None };
         self.look_at_next(&mut lane).await?;
         describe_lane(&lane, listed.is_some(), lines);
-        if lane.below.values().all(|neighbour| neighbour.state == State::Missing) {
+        if lane.below.values().all(|neighbour| neighbour.state == NeighbourState::Missing) {
             lane.overtaken = self.overtaken(lines).await?;
         }
         Ok(lane)
     }
 
     /// Looks at these nonces at once, and sorts the answers from the highest down.
-    async fn looks(&self, nonces: Vec<u64>, unlisted: bool) -> Result<Vec<(u64, Look, Book)>> {
+    async fn looks(&self, nonces: Vec<u64>, unlisted: bool) -> Result<Vec<(u64, NeighbourLook, NeighbourBook)>> {
         let consumer = self.job.consumer();
         let mut tasks = JoinSet::new();
         for nonce in nonces {
-            let inner = Arc::clone(self.inner);
+            let (node, nonces) = (Arc::clone(&self.sources.node), self.sources.nonces.clone());
             tasks.spawn(async move {
-                let before = inner.nonces.standing(consumer, nonce);
-                let record = known(inner.node.get_result(JobId::derive(nonce, consumer)).await);
-                let after = inner.nonces.standing(consumer, nonce);
+                let before = nonces.standing(consumer, nonce);
+                let record = known(node.get_result(JobId::derive(nonce, consumer)).await);
+                let after = nonces.standing(consumer, nonce);
                 record.map(|record| (nonce, record.map(|record| record.status().clone()), before, after))
             });
         }
@@ -352,7 +355,7 @@ impl<'a> Questions<'a> {
             let cut_off = |error| Error::new(ErrorKind::Closed, "a look was cut off").with_source(error);
             let (nonce, status, before, after) = joined.map_err(cut_off)??;
             let stalled = self.neighbour_stalled(nonce, status.as_ref());
-            let look = Look::of(status.as_ref(), unlisted, before, after, stalled);
+            let look = NeighbourLook::of(status.as_ref(), unlisted, before, after, stalled);
             looks.push((nonce, look, self.book(nonce, after)));
         }
         looks.sort_unstable_by_key(|(nonce, ..)| std::cmp::Reverse(*nonce));
@@ -365,20 +368,20 @@ impl<'a> Questions<'a> {
     }
 
     /// Reads the record of the nonce that is next to be relayed, if only the list has spoken of it.
-    async fn look_at_next(&self, lane: &mut Lane) -> Result<()> {
-        let Some((nonce, State::Working { executed: None, .. })) = lane.next() else { return Ok(()) };
+    async fn look_at_next(&self, lane: &mut LaneBelow) -> Result<()> {
+        let Some((nonce, NeighbourState::Working { executed: None, .. })) = lane.next() else { return Ok(()) };
         for (nonce, look, book) in self.looks(vec![nonce], false).await? {
             match look {
                 // Meanwhile.
-                Look::Passed => {
+                NeighbourLook::Passed => {
                     lane.below = lane.below.split_off(&(nonce + 1));
-                    lane.end = End::Passed { nonce, book };
+                    lane.end = WalkEnd::Passed { nonce, book };
                 }
-                Look::Stands(state @ State::Working { .. }) => {
+                NeighbourLook::Stands(state @ NeighbourState::Working { .. }) => {
                     lane.below.insert(nonce, Neighbour { state, book });
                 }
                 // The list says otherwise; the next round has both anew.
-                Look::Stands(_) => {}
+                NeighbourLook::Stands(_) => {}
             }
         }
         Ok(())
@@ -415,14 +418,14 @@ fn known(record: Result<JobRecord>) -> Result<Option<JobRecord>> {
 const MAX_LINES: usize = 12;
 
 /// One line for each run of nonces that stand alike, from the lowest up.
-fn describe_lane(lane: &Lane, has_list: bool, lines: &mut Vec<String>) {
+fn describe_lane(lane: &LaneBelow, has_list: bool, lines: &mut Vec<String>) {
     match lane.end {
-        End::Passed { nonce, book } => {
+        WalkEnd::Passed { nonce, book } => {
             let unordered = if book.unordered { "; this client knows it as Unordered" } else { "" };
             lines.push(format!("GetResult of nonce {nonce}: the lane is past it{unordered}"));
         }
-        End::Bottom => lines.push("GetResult: none of the nonces from 1 up to this one is relayed".into()),
-        End::Bound { nonce } => {
+        WalkEnd::Bottom => lines.push("GetResult: none of the nonces from 1 up to this one is relayed".into()),
+        WalkEnd::Bound { nonce } => {
             lines.push(format!("GetResult: {MAX_LOOKS} lower nonces looked at; those up to {nonce} were not"));
         }
     }
@@ -446,20 +449,22 @@ fn describe_lane(lane: &Lane, has_list: bool, lines: &mut Vec<String>) {
 fn describe(neighbour: &Neighbour, has_list: bool) -> String {
     let status = |executed: bool| if executed { "DONE" } else { "PENDING" };
     let mut words = match &neighbour.state {
-        State::Missing => "GetResult: not known to the node".into(),
-        State::Held => "this client is signing or sending it".into(),
-        State::Quarantined => "GetResult: not known to the node; in quarantine in this client".into(),
-        State::Failed(reason) => {
+        NeighbourState::Missing => "GetResult: not known to the node".into(),
+        NeighbourState::Held => "this client is signing or sending it".into(),
+        NeighbourState::Quarantined => "GetResult: not known to the node; in quarantine in this client".into(),
+        NeighbourState::Failed(reason) => {
             format!("GetResult: {}", JobStatus::Failed { reason: reason.clone() })
         }
-        State::Lost { executed } => format!("GetResult: {}, and not in the list of pending jobs", status(*executed)),
-        State::Working { executed: None, .. } => "in the list of pending jobs".into(),
-        State::Working { executed: Some(executed), .. } if has_list => {
+        NeighbourState::Lost { executed } => {
+            format!("GetResult: {}, and not in the list of pending jobs", status(*executed))
+        }
+        NeighbourState::Working { executed: None, .. } => "in the list of pending jobs".into(),
+        NeighbourState::Working { executed: Some(executed), .. } if has_list => {
             format!("GetResult: {}, and in the list of pending jobs", status(*executed))
         }
-        State::Working { executed: Some(executed), .. } => format!("GetResult: {}", status(*executed)),
+        NeighbourState::Working { executed: Some(executed), .. } => format!("GetResult: {}", status(*executed)),
     };
-    if let State::Working { stalled: Some(stalled), .. } = &neighbour.state {
+    if let NeighbourState::Working { stalled: Some(stalled), .. } = &neighbour.state {
         words += &format!(", and does not move for {:.1} s", stalled.as_secs_f64());
     }
     if neighbour.book.unordered {

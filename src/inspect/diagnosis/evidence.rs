@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use alloy_primitives::{Address, B256};
 
-use super::Confidence;
+use super::cause::Confidence;
 use crate::{
     chain::{ChainStanding, RevertCause},
     job::{JobStatus, ProgramId, Revision},
-    nonce::Standing,
+    nonce::NonceStanding,
 };
 
 /// The reason that nodes give for an Ordered job below the consumer's next nonce.
@@ -16,18 +16,18 @@ const LOW_NONCE: &str = "low nonce";
 
 /// Everything seen of a job in one round of questions.
 #[derive(Clone, Debug)]
-pub(super) struct Evidence {
+pub(super) struct Symptoms {
     pub nonce: u64,
     pub revision: Revision,
     pub ordered: bool,
     pub program: ProgramId,
     pub seen: Seen,
-    pub listing: Listing,
+    pub listing: InList,
     pub books: Books,
     /// Whether the node has the program, if that was asked.
     pub has_program: Option<bool>,
     /// Of an Ordered job that is executed and not relayed.
-    pub lane: Option<Lane>,
+    pub lane: Option<LaneBelow>,
     /// For how long this client has seen the job stand still, if that is long enough to say so.
     pub stalled: Option<Duration>,
     /// How often the node says that it has tried to relay the result.
@@ -60,7 +60,7 @@ pub(super) struct Onchain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signer {
     Accepted,
-    Refused { recovered: Option<Address>, expected: Option<Address> },
+    Refused { recovered: Option<Address>, named: Option<Address> },
     Unknown,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum Signer {
 pub(super) struct Operators {
     pub signed_by: Address,
     pub pinned: Option<Address>,
-    pub on_chain: Address,
+    pub named: Address,
 }
 
 /// What posting the result would do.
@@ -105,7 +105,7 @@ pub(super) enum Seen {
 
 /// What the list of pending jobs shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listing {
+pub(super) enum InList {
     /// There is none.
     None,
     Listed,
@@ -133,23 +133,23 @@ pub(super) struct Books {
 
 /// The nonces around an Ordered job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lane {
+pub(super) struct LaneBelow {
     /// Every nonce from the end of the walk up to the job's own, both left out.
     pub below: BTreeMap<u64, Neighbour>,
-    pub end: End,
+    pub end: WalkEnd,
     /// A higher nonce was relayed.
     pub overtaken: Option<Overtaken>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour {
-    pub state: State,
-    pub book: Book,
+    pub state: NeighbourState,
+    pub book: NeighbourBook,
 }
 
 /// What this client knows of a neighbour's job by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Book {
+pub(super) struct NeighbourBook {
     /// There is a signed job.
     pub known: bool,
     /// It is an Unordered one.
@@ -158,7 +158,7 @@ pub(super) struct Book {
 
 /// How a lower nonce stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum NeighbourState {
     /// The node does not know it.
     Missing,
     /// Neither, and this client is signing or sending it.
@@ -181,9 +181,9 @@ pub(super) enum State {
 
 /// Where the walk down the lane ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum WalkEnd {
     /// The lane is past this nonce.
-    Passed { nonce: u64, book: Book },
+    Passed { nonce: u64, book: NeighbourBook },
     /// No nonce is lower.
     Bottom,
     /// After so many looks that it was given up: this nonce and those below were not looked at.
@@ -198,33 +198,36 @@ pub(super) struct Overtaken {
 }
 
 /// What one look at a lower nonce means. The client's books are read before and after, as a submission can land meanwhile.
-pub(super) enum Look {
+pub(super) enum NeighbourLook {
     /// Relayed, or too low: no lane waits for it.
     Passed,
-    Stands(State),
+    Stands(NeighbourState),
 }
 
-impl Look {
+impl NeighbourLook {
     pub(super) fn of(
         status: Option<&JobStatus>,
         unlisted: bool,
-        before: Option<Standing>,
-        after: Option<Standing>,
+        before: Option<NonceStanding>,
+        after: Option<NonceStanding>,
         stalled: Option<Duration>,
     ) -> Self {
-        let leased = [before, after].iter().any(|it| matches!(it, Some(Standing::Leased { .. }))) || before != after;
+        let leased =
+            [before, after].iter().any(|it| matches!(it, Some(NonceStanding::Leased { .. }))) || before != after;
         let executed = status.is_some_and(JobStatus::is_executed);
         Self::Stands(match status {
             Some(JobStatus::Relayed) => return Self::Passed,
             Some(JobStatus::Failed { reason: Some(reason) }) if is_low_nonce(reason) => return Self::Passed,
             Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) if !unlisted => {
-                State::Working { executed: Some(executed), stalled }
+                NeighbourState::Working { executed: Some(executed), stalled }
             }
-            _ if leased => State::Held,
-            None if after == Some(Standing::Quarantined) => State::Quarantined,
-            None => State::Missing,
-            Some(JobStatus::Failed { reason }) => State::Failed(reason.clone()),
-            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) => State::Lost { executed },
+            _ if leased => NeighbourState::Held,
+            None if after == Some(NonceStanding::Quarantined) => NeighbourState::Quarantined,
+            None => NeighbourState::Missing,
+            Some(JobStatus::Failed { reason }) => NeighbourState::Failed(reason.clone()),
+            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) => {
+                NeighbourState::Lost { executed }
+            }
         })
     }
 }
@@ -233,29 +236,29 @@ pub(super) fn is_low_nonce(reason: &str) -> bool {
     reason.contains(LOW_NONCE)
 }
 
-impl Lane {
+impl LaneBelow {
     /// The lowest nonce that is still to be relayed before the job and that somebody works on.
-    pub(super) fn next(&self) -> Option<(u64, &State)> {
-        let works = |state: &State| matches!(state, State::Working { .. } | State::Held);
+    pub(super) fn next(&self) -> Option<(u64, &NeighbourState)> {
+        let works = |state: &NeighbourState| matches!(state, NeighbourState::Working { .. } | NeighbourState::Held);
         self.below.iter().find(|(_, neighbour)| works(&neighbour.state)).map(|(nonce, it)| (*nonce, &it.state))
     }
 
     /// The last of the missing nonces that follow each other from this one.
     pub(super) fn last_missing(&self, first: u64) -> u64 {
-        let missing = self.below.range(first..).take_while(|(_, neighbour)| neighbour.state == State::Missing);
+        let missing = self.below.range(first..).take_while(|(_, neighbour)| neighbour.state == NeighbourState::Missing);
         missing.last().map_or(first, |(nonce, _)| *nonce)
     }
 
     /// The nonces that neither this node nor this client knows, below everything they do know.
     pub(super) fn unknown(&self) -> Option<(u64, u64)> {
         let (first, neighbour) = self.below.first_key_value()?;
-        (neighbour.state == State::Missing).then(|| (*first, self.last_missing(*first)))
+        (neighbour.state == NeighbourState::Missing).then(|| (*first, self.last_missing(*first)))
     }
 
     /// The lowest nonce whose job is known to be Unordered, and that the lane's counter is or was at.
     pub(super) fn unordered(&self) -> Option<u64> {
         let end = match self.end {
-            End::Passed { nonce, book } if book.unordered => Some(nonce),
+            WalkEnd::Passed { nonce, book } if book.unordered => Some(nonce),
             _ => None,
         };
         end.or_else(|| self.below.iter().find(|(_, neighbour)| neighbour.book.unordered).map(|(nonce, _)| *nonce))

@@ -1,0 +1,89 @@
+//! Will it land? What the chain and the node say of a job before it is sent.
+//!
+//! Cut in four: `gather.rs` asks the chain and the node, each in one round trip, and makes `Prospects` of the answers;
+//! `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has what forbids the job looked at once
+//! more; `report.rs` is what the caller gets.
+
+mod evidence;
+mod finding;
+mod gather;
+mod judge;
+mod look;
+mod on_chain;
+mod questions;
+mod report;
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
+
+use alloy_primitives::B256;
+
+pub use self::{
+    finding::{Finding, FindingKind, Severity},
+    report::PreflightReport,
+};
+use super::sources::Sources;
+use crate::{
+    error::Result,
+    job::{SignedJob, Verified},
+    runtime::require_runtime,
+};
+
+/// A preflight to be made: `.await` it. Made by [`Client::preflight`](crate::Client::preflight).
+///
+/// Cancel safety: it only reads, and can be dropped at any time.
+#[derive(Debug)]
+#[must_use = "a preflight is made when it is awaited"]
+pub struct Preflight<'a> {
+    sources: &'a Sources,
+    job: &'a SignedJob,
+    required: bool,
+    expected: gather::Expected,
+}
+
+impl<'a> Preflight<'a> {
+    pub(crate) fn new(sources: &'a Sources, job: &'a SignedJob) -> Self {
+        Self { sources, job, required: false, expected: gather::Expected::default() }
+    }
+
+    /// Has what could not be found out count as bad: a submission depends on it.
+    pub(crate) fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Adds results that are not on chain yet: the job may begin with a state that one of them leads to. Those of other
+    /// consumers, and of nonces above the job's, do not matter. Results that this client has verified itself it knows.
+    pub fn after<'r>(mut self, results: impl IntoIterator<Item = &'r Verified>) -> Self {
+        let below = |result: &&Verified| result.record().consumer() == self.job.consumer();
+        for result in results.into_iter().filter(below) {
+            if let Ok(output) = result.stateful() {
+                self.expected.results.push((result.id(), result.record().nonce(), output.next_state));
+            }
+        }
+        self
+    }
+
+    /// Adds a state root or hash that will be the consumer's latest when the job is relayed, as you know without a result.
+    pub fn expecting_state(mut self, state: B256) -> Self {
+        self.expected.states.push(state);
+        self
+    }
+
+    async fn run(self) -> Result<PreflightReport> {
+        require_runtime().map_err(|error| error.with_job(self.job.id()))?;
+        let seen = look::look(self.sources, self.job, self.required, &self.expected).await;
+        Ok(PreflightReport::new(self.job, seen.findings, seen.chain_round_trips, seen.node_round_trips))
+    }
+}
+
+impl<'a> IntoFuture for Preflight<'a> {
+    type Output = Result<PreflightReport>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,13 @@
+//! Words that a preflight and a diagnosis have in common.
+
+use crate::chain::OnchainStatus;
+
+/// How a job that has the nonce on chain stands there.
+pub(super) fn status_words(status: OnchainStatus) -> &'static str {
+    match status {
+        OnchainStatus::Pending => "requested on chain",
+        OnchainStatus::Cancelled => "requested on chain and cancelled",
+        OnchainStatus::Completed => "with a result",
+        OnchainStatus::Unknown | OnchainStatus::Unrecognized(_) => "in a status that this release does not know",
+    }
+}

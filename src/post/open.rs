@@ -1,0 +1,109 @@
+//! The posts of a client: one at a time for a job, and the transactions of which no end was seen.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use alloy_primitives::B256;
+use tokio::time::Instant;
+
+use crate::{error::Result, job::JobId, runtime::Joint};
+
+/// A result that is on chain; made by [`Client::post_result`](crate::Client::post_result).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Posted {
+    /// The job.
+    pub job_id: JobId,
+    /// The transaction that brought the result, if it was found: of one that was there already, only the node's claim and recent
+    /// blocks are looked at.
+    pub tx_hash: Option<B256>,
+    /// The block it is in, with one confirmation.
+    pub block_number: Option<u64>,
+    /// Whether somebody else brought it, before this call or during it.
+    pub already: bool,
+    /// A transaction of this client's own that came too late, reverted, and has cost its gas; or is about to.
+    pub wasted: Option<B256>,
+}
+
+/// The posts that run, and the transactions whose fate is open.
+#[derive(Clone, Default)]
+pub(super) struct OpenPosts(Arc<Mutex<HashMap<JobId, OpenPost>>>);
+
+#[derive(Default)]
+struct OpenPost {
+    /// Of the one that runs.
+    landing: Option<Joint<Result<Posted>>>,
+    /// The last transaction that was signed, and when, as long as it may be included.
+    posted: Option<(B256, Instant)>,
+}
+
+impl OpenPosts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, OpenPost>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn posted(&self, id: JobId) -> Option<B256> {
+        self.posted_when(id).map(|(hash, _)| hash)
+    }
+
+    pub(super) fn posted_when(&self, id: JobId) -> Option<(B256, Instant)> {
+        self.lock().get(&id).and_then(|entry| entry.posted)
+    }
+
+    pub(super) fn set_posted(&self, id: JobId, hash: Option<B256>) {
+        self.lock().entry(id).or_default().posted = hash.map(|hash| (hash, Instant::now()));
+    }
+
+    pub(super) fn open(&self) -> Vec<(JobId, B256)> {
+        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?.0))).collect()
+    }
+
+    pub(super) fn forget(&self, id: JobId) -> Option<B256> {
+        let mut posts = self.lock();
+        let entry = posts.get_mut(&id)?;
+        let posted = entry.posted.take();
+        if entry.landing.is_none() {
+            posts.remove(&id);
+        }
+        posted.map(|(hash, _)| hash)
+    }
+
+    /// The post of a job that runs, or a place for a new one, whose end is told by this channel.
+    pub(super) fn begin(
+        &self,
+        id: JobId,
+        landing: Joint<Result<Posted>>,
+    ) -> std::result::Result<Place, Joint<Result<Posted>>> {
+        let mut posts = self.lock();
+        let entry = posts.entry(id).or_default();
+        if let Some(running) = entry.landing.as_ref().filter(|running| running.is_running()) {
+            return Err(running.clone());
+        }
+        entry.landing = Some(landing.clone());
+        drop(posts);
+        Ok(Place { posts: self.clone(), id, landing })
+    }
+}
+
+/// The place of a post that runs; given up when it ends, also by a panic or a runtime that shuts down.
+pub(super) struct Place {
+    posts: OpenPosts,
+    id: JobId,
+    landing: Joint<Result<Posted>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut posts = self.posts.lock();
+        let Some(entry) = posts.get_mut(&self.id) else { return };
+        // The next one may have been made already.
+        if entry.landing.as_ref().is_some_and(|landing| landing.is(&self.landing)) {
+            entry.landing = None;
+            if entry.posted.is_none() {
+                posts.remove(&self.id);
+            }
+        }
+    }
+}
