@@ -49,8 +49,8 @@ impl Client {
     /// nonce is quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
     /// [`submit_signed`](Self::submit_signed).
     ///
-    /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about twice
-    /// that, and giving up on it then costs the consumer its task in the node.
+    /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about
+    /// twice that, and giving up on it then costs the consumer its task in the node.
     ///
     /// The signature is checked before anything is sent: see [`SignerKind`](crate::job::SignerKind). A signer that
     /// calls its failure retryable is asked again, and one that does not answer is given up, both by
@@ -59,18 +59,19 @@ impl Client {
     /// that after all, it or the next job under the nonce becomes final, never both.
     ///
     /// What fails is tried again where that is safe, and a node that does not answer is waited for, both until
-    /// [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. Then this returns an error of unknown
-    /// outcome, and the submission under way goes on by itself until it is answered or the transport gives it up.
+    /// [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. Then this returns an error of
+    /// unknown outcome, and the submission under way goes on by itself until it is answered or the transport gives it
+    /// up.
     ///
     /// Cancel safety: dropping the future before the signature is there, while a
     /// [required preflight](ClientBuilder::require_preflight) is made, or while 512 other submissions are under way and
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
-    /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of nonces is told, and asked for
-    /// another one, once.
+    /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of
+    /// nonces is told, and asked for another one, once.
     ///
-    /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`, which
-    /// would make a second one:
+    /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`,
+    /// which would make a second one:
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
@@ -126,15 +127,29 @@ impl Client {
 
     /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.
     ///
-    /// For services that must survive a crash: sign, store the [`SignedJob`], then [`submit_signed`](Self::submit_signed). The
-    /// nonce is quarantined until then, as the job may be sent from anywhere.
+    /// For services that must survive a crash, and lose and double no job. Fix payload **and nonce** in your own
+    /// database first, in the row of the order; sign under that nonce ([`Given`](crate::nonce::Given)); store the
+    /// [`SignedJob`] in the row; then [`submit_signed`](Self::submit_signed). After a restart sign a row without a
+    /// signed job again, under the same nonce, and [`resume`](Self::resume) a row with one. The
+    /// [guide](crate::guide::surviving_a_crash) has all of it as code that runs.
     ///
-    /// ```no_run
-    /// # async fn example(client: infinityvm_sdk::Client, job: infinityvm_sdk::OffchainJobRequest)
-    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// The nonce is quarantined until the job is submitted, as the job may be sent from anywhere.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::{Client, OffchainJobRequest, nonce::Given};
+    /// # let doc::Parts { node, signer, consumer, program } = doc::parts(infinityvm_sdk::Revision::Relay).await;
+    /// # let client = Client::builder().grpc(node.grpc_url()).signer(signer).nonces(Given).connect().await?;
+    /// # struct Row { nonce: u64, signed: Option<infinityvm_sdk::SignedJob> }
+    /// # let mut row = Row { nonce: 1, signed: None };
+    /// // `row` holds the payload and its nonce, and is in the database.
+    /// let job = OffchainJobRequest::builder(consumer, program).nonce(row.nonce).max_cycles(32_000_000).build()?;
     /// let signed = client.sign(job).await?;
-    /// std::fs::write(format!("jobs/{}.json", signed.id()), serde_json::to_vec(&signed)?)?;
+    /// row.signed = Some(signed.clone()); // committed to the database before the next line
     /// let handle = client.submit_signed(signed).await?;
+    /// # assert_eq!(handle.signed_job().nonce(), 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -158,21 +173,22 @@ impl Client {
     /// [`OffchainJobRequest::prepare`], and submit it. In an Ordered lane that is the way to free the jobs behind it.
     ///
     /// # Errors
-    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in this
-    ///   client, or unresolved in it,
-    /// - [`ErrorKind::Nonce`] of unknown outcome if another client that shares the [`NonceManager`] submits under the nonce
-    ///   at this moment, perhaps this very job,
+    /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in
+    ///   this client, or unresolved in it,
+    /// - [`ErrorKind::Nonce`] of unknown outcome if another client that shares the [`NonceManager`] submits under the
+    ///   nonce at this moment, perhaps this very job,
     /// - [`ErrorKind::InvalidConfig`] outside of a Tokio runtime,
-    /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says that it
-    ///   speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
+    /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says
+    ///   that it speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
     ///   [`ErrorKind::BadResponse`],
-    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer, or if a required
-    ///   preflight finds another chain,
-    /// - [`ErrorKind::Preflight`] if the client [requires a preflight](ClientBuilder::require_preflight) and the job did not pass
-    ///   ([`PreflightReport::of`] has why). This call then sent nothing, and the job stands as it did before,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](ClientBuilder::bind) to another consumer or signer, or if
+    ///   a required preflight finds another chain,
+    /// - [`ErrorKind::Preflight`] if the client [requires a preflight](ClientBuilder::require_preflight) and the job
+    ///   did not pass ([`PreflightReport::of`] has why). This call then sent nothing, and the job stands as it did
+    ///   before,
     /// - [`ErrorKind::Rejected`] and other kinds with the node's refusal as the source,
-    /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what this client
-    ///   did: a job that another process sent before may have run although this one could not send it.
+    /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what
+    ///   this client did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         job.check_revision(self.revision())?;
         self.check_binding(&job)?;
@@ -188,16 +204,16 @@ impl Client {
         Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Accepted))
     }
 
-    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing itself; the
-    /// job's nonce counts as spent from here on. A wait for a job that the node turns out not to know sends it, unless
-    /// [healing](HealPolicy) is off.
+    /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing
+    /// itself; the job's nonce counts as spent from here on. A wait for a job that the node turns out not to know
+    /// sends it, unless [healing](HealPolicy) is off.
     ///
-    /// A [`Sequential`](crate::nonce::Sequential) source should still be started above every nonce that was ever signed: the
-    /// larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
+    /// A [`Sequential`](crate::nonce::Sequential) source should still be started above every nonce that was ever
+    /// signed: the larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision, [`ErrorKind::WrongChain`] if the client is
-    /// [bound](ClientBuilder::bind) to another consumer or signer.
+    /// [`ErrorKind::WrongRevision`] if the job was signed for another revision, [`ErrorKind::WrongChain`] if the
+    /// client is [bound](ClientBuilder::bind) to another consumer or signer.
     pub fn resume(&self, job: SignedJob) -> Result<JobHandle> {
         job.check_revision(self.revision())?;
         self.check_binding(&job)?;
@@ -255,11 +271,11 @@ impl Client {
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.
     ///
-    /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns out
-    /// that nothing was sent.
+    /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns
+    /// out that nothing was sent.
     ///
-    /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it, as does a wait that ends with its verified
-    /// result; or, once you know that it is of no more use, [`forget`](Self::forget) it.
+    /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it, as does a wait that ends with its
+    /// verified result; or, once you know that it is of no more use, [`forget`](Self::forget) it.
     #[must_use]
     pub fn unresolved(&self) -> Vec<SignedJob> {
         self.parts.submissions.unresolved()
@@ -274,14 +290,14 @@ impl Client {
     /// The node's record of a job; the node's claims, none of them verified.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the node does not know the job, [`ErrorKind::BadResponse`] if it speaks another revision,
-    /// and those of the transport.
+    /// [`ErrorKind::NotFound`] if the node does not know the job, [`ErrorKind::BadResponse`] if it speaks another
+    /// revision, and those of the transport.
     pub async fn get_result(&self, id: JobId) -> Result<JobRecord> {
         self.parts.node.get_result(id).await
     }
 
-    /// The nonces of a consumer that the node is working on. A hint only: jobs that the node lost in a restart are missing, and
-    /// relayed ones can linger.
+    /// The nonces of a consumer that the node is working on. A hint only: jobs that the node lost in a restart are
+    /// missing, and relayed ones can linger.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] in the State revision, on transports without the call, and on nodes before v0.2.1.
@@ -300,8 +316,9 @@ impl Client {
     /// Uploads a program and returns its id. A program that the node has already is a success if its id was given.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::WrongRevision`] if the node says that it
-    /// speaks another revision, [`ErrorKind::Rejected`] if the node refuses it, [`ErrorKind::Verification`] if the node derives another id than the one given.
+    /// [`ErrorKind::InvalidInput`] for an empty ELF or a missing id, [`ErrorKind::WrongRevision`] if the node says
+    /// that it speaks another revision, [`ErrorKind::Rejected`] if the node refuses it, [`ErrorKind::Verification`] if
+    /// the node derives another id than the one given.
     pub async fn submit_program(&self, program: ProgramUpload) -> Result<ProgramId> {
         self.parts.node.upload(&program).await
     }

@@ -1,8 +1,31 @@
 //! Will it land? What the chain and the node say of a job before it is sent.
 //!
 //! Cut in four: `gather.rs` asks the chain and the node, each in one round trip, and makes `Prospects` of the answers;
-//! `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has what forbids the job looked at once
-//! more; `report.rs` is what the caller gets.
+//! `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has what forbids the job looked at
+//! once more; `report.rs` is what the caller gets.
+//!
+//! ```text
+//! Client::preflight ──→ look ──→ gather ──→ chain: one block ──┐
+//!                         ↑        └─────→ node: GetResult, ContainsProgram, revision ──→ judge ──→ PreflightReport
+//!                         └── once more, if somebody else's word forbids the job ────────────┘
+//! ```
+//!
+//! - **A finding that explains others stands for them.** Where there is no consumer, nothing is said of its signer.
+//! - **A required preflight comes between the signature and the flight.** The lease is still the caller's, and not
+//!   marked as sent, so a refusal or a caller who goes away frees the nonce. The report holds nothing of the
+//!   signature. The chain's RPC has seen the signature and the hash, as EIP-1271 needs both, and not the request. A
+//!   job that came in signed is not claimed before it has passed. If it may have been sent earlier, the refusal says
+//!   so (`Outcome::Unknown`).
+//! - **A repeated submission is not refused.** The same payload at the node, or complete on chain, is a note. The
+//!   inputs that the consumer keeps say whether the complete job is this one; if they are missing, the node's record
+//!   does.
+//! - **A gap of an Ordered lane** is what lies between the contract's next nonce and the job's and is in no book of
+//!   this client's. Leased, quarantined and spent nonces are in its books. So after a restart, resume what is under
+//!   way before the first preflight.
+//! - **States on their way.** A job may begin with a state that a verified result of this client leads to, of which
+//!   128 are remembered for a consumer, or with one that the caller gives. That counts until that result's job is on
+//!   chain; from then on the contract's latest state decides.
+//! - **What cannot be asked is a warning**, and an error if the preflight is required.
 
 mod evidence;
 mod finding;
@@ -66,7 +89,8 @@ impl<'a> Preflight<'a> {
         self
     }
 
-    /// Adds a state root or hash that will be the consumer's latest when the job is relayed, as you know without a result.
+    /// Adds a state root or hash that will be the consumer's latest when the job is relayed, as you know without a
+    /// result.
     pub fn expecting_state(mut self, state: B256) -> Self {
         self.expected.states.push(state);
         self
