@@ -61,7 +61,9 @@ impl Rig {
             let next = [before.first().copied().unwrap_or_default() + 1];
             Ok(ProgramOutput::stateful(keccak256(next), next.to_vec()))
         });
-        let reader = RpcReader::http(world.anvil.http_url()).unwrap();
+        // Anvil takes long over its first blob, and longer on a busy machine: the dev node gives it as much.
+        let reader = RpcReader::builder(world.anvil.http_url()).timeout(Duration::from_secs(60));
+        let reader = reader.connect().await.unwrap();
         let builder = Self::builder(&world, &node, &reader);
         let client = builder.connect().await.unwrap();
         Self { world, node, reader, client, root: ProgramId::new(root), count: ProgramId::new(count) }
