@@ -8,12 +8,12 @@
 //!
 //! # What a look reads
 //!
-//! 1. The head, and the status of up to 99 jobs, each for itself. That is enough for jobs that are not completed. 2.
-//! Of the others, status and inputs in the state of that head; the receipt of the transaction that the node named, or
-//! else the logs, from the head back in bounded ranges; the blocks from that transaction's to the head, each of which
-//! must be the next one's parent (beyond 64 blocks, the one block by its number); and the calldata, if no result with
-//! the event's output is known. 3. With every batch, whether the head is still the chain's. If not, all of it is read
-//! again.
+//! 1. The head, and the status of up to 99 jobs, each for itself. That is enough for jobs that are not completed.
+//! 2. Of the others, status and inputs in the state of that head; the receipt of the transaction that the node named,
+//!    or else the logs, from the head back in bounded ranges; the blocks from that transaction's to the head, each of
+//!    which must be the next one's parent (beyond 64 blocks, the one block by its number); and the calldata, if no
+//!    result with the event's output is known.
+//! 3. With every batch, whether the head is still the chain's. If not, all of it is read again.
 //!
 //! # The rules
 //!
