@@ -56,11 +56,24 @@ contract StateTest is Both {
     }
 
     function test_only_the_job_manager_may_set_inputs() external {
-        SquareRootConsumer consumer = SquareRootConsumer(address(roots));
-        bytes memory foreign = message("Consumer.onlyJobManager: caller is not the job manager");
-        refuse(address(roots), abi.encodeCall(consumer.setOnchainInputForJob, (bytes32(0), "")), foreign);
-        refuse(address(roots), abi.encodeCall(consumer.setOffchainInputHashForJob, (bytes32(0), bytes32(0))), foreign);
-        refuse(address(roots), abi.encodeCall(consumer.setStateHashForJob, (bytes32(0), bytes32(0))), foreign);
+        refuse(
+            address(roots),
+            abi.encodeCall(
+                SquareRootConsumer(address(roots)).setInputsForJob, (bytes32(0), "", bytes32(0), bytes32(0))
+            ),
+            message("Consumer.onlyJobManager: caller is not the job manager")
+        );
+    }
+
+    /// A consumer with this one setter and nothing else of ours takes results: an app brings its own contract.
+    function test_a_consumer_of_somebody_elses_gets_all_inputs_by_one_call() external {
+        Job memory made = job(1);
+        ForeignConsumer foreign = new ForeignConsumer();
+        made.consumer = address(foreign);
+        settle(made, output());
+        assert(foreign.setterCalls() == 1);
+        assert(keccak256(foreign.onchainInput()) == keccak256(made.onchainInput));
+        assert(foreign.offchainInputHash() == made.offchainInputHash && foreign.stateHash() == made.stateHash);
     }
 
     function test_the_state_hash_is_kept_and_compared() external {
@@ -105,4 +118,29 @@ contract StateTest is Both {
         settle(two, second);
         assert(sum.getLatestStateHash() == keccak256("third") && keccak256(sum.getLatestResult()) == keccak256("2"));
     }
+}
+
+/// What a job manager of the State revision calls, and no more; whoever signs is right.
+contract ForeignConsumer {
+    bytes public onchainInput;
+    bytes32 public offchainInputHash;
+    bytes32 public stateHash;
+    uint256 public setterCalls;
+
+    function isValidSignature(bytes32, bytes calldata) external pure returns (bytes4) {
+        return 0x1626ba7e;
+    }
+
+    function updateLatestNonce(uint64) external {}
+
+    function setInputsForJob(bytes32, bytes calldata onchain, bytes32 offchainHash, bytes32 state) external {
+        (onchainInput, offchainInputHash, stateHash) = (onchain, offchainHash, state);
+        setterCalls++;
+    }
+
+    function getOnchainInputForJob(bytes32) external view returns (bytes memory) {
+        return onchainInput;
+    }
+
+    function receiveResult(bytes32, bytes calldata) external {}
 }

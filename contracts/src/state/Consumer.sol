@@ -13,15 +13,14 @@ abstract contract Consumer is BaseConsumer {
         return stateHashes[jobID];
     }
 
-    function setOnchainInputForJob(bytes32 jobID, bytes calldata onchainInput) external onlyJobManager {
+    function setInputsForJob(
+        bytes32 jobID,
+        bytes calldata onchainInput,
+        bytes32 offchainInputHash,
+        bytes32 stateHash
+    ) external onlyJobManager {
         keepOnchainInput(jobID, onchainInput);
-    }
-
-    function setOffchainInputHashForJob(bytes32 jobID, bytes32 offchainInputHash) external onlyJobManager {
         keepOffchainInputHash(jobID, offchainInputHash);
-    }
-
-    function setStateHashForJob(bytes32 jobID, bytes32 stateHash) external onlyJobManager {
         stateHashes[jobID] = stateHash;
     }
 }

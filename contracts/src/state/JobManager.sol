@@ -20,10 +20,9 @@ contract JobManager is BaseJobManager {
         bytes32 jobID = idOf(request.nonce, request.consumer);
         checkSignatures(request.consumer, signedRequest, requestSignature, resultWithMetadata, resultSignature);
         create(jobID, request.nonce, request.consumer, request.programID, request.maxCycles);
-        Consumer consumer = Consumer(request.consumer);
-        consumer.setOnchainInputForJob(jobID, request.onchainInput);
-        consumer.setOffchainInputHashForJob(jobID, request.offchainInputHash);
-        consumer.setStateHashForJob(jobID, request.stateHash);
+        Consumer(request.consumer).setInputsForJob(
+            jobID, request.onchainInput, request.offchainInputHash, request.stateHash
+        );
 
         OffchainResultWithMetadata memory result = abi.decode(resultWithMetadata, (OffchainResultWithMetadata));
         require(
