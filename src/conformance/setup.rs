@@ -7,7 +7,7 @@ use alloy_primitives::{Address, Bytes};
 use super::failure::{CaseResult, Failure};
 use crate::{
     client::{Client, JobHandle, RetryPolicy, Until},
-    devnode::{ConsumerRules, DevNode, ProgramError},
+    devnode::{ConsumerRules, DevNode, ProgramOutput},
     error::{Error, Result},
     job::{LocalSigner, OffchainJobRequest, OffchainJobRequestBuilder, ProgramId, Revision, SignedJob, Verified},
     nonce::{Given, NonceManager},
@@ -63,8 +63,9 @@ impl Setup {
         let node = DevNode::builder(node).consumer(consumer, rules).start().await?;
         // All three inputs, so that each is seen to have travelled.
         let program = node.register_program(|input| match input.onchain {
-            b"fail" => Err(ProgramError::new("told to fail")),
-            onchain => Ok([onchain, input.offchain, input.state].concat()),
+            // What fails a job in either revision.
+            b"fail" => Ok(ProgramOutput::new(Bytes::new()).with_cycles(u64::MAX)),
+            onchain => Ok(ProgramOutput::new([onchain, input.offchain, input.state].concat())),
         });
         let transport = (self.connect)(&node)?;
         let client = Client::builder()

@@ -7,6 +7,7 @@ use alloy_primitives::{B256, Bytes};
 use super::{
     node::Shared,
     script::{Gate, Lie, Loss, Plan, Twist},
+    store::World,
 };
 use crate::rpc::{Method, StatusCode};
 
@@ -88,8 +89,8 @@ impl Faults {
         self.plan(|plan| plan.lies_once.extend(std::iter::repeat_n(lie, count)));
     }
 
-    /// The next `count` answers of `GetResult` come from a replica that lags: they show what the node has in its database now,
-    /// at the time of this call.
+    /// The next `count` answers of `GetResult` come from a replica that lags: they show what the node has in its
+    /// database now, at the time of this call.
     pub fn lag(&self, count: usize) {
         self.0.update(|world| world.faults.lag = (count, world.records.clone()));
     }
@@ -105,10 +106,20 @@ impl Faults {
         self.plan(|plan| plan.lose_relayed_records = count);
     }
 
-    /// Drops a result, as a node does after 8 hours in which its relay reverted. The row stays DONE, and the nonce
-    /// stays pending. Returns whether the job was waiting for its relay.
+    /// Drops a result, as a node does after 8 hours in which its relay reverted, or in the State revision after 3
+    /// tries. The row stays DONE, and the nonce stays pending. Returns whether the job was waiting for its relay.
     pub fn give_up_relay(&self, job_id: B256) -> bool {
         self.0.update(|world| world.give_up_relay(job_id))
+    }
+
+    /// Fills a [gap](super::DevNodeBuilder::relayer_gaps) in the numbers of the node's account, as whoever runs a State
+    /// node can: by a transaction with the missing number. What waited behind the gap lands at once, in the order in
+    /// which it was sent. What has to revert by now reverts in its block. The node shows it as RELAYED all the same, as
+    /// it does not look at a receipt's status.
+    ///
+    /// Results that were given up stay so, and the next relay that reverts makes another gap.
+    pub fn fill_relayer_gap(&self) {
+        self.0.update(World::fill_relayer_gap);
     }
 
     /// Executions that begin from now on wait at the gate, so jobs stay PENDING.

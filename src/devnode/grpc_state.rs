@@ -6,9 +6,10 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     grpc_answer::{answer, status_number},
-    intake::{RawProgram, RawSubmission},
+    intake::RawSubmission,
     node::Shared,
     record::Record,
+    upload::{RawProgram, Vm},
 };
 use crate::wire::generated::state::{self as pb, coprocessor_node_server::CoprocessorNode};
 
@@ -57,7 +58,11 @@ impl From<pb::SubmitProgramRequest> for RawProgram {
         Self {
             elf: message.program_elf.into(),
             given_id: None,
-            vm_type_is_valid: pb::VmType::try_from(message.vm_type).is_ok(),
+            vm: match pb::VmType::try_from(message.vm_type) {
+                Ok(pb::VmType::Risc0) => Vm::Own,
+                Ok(pb::VmType::Sp1) => Vm::Foreign,
+                Err(_) => Vm::Unknown,
+            },
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use tonic::Status;
 
 use super::{
     abi::{self, Request},
     node::Shared,
-    program,
     record::{JobState, Lane, Record, Submission},
     script::Gate,
     store::World,
+    words,
 };
 use crate::job::Revision;
 
@@ -37,13 +37,6 @@ pub(super) struct RawSubmission {
     pub ordered: bool,
 }
 
-/// A program as it came; `given_id` is of the Relay revision.
-pub(super) struct RawProgram {
-    pub elf: Bytes,
-    pub given_id: Option<Bytes>,
-    pub vm_type_is_valid: bool,
-}
-
 /// How far a submission got.
 enum Phase {
     Look,
@@ -62,8 +55,10 @@ enum Step {
     ReadNonce,
 }
 
-fn no_nonce(consumer: Address, why: &str) -> Refusal {
-    not_submitted(&format!("could not read the nonce from the consumer contract {consumer}: {why}"))
+/// What a node says where the consumer's nonce cannot be had: its own words, and then those of alloy, through which it
+/// asks.
+fn no_nonce(why: &str) -> Refusal {
+    not_submitted(&format!("could not read the nonce from the consumer contract {why}"))
 }
 
 fn not_submitted(reason: &str) -> Refusal {
@@ -234,7 +229,7 @@ impl Shared {
             Some(real) => real.next_nonce(consumer).await,
             None => Err("the node has no chain".to_owned()),
         };
-        let next = next.map_err(|why| no_nonce(consumer, &why))?;
+        let next = next.map_err(|why| no_nonce(&why))?;
         self.update(|world| {
             if world.life == life {
                 // Two first jobs may both have asked; the queue of the first may have moved since.
@@ -277,41 +272,10 @@ impl Shared {
         Ok(record)
     }
 
-    pub(super) fn submit_program(&self, raw: &RawProgram) -> Result<Bytes, Refusal> {
-        let refuse = |text: String| Err(Status::internal(format!("failed to submit ELF: {text}")).into());
-        if raw.elf.is_empty() {
-            return Err(Status::invalid_argument("program elf must not be empty").into());
-        }
-        if !raw.vm_type_is_valid {
-            return refuse("invalid VM type".to_owned());
-        }
-        if !raw.elf.starts_with(program::ELF_MAGIC) {
-            return Err(Refusal::Die);
-        }
-        let id = program::program_id(&raw.elf);
-        if let Some(given) = &raw.given_id
-            && *given != id
-        {
-            return refuse(format!(
-                "given program ID does not match derived program ID: given: {}, derived: {}",
-                hex::encode(given),
-                hex::encode(&id)
-            ));
-        }
-        self.update(|world| {
-            if world.known.contains_key(&id) {
-                return refuse(format!("elf with program ID {} already exists", hex::encode(&id)));
-            }
-            let program = world.loadable.get(&id).cloned();
-            world.known.insert(id.clone(), program);
-            Ok(id)
-        })
-    }
-
     /// Asks the consumer's task, so it hangs and dies with it.
     pub(super) async fn pending_jobs(&self, consumer: &[u8]) -> Result<Vec<u64>, Refusal> {
         let consumer = Address::try_from(consumer)
-            .map_err(|_| Status::invalid_argument("consumer address must be 20 bytes in length"))?;
+            .map_err(|_| Status::invalid_argument("contract address must be 20 bytes in length"))?;
         let mut changes = self.changed.subscribe();
         let life = self.lock().life;
         let mut hanging: Option<Hanging<'_>> = None;
@@ -337,10 +301,6 @@ impl Shared {
             }
             let _ = changes.changed().await;
         }
-    }
-
-    pub(super) fn contains_program(&self, id: &[u8]) -> bool {
-        self.lock().known.contains_key(id)
     }
 }
 
@@ -390,10 +350,14 @@ impl World {
             if !self.simulated && self.chain.reachable {
                 return Step::ReadNonce;
             }
-            let next = if self.chain.reachable { self.chain.next_nonce(consumer) } else { None };
-            let Some(next) = next else {
-                let why = if self.chain.reachable { "the call returned no data" } else { "the RPC is unreachable" };
-                return Step::Done(Err(no_nonce(consumer, why)));
+            let next = match self.chain.max_nonce(consumer) {
+                _ if !self.chain.reachable => Err(words::RPC_DOWN),
+                None => Err(words::NO_DATA),
+                Some(_) => self.chain.next_nonce(consumer).ok_or(words::OVERFLOW),
+            };
+            let next = match next {
+                Ok(next) => next,
+                Err(why) => return Step::Done(Err(no_nonce(why))),
             };
             self.lanes.insert(consumer, Lane::new(next));
         }

@@ -1,10 +1,11 @@
-//! An embedded coprocessor node for development and tests: a real gRPC server and REST gateway on 127.0.0.1, in either
-//! revision of the protocol, with Rust functions for programs and a simulated chain.
+//! An embedded coprocessor node for development and tests: a real gRPC server and REST gateway, on 127.0.0.1 unless
+//! told otherwise, in either revision of the protocol, with Rust functions for programs and a simulated chain.
 //!
 //! It does what the released nodes do, unpleasant parts included. It accepts a second payload under a taken nonce, and
 //! runs the first. It forgets its queue in a [restart](DevNode::restart). It holds Ordered jobs behind a gap for ever.
-//! A client that gives up at the wrong moment kills its consumer's task. [`Faults`] adds what networks, crashes and
-//! liars do.
+//! A client that gives up at the wrong moment kills its consumer's task. In the State revision nothing is relayed any
+//! more after one relay that reverted (see [`DevNodeBuilder::relayer_gaps`]). [`Faults`] adds what networks, crashes
+//! and liars do.
 //!
 //! Nothing in it waits for time to pass, unless it relays to a real chain. Tests wait for [states](DevNode::wait_until)
 //! and open [`Gate`]s.
@@ -35,18 +36,21 @@
 //! - A program's id is the keccak-256 of its file; real nodes derive it in the zkVM's way.
 //! - On the simulated chain blob hashes are stand-ins: they have the right number and version byte, but are not made of
 //!   KZG commitments. On a real chain they are real (feature `blobs`).
-//! - A real node tries a relay that reverts again every 30 seconds, and gives up after 8 hours. This one tries it again
-//!   whenever anything changes, without end; [`Faults::give_up_relay`] gives up. On a real chain it tries again after a
-//!   pause: see `DevNodeBuilder::relay_to` (feature `chain`).
+//! - A real node tries a relay that reverts again every 30 seconds. This one tries it again whenever anything changes.
+//!   A real node gives up after 8 hours, and this one never; [`Faults::give_up_relay`] gives up. In the State revision
+//!   both give up after 3 tries. On a real chain this one tries again after a pause: see `DevNodeBuilder::relay_to`
+//!   (feature `chain`).
 //! - [`JobStatus.retries`](View) is always 0; [`Stats::relay_attempts`] counts.
-//! - A program that panics strands its job, as a worker of a node does that dies: until the next restart the row stays
-//!   PENDING, and the nonce stays in the queue. The process's panic hook reports the panic. A program that never
+//! - In the Relay revision a program that panics strands its job, as a worker of a node does that dies: until the next
+//!   restart the row stays PENDING, and the nonce stays in the queue. In the State revision the job fails with
+//!   `execution_error`, as it does on a real node. The process's panic hook reports the panic. A program that never
 //!   returns keeps its thread, even after the node is dropped.
 //! - Where the handler of a real node dies, the dev node unwinds the task of that one call, without the panic hook. A
 //!   process built with `panic = "abort"` would end there.
 
 mod abi;
 mod blobs;
+mod builder;
 mod connection;
 #[cfg(feature = "chain")]
 pub mod contracts;
@@ -62,6 +66,7 @@ mod ledger;
 #[cfg(not(feature = "chain"))]
 mod no_chain;
 mod node;
+mod node_account;
 mod program;
 #[cfg(feature = "chain")]
 mod real;
@@ -72,23 +77,24 @@ mod script;
 mod server;
 mod sim_chain;
 mod store;
+mod upload;
+mod words;
 
 use std::{
-    collections::HashMap,
     fmt,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use alloy_primitives::{Address, Bytes, address};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::task::AbortHandle;
 
 #[cfg(not(feature = "chain"))]
 use self::no_chain as real;
 #[cfg(feature = "chain")]
 pub use self::real::RealChain;
-use self::{crypto::Key, ledger::Ledger, node::Shared, program::Program, real::Real, script::Plan, store::World};
 pub use self::{
+    builder::DevNodeBuilder,
     faults::Faults,
     ledger::{CompletedJob, ConsumerRules, RevertReason, SimJobStatus, Tear},
     program::{ProgramError, ProgramInput, ProgramOutput},
@@ -97,170 +103,14 @@ pub use self::{
     sim_chain::{SimAccount, SimChain},
     store::{Stats, View},
 };
-use crate::{
-    error::{Error, ErrorKind, Result},
-    job::Revision,
-};
+use self::{node::Shared, program::Program};
+use crate::job::Revision;
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
 
 /// The address of [`DEV_OPERATOR_KEY`], for a JobManager that is deployed before the node is started.
 pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6afa3e");
-
-/// What no operator is: the key behind [`Lie::Operator`].
-const STRANGER_KEY: [u8; 32] = *b"infinityvm-sdk dev node stranger";
-
-/// As that of other chains for development.
-const DEFAULT_CHAIN_ID: u64 = 31_337;
-
-/// 6 blobs, less what their coding takes.
-const DEFAULT_DA_LIMIT: usize = 755_520;
-
-/// The results that fit between a consumer's task and the chain: the relayer's channel, and one in hand on either side.
-const DEFAULT_MAX_PENDING_ORDERED: usize = 258;
-
-/// Sets up a [`DevNode`]; made by [`DevNode::builder`].
-#[derive(Clone, Debug)]
-pub struct DevNodeBuilder {
-    revision: Revision,
-    operator_key: [u8; 32],
-    consumers: Vec<(Address, ConsumerRules)>,
-    chain_id: u64,
-    da_limit: usize,
-    max_pending_ordered: usize,
-    reflection: bool,
-    #[cfg(feature = "chain")]
-    real: Option<RealChain>,
-}
-
-impl DevNodeBuilder {
-    /// Sets the secp256k1 key that signs results; [`DEV_OPERATOR_KEY`] unless set.
-    #[must_use]
-    pub fn operator_key(mut self, key: [u8; 32]) -> Self {
-        self.operator_key = key;
-        self
-    }
-
-    /// Puts a consumer contract at an address. An address without one has no code.
-    #[must_use]
-    pub fn consumer(mut self, address: Address, rules: ConsumerRules) -> Self {
-        self.consumers.push((address, rules));
-        self
-    }
-
-    /// Sets the id of the simulated chain; 31337 unless set. Chains with the same id have the same first block, and
-    /// chains with different ids do not.
-    #[must_use]
-    pub fn chain_id(mut self, id: u64) -> Self {
-        self.chain_id = id;
-        self
-    }
-
-    /// Sets the most bytes an offchain input may have when compressed (Relay revision); 755,520 unless set.
-    #[must_use]
-    pub fn da_limit(mut self, bytes: usize) -> Self {
-        self.da_limit = bytes;
-        self
-    }
-
-    /// Sets how many executed Ordered jobs of one consumer may wait for their relay. With more, its task blocks, and
-    /// calls hang. 258 unless set, as in released nodes.
-    #[must_use]
-    pub fn max_pending_ordered(mut self, jobs: usize) -> Self {
-        self.max_pending_ordered = jobs;
-        self
-    }
-
-    /// Sets whether the node answers server reflection. It does unless you set this to false.
-    #[must_use]
-    pub fn reflection(mut self, reflection: bool) -> Self {
-        self.reflection = reflection;
-        self
-    }
-
-    /// Has the node relay to a real chain in place of the simulated one, which then stays empty. The nonce of a
-    /// consumer is read from its contract at its first job, and results go to the JobManager in transactions.
-    ///
-    /// As with a real node, a result that reverts when its gas is estimated is tried again: here after 200 ms, then
-    /// after twice as long each time, up to 5 s, without end. While a transaction waits in the pool, its job is DONE.
-    /// RELAYED says that the transaction is in a block, even if it reverted there. A transaction that was sent before a
-    /// [restart](DevNode::restart) may still land.
-    ///
-    /// Offchain inputs of the Relay revision travel in blobs, which needs the feature `blobs`; without it such jobs
-    /// stay DONE. [`Stats::last_relay_error`] says why a job does not land.
-    #[cfg(feature = "chain")]
-    #[must_use]
-    pub fn relay_to(mut self, chain: RealChain) -> Self {
-        self.real = Some(chain);
-        self
-    }
-
-    #[cfg(feature = "chain")]
-    fn real(&self) -> Result<Option<Real>> {
-        let Some(chain) = &self.real else { return Ok(None) };
-        if !self.consumers.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                "the dev node relays to a real chain, and has simulated consumers",
-            )
-            .with_hint("deploy the consumers on that chain, or leave relay_to() out"));
-        }
-        chain.connect().map(Some)
-    }
-
-    #[cfg(not(feature = "chain"))]
-    fn real(&self) -> Result<Option<Real>> {
-        Ok(None)
-    }
-
-    /// Starts the node on two free ports of 127.0.0.1. Call it within a Tokio runtime that has I/O enabled; the node
-    /// runs there.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if the operator's or the relayer's key is not a valid key, if the address of the
-    /// chain's RPC is not a valid one, if there are simulated consumers beside a real chain, or if there is no free
-    /// port. The chain is not asked yet.
-    pub async fn start(self) -> Result<DevNode> {
-        let real = self.real()?;
-        let operator = Key::new(&self.operator_key)?;
-        let stranger = Key::new(&STRANGER_KEY)?;
-        let mut chain = Ledger::new(self.revision, self.chain_id, operator.address());
-        for (address, rules) in self.consumers {
-            chain.begin_with(address, rules);
-        }
-        let world = World {
-            revision: self.revision,
-            max_pending_ordered: self.max_pending_ordered,
-            life: 0,
-            records: HashMap::new(),
-            known: HashMap::new(),
-            loadable: HashMap::new(),
-            programs_made: 0,
-            lanes: HashMap::new(),
-            unordered: Vec::new(),
-            results: 0,
-            simulated: real.is_none(),
-            chain,
-            faults: Plan::default(),
-            stats: Stats::default(),
-        };
-        let shared = Shared::new(self.da_limit, operator, stranger, real, world);
-        let no_port = |error: std::io::Error| {
-            Error::new(ErrorKind::InvalidConfig, "the dev node found no port on 127.0.0.1").with_source(error)
-        };
-        let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
-        let rest = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
-        let (grpc_address, rest_address) = (grpc.local_addr().map_err(no_port)?, rest.local_addr().map_err(no_port)?);
-        let servers = [
-            tokio::spawn(grpc_server::serve(&shared, grpc, self.reflection)?).abort_handle(),
-            tokio::spawn(rest_server::serve(&shared, rest)).abort_handle(),
-        ];
-        real::start(&shared);
-        Ok(DevNode { shared, grpc_address, rest_address, servers })
-    }
-}
 
 /// A coprocessor node in this process. It stops when it is dropped.
 pub struct DevNode {
@@ -291,17 +141,7 @@ impl DevNode {
     /// Begins the setup of a node that speaks this revision.
     #[must_use]
     pub fn builder(revision: Revision) -> DevNodeBuilder {
-        DevNodeBuilder {
-            revision,
-            operator_key: DEV_OPERATOR_KEY,
-            consumers: Vec::new(),
-            chain_id: DEFAULT_CHAIN_ID,
-            da_limit: DEFAULT_DA_LIMIT,
-            max_pending_ordered: DEFAULT_MAX_PENDING_ORDERED,
-            reflection: true,
-            #[cfg(feature = "chain")]
-            real: None,
-        }
+        DevNodeBuilder::new(revision)
     }
 
     /// The revision the node speaks.
@@ -310,17 +150,30 @@ impl DevNode {
         self.shared.revision
     }
 
-    /// Where the gRPC server listens, as `http://127.0.0.1:port`. It stays the same over [restarts](Self::restart).
+    /// Where the gRPC server listens. It stays the same over [restarts](Self::restart).
     #[must_use]
-    pub fn grpc_url(&self) -> String {
-        format!("http://{}", self.grpc_address)
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
     }
 
-    /// Where the REST gateway listens, as `http://127.0.0.1:port`, by HTTP/1.1 and by HTTP/2 with prior knowledge. It
-    /// stays the same over [restarts](Self::restart).
+    /// Where the REST gateway listens. It stays the same over [restarts](Self::restart).
+    #[must_use]
+    pub fn rest_address(&self) -> SocketAddr {
+        self.rest_address
+    }
+
+    /// The URL of the gRPC server for clients on this machine: `http://127.0.0.1:port`, or with the
+    /// [address](DevNodeBuilder::grpc_address) that was set. It stays the same over [restarts](Self::restart).
+    #[must_use]
+    pub fn grpc_url(&self) -> String {
+        local_url(self.grpc_address)
+    }
+
+    /// The URL of the REST gateway for clients on this machine, like [`grpc_url`](Self::grpc_url). It speaks HTTP/1.1,
+    /// and HTTP/2 with prior knowledge.
     #[must_use]
     pub fn rest_url(&self) -> String {
-        format!("http://{}", self.rest_address)
+        local_url(self.rest_address)
     }
 
     /// The address of the key that signs results. The contracts name another one after [`SimChain::set_operator`].
@@ -368,8 +221,9 @@ impl DevNode {
     }
 
     /// Makes a program that the node does not know yet, and returns its file. The node knows it once the file is
-    /// uploaded by SubmitProgram. The file is a few bytes that begin as an ELF does, and the program's id is its
-    /// keccak-256. Any other ELF can be uploaded, too, but jobs with it fail with `execution_error`.
+    /// uploaded by SubmitProgram: for SP1 in the Relay revision, for RISC Zero in the State revision. The file is a few
+    /// bytes that begin as an ELF does, and the program's id is its keccak-256. Any other ELF can be uploaded, too, but
+    /// jobs with it fail with `execution_error`.
     pub fn add_elf<F, O>(&self, program: F) -> Bytes
     where
         F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
@@ -445,12 +299,23 @@ impl DevNode {
     }
 }
 
+/// An unspecified address stands for all of the machine's; a client needs one of them.
+fn local_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_operators_address_is_its_keys() {
-        assert_eq!(Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
+        assert_eq!(crypto::Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
     }
 }

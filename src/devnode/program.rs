@@ -53,7 +53,8 @@ impl ProgramInput<'_> {
     /// ```
     ///
     /// # Errors
-    /// In the Relay revision, if the onchain input is not a `StatefulAppOnchainInput`. Passed on, it fails the job.
+    /// In the Relay revision, if the onchain input is not a `StatefulAppOnchainInput`. Passed on, it fails the job
+    /// there.
     pub fn stateful(&self) -> Result<(B256, Bytes), ProgramError> {
         match self.revision {
             Revision::State => Ok((keccak256(self.state), Bytes::copy_from_slice(self.onchain))),
@@ -114,7 +115,9 @@ impl From<Vec<u8>> for ProgramOutput {
     }
 }
 
-/// A program's exit with a code other than zero: the job fails with `execution_error`.
+/// A program's exit with a code other than zero. In the Relay revision the job fails with `execution_error`. A node of
+/// the State revision takes it for a result of 0 bytes, which it signs and relays: there only the cycle limit and a
+/// panic fail a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProgramError(String);
@@ -137,11 +140,11 @@ where
     Arc::new(move |input| program(input).map(Into::into))
 }
 
-pub(super) const ELF_MAGIC: &[u8] = b"\x7fELF";
+pub(super) const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
 
 /// The stand-in for the `number`th program's file: only its first four bytes are those of an ELF.
 pub(super) fn elf(number: u64) -> Bytes {
-    [ELF_MAGIC, b"infinityvm-sdk dev node program ", number.to_string().as_bytes()].concat().into()
+    [ELF_MAGIC.as_slice(), b"infinityvm-sdk dev node program ", number.to_string().as_bytes()].concat().into()
 }
 
 /// The dev node's own derivation. Real nodes derive the id in the zkVM's way.

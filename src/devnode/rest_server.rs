@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Request, State, rejection::JsonRejection},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::post,
@@ -20,16 +20,20 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prost::Message;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::net::TcpListener;
 use tonic::{Code, Status, codegen::tokio_stream::StreamExt};
 
 use super::{
     grpc_relay, grpc_state,
-    intake::{RawProgram, RawSubmission, Refusal},
+    intake::{RawSubmission, Refusal},
     node::Shared,
     rest_json::{self as json, JobId, ProgramId},
     server::{Dialect, Incoming, twisted},
+    upload::RawProgram,
 };
 use crate::{
     job::Revision,
@@ -112,7 +116,7 @@ fn fits<M: Message>(message: M) -> Result<M, Failure> {
     Ok(message)
 }
 
-async fn submit_job<J, M>(State(shared): State<Arc<Shared>>, Json(body): Json<J>) -> Result<Json<JobId>, Failure>
+async fn submit_job<J, M>(State(shared): State<Arc<Shared>>, First(body): First<J>) -> Result<Json<JobId>, Failure>
 where
     J: Into<M>,
     M: Message + Into<RawSubmission>,
@@ -123,7 +127,7 @@ where
 
 async fn get_result(
     State(shared): State<Arc<Shared>>,
-    Json(body): Json<json::GetResultRequest>,
+    First(body): First<json::GetResultRequest>,
 ) -> Result<Json<json::GetResultResponse>, Failure> {
     // This message is the same in both revisions.
     let message = fits(state::GetResultRequest { job_id: body.job_id.into() })?;
@@ -137,7 +141,7 @@ async fn get_result(
 
 async fn submit_program<J, M>(
     State(shared): State<Arc<Shared>>,
-    Json(body): Json<J>,
+    First(body): First<J>,
 ) -> Result<Json<ProgramId>, Failure>
 where
     J: Into<M>,
@@ -145,6 +149,31 @@ where
 {
     let id = shared.submit_program(&fits(body.into())?.into())?;
     Ok(Json(ProgramId::from(id)))
+}
+
+/// The JSON value that a body begins with. What follows it is not looked at: the reader of the real gateways stops
+/// where the value ends, and axum's has looked further since then. All refusals are axum's own.
+struct First<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for First<T> {
+    type Rejection = JsonRejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, JsonRejection> {
+        let (parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await?;
+        let request = Request::from_parts(parts, bytes.clone().into());
+        let refused = match Json::from_request(request, state).await {
+            Ok(Json(value)) => return Ok(Self(value)),
+            Err(refused) => refused,
+        };
+        let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<IgnoredAny>();
+        match (&refused, values.next()) {
+            (JsonRejection::JsonSyntaxError(_), Some(Ok(_))) => {
+                Json::from_bytes(&bytes[..values.byte_offset()]).map(|Json(value)| Self(value))
+            }
+            _ => Err(refused),
+        }
+    }
 }
 
 /// Reads the body to its end before anything is done with the request, as a gateway does before it forwards it. A

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
     ledger::{Ledger, RevertReason, Settlement, SimJobStatus},
+    node_account::{BEHIND_THE_GAP, NodeAccount, Pooled},
     program::Program,
     record::{Finished, JobState, Lane, Record},
     script::Plan,
@@ -25,6 +26,7 @@ pub struct Stats {
     pub(super) relay_attempts: HashMap<B256, usize>,
     pub(super) last_revert: HashMap<B256, RevertReason>,
     pub(super) relay_errors: HashMap<B256, String>,
+    pub(super) relayer_gap: bool,
     pub(super) waiting: usize,
 }
 
@@ -77,6 +79,13 @@ impl Stats {
     #[must_use]
     pub fn last_relay_error(&self, job_id: B256) -> Option<String> {
         self.relay_errors.get(&job_id).cloned()
+    }
+
+    /// Whether a relay that reverted has left a gap in the numbers of the node's account, so that everything it sends
+    /// waits: see [`DevNodeBuilder::relayer_gaps`](super::DevNodeBuilder::relayer_gaps).
+    #[must_use]
+    pub fn relayer_gap(&self) -> bool {
+        self.relayer_gap
     }
 
     /// How many calls hang at this moment because their consumer's task is blocked.
@@ -154,6 +163,8 @@ pub(super) struct World {
     pub programs_made: u64,
     pub lanes: HashMap<Address, Lane>,
     pub unordered: Vec<Finished>,
+    /// The node's own account on the simulated chain.
+    pub account: NodeAccount,
     /// How many results there were, for their serials.
     pub results: u64,
     /// Whether results settle on `chain`; otherwise the relayer beside this world takes them to a real one.
@@ -184,8 +195,8 @@ impl World {
         }
         if relaying {
             for finished in std::mem::take(&mut self.unordered) {
-                if !self.relay(&finished) {
-                    self.unordered.push(finished);
+                if let Some(kept) = self.relay(finished) {
+                    self.unordered.push(kept);
                 }
             }
         }
@@ -206,38 +217,58 @@ impl World {
             return false;
         }
         let Some(first) = lane.sent.pop_front() else { return false };
-        if self.relay(&first) {
-            return true;
-        }
+        let Some(kept) = self.relay(first) else { return true };
         if let Some(lane) = self.lanes.get_mut(&consumer) {
-            lane.sent.push_front(first);
+            lane.sent.push_front(kept);
         }
         false
     }
 
-    fn relay(&mut self, finished: &Finished) -> bool {
+    /// Tries a relay. What is to be tried again comes back.
+    fn relay(&mut self, finished: Finished) -> Option<Finished> {
         let job = &finished.job;
         *self.stats.relay_attempts.entry(job.id).or_default() += 1;
         let settled = match self.chain.status(job.id) {
             // Somebody was faster. It is tried again after every change, so it had better be cheap.
             Some(_) => Err(RevertReason::JobExists),
-            None => self.chain.settle(&Settlement {
-                result: &finished.result,
-                operator_signature: &finished.operator_signature,
-                request: &job.request.encode(self.revision),
-                request_signature: &job.signature,
-                blob_hashes: &job.blob_hashes,
-            }),
+            None if self.account.has_gap() => {
+                match self.chain.would_revert(&settlement(&finished, &job.request.encode(self.revision))) {
+                    Some(revert) => Err(revert),
+                    None => {
+                        self.stats.relay_errors.insert(job.id, BEHIND_THE_GAP.to_owned());
+                        self.account.send(self.life, finished);
+                        return None;
+                    }
+                }
+            }
+            None => self.chain.settle(&settlement(&finished, &job.request.encode(self.revision))),
         };
         match settled {
             Ok(tx_hash) => {
-                self.record_relayed(finished, tx_hash);
-                true
+                self.record_relayed(&finished, tx_hash);
+                None
             }
             Err(revert) => {
                 self.stats.last_revert.insert(job.id, revert);
                 self.stats.relay_errors.insert(job.id, revert.to_string());
-                false
+                let again = self.account.reverted(finished.serial);
+                self.stats.relayer_gap = self.account.has_gap();
+                again.then_some(finished)
+            }
+        }
+    }
+
+    /// What whoever runs the node does about a gap: the transactions behind it are included, and revert there if they
+    /// must. A receipt's status is not looked at; and of those that an earlier life of the node sent nobody looks at
+    /// the receipt.
+    pub(super) fn fill_relayer_gap(&mut self) {
+        self.stats.relayer_gap = false;
+        for Pooled { life, finished } in self.account.fill_gap() {
+            let request = finished.job.request.encode(self.revision);
+            let landed = self.chain.settle_or_revert(finished.job.id, &settlement(&finished, &request));
+            self.stats.relay_errors.remove(&finished.job.id);
+            if life == self.life {
+                self.record_relayed(&finished, landed);
             }
         }
     }
@@ -307,5 +338,17 @@ impl World {
         self.life += 1;
         self.lanes.clear();
         self.unordered.clear();
+        self.account.forget();
+    }
+}
+
+/// The transaction with a result.
+fn settlement<'a>(finished: &'a Finished, request: &'a [u8]) -> Settlement<'a> {
+    Settlement {
+        result: &finished.result,
+        operator_signature: &finished.operator_signature,
+        request,
+        request_signature: &finished.job.signature,
+        blob_hashes: &finished.job.blob_hashes,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{result, sync::Arc};
 
-use alloy_primitives::{Address, hex};
+use alloy_primitives::Address;
 use bytes::Bytes;
 
 use super::{
@@ -163,6 +163,8 @@ impl Node {
     /// Uploads a program, and compares the id that the node derives with the one given.
     pub(crate) async fn upload(&self, program: &ProgramUpload) -> Result<ProgramId> {
         let body = self.wire.submit_program(program)?;
+        // A node's handler dies of what is no ELF, and so says nothing of it.
+        program.check_magic()?;
         self.at_endpoint(require_runtime())?;
         self.check_identity().await?;
         let id = self.send_program(body, program.id()).await?;
@@ -181,7 +183,8 @@ impl Node {
     }
 
     /// Uploads a program, again where that helps. A second upload is harmless where an answer that the program is there
-    /// already can be told from one about another program, which takes its id.
+    /// already can be told from one about another program, which takes its id. Returns the id by which the node knows
+    /// the program.
     async fn send_program(&self, body: RequestBody, id: Option<&ProgramId>) -> Result<ProgramId> {
         const METHOD: Method = Method::SubmitProgram;
         self.require(METHOD)?;
@@ -196,23 +199,31 @@ impl Node {
                 }
                 Err(failure) => failure,
             };
-            if let Some(id) = id
-                && Refusal::of(&failure) == Refusal::ProgramExists
-                // The node names the program it has, in hex without 0x.
-                && failure.message.contains(&format!("program ID {} already", hex::encode(id)))
+            if let (Some(wanted), Some(existing)) = (id, refusal::existing_program(&failure))
+                // A State node names what it derived from this file; a Relay node, what it was told.
+                && (existing == *wanted || self.revision() == Revision::State)
             {
-                return Ok(id.clone());
+                return Ok(existing);
             }
             let failed = attempts.fail();
             self.identity.after(&failure.failure);
-            let helps = match refusal::again(METHOD, &failure) {
+            let again = refusal::again(METHOD, &failure);
+            let error = self.failed(METHOD, failure, failed, &mut arrived);
+            let helps = match again {
                 Again::Safe => true,
                 Again::Doubtful => id.is_some(),
+                // A look takes the place of an attempt: perhaps only the answer was lost.
+                Again::Died => id.is_some() && self.wire.has(Method::ContainsProgram),
                 Again::Stored | Again::Never => false,
             };
-            let error = self.failed(METHOD, failure, failed, &mut arrived);
             if !helps || !attempts.again().await {
                 return Err(error);
+            }
+            if again == Again::Died {
+                return match id {
+                    Some(id) if self.contains_program(id).await.is_ok_and(|contains| contains) => Ok(id.clone()),
+                    _ => Err(error),
+                };
             }
         }
     }

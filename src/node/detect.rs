@@ -67,7 +67,10 @@ impl Identity {
 
     /// Notes that a call got no answer: then the node's silence says nothing of the node.
     pub(super) fn after(&self, failure: &CallFailure) {
-        if matches!(failure, CallFailure::NotSent | CallFailure::Interrupted | CallFailure::TimedOut) {
+        if matches!(
+            failure,
+            CallFailure::NotSent | CallFailure::Interrupted | CallFailure::Reset | CallFailure::TimedOut
+        ) {
             self.0.failures.store(0, Relaxed);
         }
     }

@@ -121,11 +121,11 @@ async fn ask(node: &Node, consumer: Address) -> PendingNonces {
             Some(CallFailure::Status(StatusCode::CANCELLED)) => return PendingNonces::TaskDead,
             Some(CallFailure::TimedOut) => return PendingNonces::Hanging,
             // A connection that broke, as in a restart; or the stream of a call whose handler dies, each time.
-            Some(CallFailure::Interrupted) if broke_off < REPETITIONS => {
+            Some(CallFailure::Interrupted | CallFailure::Reset) if broke_off < REPETITIONS => {
                 broke_off += 1;
                 tokio::time::sleep(PAUSE * broke_off).await;
             }
-            Some(CallFailure::Interrupted) => return PendingNonces::BreaksOff,
+            Some(CallFailure::Interrupted | CallFailure::Reset) => return PendingNonces::BreaksOff,
             // The node's words are in the cause.
             _ => {
                 let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));

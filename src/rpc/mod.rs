@@ -204,6 +204,9 @@ pub enum CallFailure {
     Http(u16),
     /// The request may have been delivered, but no whole answer came back.
     Interrupted,
+    /// The server ended this call without a whole answer, and the connection lives: in HTTP/2 it reset the stream. So a
+    /// server does whose handler died. The request may have been delivered. A gateway answers `Status(CANCELLED)` then.
+    Reset,
     /// The deadline of the call passed. The request may have been delivered.
     TimedOut,
     /// An answer came, but not one of this protocol.

@@ -140,11 +140,16 @@ impl Flight {
                     (arrived, doubt, stored) = (true, false, true);
                     self.open.set_stored(id);
                 }
+                // As at the end of a call without an answer, but the next one would end like this one.
+                Again::Died => arrived = true,
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
             if again == Again::Never || !attempts.again().await {
                 return Err(error);
+            }
+            if again == Again::Died {
+                return if self.is_taken_over(made_here).await { Ok(()) } else { Err(error) };
             }
             // Only a job that the node does not know is sent again: two submissions that race can both be executed.
             if doubt && let Some(known) = self.known_to_node(error.clone(), made_here, stored).await {
@@ -207,6 +212,40 @@ impl Flight {
             Err(unread) => {
                 let hint = format!("its record could not be read, either ({unread}); {}", refusal::SUBMIT_AGAIN);
                 Some(Err(error.with_hint(hint)))
+            }
+        }
+    }
+
+    /// Whether the node has this very job in hand, although its handler died: the job is executed, or a list shows it.
+    ///
+    /// In the Relay revision a record alone does not say so. A consumer's task that is dead leaves one that is PENDING,
+    /// of a job that is in no queue.
+    async fn is_taken_over(&self, made_here: bool) -> bool {
+        let mut looks = 0;
+        loop {
+            let Ok(record) = self.node.get_result(self.job.id()).await else { return false };
+            if echo_difference(&self.job, &record).is_some() {
+                return false;
+            }
+            match record.status() {
+                JobStatus::Relayed => return true,
+                // Of this very submission. One from before may be in no queue any more.
+                JobStatus::Done | JobStatus::Failed { .. } if made_here => return true,
+                // No consumer has a task there.
+                _ if self.job.revision() == Revision::State => return true,
+                _ => {}
+            }
+            looks += 1;
+            if !self.node.has_list() || looks > 2 {
+                return false;
+            }
+            // The call goes on if it hangs.
+            let listed = tokio::time::timeout(LIST_PATIENCE, self.node.list(self.job.consumer())).await;
+            match listed {
+                Ok(Ok(pending)) if pending.contains(&self.job.nonce()) => return true,
+                // It may have been executed since the look.
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return false,
             }
         }
     }

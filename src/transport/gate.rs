@@ -102,7 +102,7 @@ pub(super) async fn guard<T>(
 ) -> Result<T, CallError> {
     match tokio::time::timeout(deadline, exchange).await {
         Ok(Err(mut error)) => {
-            if matches!(error.failure, CallFailure::Interrupted) && gate.revoke() {
+            if matches!(error.failure, CallFailure::Interrupted | CallFailure::Reset) && gate.revoke() {
                 error.failure = CallFailure::NotSent;
             }
             Err(error)
@@ -150,5 +150,22 @@ mod tests {
         let (body, gate) = Guarded::new(std::iter::empty(), 0);
         assert!(body.is_end_stream());
         assert!(!gate.revoke());
+    }
+
+    /// However the call ended, nothing was sent of what had not begun to leave.
+    #[tokio::test]
+    async fn a_call_that_ends_before_its_body_begins_was_not_sent() {
+        for ends in [CallFailure::Interrupted, CallFailure::Reset] {
+            for begun in [false, true] {
+                let (mut body, gate) = Guarded::new([Bytes::from_static(b"x")].into_iter(), 1);
+                if begun {
+                    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+                }
+                let failure = if let CallFailure::Reset = ends { CallFailure::Reset } else { CallFailure::Interrupted };
+                let exchange = async { Err::<(), _>(CallError::new(failure, "ended")) };
+                let error = guard(&gate, "a call", Duration::from_secs(1), "a node", exchange).await.unwrap_err();
+                assert_eq!(matches!(error.failure, CallFailure::NotSent), !begun, "{error:?}");
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ use tonic::{
 use tower_service::Service;
 
 use self::response::Expect;
-use super::{Transport, answer::broken, gate::guard, settings::Limits};
+use super::{Transport, gate::guard, settings::Limits};
 use crate::{
     http::{
         connect::{Connector, Stream},
@@ -37,6 +37,7 @@ use crate::{
 
 mod body;
 mod config;
+mod ended;
 mod response;
 
 pub use self::config::GrpcTransportBuilder;
@@ -193,7 +194,7 @@ impl GrpcTransport {
             let message = format!("could not connect to {}", self.name);
             return CallError::new(CallFailure::NotSent, message).with_source(error);
         }
-        broken(error, &self.name)
+        ended::broken(error, &self.name)
     }
 }
 

@@ -15,7 +15,7 @@ mod relay;
 mod state;
 mod writer;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, hex};
 use bytes::Bytes;
 
 use self::{
@@ -57,6 +57,18 @@ impl ProgramUpload {
     pub fn with_id(mut self, id: impl Into<ProgramId>) -> Self {
         self.id = Some(id.into());
         self
+    }
+
+    /// Refuses a file that does not begin as an ELF does.
+    pub(crate) fn check_magic(&self) -> Result<(), Error> {
+        const MAGIC: &[u8] = b"\x7fELF";
+        if self.elf.starts_with(MAGIC) {
+            return Ok(());
+        }
+        let start = &self.elf[..self.elf.len().min(MAGIC.len())];
+        let text = format!("the program is not an ELF file: it begins with 0x{}", hex::encode(start));
+        Err(Error::new(ErrorKind::InvalidInput, text)
+            .with_hint("give the bytes of the guest's ELF, which begin with 0x7f454c46: not a path, an archive or hex"))
     }
 
     /// The id the program must have, if it was told.

@@ -3,8 +3,11 @@
 //! Nodes answer almost every refusal with INTERNAL and a text, so the text decides. A text that is not known falls into
 //! the safe class: the outcome is unknown, and nothing but the identical bytes may be sent.
 
+use alloy_primitives::hex;
+
 use crate::{
     error::{Error, ErrorKind, Outcome},
+    job::ProgramId,
     rpc::{CallError, CallFailure, Method, StatusCode},
 };
 
@@ -17,6 +20,8 @@ pub(crate) enum Again {
     Stored,
     /// It may have arrived, and may still be under way behind a proxy.
     Doubtful,
+    /// The node's handler of the call died, and would again. What it did before that is open.
+    Died,
     /// It would fail again, or nobody knows what it would do.
     Never,
 }
@@ -30,8 +35,12 @@ pub(crate) fn again(method: Method, failure: &CallError) -> Again {
         {
             Again::Stored
         }
-        // The consumer's task is dead until the node is restarted.
-        CallFailure::Status(StatusCode::CANCELLED) if method.must_run_to_end() => Again::Never,
+        // The consumer's task is dead until the node is restarted; or this file kills every handler that reads it.
+        CallFailure::Status(StatusCode::CANCELLED) | CallFailure::Reset => match method {
+            Method::SubmitJob | Method::SubmitProgram => Again::Died,
+            Method::GetPendingJobs => Again::Never,
+            Method::GetResult | Method::ContainsProgram => Again::Doubtful,
+        },
         _ if retryable => Again::Doubtful,
         _ => Again::Never,
     }
@@ -57,12 +66,33 @@ impl Refusal {
         match code {
             StatusCode::INTERNAL if text.contains("job already exists") => Self::NonceInUse,
             StatusCode::INTERNAL if text.contains("job has already been executed and relayed") => Self::NonceInUse,
-            StatusCode::INTERNAL if text.contains("elf with program ID") && text.contains("already exists") => {
-                Self::ProgramExists
-            }
+            StatusCode::INTERNAL if program_exists(text) => Self::ProgramExists,
             _ => Self::Other,
         }
     }
+}
+
+/// What stands before the id of a program that the node has already, in the words of either revision.
+const PROGRAM_NAMES: [&str; 2] = ["elf with program ID ", "elf with verifying key "];
+
+fn program_exists(text: &str) -> bool {
+    PROGRAM_NAMES.iter().any(|name| text.contains(name)) && text.contains("already exists")
+}
+
+/// The id of the program that the node says it has already. In hex, which the State revision puts in quotes.
+///
+/// Nothing where it cannot be read for certain: then the text proves nothing about any program.
+pub(crate) fn existing_program(failure: &CallError) -> Option<ProgramId> {
+    if Refusal::of(failure) != Refusal::ProgramExists {
+        return None;
+    }
+    let text = failure.message.as_str();
+    // The State revision says all of it twice, and the id once.
+    let rest = PROGRAM_NAMES.iter().find_map(|name| Some(text.rsplit_once(name)?.1))?;
+    let (id, rest) = rest.split_once(' ')?;
+    let id = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(id);
+    let id = hex::decode(id).ok().filter(|id| !id.is_empty())?;
+    rest.starts_with("already exists").then(|| ProgramId::new(id))
 }
 
 /// A class of failure: kind, outcome, whether to try again, advice.
@@ -107,6 +137,7 @@ fn classify(method: Method, failure: &CallError) -> Class {
         }
         CallFailure::Http(status) => http(method, *status, &failure.message),
         CallFailure::Interrupted => Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method)),
+        CallFailure::Reset => died(method),
         CallFailure::TimedOut => Class(ErrorKind::CallTimeout, Outcome::Unknown, true, may_have_arrived(method)),
         CallFailure::BadResponse => Class(ErrorKind::BadResponse, Outcome::Unknown, false, NOT_A_NODE),
         CallFailure::ResponseTooLarge => Class(
@@ -125,6 +156,37 @@ fn may_have_arrived(method: Method) -> &'static str {
         Method::SubmitJob => SUBMIT_AGAIN,
         Method::SubmitProgram => "the program may have arrived: uploading the same bytes again does no harm",
         _ => "the call only reads: make it again; it says nothing of what became of a job",
+    }
+}
+
+/// The node ended the call without an answer, over gRPC by a reset stream; a gateway says CANCELLED of it.
+fn died(method: Method) -> Class {
+    match method {
+        Method::SubmitJob => Class(
+            ErrorKind::Unavailable,
+            Outcome::Unknown,
+            true,
+            "the node's task for this consumer has died, and answers again after a restart of the node. Until then the job does not \
+             run, even if its record is there. Then send the same signed job again with Client::submit_signed (it is in \
+             Client::unresolved)",
+        ),
+        Method::GetPendingJobs => Class(
+            ErrorKind::Unavailable,
+            Outcome::Unknown,
+            true,
+            "the node's task for this consumer has died; it answers again after a restart of the node",
+        ),
+        Method::SubmitProgram => Class(
+            ErrorKind::Rejected,
+            Outcome::Unknown,
+            false,
+            "the node's handler died of this file, and would die of it again: it is not an ELF file that the node's virtual machine \
+             reads, or it is for another virtual machine",
+        ),
+        // Not of the node's: a server that is shutting down, or a proxy.
+        Method::GetResult | Method::ContainsProgram => {
+            Class(ErrorKind::Unavailable, Outcome::Unknown, true, may_have_arrived(method))
+        }
     }
 }
 
@@ -237,17 +299,7 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             "the node takes smaller messages than Limits::max_message says; split the inputs and lower the limit",
         ),
-        StatusCode::CANCELLED if method.must_run_to_end() => Class(
-            K::Unavailable,
-            O::Unknown,
-            true,
-            "the node's task for this consumer has died; it answers again after a restart of the node",
-        ),
-        StatusCode::CANCELLED if method == Method::SubmitProgram => {
-            Class(K::Rejected, O::Unknown, false, "the node could not read the program: it is not an ELF file it knows")
-        }
-        // Not of the node's: a server that is shutting down, or a proxy.
-        StatusCode::CANCELLED => Class(K::Unavailable, O::Unknown, true, may_have_arrived(method)),
+        StatusCode::CANCELLED => died(method),
         StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
             K::Unavailable,
             O::Unknown,
@@ -295,8 +347,15 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
         StatusCode::INTERNAL if has("invalid VM type") => {
             Class(K::Rejected, O::Rejected, false, "the node cannot run programs of this virtual machine")
         }
-        StatusCode::INTERNAL if has("elf with program ID") && has("already exists") => {
-            Class(K::Rejected, O::Rejected, false, "the node has the program; nothing is left to do")
+        StatusCode::INTERNAL if program_exists(text) => Class(
+            K::Rejected,
+            O::Rejected,
+            false,
+            "the node has a program under the id that it names. If that is the id of this file, nothing is left to do; \
+             ProgramUpload::with_id has the client compare them",
+        ),
+        StatusCode::INTERNAL if has("failed to create ELF") => {
+            Class(K::Rejected, O::Rejected, false, "the node cannot read the file: it names what is wrong with it")
         }
         StatusCode::INTERNAL if has("failed to decode Protobuf message") => Class(
             K::WrongRevision,

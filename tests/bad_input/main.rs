@@ -17,7 +17,7 @@ use infinityvm_sdk::{
     PollPolicy, ProgramId, ProgramUpload, RelayStrategy, Result, RetryPolicy, Revision, SignedJob, Until, Verified,
     Wire,
     client::ClientBuilder,
-    devnode::{ConsumerRules, DevNode, Faults, JobState, Lie, Loss, ProgramError},
+    devnode::{ConsumerRules, DevNode, Faults, JobState, Lie, Loss, ProgramOutput},
     job::{OffchainJobRequestBuilder, abi, eip191_hash},
     nonce::{Given, Lane, NonceManager, Sequential, UnixMillis},
     primitives::{Address, B256, Bytes, SolValue},
@@ -580,7 +580,7 @@ impl Bench {
         let rules = ConsumerRules::signed_by(signer().address());
         let node = DevNode::builder(revision).consumer(CONSUMER, rules).start().await.expect("starts");
         let reverse = node.register_program(|input| Ok(input.onchain.iter().rev().copied().collect::<Vec<u8>>()));
-        let failing = node.register_program(|_| Err::<Vec<u8>, _>(ProgramError::new("no")));
+        let failing = node.register_program(|_| Ok(ProgramOutput::new(vec![]).with_cycles(u64::MAX)));
         let client = client_builder()
             .grpc(node.grpc_url())
             .revision(revision)
@@ -627,7 +627,7 @@ impl Bench {
     fn upload(&self) -> ProgramUpload {
         let elf = self.node.add_elf(|_| Ok(vec![]));
         let id = infinityvm_sdk::primitives::keccak256(&elf);
-        ProgramUpload::sp1(elf).with_id(id)
+        upload(self.node.revision(), elf).with_id(id)
     }
 
     /// Some call of this method.
@@ -692,6 +692,14 @@ fn garbage(table: &mut Table) {
     });
 }
 
+/// A program for the virtual machine of the revision's nodes.
+fn upload(revision: Revision, elf: impl Into<infinityvm_sdk::primitives::Bytes>) -> ProgramUpload {
+    match revision {
+        Revision::State => ProgramUpload::risc0(elf),
+        _ => ProgramUpload::sp1(elf),
+    }
+}
+
 /// Refusals of `submit_job` and `submit_program`, as the protocol's tables have them, prefix included.
 fn refusals(table: &mut Table) {
     const REVISION: &str = "which revision";
@@ -734,7 +742,7 @@ fn refusals(table: &mut Table) {
         (2, "job already exists", (Rejected, Unknown, false, BYTES)),
         (5, "job not found", (Rejected, Unknown, false, BYTES)),
     ];
-    let programs: [(u32, &'static str, Expected); 8] = [
+    let programs: [(u32, &'static str, Expected); 10] = [
         (3, "program elf must not be empty", (Rejected, Refused, false, "names what it does not accept")),
         (1, "h2 protocol error: http2 error", (Rejected, Unknown, false, "not an ELF file")),
         (13, "failed to submit ELF: invalid VM type", (Rejected, Refused, false, "virtual machine")),
@@ -748,6 +756,16 @@ fn refusals(table: &mut Table) {
             11,
             "Error, decoded message length too large: found 4300427 bytes, the limit is: 4194304 bytes",
             (TooLarge, Refused, false, "smaller messages"),
+        ),
+        (
+            13,
+            "failed to submit ELF: failed to create ELF in zkvm executor: failed to derive verifying key Risc0 error: x",
+            (Rejected, Refused, false, "cannot read the file"),
+        ),
+        (
+            13,
+            "failed to submit ELF: elf with program ID 42ce already exists",
+            (Rejected, Refused, false, "under the id that it names"),
         ),
         (13, "failed to submit ELF: disk full", (Rejected, Unknown, false, "not one this release knows")),
         (13, "", (Rejected, Unknown, false, "not one this release knows")),
@@ -796,9 +814,24 @@ fn refusals(table: &mut Table) {
         let client = client_builder().grpc(node.grpc_url()).revision(Revision::Relay).connect().await?;
         client.submit_signed(signed(Revision::Relay, 1, request().offchain_input(noise(500)))).await
     });
-    table.on("refused: not an ELF", (Unavailable, Unknown, true, "uploading the same bytes"), || async {
-        let bench = Bench::new(Revision::Relay).await;
-        bench.client.submit_program(ProgramUpload::sp1(vec![1, 2]).with_id(program())).await
+    for revision in Revision::ALL {
+        let expected = (InvalidInput, NotSent, false, "0x7f454c46");
+        table.on(format!("refused: not an ELF, {revision}"), expected, move || async move {
+            let bench = Bench::new(revision).await;
+            let answer = bench.client.submit_program(upload(revision, vec![1, 2]).with_id(program())).await;
+            assert_eq!(bench.node.stats().calls(Method::SubmitProgram), 0);
+            answer
+        });
+    }
+    table.on("refused: another virtual machine", (Rejected, Unknown, false, "another virtual machine"), || async {
+        let bench = Bench::new(Revision::State).await;
+        bench.client.submit_program(ProgramUpload::sp1(bench.node.add_elf(|_| Ok(vec![])))).await
+    });
+    table.on("refused: a known ELF under another id", (Verification, Accepted, false, "another program"), || async {
+        let bench = Bench::new(Revision::State).await;
+        let elf = bench.node.add_elf(|_| Ok(vec![]));
+        bench.client.submit_program(ProgramUpload::risc0(elf.clone())).await?;
+        bench.client.submit_program(ProgramUpload::risc0(elf).with_id(program())).await
     });
     table.on("refused: another program's id", (Rejected, Refused, false, "rebuild"), || async {
         let bench = Bench::new(Revision::Relay).await;
@@ -864,12 +897,15 @@ fn unreachable_and_lost(table: &mut Table) {
     }
     for (name, loss) in [("reset", Loss::ResetStream), ("closed", Loss::CloseConnection)] {
         for method in Method::ALL {
-            let hint = match method {
-                Method::SubmitJob => "submit_signed",
-                Method::SubmitProgram => "uploading the same bytes again",
-                _ => "only reads",
+            let expected: Expected = match (method, loss) {
+                // What a node does whose handler dies.
+                (Method::SubmitProgram, Loss::ResetStream) => (Rejected, Unknown, false, "not an ELF file"),
+                (Method::GetPendingJobs, Loss::ResetStream) => (Unavailable, Unknown, true, "task for this consumer"),
+                (Method::SubmitJob, _) => (Unavailable, Unknown, true, "submit_signed"),
+                (Method::SubmitProgram, _) => (Unavailable, Unknown, true, "uploading the same bytes again"),
+                _ => (Unavailable, Unknown, true, "only reads"),
             };
-            table.on(format!("lost: {method}, {name}"), (Unavailable, Unknown, true, hint), move || async move {
+            table.on(format!("lost: {method}, {name}"), expected, move || async move {
                 let bench = Bench::faulty(Revision::Relay, |faults| faults.drop_replies(method, 1, loss)).await;
                 let error = bench.call(method).await.expect_err("no reply");
                 assert_eq!(bench.client.unresolved().len(), usize::from(method == Method::SubmitJob));

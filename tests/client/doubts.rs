@@ -286,7 +286,7 @@ async fn a_job_that_may_have_run_is_not_unsent_because_its_turn_did_not_come() {
 }
 
 fn program() -> ProgramUpload {
-    ProgramUpload::sp1(vec![1]).with_id(infinityvm_sdk::ProgramId::new(vec![2]))
+    ProgramUpload::sp1(b"\x7fELF".to_vec()).with_id(infinityvm_sdk::ProgramId::new(vec![2]))
 }
 
 /// As with jobs, the outcome is that of all attempts.

@@ -17,7 +17,7 @@ use infinityvm_sdk::{
     Client, Error, ErrorKind, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, RetryPolicy,
     Revision, SignedJob,
     client::ClientBuilder,
-    devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramError},
+    devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramOutput},
     job::OffchainJobRequestBuilder,
     nonce::Sequential,
     primitives::{Address, Bytes},
@@ -47,7 +47,7 @@ pub struct Rig {
     pub revision: Revision,
     pub node: DevNode,
     pub signer: LocalSigner,
-    /// Reverses its onchain input; fails on "bad".
+    /// Reverses its onchain input; takes too many cycles for "bad", which fails the job in either revision.
     pub program: ProgramId,
     pub client: Client,
 }
@@ -62,8 +62,8 @@ impl Rig {
         let rules = ConsumerRules::signed_by(signer.address());
         let node = setup(DevNode::builder(revision).consumer(CONSUMER, rules)).start().await.unwrap();
         let program = node.register_program(|input| match input.onchain {
-            b"bad" => Err(ProgramError::new("told to fail")),
-            other => Ok(other.iter().rev().copied().collect::<Vec<u8>>()),
+            b"bad" => Ok(ProgramOutput::new(vec![]).with_cycles(u64::MAX)),
+            other => Ok(ProgramOutput::new(other.iter().rev().copied().collect::<Vec<u8>>())),
         });
         // Every call once: what is made of its failure is for the test to say.
         let builder = Client::builder().grpc(node.grpc_url()).revision(revision).retry(RetryPolicy::none());

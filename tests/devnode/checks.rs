@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256, hex};
 use infinityvm_sdk::{
     Revision,
-    devnode::{JobState, RevertReason},
+    devnode::{ConsumerRules, JobState, RevertReason},
 };
 use tonic::Code;
 
@@ -178,13 +178,16 @@ async fn relay_over_the_da_limit_is_internal_and_stores_nothing<O: Over>() {
     rig.run(&rig.job(1).with(|job| job.offchain = vec![0; 10_000]), JobState::Relayed).await;
 }
 
+/// The node's words, and after them alloy's.
+fn no_nonce(why: &str) -> Refused {
+    internal(&format!("failed to submit job: could not read the nonce from the consumer contract {why}"))
+}
+
 async fn relay_consumer_without_code_is_internal_and_the_row_stays_pending<O: Over>() {
     let rig = Rig::<O>::relay().await;
     let job = rig.job(1).with(|job| job.consumer = NO_CODE);
-    let (code, text) = rig.send(&job).await.unwrap_err();
-    assert_eq!(code, Code::Internal);
-    let start = "failed to submit job: could not read the nonce from the consumer contract";
-    assert!(text.starts_with(start), "{text}");
+    let text = "contract call to `getNextNonce` returned no data (\"0x\"); the called address might not be a contract";
+    assert_eq!(rig.send(&job).await, Err(no_nonce(text)));
     assert_eq!(rig.record(&job).await.status, PENDING);
     assert_eq!(rig.executions(&job), 0);
 }
@@ -193,14 +196,22 @@ async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmissi
     let rig = Rig::<O>::relay().await;
     let job = rig.job(1);
     rig.node.chain().set_reachable(false);
-    let (code, text) = rig.send(&job).await.unwrap_err();
-    assert_eq!(code, Code::Internal);
-    assert!(text.contains("could not read the nonce from the consumer contract"), "{text}");
+    assert_eq!(rig.send(&job).await, Err(no_nonce("error sending request for url (http://127.0.0.1:8545/)")));
     assert_eq!(rig.record(&job).await.status, PENDING);
     assert_eq!(rig.pending().await, [0; 0]);
     rig.node.chain().set_reachable(true);
     assert_eq!(rig.record(&job).await.status, PENDING, "nothing moves by itself");
     rig.run(&job, JobState::Relayed).await;
+}
+
+async fn relay_a_consumer_without_a_next_nonce_is_internal_and_the_row_stays_pending<O: Over>() {
+    let rules = ConsumerRules::signed_by(signer().address()).max_nonce(u64::MAX);
+    let rig = Rig::<O>::start(Revision::Relay, |builder| builder.consumer(NO_CODE, rules)).await;
+    let job = rig.job(1).with(|job| job.consumer = NO_CODE);
+    let (code, text) = rig.send(&job).await.unwrap_err();
+    let start = no_nonce("server returned an error response: error code 3: execution reverted: panic: arithmetic ").1;
+    assert!(code == Code::Internal && text.starts_with(&start), "{text}");
+    assert_eq!(rig.record(&job).await.status, PENDING);
 }
 
 async fn state_consumer_without_code_is_found_out_on_chain_only<O: Over>() {
@@ -223,7 +234,9 @@ async fn get_result_of_unknown_and_malformed_ids<O: Over>() {
 
 async fn relay_pending_jobs_of_a_malformed_address_are_invalid_argument<O: Over>() {
     let rig = Rig::<O>::relay().await;
-    assert_eq!(rig.client.pending(&[1; 19]).await.unwrap_err().0, Code::InvalidArgument);
+    for address in [&[][..], &[1; 19], &[1; 21], &[1; 32]] {
+        assert_eq!(rig.client.pending(address).await, Err(invalid("contract address must be 20 bytes in length")));
+    }
     assert_eq!(rig.client.pending(Address::ZERO.as_slice()).await, Ok(vec![]));
 }
 
@@ -238,6 +251,7 @@ over_both! {
     relay_over_the_da_limit_is_internal_and_stores_nothing,
     relay_consumer_without_code_is_internal_and_the_row_stays_pending,
     relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmission_works,
+    relay_a_consumer_without_a_next_nonce_is_internal_and_the_row_stays_pending,
     state_consumer_without_code_is_found_out_on_chain_only,
     get_result_of_unknown_and_malformed_ids,
     relay_pending_jobs_of_a_malformed_address_are_invalid_argument,

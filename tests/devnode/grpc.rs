@@ -60,6 +60,61 @@ async fn a_deadline_of_the_client_kills_the_consumers_task_too() {
     assert_eq!(rig.send(&rig.ordered(3)).await, Err(died()));
 }
 
+/// Sends one message on a connection of HTTP/2 and returns the gRPC status, or how the stream ended.
+async fn on_connection(
+    connection: &mut h2::client::SendRequest<bytes::Bytes>,
+    method: Method,
+    message: &impl prost::Message,
+) -> Result<String, h2::Error> {
+    let request = http::Request::post(format!("http://node{}", method.grpc_path()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let length = u32::try_from(message.encoded_len()).unwrap();
+    let frame = [&[0][..], &length.to_be_bytes(), &message.encode_to_vec()].concat();
+    let (response, mut body) = connection.send_request(request, false)?;
+    body.send_data(frame.into(), true)?;
+    let response = response.await?;
+    let (head, mut body) = response.into_parts();
+    while let Some(data) = body.data().await {
+        data?;
+    }
+    let trailers = body.trailers().await?;
+    let status = head.headers.get("grpc-status").or_else(|| trailers.as_ref()?.get("grpc-status")).unwrap();
+    Ok(status.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_handler_that_dies_resets_its_stream_and_the_connection_lives() {
+    use crate::plain_client::{relay, state};
+
+    for revision in Revision::ALL {
+        let rig = Rig::start(revision, |builder| builder).await;
+        let socket = tokio::net::TcpStream::connect(crate::http::address(&rig.node.grpc_url())).await.unwrap();
+        let (mut connection, driver) = h2::client::handshake(socket).await.unwrap();
+        let driver = tokio::spawn(driver);
+        let unknown = state::GetResultRequest { job_id: vec![1; 32] };
+        for _ in 0..2 {
+            // SP1 in the State revision; what is no ELF in the Relay revision.
+            let ended = if revision == Revision::State {
+                let upload = state::SubmitProgramRequest { program_elf: b"\x7fELF".to_vec(), vm_type: 1 };
+                within(on_connection(&mut connection, Method::SubmitProgram, &upload)).await
+            } else {
+                let upload =
+                    relay::SubmitProgramRequest { program_elf: b"no".to_vec(), program_id: vec![1], vm_type: 0 };
+                within(on_connection(&mut connection, Method::SubmitProgram, &upload)).await
+            };
+            let error = ended.unwrap_err();
+            assert!(error.is_reset() && error.is_remote(), "{error:?}");
+            assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+            let answer = within(on_connection(&mut connection, Method::GetResult, &unknown)).await;
+            assert_eq!(answer.unwrap(), "5", "the same connection serves on");
+        }
+        assert!(!driver.is_finished());
+    }
+}
+
 #[tokio::test]
 async fn reflection_tells_the_revision_in_both_of_its_versions() {
     macro_rules! field_4 {

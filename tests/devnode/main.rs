@@ -5,9 +5,11 @@
 #[macro_use]
 mod rig;
 
+mod address;
 mod chain;
 mod checks;
 mod faults;
+mod gap;
 mod grpc;
 mod http;
 mod lanes;

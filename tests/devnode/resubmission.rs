@@ -173,7 +173,7 @@ async fn relay_of_two_that_raced_the_chain_takes_one<O: Over>() {
 async fn state_a_taken_nonce_is_refused_whatever_the_payload_and_the_status<O: Over>() {
     const TAKEN: &str = "failed to submit job: job already exists";
     let rig = Rig::<O>::state().await;
-    let failed = rig.job(1).with(|job| job.onchain = b"fail".to_vec());
+    let failed = rig.job(1).with(|job| job.onchain = b"panic".to_vec());
     rig.run(&failed, JobState::Failed).await;
     let relayed = rig.job(2);
     rig.run(&relayed, JobState::Relayed).await;

@@ -319,7 +319,8 @@ pub struct Rig<O> {
     pub node: DevNode,
     pub client: Client,
     pub signer: PrivateKeySigner,
-    /// Repeats the onchain input, 0xff and the offchain input, 0xff and the state; fails on the onchain input `fail`.
+    /// Repeats the onchain input, 0xff and the offchain input, 0xff and the state; exits with an error on the
+    /// onchain input `fail`, and panics on `panic`.
     pub program: Bytes,
 }
 

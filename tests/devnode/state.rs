@@ -2,7 +2,10 @@
 
 use alloy_primitives::keccak256;
 use alloy_sol_types::SolValue;
-use infinityvm_sdk::devnode::{JobState, RevertReason};
+use infinityvm_sdk::{
+    Revision,
+    devnode::{JobState, RevertReason},
+};
 
 use crate::rig::{relay_abi::Stateful as NextState, *};
 
@@ -15,7 +18,7 @@ async fn state_jobs_have_no_order<O: Over>() {
 }
 
 async fn state_the_hash_of_the_state_must_be_the_latest_and_the_result_moves_it<O: Over>() {
-    let rig = Rig::<O>::state().await;
+    let rig = Rig::<O>::start(Revision::State, |builder| builder.relayer_gaps(false)).await;
     rig.node.chain().set_latest_state_root(STATEFUL, keccak256(b"genesis"));
     let program_id = rig.node.register_program(|input| {
         let next = [input.state, input.onchain].concat();

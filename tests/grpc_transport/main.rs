@@ -349,8 +349,8 @@ async fn answers_that_are_not_of_the_protocol() {
         (Reply::frames(&[b"\0\0\0\0\x02ok\0\0\0\0\x02ok"]), bad),
         (Reply::frames(&[b"\0\0\0\0\x02ok", b"\0"]), bad),
         (Reply::frames(&[b"\x01\0\0\0\x02ok"]), bad),
-        (Reply { reset: Some(h2::Reason::INTERNAL_ERROR), ..Reply::ok() }, broken),
-        (Reply { reset: Some(h2::Reason::CANCEL), headers: vec![], ..Reply::ok() }, broken),
+        (Reply { reset: Some(h2::Reason::INTERNAL_ERROR), ..Reply::ok() }, "Reset"),
+        (Reply { reset: Some(h2::Reason::CANCEL), headers: vec![], ..Reply::ok() }, "Reset"),
         // HAProxy says so, too, of requests that it had sent on.
         (Reply { reset: Some(h2::Reason::REFUSED_STREAM), headers: vec![], ..Reply::ok() }, broken),
     ];
@@ -359,6 +359,72 @@ async fn answers_that_are_not_of_the_protocol() {
         let error = result.expect_err(&format!("case {at}"));
         assert_eq!(format!("{:?}", error.failure), expected, "case {at}: {error:?}");
         assert!(!error.message.contains('<'), "no markup in messages");
+    }
+}
+
+/// A stream that ends alone is not a connection that breaks: the next call uses it.
+#[tokio::test]
+async fn a_stream_that_ends_is_told_from_its_connection() {
+    // Every reason that HTTP/2 has, and some that it does not.
+    for code in (0..=13).chain([0x7f, 0xffff_ffff]) {
+        let reason = h2::Reason::from(code);
+        // These two say that the server has no room, and not that a handler died.
+        let no_room = [h2::Reason::REFUSED_STREAM, h2::Reason::ENHANCE_YOUR_CALM].contains(&reason);
+        let expected = if no_room { "Interrupted" } else { "Reset" };
+        let before = Reply { reset: Some(reason), headers: vec![], ..Reply::ok() };
+        let within = Reply { reset: Some(reason), ..Reply::ok() };
+        for reply in [before, within] {
+            let replies = Arc::new(Mutex::new(vec![Reply::ok(), reply]));
+            let server = Server::start(move |request, respond| {
+                let replies = Arc::clone(&replies);
+                async move {
+                    receive(request).await;
+                    let reply = replies.lock().unwrap().pop().unwrap();
+                    reply.send(respond);
+                }
+            });
+            let server = server.await;
+            let transport = GrpcTransport::builder(server.url()).connections(1).build().unwrap();
+            assert_failure(&read(&transport).await, expected);
+            assert_eq!(read(&transport).await.unwrap(), "ok");
+            assert_eq!(server.connections.load(Ordering::SeqCst), 1, "{reason:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_is_no_end_of_a_stream() {
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        GoAway(h2::Reason),
+        Close,
+        ResetConnection,
+    }
+    let reasons = [h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR, h2::Reason::CANCEL, h2::Reason::ENHANCE_YOUR_CALM];
+    for end in reasons.map(End::GoAway).into_iter().chain([End::Close, End::ResetConnection]) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            if let End::ResetConnection = end {
+                socket.set_zero_linger().unwrap();
+            }
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            let (request, _respond) = connection.accept().await.unwrap().unwrap();
+            let received = tokio::spawn(receive(request));
+            // The body comes while the connection is driven.
+            tokio::select! {
+                _ = received => {}
+                _ = connection.accept() => {}
+            }
+            if let End::GoAway(reason) = end {
+                connection.abrupt_shutdown(reason);
+                let _ = std::future::poll_fn(|cx| connection.poll_closed(cx)).await;
+            }
+        });
+        let transport = GrpcTransport::builder(url).connections(1).build().unwrap();
+        let error = read(&transport).await.expect_err("no answer");
+        assert!(matches!(error.failure, CallFailure::Interrupted), "{end:?}: {error:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use infinityvm_sdk::{
     Client, FindingKind, LocalSigner, OffchainJobRequest, PreflightReport, ProgramId, RetryPolicy, Revision, Severity,
     SignedJob,
     client::ClientBuilder,
-    devnode::{ConsumerRules, DevNode, ProgramError, ProgramOutput},
+    devnode::{ConsumerRules, DevNode, ProgramOutput},
     job::OffchainJobRequestBuilder,
     nonce::Sequential,
     primitives::{Address, B256, Bytes, keccak256},
@@ -29,7 +29,7 @@ pub struct Rig {
     pub node: DevNode,
     pub chain: FakeChain,
     pub signer: LocalSigner,
-    /// Reverses its onchain input; fails on "bad".
+    /// Reverses its onchain input; takes too many cycles for "bad", which fails the job in either revision.
     pub program: ProgramId,
     /// Its next state is the hash of its input state.
     pub stateful: ProgramId,
@@ -47,8 +47,8 @@ impl Rig {
             .await
             .unwrap();
         let program = node.register_program(|input| match input.onchain {
-            b"bad" => Err(ProgramError::new("told to fail")),
-            other => Ok(other.iter().rev().copied().collect::<Vec<u8>>()),
+            b"bad" => Ok(ProgramOutput::new(vec![]).with_cycles(u64::MAX)),
+            other => Ok(ProgramOutput::new(other.iter().rev().copied().collect::<Vec<u8>>())),
         });
         let stateful = node.register_program(|input| {
             // State: the hash of what it was given; Relay: the root that stands first in its input.

@@ -80,6 +80,18 @@ const NODE: &[Row] = &[
         CANNOT_RUN,
     ),
     (SubmitProgram, 13, "failed to submit ELF: invalid VM type", CANNOT_RUN),
+    (
+        SubmitProgram,
+        13,
+        "failed to submit ELF: failed to create ELF in zkvm executor: failed to derive verifying key Risc0 error: x",
+        CANNOT_RUN,
+    ),
+    (
+        SubmitProgram,
+        13,
+        "failed to submit ELF: elf with verifying key elf with verifying key \"42ce\" already exists already exists",
+        CANNOT_RUN,
+    ),
     // The node, or what stands before it, as such.
     (SubmitJob, 2, "transport error", TRY_LATER),
     (SubmitJob, 4, "too slow", (CallTimeout, Unknown, true)),
@@ -306,9 +318,10 @@ async fn refused(method: Method, script: impl Script) -> Error {
             error
         }
         GetResult => client.get_result(JobId::derive(1, CONSUMER)).await.expect_err(&name),
-        SubmitProgram => {
-            client.submit_program(ProgramUpload::sp1(vec![1]).with_id(ProgramId::new(vec![2]))).await.expect_err(&name)
-        }
+        SubmitProgram => client
+            .submit_program(ProgramUpload::sp1(b"\x7fELF".to_vec()).with_id(ProgramId::new(vec![2])))
+            .await
+            .expect_err(&name),
         GetPendingJobs => client.pending_jobs(CONSUMER).await.expect_err(&name),
         ContainsProgram => client.contains_program(&ProgramId::new(vec![2])).await.expect_err(&name),
         other => panic!("{other} is new"),
@@ -393,6 +406,13 @@ async fn refusals_of_proxies_over_grpc() {
 
 #[tokio::test]
 async fn failures_of_the_way_over_grpc() {
+    for (method, expected) in
+        [(SubmitJob, TRY_LATER), (GetPendingJobs, TRY_LATER), (GetResult, TRY_LATER), (SubmitProgram, UNRECOGNISED)]
+    {
+        // As over REST, where it is CANCELLED.
+        let error = refused(method, Given(|| CallError::new(CallFailure::Reset, "x"))).await;
+        assert_eq!(said(&error), expected, "{method}: {}", error.report());
+    }
     let rows: [(fn() -> CallError, Expected); 6] = [
         (|| CallError::new(CallFailure::NotSent, "x"), (Unavailable, NotSent, true)),
         (|| CallError::new(CallFailure::RequestTooLarge, "x"), (TooLarge, NotSent, false)),

@@ -45,7 +45,11 @@ pub async fn programs_are_uploaded_once(setup: &Setup) -> CaseResult {
     let bench = setup.bench().await?;
     let elf = bench.node.add_elf(|input| Ok(input.onchain.to_vec()));
     let id = ProgramId::from(alloy_primitives::keccak256(&elf));
-    let upload = ProgramUpload::sp1(elf).with_id(id.clone());
+    let upload = match bench.node.revision() {
+        Revision::State => ProgramUpload::risc0(elf),
+        Revision::Relay => ProgramUpload::sp1(elf),
+    };
+    let upload = upload.with_id(id.clone());
     if !bench.has(Method::SubmitProgram) {
         return refused_before_io(&bench, bench.client.submit_program(upload).await, "SubmitProgram");
     }

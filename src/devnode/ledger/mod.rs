@@ -249,16 +249,25 @@ impl Ledger {
     /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
     pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, RevertReason> {
         let accepted = self.check(tx, self.height()).map_err(|refusal| refusal.revert)?;
-        let number = self.count();
-        let hash = keccak256([b"transaction".as_slice(), accepted.id.as_slice(), &number.to_be_bytes()].concat());
-        let call = JobManager::submitResultForOffchainJobCall {
-            result: tx.result.to_vec().into(),
-            operatorSignature: tx.operator_signature.to_vec().into(),
-            request: tx.request.to_vec().into(),
-            requestSignature: tx.request_signature.to_vec().into(),
-        };
-        self.complete(accepted, hash, call.abi_encode().into());
+        let hash = self.hash_of_result(accepted.id);
+        self.complete(accepted, hash, calldata(tx));
         Ok(hash)
+    }
+
+    /// The same of one that was sent before: it is included, and reverts there if it must.
+    pub(super) fn settle_or_revert(&mut self, id: B256, tx: &Settlement<'_>) -> B256 {
+        let hash = self.hash_of_result(id);
+        self.include(hash, JOB_MANAGER, calldata(tx), tx.blob_hashes);
+        hash
+    }
+
+    fn hash_of_result(&mut self, id: B256) -> B256 {
+        keccak256([b"transaction".as_slice(), id.as_slice(), &self.count().to_be_bytes()].concat())
+    }
+
+    /// What a result would revert with now.
+    pub(super) fn would_revert(&self, tx: &Settlement<'_>) -> Option<RevertReason> {
+        self.check(tx, self.height()).err().map(|refusal| refusal.revert)
     }
 
     /// Puts the transaction of an account into a block, whether or not it reverts there.
@@ -350,6 +359,16 @@ impl Ledger {
         }
         Ok(Accepted { id, request, output: result.output, rules })
     }
+}
+
+fn calldata(tx: &Settlement<'_>) -> Bytes {
+    let call = JobManager::submitResultForOffchainJobCall {
+        result: tx.result.to_vec().into(),
+        operatorSignature: tx.operator_signature.to_vec().into(),
+        request: tx.request.to_vec().into(),
+        requestSignature: tx.request_signature.to_vec().into(),
+    };
+    call.abi_encode().into()
 }
 
 fn event(event: &impl SolEvent) -> Event {

@@ -26,6 +26,7 @@ use super::{
     abi::contracts::{Consumer, JobManager},
     blobs::{self, Blobs},
     record::{Finished, Submission},
+    words,
 };
 use crate::{error::Result, job::Revision};
 
@@ -87,7 +88,7 @@ impl Real {
         let input = Consumer::getNextNonceCall {}.abi_encode();
         let returned = self.relayer.call(consumer, input.into()).await.map_err(|failure| failure.to_string())?;
         if returned.is_empty() {
-            return Err("the call returned no data".to_owned());
+            return Err(words::NO_DATA.to_owned());
         }
         Consumer::getNextNonceCall::abi_decode_returns(&returned).map_err(|error| error.to_string())
     }

@@ -8,12 +8,12 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode;
 
-use super::body::PREFIX_LEN;
+use super::{body::PREFIX_LEN, ended::broke_off};
 use crate::{
     rpc::{CallError, CallFailure, StatusCode},
     text::clean,
     transport::{
-        answer::{MAX_MESSAGE, bad, broke_off, has_type, interrupted, shown_type},
+        answer::{MAX_MESSAGE, bad, has_type, interrupted, shown_type},
         settings::Limits,
     },
 };
