@@ -110,7 +110,8 @@ async fn start_node(revision: Revision, signer: Address) -> Result<(DevNode, Tar
         Ok((number, number.root(2)).abi_encode())
     });
     let summary = node.register_program(|input| {
-        let summary = summarise(input.offchain).map_err(ProgramError::new)?;
+        // A panic fails the job in both revisions. After an exit with an error, a node of the State revision relays an empty result.
+        let summary = summarise(input.offchain).unwrap_or_else(|problem| panic!("{problem}"));
         Ok(summary.abi_encode())
     });
     let target = Target {
