@@ -112,7 +112,7 @@ async fn the_first_nonce_is_read_from_the_consumer() {
     rig.node.chain().set_reachable(false);
     let job = rig.ordered(consumer, 42, 4);
     let text = refused(job.clone()).await;
-    assert!(text.contains("the RPC is unreachable"), "{text}");
+    assert!(text.contains("could not read the nonce") && text.contains("error sending request"), "{text}");
     assert_eq!(rig.state(&job).await, JobState::Pending);
     rig.node.chain().set_reachable(true);
     rig.run(&job, JobState::Relayed).await;
