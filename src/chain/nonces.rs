@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     job::JobId,
     nonce::{GAP_FREE_MAX_JUMP, Line, NonceSource, SPARSE_MAX_JUMP, Settlement},
+    sync::Lock,
 };
 
 /// How old what was read may be, unless set.
@@ -57,7 +58,7 @@ pub struct ChainNonces {
     max_age: Duration,
     leaves_gaps: bool,
     max_jump: Option<u64>,
-    books: Arc<Mutex<HashMap<Address, Book>>>,
+    books: Arc<Lock<HashMap<Address, Book>>>,
 }
 
 /// What is known of one consumer.
@@ -118,7 +119,7 @@ impl ChainNonces {
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, HashMap<Address, Book>> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 
     /// Hands a nonce out if what is known is new enough for that. No await in here.

@@ -1,15 +1,16 @@
 //! Whose results are believed: pinned, or read from the JobManager and remembered for a while.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{Batch, Binding, Chain, Heard, SecondLook, Tidings, contradiction};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    runtime::Joint,
+    sync::Lock,
+};
 
 /// How long what was read counts, unless set.
 pub(crate) const OPERATOR_TTL: Duration = Duration::from_secs(300);
@@ -31,7 +32,7 @@ struct Shared {
     chain: Option<Chain>,
     binding: Option<Binding>,
     ttl: Duration,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 /// What a reading came to: the outer error says that the chain could not be read, the inner one that what it says is of no use.
@@ -69,19 +70,19 @@ struct State {
 struct Reading {
     number: u64,
     begun: Instant,
-    end: watch::Receiver<Option<Read>>,
+    end: Joint<Read>,
 }
 
 impl Reading {
     fn is_under_way(&self) -> bool {
         // One whose runtime stands still is not waited for.
-        self.end.has_changed().is_ok() && self.end.borrow().is_none() && self.begun.elapsed() < TIMEOUT
+        self.end.is_running() && self.begun.elapsed() < TIMEOUT
     }
 }
 
 impl TrustedOperator {
     pub(crate) fn new(pinned: Option<Address>, chain: Option<Chain>, binding: Option<Binding>, ttl: Duration) -> Self {
-        Self(Arc::new(Shared { pinned, chain, binding, ttl, state: Mutex::default() }))
+        Self(Arc::new(Shared { pinned, chain, binding, ttl, state: Lock::default() }))
     }
 
     pub(crate) fn pinned(&self) -> Option<Address> {
@@ -98,10 +99,10 @@ impl TrustedOperator {
         if self.0.chain.is_none() {
             return Ok(self.0.pinned);
         }
-        if let Some(known) = self.0.lock().remembered(&self.0) {
+        if let Some(known) = self.0.state.lock().remembered(&self.0) {
             return known.map(Some);
         }
-        let fallback = self.0.lock().fallback(&self.0);
+        let fallback = self.0.state.lock().fallback(&self.0);
         let patience = if fallback.is_some() { PATIENCE } else { TIMEOUT };
         match (self.read(None, patience).await, fallback) {
             (Ok(said), _) => said.map(Some),
@@ -117,7 +118,7 @@ impl TrustedOperator {
             return Ok(None);
         }
         let (after, last) = {
-            let state = self.0.lock();
+            let state = self.0.state.lock();
             (state.begun, state.reading.as_ref().map(|reading| reading.begun))
         };
         if let Some(last) = last {
@@ -134,35 +135,32 @@ impl TrustedOperator {
     /// Takes note of what a reading for another purpose has shown.
     pub(crate) fn saw(&self, begun: Instant, operator: Address) {
         let said = self.0.judge(operator);
-        self.0.lock().take_in(begun, Ok(said));
+        self.0.state.lock().take_in(begun, Ok(said));
     }
 
-    /// The outcome of the reading under way or of a new one; after so many, of one that began later. Waits until that long after
-    /// it began.
+    /// Joins the reading in progress, or starts one. Given `after`, ignores readings that began earlier. Waits for at
+    /// most `patience` from when the reading began.
     async fn read(&self, after: Option<u64>, patience: Duration) -> Read {
-        let (begun, mut end) = self.0.reading(after);
+        let (begun, end) = self.0.reading(after);
         // From when it began: one that hangs holds nobody up for long but the first.
-        let read = tokio::time::timeout_at(begun + patience, end.wait_for(Option::is_some)).await;
-        let read = read.ok().and_then(|end| end.ok().and_then(|end| end.clone()));
-        read.unwrap_or_else(|| Err(unread("the chain does not say who the operator is: it did not answer in time")))
+        let read = tokio::time::timeout_at(begun + patience, end.outcome()).await;
+        read.ok()
+            .flatten()
+            .unwrap_or_else(|| Err(unread("the chain does not say who the operator is: it did not answer in time")))
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// In a task of its own, as the time of whoever began it may be over sooner.
-    fn reading(self: &Arc<Self>, after: Option<u64>) -> (Instant, watch::Receiver<Option<Read>>) {
-        let mut state = self.lock();
+    fn reading(self: &Arc<Self>, after: Option<u64>) -> (Instant, Joint<Read>) {
+        let mut state = self.state.lock();
         if let Some(reading) = &state.reading {
             let fits = after.map_or_else(|| reading.is_under_way(), |after| reading.number >= after);
             if fits {
                 return (reading.begun, reading.end.clone());
             }
         }
-        let (sender, end) = watch::channel(None);
+        let (teller, end) = Joint::new();
         let (number, begun) = (state.begun, Instant::now());
         state.begun += 1;
         state.reading = Some(Reading { number, begun, end: end.clone() });
@@ -171,8 +169,8 @@ impl Shared {
         tokio::spawn(async move {
             let read = tokio::time::timeout(TIMEOUT, shared.ask()).await;
             let read = read.unwrap_or_else(|_| Err(unread("the chain did not say in time who the operator is")));
-            shared.lock().take_in(begun, read.clone());
-            sender.send_replace(Some(read));
+            shared.state.lock().take_in(begun, read.clone());
+            teller.tell(read);
         });
         (begun, end)
     }

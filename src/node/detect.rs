@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use crate::{
     job::Revision,
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
     runtime::Joint,
+    sync::Lock,
     transport::Transport,
     wire::{
         reflection::{self, Evidence, NodeDescription, Symbol},
@@ -41,7 +42,7 @@ struct Questioned {
     told: Revision,
     /// What the node said of itself, once it has given an answer that will stay.
     said: OnceLock<Said>,
-    asking: Mutex<Option<Asking>>,
+    asking: Lock<Option<Asking>>,
     failures: AtomicU32,
 }
 
@@ -62,7 +63,7 @@ enum Said {
 impl Identity {
     pub(super) fn new(transport: Arc<dyn Transport>, told: Revision, said: Option<NodeDescription>) -> Self {
         let said = said.map_or_else(OnceLock::new, |node| Said::Description(node).into());
-        Self(Arc::new(Questioned { transport, told, said, asking: Mutex::default(), failures: AtomicU32::new(0) }))
+        Self(Arc::new(Questioned { transport, told, said, asking: Lock::default(), failures: AtomicU32::new(0) }))
     }
 
     /// Notes that a call got no answer: then the node's silence says nothing of the node.
@@ -113,7 +114,7 @@ impl Identity {
 impl Questioned {
     /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
     fn asking(self: &Arc<Self>) -> Joint<()> {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.asking.lock();
         let under_way = |it: &&Asking| it.end.is_running() && it.begun.elapsed() <= CHECK_TIMEOUT;
         match asking.as_ref().filter(|it| under_way(it) || self.said.get().is_some()) {
             Some(Asking { end, .. }) => end.clone(),

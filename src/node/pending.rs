@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     error::Error as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::calls::Node;
 use crate::{
     rpc::{CallError, CallFailure, StatusCode},
     runtime::Joint,
+    sync::Lock,
 };
 
 /// How often a call that broke off is made again.
@@ -29,7 +30,7 @@ pub(crate) struct PendingLists(Arc<Calls>);
 
 struct Calls {
     node: Arc<Node>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -61,7 +62,7 @@ pub(crate) enum PendingNonces {
 
 impl PendingLists {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self(Arc::new(Calls { node, state: Mutex::default() }))
+        Self(Arc::new(Calls { node, state: Lock::default() }))
     }
 
     /// The consumer's list as it is now or later, or what can be said without it after so long.
@@ -71,7 +72,7 @@ impl PendingLists {
 
     /// The answer to a call that began after this was asked for.
     async fn fresh(&self, consumer: Address) -> PendingNonces {
-        let asked = self.0.lock().begun;
+        let asked = self.0.state.lock().begun;
         loop {
             let running = self.running(consumer);
             let answer = running.answer.outcome().await;
@@ -83,7 +84,7 @@ impl PendingLists {
 
     /// The call under way, or a new one.
     fn running(&self, consumer: Address) -> Running {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if let Some(running) = state.running.get(&consumer).filter(|running| running.answer.is_running()) {
             return running.clone();
         }
@@ -96,16 +97,10 @@ impl PendingLists {
         tokio::spawn(async move {
             let answer = ask(&calls.node, consumer).await;
             // First out of the books, then the answer: who has it finds the next call, not this one.
-            calls.lock().running.remove(&consumer);
+            calls.state.lock().running.remove(&consumer);
             teller.tell(answer);
         });
         running
-    }
-}
-
-impl Calls {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

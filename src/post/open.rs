@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
-use crate::{error::Result, job::JobId, runtime::Joint};
+use crate::{error::Result, job::JobId, runtime::Joint, sync::Lock};
 
 /// A result that is on chain; made by [`Client::post_result`](crate::Client::post_result).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Posted {
 
 /// The posts that run, and the transactions whose fate is open.
 #[derive(Clone, Default)]
-pub(super) struct OpenPosts(Arc<Mutex<HashMap<JobId, OpenPost>>>);
+pub(super) struct OpenPosts(Arc<Lock<HashMap<JobId, OpenPost>>>);
 
 #[derive(Default)]
 struct OpenPost {
@@ -41,7 +41,7 @@ struct OpenPost {
 
 impl OpenPosts {
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, OpenPost>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn posted(&self, id: JobId) -> Option<B256> {

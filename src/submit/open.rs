@@ -1,15 +1,13 @@
 //! The jobs that a client has under way or of unknown fate.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::MutexGuard};
 
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobId, SignedJob},
     nonce::{NonceLease, NonceManager, Settlement},
     runtime::Joint,
+    sync::Lock,
 };
 
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
@@ -39,7 +37,7 @@ pub(crate) struct OnHand {
 }
 
 #[derive(Default)]
-pub(super) struct OpenJobs(Mutex<Board>);
+pub(super) struct OpenJobs(Lock<Board>);
 
 #[derive(Default)]
 pub(super) struct Board {
@@ -70,7 +68,7 @@ pub(super) struct Airborne {
 
 impl OpenJobs {
     pub(super) fn lock(&self) -> MutexGuard<'_, Board> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn unresolved(&self) -> Vec<SignedJob> {

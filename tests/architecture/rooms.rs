@@ -28,7 +28,7 @@ pub const ROOMS: &[Room] = &[
     room("node", &["error", "job", "rpc", "runtime", "transport", "wire"]),
     room("submit", &["error", "job", "node", "nonce", "runtime", "wire"]),
     room("watch", &["chain", "error", "job", "node", "runtime", "submit"]),
-    room("chain", &["error", "http", "job", "nonce"]),
+    room("chain", &["error", "http", "job", "nonce", "runtime"]),
     room("inspect", &["chain", "error", "job", "node", "nonce", "runtime", "submit", "watch"]),
     room("post", &["chain", "error", "job", "runtime"]),
     room(
