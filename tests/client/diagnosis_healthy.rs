@@ -104,6 +104,22 @@ impl Pace {
     }
 }
 
+/// How many diagnoses named which cause.
+#[derive(Debug, PartialEq)]
+struct Counts {
+    accepted: usize,
+    executed: usize,
+    in_line: usize,
+}
+
+impl Counts {
+    fn of(causes: &[Cause]) -> Self {
+        let count = |stage| causes.iter().filter(|cause| **cause == progress(stage)).count();
+        let in_line = causes.iter().filter(|cause| matches!(cause, Cause::InLine { .. })).count();
+        Self { accepted: count(Stage::Accepted), executed: count(Stage::Executed), in_line }
+    }
+}
+
 async fn healthy_jobs(case: Arc<Case>) -> u64 {
     let begun_elsewhere = consumer(CONSUMERS - 1);
     for number in 0..CONSUMERS {
@@ -150,6 +166,11 @@ async fn healthy_jobs(case: Arc<Case>) -> u64 {
         }
     }
 
+    // Up to here nothing depends on who comes first: each job was diagnosed twice in each state. Executed jobs of the four Ordered
+    // lanes stand in line behind the first of their lane, 24 in each; what comes from here on depends on the machine.
+    let in_line = if case.is_state() { 0 } else { 2 * 4 * 24 };
+    assert_eq!(Counts::of(&causes), Counts { accepted: 250, executed: 250 - in_line, in_line });
+
     let (tokens, taken) = channel();
     let (pace, taken) = (Arc::new(Pace { tokens, steps: AtomicUsize::new(0) }), Mutex::new(taken));
     let paced = ProgramId::new(case.rig.node.register_program(move |input| {
@@ -183,15 +204,12 @@ async fn healthy_jobs(case: Arc<Case>) -> u64 {
         jobs += 1;
     }
 
-    let in_line = causes.iter().filter(|cause| matches!(cause, Cause::InLine { .. })).count();
-    let count = |stage| causes.iter().filter(|cause| **cause == progress(stage)).count();
-    let (accepted, executed) = (count(Stage::Accepted), count(Stage::Executed));
+    let counts = Counts::of(&causes);
     println!(
-        "{} over {}: {jobs} jobs, {} diagnoses: {accepted} accepted, {executed} executed, {in_line} in line",
+        "{} over {}: {jobs} jobs, {} diagnoses: {counts:?}",
         case.rig.revision,
         if case.rest { "REST" } else { "gRPC" },
-        causes.len(),
+        causes.len()
     );
-    assert!(accepted > 200 && executed > 50 && (case.is_state() || in_line > 200));
     jobs
 }
