@@ -24,9 +24,10 @@ const TOKEN: u64 = 10;
 /// [`ClientBuilder::retry`](crate::client::ClientBuilder::retry).
 ///
 /// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same
-/// bytes if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and only a
-/// job that the node does not know is sent again. A submission without an answer is never given up for another: there
-/// is at most one for a job id at any time.
+/// bytes if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and the job
+/// is sent again unless the node shows that it has it in hand. In the Relay revision a job is in hand if it is listed as
+/// pending, or finished: a restart leaves records behind of jobs that are in no queue. A submission without an answer is
+/// never given up for another: there is at most one for a job id at any time.
 ///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries
 /// of a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating

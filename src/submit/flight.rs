@@ -15,6 +15,17 @@ use crate::{
 /// How long a flight in doubt waits for a list of pending jobs.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whether a node works on a job of which it has a record that is not finished.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InHand {
+    /// The job is in its list, or was finished meanwhile.
+    Yes,
+    /// Nothing shows it.
+    NotShown,
+    /// The list does not come, as where the consumer's task is blocked.
+    Hangs,
+}
+
 /// A submission under way. Its entry in the books is gone when it ends, also by a panic or a runtime that shuts down.
 pub(super) struct Flight {
     pub(super) node: Arc<Node>,
@@ -113,7 +124,6 @@ impl Flight {
         let mut attempts = node.retries().attempts(deadline);
         // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
         let (mut arrived, mut doubt) = (false, false);
-        let mut stored = self.open.is_stored(id);
         let mut last = None;
         loop {
             // Each time, as long as the node has not said: the one that comes back after an outage may be another.
@@ -137,7 +147,7 @@ impl Flight {
                 Again::Doubtful => (arrived, doubt) = (true, true),
                 // Had one before it been in the node's queue, the node would have said OK.
                 Again::Stored => {
-                    (arrived, doubt, stored) = (true, false, true);
+                    (arrived, doubt) = (true, false);
                     self.open.set_stored(id);
                 }
                 // As at the end of a call without an answer, but the next one would end like this one.
@@ -151,8 +161,8 @@ impl Flight {
             if again == Again::Died {
                 return if self.is_taken_over(made_here).await { Ok(()) } else { Err(error) };
             }
-            // Only a job that the node does not know is sent again: two submissions that race can both be executed.
-            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here, stored).await {
+            // Not beside an attempt that got through: two submissions that race can both be executed.
+            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
                 return known;
             }
             last = Some(error);
@@ -180,7 +190,7 @@ impl Flight {
     }
 
     /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
-    async fn known_to_node(&self, error: Error, made_here: bool, stored: bool) -> Option<Result<()>> {
+    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<()>> {
         // In this revision a failed job runs again, and its place can be taken by another.
         let is_open = |record: &JobRecord| {
             matches!(record.status(), JobStatus::Failed { .. }) && self.node.revision() == Revision::Relay
@@ -195,12 +205,15 @@ impl Flight {
                 match echo_difference(&self.job, &record) {
                     // Perhaps it failed before it was submitted again.
                     None if open && !made_here => Some(Err(error)),
-                    // Perhaps of the attempt that was stored: then the job has to come again, but not beside this one.
-                    None if stored && matches!(record.status(), JobStatus::Pending | JobStatus::Unrecognized(_)) => {
-                        Some(Err(error))
+                    // A restart of the node leaves records behind of jobs that are in no queue, also of this attempt's.
+                    None if !record.status().is_finished() && self.job.revision() == Revision::Relay => {
+                        match self.in_hand().await {
+                            InHand::Yes => Some(Ok(())),
+                            // A node that has it after all takes no notice of the same bytes.
+                            InHand::NotShown => None,
+                            InHand::Hangs => Some(Err(error)),
+                        }
                     }
-                    // Or from before, and forgotten since: the node says so, where it has a list.
-                    None if !made_here && !record.status().is_finished() && self.is_forgotten().await => None,
                     None => Some(Ok(())),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
@@ -239,22 +252,38 @@ impl Flight {
             if !self.node.has_list() || looks > 2 {
                 return false;
             }
-            // The call goes on if it hangs.
-            let listed = tokio::time::timeout(LIST_PATIENCE, self.node.list(self.job.consumer())).await;
-            match listed {
-                Ok(Ok(pending)) if pending.contains(&self.job.nonce()) => return true,
+            match self.listed().await {
+                Some(Ok(true)) => return true,
                 // It may have been executed since the look.
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return false,
+                Some(Ok(false)) => {}
+                Some(Err(_)) | None => return false,
             }
         }
     }
 
-    /// Whether the node lists its pending jobs, and not this one, which is unfinished.
-    async fn is_forgotten(&self) -> bool {
+    /// Whether the node works on this very job now. Without a list nothing can show it.
+    async fn in_hand(&self) -> InHand {
+        if !self.node.has_list() {
+            return InHand::NotShown;
+        }
+        match self.listed().await {
+            Some(Ok(true)) => return InHand::Yes,
+            Some(Ok(false)) => {}
+            Some(Err(_)) => return InHand::NotShown,
+            None => return InHand::Hangs,
+        }
+        // It may have left the list as it was relayed.
+        match self.node.get_result(self.job.id()).await {
+            Ok(record) if record.status().is_finished() && echo_difference(&self.job, &record).is_none() => InHand::Yes,
+            _ => InHand::NotShown,
+        }
+    }
+
+    /// Whether the node lists the job as pending; nothing if it does not answer.
+    async fn listed(&self) -> Option<Result<bool>> {
         // The call goes on if it hangs.
-        let listed = tokio::time::timeout(LIST_PATIENCE, self.node.list(self.job.consumer())).await;
-        matches!(listed, Ok(Ok(pending)) if !pending.contains(&self.job.nonce()))
+        let list = tokio::time::timeout(LIST_PATIENCE, self.node.list(self.job.consumer())).await.ok()?;
+        Some(list.map(|pending| pending.contains(&self.job.nonce())))
     }
 
     /// "OK" is not acceptance: only the record says whose payload the node has.

@@ -18,7 +18,8 @@
 //!    ends.
 //! 5. The bytes are sent, without a `grpc-timeout`: a server enforces that by cancelling its handler. If sending fails
 //!    and `wire/refusal.rs` (`again`) calls it safe, they are sent again after a pause. If they may have arrived, the
-//!    node is asked for the record first, and only a job that it does not know is sent again.
+//!    node is asked for the record first. A job that the node does not show to be in hand is sent again: a record that
+//!    is PENDING or DONE may be left over from before a restart (Relay), so it counts only if the list has the job.
 //! 6. After "OK", or after "exists already", the node's record is compared with the job, field by field.
 //! 7. The nonce is settled:
 //!

@@ -137,10 +137,6 @@ impl OpenJobs {
         }
     }
 
-    pub(super) fn is_stored(&self, id: JobId) -> bool {
-        self.lock().unresolved.get(&id).is_some_and(|open| open.stored)
-    }
-
     pub(super) fn may_have_run(&self, id: JobId) -> bool {
         self.lock().unresolved.get(&id).is_some_and(|open| open.may_have_run)
     }

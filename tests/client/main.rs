@@ -8,6 +8,7 @@ mod diagnosis;
 mod diagnosis_chain;
 mod diagnosis_healthy;
 mod doubts;
+mod forgotten;
 mod handlers;
 mod happy;
 mod hunted;

@@ -8,7 +8,7 @@ use infinityvm_sdk::{
 };
 
 use crate::{
-    doubts::{Acts, at_once, client, job, job_id},
+    doubts::{Acts, at_once, client, job, job_id, listed},
     retries::{record, request},
     rig::{CONSUMER, Rig, both},
 };
@@ -144,6 +144,7 @@ async fn a_submission_in_doubt_looks_twice_before_the_nonce_is_another_jobs() {
         let node = Acts::new(move |method, before| {
             at_once(match method {
                 Method::SubmitJob => Err(crate::retries::broken()),
+                Method::GetPendingJobs => listed(),
                 _ if torn && before > 0 => Ok(mine.clone()),
                 _ => Ok(other.clone()),
             })
