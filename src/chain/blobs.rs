@@ -27,7 +27,7 @@ pub struct Blobs {
 /// How blobs are proven: EIP-7594 (since Osaka) has proofs for each cell of a blob. Both give one transaction hash.
 #[cfg(feature = "chain")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum BlobForm {
     Eip4844,
     Eip7594,
 }
@@ -70,13 +70,13 @@ impl Blobs {
 
     /// As a transaction carries them. Proofs of cells take a second or so for each blob, on a thread of their own.
     #[cfg(feature = "blobs")]
-    pub(super) async fn in_form(&self, form: Form) -> Result<BlobTransactionSidecarVariant> {
+    pub(super) async fn in_form(&self, form: BlobForm) -> Result<BlobTransactionSidecarVariant> {
         let sidecar = Arc::clone(&self.sidecar);
         let made = tokio::task::spawn_blocking(move || {
             let sidecar = BlobTransactionSidecarVariant::Eip4844((*sidecar).clone());
             match form {
-                Form::Eip4844 => Ok(sidecar),
-                Form::Eip7594 => sidecar.try_convert_into_eip7594(),
+                BlobForm::Eip4844 => Ok(sidecar),
+                BlobForm::Eip7594 => sidecar.try_convert_into_eip7594(),
             }
         })
         .await;

@@ -198,7 +198,7 @@ pub(super) fn job_id(nonce: u64, consumer: Address) -> B256 {
 
 /// A result of either revision; `state_hash` is of the State revision, `blob_hashes` of the Relay revision.
 #[derive(Clone, Debug)]
-pub(super) struct Outcome {
+pub(super) struct ResultWithMetadata {
     pub job_id: B256,
     pub onchain_input_hash: B256,
     pub offchain_input_hash: B256,
@@ -209,7 +209,7 @@ pub(super) struct Outcome {
     pub blob_hashes: Vec<B256>,
 }
 
-impl Outcome {
+impl ResultWithMetadata {
     pub(super) fn new(request: &Request, output: Bytes, blob_hashes: Vec<B256>) -> Self {
         Self {
             job_id: request.job_id(),

@@ -26,14 +26,14 @@ pub(super) const MISSING: &str = if cfg!(feature = "blobs") {
 /// Blobs with their commitments and proofs, in the form of before Osaka, and in the one that chains take since
 /// (EIP-7594). Both have the same hashes, and a transaction has the same hash with either.
 #[cfg(feature = "blobs")]
-pub(super) struct Blobs {
+pub(super) struct RelayBlobs {
     plain: BlobTransactionSidecarVariant,
     /// Made when a chain asks for it: there are many proofs.
     cells: OnceCell<BlobTransactionSidecarVariant>,
 }
 
 #[cfg(feature = "blobs")]
-impl Blobs {
+impl RelayBlobs {
     pub(super) fn of(compressed: &[u8]) -> Option<Self> {
         let plain = SidecarBuilder::<SimpleCoder>::from_slice(compressed).build_4844().ok()?;
         Some(Self { plain: BlobTransactionSidecarVariant::Eip4844(plain), cells: OnceCell::new() })
@@ -62,17 +62,17 @@ impl Blobs {
 
 /// Nothing: this build makes no blobs.
 #[cfg(not(feature = "blobs"))]
-pub(super) enum Blobs {}
+pub(super) enum RelayBlobs {}
 
 #[cfg(not(feature = "blobs"))]
-impl Blobs {
+impl RelayBlobs {
     pub(super) fn hashes(&self) -> Vec<B256> {
         match *self {}
     }
 }
 
 #[cfg(all(feature = "chain", not(feature = "blobs")))]
-impl Blobs {
+impl RelayBlobs {
     pub(super) fn of(_: &[u8]) -> Option<Self> {
         None
     }
@@ -87,7 +87,7 @@ impl Blobs {
     }
 }
 
-impl fmt::Debug for Blobs {
+impl fmt::Debug for RelayBlobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.hashes()).finish()
     }

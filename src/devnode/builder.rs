@@ -12,14 +12,14 @@ use tokio::net::TcpListener;
 use super::RealChain;
 use super::{
     ConsumerRules, DEV_OPERATOR_KEY, DevNode, Stats,
-    crypto::Key,
+    crypto::SimKey,
     grpc_server,
-    ledger::Ledger,
-    node::Shared,
+    ledger::SimLedger,
+    node::NodeCore,
     node_account::NodeAccount,
     real::{self, Real},
     rest_server,
-    script::Plan,
+    script::FaultPlan,
     store::World,
 };
 use crate::{
@@ -216,9 +216,9 @@ impl DevNodeBuilder {
     /// an address, which the error names. The chain is not asked yet.
     pub async fn start(self) -> Result<DevNode> {
         let real = self.real()?;
-        let operator = Key::new(&self.operator_key)?;
-        let stranger = Key::new(&STRANGER_KEY)?;
-        let mut chain = Ledger::new(self.revision, self.chain_id, operator.address());
+        let operator = SimKey::new(&self.operator_key)?;
+        let stranger = SimKey::new(&STRANGER_KEY)?;
+        let mut chain = SimLedger::new(self.revision, self.chain_id, operator.address());
         for (address, rules) in self.consumers {
             chain.begin_with(address, rules);
         }
@@ -236,10 +236,10 @@ impl DevNodeBuilder {
             results: 0,
             simulated: real.is_none(),
             chain,
-            faults: Plan::default(),
+            faults: FaultPlan::default(),
             stats: Stats::default(),
         };
-        let shared = Shared::new(self.da_limit, operator, stranger, real, world);
+        let shared = NodeCore::new(self.da_limit, operator, stranger, real, world);
         let (grpc, grpc_address) = listen(self.grpc_address, "gRPC server").await?;
         let (rest, rest_address) = listen(self.rest_address, "REST gateway").await?;
         let servers = [

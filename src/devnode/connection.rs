@@ -44,18 +44,18 @@ impl Connection {
 }
 
 /// An accepted stream that fails once its connection is broken.
-pub(super) struct Socket {
+pub(super) struct AcceptedStream {
     stream: TcpStream,
     pub connection: Arc<Connection>,
 }
 
-impl Socket {
+impl AcceptedStream {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { stream, connection: Connection::new() }
     }
 }
 
-impl Connected for Socket {
+impl Connected for AcceptedStream {
     type ConnectInfo = Arc<Connection>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
@@ -63,14 +63,14 @@ impl Connected for Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for AcceptedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.connection.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for AcceptedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.connection.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)

@@ -6,9 +6,9 @@ use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A secp256k1 key.
-pub(super) struct Key(SigningKey);
+pub(super) struct SimKey(SigningKey);
 
-impl Key {
+impl SimKey {
     pub(super) fn new(secret: &[u8; 32]) -> Result<Self> {
         SigningKey::from_slice(secret).map(Self).map_err(|_| {
             Error::new(ErrorKind::InvalidConfig, "the operator key is not a secp256k1 key: zero or too large")

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use alloy_primitives::Bytes;
 
 use super::{
-    abi::Outcome,
-    node::Shared,
+    abi::ResultWithMetadata,
+    node::NodeCore,
     program::{Program, ProgramInput},
     record::{Finished, Record, Submission},
 };
@@ -14,7 +14,7 @@ use crate::job::Revision;
 
 const EXECUTION_ERROR: &str = "execution_error";
 
-impl Shared {
+impl NodeCore {
     /// Starts a task that ends with the life of the node it began in.
     pub(super) fn spawn(&self, life: u64, task: impl Future<Output = ()> + Send + 'static) {
         let mut lives = self.life.subscribe();
@@ -67,7 +67,7 @@ impl Shared {
             blobs = Some(Arc::new(built));
         }
         let output = output.map(|output| {
-            let result = Outcome::new(&job.request, output, job.blob_hashes.clone()).encode(self.revision);
+            let result = ResultWithMetadata::new(&job.request, output, job.blob_hashes.clone()).encode(self.revision);
             let operator_signature = self.operator.sign(&result);
             (result, operator_signature)
         });

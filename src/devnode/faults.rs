@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{B256, Bytes};
 
 use super::{
-    node::Shared,
-    script::{Gate, Lie, Loss, Plan, Twist},
+    node::NodeCore,
+    script::{FaultPlan, Gate, Lie, Loss, Twist},
     store::World,
 };
 use crate::rpc::{Method, StatusCode};
@@ -15,7 +15,7 @@ use crate::rpc::{Method, StatusCode};
 /// one, whether it comes by gRPC or by REST. A call that a gateway refuses by itself, for instance because its body is
 /// not JSON, takes one, too.
 #[derive(Clone)]
-pub struct Faults(Arc<Shared>);
+pub struct Faults(Arc<NodeCore>);
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,11 +24,11 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<NodeCore>) -> Self {
         Self(shared)
     }
 
-    fn plan<T>(&self, f: impl FnOnce(&mut Plan) -> T) -> T {
+    fn plan<T>(&self, f: impl FnOnce(&mut FaultPlan) -> T) -> T {
         self.0.update(|world| f(&mut world.faults))
     }
 
@@ -44,7 +44,7 @@ impl Faults {
     /// The next call is not processed before the gate is opened.
     #[must_use]
     pub fn hold_request(&self, method: Method) -> Gate {
-        let gate = self.plan(Plan::gate);
+        let gate = self.plan(FaultPlan::gate);
         self.push(method, 1, &Twist::HoldRequest(gate.clone()));
         gate
     }
@@ -52,7 +52,7 @@ impl Faults {
     /// The next call is processed at once, but answered only after the gate is opened.
     #[must_use]
     pub fn hold_reply(&self, method: Method) -> Gate {
-        let gate = self.plan(Plan::gate);
+        let gate = self.plan(FaultPlan::gate);
         self.push(method, 1, &Twist::HoldReply(gate.clone()));
         gate
     }

@@ -2,15 +2,15 @@
 
 use tonic::{Response, Status};
 
-use super::{intake::Refusal, node::die, record::JobState};
+use super::{intake::IntakeRefusal, node::die, record::JobState};
 use crate::wire::generated::state as pb;
 
 /// The last step of every handler, in both revisions.
-pub(super) fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+pub(super) fn answer<T>(result: Result<T, IntakeRefusal>) -> Result<Response<T>, Status> {
     match result {
         Ok(message) => Ok(Response::new(message)),
-        Err(Refusal::Status(status)) => Err(status),
-        Err(Refusal::Die) => die(),
+        Err(IntakeRefusal::Status(status)) => Err(status),
+        Err(IntakeRefusal::Die) => die(),
     }
 }
 

@@ -7,13 +7,13 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{
     grpc_answer::{answer, status_number},
     intake::RawSubmission,
-    node::Shared,
+    node::NodeCore,
     record::Record,
     upload::{RawProgram, Vm},
 };
 use crate::wire::generated::relay::{self as pb, coprocessor_node_server::CoprocessorNode};
 
-pub(super) struct Service(pub Arc<Shared>);
+pub(super) struct RelayService(pub Arc<NodeCore>);
 
 fn job_result(record: Record) -> pb::JobResult {
     pb::JobResult {
@@ -67,7 +67,7 @@ impl From<pb::SubmitProgramRequest> for RawProgram {
 }
 
 #[async_trait]
-impl CoprocessorNode for Service {
+impl CoprocessorNode for RelayService {
     async fn submit_job(
         &self,
         request: Request<pb::SubmitJobRequest>,

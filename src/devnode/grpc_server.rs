@@ -16,7 +16,7 @@ use tonic::{Status, service::Routes, transport::Server};
 
 use super::{
     grpc_relay, grpc_state,
-    node::Shared,
+    node::NodeCore,
     server::{Dialect, Incoming, twisted},
 };
 use crate::{
@@ -66,19 +66,19 @@ impl http_body::Body for Reply {
 
 /// Serves the node until the future is dropped.
 pub(super) fn serve(
-    shared: &Arc<Shared>,
+    shared: &Arc<NodeCore>,
     listener: TcpListener,
     reflection: bool,
 ) -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut routes = Routes::builder();
     let descriptors = match shared.revision {
         Revision::State => {
-            let service = grpc_state::Service(Arc::clone(shared));
+            let service = grpc_state::StateService(Arc::clone(shared));
             routes.add_service(state::coprocessor_node_server::CoprocessorNodeServer::new(service));
             generated::STATE_DESCRIPTORS
         }
         _ => {
-            let service = grpc_relay::Service(Arc::clone(shared));
+            let service = grpc_relay::RelayService(Arc::clone(shared));
             routes.add_service(relay::coprocessor_node_server::CoprocessorNodeServer::new(service));
             generated::RELAY_DESCRIPTORS
         }

@@ -7,8 +7,8 @@ use tonic::Status;
 
 use super::{
     abi::{self, Request},
-    node::Shared,
-    record::{JobState, Lane, Record, Submission},
+    node::NodeCore,
+    record::{ConsumerQueue, JobState, Record, Submission},
     script::Gate,
     store::World,
     words,
@@ -16,13 +16,13 @@ use super::{
 use crate::job::Revision;
 
 /// A call that gets no good answer.
-pub(super) enum Refusal {
+pub(super) enum IntakeRefusal {
     Status(Status),
     /// The handler dies, and the stream is reset.
     Die,
 }
 
-impl From<Status> for Refusal {
+impl From<Status> for IntakeRefusal {
     fn from(status: Status) -> Self {
         Self::Status(status)
     }
@@ -45,7 +45,7 @@ enum Phase {
 }
 
 enum Step {
-    Done(Result<(), Refusal>),
+    Done(Result<(), IntakeRefusal>),
     Execute,
     LowNonce,
     Pass(Gate),
@@ -57,19 +57,19 @@ enum Step {
 
 /// What a node says where the consumer's nonce cannot be had: its own words, and then those of alloy, through which it
 /// asks.
-fn no_nonce(why: &str) -> Refusal {
+fn no_nonce(why: &str) -> IntakeRefusal {
     not_submitted(&format!("could not read the nonce from the consumer contract {why}"))
 }
 
-fn not_submitted(reason: &str) -> Refusal {
+fn not_submitted(reason: &str) -> IntakeRefusal {
     Status::internal(format!("failed to submit job: {reason}")).into()
 }
 
 /// Counts a submission in flight, also when its client goes away.
-struct InFlight<'a>(&'a Shared, B256);
+struct InFlight<'a>(&'a NodeCore, B256);
 
 impl<'a> InFlight<'a> {
-    fn enter(shared: &'a Shared, id: B256) -> Self {
+    fn enter(shared: &'a NodeCore, id: B256) -> Self {
         shared.update(|world| {
             let stats = &mut world.stats;
             *stats.submissions.entry(id).or_default() += 1;
@@ -94,14 +94,14 @@ impl Drop for InFlight<'_> {
 
 /// Kills a consumer's task when the client of a hanging call goes away.
 struct Hanging<'a> {
-    shared: &'a Shared,
+    shared: &'a NodeCore,
     consumer: Address,
     life: u64,
     answered: bool,
 }
 
 impl<'a> Hanging<'a> {
-    fn new(shared: &'a Shared, consumer: Address, life: u64) -> Self {
+    fn new(shared: &'a NodeCore, consumer: Address, life: u64) -> Self {
         shared.update(|world| world.stats.waiting += 1);
         Self { shared, consumer, life, answered: false }
     }
@@ -121,9 +121,9 @@ impl Drop for Hanging<'_> {
     }
 }
 
-impl Shared {
+impl NodeCore {
     /// Everything that is INVALID_ARGUMENT. The signer is not checked: a node does not, either.
-    fn validate(&self, raw: RawSubmission) -> Result<Submission, Refusal> {
+    fn validate(&self, raw: RawSubmission) -> Result<Submission, IntakeRefusal> {
         let refuse = |text: &str| Err(Status::invalid_argument(text).into());
         let Some(request) = Request::decode(self.revision, &raw.request) else {
             return refuse("invalid ABI-encoding of job request");
@@ -165,7 +165,7 @@ impl Shared {
         })
     }
 
-    pub(super) async fn submit_job(self: &Arc<Self>, raw: RawSubmission) -> Result<B256, Refusal> {
+    pub(super) async fn submit_job(self: &Arc<Self>, raw: RawSubmission) -> Result<B256, IntakeRefusal> {
         let job = self.validate(raw)?;
         let consumer = job.request.consumer;
         let _in_flight = InFlight::enter(self, job.id);
@@ -211,7 +211,7 @@ impl Shared {
         let mut world = self.lock();
         let step = match self.revision {
             // The connection is broken, but its tasks may not have noticed.
-            _ if world.life != life => Step::Done(Err(Refusal::Die)),
+            _ if world.life != life => Step::Done(Err(IntakeRefusal::Die)),
             Revision::State => world.step_state(job, phase),
             _ => world.step_relay(job, phase),
         };
@@ -224,7 +224,7 @@ impl Shared {
     }
 
     /// Begins the consumer's queue at the nonce that its contract tells.
-    async fn read_nonce(&self, consumer: Address, life: u64) -> Result<(), Refusal> {
+    async fn read_nonce(&self, consumer: Address, life: u64) -> Result<(), IntakeRefusal> {
         let next = match &self.real {
             Some(real) => real.next_nonce(consumer).await,
             None => Err("the node has no chain".to_owned()),
@@ -233,7 +233,7 @@ impl Shared {
         self.update(|world| {
             if world.life == life {
                 // Two first jobs may both have asked; the queue of the first may have moved since.
-                world.lanes.entry(consumer).or_insert_with(|| Lane::new(next));
+                world.lanes.entry(consumer).or_insert_with(|| ConsumerQueue::new(next));
             }
         });
         Ok(())
@@ -257,7 +257,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn get_result(&self, id: &[u8]) -> Result<Record, Refusal> {
+    pub(super) fn get_result(&self, id: &[u8]) -> Result<Record, IntakeRefusal> {
         let id = B256::try_from(id).map_err(|_| Status::invalid_argument("job ID must be 32 bytes in length"))?;
         let mut world = self.lock();
         let World { faults, records, .. } = &mut *world;
@@ -273,7 +273,7 @@ impl Shared {
     }
 
     /// Asks the consumer's task, so it hangs and dies with it.
-    pub(super) async fn pending_jobs(&self, consumer: &[u8]) -> Result<Vec<u64>, Refusal> {
+    pub(super) async fn pending_jobs(&self, consumer: &[u8]) -> Result<Vec<u64>, IntakeRefusal> {
         let consumer = Address::try_from(consumer)
             .map_err(|_| Status::invalid_argument("contract address must be 20 bytes in length"))?;
         let mut changes = self.changed.subscribe();
@@ -285,7 +285,7 @@ impl Shared {
                 let world = self.lock();
                 match world.lanes.get(&consumer) {
                     None => Some(Ok(Vec::new())),
-                    Some(lane) if lane.dead => Some(Err(Refusal::Die)),
+                    Some(lane) if lane.dead => Some(Err(IntakeRefusal::Die)),
                     Some(_) if world.is_blocked(consumer) => None,
                     Some(lane) => Some(Ok(lane.pending.iter().copied().collect())),
                 }
@@ -359,7 +359,7 @@ impl World {
                 Ok(next) => next,
                 Err(why) => return Step::Done(Err(no_nonce(why))),
             };
-            self.lanes.insert(consumer, Lane::new(next));
+            self.lanes.insert(consumer, ConsumerQueue::new(next));
         }
         match self.ask(consumer) {
             Err(step) => step,
@@ -372,12 +372,12 @@ impl World {
     }
 
     /// The consumer's task, if it answers.
-    fn ask(&mut self, consumer: Address) -> Result<&mut Lane, Step> {
+    fn ask(&mut self, consumer: Address) -> Result<&mut ConsumerQueue, Step> {
         let blocked = self.is_blocked(consumer);
         match self.lanes.get_mut(&consumer) {
             Some(lane) if !lane.dead && !blocked => Ok(lane),
             Some(lane) if !lane.dead => Err(Step::Wait),
-            _ => Err(Step::Done(Err(Refusal::Die))),
+            _ => Err(Step::Done(Err(IntakeRefusal::Die))),
         }
     }
 }

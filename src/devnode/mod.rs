@@ -103,7 +103,7 @@ pub use self::{
     sim_chain::{SimAccount, SimChain},
     store::{Stats, View},
 };
-use self::{node::Shared, program::Program};
+use self::{node::NodeCore, program::Program};
 use crate::job::Revision;
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
@@ -114,7 +114,7 @@ pub const DEV_OPERATOR: Address = address!("330ff539bfbc640c02424bad3cc274f24b6a
 
 /// A coprocessor node in this process. It stops when it is dropped.
 pub struct DevNode {
-    shared: Arc<Shared>,
+    shared: Arc<NodeCore>,
     grpc_address: SocketAddr,
     rest_address: SocketAddr,
     servers: [AbortHandle; 2],
@@ -316,6 +316,6 @@ mod tests {
 
     #[test]
     fn the_operators_address_is_its_keys() {
-        assert_eq!(crypto::Key::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
+        assert_eq!(crypto::SimKey::new(&DEV_OPERATOR_KEY).unwrap().address(), DEV_OPERATOR);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{blobs::Blobs, node::Shared, record::Submission};
+use super::{blobs::RelayBlobs, node::NodeCore, record::Submission};
 
 /// Nothing: no chain can be connected to.
 pub(super) enum Real {}
@@ -14,9 +14,9 @@ impl Real {
         match *self {}
     }
 
-    pub(super) async fn blobs(&self, _: &Submission) -> Option<Blobs> {
+    pub(super) async fn blobs(&self, _: &Submission) -> Option<RelayBlobs> {
         match *self {}
     }
 }
 
-pub(super) fn start(_: &Arc<Shared>) {}
+pub(super) fn start(_: &Arc<NodeCore>) {}

@@ -7,18 +7,18 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{connection::Connection, crypto::Key, real::Real, store::World};
+use super::{connection::Connection, crypto::SimKey, real::Real, store::World};
 use crate::{job::Revision, sync::Lock};
 
 /// The life of a node that is no more.
 pub(super) const ENDED: u64 = u64::MAX;
 
-pub(super) struct Shared {
+pub(super) struct NodeCore {
     pub revision: Revision,
     pub da_limit: usize,
-    pub operator: Key,
+    pub operator: SimKey,
     /// The key of nobody, for lies.
-    pub stranger: Key,
+    pub stranger: SimKey,
     /// The chain to relay to, if it is not the simulated one.
     pub real: Option<Real>,
     world: Lock<World>,
@@ -27,8 +27,14 @@ pub(super) struct Shared {
     connections: Lock<Vec<Weak<Connection>>>,
 }
 
-impl Shared {
-    pub(super) fn new(da_limit: usize, operator: Key, stranger: Key, real: Option<Real>, world: World) -> Arc<Self> {
+impl NodeCore {
+    pub(super) fn new(
+        da_limit: usize,
+        operator: SimKey,
+        stranger: SimKey,
+        real: Option<Real>,
+        world: World,
+    ) -> Arc<Self> {
         Arc::new(Self {
             revision: world.revision,
             da_limit,

@@ -7,7 +7,7 @@ use std::{
 
 use alloy_primitives::{B256, Bytes};
 
-use super::{abi::Request, blobs::Blobs};
+use super::{abi::Request, blobs::RelayBlobs};
 
 /// The status of a job in the node's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ pub(super) struct Finished {
     pub result: Bytes,
     pub operator_signature: Bytes,
     /// What carries the offchain input to a real chain.
-    pub blobs: Option<Arc<Blobs>>,
+    pub blobs: Option<Arc<RelayBlobs>>,
 }
 
 impl Finished {
@@ -94,7 +94,7 @@ impl Finished {
 
 /// What a node keeps in memory about one consumer: its task and work queue.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct ConsumerQueue {
     /// The next nonce to relay in order.
     pub next: u64,
     pub pending: BTreeSet<u64>,
@@ -106,7 +106,7 @@ pub(super) struct Lane {
     pub dead: bool,
 }
 
-impl Lane {
+impl ConsumerQueue {
     pub(super) fn new(next: u64) -> Self {
         Self { next, pending: BTreeSet::new(), ready: BTreeMap::new(), sent: VecDeque::new(), dead: false }
     }

@@ -80,14 +80,14 @@ impl From<RelayJob> for relay::SubmitJobRequest {
     }
 }
 
-/// `SubmitJobResponse`.
+/// The answer to a submitted job.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct JobId {
+pub(super) struct SubmitJobResponse {
     job_id: [u8; 32],
 }
 
-impl From<B256> for JobId {
+impl From<B256> for SubmitJobResponse {
     fn from(id: B256) -> Self {
         Self { job_id: id.0 }
     }
@@ -182,14 +182,14 @@ impl From<RelayProgram> for relay::SubmitProgramRequest {
     }
 }
 
-/// `SubmitProgramResponse`.
+/// The answer to an uploaded program.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProgramId {
+pub(super) struct SubmitProgramResponse {
     program_id: Hex,
 }
 
-impl From<Bytes> for ProgramId {
+impl From<Bytes> for SubmitProgramResponse {
     fn from(id: Bytes) -> Self {
         Self { program_id: Hex(id) }
     }

@@ -29,9 +29,9 @@ use tonic::{Code, Status, codegen::tokio_stream::StreamExt};
 
 use super::{
     grpc_relay, grpc_state,
-    intake::{RawSubmission, Refusal},
-    node::Shared,
-    rest_json::{self as json, JobId, ProgramId},
+    intake::{IntakeRefusal, RawSubmission},
+    node::NodeCore,
+    rest_json::{self as json, SubmitJobResponse, SubmitProgramResponse},
     server::{Dialect, Incoming, twisted},
     upload::RawProgram,
 };
@@ -74,12 +74,12 @@ impl Dialect for Rest {
 /// An error of the node, as the gateway passes it on.
 struct Failure(Status);
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<IntakeRefusal> for Failure {
+    fn from(refusal: IntakeRefusal) -> Self {
         match refusal {
-            Refusal::Status(status) => Self(status),
+            IntakeRefusal::Status(status) => Self(status),
             // What a client of gRPC, which a gateway is, makes of a stream that is reset.
-            Refusal::Die => Self(Status::cancelled("h2 protocol error: http2 error")),
+            IntakeRefusal::Die => Self(Status::cancelled("h2 protocol error: http2 error")),
         }
     }
 }
@@ -116,17 +116,20 @@ fn fits<M: Message>(message: M) -> Result<M, Failure> {
     Ok(message)
 }
 
-async fn submit_job<J, M>(State(shared): State<Arc<Shared>>, First(body): First<J>) -> Result<Json<JobId>, Failure>
+async fn submit_job<J, M>(
+    State(shared): State<Arc<NodeCore>>,
+    First(body): First<J>,
+) -> Result<Json<SubmitJobResponse>, Failure>
 where
     J: Into<M>,
     M: Message + Into<RawSubmission>,
 {
     let id = shared.submit_job(fits(body.into())?.into()).await?;
-    Ok(Json(JobId::from(id)))
+    Ok(Json(SubmitJobResponse::from(id)))
 }
 
 async fn get_result(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<NodeCore>>,
     First(body): First<json::GetResultRequest>,
 ) -> Result<Json<json::GetResultResponse>, Failure> {
     // This message is the same in both revisions.
@@ -140,15 +143,15 @@ async fn get_result(
 }
 
 async fn submit_program<J, M>(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<NodeCore>>,
     First(body): First<J>,
-) -> Result<Json<ProgramId>, Failure>
+) -> Result<Json<SubmitProgramResponse>, Failure>
 where
     J: Into<M>,
     M: Message + Into<RawProgram>,
 {
     let id = shared.submit_program(&fits(body.into())?.into())?;
-    Ok(Json(ProgramId::from(id)))
+    Ok(Json(SubmitProgramResponse::from(id)))
 }
 
 /// The JSON value that a body begins with. What follows it is not looked at: the reader of the real gateways stops
@@ -182,7 +185,7 @@ async fn whole(parts: Parts, body: Bytes, next: Next) -> Response {
     next.run(Request::from_parts(parts, body.into())).await
 }
 
-fn router<Job, JobMessage, Program, ProgramMessage>(shared: &Arc<Shared>) -> Router
+fn router<Job, JobMessage, Program, ProgramMessage>(shared: &Arc<NodeCore>) -> Router
 where
     Job: DeserializeOwned + Into<JobMessage> + Send + 'static,
     JobMessage: Message + Into<RawSubmission> + 'static,
@@ -200,7 +203,7 @@ where
 }
 
 /// Serves the gateway, by HTTP/1.1 and by HTTP/2 without an upgrade, until the future is dropped.
-pub(super) fn serve(shared: &Arc<Shared>, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+pub(super) fn serve(shared: &Arc<NodeCore>, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
     let router = match shared.revision {
         Revision::State => {
             router::<json::StateJob, state::SubmitJobRequest, json::StateProgram, state::SubmitProgramRequest>(shared)

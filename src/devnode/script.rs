@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     abi,
-    crypto::Key,
+    crypto::SimKey,
     record::{JobState, Record},
 };
 use crate::{
@@ -120,7 +120,7 @@ pub(super) enum Twist {
 
 /// Every fault in force.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct FaultPlan {
     pub once: HashMap<Method, VecDeque<Twist>>,
     pub unimplemented: Vec<Method>,
     pub lies: Vec<Lie>,
@@ -135,7 +135,7 @@ pub(super) struct Plan {
     pub gates: Vec<Gate>,
 }
 
-impl Plan {
+impl FaultPlan {
     pub(super) fn next(&mut self, method: Method) -> Option<Twist> {
         self.once.get_mut(&method)?.pop_front()
     }
@@ -152,10 +152,10 @@ impl Plan {
 }
 
 impl Lie {
-    pub(super) fn tell(&self, revision: Revision, operator: &Key, stranger: &Key, record: &mut Record) {
+    pub(super) fn tell(&self, revision: Revision, operator: &SimKey, stranger: &SimKey, record: &mut Record) {
         let other = B256::repeat_byte(0x66);
-        let edit = |record: &mut Record, key: &Key, change: &dyn Fn(&mut abi::Outcome)| {
-            if let Some(mut result) = abi::Outcome::decode(revision, &record.result) {
+        let edit = |record: &mut Record, key: &SimKey, change: &dyn Fn(&mut abi::ResultWithMetadata)| {
+            if let Some(mut result) = abi::ResultWithMetadata::decode(revision, &record.result) {
                 change(&mut result);
                 record.result = result.encode(revision);
                 record.operator_signature = key.sign(&record.result);

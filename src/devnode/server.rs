@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tonic::{Code, Status, codegen::tokio_stream::Stream};
 
 use super::{
-    connection::{Connection, Socket},
-    node::{Shared, die},
+    connection::{AcceptedStream, Connection},
+    node::{NodeCore, die},
     script::{Loss, Twist},
 };
 use crate::rpc::Method;
@@ -28,23 +28,23 @@ use crate::rpc::Method;
 /// The connections that come in, as a test breaks them.
 pub(super) struct Incoming {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<NodeCore>,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(listener: TcpListener, shared: &Arc<NodeCore>) -> Self {
         Self { listener, shared: Arc::clone(shared) }
     }
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<Socket>;
+    type Item = io::Result<AcceptedStream>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let accepted = ready!(self.listener.poll_accept(cx)).map(|(stream, _)| {
             // Some systems refuse it where the peer has gone already; an error here would end tonic's server.
             let _ = stream.set_nodelay(true);
-            let socket = Socket::new(stream);
+            let socket = AcceptedStream::new(stream);
             self.shared.opened(&socket.connection);
             socket
         });
@@ -63,7 +63,7 @@ pub(super) trait Dialect: 'static {
 }
 
 /// The layer in which calls are counted, and go wrong where the test wants it.
-pub(super) async fn twisted<D: Dialect>(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(super) async fn twisted<D: Dialect>(State(shared): State<Arc<NodeCore>>, request: Request, next: Next) -> Response {
     let Some(method) = D::method(&request) else {
         return next.run(request).await;
     };

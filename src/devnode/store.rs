@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use alloy_primitives::{Address, B256, Bytes};
 
 use super::{
-    ledger::{Ledger, RevertReason, Settlement, SimJobStatus},
+    ledger::{ResultTx, RevertReason, SimJobStatus, SimLedger},
     node_account::{BEHIND_THE_GAP, NodeAccount, Pooled},
     program::Program,
-    record::{Finished, JobState, Lane, Record},
-    script::Plan,
+    record::{ConsumerQueue, Finished, JobState, Record},
+    script::FaultPlan,
 };
 use crate::{chain::Block, job::Revision, rpc::Method};
 
@@ -161,7 +161,7 @@ pub(super) struct World {
     /// Functions for files that may be uploaded.
     pub loadable: HashMap<Bytes, Program>,
     pub programs_made: u64,
-    pub lanes: HashMap<Address, Lane>,
+    pub lanes: HashMap<Address, ConsumerQueue>,
     pub unordered: Vec<Finished>,
     /// The node's own account on the simulated chain.
     pub account: NodeAccount,
@@ -169,8 +169,8 @@ pub(super) struct World {
     pub results: u64,
     /// Whether results settle on `chain`; otherwise the relayer beside this world takes them to a real one.
     pub simulated: bool,
-    pub chain: Ledger,
-    pub faults: Plan,
+    pub chain: SimLedger,
+    pub faults: FaultPlan,
     pub stats: Stats,
 }
 
@@ -343,8 +343,8 @@ impl World {
 }
 
 /// The transaction with a result.
-fn settlement<'a>(finished: &'a Finished, request: &'a [u8]) -> Settlement<'a> {
-    Settlement {
+fn settlement<'a>(finished: &'a Finished, request: &'a [u8]) -> ResultTx<'a> {
+    ResultTx {
         result: &finished.result,
         operator_signature: &finished.operator_signature,
         request,

@@ -3,7 +3,7 @@
 use alloy_primitives::{Bytes, hex};
 use tonic::Status;
 
-use super::{intake::Refusal, node::Shared, program, store::World};
+use super::{intake::IntakeRefusal, node::NodeCore, program, store::World};
 use crate::job::Revision;
 
 /// The virtual machine that a program is for, by the numbers of its revision.
@@ -24,12 +24,12 @@ pub(super) struct RawProgram {
     pub vm: Vm,
 }
 
-fn not_submitted(reason: &str) -> Refusal {
+fn not_submitted(reason: &str) -> IntakeRefusal {
     Status::internal(format!("failed to submit ELF: {reason}")).into()
 }
 
-impl Shared {
-    pub(super) fn submit_program(&self, raw: &RawProgram) -> Result<Bytes, Refusal> {
+impl NodeCore {
+    pub(super) fn submit_program(&self, raw: &RawProgram) -> Result<Bytes, IntakeRefusal> {
         if raw.elf.is_empty() {
             return Err(Status::invalid_argument("program elf must not be empty").into());
         }
@@ -48,10 +48,10 @@ impl Shared {
 }
 
 impl World {
-    fn upload_state(&mut self, raw: &RawProgram) -> Result<Bytes, Refusal> {
+    fn upload_state(&mut self, raw: &RawProgram) -> Result<Bytes, IntakeRefusal> {
         // Whatever the file holds: it is not looked at.
         if raw.vm == Vm::Foreign {
-            return Err(Refusal::Die);
+            return Err(IntakeRefusal::Die);
         }
         if let Some(fault) = elf_fault(&raw.elf) {
             return Err(not_submitted(&format!(
@@ -67,7 +67,7 @@ impl World {
         Ok(self.keep(id))
     }
 
-    fn upload_relay(&mut self, raw: &RawProgram) -> Result<Bytes, Refusal> {
+    fn upload_relay(&mut self, raw: &RawProgram) -> Result<Bytes, IntakeRefusal> {
         let given = raw.given_id.clone().unwrap_or_default();
         // Before the file is looked at, as deriving its id takes long: so any file exists already under an id that
         // does.
@@ -75,7 +75,7 @@ impl World {
             return Err(not_submitted(&format!("elf with program ID {} already exists", hex::encode(&given))));
         }
         if elf_fault(&raw.elf).is_some() {
-            return Err(Refusal::Die);
+            return Err(IntakeRefusal::Die);
         }
         let derived = program::program_id(&raw.elf);
         if given != derived {

@@ -8,7 +8,7 @@ use super::settings::invalid;
 use crate::error::Result;
 
 /// What the addresses of a kind of peer may hold.
-pub(crate) struct Form {
+pub(crate) struct AddressForm {
     /// The type whose builder this is for.
     pub(crate) builder: &'static str,
     /// The address, as users are told to give it.
@@ -20,8 +20,8 @@ pub(crate) struct Form {
 }
 
 /// The URL of a node, or of an RPC. Messages do not repeat it: it may hold a password.
-pub(crate) fn parse(url: &str, form: &Form) -> Result<Uri> {
-    let Form { builder, hint, .. } = form;
+pub(crate) fn parse(url: &str, form: &AddressForm) -> Result<Uri> {
+    let AddressForm { builder, hint, .. } = form;
     let fail = |what: String| invalid(what, format!("give the address as {hint}"));
     let uri: Uri = url.parse().map_err(|error| fail("not a URL".to_owned()).with_source(error))?;
     let Some(authority) = uri.authority() else {

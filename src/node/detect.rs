@@ -22,7 +22,7 @@ use crate::{
     sync::Lock,
     transport::Transport,
     wire::{
-        reflection::{self, Evidence, NodeDescription, Symbol},
+        reflection::{self, Descriptors, NodeDescription, Symbol},
         refusal,
     },
 };
@@ -204,11 +204,11 @@ async fn ask(transport: &dyn Transport) -> Result<NodeDescription, Unclear> {
 
 /// The outer error is the call's, the inner one what the node says.
 async fn ask_by(transport: &dyn Transport, protocol: Reflection) -> Result<Result<NodeDescription>, CallError> {
-    let mut evidence = Evidence::default();
+    let mut descriptors = Descriptors::default();
     // Most servers answer the first with the one file that holds both.
     for symbol in [Symbol::Service, Symbol::SubmitJobRequest] {
-        evidence.read(&transport.reflect(protocol, reflection::ask(symbol)).await?)?;
-        if let Some(decided) = evidence.decide().transpose() {
+        descriptors.read(&transport.reflect(protocol, reflection::ask(symbol)).await?)?;
+        if let Some(decided) = descriptors.decide().transpose() {
             return Ok(decided);
         }
     }

@@ -22,9 +22,9 @@ use crate::rpc::{CallError, CallFailure};
 /// still shut was not sent, whatever the error was, and revoking makes sure that it stays so: the request may still
 /// sit in a queue of the HTTP client.
 #[derive(Debug, Default)]
-pub(super) struct Gate(AtomicU8);
+pub(super) struct SendGate(AtomicU8);
 
-impl Gate {
+impl SendGate {
     const SHUT: u8 = 0;
     const OPEN: u8 = 1;
     const REVOKED: u8 = 2;
@@ -47,18 +47,18 @@ impl Gate {
 #[error("the call was given up before it was sent")]
 pub(super) struct Revoked;
 
-/// A request body of known length behind a [`Gate`]. It cannot be cloned, so an HTTP client cannot send it twice.
+/// A request body of known length behind a [`SendGate`]. It cannot be cloned, so an HTTP client cannot send it twice.
 #[derive(Debug)]
 pub(super) struct Guarded<I> {
     frames: I,
     remaining: usize,
-    gate: Arc<Gate>,
+    gate: Arc<SendGate>,
 }
 
 impl<I: Iterator<Item = Bytes>> Guarded<I> {
     /// `len` is the length of all frames together.
-    pub(super) fn new(frames: I, len: usize) -> (Self, Arc<Gate>) {
-        let gate = Arc::new(Gate::default());
+    pub(super) fn new(frames: I, len: usize) -> (Self, Arc<SendGate>) {
+        let gate = Arc::new(SendGate::default());
         if len == 0 {
             // The request is complete without its body, which nobody will ask for.
             gate.pass();
@@ -94,7 +94,7 @@ impl<I: Iterator<Item = Bytes> + Unpin> http_body::Body for Guarded<I> {
 
 /// Makes the exchange of a call within its deadline. Whatever fails while the gate is shut was not sent.
 pub(super) async fn guard<T>(
-    gate: &Gate,
+    gate: &SendGate,
     call: &str,
     deadline: Duration,
     endpoint: &str,

@@ -26,7 +26,7 @@ use tonic::{
 use tower_service::Service;
 
 use self::response::Expect;
-use super::{Transport, gate::guard, settings::Limits};
+use super::{Transport, gate::guard, settings::CallLimits};
 use crate::{
     http::{
         connect::{Connector, Stream},
@@ -60,7 +60,7 @@ type Intercept = Arc<dyn Fn(tonic::Request<()>) -> Result<tonic::Request<()>, to
 pub struct GrpcTransport {
     pool: Pool,
     name: String,
-    limits: Limits,
+    limits: CallLimits,
     headers: HeaderMap,
     intercept: Option<Intercept>,
 }
@@ -130,7 +130,7 @@ impl GrpcTransport {
         Self {
             pool: Pool::of(channel),
             name: endpoint.into(),
-            limits: Limits::default(),
+            limits: CallLimits::default(),
             headers: HeaderMap::new(),
             intercept: None,
         }

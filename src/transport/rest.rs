@@ -8,12 +8,11 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use reqwest::Url;
 
-use self::config::Plan;
 use super::{
     Transport,
     answer::{bad, broken},
     gate::{Guarded, guard},
-    settings::Limits,
+    settings::CallLimits,
 };
 use crate::{
     http::find,
@@ -24,8 +23,6 @@ mod config;
 mod response;
 
 pub use self::config::RestTransportBuilder;
-
-const JSON: &str = "application/json";
 
 /// Messages up to this length, in bytes, travel as one piece.
 const COALESCE: usize = 8 * 1024;
@@ -48,7 +45,7 @@ pub struct RestTransport {
     client: reqwest::Client,
     base: Url,
     name: String,
-    limits: Limits,
+    limits: CallLimits,
     headers: HeaderMap,
 }
 
@@ -59,7 +56,7 @@ impl RestTransport {
         RestTransportBuilder::new(url.into())
     }
 
-    fn new(Plan { client, base, limits, headers }: Plan) -> Self {
+    fn new(client: reqwest::Client, base: Url, limits: CallLimits, headers: HeaderMap) -> Self {
         let name = base.as_str().trim_end_matches('/').to_owned();
         Self { client, base, name, limits, headers }
     }

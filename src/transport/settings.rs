@@ -13,14 +13,14 @@ use crate::{
 
 /// What bounds a single call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct CallLimits {
     pub(super) call_timeout: Duration,
     pub(super) submit_timeout: Duration,
     pub(super) max_request: usize,
     pub(super) max_response: usize,
 }
 
-impl Default for Limits {
+impl Default for CallLimits {
     fn default() -> Self {
         Self {
             call_timeout: Duration::from_secs(30),
@@ -31,7 +31,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl CallLimits {
     pub(super) fn check(&self, connect_timeout: Duration) -> Result<()> {
         if self.call_timeout.is_zero() || self.submit_timeout.is_zero() || connect_timeout.is_zero() {
             return Err(invalid("a timeout of zero", "set the timeouts to more than zero, or leave them out"));

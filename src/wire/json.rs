@@ -1,6 +1,6 @@
 //! JSON, as the nodes' REST gateways speak it.
 //!
-//! Written is exactly what they take: every field, also empty ones, and bytes in the [`Form`] of the message. Read is
+//! Written is exactly what they take: every field, also empty ones, and bytes in the [`BytesForm`] of the message. Read is
 //! what any of them may answer, in any form of [`forms`], into the messages of protobuf: so one place checks their
 //! content.
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// How a message's bytes are written.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum BytesForm {
     /// An array of numbers.
     Numbers,
     /// Lower-case hex without 0x.
@@ -31,13 +31,13 @@ pub(super) enum Form {
 
 /// Writes the fields of one object; bytes are encoded when the body is read.
 pub(super) struct JsonWriter {
-    form: Form,
+    form: BytesForm,
     body: RequestBody,
     small: BytesMut,
 }
 
 impl JsonWriter {
-    pub(super) fn new(form: Form) -> Self {
+    pub(super) fn new(form: BytesForm) -> Self {
         Self { form, body: RequestBody::new(), small: BytesMut::from("{") }
     }
 
@@ -54,14 +54,14 @@ impl JsonWriter {
     pub(super) fn bytes(&mut self, name: &str, value: &Bytes) {
         self.key(name);
         let (open, close) = match self.form {
-            Form::Numbers => ("[", "]"),
-            Form::Hex => ("\"", "\""),
+            BytesForm::Numbers => ("[", "]"),
+            BytesForm::Hex => ("\"", "\""),
         };
         self.small.extend_from_slice(open.as_bytes());
         self.body.push(self.small.split().freeze());
         match self.form {
-            Form::Numbers => self.body.push_numbers(value.clone()),
-            Form::Hex => self.body.push_hex(value.clone()),
+            BytesForm::Numbers => self.body.push_numbers(value.clone()),
+            BytesForm::Hex => self.body.push_hex(value.clone()),
         }
         self.small.extend_from_slice(close.as_bytes());
     }

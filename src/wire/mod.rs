@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use self::{
     fields::{bad, hash},
-    json::Form,
+    json::BytesForm,
     writer::Writer,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl Wire {
     /// [`ErrorKind::WrongRevision`] if the job was signed for another revision.
     pub fn submit_job(self, job: &SignedJob) -> Result<RequestBody, Error> {
         job.check_revision(self.revision)?;
-        let mut message = Writer::new(self.encoding, Form::Numbers);
+        let mut message = Writer::new(self.encoding, BytesForm::Numbers);
         message.bytes(1, "request", &job.request().0);
         message.bytes(2, "signature", &job.signature().0);
         message.bytes(3, "offchainInput", &job.offchain_input().0);
@@ -149,7 +149,7 @@ impl Wire {
     /// Encodes GetResult.
     #[must_use]
     pub fn get_result(self, id: JobId) -> RequestBody {
-        let mut message = Writer::new(self.encoding, Form::Numbers);
+        let mut message = Writer::new(self.encoding, BytesForm::Numbers);
         message.bytes(1, "jobId", &Bytes::copy_from_slice(id.as_bytes()));
         message.finish()
     }
@@ -184,7 +184,7 @@ impl Wire {
             return Err(Error::new(ErrorKind::InvalidInput, "the program's id is empty")
                 .with_hint("pass the id to `with_id`, or leave it out in the State revision"));
         }
-        let mut message = Writer::new(self.encoding, Form::Hex);
+        let mut message = Writer::new(self.encoding, BytesForm::Hex);
         message.bytes(1, "programElf", &program.elf.0);
         match self.revision {
             Revision::State => message.enumeration(2, "vmType", state::vm_type(program.vm).into()),

@@ -53,12 +53,12 @@ pub(crate) fn ask(symbol: Symbol) -> RequestBody {
 
 /// What the answers of one node hold so far.
 #[derive(Debug, Default)]
-pub(crate) struct Evidence {
+pub(crate) struct Descriptors {
     service: Option<pb::ServiceDescriptorProto>,
     request: Option<pb::DescriptorProto>,
 }
 
-impl Evidence {
+impl Descriptors {
     /// Reads one answer.
     ///
     /// # Errors

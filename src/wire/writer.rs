@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    json::{Form, JsonWriter},
+    json::{BytesForm, JsonWriter},
     proto::ProtobufWriter,
 };
 use crate::rpc::{Encoding, RequestBody};
@@ -16,7 +16,7 @@ pub(super) enum Writer {
 
 impl Writer {
     /// `form` is how JSON writes the message's bytes; it differs by message.
-    pub(super) fn new(encoding: Encoding, form: Form) -> Self {
+    pub(super) fn new(encoding: Encoding, form: BytesForm) -> Self {
         match encoding {
             Encoding::Protobuf => Self::Protobuf(ProtobufWriter::default()),
             Encoding::Json => Self::Json(JsonWriter::new(form)),

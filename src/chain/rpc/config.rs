@@ -5,11 +5,11 @@ use std::{fmt, time::Duration};
 use http::{HeaderValue, Uri};
 use reqwest::Url;
 
-use super::{Limits, RpcReader, http::Http, poll::Poll, secrets::Secrets, ws};
+use super::{RpcLimits, RpcReader, http::Http, poll::Poll, secrets::Secrets, ws};
 use crate::{
     error::Result,
     http::{
-        address::{self, Form},
+        address::{self, AddressForm},
         client,
         connect::Connector,
         settings::{self, AGENT, invalid},
@@ -33,7 +33,7 @@ const QUIET: u32 = 30;
 const SHORTEST_QUIET: Duration = Duration::from_millis(250);
 const LONGEST_QUIET: Duration = Duration::from_secs(86_400);
 
-const FORM: Form = Form {
+const FORM: AddressForm = AddressForm {
     builder: "RpcReader",
     hint: "http(s)://host[:port][/path][?query], or the same with ws(s)",
     schemes: &["http", "https", "ws", "wss"],
@@ -45,7 +45,7 @@ const FORM: Form = Form {
 #[derive(Clone)]
 pub struct RpcReaderBuilder {
     url: String,
-    limits: Limits,
+    limits: RpcLimits,
     poll_interval: Duration,
     connect_timeout: Duration,
     max_response: usize,
@@ -66,7 +66,7 @@ impl RpcReaderBuilder {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
-            limits: Limits::default(),
+            limits: RpcLimits::default(),
             poll_interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             max_response: 16 << 20,
@@ -199,10 +199,10 @@ impl RpcReaderBuilder {
             max_message: self.max_response,
             timeout,
         };
-        let wire = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
+        let client = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         let quiet = self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET);
-        let poll = Poll::new(self.interval(), Some((wire.clone(), quiet)));
-        Ok(RpcReader::over(wire, plan.endpoint, self.limits, poll))
+        let poll = Poll::new(self.interval(), Some((client.clone(), quiet)));
+        Ok(RpcReader::over(client, plan.endpoint, self.limits, poll))
     }
 
     fn interval(&self) -> Duration {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 pub use self::{config::RpcReaderBuilder, poster::RpcPoster};
 use self::{
     poll::Poll,
-    round::{Asker, Limits},
+    round::{Asker, RpcLimits},
 };
 use super::{
     Chain,
@@ -91,12 +91,12 @@ impl RpcReader {
         // A provider holds its client, so there is one.
         let client =
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
-        let asker = Asker::new(client, Limits::default());
+        let asker = Asker::new(client, RpcLimits::default());
         let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1), None));
         Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
     }
 
-    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: Limits, poll: Poll) -> Self {
+    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, poll: Poll) -> Self {
         let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits);
         Self(Arc::new(Inner { asker, endpoint, poll, _provider: None }))
     }

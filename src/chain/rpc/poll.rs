@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use alloy_primitives::B256;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::ws::{Pushes, Wire};
+use super::ws::{Pushes, WsClient};
 use crate::{
     backoff::{Jitter, Random},
     chain::reader::Block,
@@ -24,7 +24,7 @@ pub(super) struct Poll {
     looking: Mutex<Random>,
     seen: Lock<Option<LastSeen>>,
     /// What is told of blocks, and how long to wait for that.
-    told: Option<(Wire, Duration)>,
+    told: Option<(WsClient, Duration)>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,13 +37,13 @@ pub(super) struct LastSeen {
 }
 
 impl Poll {
-    pub(super) fn new(interval: Duration, told: Option<(Wire, Duration)>) -> Self {
+    pub(super) fn new(interval: Duration, told: Option<(WsClient, Duration)>) -> Self {
         Self { interval, looking: Mutex::default(), seen: Lock::default(), told }
     }
 
     /// What has been told until now.
     pub(super) fn news(&self) -> Pushes {
-        self.told.as_ref().map(|(wire, _)| wire.news()).unwrap_or_default()
+        self.told.as_ref().map(|(client, _)| client.news()).unwrap_or_default()
     }
 
     /// Takes in what a look showed that began after these news.
@@ -52,8 +52,8 @@ impl Poll {
         let last = seen.filter(|last| last.news.count == news.count);
         let untold = last.is_some_and(|last| last.block.hash != block.hash && news.pushing);
         let mut missed = last.map_or(0, |last| last.missed) + u32::from(untold);
-        if let Some((wire, _)) = self.told.as_ref().filter(|_| missed >= MISSED) {
-            wire.renew();
+        if let Some((client, _)) = self.told.as_ref().filter(|_| missed >= MISSED) {
+            client.renew();
             missed = 0;
         }
         *seen.insert(LastSeen { block, at: Instant::now(), news, missed })
@@ -69,8 +69,8 @@ impl Poll {
     where
         F: Future<Output = Result<Block>>,
     {
-        if let Some((wire, _)) = &self.told {
-            wire.subscribe().await?;
+        if let Some((client, _)) = &self.told {
+            client.subscribe().await?;
         }
         loop {
             let random = self.looking.lock().await;
@@ -86,10 +86,10 @@ impl Poll {
             }
             match &self.told {
                 None => tokio::time::sleep_until(seen.at + pause).await,
-                Some((wire, quiet)) => {
-                    let pause = if wire.news().pushing { *quiet } else { pause };
+                Some((client, quiet)) => {
+                    let pause = if client.news().pushing { *quiet } else { pause };
                     // Whatever they are, the next look says what there is.
-                    tokio::time::timeout_at(seen.at + pause, wire.others(news)).await.unwrap_or(Ok(()))?;
+                    tokio::time::timeout_at(seen.at + pause, client.others(news)).await.unwrap_or(Ok(()))?;
                 }
             }
         }

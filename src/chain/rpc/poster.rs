@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::{RpcReader, fault};
 use crate::{
-    chain::{Blobs, PostTransaction, Poster, Revert, blobs::Form, reader::ChainReader},
+    chain::{Blobs, PostTransaction, Poster, Revert, blobs::BlobForm, reader::ChainReader},
     error::{Error, ErrorKind, Outcome, Result},
 };
 
@@ -227,7 +227,7 @@ impl Inner {
         nonce: u64,
         gas: u64,
         fees: Fees,
-        form: Form,
+        form: BlobForm,
     ) -> Result<Signed> {
         let PostTransaction { chain_id, to, data, blobs } = transaction;
         match blobs {
@@ -257,7 +257,7 @@ impl Inner {
         nonce: u64,
         gas: u64,
         fees: Fees,
-        form: Form,
+        form: BlobForm,
     ) -> Result<Signed> {
         let tx = TxEip4844 {
             chain_id: transaction.chain_id,
@@ -286,7 +286,7 @@ impl Inner {
         _: u64,
         _: u64,
         _: Fees,
-        _: Form,
+        _: BlobForm,
     ) -> Result<Signed> {
         Blobs::of_input(&[]).and(Err(Error::new(ErrorKind::Unsupported, "no blobs in this build")))
     }
@@ -314,7 +314,7 @@ impl Inner {
         }
         let fees = self.fees(transaction.blobs.is_some()).await?;
         let gas = self.gas(transaction, fees).await?;
-        let mut form = Form::Eip4844;
+        let mut form = BlobForm::Eip4844;
         let mut sent = self.sent.lock().await;
         let mut nonce = self.nonce(&mut sent).await?;
         let mut tries = 0;
@@ -342,7 +342,7 @@ impl Inner {
                 }
                 // Another transaction of the account waits under it.
                 Refusal::NonceInPool if tries < TRIES => nonce = nonce.saturating_add(1),
-                Refusal::Other if transaction.blobs.is_some() && form == Form::Eip4844 => form = Form::Eip7594,
+                Refusal::Other if transaction.blobs.is_some() && form == BlobForm::Eip4844 => form = BlobForm::Eip7594,
                 Refusal::None => {
                     sent.put(nonce, hash);
                     return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(hash));

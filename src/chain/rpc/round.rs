@@ -28,14 +28,14 @@ use crate::{
 const SINGLES: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct RpcLimits {
     /// Of one round trip.
     pub(super) timeout: Duration,
     /// Questions in a packet.
     pub(super) max_batch: usize,
 }
 
-impl Default for Limits {
+impl Default for RpcLimits {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(10), max_batch: 100 }
     }
@@ -44,17 +44,17 @@ impl Default for Limits {
 /// One way to an RPC, whatever carries the packets.
 pub(super) struct Asker {
     client: Arc<RpcClientInner>,
-    limits: Limits,
+    limits: RpcLimits,
     /// It refused a batch and answered the same questions one by one.
     one_by_one: AtomicBool,
 }
 
 impl Asker {
-    pub(super) fn new(client: Arc<RpcClientInner>, limits: Limits) -> Self {
+    pub(super) fn new(client: Arc<RpcClientInner>, limits: RpcLimits) -> Self {
         Self { client, limits, one_by_one: AtomicBool::new(false) }
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> RpcLimits {
         self.limits
     }
 

@@ -42,7 +42,7 @@ impl Mined {
 
 /// The canonical chain. What a reorganisation drops is gone.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(super) struct SimBlocks {
     genesis: Block,
     /// From number 1 on.
     mined: Vec<Mined>,
@@ -53,7 +53,7 @@ pub(super) struct Blocks {
     forks: u64,
 }
 
-impl Blocks {
+impl SimBlocks {
     pub(super) fn new(chain_id: u64) -> Self {
         let hash = keccak256([b"the dev node's chain".as_slice(), &chain_id.to_be_bytes()].concat());
         let genesis = Block::new(0, hash, B256::ZERO, GENESIS_TIME);

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{Panic, SolError, SolInterface, SolValue};
 
-use super::{ConsumerRules, JOB_MANAGER, Job, Ledger};
+use super::{ConsumerRules, JOB_MANAGER, Job, SimLedger};
 use crate::{
     chain::{Answer, At, Call, Question},
     devnode::{
@@ -30,7 +30,7 @@ const CODE: Bytes = Bytes::from_static(&[0xfe]);
 /// What a call returns, or what it reverts with.
 type Returned = Result<Vec<u8>, Vec<u8>>;
 
-impl Ledger {
+impl SimLedger {
     /// Answers a batch: of one moment, unless the test has torn it.
     pub(in crate::devnode) fn answer_all(&mut self, questions: &[Question]) -> Vec<Result<Answer>> {
         let Some((old, by)) = self.tears.apply(questions) else {

@@ -12,9 +12,9 @@ use alloy_primitives::{Address, B256, Bytes, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent};
 
 use self::{
-    blocks::{Blocks, Event, Tx},
+    blocks::{Event, SimBlocks, Tx},
     past::Past,
-    rules::Refusal,
+    rules::ContractRevert,
     tears::Tears,
 };
 pub use self::{
@@ -28,7 +28,7 @@ use crate::{chain::Block, job::Revision};
 pub(super) const JOB_MANAGER: Address = address!("00000000000000000000000000000000006a6f62");
 
 /// A transaction with a result.
-pub(super) struct Settlement<'a> {
+pub(super) struct ResultTx<'a> {
     pub result: &'a [u8],
     pub operator_signature: &'a [u8],
     pub request: &'a [u8],
@@ -57,11 +57,11 @@ struct Accepted {
 }
 
 /// The chain's whole state, with its past.
-pub(super) struct Ledger {
+pub(super) struct SimLedger {
     pub(super) revision: Revision,
     pub(super) chain_id: u64,
     pub reachable: bool,
-    blocks: Blocks,
+    blocks: SimBlocks,
     operator: Past<Address>,
     consumers: HashMap<Address, Past<ConsumerRules>>,
     jobs: HashMap<B256, Past<Job>>,
@@ -71,13 +71,13 @@ pub(super) struct Ledger {
     tears: Tears,
 }
 
-impl Ledger {
+impl SimLedger {
     pub(super) fn new(revision: Revision, chain_id: u64, operator: Address) -> Self {
         Self {
             revision,
             chain_id,
             reachable: true,
-            blocks: Blocks::new(chain_id),
+            blocks: SimBlocks::new(chain_id),
             operator: Past::since(0, operator),
             consumers: HashMap::new(),
             jobs: HashMap::new(),
@@ -247,7 +247,7 @@ impl Ledger {
     }
 
     /// `JobManager.submitResultForOffchainJob`. One that would revert is not sent.
-    pub(super) fn settle(&mut self, tx: &Settlement<'_>) -> Result<B256, RevertReason> {
+    pub(super) fn settle(&mut self, tx: &ResultTx<'_>) -> Result<B256, RevertReason> {
         let accepted = self.check(tx, self.height()).map_err(|refusal| refusal.revert)?;
         let hash = self.hash_of_result(accepted.id);
         self.complete(accepted, hash, calldata(tx));
@@ -255,7 +255,7 @@ impl Ledger {
     }
 
     /// The same of one that was sent before: it is included, and reverts there if it must.
-    pub(super) fn settle_or_revert(&mut self, id: B256, tx: &Settlement<'_>) -> B256 {
+    pub(super) fn settle_or_revert(&mut self, id: B256, tx: &ResultTx<'_>) -> B256 {
         let hash = self.hash_of_result(id);
         self.include(hash, JOB_MANAGER, calldata(tx), tx.blob_hashes);
         hash
@@ -266,7 +266,7 @@ impl Ledger {
     }
 
     /// What a result would revert with now.
-    pub(super) fn would_revert(&self, tx: &Settlement<'_>) -> Option<RevertReason> {
+    pub(super) fn would_revert(&self, tx: &ResultTx<'_>) -> Option<RevertReason> {
         self.check(tx, self.height()).err().map(|refusal| refusal.revert)
     }
 
@@ -309,8 +309,8 @@ impl Ledger {
         call: &JobManager::submitResultForOffchainJobCall,
         blob_hashes: &[B256],
         at: u64,
-    ) -> Result<Accepted, Refusal> {
-        let tx = Settlement {
+    ) -> Result<Accepted, ContractRevert> {
+        let tx = ResultTx {
             result: &call.result,
             operator_signature: &call.operatorSignature,
             request: &call.request,
@@ -321,47 +321,48 @@ impl Ledger {
     }
 
     /// The checks of the contracts, in their order.
-    fn check(&self, tx: &Settlement<'_>, at: u64) -> Result<Accepted, Refusal> {
+    fn check(&self, tx: &ResultTx<'_>, at: u64) -> Result<Accepted, ContractRevert> {
         let revision = self.revision;
-        let request = abi::Request::decode(revision, tx.request).ok_or(Refusal::NOT_ABI)?;
-        let mut rules = self.rules(request.consumer, at).ok_or(Refusal::NO_CONSUMER)?.clone();
+        let request = abi::Request::decode(revision, tx.request).ok_or(ContractRevert::NOT_ABI)?;
+        let mut rules = self.rules(request.consumer, at).ok_or(ContractRevert::NO_CONSUMER)?.clone();
         // tryRecover gives the zero address where it fails, and the contract compares with whatever it holds.
         if crypto::recover(tx.request, tx.request_signature).unwrap_or(Address::ZERO) != rules.signer {
-            return Err(Refusal::REQUEST_SIGNATURE);
+            return Err(ContractRevert::REQUEST_SIGNATURE);
         }
         if crypto::recover(tx.result, tx.operator_signature).unwrap_or(Address::ZERO) != self.operator(at) {
-            return Err(Refusal::OPERATOR_SIGNATURE);
+            return Err(ContractRevert::OPERATOR_SIGNATURE);
         }
         let id = request.job_id();
         if self.job(id, at).is_some() {
-            return Err(Refusal::JOB_EXISTS);
+            return Err(ContractRevert::JOB_EXISTS);
         }
         rules.max_nonce = rules.max_nonce.max(request.nonce);
-        let result = abi::Outcome::decode(revision, tx.result).ok_or(Refusal::NOT_ABI)?;
+        let result = abi::ResultWithMetadata::decode(revision, tx.result).ok_or(ContractRevert::NOT_ABI)?;
         let same = [
-            (result.job_id == id, Refusal::JOB_ID),
-            (result.offchain_input_hash == request.offchain_input_hash, Refusal::OFFCHAIN_INPUT),
-            (result.state_hash == request.state_hash, Refusal::STATE_HASH),
-            (result.onchain_input_hash == keccak256(&request.onchain_input), Refusal::ONCHAIN_INPUT),
-            (result.program_id == request.program_id, Refusal::PROGRAM),
-            (result.max_cycles == request.max_cycles, Refusal::CYCLES),
-            (revision == Revision::State || result.blob_hashes == tx.blob_hashes, Refusal::BLOB_HASHES),
+            (result.job_id == id, ContractRevert::JOB_ID),
+            (result.offchain_input_hash == request.offchain_input_hash, ContractRevert::OFFCHAIN_INPUT),
+            (result.state_hash == request.state_hash, ContractRevert::STATE_HASH),
+            (result.onchain_input_hash == keccak256(&request.onchain_input), ContractRevert::ONCHAIN_INPUT),
+            (result.program_id == request.program_id, ContractRevert::PROGRAM),
+            (result.max_cycles == request.max_cycles, ContractRevert::CYCLES),
+            (revision == Revision::State || result.blob_hashes == tx.blob_hashes, ContractRevert::BLOB_HASHES),
         ];
         if let Some((_, refusal)) = same.into_iter().find(|(same, _)| !same) {
             return Err(refusal);
         }
         if let Some(latest) = rules.state {
-            let stale = if revision == Revision::State { Refusal::STALE_HASH } else { Refusal::STALE_ROOT };
-            if abi::input_state(revision, &request).ok_or(Refusal::NO_INPUT_STATE)? != latest {
+            let stale =
+                if revision == Revision::State { ContractRevert::STALE_HASH } else { ContractRevert::STALE_ROOT };
+            if abi::input_state(revision, &request).ok_or(ContractRevert::NO_INPUT_STATE)? != latest {
                 return Err(stale);
             }
-            rules.state = Some(abi::output_state(revision, &result.output).ok_or(Refusal::NO_OUTPUT_STATE)?);
+            rules.state = Some(abi::output_state(revision, &result.output).ok_or(ContractRevert::NO_OUTPUT_STATE)?);
         }
         Ok(Accepted { id, request, output: result.output, rules })
     }
 }
 
-fn calldata(tx: &Settlement<'_>) -> Bytes {
+fn calldata(tx: &ResultTx<'_>) -> Bytes {
     let call = JobManager::submitResultForOffchainJobCall {
         result: tx.result.to_vec().into(),
         operatorSignature: tx.operator_signature.to_vec().into(),

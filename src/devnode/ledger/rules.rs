@@ -110,13 +110,13 @@ pub enum RevertReason {
 
 /// A revert with the words of the contracts, as they are in the error's data.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
+pub(super) struct ContractRevert {
     pub revert: RevertReason,
     /// Nothing where the contracts revert without data.
     text: Option<&'static str>,
 }
 
-impl Refusal {
+impl ContractRevert {
     pub(super) const NO_CONSUMER: Self = Self::silent(RevertReason::NoConsumer);
     pub(super) const NOT_ABI: Self = Self::silent(RevertReason::NotAbi);
     pub(super) const NO_INPUT_STATE: Self = Self::silent(RevertReason::State);

@@ -23,7 +23,7 @@ use http::HeaderValue;
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::{
-    devnode::blobs::{Blobs, MISSING},
+    devnode::blobs::{MISSING, RelayBlobs},
     error::{Error, ErrorKind, Result},
     http::{client, settings::AGENT, tls},
 };
@@ -37,7 +37,7 @@ const SAME_HEIGHT: Duration = Duration::from_secs(2);
 
 /// Why a call or a transaction failed.
 #[derive(Debug)]
-pub(in crate::devnode) enum Failure {
+pub(in crate::devnode) enum AccountFailure {
     /// The contract reverted with this.
     Reverted(String),
     /// The RPC, or the way to it, failed.
@@ -46,7 +46,7 @@ pub(in crate::devnode) enum Failure {
     Unclear(B256, String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AccountFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reverted(reason) => write!(f, "reverted: {reason}"),
@@ -55,7 +55,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<TransportError> for Failure {
+impl From<TransportError> for AccountFailure {
     fn from(error: TransportError) -> Self {
         let Some(answer) = error.as_error_resp() else { return Self::Rpc(said(&error)) };
         match answer.as_revert_data() {
@@ -98,7 +98,7 @@ fn reason(data: &[u8]) -> String {
 pub(in crate::devnode) struct Payload {
     pub to: TxKind,
     pub input: Bytes,
-    pub blobs: Option<Arc<Blobs>>,
+    pub blobs: Option<Arc<RelayBlobs>>,
 }
 
 /// A key and the chain it has an account on.
@@ -139,13 +139,13 @@ impl Account {
     }
 
     /// What a call returns at the latest block.
-    pub(in crate::devnode) async fn call(&self, to: Address, input: Bytes) -> Result<Bytes, Failure> {
+    pub(in crate::devnode) async fn call(&self, to: Address, input: Bytes) -> Result<Bytes, AccountFailure> {
         let request = TransactionRequest::default().with_to(to).with_input(input);
         Ok(self.provider.call(request).block(BlockId::latest()).await?)
     }
 
     /// Signs a transaction and puts it into the pool. Fails if it reverts on the latest block.
-    pub(in crate::devnode) async fn send(&self, payload: &Payload) -> Result<B256, Failure> {
+    pub(in crate::devnode) async fn send(&self, payload: &Payload) -> Result<B256, AccountFailure> {
         let chain_id = *self.chain_id.get_or_try_init(|| async { self.provider.get_chain_id().await }).await?;
         let mut request = TransactionRequest::default()
             .with_from(self.address)
@@ -176,32 +176,32 @@ impl Account {
 
     /// The gas that a transaction takes on the latest block. That it reverts there must be said twice: an RPC can be
     /// wrong about it for a moment.
-    async fn estimate(&self, request: &TransactionRequest) -> Result<u64, Failure> {
+    async fn estimate(&self, request: &TransactionRequest) -> Result<u64, AccountFailure> {
         let once = || async { self.provider.estimate_gas(request.clone()).block(BlockId::latest()).await };
-        match once().await.map_err(Failure::from) {
-            Err(Failure::Reverted(_)) => Ok(once().await?),
+        match once().await.map_err(AccountFailure::from) {
+            Err(AccountFailure::Reverted(_)) => Ok(once().await?),
             gas => gas,
         }
     }
 
     /// Sends a transaction with these blobs, in the form that the chain takes. Chains do not say which that is, and
     /// refuse the other by texts of their own; the account remembers which was taken.
-    async fn post_with(&self, blobs: &Blobs, request: TransactionRequest) -> Result<B256, Failure> {
+    async fn post_with(&self, blobs: &RelayBlobs, request: TransactionRequest) -> Result<B256, AccountFailure> {
         let refused = if self.cells.load(Ordering::Relaxed) {
             None
         } else {
             match self.post(blobs.plain(request.clone())).await {
-                Err(Failure::Rpc(refused)) => Some(refused),
+                Err(AccountFailure::Rpc(refused)) => Some(refused),
                 other => return other,
             }
         };
         let posted = match blobs.cells(request).await {
             Some(request) => self.post(request).await,
-            None => Err(Failure::Rpc(MISSING.to_owned())),
+            None => Err(AccountFailure::Rpc(MISSING.to_owned())),
         };
         let hash = posted.map_err(|failure| match (failure, refused) {
-            (Failure::Rpc(failure), Some(refused)) => {
-                Failure::Rpc(format!("{failure}; with the sidecar of before Osaka: {refused}"))
+            (AccountFailure::Rpc(failure), Some(refused)) => {
+                AccountFailure::Rpc(format!("{failure}; with the sidecar of before Osaka: {refused}"))
             }
             (failure, _) => failure,
         })?;
@@ -210,14 +210,15 @@ impl Account {
     }
 
     /// Sends a transaction that lacks nothing but its signature.
-    async fn post(&self, request: TransactionRequest) -> Result<B256, Failure> {
+    async fn post(&self, request: TransactionRequest) -> Result<B256, AccountFailure> {
         let signed = NetworkTransactionBuilder::<Ethereum>::build(request, &self.wallet).await;
-        let signed = signed.map_err(|error| Failure::Rpc(format!("the transaction could not be signed: {error}")))?;
+        let signed =
+            signed.map_err(|error| AccountFailure::Rpc(format!("the transaction could not be signed: {error}")))?;
         let hash = *signed.tx_hash();
         match self.provider.send_raw_transaction(&signed.encoded_2718()).await {
             Ok(_) => Ok(hash),
             Err(error) if error.as_error_resp().is_some() => Err(error.into()),
-            Err(error) => Err(Failure::Unclear(hash, said(&error))),
+            Err(error) => Err(AccountFailure::Unclear(hash, said(&error))),
         }
     }
 

@@ -19,12 +19,12 @@ use alloy_primitives::{Address, Bytes, TxKind};
 use alloy_sol_types::SolCall;
 
 pub(super) use self::{
-    account::{Account, Failure, Payload},
+    account::{Account, AccountFailure, Payload},
     relayer::start,
 };
 use super::{
     abi::contracts::{Consumer, JobManager},
-    blobs::{self, Blobs},
+    blobs::{self, RelayBlobs},
     record::{Finished, Submission},
     words,
 };
@@ -94,19 +94,21 @@ impl Real {
     }
 
     /// The blobs that carry a job's offchain input, if it has one and this build can make them.
-    pub(super) async fn blobs(&self, job: &Submission) -> Option<Blobs> {
+    pub(super) async fn blobs(&self, job: &Submission) -> Option<RelayBlobs> {
         if job.blob_hashes.is_empty() {
             return None;
         }
         let input = job.offchain_input.clone();
         // KZG takes its time.
-        tokio::task::spawn_blocking(move || Blobs::of(&lz4_flex::block::compress_prepend_size(&input))).await.ok()?
+        tokio::task::spawn_blocking(move || RelayBlobs::of(&lz4_flex::block::compress_prepend_size(&input)))
+            .await
+            .ok()?
     }
 
-    fn payload(&self, revision: Revision, finished: &Finished) -> Result<Payload, Failure> {
+    fn payload(&self, revision: Revision, finished: &Finished) -> Result<Payload, AccountFailure> {
         let job = &finished.job;
         if finished.blobs.is_none() && !job.blob_hashes.is_empty() {
-            return Err(Failure::Rpc(blobs::MISSING.to_owned()));
+            return Err(AccountFailure::Rpc(blobs::MISSING.to_owned()));
         }
         let input: Bytes = JobManager::submitResultForOffchainJobCall {
             result: finished.result.clone(),

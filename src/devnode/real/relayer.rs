@@ -5,12 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use alloy_primitives::B256;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Failure, Real};
+use super::{AccountFailure, Real};
 use crate::{
     backoff::{Backoff, Jitter, Random},
     devnode::{
         ledger::RevertReason,
-        node::{ENDED, Shared},
+        node::{ENDED, NodeCore},
         record::Finished,
     },
 };
@@ -20,7 +20,7 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_
 
 /// Begins to relay, if the node has a real chain: one relayer for each of its lives, as memory and running work end
 /// with them.
-pub(in crate::devnode) fn start(shared: &Arc<Shared>) {
+pub(in crate::devnode) fn start(shared: &Arc<NodeCore>) {
     if shared.real.is_none() {
         return;
     }
@@ -43,7 +43,7 @@ pub(in crate::devnode) fn start(shared: &Arc<Shared>) {
 
 /// Relays whatever comes in one life of the node. Each result has a task, so none waits for another that reverts; what
 /// must wait for its turn in a lane, the world does not show before.
-async fn relay(shared: &Arc<Shared>, life: u64) {
+async fn relay(shared: &Arc<NodeCore>, life: u64) {
     let Some(real) = &shared.real else { return };
     let mut changes = shared.changed.subscribe();
     let mut tasks = JoinSet::new();
@@ -68,7 +68,7 @@ async fn relay(shared: &Arc<Shared>, life: u64) {
 }
 
 /// Takes one result to the chain, however often that needs to be tried. Returns its serial.
-async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
+async fn carry(shared: Arc<NodeCore>, life: u64, finished: Finished) -> u64 {
     let (serial, id) = (finished.serial, finished.job.id);
     let Some(real) = &shared.real else { return serial };
     let mut failed = 0;
@@ -90,11 +90,11 @@ async fn carry(shared: Arc<Shared>, life: u64, finished: Finished) -> u64 {
                 return serial;
             }
             Err(failure) => {
-                if let Failure::Unclear(hash, _) = failure {
+                if let AccountFailure::Unclear(hash, _) = failure {
                     unclear.push(hash);
                 }
                 shared.update(|world| {
-                    if matches!(failure, Failure::Reverted(_)) {
+                    if matches!(failure, AccountFailure::Reverted(_)) {
                         world.stats.last_revert.insert(id, RevertReason::Contract);
                     }
                     world.stats.relay_errors.insert(id, failure.to_string());
@@ -118,7 +118,7 @@ async fn arrived(real: &Real, unclear: &[B256]) -> Option<B256> {
 }
 
 /// Waits until no fault holds the relays back. `false` if the result is not to be relayed any more.
-async fn may_go(shared: &Shared, life: u64, serial: u64) -> bool {
+async fn may_go(shared: &NodeCore, life: u64, serial: u64) -> bool {
     let mut changes = shared.changed.subscribe();
     loop {
         changes.borrow_and_update();

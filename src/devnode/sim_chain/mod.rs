@@ -8,8 +8,8 @@ use alloy_primitives::{Address, B256};
 
 pub use self::reader::SimAccount;
 use super::{
-    ledger::{CompletedJob, ConsumerRules, JOB_MANAGER, Ledger, RevertReason, Settlement, SimJobStatus, Tear},
-    node::Shared,
+    ledger::{CompletedJob, ConsumerRules, JOB_MANAGER, ResultTx, RevertReason, SimJobStatus, SimLedger, Tear},
+    node::NodeCore,
 };
 use crate::chain::{Block, Chain};
 
@@ -47,7 +47,7 @@ use crate::chain::{Block, Chain};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct SimChain(Arc<Shared>);
+pub struct SimChain(Arc<NodeCore>);
 
 impl fmt::Debug for SimChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,15 +56,15 @@ impl fmt::Debug for SimChain {
 }
 
 impl SimChain {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<NodeCore>) -> Self {
         Self(shared)
     }
 
-    fn read<T>(&self, f: impl FnOnce(&Ledger) -> T) -> T {
+    fn read<T>(&self, f: impl FnOnce(&SimLedger) -> T) -> T {
         f(&self.0.lock().chain)
     }
 
-    fn write<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
+    fn write<T>(&self, f: impl FnOnce(&mut SimLedger) -> T) -> T {
         self.0.update(|world| f(&mut world.chain))
     }
 
@@ -211,7 +211,7 @@ impl SimChain {
     /// How many batches were torn so far.
     #[must_use]
     pub fn torn(&self) -> u64 {
-        self.read(Ledger::torn)
+        self.read(SimLedger::torn)
     }
 
     /// Makes a request of the consumer on chain: it takes the next nonce, and its job is pending there. Returns the
@@ -242,7 +242,7 @@ impl SimChain {
         blob_hashes: &[B256],
     ) -> Result<B256, RevertReason> {
         self.write(|chain| {
-            chain.settle(&Settlement { result, operator_signature, request, request_signature, blob_hashes })
+            chain.settle(&ResultTx { result, operator_signature, request, request_signature, blob_hashes })
         })
     }
 }

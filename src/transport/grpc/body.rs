@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     rpc::RequestBody,
-    transport::gate::{Gate, Guarded},
+    transport::gate::{Guarded, SendGate},
 };
 
 /// Length of the prefix of a gRPC message: one byte of flags, four of length.
@@ -23,7 +23,7 @@ const COALESCE_FIRST: usize = 1024;
 pub(super) type GrpcBody = Guarded<vec::IntoIter<Bytes>>;
 
 /// `None` if the message is longer than the four bytes of a gRPC length can say.
-pub(super) fn body(message: RequestBody) -> Option<(GrpcBody, Arc<Gate>)> {
+pub(super) fn body(message: RequestBody) -> Option<(GrpcBody, Arc<SendGate>)> {
     let len = message.len();
     let announced = u32::try_from(len).ok()?;
     let mut segments: Vec<Bytes> = message.into_chunks().collect();

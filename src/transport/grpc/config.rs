@@ -21,13 +21,13 @@ use crate::{
         settings::{self, AGENT, invalid},
         tls,
     },
-    transport::settings::{Limits, check_plaintext, common_settings, keep_alive},
+    transport::settings::{CallLimits, check_plaintext, common_settings, keep_alive},
 };
 
 /// Headers of gRPC itself, or that must not be set at all (`grpc-timeout`).
 const RESERVED: [&str; 3] = ["grpc-timeout", "grpc-encoding", "grpc-accept-encoding"];
 
-const FORM: address::Form = address::Form {
+const FORM: address::AddressForm = address::AddressForm {
     builder: "GrpcTransport",
     hint: "http://host:port or https://host[:port]",
     schemes: &["http", "https"],
@@ -41,7 +41,7 @@ const MAX_CONNECTIONS: usize = 64;
 #[derive(Clone)]
 pub struct GrpcTransportBuilder {
     url: String,
-    limits: Limits,
+    limits: CallLimits,
     connect_timeout: Duration,
     keep_alive: Option<(Duration, Duration)>,
     connections: usize,
@@ -57,7 +57,7 @@ impl GrpcTransportBuilder {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
-            limits: Limits::default(),
+            limits: CallLimits::default(),
             connect_timeout: Duration::from_secs(5),
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(10))),
             connections: 2,

@@ -14,7 +14,7 @@ use crate::{
     text::clean,
     transport::{
         answer::{MAX_MESSAGE, bad, has_type, interrupted, shown_type},
-        settings::Limits,
+        settings::CallLimits,
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) enum Expect {
 }
 
 /// Reads the one message of an answer, or its first, of bounded length.
-pub(super) async fn read<B>(response: http::Response<B>, limits: Limits, expect: Expect) -> Result<Bytes, CallError>
+pub(super) async fn read<B>(response: http::Response<B>, limits: CallLimits, expect: Expect) -> Result<Bytes, CallError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -103,7 +103,7 @@ fn status_of(headers: &HeaderMap) -> Result<Option<StatusOk>, CallError> {
 /// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was
 /// received, up to the limit, and copies only if the message comes in more than one frame.
 struct Message {
-    limits: Limits,
+    limits: CallLimits,
     prefix: BytesMut,
     announced: Option<usize>,
     first: Bytes,
@@ -111,7 +111,7 @@ struct Message {
 }
 
 impl Message {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: CallLimits) -> Self {
         Self { limits, prefix: BytesMut::new(), announced: None, first: Bytes::new(), rest: BytesMut::new() }
     }
 

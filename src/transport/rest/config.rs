@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use reqwest::{Client, Proxy, Url};
 
-use super::{JSON, RestTransport};
+use super::{RestTransport, response::JSON};
 use crate::{
     error::Result,
     http::{
@@ -13,7 +13,7 @@ use crate::{
         settings::{self, AGENT, invalid},
         tls,
     },
-    transport::settings::{Limits, check_plaintext, common_settings, keep_alive},
+    transport::settings::{CallLimits, check_plaintext, common_settings, keep_alive},
 };
 
 /// Headers of this transport, beside those of HTTP itself.
@@ -23,7 +23,7 @@ const RESERVED: [&str; 3] = ["accept", "accept-encoding", "proxy-authorization"]
 /// digits with commas, or hex, and the names of the fields.
 const MAX_BODY: usize = 17 << 20;
 
-const FORM: address::Form = address::Form {
+const FORM: address::AddressForm = address::AddressForm {
     builder: "RestTransport",
     hint: "http(s)://host[:port][/path]",
     schemes: &["http", "https"],
@@ -38,7 +38,7 @@ const WINDOW: u32 = 512 << 10;
 #[derive(Clone)]
 pub struct RestTransportBuilder {
     url: String,
-    limits: Limits,
+    limits: CallLimits,
     connect_timeout: Duration,
     keep_alive: Option<(Duration, Duration)>,
     idle_timeout: Duration,
@@ -58,19 +58,11 @@ enum Version {
     Http2,
 }
 
-/// A checked setup.
-pub(super) struct Plan {
-    pub(super) client: Client,
-    pub(super) base: Url,
-    pub(super) limits: Limits,
-    pub(super) headers: HeaderMap,
-}
-
 impl RestTransportBuilder {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
-            limits: Limits { max_request: MAX_BODY, max_response: MAX_BODY, ..Limits::default() },
+            limits: CallLimits { max_request: MAX_BODY, max_response: MAX_BODY, ..CallLimits::default() },
             connect_timeout: Duration::from_secs(5),
             keep_alive: Some((Duration::from_secs(15), Duration::from_secs(10))),
             idle_timeout: Duration::from_secs(20),
@@ -185,7 +177,7 @@ impl RestTransportBuilder {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
         let client = self.client(proxy.map(|(_, proxy)| proxy), tls)?;
-        Ok(RestTransport::new(Plan { client, base, limits: self.limits, headers }))
+        Ok(RestTransport::new(client, base, self.limits, headers))
     }
 
     fn client(&self, proxy: Option<Proxy>, tls: bool) -> Result<Client> {

@@ -5,16 +5,18 @@ use http::{HeaderMap, StatusCode as HttpStatus, header};
 use http_body::Body;
 use serde::Deserialize;
 
-use super::JSON;
 use crate::{
     http::body::{self, Unread},
     rpc::{CallError, CallFailure, StatusCode},
     text::clean,
     transport::{
         answer::{MAX_MESSAGE, bad, broke_off, has_type, shown_type},
-        settings::Limits,
+        settings::CallLimits,
     },
 };
+
+/// What a gateway takes and sends.
+pub(super) const JSON: &str = "application/json";
 
 /// The most that is read of a refusal, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -27,7 +29,7 @@ struct Refusal {
 }
 
 /// Reads the JSON of an answer, of bounded length.
-pub(super) async fn read<B>(response: http::Response<B>, limits: Limits) -> Result<Bytes, CallError>
+pub(super) async fn read<B>(response: http::Response<B>, limits: CallLimits) -> Result<Bytes, CallError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

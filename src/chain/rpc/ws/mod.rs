@@ -4,6 +4,7 @@
 //! too long, or no JSON, would end one connection after the other, for ever. And it gives up for good after some
 //! attempts, and installs a TLS provider for the process. So the task is ours.
 
+mod messages;
 mod open;
 mod task;
 
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, SerializedRequest};
+use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use futures_util::future::join_all;
 use tokio::{
@@ -25,40 +26,17 @@ use tokio::{
 };
 use tower_service::Service;
 
-pub(super) use self::open::Way;
+use self::messages::{Command, WsRequest};
+pub(super) use self::{messages::Pushes, open::Way};
 use super::fault;
 use crate::error::{Error, Result};
 
 /// Packets that wait to be sent. Callers wait in turn beyond that.
 const QUEUE: usize = 64;
 
-/// What the task is told.
-enum Command {
-    /// Send these, together.
-    Send(Vec<Ask>),
-    /// Subscribe to new blocks, from now on, on every connection.
-    Subscribe,
-    /// Open another connection: this one's subscription has ended without a word.
-    Renew,
-}
-
-struct Ask {
-    request: SerializedRequest,
-    reply: oneshot::Sender<Result<Response>>,
-}
-
-/// What the RPC has told of its own accord.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::chain::rpc) struct Pushes {
-    /// How often there was a reason to look at the latest block: a word of a new one, or a connection that is gone.
-    pub(in crate::chain::rpc) count: u64,
-    /// There is a subscription.
-    pub(in crate::chain::rpc) pushing: bool,
-}
-
 /// The way to the task. The connection ends with the last clone.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct WsClient {
     commands: mpsc::Sender<Command>,
     news: watch::Receiver<Pushes>,
     subscribed: Arc<AtomicBool>,
@@ -66,13 +44,13 @@ pub(super) struct Wire {
 }
 
 /// Connects, and starts the task on this runtime.
-pub(super) async fn connect(way: Way) -> Result<Wire> {
+pub(super) async fn connect(way: Way) -> Result<WsClient> {
     let timeout = way.timeout;
     let socket = way.open().await?;
     let (commands, queue) = mpsc::channel(QUEUE);
     let (told, news) = watch::channel(Pushes::default());
     tokio::spawn(task::Task::new(way, queue, told).run(socket));
-    Ok(Wire { commands, news, subscribed: Arc::default(), timeout })
+    Ok(WsClient { commands, news, subscribed: Arc::default(), timeout })
 }
 
 /// The task went with its runtime.
@@ -81,7 +59,7 @@ fn gone() -> Error {
         .with_hint("connect again, on a runtime that lives as long as the reader")
 }
 
-impl Wire {
+impl WsClient {
     pub(super) fn news(&self) -> Pushes {
         *self.news.borrow()
     }
@@ -118,7 +96,7 @@ impl Wire {
             .into_iter()
             .map(|request| {
                 let (reply, answer) = oneshot::channel();
-                (Ask { request, reply }, answer)
+                (WsRequest { request, reply }, answer)
             })
             .unzip();
         self.commands.send(Command::Send(asks)).await.map_err(|_| TransportErrorKind::custom(gone()))?;
@@ -142,7 +120,7 @@ impl Wire {
     }
 }
 
-impl Service<RequestPacket> for Wire {
+impl Service<RequestPacket> for WsClient {
     type Response = ResponsePacket;
     type Error = TransportError;
     type Future = TransportFut<'static>;

@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 
 use super::{
     super::{fault, round::same, secrets::Secrets},
-    Ask, Command, Pushes, Way,
-    open::Socket,
+    messages::{Command, Pushes, WsRequest},
+    open::{Socket, Way},
 };
 use crate::{
     backoff::{Backoff, Jitter, Random},
@@ -39,7 +39,7 @@ pub(super) struct Task {
     news: watch::Sender<Pushes>,
     subscribed: bool,
     /// What came while there was no connection.
-    waiting: Vec<Ask>,
+    waiting: Vec<WsRequest>,
     /// Attempts to connect since a connection lasted.
     attempts: u32,
     random: Random,
@@ -219,9 +219,9 @@ impl Task {
 }
 
 impl Session {
-    async fn send(&mut self, asks: Vec<Ask>) -> Result<()> {
+    async fn send(&mut self, asks: Vec<WsRequest>) -> Result<()> {
         let mut messages = Vec::with_capacity(asks.len());
-        for Ask { request, reply } in asks {
+        for WsRequest { request, reply } in asks {
             if !reply.is_closed() {
                 messages.push(Message::text(request.serialized().get()));
                 self.pending.insert(request.id().clone(), reply);
