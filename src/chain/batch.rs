@@ -42,8 +42,9 @@ pub struct Batch {
     by_number: bool,
 }
 
-/// So many questions stand between two for the head: RPCs take a hundred in one request, and it is in each.
-const FENCED: usize = 99;
+/// So many questions stand between two for the head: RPCs take a hundred in one request, and it is in each. A reader that
+/// asks fewer at once has the first answered before it asks any other, and asks the last one when it has all others.
+pub(super) const FENCED: usize = 99;
 
 /// The place of an answer in a [`Batch`].
 #[derive(Debug)]

@@ -8,6 +8,8 @@ mod batch;
 mod binding;
 mod blobs;
 mod finality;
+#[cfg(feature = "chain")]
+mod limit;
 mod nonces;
 mod operator;
 mod post;

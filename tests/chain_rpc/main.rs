@@ -3,6 +3,7 @@
 
 use support::{anvil, authority, http1, rpc};
 
+mod batches;
 mod faults;
 mod heads;
 mod matching;

@@ -86,50 +86,80 @@ async fn answers_in_any_order_find_their_questions() {
     assert!(matches!(&answers[1], Ok(Answer::Block(Some(block))) if block.number == 3), "{answers:?}");
 }
 
-/// Asks three things of an RPC whose three answers were changed.
-async fn changed(change: impl Fn(&mut Vec<Value>) + Clone + Send + Sync + 'static) -> Vec<Result<Answer, String>> {
+/// Asks three things of an RPC whose answers to batches were changed, and how many requests that took.
+async fn changed(
+    change: impl Fn(&mut Vec<Value>) + Clone + Send + Sync + 'static,
+) -> (Vec<Result<Answer, String>>, usize) {
     let (server, reader) = answering(move |packet| {
         let mut answers = each(packet, healthy);
-        change(answers.as_array_mut().expect("a batch"));
+        answers.as_array_mut().into_iter().for_each(&change);
         answers
     })
     .await;
-    let questions = [Question::ChainId, Question::Code(Address::ZERO, At::Latest), Question::Block(At::Latest)];
+    let questions = [Question::ChainId, Question::Code(Address::ZERO, At::Latest), Question::Receipt(B256::ZERO)];
     let answers = reader.ask(&questions).await.expect("asked");
-    assert_eq!((answers.len(), server.requests()), (3, 1));
-    answers.into_iter().map(|answer| answer.map_err(|error| error.report().to_string())).collect()
+    let answers = answers.into_iter().map(|answer| answer.map_err(|error| error.report().to_string()));
+    (answers.collect(), server.requests())
 }
 
 #[tokio::test]
-async fn what_is_missing_doubled_or_foreign_is_an_error_in_its_place() {
-    let missing = changed(|answers| drop(answers.remove(1))).await;
-    assert!(missing[0].is_ok() && missing[2].is_ok(), "{missing:?}");
-    assert!(missing[1].as_ref().expect_err("missing").contains("left a question unanswered"), "{missing:?}");
-
-    let none = changed(Vec::clear).await;
-    assert!(none.iter().all(Result::is_err), "{none:?}");
-
-    let doubled = changed(|answers| answers.push(answers[0].clone())).await;
+async fn what_is_doubled_or_foreign_is_an_error_in_its_place() {
+    let (doubled, _) = changed(|answers| answers.push(answers[0].clone())).await;
     assert!(doubled[0].as_ref().expect_err("doubled").contains("two answers"), "{doubled:?}");
     assert!(doubled[1].is_ok() && doubled[2].is_ok());
 
-    let foreign = changed(|answers| answers.push(json!({ "id": 999_999, "result": "0x" }))).await;
-    assert!(foreign.iter().all(Result::is_ok), "{foreign:?}");
+    let (foreign, requests) = changed(|answers| answers.push(json!({ "id": 999_999, "result": "0x" }))).await;
+    assert!(requests == 1 && foreign.iter().all(Result::is_ok), "{foreign:?}");
 
-    let without_id = changed(|answers| drop(answers[2].as_object_mut().expect("one").remove("id"))).await;
-    assert!(without_id[2].is_err() && without_id[0].is_ok(), "{without_id:?}");
+    let (as_text, requests) =
+        changed(|answers| answers.iter_mut().for_each(|it| it["id"] = json!(it["id"].to_string()))).await;
+    assert!(requests == 1 && as_text.iter().all(Result::is_ok), "{as_text:?}");
 
-    let orphan =
-        changed(|answers| answers[1] = failure(&Value::Null, json!({ "code": -32600, "message": "no such thing" })))
-            .await;
-    assert!(orphan[1].as_ref().expect_err("refused").contains("no such thing"), "{orphan:?}");
-
-    let as_text = changed(|answers| answers.iter_mut().for_each(|it| it["id"] = json!(it["id"].to_string()))).await;
-    assert!(as_text.iter().all(Result::is_ok), "{as_text:?}");
-
-    let nonsense = changed(|answers| answers[1]["result"] = json!({ "code": 5 })).await;
+    let (nonsense, requests) = changed(|answers| answers[1]["result"] = json!({ "code": 5 })).await;
     assert!(nonsense[1].as_ref().expect_err("no code").contains("is not code"), "{nonsense:?}");
-    assert!(nonsense[0].is_ok() && nonsense[2].is_ok());
+    assert!(requests == 1 && nonsense[0].is_ok() && nonsense[2].is_ok());
+}
+
+#[tokio::test]
+async fn an_item_that_is_refused_leaves_the_others() {
+    let limited = json!({ "code": -32602, "message": "limited to 10,000 blocks" });
+    let forms = [
+        json!({ "error": limited, "result": null }),
+        json!({ "error": limited }),
+        json!({ "error": "limited to 10,000 blocks" }),
+        json!({ "error": { "code": "-32602", "message": "limited to 10,000 blocks" }, "result": {} }),
+    ];
+    for form in forms {
+        let shown = form.to_string();
+        let (answers, requests) = changed(move |answers| {
+            let id = answers[1]["id"].clone();
+            answers[1] = form.clone();
+            answers[1]["id"] = id;
+        })
+        .await;
+        assert!(answers[0].is_ok() && answers[2].is_ok(), "{shown}: {answers:?}");
+        assert!(answers[1].as_ref().expect_err("refused").contains("limited to 10,000 blocks"), "{answers:?}");
+        assert_eq!(requests, 1, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_left_out_is_asked_by_itself() {
+    let (missing, requests) = changed(|answers| drop(answers.remove(1))).await;
+    assert!(requests == 2 && missing.iter().all(Result::is_ok), "{missing:?}");
+
+    let (none, requests) = changed(Vec::clear).await;
+    assert!(requests == 4 && none.iter().all(Result::is_ok), "{requests}: {none:?}");
+
+    let (without_id, requests) = changed(|answers| drop(answers[2].as_object_mut().expect("one").remove("id"))).await;
+    assert!(requests == 2 && without_id.iter().all(Result::is_ok), "{without_id:?}");
+
+    let (unreadable, requests) = changed(|answers| answers[0] = json!(7)).await;
+    assert!(requests == 2 && unreadable.iter().all(Result::is_ok), "{unreadable:?}");
+
+    let orphan = json!({ "code": -32600, "message": "no such thing" });
+    let (orphan, requests) = changed(move |answers| answers[1] = failure(&Value::Null, orphan.clone())).await;
+    assert!(requests == 2 && orphan.iter().all(Result::is_ok), "{orphan:?}");
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ impl RpcReaderBuilder {
         let client = client::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(20));
         let transport = Http::new(client::build(client)?, plan.url, headers, secrets, self.max_response);
-        Ok(RpcReader::over(transport, plan.endpoint, self.limits, Poll::new(self.interval(), None)))
+        Ok(RpcReader::over(transport, plan.endpoint, self.limits, Poll::new(self.interval(), None), false))
     }
 
     async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
@@ -202,7 +202,7 @@ impl RpcReaderBuilder {
         let client = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         let quiet = self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET);
         let poll = Poll::new(self.interval(), Some((client.clone(), quiet)));
-        Ok(RpcReader::over(client, plan.endpoint, self.limits, poll))
+        Ok(RpcReader::over(client, plan.endpoint, self.limits, poll, true))
     }
 
     fn interval(&self) -> Duration {

@@ -14,6 +14,26 @@ use crate::{
 /// The longest text of a peer that is quoted, in bytes.
 const QUOTED: usize = 300;
 
+/// What a failure says of how much was asked at once. It is kept with the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// By its own words it was too much.
+    TooMany,
+    /// Something was refused: the questions, or how they came.
+    Refused,
+    /// The RPC limits how much it is asked in a time.
+    Limited,
+    /// The answer is longer than is read.
+    TooLong,
+    /// It may have been too much, and any other fault as well.
+    Doubt,
+}
+
+/// What a failure says of how much was asked at once, if it says anything.
+pub(super) fn sign(error: &Error) -> Option<Sign> {
+    error.detail().copied()
+}
+
 pub(super) fn chain(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Chain, message.into())
 }
@@ -25,7 +45,7 @@ fn passing(message: impl Into<String>, hint: &'static str) -> Error {
 
 pub(super) fn late(limit: Duration) -> Error {
     let hint = "try again, or set a longer timeout() on RpcReader::builder(url)";
-    passing(format!("the RPC did not answer within {limit:?}"), hint)
+    passing(format!("the RPC did not answer within {limit:?}"), hint).with_detail(Sign::Doubt)
 }
 
 pub(super) fn unreachable(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
@@ -33,12 +53,13 @@ pub(super) fn unreachable(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Er
 }
 
 pub(super) fn broken(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-    passing("the connection to the RPC broke", "try again").with_source(why)
+    passing("the connection to the RPC broke", "try again").with_source(why).with_detail(Sign::Doubt)
 }
 
 pub(super) fn too_large(limit: usize) -> Error {
     chain(format!("the RPC's answer has more than {limit} bytes, which is the limit (max_response_bytes)"))
         .with_hint("ask for less at once, for instance for logs of fewer blocks, or raise max_response_bytes()")
+        .with_detail(Sign::TooLong)
 }
 
 /// What was sent makes no sense.
@@ -51,7 +72,12 @@ pub(super) fn not_json(raw: &[u8]) -> Error {
         [] => "nothing".to_owned(),
         raw => format!("{:?}", clean(raw, QUOTED)),
     };
-    nonsense(format!("what answers does not speak JSON-RPC: it sent {shown}"))
+    no_answers(format!("what answers does not speak JSON-RPC: it sent {shown}"))
+}
+
+/// What came is nothing that several questions could be answered with.
+pub(super) fn no_answers(what: impl Into<String>) -> Error {
+    nonsense(what).with_detail(Sign::Refused)
 }
 
 /// Text of a peer that is to be quoted in a status's error.
@@ -63,6 +89,13 @@ fn status(status: u16, body: &str) -> Error {
     let body = clean(body.as_bytes(), QUOTED);
     let text = if body.is_empty() { String::new() } else { format!(": {body:?}") };
     let error = chain(format!("the RPC answered with HTTP status {status}{text}"));
+    let error = match status {
+        _ if names_batch(&body) => error.with_detail(Sign::TooMany),
+        // Who has no key may ask nothing, and elsewhere there is somebody else.
+        401 | 407 | 300..=399 => error,
+        408 | 425 | 502..=504 => error.with_detail(Sign::Doubt),
+        _ => error.with_detail(Sign::Refused),
+    };
     match status {
         429 => limited(error),
         401 | 403 | 407 => {
@@ -75,23 +108,28 @@ fn status(status: u16, body: &str) -> Error {
 }
 
 fn limited(error: Error) -> Error {
+    let many = sign(&error) == Some(Sign::TooMany);
+    let error = if many { error } else { error.with_detail(Sign::Limited) };
     error
         .with_retryable(true)
         .with_hint("the RPC limits how much it is asked: wait, ask less often, or use another RPC")
 }
 
+/// Whether a text speaks of several questions at once.
+fn names_batch(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("batch")
+}
+
 /// What the RPC said instead of a result.
 pub(super) fn said(payload: &ErrorPayload) -> Error {
     let text = clean(payload.message.as_bytes(), QUOTED);
-    let error = chain(format!("the RPC answered with error {}: {text:?}", payload.code));
+    let sign = if names_batch(&text) { Sign::TooMany } else { Sign::Refused };
+    let error = chain(format!("the RPC answered with error {}: {text:?}", payload.code)).with_detail(sign);
+    if is_behind(payload) {
+        return error.with_retryable(true).with_hint("try again");
+    }
     if is_limit(payload) {
         return limited(error);
-    }
-    let lower = text.to_ascii_lowercase();
-    // Of an RPC with several nodes behind it, one can be behind the others.
-    let later = ["timeout", "timed out", "header not found", "unknown block", "unavailable", "overloaded", "try again"];
-    if payload.code == -32002 || later.iter().any(|known| lower.contains(known)) {
-        return error.with_retryable(true).with_hint("try again");
     }
     match payload.code {
         -32601 => error.with_hint("the RPC has no such method: use that of a full node"),
@@ -99,15 +137,44 @@ pub(super) fn said(payload: &ErrorPayload) -> Error {
     }
 }
 
-/// Whether it is the number of questions that the RPC refuses.
-pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
+/// Whether the same question may be answered a moment later. Of an RPC with several nodes behind it, one can be behind
+/// the others, and each node has words of its own for a block that it does not have yet.
+pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
+    const LATER: [&str; 14] = [
+        "timeout",
+        "timed out",
+        "header not found",
+        "header for hash not found",
+        "block not found",
+        "unknown block",
+        "unable to find block",
+        "could not find block",
+        "world state unavailable",
+        "state not available",
+        "state is not available",
+        "unavailable",
+        "overloaded",
+        "try again",
+    ];
+    let text = payload.message.to_ascii_lowercase();
+    payload.code == -32002 || LATER.iter().any(|known| text.contains(known))
+}
+
+/// Whether it is the number of questions in a time that the RPC refuses.
+fn is_limit(payload: &ErrorPayload) -> bool {
     payload.is_retry_err() || payload.message.to_ascii_lowercase().contains("too many requests")
 }
 
-/// Whether it may have been the batch that was refused, not its questions.
-pub(super) fn refuses_batches(error: &TransportError) -> bool {
-    let RpcError::Transport(kind) = error else { return false };
-    kind.as_http_error().is_some_and(|it| matches!(it.status, 400 | 404..=406 | 411 | 413 | 415 | 422 | 501))
+/// Whether by these words several questions at once are never taken, however few they are.
+pub(super) fn takes_no_batches(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    let said = text.split_once(": ").map_or("", |(_, said)| said);
+    let statuses = ["http status 405", "http status 415", "http status 501"];
+    let never = ["not support", "unsupported", "not allow", "not enabled", "disabled", "not permitted"];
+    // A number says how many are.
+    let said = said.trim_start_matches(|c: char| c != '"');
+    statuses.iter().any(|status| text.contains(status))
+        || never.iter().any(|word| said.contains(word)) && !said.contains(|c: char| c.is_ascii_digit())
 }
 
 /// What a transport says, whoever wrote it.

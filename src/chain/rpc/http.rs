@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use reqwest::{Client, Response, Url};
 use tower_service::Service;
 
-use super::{fault, secrets::Secrets};
+use super::{fault, packet, secrets::Secrets};
 use crate::{
     error::Error,
     http::body::{self, Unread},
@@ -55,8 +55,8 @@ impl Inner {
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
         // fails, the status says it better.
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
-        match serde_json::from_slice(&body) {
-            Ok(packet) if node => Ok(packet),
+        match packet::read(&body) {
+            Some(packet) if node => Ok(packet),
             _ if !status.is_success() => Err(TransportErrorKind::http_error(status.as_u16(), fault::quoted(&body))),
             _ => Err(ours(fault::not_json(&body))),
         }

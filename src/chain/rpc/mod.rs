@@ -4,6 +4,7 @@ mod config;
 mod convert;
 mod fault;
 mod http;
+mod packet;
 mod poll;
 mod poster;
 mod round;
@@ -31,9 +32,9 @@ use crate::error::Result;
 
 /// Reads a chain over JSON-RPC: HTTP or a websocket. Cheap to clone; clones share connection and subscription.
 ///
-/// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket. Where the RPC
-/// takes no batches, questions are asked one by one, several at once, and the reader remembers that. Nothing is tried
-/// again by itself. New blocks are pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
+/// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket.
+/// However the RPC refuses a batch, its questions go out in smaller ones, down to single questions, and the reader
+/// remembers the size. Now and then it tries a larger one. What fails is not tried again by itself. New blocks are pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
 ///
 /// Answers are bounded ([`max_response_bytes`](RpcReaderBuilder::max_response_bytes)), and so is the time for each
 /// ([`timeout`](RpcReaderBuilder::timeout)). Nothing is installed for the whole process, and no proxy of the environment is used.
@@ -91,13 +92,14 @@ impl RpcReader {
         // A provider holds its client, so there is one.
         let client =
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
-        let asker = Asker::new(client, RpcLimits::default());
+        let asker = Asker::new(client, RpcLimits::default(), false);
         let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1), None));
         Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
     }
 
-    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, poll: Poll) -> Self {
-        let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits);
+    /// `apart`, if every question is a message of its own.
+    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, poll: Poll, apart: bool) -> Self {
+        let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits, apart);
         Self(Arc::new(Inner { asker, endpoint, poll, _provider: None }))
     }
 }
@@ -185,6 +187,7 @@ impl fmt::Debug for RpcReader {
         f.debug_struct("RpcReader")
             .field("endpoint", &self.0.endpoint)
             .field("limits", &self.0.asker.limits())
+            .field("learnt_batch", &self.0.asker.learnt_batch())
             .finish_non_exhaustive()
     }
 }

@@ -1,31 +1,33 @@
 //! Round trips: questions out in one packet, and each answer to its question.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use alloy_json_rpc::{Id, RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest};
 use alloy_rpc_client::RpcClientInner;
-use alloy_transport::{TransportError, TransportResult};
-use futures_util::{
-    future::join_all,
-    stream::{self, StreamExt},
-};
+use alloy_transport::TransportResult;
+use futures_util::stream::{self, StreamExt};
 use tower_service::Service;
 
-use super::{convert, fault};
+use super::{
+    convert,
+    fault::{self, Sign},
+};
 use crate::{
-    chain::reader::{Answer, Question},
+    chain::{
+        batch::FENCED,
+        limit::Limit,
+        reader::{Answer, At, Question},
+    },
     error::{Error, Result},
+    sync::Lock,
 };
 
-/// How many single requests are under way at once, where an RPC takes no batches.
-const SINGLES: usize = 16;
+/// How many requests for one list of questions are under way at once.
+const AT_ONCE: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RpcLimits {
@@ -42,20 +44,44 @@ impl Default for RpcLimits {
 }
 
 /// One way to an RPC, whatever carries the packets.
+///
+/// However an RPC refuses several questions at once, they are asked in smaller packets, down to single questions, and
+/// the size is kept. What was answered of a packet is answered.
 pub(super) struct Asker {
     client: Arc<RpcClientInner>,
     limits: RpcLimits,
-    /// It refused a batch and answered the same questions one by one.
-    one_by_one: AtomicBool,
+    /// Every question is a message of its own, and a packet is none of the RPC's business.
+    apart: bool,
+    batch: Lock<Limit>,
 }
 
+/// What came of a packet.
+enum Part {
+    /// In the order of the questions; nothing for those that were left out.
+    Answered(Vec<Option<Result<Answer>>>),
+    /// They are to be asked again, fewer at once. The first one may be answered.
+    Refused(Option<Result<Answer>>),
+    /// None of them could be asked.
+    Failed(Error),
+}
+
+/// The answer to each question that has one, and what all were refused with.
+type Several = (Vec<Option<Result<Answer>>>, Option<Error>);
+
 impl Asker {
-    pub(super) fn new(client: Arc<RpcClientInner>, limits: RpcLimits) -> Self {
-        Self { client, limits, one_by_one: AtomicBool::new(false) }
+    pub(super) fn new(client: Arc<RpcClientInner>, limits: RpcLimits, apart: bool) -> Self {
+        let batch = Lock::from(Limit::new(limits.max_batch as u64));
+        Self { client, limits, apart, batch }
     }
 
     pub(super) fn limits(&self) -> RpcLimits {
         self.limits
+    }
+
+    /// The most questions that the RPC takes at once, if that was found to be fewer than are allowed.
+    pub(super) fn learnt_batch(&self) -> Option<u64> {
+        let batch = self.batch.lock();
+        batch.is_learnt().then(|| batch.known())
     }
 
     /// For what is no question.
@@ -65,86 +91,203 @@ impl Asker {
 
     /// Answers in the order of the questions. Fails if nothing could be asked.
     pub(super) async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
-        let parts: Vec<_> = questions.chunks(self.limits.max_batch).collect();
-        let lens = parts.iter().map(|part| part.len());
-        let asked: Vec<_> = parts.iter().map(|part| self.part(part)).collect();
-        let rounds: Vec<_> = lens.zip(join_all(asked).await).collect();
-        if rounds.iter().all(|(_, round)| round.is_err()) {
-            return rounds.into_iter().next().map_or_else(|| Ok(Vec::new()), |(_, round)| round);
+        let mut answers: Vec<Option<Result<Answer>>> = questions.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..questions.len()).collect();
+        let (mut most, mut answered, mut failure) = (self.limits.max_batch.max(1), questions.is_empty(), None);
+        while !open.is_empty() {
+            let size = self.size_for(open.len()).min(most);
+            let mut left = Vec::new();
+            for (places, part) in self.round(questions, &open, size).await {
+                let found = match part {
+                    Part::Answered(found) => {
+                        answered = true;
+                        found
+                    }
+                    Part::Refused(first) => vec![first],
+                    Part::Failed(error) => {
+                        failure.get_or_insert_with(|| error.clone());
+                        places.iter().map(|_| Some(Err(error.clone()))).collect()
+                    }
+                };
+                let mut found = found.into_iter();
+                for place in places {
+                    match (found.next().flatten(), answers.get_mut(*place)) {
+                        (Some(answer), Some(room)) => *room = Some(answer),
+                        _ => left.push(*place),
+                    }
+                }
+                if left.last() >= places.first() {
+                    most = most.min(places.len() / 2).max(1);
+                }
+            }
+            // A last question about a block closes the frame around all others, so it comes after what is asked again.
+            if let (Some(before), Some((last, Question::Block(_)))) = (left.last(), questions.iter().enumerate().last())
+                && *before != last
+            {
+                left.push(last);
+            }
+            open = left;
         }
-        let mut answers = Vec::with_capacity(questions.len());
-        for (len, round) in rounds {
-            match round {
-                Ok(part) => answers.extend(part),
-                Err(error) => answers.extend(std::iter::repeat_with(|| Err(error.clone())).take(len)),
+        match failure {
+            Some(error) if !answered => Err(error),
+            _ => Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()),
+        }
+    }
+
+    fn size_for(&self, wanted: usize) -> usize {
+        let size = self.batch.lock().size_for(wanted as u64);
+        usize::try_from(size).unwrap_or(usize::MAX)
+    }
+
+    /// Asks these of the questions, so many at once.
+    async fn round<'a>(&self, questions: &[Question], open: &'a [usize], size: usize) -> Vec<(&'a [usize], Part)> {
+        let parts: Vec<&'a [usize]> = open.chunks(size).collect();
+        // Made beforehand, and begun where they are awaited.
+        let mut asks: VecDeque<_> = parts.iter().map(|places| self.part_of(questions, places)).collect();
+        let mut asked = Vec::with_capacity(parts.len());
+        if size > FENCED || self.apart {
+            asked.extend(stream::iter(asks).buffered(AT_ONCE).collect::<Vec<_>>().await);
+        } else {
+            // Whoever asks may have put a frame around them.
+            let (first, last) = (asks.pop_front(), asks.pop_back());
+            if let Some(first) = first {
+                match first.await {
+                    Part::Failed(error) => asked.extend(parts.iter().map(|_| Part::Failed(error.clone()))),
+                    part => {
+                        asked.push(part);
+                        asked.extend(stream::iter(asks).buffered(AT_ONCE).collect::<Vec<_>>().await);
+                        if let Some(last) = last {
+                            asked.push(last.await);
+                        }
+                    }
+                }
             }
         }
-        Ok(answers)
+        parts.into_iter().zip(asked).collect()
     }
 
-    async fn part(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+    async fn part_of(&self, questions: &[Question], places: &[usize]) -> Part {
+        let some: Vec<_> = places.iter().filter_map(|place| questions.get(*place)).collect();
+        self.part(&some).await
+    }
+
+    async fn part(&self, questions: &[&Question]) -> Part {
+        let size = questions.len() as u64;
         if let [question] = questions {
-            return Ok(vec![self.single(question).await?]);
+            return match self.single(question).await {
+                Ok(answer) => {
+                    self.batch.lock().took(size);
+                    Part::Answered(vec![Some(answer)])
+                }
+                Err(error) => Part::Failed(error),
+            };
         }
-        if self.one_by_one.load(Relaxed) {
-            return self.singles(questions).await;
+        let (answers, refusal) = match self.several(questions).await {
+            Ok(answers) => answers,
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let whole = answers.len() == questions.len() && answers.iter().all(Option::is_some);
+        let part = match refusal {
+            Some(error) if !self.apart => self.refused_part(questions, error).await,
+            Some(error) => Part::Failed(error),
+            None if self.apart => {
+                let or_error = |answer: Option<_>| answer.or_else(|| Some(Err(unanswered())));
+                return Part::Answered(answers.into_iter().map(or_error).collect());
+            }
+            None => {
+                let mut batch = self.batch.lock();
+                if whole {
+                    batch.took(size)
+                } else {
+                    batch.refused(size)
+                }
+                return Part::Answered(answers);
+            }
+        };
+        // If it was not their number, each has been told what is wrong with it.
+        match part {
+            Part::Failed(_) if whole => Part::Answered(answers),
+            part => part,
         }
+    }
+
+    /// What to do with questions none of which was answered.
+    async fn refused_part(&self, questions: &[&Question], error: Error) -> Part {
+        let size = questions.len() as u64;
+        match fault::sign(&error) {
+            None => Part::Failed(error),
+            Some(Sign::Doubt) => {
+                self.batch.lock().doubt(size);
+                Part::Failed(error)
+            }
+            // That depends on what is asked.
+            Some(Sign::TooLong) => Part::Refused(None),
+            Some(Sign::TooMany) => {
+                self.refused(size, &error);
+                Part::Refused(None)
+            }
+            Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, error).await,
+        }
+    }
+
+    fn refused(&self, size: u64, error: &Error) {
+        let mut batch = self.batch.lock();
+        if fault::takes_no_batches(error) { batch.none() } else { batch.refused(size) }
+    }
+
+    /// Whether it was their number for which they were refused. The plainest question by itself tells.
+    async fn one_tells(&self, questions: &[&Question], refusal: Error) -> Part {
+        let plainest = questions.iter().enumerate().min_by_key(|(_, question)| match question {
+            Question::ChainId => 0,
+            Question::Block(At::Latest | At::Number(_)) => 1,
+            Question::Call(_, At::Hash(_)) | Question::Code(_, At::Hash(_)) => 3,
+            _ => 2,
+        });
+        let Some((index, question)) = plainest else { return Part::Failed(refusal) };
+        match self.single(question).await {
+            Err(_) => Part::Failed(refusal),
+            Ok(Err(error)) if fault::sign(&error) == Some(Sign::Limited) => Part::Failed(refusal),
+            Ok(Err(error)) if error.to_string() == refusal.to_string() => Part::Failed(refusal),
+            Ok(answer) => {
+                if answer.is_ok() {
+                    self.refused(questions.len() as u64, &refusal);
+                }
+                // No other question may have been asked to come before this one.
+                Part::Refused(Some(answer).filter(|_| index == 0))
+            }
+        }
+    }
+
+    /// Asks them in one packet: what each was answered, and what all of them were refused with, if it may be that.
+    async fn several(&self, questions: &[&Question]) -> Result<Several> {
         let requests = questions.iter().map(|question| self.request(question)).collect::<Result<Vec<_>>>()?;
         let ids: Vec<_> = requests.iter().map(|request| request.id().clone()).collect();
-        let refused = match self.exchange(RequestPacket::Batch(requests)).await {
-            Ok(ResponsePacket::Batch(answers)) => match lone_refusal(&answers) {
-                None => return Ok(matched(questions, &ids, answers)),
-                Some(refusal) => fault::said(refusal),
-            },
-            Ok(ResponsePacket::Single(answer)) => match &answer.payload {
-                // Of one by one it would have even less.
-                ResponsePayload::Failure(error) if fault::is_limit(error) => return Err(fault::said(error)),
+        match self.exchange(RequestPacket::Batch(requests)).await? {
+            ResponsePacket::Batch(answers) => {
+                let refusal = refusal_of_all(&answers, ids.len());
+                let found = matched(questions, &ids, answers);
+                let answered = found.iter().any(|found| matches!(found, Some(Ok(_))));
+                Ok((found, refusal.filter(|_| !answered)))
+            }
+            ResponsePacket::Single(answer) => Err(match &answer.payload {
                 ResponsePayload::Failure(error) => fault::said(error),
-                ResponsePayload::Success(_) => {
-                    return Err(fault::nonsense("the RPC gave one answer to several questions"));
-                }
-            },
-            Err(Failed::Other(error)) if fault::refuses_batches(&error) => fault::of(error),
-            Err(failed) => return Err(failed.into()),
-        };
-        // Perhaps it is the batch that it does not take. One question tells.
-        let first = match self.single(&questions[0]).await {
-            Ok(first) => first,
-            Err(_) => return Err(refused),
-        };
-        if first.is_ok() {
-            self.one_by_one.store(true, Relaxed);
+                ResponsePayload::Success(_) => fault::no_answers("the RPC gave one answer to several questions"),
+            }),
         }
-        let mut answers = vec![first];
-        match self.singles(&questions[1..]).await {
-            Ok(rest) => answers.extend(rest),
-            Err(error) => answers.extend(questions[1..].iter().map(|_| Err(error.clone()))),
-        }
-        Ok(answers)
     }
 
-    /// One request for each question, some at once. Fails if none could be asked.
-    async fn singles(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
-        let asked: Vec<_> = questions.iter().map(|question| self.single(question)).collect();
-        let rounds: Vec<_> = stream::iter(asked).buffered(SINGLES).collect().await;
-        if rounds.iter().all(Result::is_err)
-            && let Some(Err(error)) = rounds.first()
-        {
-            return Err(error.clone());
-        }
-        Ok(rounds.into_iter().map(Result::flatten).collect())
-    }
-
+    /// Asks one. Fails if it has no answer.
     async fn single(&self, question: &Question) -> Result<Result<Answer>> {
         let request = self.request(question)?;
         let id = request.id().clone();
-        match self.exchange(RequestPacket::Single(request)).await? {
+        let answers = match self.exchange(RequestPacket::Single(request)).await? {
             ResponsePacket::Single(answer) if answer.id == Id::None && answer.is_error() => {
-                Ok(convert::answer(question, &answer.payload))
+                return Ok(convert::answer(question, &answer.payload));
             }
-            ResponsePacket::Single(answer) => Ok(one(matched(std::slice::from_ref(question), &[id], vec![answer]))),
-            ResponsePacket::Batch(answers) => Ok(one(matched(std::slice::from_ref(question), &[id], answers))),
-        }
+            ResponsePacket::Single(answer) => vec![answer],
+            ResponsePacket::Batch(answers) => answers,
+        };
+        matched(&[question], &[id], answers).pop().flatten().ok_or_else(unanswered)
     }
 
     fn request(&self, question: &Question) -> Result<SerializedRequest> {
@@ -153,14 +296,14 @@ impl Asker {
         request.map_err(|error| fault::chain("the question cannot be written as JSON").with_source(error))
     }
 
-    async fn exchange(&self, packet: RequestPacket) -> Result<ResponsePacket, Failed> {
+    async fn exchange(&self, packet: RequestPacket) -> Result<ResponsePacket> {
         if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Failed::Ours(fault::chain("reading a chain needs a tokio runtime")));
+            return Err(fault::chain("reading a chain needs a tokio runtime"));
         }
         let answer = tokio::time::timeout(self.limits.timeout, send(self.client.transport().clone(), packet)).await;
         match answer {
-            Ok(answer) => answer.map_err(Failed::Other),
-            Err(_) => Err(Failed::Ours(fault::late(self.limits.timeout))),
+            Ok(answer) => answer.map_err(fault::of),
+            Err(_) => Err(fault::late(self.limits.timeout)),
         }
     }
 }
@@ -170,46 +313,34 @@ async fn send(mut transport: alloy_transport::BoxTransport, packet: RequestPacke
     transport.call(packet).await
 }
 
-enum Failed {
-    Ours(Error),
-    Other(TransportError),
+fn unanswered() -> Error {
+    fault::no_answers("the RPC left a question unanswered")
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Ours(error) => error,
-            Failed::Other(error) => fault::of(error),
+/// What so many questions were refused with, if it may be for their number: in the same words, or not each of them.
+fn refusal_of_all(answers: &[Response], asked: usize) -> Option<Error> {
+    let mut all = Vec::with_capacity(answers.len());
+    for answer in answers {
+        match &answer.payload {
+            ResponsePayload::Failure(error) => all.push(error),
+            ResponsePayload::Success(_) => return None,
         }
     }
+    let Some(first) = all.first() else { return (asked > 0).then(unanswered) };
+    let alike = all.iter().all(|it| it.code == first.code && it.message == first.message);
+    (all.len() < asked || alike && !fault::is_behind(first)).then(|| fault::said(first))
 }
 
-/// What a batch was refused with, if that is all there is.
-fn lone_refusal(answers: &[Response]) -> Option<&alloy_json_rpc::ErrorPayload> {
-    match answers {
-        [Response { id: Id::None, payload: ResponsePayload::Failure(error) }] => Some(error),
-        _ => None,
-    }
-}
-
-/// Gives each question its answer by the id, whatever their order.
-fn matched(questions: &[Question], ids: &[Id], answers: Vec<Response>) -> Vec<Result<Answer>> {
+/// Gives each question its answer by the id, whatever their order; nothing to those that were left out.
+fn matched(questions: &[&Question], ids: &[Id], answers: Vec<Response>) -> Vec<Option<Result<Answer>>> {
     let mut by_id: HashMap<Id, Vec<ResponsePayload>> = HashMap::with_capacity(answers.len());
-    let mut orphan = None;
     for Response { id, payload } in answers {
-        match (same(id), payload) {
-            // It could not read what it was asked, so it cannot say what that was.
-            (Id::None, ResponsePayload::Failure(error)) => orphan = Some(error),
-            (id, payload) => by_id.entry(id).or_default().push(payload),
-        }
+        by_id.entry(same(id)).or_default().push(payload);
     }
-    let of = |(question, id)| match by_id.get(id).map(Vec::as_slice) {
-        Some([payload]) => convert::answer(question, payload),
-        Some([_, _, ..]) => Err(fault::nonsense("the RPC gave two answers to one question")),
-        Some([]) | None => Err(match &orphan {
-            Some(error) => fault::said(error),
-            None => fault::nonsense("the RPC left a question unanswered"),
-        }),
+    let of = |(question, id): (&&Question, &Id)| match by_id.get(id).map(Vec::as_slice) {
+        Some([payload]) => Some(convert::answer(question, payload)),
+        Some([_, _, ..]) => Some(Err(fault::nonsense("the RPC gave two answers to one question"))),
+        Some([]) | None => None,
     };
     questions.iter().zip(ids).map(of).collect()
 }
@@ -220,8 +351,4 @@ pub(super) fn same(id: Id) -> Id {
         Id::String(text) => text.parse().map_or(id, Id::Number),
         _ => id,
     }
-}
-
-fn one(answers: Vec<Result<Answer>>) -> Result<Answer> {
-    answers.into_iter().next().unwrap_or_else(|| Err(fault::nonsense("the RPC left a question unanswered")))
 }

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 
 use super::{
-    super::{fault, round::same, secrets::Secrets},
+    super::{fault, packet, round::same, secrets::Secrets},
     messages::{Command, Pushes, WsRequest},
     open::{Socket, Way},
 };
@@ -262,7 +262,9 @@ impl Session {
     /// What came in.
     fn take(&mut self, raw: &[u8], news: &watch::Sender<Pushes>) -> Result<()> {
         let raw = self.secrets.hide(raw);
-        let item = serde_json::from_slice(&raw).map_err(|_| fault::not_json(&raw))?;
+        let item = serde_json::from_slice(&raw).ok();
+        let item = item.or_else(|| packet::response(&raw).map(PubSubItem::Response));
+        let item = item.ok_or_else(|| fault::not_json(&raw))?;
         self.unanswered = None;
         match item {
             // There is one subscription, and what it tells is only that there is something to look at.
