@@ -100,14 +100,14 @@ impl ChainNonces {
     ///
     /// Without this a consumer whose `getNextNonce()` is not its `maxNonce()` plus one is an error.
     #[must_use]
-    pub fn leaving_gaps(mut self) -> Self {
+    pub fn with_gaps(mut self) -> Self {
         self.leaves_gaps = true;
         self
     }
 
     /// How far the chain's next nonce may be past everything that is known, before it is taken for a mistake of the RPC and refused. Unless set:
-    /// [`GAP_FREE_MAX_JUMP`], or [`SPARSE_MAX_JUMP`] where it [leaves gaps](Self::leaving_gaps). For jobs,
-    /// [`NonceManager::max_jump`](crate::nonce::NonceManager::max_jump) has a bound of its own.
+    /// [`GAP_FREE_MAX_JUMP`], or [`SPARSE_MAX_JUMP`] where it [leaves gaps](Self::with_gaps). For jobs,
+    /// [`NonceManager::with_max_jump`](crate::nonce::NonceManager::with_max_jump) has a bound of its own.
     #[must_use]
     pub fn with_max_jump(mut self, nonces: u64) -> Self {
         self.max_jump = Some(nonces);
@@ -274,7 +274,7 @@ impl NonceSource for ChainNonces {
     /// # Errors
     ///
     /// [`ErrorKind::Chain`], perhaps retryable, if the chain cannot be read; [`ErrorKind::Nonce`] if the contract makes numbers with
-    /// gaps and the source is not [meant for that](Self::leaving_gaps), if only [`u64::MAX`] is left, if others take nonces
+    /// gaps and the source is not [meant for that](Self::with_gaps), if only [`u64::MAX`] is left, if others take nonces
     /// faster than the chain can be read, or if the chain's next nonce is more than [`max_jump`](NonceSource::max_jump) past the one
     /// that was known: a nonce like that cannot be taken back, and the chain is read again for the next one.
     async fn reserve(&self, consumer: Address) -> Result<u64> {
@@ -298,7 +298,7 @@ impl NonceSource for ChainNonces {
                     if overridden == OVERRIDDEN {
                         let what = format!("{consumer} says that its next nonce is {next} and the highest one {max}");
                         return Err(Error::new(ErrorKind::Nonce, what).with_hint(
-                            "a contract with numbers of its own needs ChainNonces::leaving_gaps, and Unordered jobs only",
+                            "a contract with numbers of its own needs ChainNonces::with_gaps, and Unordered jobs only",
                         ));
                     }
                 }

@@ -158,7 +158,7 @@ impl Bench {
 
 /// A source that takes whatever nonce the case wants.
 fn any_nonce() -> NonceManager {
-    NonceManager::new(Given).max_jump(u64::MAX)
+    NonceManager::new(Given).with_max_jump(u64::MAX)
 }
 
 /// The error of something that should have failed.

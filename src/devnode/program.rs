@@ -22,7 +22,7 @@ pub struct ProgramInput<'a> {
 }
 
 impl ProgramInput<'_> {
-    /// What a job of a [stateful](super::ConsumerRules::stateful) consumer begins with, in either revision: the root of
+    /// What a job of a [stateful](super::ConsumerRules::with_state) consumer begins with, in either revision: the root of
     /// the state (State revision: its hash), and the app's own onchain input. The program answers with
     /// [`ProgramOutput::stateful`].
     ///
@@ -85,7 +85,7 @@ impl ProgramOutput {
 
     /// The output of a stateful program, as the contracts decode it: its next state (the root in the Relay revision,
     /// the state's keccak-256 in the State revision), and its own result. If the consumer is
-    /// [stateful](super::ConsumerRules::stateful), an output of any other form reverts with
+    /// [stateful](super::ConsumerRules::with_state), an output of any other form reverts with
     /// [`RevertReason::OutputState`](super::RevertReason::OutputState). For what a job begins with see
     /// [`ProgramInput::stateful`].
     #[must_use]

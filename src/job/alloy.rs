@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 /// a [plain account](super::SignerKind::Account).
 ///
 /// alloy has one error for all that happens in a device or a service, and that may be a person who declined. So the
-/// client does not ask again by itself, unless [`retry_if`](Self::retry_if) says when.
+/// client does not ask again by itself, unless [`with_retry_if`](Self::with_retry_if) says when.
 #[derive(Clone)]
 pub struct AlloySigner<S> {
     signer: S,
@@ -37,10 +37,10 @@ impl<S: alloy_signer::Signer + Send + Sync> AlloySigner<S> {
     /// # let service = KeyService::random();
     /// use infinityvm_sdk::AlloySigner;
     ///
-    /// let signer = AlloySigner::new(service).retry_if(|error| matches!(error, alloy_signer::Error::Other(_)));
+    /// let signer = AlloySigner::new(service).with_retry_if(|error| matches!(error, alloy_signer::Error::Other(_)));
     /// ```
     #[must_use]
-    pub fn retry_if(mut self, passes: fn(&alloy_signer::Error) -> bool) -> Self {
+    pub fn with_retry_if(mut self, passes: fn(&alloy_signer::Error) -> bool) -> Self {
         self.passes = passes;
         self
     }

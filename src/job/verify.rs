@@ -321,7 +321,7 @@ impl Verified {
     /// # use infinityvm_sdk::primitives::{Address, keccak256};
     /// # let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
     /// // State revision: the signed state hash is keccak-256 of the state.
-    /// let rules = ConsumerRules::signed_by(signer.address()).stateful(keccak256([0]));
+    /// let rules = ConsumerRules::signed_by(signer.address()).with_state(keccak256([0]));
     /// let node = DevNode::builder(Revision::State).consumer(consumer, rules).start().await?;
     /// let count = node.register_program(|input| {
     ///     let next = [input.state[0] + 1];

@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// where a caller gave that nonce, and moves on.
 const MAX_STALE: usize = 64;
 
-/// Leases the nonces of any number of consumers. Clones share everything but [`max_jump`](Self::max_jump).
+/// Leases the nonces of any number of consumers. Clones share everything but their
+/// [bound](Self::with_max_jump).
 ///
 /// It stands in front of any [`NonceSource`], and makes sure that
 /// - a nonce is in one lease at a time, and never again once it is committed or quarantined,
@@ -46,7 +47,7 @@ impl NonceManager {
     /// ([`NonceSource::max_jump`]): for timestamps 400 days in milliseconds. The source's first nonce of a consumer is
     /// taken as it is. The first nonce that a caller gives is measured against [`NonceSource::peek`].
     #[must_use]
-    pub fn max_jump(mut self, nonces: u64) -> Self {
+    pub fn with_max_jump(mut self, nonces: u64) -> Self {
         self.max_jump = Some(nonces);
         self
     }
@@ -237,7 +238,7 @@ impl NonceManager {
         ledger.beyond(nonce, max_jump).map_or(Ok(()), |bound| {
             let what = format!("nonce {nonce} of {consumer} is above {bound}: more than {max_jump} past the last one");
             Err(Error::new(ErrorKind::Nonce, what).with_hint(
-                "check its unit and the clock: it cannot be taken back; `NonceManager::max_jump` allows more",
+                "check its unit and the clock: it cannot be taken back; `NonceManager::with_max_jump` allows more",
             ))
         })
     }

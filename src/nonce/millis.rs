@@ -57,8 +57,8 @@ impl UnixMillis {
     /// `getNextNonce()` for ever. So a clock that jumps further than this is an error until it is right again. The
     /// first nonce of a consumer has nothing to be measured against, and is taken as it is.
     ///
-    /// Set [`NonceManager::max_jump`](super::NonceManager::max_jump) to at least this. Otherwise a nonce that passes
-    /// here fails there.
+    /// Set [`NonceManager::with_max_jump`](super::NonceManager::with_max_jump) to at least this. Otherwise a nonce that
+    /// passes here fails there.
     #[must_use]
     pub fn with_max_jump(mut self, millis: u64) -> Self {
         self.max_jump = millis;
@@ -114,7 +114,7 @@ impl NonceSource for UnixMillis {
             )
             .with_hint(
                 "set the clock; if it is right now and was wrong before, make a new client, \
-                 or allow the jump with `UnixMillis::with_max_jump` and `NonceManager::max_jump`",
+                 or allow the jump with `UnixMillis::with_max_jump` and `NonceManager::with_max_jump`",
             ));
         }
         last.insert(consumer, nonce);

@@ -9,6 +9,7 @@ mod lines;
 mod names;
 mod public;
 mod rooms;
+mod setters;
 mod shape;
 mod source;
 
@@ -68,6 +69,11 @@ fn one_word_is_one_thing() {
 #[test]
 fn methods_stand_in_the_room_of_their_type() {
     none(&but_for(shape::scattered(&Graph::of(&Tree::of_this_crate())), rooms::SCATTERED));
+}
+
+#[test]
+fn setters_follow_one_convention() {
+    none(&but_for(setters::faults(&Tree::of_this_crate()), rooms::SETTERS));
 }
 
 #[test]

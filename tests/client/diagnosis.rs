@@ -256,7 +256,7 @@ async fn a_missing_nonce_is_named_until_it_comes() {
 #[tokio::test]
 async fn the_first_nonce_at_a_node_is_no_gap_unless_lower_jobs_are_known() {
     in_relay(|case| async move {
-        let rules = ConsumerRules::signed_by(case.rig.signer.address()).max_nonce(299);
+        let rules = ConsumerRules::signed_by(case.rig.signer.address()).with_max_nonce(299);
         case.rig.node.chain().deploy(CONSUMER, rules);
         case.rig.node.faults().stall_relays(true);
         let first = case.ordered(300, "first").await;

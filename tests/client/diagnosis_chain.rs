@@ -39,7 +39,7 @@ impl Case {
         let fake = FakeChain::new(revision, rig.node.operator());
         fake.deploy(CONSUMER, rig.signer.address(), None);
         fake.deploy(STATEFUL, rig.signer.address(), Some(keccak256([0])));
-        let rules = ConsumerRules::signed_by(rig.signer.address()).stateful(keccak256([0]));
+        let rules = ConsumerRules::signed_by(rig.signer.address()).with_state(keccak256([0]));
         rig.node.chain().deploy(STATEFUL, rules);
         let sim = rig.node.chain();
         fake.mirror(move |world: &mut World| {
@@ -433,7 +433,7 @@ async fn what_the_node_gave_up_or_refused_is_decided_by_the_chain() {
 #[tokio::test]
 async fn a_low_nonce_that_is_not_on_chain_is_shown() {
     in_relay(|case| async move {
-        let rules = ConsumerRules::signed_by(case.rig.signer.address()).max_nonce(9);
+        let rules = ConsumerRules::signed_by(case.rig.signer.address()).with_max_nonce(9);
         case.rig.node.chain().deploy(CONSUMER, rules);
         let job = case.ordered(4, "abc").await;
         case.client.submit_signed(job.clone()).await.unwrap_err();

@@ -125,7 +125,7 @@ async fn healthy_jobs(case: Arc<Case>) -> u64 {
     for number in 0..CONSUMERS {
         let rules = ConsumerRules::signed_by(case.rig.signer.address());
         let seen = if consumer(number) == begun_elsewhere { 7000 } else { 0 };
-        case.rig.node.chain().deploy(consumer(number), rules.max_nonce(seen));
+        case.rig.node.chain().deploy(consumer(number), rules.with_max_nonce(seen));
     }
     let nonces = Sequential::starting_at(1).with_next(begun_elsewhere, 7001);
     let builder = case.rig.builder().retry(RetryPolicy::default()).nonces(nonces);

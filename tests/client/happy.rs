@@ -87,7 +87,7 @@ async fn stateful_jobs_chain_their_states() {
     both(|rig| async move {
         let consumer = Address::repeat_byte(0x5f);
         let hash = |number: u64| keccak256(U256::from(number).abi_encode());
-        let rules = ConsumerRules::signed_by(rig.signer.address()).stateful(hash(0));
+        let rules = ConsumerRules::signed_by(rig.signer.address()).with_state(hash(0));
         rig.node.chain().deploy(consumer, rules);
         let add = rig.node.register_program(move |input| {
             // In the Relay revision the state's preimage travels in the offchain input.

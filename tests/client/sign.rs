@@ -107,7 +107,7 @@ async fn clients_that_share_nonces_keep_out_of_each_others_way() {
 #[tokio::test]
 async fn a_resumed_nonce_beyond_all_bounds_is_spent_too() {
     both(async |rig: Rig| {
-        let nonces = NonceManager::new(Sequential::starting_at(1)).max_jump(2);
+        let nonces = NonceManager::new(Sequential::starting_at(1)).with_max_jump(2);
         let client = rig.builder().nonce_manager(nonces).connect().await.unwrap();
         client.resume(rig.sign(5, "far").await).unwrap();
         let mut used = Vec::new();

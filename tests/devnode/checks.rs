@@ -205,7 +205,7 @@ async fn relay_chain_rpc_down_is_internal_the_row_stays_pending_and_a_resubmissi
 }
 
 async fn relay_a_consumer_without_a_next_nonce_is_internal_and_the_row_stays_pending<O: Over>() {
-    let rules = ConsumerRules::signed_by(signer().address()).max_nonce(u64::MAX);
+    let rules = ConsumerRules::signed_by(signer().address()).with_max_nonce(u64::MAX);
     let rig = Rig::<O>::start(Revision::Relay, |builder| builder.consumer(NO_CODE, rules)).await;
     let job = rig.job(1).with(|job| job.consumer = NO_CODE);
     let (code, text) = rig.send(&job).await.unwrap_err();

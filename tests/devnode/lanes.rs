@@ -60,7 +60,7 @@ async fn a_failed_nonce_holds_the_later_ones_until_it_is_submitted_again<O: Over
 
 async fn a_low_ordered_nonce_is_internal_and_its_record_becomes_failed_low_nonce<O: Over>() {
     let rig = Rig::<O>::start(Revision::Relay, |builder| {
-        builder.consumer(CONSUMER, ConsumerRules::signed_by(signer().address()).max_nonce(5))
+        builder.consumer(CONSUMER, ConsumerRules::signed_by(signer().address()).with_max_nonce(5))
     })
     .await;
     let job = rig.ordered(5);
@@ -74,7 +74,7 @@ async fn a_low_ordered_nonce_is_internal_and_its_record_becomes_failed_low_nonce
 
 async fn right_after_a_low_nonce_error_the_status_may_still_read_pending<O: Over>() {
     let rig = Rig::<O>::start(Revision::Relay, |builder| {
-        builder.consumer(CONSUMER, ConsumerRules::signed_by(signer().address()).max_nonce(5))
+        builder.consumer(CONSUMER, ConsumerRules::signed_by(signer().address()).with_max_nonce(5))
     })
     .await;
     let gate = rig.node.faults().hold_low_nonce_records();

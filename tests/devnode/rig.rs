@@ -341,7 +341,7 @@ impl<O: Over> Rig<O> {
         let signer = signer();
         let builder = DevNode::builder(revision)
             .consumer(CONSUMER, ConsumerRules::signed_by(signer.address()))
-            .consumer(STATEFUL, ConsumerRules::signed_by(signer.address()).stateful(ROOT));
+            .consumer(STATEFUL, ConsumerRules::signed_by(signer.address()).with_state(ROOT));
         let node = setup(builder).start().await.unwrap();
         let program = node.register_program(|input| match input.onchain {
             b"fail" => Err(ProgramError::new("told to")),

@@ -266,9 +266,9 @@ async fn a_contract_with_numbers_of_its_own_needs_a_source_with_gaps() {
     chain.change(A, |it| it.next_nonce = Some(1_800_000_000));
     let error = source(&chain, LONG).reserve(A).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Nonce);
-    assert!(error.hint().unwrap().contains("leaving_gaps"));
+    assert!(error.hint().unwrap().contains("with_gaps"));
 
-    let sparse = source(&chain, Duration::ZERO).leaving_gaps();
+    let sparse = source(&chain, Duration::ZERO).with_gaps();
     assert!(sparse.leaves_gaps());
     assert_eq!(reserve(&sparse, 2).await, [1_800_000_000, 1_800_000_001]);
     chain.change(A, |it| it.next_nonce = Some(1_800_000_060));

@@ -274,7 +274,7 @@ async fn the_source_leaves_out_given_nonces_and_takes_their_end_as_its_own() {
 
 #[tokio::test]
 async fn the_largest_number_is_refused() {
-    let nonces = NonceManager::new(Given).max_jump(u64::MAX);
+    let nonces = NonceManager::new(Given).with_max_jump(u64::MAX);
     let error = nonces.lease_exact(A, Lane::Unordered, u64::MAX).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Nonce);
     nonces.lease_exact(A, Lane::Unordered, u64::MAX - 1).await.unwrap().commit();
@@ -299,7 +299,7 @@ async fn jumps_are_bounded() {
     assert!(nonces.lease_exact(A, Lane::Ordered, 2 + GAP_FREE_MAX_JUMP).await.is_ok());
     assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 1);
 
-    let nonces = NonceManager::new(Sequential::starting_at(1)).max_jump(10);
+    let nonces = NonceManager::new(Sequential::starting_at(1)).with_max_jump(10);
     assert!(nonces.lease_exact(A, Lane::Ordered, 12).await.is_err());
     assert!(nonces.lease_exact(A, Lane::Ordered, 11).await.is_ok());
 

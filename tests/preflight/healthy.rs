@@ -42,7 +42,7 @@ async fn healthy(rig: Rig) -> u64 {
     let consumer = FakeConsumer::new(rig.revision, infinityvm_sdk::JobSigner::address(&rig.signer));
     let rules = infinityvm_sdk::devnode::ConsumerRules::signed_by(rig.signer.address());
     for address in [ORDERED, LISTED] {
-        rig.node.chain().deploy(address, rules.clone().max_nonce(40));
+        rig.node.chain().deploy(address, rules.clone().with_max_nonce(40));
     }
     rig.chain.deploy(ORDERED, FakeConsumer { max_nonce: 40, ..consumer.clone() });
     let signers = vec![Address::repeat_byte(5), rig.signer.address()];

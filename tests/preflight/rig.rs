@@ -42,7 +42,7 @@ impl Rig {
         let rules = ConsumerRules::signed_by(signer.address());
         let node = DevNode::builder(revision)
             .consumer(CONSUMER, rules.clone())
-            .consumer(STATEFUL, rules.stateful(start))
+            .consumer(STATEFUL, rules.with_state(start))
             .start()
             .await
             .unwrap();

@@ -29,7 +29,7 @@ impl Pair {
         let rules = ConsumerRules::signed_by(world.signer.address());
         let node = DevNode::builder(revision)
             .consumer(world.square_root, rules.clone())
-            .consumer(world.stateful_sum, rules.stateful(World::INITIAL_STATE))
+            .consumer(world.stateful_sum, rules.with_state(World::INITIAL_STATE))
             .start()
             .await
             .unwrap();

@@ -36,7 +36,7 @@ impl Rig {
         let signer = LocalSigner::random().unwrap();
         let rules = ConsumerRules::signed_by(signer.address());
         let builder = DevNode::builder(revision).chain_id(chain_id).consumer(CONSUMER, rules.clone());
-        let node = builder.consumer(STATEFUL, rules.stateful(ROOT)).start().await.unwrap();
+        let node = builder.consumer(STATEFUL, rules.with_state(ROOT)).start().await.unwrap();
         let program = ProgramId::new(node.register_program(|input| Ok(input.onchain.to_vec())));
         Self { node, signer, program }
     }
@@ -172,7 +172,7 @@ async fn preflight_names_what_would_not_land() {
         let refused = |(lands, worst): (bool, Option<FindingKind>)| worst.filter(|_| !lands).unwrap();
         chain.deploy(CONSUMER, ConsumerRules::signed_by(Address::repeat_byte(1)));
         assert!(matches!(refused(worst(&job).await), FindingKind::SignerRefused { .. }));
-        chain.deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()).max_nonce(5));
+        chain.deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()).with_max_nonce(5));
         assert_eq!(chain.take_nonce(CONSUMER), Some(6));
         assert!(matches!(
             refused(worst(&rig.sign(CONSUMER, 6).await).await),

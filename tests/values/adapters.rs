@@ -163,7 +163,7 @@ async fn passes_is_said_by_the_user() {
     assert!(!error.is_retryable());
     let throttled = |error: &alloy_signer::Error| error.to_string().contains("throttled");
     for (says, passing) in [("throttled", true), ("disabled", false)] {
-        let signer = AlloySigner::new(Wallet::new(Some(says))).retry_if(throttled);
+        let signer = AlloySigner::new(Wallet::new(Some(says))).with_retry_if(throttled);
         assert_eq!(signer.sign_message(b"m").await.expect_err(says).is_retryable(), passing);
     }
 }

@@ -33,7 +33,7 @@ async fn main() -> Result<(), AnyError> {
     let key = AwsSigner::new(kms(&service.url()), KEY_ID.to_owned(), None).await?;
     // AWS's own client repeats what fails, but not for long. No person stands behind a key service, so whatever alloy
     // has no name for may be asked for again.
-    let signer = AlloySigner::new(key).retry_if(|error| matches!(error, alloy_signer::Error::Other(_)));
+    let signer = AlloySigner::new(key).with_retry_if(|error| matches!(error, alloy_signer::Error::Other(_)));
     println!("account   {} (of the key {KEY_ID})", signer.address());
     check(signer.address() == service.account(), "the account is that of the service's key")?;
 

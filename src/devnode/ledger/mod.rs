@@ -171,7 +171,7 @@ impl SimLedger {
 
     pub(super) fn set_latest_state_root(&mut self, consumer: Address, root: B256) {
         if let Some(rules) = self.latest(consumer).filter(|rules| rules.state.is_some()) {
-            self.set_rules(consumer, rules.clone().stateful(root));
+            self.set_rules(consumer, rules.clone().with_state(root));
             self.mine_other(consumer, Vec::new());
         }
     }
@@ -199,7 +199,7 @@ impl SimLedger {
         if self.status(abi::job_id(nonce, consumer)).is_some() {
             return None;
         }
-        let rules = self.latest(consumer)?.clone().max_nonce(nonce);
+        let rules = self.latest(consumer)?.clone().with_max_nonce(nonce);
         self.set_rules(consumer, rules);
         let id = abi::job_id(nonce, consumer);
         let job = Job {

@@ -25,14 +25,14 @@ impl ConsumerRules {
     /// [`ProgramInput::stateful`](crate::devnode::ProgramInput::stateful). Its programs return
     /// [`ProgramOutput::stateful`](crate::devnode::ProgramOutput::stateful).
     #[must_use]
-    pub fn stateful(mut self, root: B256) -> Self {
+    pub fn with_state(mut self, root: B256) -> Self {
         self.state = Some(root);
         self
     }
 
     /// Sets the highest nonce seen; 0 unless set, so that the next nonce is 1.
     #[must_use]
-    pub fn max_nonce(mut self, nonce: u64) -> Self {
+    pub fn with_max_nonce(mut self, nonce: u64) -> Self {
         self.max_nonce = nonce;
         self
     }

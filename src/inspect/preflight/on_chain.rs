@@ -134,8 +134,7 @@ fn nonce(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     if !evidence.is_ordered() {
         if let Some(highest) = chain.too_far_above {
             let seen = format!("maxNonce and this client's nonces: {highest} is the highest one known");
-            let remedy =
-                "check the nonce's unit; once on chain it cannot be taken back; NonceManager::max_jump allows more";
+            let remedy = "check the nonce's unit; once on chain it cannot be taken back; NonceManager::with_max_jump allows more";
             found.push(error(FindingKind::NonceTooFar { highest }, seen, remedy));
         }
         return;
