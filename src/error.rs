@@ -1,8 +1,10 @@
 //! The one error type of the crate: what happened, whether the request may have run, what to do next.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
+
+use crate::text::shorten;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,10 +64,39 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// A stable lower-case name, fit for logs and metrics.
+    /// A stable name in snake case, fit for a label of metrics and a field of logs. [`Display`](fmt::Display) has words
+    /// for people.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::InvalidInput => "invalid_input",
+            Self::InvalidConfig => "invalid_config",
+            Self::TooLarge => "too_large",
+            Self::Signer => "signer",
+            Self::Nonce => "nonce",
+            Self::NonceTaken => "nonce_taken",
+            Self::Unsupported => "unsupported",
+            Self::WrongRevision => "wrong_revision",
+            Self::Unavailable => "unavailable",
+            Self::CallTimeout => "call_timeout",
+            Self::BadResponse => "bad_response",
+            Self::Rejected => "rejected",
+            Self::NotFound => "not_found",
+            Self::JobFailed => "job_failed",
+            Self::Verification => "verification",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Closed => "closed",
+            Self::Chain => "chain",
+            Self::WrongChain => "wrong_chain",
+            Self::Preflight => "preflight",
+            Self::Reverted => "reverted",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::InvalidInput => "invalid input",
             Self::InvalidConfig => "invalid configuration",
             Self::TooLarge => "too large",
@@ -87,17 +118,11 @@ impl ErrorKind {
             Self::WrongChain => "wrong chain",
             Self::Preflight => "preflight failed",
             Self::Reverted => "reverted by the contracts",
-        }
+        })
     }
 }
 
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Whether the request that the error speaks of may have run.
+/// Whether the request that the error speaks of may have run. Written `not_sent`, `rejected`, `unknown` or `accepted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -110,6 +135,44 @@ pub enum Outcome {
     Unknown,
     /// The node has the request. The error is about what came after that: the execution, the wait, or the verification.
     Accepted,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::NotSent, Self::Rejected, Self::Unknown, Self::Accepted];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Accepted => "accepted",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = Error;
+
+    /// Reads what [`Display`](fmt::Display) writes, in any case.
+    fn from_str(name: &str) -> Result<Self> {
+        named("outcome", name, Self::ALL.map(|outcome| (outcome.name(), outcome)))
+    }
+}
+
+/// Finds a value by its name, in any case.
+pub(crate) fn named<T: Copy, const N: usize>(what: &str, given: &str, values: [(&str, T); N]) -> Result<T> {
+    let found = values.iter().find(|(name, _)| name.eq_ignore_ascii_case(given));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names = values.map(|(name, _)| format!("`{name}`")).join(" or ");
+        Error::new(ErrorKind::InvalidInput, format!("unknown {what} {:?}", shorten(given)))
+            .with_hint(format!("use {names}"))
+    })
 }
 
 /// One thing that is wrong with a value under construction.
@@ -144,7 +207,8 @@ impl Fault {
 /// - [`hint`](Self::hint) what to do next,
 /// - [`report`](Self::report) prints all of it with the chain of causes and the endpoint.
 ///
-/// [`Display`](fmt::Display) is one line and leaves the causes to [`source`](StdError::source).
+/// [`Display`](fmt::Display) is one line and leaves the causes to [`source`](StdError::source). [`Debug`](fmt::Debug)
+/// is the report, so that a `main` which returns an error prints it in full.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -347,16 +411,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("outcome", &self.0.outcome)
-            .field("message", &self.0.message)
-            .field("hint", &self.0.hint)
-            .field("endpoint", &self.0.endpoint)
-            .field("job_id", &self.0.job_id)
-            .field("tx_hash", &self.0.tx_hash)
-            .field("source", &self.0.source)
-            .finish_non_exhaustive()
+        fmt::Display::fmt(&self.report(), f)
     }
 }
 
@@ -367,8 +422,14 @@ impl StdError for Error {
 }
 
 /// Prints an [`Error`] in full; made by [`Error::report`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Report<'a>(&'a Error);
+
+impl fmt::Debug for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -437,10 +498,46 @@ mod tests {
             .with_hint("start the node");
         assert_eq!(error.to_string(), "node unavailable: could not connect");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("refused"));
-        assert_eq!(
-            error.report().to_string(),
-            "node unavailable: could not connect\n  caused by: refused\n  endpoint:  http://127.0.0.1:1\n  \
-             outcome:   not sent: nothing has run\n  what next: start the node"
-        );
+        let report = "node unavailable: could not connect\n  caused by: refused\n  endpoint:  http://127.0.0.1:1\n  \
+                      outcome:   not sent: nothing has run\n  what next: start the node";
+        assert_eq!(error.report().to_string(), report);
+        assert_eq!([format!("{error:?}"), format!("{error:#?}")], [report, report]);
+    }
+
+    #[test]
+    fn a_kind_is_labelled_by_its_name_in_snake_case() {
+        let kinds = [
+            ErrorKind::InvalidInput,
+            ErrorKind::InvalidConfig,
+            ErrorKind::TooLarge,
+            ErrorKind::Signer,
+            ErrorKind::Nonce,
+            ErrorKind::NonceTaken,
+            ErrorKind::Unsupported,
+            ErrorKind::WrongRevision,
+            ErrorKind::Unavailable,
+            ErrorKind::CallTimeout,
+            ErrorKind::BadResponse,
+            ErrorKind::Rejected,
+            ErrorKind::NotFound,
+            ErrorKind::JobFailed,
+            ErrorKind::Verification,
+            ErrorKind::DeadlineExceeded,
+            ErrorKind::Closed,
+            ErrorKind::Chain,
+            ErrorKind::WrongChain,
+            ErrorKind::Preflight,
+            ErrorKind::Reverted,
+        ];
+        for kind in kinds {
+            let mut snake = String::new();
+            for letter in format!("{kind:?}").chars() {
+                if letter.is_ascii_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.push(letter.to_ascii_lowercase());
+            }
+            assert_eq!(kind.as_str(), snake);
+        }
     }
 }

@@ -79,6 +79,18 @@ impl FromStr for JobId {
 }
 
 /// A program's id: the bytes a node returned for the program, usually the 32-byte digest of its verifying key.
+///
+/// It comes from what holds these bytes, by `into`, and from hex digits, with or without 0x, by `parse`:
+///
+/// ```
+/// use infinityvm_sdk::{ProgramId, primitives::b256};
+///
+/// let digest = b256!("e51a3a5e052a62ee65511a5d129d4ed6c9cd2b3f09ca9211099d30d99f96b8d5");
+/// let id: ProgramId = "0xe51a3a5e052a62ee65511a5d129d4ed6c9cd2b3f09ca9211099d30d99f96b8d5".parse()?;
+/// assert_eq!(id, ProgramId::from(digest));
+/// assert_eq!(id, ProgramId::from(digest.0));
+/// # Ok::<(), infinityvm_sdk::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ProgramId(Bytes);
@@ -127,6 +139,18 @@ impl From<[u8; 32]> for ProgramId {
     }
 }
 
+impl From<&[u8; 32]> for ProgramId {
+    fn from(id: &[u8; 32]) -> Self {
+        Self(Bytes::copy_from_slice(id))
+    }
+}
+
+impl From<&ProgramId> for ProgramId {
+    fn from(id: &ProgramId) -> Self {
+        id.clone()
+    }
+}
+
 impl AsRef<[u8]> for ProgramId {
     fn as_ref(&self) -> &[u8] {
         &self.0
@@ -153,26 +177,8 @@ impl FromStr for ProgramId {
         let bytes = hex::decode(text).map_err(|source| {
             Error::new(ErrorKind::InvalidInput, "a program id is written in hex, with or without 0x")
                 .with_source(source)
+                .with_hint("give it an even number of hex digits and nothing else, such as those of the verifying key")
         })?;
         Ok(Self(bytes.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_id_is_made_of_whatever_holds_its_bytes() {
-        fn id(id: impl Into<ProgramId>) -> ProgramId {
-            id.into()
-        }
-        let wanted = ProgramId::new(vec![7; 32]);
-        assert_eq!(id(bytes::Bytes::from_static(&[7; 32])), wanted);
-        assert_eq!(id(Bytes::from_static(&[7; 32])), wanted);
-        assert_eq!(
-            [id(vec![7; 32]), id([7; 32]), id(B256::repeat_byte(7)), id(wanted.clone())],
-            [(); 4].map(|()| wanted.clone())
-        );
     }
 }

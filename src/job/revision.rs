@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, named};
 
 /// A revision of the node's protocol.
 ///
@@ -45,17 +45,15 @@ impl FromStr for Revision {
 
     /// Reads `state` or `relay`, in any case.
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|revision| revision.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, format!("unknown protocol revision {:?}", crate::text::shorten(name)))
-                .with_hint("use `state` or `relay`")
-        })
+        named("protocol revision", name, Self::ALL.map(|revision| (revision.name(), revision)))
     }
 }
 
 /// In which order a node of the Relay revision relays the results of one consumer.
 ///
 /// The strategy is sent beside the signed bytes and **not signed**: it is only as safe as the transport. Use one
-/// strategy per consumer: unordered jobs do not advance the counter that ordered ones wait for.
+/// strategy per consumer: unordered jobs do not advance the counter that ordered ones wait for. Written `unordered` or
+/// `ordered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -77,6 +75,32 @@ impl RelayStrategy {
             Self::Unordered => 0,
             Self::Ordered => 1,
         }
+    }
+}
+
+impl RelayStrategy {
+    const ALL: [Self; 2] = [Self::Unordered, Self::Ordered];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unordered => "unordered",
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
+impl fmt::Display for RelayStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RelayStrategy {
+    type Err = Error;
+
+    /// Reads `unordered` or `ordered`, in any case.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        named("relay strategy", name, Self::ALL.map(|strategy| (strategy.name(), strategy)))
     }
 }
 

@@ -1,8 +1,13 @@
 //! How far a job is, and how far it is waited for.
 
+use std::{fmt, str::FromStr};
+
 use tokio::time::Instant;
 
-use crate::sync::Lock;
+use crate::{
+    error::{Error, named},
+    sync::Lock,
+};
 
 /// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +38,8 @@ impl Stage {
     }
 }
 
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Submitted => "submitted",
             Self::Accepted => "accepted",
@@ -70,7 +75,7 @@ impl StageCell {
     }
 }
 
-/// What to wait for.
+/// What to wait for. Written `executed`, `relayed`, or `finalized:` and the confirmations, such as `finalized:12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Until {
@@ -134,5 +139,30 @@ impl Until {
             Self::Finalized { confirmations } => Some(confirmations.max(1)),
             Self::Executed | Self::Relayed => None,
         }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.stage())?;
+        if let Self::Finalized { confirmations } = self { write!(f, ":{confirmations}") } else { Ok(()) }
+    }
+}
+
+impl FromStr for Until {
+    type Err = Error;
+
+    /// Reads what [`Display`](fmt::Display) writes, in any case.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let depth = text.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("finalized"));
+        if let Some(confirmations) = depth.and_then(|(_, depth)| depth.parse().ok()) {
+            return Ok(Self::Finalized { confirmations });
+        }
+        let example = Self::Finalized { confirmations: 12 };
+        named(
+            "end of a wait",
+            text,
+            [("executed", Self::Executed), ("relayed", Self::Relayed), ("finalized:12", example)],
+        )
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "alloy-signer")]
 mod adapters;
 mod json;
+mod names;
 mod signature_forms;
 mod signing;
 mod vectors;

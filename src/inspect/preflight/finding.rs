@@ -1,16 +1,17 @@
 //! What a preflight can find.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use alloy_primitives::{Address, B256};
 
 use crate::inspect::words::status_words;
 use crate::{
     chain::OnchainStatus,
+    error::{Error, named},
     job::{JobStatus, ProgramId, one_line, shorten},
 };
 
-/// How bad a [`Finding`] is.
+/// How bad a [`Finding`] is. Written `note`, `warning` or `error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
@@ -22,13 +23,30 @@ pub enum Severity {
     Error,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Severity {
+    const ALL: [Self; 3] = [Self::Note, Self::Warning, Self::Error];
+
+    fn name(self) -> &'static str {
+        match self {
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Severity {
+    type Err = Error;
+
+    /// Reads what [`Display`](fmt::Display) writes, in any case.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        named("severity", name, Self::ALL.map(|severity| (severity.name(), severity)))
     }
 }
 
