@@ -32,14 +32,6 @@ use alloy_primitives::{Address, B256, Bytes};
 
 #[cfg(feature = "chain")]
 pub use self::rpc::{RpcPoster, RpcReader, RpcReaderBuilder};
-pub(crate) use self::{
-    batch::IdentityTickets,
-    finality::{Ask, Standing, look},
-    operator::{OPERATOR_TTL, TrustedOperator},
-    recorded::{InputTickets, Kept},
-    second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
-    standing::{ChainStanding, StandingTickets},
-};
 pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
@@ -49,6 +41,13 @@ pub use self::{
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
     revert::{Revert, RevertCause},
+};
+pub(crate) use self::{
+    finality::{Ask, Standing, look},
+    operator::{OPERATOR_TTL, TrustedOperator},
+    recorded::{InputTickets, Inputs, Kept},
+    second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
+    standing::{ChainStanding, StandingTickets},
 };
 use crate::{
     error::Result,

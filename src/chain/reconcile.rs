@@ -219,7 +219,7 @@ impl ChainNonces {
         for (fate, standing) in places.into_iter().zip(standings) {
             *fate = match standing {
                 Standing::Complete(_) => Fate::Relayed,
-                Standing::Foreign { .. } => Fate::Taken(OnchainStatus::Completed),
+                Standing::Taken { .. } => Fate::Taken(OnchainStatus::Completed),
                 Standing::Cancelled { .. } => Fate::Taken(OnchainStatus::Cancelled),
                 _ => Fate::Completed,
             };

@@ -40,28 +40,29 @@ impl StandingTickets {
 
     pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<ChainStanding> {
         let metadata = answers.take(self.metadata)?;
-        Ok(stands(job, &metadata, &self.inputs.take(answers)))
-    }
-}
-
-fn stands(job: &SignedJob, metadata: &JobMetadata, inputs: &Result<Inputs>) -> ChainStanding {
-    match metadata.status {
-        OnchainStatus::Unknown => return ChainStanding::Unseen,
-        OnchainStatus::Completed => {}
-        status => return ChainStanding::Taken(status),
-    }
-    let nothing = Inputs { onchain: Default::default(), offchain_hash: B256::ZERO, state_hash: None };
-    let kept = Kept::compare(job, metadata, inputs.as_ref().unwrap_or(&nothing));
-    match (kept, inputs) {
-        (Kept::Ours, Ok(_)) => ChainStanding::Complete,
-        (Kept::Other(_), _) => ChainStanding::Taken(metadata.status),
-        // A consumer without these getters: what the JobManager keeps has to do.
-        (_, Err(error)) if !error.is_retryable() => ChainStanding::Complete,
-        (Kept::Unclear(_) | Kept::Ours, _) => ChainStanding::Unclear,
+        Ok(ChainStanding::of(job, &metadata, &self.inputs.take(answers)))
     }
 }
 
 impl ChainStanding {
+    /// Compares what the JobManager and the consumer keep under a job's id with the job.
+    pub(crate) fn of(job: &SignedJob, metadata: &JobMetadata, inputs: &Result<Inputs>) -> Self {
+        match metadata.status {
+            OnchainStatus::Unknown => return Self::Unseen,
+            OnchainStatus::Completed => {}
+            status => return Self::Taken(status),
+        }
+        let nothing = Inputs { onchain: Default::default(), offchain_hash: B256::ZERO, state_hash: None };
+        let kept = Kept::compare(job, metadata, inputs.as_ref().unwrap_or(&nothing));
+        match (kept, inputs) {
+            (Kept::Ours, Ok(_)) => Self::Complete,
+            (Kept::Other(_), _) => Self::Taken(metadata.status),
+            // A consumer without these getters: what the JobManager keeps has to do.
+            (_, Err(error)) if !error.is_retryable() => Self::Complete,
+            (Kept::Unclear(_) | Kept::Ours, _) => Self::Unclear,
+        }
+    }
+
     /// Finds out whose job it is, where the consumer does not show it: by the transaction that completed it.
     /// `transactions` may be that one, and `shown` is its result.
     ///
@@ -82,7 +83,7 @@ impl ChainStanding {
         let (_, standings) = look(chain, &[ask]).await?;
         match standings.into_iter().next() {
             Some(Standing::Complete(_)) => Ok(Self::Complete),
-            Some(Standing::Foreign { .. }) => Ok(Self::Taken(OnchainStatus::Completed)),
+            Some(Standing::Taken { .. }) => Ok(Self::Taken(OnchainStatus::Completed)),
             Some(Standing::Cancelled { .. }) => Ok(Self::Taken(OnchainStatus::Cancelled)),
             Some(Standing::Unproven(error) | Standing::Unread(error)) => {
                 let what =

@@ -1,6 +1,7 @@
-//! What the node and the chain say of a job: will it land, and why does it not move.
+//! What the node and the chain say of a job: will it land, and why does it not move. `facts.rs` asks, for both.
 
 mod diagnosis;
+mod facts;
 mod preflight;
 mod sources;
 mod words;

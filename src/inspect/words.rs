@@ -2,6 +2,10 @@
 
 use crate::chain::OnchainStatus;
 
+/// Whose word it is.
+pub(super) const CHAIN: &str = "chain's RPC";
+pub(super) const NODE: &str = "node";
+
 /// How a job that has the nonce on chain stands there.
 pub(super) fn status_words(status: OnchainStatus) -> &'static str {
     match status {

@@ -83,16 +83,16 @@ mod tests {
     fn only_what_is_shown_in_a_row_is_believed() {
         let mut doubt = Doubt::default();
         let mut show = |what| (doubt.show(what, ENOUGH), doubt.pause().as_millis());
-        assert_eq!(show("foreign"), (false, 250));
+        assert_eq!(show("taken"), (false, 250));
         assert_eq!(show("failed"), (false, 500));
-        assert_eq!(show("foreign"), (false, 1000));
-        assert_eq!(show("foreign"), (true, 2000));
+        assert_eq!(show("taken"), (false, 1000));
+        assert_eq!(show("taken"), (true, 2000));
         doubt.lift();
-        assert!(!doubt.show("foreign", ENOUGH), "what was shown before good news counts no more");
+        assert!(!doubt.show("taken", ENOUGH), "what was shown before good news counts no more");
         assert_eq!(doubt.pause().as_millis(), 250);
         doubt.lift();
         for look in 0..255 {
-            doubt.show(if look % 2 == 0 { "foreign" } else { "failed" }, ENOUGH);
+            doubt.show(if look % 2 == 0 { "taken" } else { "failed" }, ENOUGH);
         }
         assert_eq!(doubt.pause().as_secs(), 8);
     }
@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn a_contradiction_is_remembered() {
         let mut doubt = Doubt::default();
-        doubt.show("foreign", ENOUGH);
-        doubt.show("foreign", ENOUGH);
+        doubt.show("taken", ENOUGH);
+        doubt.show("taken", ENOUGH);
         assert!(!doubt.was_contradicted());
         doubt.lift();
         assert!(doubt.was_contradicted());

@@ -115,7 +115,7 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
         Work::Send(slot, job, old) => {
             // In some states of the node another job under the nonce would be overwritten by this one.
             let sight = if old { look(&backend, &job, None).await.ok() } else { None };
-            match sight.filter(|sight| matches!(sight, Sight::Foreign { .. })) {
+            match sight.filter(|sight| matches!(sight, Sight::Taken { .. })) {
                 Some(sight) => Answered::Withheld(slot, job, sight),
                 None => {
                     let sent = backend.submissions.send_again(job.clone()).await;

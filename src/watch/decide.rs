@@ -17,7 +17,7 @@ pub(crate) enum Sight {
     /// The node does not know the job.
     NotFound,
     /// The node has another job under the nonce: this field differs. And whether that job failed.
-    Foreign {
+    Taken {
         field: &'static str,
         failed: bool,
     },
@@ -35,7 +35,7 @@ impl Sight {
     /// Compares a record with the job, and verifies the result in it, unless it is the one that is `known`.
     pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address, known: Option<&Verified>) -> Self {
         if let Some(field) = echo_difference(job, record) {
-            return Self::Foreign { field, failed: matches!(record.status(), JobStatus::Failed { .. }) };
+            return Self::Taken { field, failed: matches!(record.status(), JobStatus::Failed { .. }) };
         }
         match record.status() {
             JobStatus::Pending | JobStatus::Unrecognized(_) => Self::Pending,
@@ -52,13 +52,13 @@ impl Sight {
     }
 
     pub(super) fn is_of_a_failed_job(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Foreign { failed: true, .. })
+        matches!(self, Self::Failed(_) | Self::Taken { failed: true, .. })
     }
 
     /// The error that it is the end of a job with, once it is believed.
     pub(super) fn bad_news(&self, job: &SignedJob) -> Option<Error> {
         match self {
-            Self::Foreign { field, .. } => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
+            Self::Taken { field, .. } => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
             Self::Failed(reason) => Some(failed(job, reason.as_deref())),
             Self::Unproven(error) => Some(error.clone()),
             Self::NotFound | Self::Pending | Self::Executed(_) | Self::Relayed(_) => None,
@@ -68,7 +68,7 @@ impl Sight {
     pub(super) fn shown(&self) -> Shown {
         match self {
             Self::NotFound => Shown::NotFound,
-            Self::Foreign { .. } => Shown::Foreign,
+            Self::Taken { .. } => Shown::Taken,
             Self::Pending => Shown::Pending,
             Self::Executed(_) => Shown::Executed,
             Self::Relayed(_) => Shown::Relayed,
@@ -82,7 +82,7 @@ impl Sight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     NotFound,
-    Foreign,
+    Taken,
     Pending,
     Executed,
     Relayed,
@@ -140,15 +140,15 @@ pub(super) enum Action {
 /// From one answer to a stage and an action. The table of every combination is in the tests.
 pub(super) fn decide(known: Known, shown: Shown) -> (Stage, Action) {
     let stage = known.stage.max(match shown {
-        Shown::NotFound | Shown::Foreign | Shown::Unproven => Stage::Submitted,
+        Shown::NotFound | Shown::Taken | Shown::Unproven => Stage::Submitted,
         Shown::Pending | Shown::Failed => Stage::Accepted,
         Shown::Executed => Stage::Executed,
         Shown::Relayed if known.chain => Stage::Executed,
         Shown::Relayed => Stage::Relayed,
     });
     let action = match shown {
-        Shown::Foreign | Shown::Unproven | Shown::Failed if known.confirmed => Action::End,
-        Shown::Foreign | Shown::Unproven | Shown::Failed => Action::Confirm,
+        Shown::Taken | Shown::Unproven | Shown::Failed if known.confirmed => Action::End,
+        Shown::Taken | Shown::Unproven | Shown::Failed => Action::Confirm,
         _ if known.settled => Action::Wait,
         Shown::Relayed => Action::Wait,
         Shown::NotFound if !known.confirmed => Action::Wait,
@@ -173,7 +173,7 @@ mod tests {
 
     const ALL_SHOWN: [Shown; 7] = [
         Shown::NotFound,
-        Shown::Foreign,
+        Shown::Taken,
         Shown::Pending,
         Shown::Executed,
         Shown::Relayed,
@@ -228,9 +228,9 @@ mod tests {
         use ListEvidence::{Listed, NoList, Stale, Unlisted};
         vec![
             // Another payload, a result that proves nothing, a failure: by chance once, and then nothing else of use will follow.
-            line!(Foreign | Unproven, confirmed: false, => Submitted, Confirm),
+            line!(Taken | Unproven, confirmed: false, => Submitted, Confirm),
             line!(Failed, confirmed: false, => Accepted, Confirm),
-            line!(Foreign | Unproven, confirmed: true, => Submitted, End),
+            line!(Taken | Unproven, confirmed: true, => Submitted, End),
             line!(Failed, confirmed: true, => Accepted, End),
             // The node's word, where there is no other.
             line!(Relayed, chain: false, => Relayed, Wait),

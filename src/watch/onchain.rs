@@ -164,7 +164,7 @@ impl OnChain {
                 ("on chain it is completed, without proof".into(), hint, Some(error.clone()))
             }
             (_, Some(error)) => unread(error),
-            (Some(Standing::Foreign { depth: seen, .. }), _) => (
+            (Some(Standing::Taken { depth: seen, .. }), _) => (
                 format!("on chain another job has its nonce, with {seen} of {depth} confirmations"),
                 "unless the chain is reorganised the job will never land: sign it again under another nonce",
                 None,

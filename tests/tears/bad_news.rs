@@ -277,7 +277,7 @@ async fn an_rpc_of_two_minds_is_told_of_as_that() {
         // Diagnosed: refused, then not known; nothing of it is told.
         rig.sim.tear(every_other(SIGNATURE));
         let diagnosis = rig.client.diagnose(&job).await.unwrap();
-        assert_eq!(*diagnosis.cause(), Cause::ChainContradicts, "{diagnosis}");
+        assert_eq!(*diagnosis.cause(), Cause::Contradiction { of: "chain's RPC" }, "{diagnosis}");
         assert!(!diagnosis.is_stuck() && diagnosis.advice().contains("do not submit the payload under another nonce"));
     }
 }

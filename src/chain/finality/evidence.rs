@@ -190,11 +190,11 @@ impl Evidence<'_> {
     fn foreign_step(&self, field: &'static str, blocks: &Blocks) -> Step {
         match self.place() {
             Placed::At(place) => match blocks.hold(place.number, place.hash) {
-                Some(true) => Step::Done(Standing::Foreign { field, depth: blocks.depth(place.number) }),
+                Some(true) => Step::Done(Standing::Taken { field, depth: blocks.depth(place.number) }),
                 Some(false) => Step::Moved,
                 None => Step::Read(vec![Need::Blocks(place.number)]),
             },
-            Placed::Nowhere => Step::Done(Standing::Foreign { field, depth: self.reach }),
+            Placed::Nowhere => Step::Done(Standing::Taken { field, depth: self.reach }),
             Placed::Unknown(standing) => Step::Done(standing),
             Placed::Read(needs) => Step::Read(needs),
         }
@@ -243,7 +243,7 @@ impl Evidence<'_> {
                 let finality = Finality::new(place.number, place.hash, place.tx, depth);
                 Standing::Complete(Box::new(result.with_finality(Some(finality))))
             }
-            (Err(_), Some(field)) if self.is_anothers() => Standing::Foreign { field, depth },
+            (Err(_), Some(field)) if self.is_anothers() => Standing::Taken { field, depth },
             (Err(Standing::Unproven(error)), Some(lacking)) => {
                 let what = format!("the consumer keeps no {lacking} of the job");
                 let hint = "whether it is this job that is complete, only the transaction's calldata shows";

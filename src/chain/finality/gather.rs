@@ -53,7 +53,7 @@ struct Seen {
 impl Tidings for Seen {
     fn is_bad(&self) -> bool {
         match &self.standing {
-            Standing::Foreign { .. } | Standing::Cancelled { .. } => true,
+            Standing::Taken { .. } | Standing::Cancelled { .. } => true,
             Standing::Unseen | Standing::Requested => self.ended,
             _ => false,
         }
@@ -65,7 +65,7 @@ impl Tidings for Seen {
             (Standing::Unseen, Standing::Unseen)
             | (Standing::Requested, Standing::Requested)
             | (Standing::Cancelled { .. }, Standing::Cancelled { .. })
-            | (Standing::Foreign { .. }, Standing::Foreign { .. })
+            | (Standing::Taken { .. }, Standing::Taken { .. })
             | (Standing::Shallow, Standing::Shallow)
             | (Standing::Unproven(_), Standing::Unproven(_)) => true,
             (Standing::Complete(one), Standing::Complete(other)) => one.output() == other.output(),

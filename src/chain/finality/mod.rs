@@ -50,7 +50,7 @@ pub(crate) enum Standing {
     /// That request was cancelled, so many blocks ago, its own counted.
     Cancelled { depth: u64 },
     /// Another payload was completed under the id: this field differs.
-    Foreign { field: &'static str, depth: u64 },
+    Taken { field: &'static str, depth: u64 },
     /// Completed, with its finality.
     Complete(Box<Verified>),
     /// Completed or cancelled still, and by what was seen before not deep enough yet: nothing more was asked.
@@ -64,18 +64,18 @@ pub(crate) enum Standing {
 impl Standing {
     /// Whether the nonce is used up on chain, as far as was seen.
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. } | Self::Foreign { .. } | Self::Complete(_) | Self::Unproven(_))
+        matches!(self, Self::Cancelled { .. } | Self::Taken { .. } | Self::Complete(_) | Self::Unproven(_))
     }
 
     /// Whether it shows that the job is not completed.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self, Self::Unseen | Self::Requested | Self::Cancelled { .. } | Self::Foreign { .. })
+        matches!(self, Self::Unseen | Self::Requested | Self::Cancelled { .. } | Self::Taken { .. })
     }
 
     /// How deep that is which it says was done on chain.
     pub(crate) fn depth(&self) -> Option<u64> {
         match self {
-            Self::Cancelled { depth } | Self::Foreign { depth, .. } => Some(*depth),
+            Self::Cancelled { depth } | Self::Taken { depth, .. } => Some(*depth),
             Self::Complete(result) => result.finality().map(|finality| finality.confirmations),
             _ => None,
         }
@@ -88,7 +88,7 @@ impl Standing {
         }
         match self {
             Self::Complete(result) => Some(Ok((**result).clone())),
-            Self::Foreign { field, .. } => Some(Err(nonce_taken(job, field))),
+            Self::Taken { field, .. } => Some(Err(nonce_taken(job, field))),
             Self::Cancelled { .. } => Some(Err(cancelled(job))),
             _ => None,
         }

@@ -111,7 +111,7 @@ enum Verdict {
     Unseen,
     Requested,
     Cancelled(u64),
-    Foreign(u64),
+    Taken(u64),
     Complete(u64),
     Unproven,
     Unread,
@@ -147,7 +147,7 @@ fn expected(status: Status, payload: Payload, place: Place, canon: Canon, source
         (Status::Completed, payload, Place::Named | Place::Found)
             if payload.is_unclear() && matches!(source, Source::OtherRequest | Source::OnchainRequest) =>
         {
-            at(V::Foreign)
+            at(V::Taken)
         }
         (Status::Completed, payload, Place::Named | Place::Found)
             if payload == Payload::Ours || payload.is_unclear() =>
@@ -160,8 +160,8 @@ fn expected(status: Status, payload: Payload, place: Place, canon: Canon, source
                 _ => at(V::Complete),
             }
         }
-        (Status::Completed, _, Place::Nowhere) => V::Foreign(REACH),
-        (Status::Completed, _, Place::Named | Place::Found) => at(V::Foreign),
+        (Status::Completed, _, Place::Nowhere) => V::Taken(REACH),
+        (Status::Completed, _, Place::Named | Place::Found) => at(V::Taken),
         // What was named is not it: it is searched for.
         (Status::Completed, ..) => V::Read,
     }
@@ -428,7 +428,7 @@ fn the_table_of_every_combination() {
                                 Standing::Unseen => Verdict::Unseen,
                                 Standing::Requested => Verdict::Requested,
                                 Standing::Cancelled { .. } => Verdict::Cancelled(depth(standing)),
-                                Standing::Foreign { .. } => Verdict::Foreign(depth(standing)),
+                                Standing::Taken { .. } => Verdict::Taken(depth(standing)),
                                 Standing::Complete(result) => {
                                     assert_eq!(result.output()[..], *b"out");
                                     Verdict::Complete(depth(standing))
@@ -492,9 +492,9 @@ fn a_verdict_needs_the_depth_that_was_asked_for() {
     for standing in [Standing::Unseen, Standing::Requested, Standing::Shallow, Standing::Unread(broken())] {
         assert!(standing.verdict(&fixture.job, 0).is_none() && !standing.is_settled());
     }
-    let foreign = Standing::Foreign { field: "program id", depth: 2 };
-    assert_eq!(foreign.verdict(&fixture.job, 2).unwrap().unwrap_err().kind(), ErrorKind::NonceTaken);
+    let taken = Standing::Taken { field: "program id", depth: 2 };
+    assert_eq!(taken.verdict(&fixture.job, 2).unwrap().unwrap_err().kind(), ErrorKind::NonceTaken);
     let cancelled = Standing::Cancelled { depth: 2 };
     assert_eq!(cancelled.verdict(&fixture.job, 1).unwrap().unwrap_err().kind(), ErrorKind::JobFailed);
-    assert!(cancelled.verdict(&fixture.job, 3).is_none() && cancelled.is_open() && foreign.is_settled());
+    assert!(cancelled.verdict(&fixture.job, 3).is_none() && cancelled.is_open() && taken.is_settled());
 }

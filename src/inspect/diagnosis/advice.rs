@@ -24,7 +24,9 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
         | Cause::OtherOperator { .. }
         | Cause::RelayReverts { .. }
         | Cause::RelayDropped { .. }
-        | Cause::ChainContradicts => needs_the_chain(cause, *nonce),
+        | Cause::Contradiction { .. }
+        | Cause::SignatureCheckReverted
+        | Cause::NoSigner => needs_the_chain(cause, *nonce),
         Cause::Relayed => "nothing: the node saw the transaction included, with one confirmation. Whether it succeeded, only the \
              chain says; without a pinned operator the result is not checked either"
             .into(),
@@ -66,7 +68,7 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
                 .into()
         }
         Cause::Lost => lost(evidence),
-        Cause::NonceTakenAtNode { status, .. } => foreign(status, evidence),
+        Cause::NonceTakenAtNode { status, .. } => taken(status, evidence),
         Cause::Failed { .. } if state => format!(
             "nonce {nonce} is used up: the node takes it once. If the program failed, correct input, program or max_cycles, and submit \
              the job under another nonce"
@@ -188,7 +190,7 @@ fn lost(evidence: &Symptoms) -> String {
     }
 }
 
-fn foreign(status: &JobStatus, evidence: &Symptoms) -> String {
+fn taken(status: &JobStatus, evidence: &Symptoms) -> String {
     let nonce = evidence.nonce;
     let who = "somebody else sent a job under this nonce (nodes do not check who signed), or it was signed twice, for instance by a \
                source of nonces that started too low after a restart";

@@ -38,11 +38,12 @@ impl fmt::Display for Confidence {
 /// | cause | what to do |
 /// |---|---|
 /// | [`Complete`](Self::Complete) (chain) | nothing: the JobManager has the result, whatever the node says |
+/// | [`SignatureCheckReverted`](Self::SignatureCheckReverted), [`NoSigner`](Self::NoSigner) (chain) | the consumer has to be mended, then the result lands: do not sign the payload anew for it |
 /// | [`SignerRefused`](Self::SignerRefused), [`StaleState`](Self::StaleState) (chain) | it can never land: sign the payload with the account, or build it from the state, that it names, under another nonce |
 /// | [`OtherOperator`](Self::OtherOperator) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
 /// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
 /// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
-/// | [`ChainContradicts`](Self::ChainContradicts) (chain) | diagnose it again: looks at the chain have differed |
+/// | [`Contradiction`](Self::Contradiction) (chain) | diagnose it again: looks at the chain have differed |
 /// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::post_result`](crate::Client::post_result), those of lower nonces first |
 /// | [`Relayed`](Self::Relayed) | without a chain nothing: only that shows whether the transaction succeeded. With one, wait for some blocks |
 /// | [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay) | wait |
@@ -181,6 +182,10 @@ pub enum Cause {
         /// Whom the consumer names, if it names one account.
         named: Option<Address>,
     },
+    /// The consumer's check of the signature reverts, as one that is paused does: nothing lands until it works again.
+    SignatureCheckReverted,
+    /// The consumer's signer is the zero address: it refuses every good signature, and takes every unreadable one.
+    NoSigner,
     /// The job starts from a state that is not the consumer's latest, and nothing that is still to land makes it that.
     StaleState {
         /// The state root (State revision: hash) that the job starts from.
@@ -204,8 +209,11 @@ pub enum Cause {
         /// The contracts' words.
         reason: String,
     },
-    /// Looks at the chain in a row have shown different things, so none of them counts.
-    ChainContradicts,
+    /// Looks in a row showed different things, so none of them counts.
+    Contradiction {
+        /// Of whom: "chain's RPC".
+        of: &'static str,
+    },
     /// The node's task for the consumer is dead: every submission for it fails until the node is restarted.
     ConsumerDead,
     /// The node's task for the consumer does not answer: it is blocked behind a relay that does not move.
@@ -223,7 +231,7 @@ impl Cause {
                 | Self::InProgress { .. }
                 | Self::InLine { .. }
                 | Self::UnderWay
-                | Self::ChainContradicts
+                | Self::Contradiction { .. }
         )
     }
 
@@ -233,6 +241,8 @@ impl Cause {
             self,
             Self::NonceTakenOnChain { .. }
                 | Self::SignerRefused { .. }
+                | Self::SignatureCheckReverted
+                | Self::NoSigner
                 | Self::StaleState { .. }
                 | Self::OtherOperator { .. }
                 | Self::RelayReverts { .. }
@@ -323,7 +333,9 @@ impl fmt::Display for Cause {
                 write!(f, "the result is signed by {signed_by}, and the JobManager accepts {named}")
             }
             Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", crate::job::one_line(reason)),
-            Self::ChainContradicts => f.write_str("the chain's RPC contradicts itself about it"),
+            Self::Contradiction { of } => write!(f, "the {of} contradicts itself about it"),
+            Self::SignatureCheckReverted => f.write_str("the consumer's check of the signature reverts"),
+            Self::NoSigner => f.write_str("the consumer's signer is the zero address"),
             Self::ConsumerDead => f.write_str("the node's task for the consumer is dead"),
             Self::ConsumerBlocked => f.write_str("the node's task for the consumer is blocked"),
         }

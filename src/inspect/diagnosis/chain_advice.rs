@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
     match cause {
         Cause::Complete => "nothing: the JobManager has the result, whatever the node says".into(),
-        Cause::ChainContradicts => {
+        Cause::Contradiction { .. } => {
             "diagnose it again, and until then do not submit the payload under another nonce: looks at the chain in a row have shown different \
              things. If it stays so, the RPC's servers do not agree: use another one"
                 .into()
@@ -36,6 +36,16 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
                 "sign the payload with {who}, under another nonce if the node has this job already. It takes no money to find out: the node \
                  executes such a job and tries for hours to relay it; in an Ordered lane it holds all later ones"
             )
+        }
+        Cause::SignatureCheckReverted => {
+            "the consumer is paused, or not set up: nothing lands until its check of signatures works again. Then post the result with \
+             Client::post_result, or leave it to the node, which tries for hours; do not sign the payload under another nonce for this"
+                .into()
+        }
+        Cause::NoSigner => {
+            "set the consumer's signer to the account that signed the job: as it is, it refuses every good signature, and takes a broken one \
+             from anybody. Then post the result with Client::post_result"
+                .into()
         }
         Cause::StaleState { .. } => format!(
             "build the job again from the consumer's latest state, and submit it under another nonce. The node tries for hours to relay \

@@ -7,6 +7,7 @@ use alloy_primitives::{Address, B256};
 use super::cause::Confidence;
 use crate::{
     chain::{ChainStanding, RevertCause},
+    inspect::facts::Signer,
     job::{JobStatus, ProgramId, Revision},
     nonce::NonceStanding,
 };
@@ -44,7 +45,8 @@ pub(super) struct Onchain {
     pub standing: ChainStanding,
     /// The highest nonce that the consumer has seen.
     pub max_nonce: Option<u64>,
-    pub signer: Signer,
+    /// What the consumer's check says of the signature, if it has answered.
+    pub signer: Option<Signer>,
     /// The state that the job starts from, and the consumer's latest, if they differ.
     pub state: Option<(B256, B256)>,
     /// If the operator is not the one that signed, or not the pinned one.
@@ -54,14 +56,6 @@ pub(super) struct Onchain {
     pub reverted: bool,
     /// There is no such transaction in a block, as far as the RPC knows.
     pub absent: bool,
-}
-
-/// Whether the consumer accepts who signed the job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signer {
-    Accepted,
-    Refused { recovered: Option<Address>, named: Option<Address> },
-    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +81,7 @@ pub(super) enum Trial {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     NotFound,
-    Foreign {
+    Taken {
         field: &'static str,
         status: JobStatus,
     },

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     chain::Block,
     error::{Error, ErrorKind, Result},
-    inspect::sources::Sources,
+    inspect::{facts::record, sources::Sources},
     job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
     node::PendingNonces,
     nonce::{Lane, NonceStanding},
@@ -88,7 +88,7 @@ impl<'a> Questions<'a> {
         let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
         // Last, so that it is not older than what the node says.
         let onchain = match &sources.chain {
-            Some(chain) => onchain(chain, job, &claims, sources.operator.pinned(), since, &mut lines).await,
+            Some(chain) => onchain(sources, chain, job, &claims, since, &mut lines).await,
             None => None,
         };
         let (onchain, tip) = onchain.unzip();
@@ -138,7 +138,7 @@ impl<'a> Questions<'a> {
     }
 
     async fn look(&self, lines: &mut Vec<String>) -> Result<(Seen, Claims)> {
-        let Some(record) = self.record(self.job.id()).await? else {
+        let Some(record) = record(&self.sources.node, self.job.id()).await? else {
             lines.push("GetResult: the node does not know the job".into());
             return Ok((Seen::NotFound, Claims::default()));
         };
@@ -164,7 +164,7 @@ impl<'a> Questions<'a> {
         let claims = Claims::of(&record, verified);
         let seen = match sight {
             Sight::NotFound => Seen::NotFound,
-            Sight::Foreign { field, .. } => Seen::Foreign { field, status: record.status().clone() },
+            Sight::Taken { field, .. } => Seen::Taken { field, status: record.status().clone() },
             Sight::Pending => Seen::Pending,
             Sight::Executed(_) => Seen::Executed { verified: true },
             Sight::Relayed(_) => Seen::Relayed { verified: true },
@@ -175,7 +175,7 @@ impl<'a> Questions<'a> {
         };
         let mut line = format!("GetResult: {}", record.status());
         match &seen {
-            Seen::Foreign { field, .. } => line += &format!(", of a job whose {field} differs"),
+            Seen::Taken { field, .. } => line += &format!(", of a job whose {field} differs"),
             Seen::Executed { verified: true } | Seen::Relayed { verified: true } => {
                 line += if pinned.is_some() {
                     ", the result is signed by the pinned operator"
@@ -195,11 +195,6 @@ impl<'a> Questions<'a> {
         }
         lines.push(line);
         Ok((seen, claims))
-    }
-
-    /// Nothing if the node does not know the job.
-    async fn record(&self, id: JobId) -> Result<Option<JobRecord>> {
-        known(self.sources.node.get_result(id).await)
     }
 
     fn books(&self, lines: &mut Vec<String>) -> Books {
@@ -345,7 +340,7 @@ impl<'a> Questions<'a> {
             let (node, nonces) = (Arc::clone(&self.sources.node), self.sources.nonces.clone());
             tasks.spawn(async move {
                 let before = nonces.standing(consumer, nonce);
-                let record = known(node.get_result(JobId::derive(nonce, consumer)).await);
+                let record = record(&node, JobId::derive(nonce, consumer)).await;
                 let after = nonces.standing(consumer, nonce);
                 record.map(|record| (nonce, record.map(|record| record.status().clone()), before, after))
             });
@@ -392,10 +387,10 @@ impl<'a> Questions<'a> {
         let Some(by) = self.job.nonce().checked_add(1) else { return Ok(None) };
         let relayed = |record: &JobRecord| *record.status() == JobStatus::Relayed;
         let id = JobId::derive(by, self.job.consumer());
-        if !self.record(id).await?.as_ref().is_some_and(relayed) {
+        if !record(&self.sources.node, id).await?.as_ref().is_some_and(relayed) {
             return Ok(None);
         }
-        if self.record(self.job.id()).await?.as_ref().is_some_and(relayed) {
+        if record(&self.sources.node, self.job.id()).await?.as_ref().is_some_and(relayed) {
             return Ok(None);
         }
         let strategy = self.known.get(&by).map(|job| job.relay_strategy());
@@ -404,13 +399,6 @@ impl<'a> Questions<'a> {
         }
         lines.push(format!("GetResult of nonce {by}: RELAYED, before this job"));
         Ok(Some(Overtaken { by, ordered: strategy.is_some() }))
-    }
-}
-
-fn known(record: Result<JobRecord>) -> Result<Option<JobRecord>> {
-    match record {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        record => record.map(Some),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     verdict::{Verdict, likely, shown},
     weigh::weigh,
 };
-use crate::watch::Stage;
+use crate::{inspect::words::CHAIN, watch::Stage};
 
 /// The node is heard, and the chain has the last word.
 pub(super) fn judge(evidence: &Symptoms) -> Verdict {
@@ -27,8 +27,8 @@ fn by_node(evidence: &Symptoms) -> Verdict {
         (_, InList::Dead(confidence)) => Verdict { cause: Cause::ConsumerDead, confidence: *confidence },
         (Seen::Unproven(reason), _) => shown(Cause::Unproven { reason: reason.clone() }),
         (Seen::NotFound | Seen::Pending | Seen::Executed { .. }, InList::Hanging) => likely(Cause::ConsumerBlocked),
-        (Seen::NotFound | Seen::Foreign { .. } | Seen::Failed(_), _) if books.under_way => shown(Cause::UnderWay),
-        (Seen::Foreign { field, status }, _) => shown(Cause::NonceTakenAtNode { field, status: status.clone() }),
+        (Seen::NotFound | Seen::Taken { .. } | Seen::Failed(_), _) if books.under_way => shown(Cause::UnderWay),
+        (Seen::Taken { field, status }, _) => shown(Cause::NonceTakenAtNode { field, status: status.clone() }),
         (Seen::Failed(reason), _) => shown(failed(evidence, reason.as_deref())),
         (Seen::NotFound, _) if books.other => shown(Cause::NonceHeld),
         // In the list and without a record: the answers of two nodes, or of none.
@@ -46,7 +46,7 @@ fn by_node(evidence: &Symptoms) -> Verdict {
 /// not take back.
 pub(super) fn unsettled(evidence: &Symptoms, before: &Verdict, last: Verdict) -> Verdict {
     if before.cause.is_the_chains() || last.cause.is_the_chains() {
-        return likely(Cause::ChainContradicts);
+        return likely(Cause::Contradiction { of: CHAIN });
     }
     match evidence.seen {
         Seen::Pending => likely(Cause::InProgress { stage: Stage::Accepted }),
@@ -185,7 +185,7 @@ mod tests {
         let failed = |reason: &str| Seen::Failed(Some(reason.into()));
         vec![
             Seen::NotFound,
-            Seen::Foreign { field: "max_cycles", status: JobStatus::Done },
+            Seen::Taken { field: "max_cycles", status: JobStatus::Done },
             Seen::Pending,
             Seen::Executed { verified: true },
             Seen::Executed { verified: false },
@@ -489,7 +489,7 @@ mod tests {
             // What the chain showed once, and not again, is told as that.
             let taken = shown(Cause::NonceTakenOnChain { status: crate::chain::OnchainStatus::Completed });
             for (one, other) in [(&taken, before.clone()), (&before, taken.clone())] {
-                assert_eq!(unsettled(&evidence, one, other), likely(Cause::ChainContradicts));
+                assert_eq!(unsettled(&evidence, one, other), likely(Cause::Contradiction { of: CHAIN }));
             }
         }
     }

@@ -1,13 +1,17 @@
-//! What the chain shows of a job: one round trip, the relay tried in it.
+//! What the chain shows of a job, made of the contracts' answers.
 
 use alloy_primitives::{Address, B256};
 
-use super::evidence::{Onchain, Operators, Signer, Trial};
+use super::evidence::{Onchain, Operators, Trial};
 use crate::{
-    chain::{Answers, Batch, Block, Chain, ChainStanding, Revert, SignatureCheck, StandingTickets, Ticket},
-    error::Result,
-    inspect::words::status_words,
-    job::{JobRecord, SignedJob, Verified, eip191_hash, one_line, recover_signer},
+    chain::{Block, Chain, ChainStanding, Revert},
+    error::{Error, Result},
+    inspect::{
+        facts::{Read, Sent, Signer, sent},
+        sources::Sources,
+        words::status_words,
+    },
+    job::{JobRecord, SignedJob, Verified, one_line, recover_signer},
 };
 
 /// What the node's record gives the chain to judge.
@@ -34,14 +38,19 @@ impl Claims {
 /// Asks the chain, and says in words what it showed, and which block is the latest. Nothing if it cannot be read. With
 /// the tip of an earlier round it is a second look, about that block or a later one.
 pub(super) async fn onchain(
+    sources: &Sources,
     chain: &Chain,
     job: &SignedJob,
     claims: &Claims,
-    pinned: Option<Address>,
     seen: Option<Block>,
     lines: &mut Vec<String>,
 ) -> Option<(Onchain, Block)> {
-    match ask(chain, job, claims, pinned, seen).await {
+    let read = async {
+        let Read { facts, tip, .. } = sent(sources, chain, job, claims.tx_hash, claims.verified.as_ref(), seen).await?;
+        let next_nonce = facts.job.next_nonce.as_ref().ok().copied();
+        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims).await?, next_nonce, tip))
+    };
+    match read.await {
         Ok((onchain, next_nonce, tip)) => {
             describe(&onchain, claims, next_nonce, lines);
             Some((onchain, tip))
@@ -53,52 +62,33 @@ pub(super) async fn onchain(
     }
 }
 
-async fn ask(
+async fn interpret(
+    facts: Sent,
+    pinned: Option<Address>,
     chain: &Chain,
     job: &SignedJob,
     claims: &Claims,
-    pinned: Option<Address>,
-    seen: Option<Block>,
-) -> Result<(Onchain, Option<u64>, Block)> {
-    let consumer = job.consumer();
-    let ask = |batch: &mut Batch| {
-        (
-            StandingTickets::ask(batch, job),
-            batch.operator(),
-            (batch.next_nonce(consumer), batch.max_nonce(consumer)),
-            batch.is_valid_signature(consumer, eip191_hash(job.request()), job.signature().clone()),
-            batch.offchain_signer(consumer),
-            batch.latest_state(consumer, job.revision()),
-            claims.tx_hash.map(|hash| batch.receipt(hash)),
-            claims.verified.as_ref().map(|verified| batch.raw_call(chain.post_call(verified, None))),
-        )
-    };
-    let snapshot = match seen {
-        None => chain.at_latest(ask).await?,
-        Some(seen) => chain.again(seen, ask).await?,
-    };
-    let (tip, mut answers) = (snapshot.tip, snapshot.answers);
-    let (standing, operator, (next_nonce, max_nonce), valid, named, latest, claimed, trial) = snapshot.asked;
-
+) -> Result<Onchain> {
+    // What is no consumer has said nothing.
+    let signer = if facts.job.max_nonce.is_ok() { facts.job.signer(job).ok() } else { None };
     // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
-    let (standing, operator) = (standing.take(&mut answers, job)?, answers.take(operator)?);
+    let standing = ChainStanding::of(job, &facts.job.metadata?, &facts.job.inputs);
+    let operator = facts.job.operator?;
     // Where the consumer does not show whose job it is, perhaps the transaction does.
     let transactions = claims.tx_hash.into_iter().collect();
     let standing = standing.settled(chain, job, transactions, claims.verified.as_ref()).await.unwrap_or(standing);
-    let max_nonce = answers.take(max_nonce).ok();
-    let latest = answers.take(latest).ok().flatten();
+    let latest = facts.job.latest_state.ok().flatten();
     let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
     let operators =
         claims.signed_by.filter(|signed_by| *signed_by != operator || pinned.is_some_and(|it| it != operator));
-    let claimed = claimed.map(|ticket| answers.take(ticket));
-    let receipt = claimed.as_ref().and_then(|claimed| claimed.as_ref().ok()?.as_ref());
-    let onchain = Onchain {
+    let receipt = facts.receipt.as_ref().and_then(|receipt| receipt.as_ref().ok()?.as_ref());
+    Ok(Onchain {
         standing,
-        max_nonce,
-        signer: signer(&mut answers, job, valid, named, max_nonce.is_some()),
+        max_nonce: facts.job.max_nonce.ok(),
+        signer,
         state,
         operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
-        trial: trial.and_then(|ticket| answers.take(ticket).ok()).map_or(Trial::NotMade, |tried| match tried {
+        trial: facts.trial.and_then(Result::ok).map_or(Trial::NotMade, |tried| match tried {
             Ok(_) => Trial::Lands,
             Err(data) => {
                 let revert = Revert::decode(&data);
@@ -106,26 +96,8 @@ async fn ask(
             }
         }),
         reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
-        absent: matches!(claimed, None | Some(Ok(None))),
-    };
-    Ok((onchain, answers.take(next_nonce).ok(), tip))
-}
-
-fn signer(
-    answers: &mut Answers,
-    job: &SignedJob,
-    valid: Ticket<SignatureCheck>,
-    named: Ticket<Option<Address>>,
-    is_consumer: bool,
-) -> Signer {
-    match answers.take(valid) {
-        Ok(SignatureCheck::Valid) => Signer::Accepted,
-        // What is no consumer has said nothing.
-        Ok(_) if is_consumer => {
-            Signer::Refused { recovered: job.recover().ok(), named: answers.take(named).ok().flatten() }
-        }
-        Ok(_) | Err(_) => Signer::Unknown,
-    }
+        absent: matches!(facts.receipt, None | Some(Ok(None))),
+    })
 }
 
 fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: &mut Vec<String>) {
@@ -146,11 +118,17 @@ fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: 
             say("the consumer does not answer maxNonce(): there is no such contract, or it has another form".into())
         }
     }
-    if let Signer::Refused { recovered, named } = onchain.signer {
-        let by =
-            |address: Option<Address>| address.map_or("an account that it does not name".into(), |it| it.to_string());
-        let who = recovered.map_or("the signature".into(), |it| format!("the signature of {it}"));
-        say(format!("isValidSignature refuses {who}; the consumer accepts {}", by(named)));
+    match &onchain.signer {
+        Some(Signer::Refused { recovered, named }) => {
+            let by = named.map_or("an account that it does not name".into(), |it| it.to_string());
+            let who = recovered.map_or("the signature".into(), |it| format!("the signature of {it}"));
+            say(format!("isValidSignature refuses {who}; the consumer accepts {by}"));
+        }
+        Some(Signer::Nobody { accepts: false }) => {
+            say("isValidSignature refuses the signature; the consumer's signer is the zero address".into());
+        }
+        Some(Signer::CheckReverts(reason)) => say(format!("isValidSignature reverts: {}", Revert::decode(reason))),
+        Some(Signer::Accepted | Signer::Nobody { accepts: true }) | None => {}
     }
     if let Some((input, latest)) = onchain.state {
         say(format!("the job starts from the state {input}, the consumer's latest is {latest}"));

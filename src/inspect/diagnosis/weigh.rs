@@ -2,10 +2,13 @@
 
 use super::{
     cause::{Cause, Confidence},
-    evidence::{LaneBelow, Onchain, Operators, Seen, Signer, Symptoms, Trial},
+    evidence::{LaneBelow, Onchain, Operators, Seen, Symptoms, Trial},
     verdict::{Verdict, likely, shown},
 };
-use crate::chain::{ChainStanding, RevertCause};
+use crate::{
+    chain::{ChainStanding, RevertCause},
+    inspect::facts::Signer,
+};
 
 /// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
 /// change any more.
@@ -22,14 +25,14 @@ pub(super) fn weigh(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) ->
     if matches!(seen, Seen::Relayed { .. }) && !onchain.reverted && dropped.is_none() {
         return by_node;
     }
-    if let Signer::Refused { recovered, named } = onchain.signer
+    if let Some(cause) = onchain.signer.as_ref().and_then(signature)
         // That job is the node's, not this one.
-        && !matches!(seen, Seen::Foreign { .. })
+        && !matches!(seen, Seen::Taken { .. })
     {
-        return shown(Cause::SignerRefused { recovered, named });
+        return shown(cause);
     }
     if let Some(Operators { signed_by, pinned, named }) = onchain.operators
-        && !matches!(seen, Seen::Foreign { .. } | Seen::Pending | Seen::NotFound | Seen::Failed(_))
+        && !matches!(seen, Seen::Taken { .. } | Seen::Pending | Seen::NotFound | Seen::Failed(_))
     {
         return shown(Cause::OtherOperator { signed_by, pinned, named });
     }
@@ -50,6 +53,16 @@ pub(super) fn weigh(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) ->
         Trial::Reverts { .. } => now(evidence, onchain, by_node),
         Trial::NotMade if matches!(seen, Seen::Pending | Seen::NotFound) => ahead(evidence, onchain, by_node),
         Trial::NotMade | Trial::Lands => refine(evidence, onchain, by_node),
+    }
+}
+
+/// Why the consumer does not take the signature, if it does not.
+fn signature(signer: &Signer) -> Option<Cause> {
+    match *signer {
+        Signer::Accepted | Signer::Nobody { accepts: true } => None,
+        Signer::Nobody { accepts: false } => Some(Cause::NoSigner),
+        Signer::CheckReverts(_) => Some(Cause::SignatureCheckReverted),
+        Signer::Refused { recovered, named } => Some(Cause::SignerRefused { recovered, named }),
     }
 }
 
@@ -145,7 +158,7 @@ fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use alloy_primitives::{Address, B256};
+    use alloy_primitives::{Address, B256, Bytes};
 
     use super::{
         super::{
@@ -169,7 +182,7 @@ mod tests {
         Onchain {
             standing: ChainStanding::Unseen,
             max_nonce: Some(3),
-            signer: Signer::Accepted,
+            signer: Some(Signer::Accepted),
             state: None,
             operators: None,
             trial: Trial::NotMade,
@@ -215,7 +228,7 @@ mod tests {
     fn sights() -> [Seen; 10] {
         [
             Seen::NotFound,
-            Seen::Foreign { field: "max_cycles", status: JobStatus::Done },
+            Seen::Taken { field: "max_cycles", status: JobStatus::Done },
             Seen::Pending,
             Seen::Executed { verified: true },
             Seen::Executed { verified: false },
@@ -244,7 +257,7 @@ mod tests {
                     for stalled in [None, Some(LONG)] {
                         let onchain = Onchain {
                             standing,
-                            signer: Signer::Refused { recovered: None, named: None },
+                            signer: Some(Signer::Refused { recovered: None, named: None }),
                             trial: tried(RevertCause::NonceTaken),
                             ..quiet()
                         };
@@ -254,6 +267,20 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// A preflight has the same names for it.
+    #[test]
+    fn a_consumer_that_has_to_be_mended_is_told_from_a_signer_that_is_refused() {
+        for (signer, expected) in [
+            (Some(Signer::CheckReverts(Bytes::new())), "SignatureCheckReverted"),
+            (Some(Signer::Nobody { accepts: false }), "NoSigner"),
+            (Some(Signer::Nobody { accepts: true }), "accepted"),
+            (None, "accepted"),
+        ] {
+            let onchain = Onchain { signer, ..quiet() };
+            assert_eq!(name(&judge(&evidence(Seen::Pending, InList::Listed, onchain))), expected);
         }
     }
 
@@ -308,7 +335,7 @@ mod tests {
     #[test]
     fn every_sight_and_what_the_chain_refuses() {
         let signer = || Onchain {
-            signer: Signer::Refused { recovered: Some(OTHER), named: Some(OPERATOR) },
+            signer: Some(Signer::Refused { recovered: Some(OTHER), named: Some(OPERATOR) }),
             trial: tried(RevertCause::RequestSignature),
             ..quiet()
         };

@@ -1,11 +1,12 @@
 //! What a preflight rests on: values, and what they say by themselves. No I/O.
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::Address;
 
 use super::finding::{Finding, FindingKind, Severity};
 use crate::{
-    chain::{Binding, ChainIdentity, OnchainStatus, SignatureCheck},
+    chain::{Binding, OnchainStatus},
     error::{Error, Result},
+    inspect::facts::Unsent,
     job::{JobRecord, Limits, RelayStrategy, SignedJob, echo_difference},
     nonce::Unknown,
 };
@@ -43,7 +44,7 @@ impl Prospects {
 
     /// Whether what is complete on chain under the nonce, if something is, is this very job.
     pub(super) fn is_complete(&self, chain: &Chained) -> Option<bool> {
-        if !matches!(chain.status, Ok(OnchainStatus::Completed)) {
+        if !matches!(chain.status(), Ok(OnchainStatus::Completed)) {
             return None;
         }
         // The node's word where the consumer does not keep the inputs.
@@ -81,22 +82,11 @@ pub(super) enum ChainSide {
     Read(Box<Chained>),
 }
 
-/// The answers of one batch. Those of a contract that is not there are errors.
+/// The contracts' answers, and what follows from them with what this client knows.
 pub(super) struct Chained {
-    /// Asked of clients that are bound.
-    pub identity: Option<Result<ChainIdentity>>,
-    pub job_manager_code: Result<Bytes>,
-    pub consumer_code: Result<Bytes>,
-    pub operator: Result<Address>,
-    pub named_job_manager: Result<Option<Address>>,
-    pub signature: Result<SignatureCheck>,
-    pub signer: Result<Option<Address>>,
-    pub next_nonce: Result<u64>,
-    pub max_nonce: Result<u64>,
-    pub latest_state: Result<Option<B256>>,
-    pub status: Result<OnchainStatus>,
-    /// The same for the nonce before, of an Ordered job.
-    pub before: Option<Result<OnchainStatus>>,
+    pub facts: Unsent,
+    /// How the job of the nonce before an Ordered one's stands.
+    pub before: Option<OnchainStatus>,
     /// Whether the inputs that the chain keeps under the job's id are this job's, if they could be read.
     pub same_inputs: Option<bool>,
     /// Whether a result that is known, and is not on chain yet, leads to the job's state.
@@ -105,4 +95,11 @@ pub(super) struct Chained {
     pub below: Unknown,
     /// The highest nonce known to the chain, the client and its source, if an Unordered job's is too far above that.
     pub too_far_above: Option<u64>,
+}
+
+impl Chained {
+    /// How what the chain has under the job's nonce stands.
+    pub(super) fn status(&self) -> Result<OnchainStatus> {
+        self.facts.job.metadata.as_ref().map(|kept| kept.status).map_err(Clone::clone)
+    }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use alloy_primitives::{Address, B256};
 
-use crate::inspect::words::status_words;
+use crate::inspect::words::{CHAIN, NODE, status_words};
 use crate::{
     chain::OnchainStatus,
     error::{Error, named},
@@ -264,11 +264,11 @@ impl FindingKind {
             | Self::StateMissing
             | Self::RequestedBefore { .. }
             | Self::TooManyOrdered { .. }
-            | Self::WrongChain => Some("chain's RPC"),
+            | Self::WrongChain => Some(CHAIN),
             Self::AlreadyAtNode { .. }
             | Self::Failed { .. }
             | Self::NonceTakenAtNode { .. }
-            | Self::ProgramMissing { .. } => Some("node"),
+            | Self::ProgramMissing { .. } => Some(NODE),
             Self::NoChain
             | Self::ChainNotRead { .. }
             | Self::NodeNotRead { .. }

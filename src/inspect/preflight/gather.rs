@@ -9,15 +9,16 @@ use std::{
 use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
-use super::{
-    evidence::{ChainSide, Chained, Prospects},
-    questions::ContractQuestions,
-};
+use super::evidence::{ChainSide, Chained, Prospects};
 use crate::{
-    chain::{Block, Chain},
+    chain::{Block, Chain, Kept, OnchainStatus},
     error::{Error, ErrorKind, Result},
-    inspect::sources::Sources,
+    inspect::{
+        facts::{self, Read},
+        sources::Sources,
+    },
     job::{JobId, JobRecord, RelayStrategy, SignedJob},
+    nonce::Unknown,
 };
 
 /// How many runs of missing nonces are named.
@@ -83,18 +84,13 @@ async fn ask_node(
     sources: &Sources,
     job: &SignedJob,
 ) -> (Option<Error>, Result<Option<JobRecord>>, Option<Result<bool>>) {
-    let record = async {
-        match sources.node.get_result(job.id()).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            record => record.map(Some),
-        }
-    };
     let program = async {
         match sources.node.contains_program(job.program_id()).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             has => Some(has),
         }
     };
+    let record = facts::record(&sources.node, job.id());
     let (speaks, (record, has_program)) = together(sources.node.check_identity(), together(record, program)).await;
     (speaks.err(), record, has_program)
 }
@@ -110,26 +106,42 @@ async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen
     let nothing = |side, round_trips| AskedChain { side, tip: None, operator: None, round_trips };
     let Some(chain) = &sources.chain else { return nothing(ChainSide::None, 0) };
     let begun = Instant::now();
-    let asked = sources.node.retries().read_deadline().bound(ask_contracts(sources, chain, job, expected, seen)).await;
-    let (mut chained, tip, round_trips) = match asked {
-        Some(Ok(read)) => read,
-        Some(Err(error)) => return nothing(ChainSide::Unread(error), 1),
-        None => {
-            let late = Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
-            return nothing(ChainSide::Unread(late.with_endpoint(chain.reader().endpoint())), 1);
-        }
+    let (foreseen, leading) = leading(sources, job, expected);
+    let ordered = job.relay_strategy() == RelayStrategy::Ordered;
+    let before = job.nonce().checked_sub(1).filter(|_| ordered).map(|nonce| JobId::derive(nonce, job.consumer()));
+    let others: Vec<_> = before.into_iter().chain(leading.iter().copied()).collect();
+    let (facts, tip, round_trips) = match facts::unsent(sources, chain, job, &others, seen).await {
+        Ok(Read { facts, tip, round_trips }) => (facts, tip, round_trips),
+        Err(error) => return nothing(ChainSide::Unread(error), 1),
     };
-    let right = match (&sources.binding, &chained.identity) {
+    let status = |id: &JobId| facts.others.get(id).and_then(|status| status.as_ref().ok().copied());
+    // What a result leads to that is complete was the latest once, and is no more.
+    let not_there_yet = |id| matches!(status(id), Some(OnchainStatus::Unknown | OnchainStatus::Pending));
+    let kept = facts.job.metadata.as_ref().ok().zip(facts.job.inputs.as_ref().ok());
+    let mut chained = Chained {
+        before: before.and_then(|id| status(&id)),
+        same_inputs: kept.and_then(|(kept, inputs)| match Kept::compare(job, kept, inputs) {
+            Kept::Ours => Some(true),
+            Kept::Other(_) => Some(false),
+            Kept::Unclear(_) => None,
+        }),
+        predicted: foreseen || leading.iter().any(not_there_yet),
+        below: Unknown::default(),
+        too_far_above: None,
+        facts,
+    };
+    let facts = &chained.facts;
+    let right = match (&sources.binding, &facts.identity) {
         (Some(binding), Some(Ok(identity))) => binding.check_identity(*identity).is_ok(),
         (binding, _) => binding.is_none(),
     };
-    let operator = chained.operator.as_ref().ok().filter(|_| right).map(|operator| (begun, *operator));
+    let operator = facts.job.operator.as_ref().ok().filter(|_| right).map(|operator| (begun, *operator));
     let (consumer, nonce, nonces) = (job.consumer(), job.nonce(), &sources.nonces);
-    if job.relay_strategy() == RelayStrategy::Ordered {
-        if let Ok(next) = chained.next_nonce {
+    if ordered {
+        if let Ok(next) = facts.job.next_nonce {
             chained.below = nonces.unknown(consumer, next, nonce, MAX_RUNS);
         }
-    } else if let Ok(highest) = chained.max_nonce {
+    } else if let Ok(highest) = facts.job.max_nonce {
         let beyond = |highest: u64| nonce > highest.saturating_add(nonces.unordered_jump());
         // A source may know that the consumer's numbers are timestamps, which begin far above 0.
         if beyond(highest)
@@ -140,26 +152,6 @@ async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen
         }
     }
     AskedChain { side: ChainSide::Read(Box::new(chained)), tip: Some(tip), operator, round_trips }
-}
-
-/// One round trip, as of one block. The chain's RPC sees the signature and the hash that was signed, as the consumer's
-/// check needs them, and not the request.
-async fn ask_contracts(
-    sources: &Sources,
-    chain: &Chain,
-    job: &SignedJob,
-    expected: &Expected,
-    seen: Option<Block>,
-) -> Result<(Chained, Block, u32)> {
-    let (foreseen, leading) = leading(sources, job, expected);
-    let bound = sources.binding.is_some();
-    let ask = |batch: &mut _| ContractQuestions::ask(batch, chain.job_manager(), job, bound, &leading);
-    let snapshot = match seen {
-        None => chain.at_latest(ask).await?,
-        Some(seen) => chain.again(seen, ask).await?,
-    };
-    let mut answers = snapshot.answers;
-    Ok((snapshot.asked.take(&mut answers, job, foreseen), snapshot.tip, snapshot.round_trips))
 }
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.

@@ -1,13 +1,14 @@
 //! What the contracts' answers mean for a job. Pure.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 
 use super::{
     evidence::{Chained, Prospects},
     finding::{Finding, FindingKind, Severity},
 };
 use crate::{
-    chain::{OnchainStatus, Revert, SignatureCheck},
+    chain::{OnchainStatus, Revert},
+    inspect::facts::Signer,
     job::Revision,
 };
 
@@ -16,7 +17,7 @@ const MAX_UNRELAYED: u64 = 128;
 
 pub(super) fn judge(evidence: &Prospects, chain: &Chained, complete: bool, found: &mut Vec<Finding>) {
     if let Some(binding) = &evidence.binding {
-        let asked = chain.identity.as_ref();
+        let asked = chain.facts.identity.as_ref();
         let identity = asked.and_then(|identity| evidence.read("eth_chainId and block 0", identity, found));
         if let Some(identity) = identity
             && let Err(error) = binding.check_identity(*identity)
@@ -28,13 +29,13 @@ pub(super) fn judge(evidence: &Prospects, chain: &Chained, complete: bool, found
         }
     }
     job_manager(evidence, chain, found);
-    if chain.consumer_code.as_ref().is_ok_and(|code| code.is_empty()) {
+    if chain.facts.consumer_code.as_ref().is_ok_and(|code| code.is_empty()) {
         let (kind, seen) = (FindingKind::NoConsumer, format!("eth_getCode of {}: empty", evidence.job.consumer()));
         let remedy = "deploy the consumer, or correct its address in the job; check the RPC's chain";
         found.push(Finding::new(Severity::Error, kind, seen, remedy));
         return;
     }
-    evidence.read("eth_getCode", &chain.consumer_code, found);
+    evidence.read("eth_getCode", &chain.facts.consumer_code, found);
     if complete {
         let seen = "getJobMetadata: completed, with this job's inputs";
         let remedy = "none needed: the result is on chain; do not make a second job of it";
@@ -53,7 +54,7 @@ fn error(kind: FindingKind, seen: impl AsRef<str>, remedy: &'static str) -> Find
 
 fn job_manager(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let address = evidence.job_manager.unwrap_or_default();
-    match evidence.read("eth_getCode", &chain.job_manager_code, found) {
+    match evidence.read("eth_getCode", &chain.facts.job_manager_code, found) {
         Some(code) if code.is_empty() => {
             let remedy = "correct the JobManager's address; check the RPC's chain";
             found.push(error(FindingKind::NoJobManager, format!("eth_getCode of {address}: empty"), remedy));
@@ -61,7 +62,7 @@ fn job_manager(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) 
         }
         _ => {}
     }
-    let Some(&named) = evidence.read("getCoprocessorOperator", &chain.operator, found) else { return };
+    let Some(&named) = evidence.read("getCoprocessorOperator", &chain.facts.job.operator, found) else { return };
     let seen = format!("getCoprocessorOperator of {address}: {named}");
     match evidence.pinned {
         _ if named.is_zero() => {
@@ -78,7 +79,7 @@ fn job_manager(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) 
 
 /// Whether the consumer takes results from this JobManager. Older ones do not say.
 fn belongs(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
-    let named = evidence.read("getJobManager", &chain.named_job_manager, found).copied().flatten();
+    let named = evidence.read("getJobManager", &chain.facts.named_job_manager, found).copied().flatten();
     if let (Some(named), Some(ours)) = (named, evidence.job_manager)
         && named != ours
     {
@@ -89,28 +90,30 @@ fn belongs(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
 }
 
 fn signature(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
-    let Some(check) = evidence.read("isValidSignature", &chain.signature, found) else { return };
-    let named = evidence.read("getOffchainSigner", &chain.signer, found).copied().flatten();
-    let recovered = evidence.job.recover().ok();
-    let by = recovered.map_or_else(|| "nobody that can be recovered".to_owned(), |signer| signer.to_string());
-    match (check, named) {
-        (SignatureCheck::Reverted(reason), _) => {
+    let signer = chain.facts.job.signer(&evidence.job);
+    let Some(signer) = evidence.read("isValidSignature", &signer, found) else { return };
+    evidence.read("getOffchainSigner", &chain.facts.job.signer, found);
+    let by = || {
+        let recovered = evidence.job.recover().ok();
+        recovered.map_or_else(|| "nobody that can be recovered".to_owned(), |signer| signer.to_string())
+    };
+    match signer {
+        Signer::Accepted => {}
+        Signer::CheckReverts(reason) => {
             let seen = format!("isValidSignature reverts: {}", Revert::decode(reason));
             let remedy = "the consumer is paused, or not set up: nothing is relayed to it until its check works again";
             found.push(error(FindingKind::SignatureCheckReverted, seen, remedy));
         }
-        (check, Some(Address::ZERO)) => {
-            let accepts = *check == SignatureCheck::Valid;
-            let says = if accepts { "accepts" } else { "refuses" };
-            let seen = format!("getOffchainSigner: the zero address; isValidSignature {says} the one of {by}");
-            let severity = if accepts { Severity::Warning } else { Severity::Error };
+        Signer::Nobody { accepts } => {
+            let says = if *accepts { "accepts" } else { "refuses" };
+            let seen = format!("getOffchainSigner: the zero address; isValidSignature {says} the one of {}", by());
+            let severity = if *accepts { Severity::Warning } else { Severity::Error };
             let remedy = "set the consumer's signer: as it is, it takes a job with a broken signature from anybody";
             found.push(Finding::new(severity, FindingKind::NoSigner, seen, remedy));
         }
-        (SignatureCheck::Valid, _) => {}
-        (SignatureCheck::Invalid, named) => {
+        &Signer::Refused { recovered, named } => {
             let names = named.map_or_else(|| "nobody in getOffchainSigner".to_owned(), |signer| signer.to_string());
-            let seen = format!("isValidSignature: refused; signed by {by}, the contract names {names}");
+            let seen = format!("isValidSignature: refused; signed by {}, the contract names {names}", by());
             let remedy = "sign with the account that the consumer accepts, or have the consumer accept this one";
             found.push(error(FindingKind::SignerRefused { recovered, named }, seen, remedy));
         }
@@ -119,8 +122,8 @@ fn signature(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
 
 fn nonce(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     let nonce = evidence.job.nonce();
-    if chain.job_manager_code.as_ref().is_ok_and(|code| !code.is_empty())
-        && let Some(status) = evidence.read("getJobMetadata", &chain.status, found)
+    if chain.facts.job_manager_code.as_ref().is_ok_and(|code| !code.is_empty())
+        && let Some(status) = evidence.read("getJobMetadata", &chain.status(), found)
         && let Some(finding) = taken(evidence, chain, *status)
     {
         // Whose it is explains where it lies.
@@ -130,7 +133,7 @@ fn nonce(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
     if nonce == u64::MAX {
         return;
     }
-    let Some(&next) = evidence.read("getNextNonce", &chain.next_nonce, found) else { return };
+    let Some(&next) = evidence.read("getNextNonce", &chain.facts.job.next_nonce, found) else { return };
     if !evidence.is_ordered() {
         if let Some(highest) = chain.too_far_above {
             let seen = format!("maxNonce and this client's nonces: {highest} is the highest one known");
@@ -150,8 +153,8 @@ fn nonce(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
         let remedy = "submit jobs under the missing nonces, or Client::resume them if they are submitted already";
         found.push(error(FindingKind::NonceGap { missing: chain.below.runs.clone() }, seen, remedy));
     }
-    if let Some(Ok(status @ (OnchainStatus::Pending | OnchainStatus::Cancelled))) = &chain.before {
-        let status = if *status == OnchainStatus::Pending { "pending" } else { "cancelled" };
+    if let Some(status @ (OnchainStatus::Pending | OnchainStatus::Cancelled)) = chain.before {
+        let status = if status == OnchainStatus::Pending { "pending" } else { "cancelled" };
         let (kind, seen) = (
             FindingKind::RequestedBefore { nonce: nonce - 1 },
             format!("getJobMetadata of nonce {}: {status}, which only on-chain requests are", nonce - 1),
@@ -193,7 +196,7 @@ fn state(evidence: &Prospects, chain: &Chained, found: &mut Vec<Finding>) {
         Revision::State => "getLatestStateHash",
         Revision::Relay => "getLatestStateRoot",
     };
-    let Some(&Some(latest)) = evidence.read(call, &chain.latest_state, found) else { return };
+    let Some(&Some(latest)) = evidence.read(call, &chain.facts.job.latest_state, found) else { return };
     match evidence.job.given_state() {
         None => {
             let remedy = match revision {

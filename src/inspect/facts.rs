@@ -1,0 +1,191 @@
+//! What the node and the contracts are asked about a job, and their answers as values. A preflight and a diagnosis judge
+//! the same facts, each by rules of its own.
+
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use super::sources::Sources;
+use crate::{
+    chain::{
+        Answers, Batch, Block, Chain, ChainIdentity, InputTickets, Inputs, JobMetadata, OnchainStatus, Receipt,
+        SignatureCheck,
+    },
+    error::{Error, ErrorKind, Result},
+    job::{JobId, JobRecord, SignedJob, Verified, eip191_hash},
+    node::Node,
+};
+
+/// The node's record of a job; nothing if the node does not know the job.
+pub(super) async fn record(node: &Node, id: JobId) -> Result<Option<JobRecord>> {
+    match node.get_result(id).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        record => record.map(Some),
+    }
+}
+
+/// Answers of the contracts, all of one block.
+pub(super) struct Read<T> {
+    pub facts: T,
+    /// The latest block that the chain has shown.
+    pub tip: Block,
+    pub round_trips: u32,
+}
+
+/// What the contracts say of any job. Answers of a contract that is not there are errors.
+pub(super) struct JobFacts {
+    pub operator: Result<Address>,
+    /// Whether the consumer takes the signature.
+    pub signature: Result<SignatureCheck>,
+    /// Whose signatures it takes, if it says so.
+    pub signer: Result<Option<Address>>,
+    pub next_nonce: Result<u64>,
+    pub max_nonce: Result<u64>,
+    pub latest_state: Result<Option<B256>>,
+    /// What the JobManager keeps under the job's id.
+    pub metadata: Result<JobMetadata>,
+    /// What the consumer keeps under it.
+    pub inputs: Result<Inputs>,
+}
+
+/// What they say of a job that is not sent yet.
+pub(super) struct Unsent {
+    /// Asked of clients that are bound to a chain.
+    pub identity: Option<Result<ChainIdentity>>,
+    pub job_manager_code: Result<Bytes>,
+    pub consumer_code: Result<Bytes>,
+    /// The JobManager that the consumer names, if it names one.
+    pub named_job_manager: Result<Option<Address>>,
+    pub job: JobFacts,
+    /// How other jobs stand that were asked about.
+    pub others: HashMap<JobId, Result<OnchainStatus>>,
+}
+
+/// What they say of a job that a node has.
+pub(super) struct Sent {
+    pub job: JobFacts,
+    /// Of the transaction that the node names.
+    pub receipt: Option<Result<Option<Receipt>>>,
+    /// What posting the result would do, tried in a call: what it returns, or reverts with.
+    pub trial: Option<Result<std::result::Result<Bytes, Bytes>>>,
+}
+
+/// Asks about a job that is not sent yet, and how these other jobs stand.
+pub(super) async fn unsent(
+    sources: &Sources,
+    chain: &Chain,
+    job: &SignedJob,
+    others: &[JobId],
+    seen: Option<Block>,
+) -> Result<Read<Unsent>> {
+    let consumer = job.consumer();
+    let ask = |batch: &mut Batch| {
+        let identity = sources.binding.map(|_| batch.identity());
+        let (job_manager_code, consumer_code) = (batch.code(chain.job_manager()), batch.code(consumer));
+        let named_job_manager = batch.job_manager_of(consumer);
+        let job = of_job(batch, job);
+        let others: Vec<_> = others.iter().map(|id| (*id, batch.job_metadata(*id))).collect();
+        move |answers: &mut Answers| Unsent {
+            identity: identity.map(|identity| identity.take(answers)),
+            job_manager_code: answers.take(job_manager_code),
+            consumer_code: answers.take(consumer_code),
+            named_job_manager: answers.take(named_job_manager),
+            job: job(answers),
+            others: others.into_iter().map(|(id, it)| (id, answers.take(it).map(|kept| kept.status))).collect(),
+        }
+    };
+    read(sources, chain, seen, ask).await
+}
+
+/// Asks about a job that a node has: the transaction that the node names and the result that it shows, if it does.
+pub(super) async fn sent(
+    sources: &Sources,
+    chain: &Chain,
+    job: &SignedJob,
+    transaction: Option<B256>,
+    result: Option<&Verified>,
+    seen: Option<Block>,
+) -> Result<Read<Sent>> {
+    let ask = |batch: &mut Batch| {
+        let job = of_job(batch, job);
+        let receipt = transaction.map(|hash| batch.receipt(hash));
+        let trial = result.map(|result| batch.raw_call(chain.post_call(result, None)));
+        move |answers: &mut Answers| Sent {
+            job: job(answers),
+            receipt: receipt.map(|receipt| answers.take(receipt)),
+            trial: trial.map(|trial| answers.take(trial)),
+        }
+    };
+    read(sources, chain, seen, ask).await
+}
+
+/// The chain's RPC sees the signature and the hash that was signed, as the consumer's check needs them, and not the
+/// request.
+fn of_job(batch: &mut Batch, job: &SignedJob) -> impl FnOnce(&mut Answers) -> JobFacts + use<> {
+    let consumer = job.consumer();
+    let operator = batch.operator();
+    let signature = batch.is_valid_signature(consumer, eip191_hash(job.request()), job.signature().clone());
+    let signer = batch.offchain_signer(consumer);
+    let (next_nonce, max_nonce) = (batch.next_nonce(consumer), batch.max_nonce(consumer));
+    let latest_state = batch.latest_state(consumer, job.revision());
+    let (metadata, inputs) = (batch.job_metadata(job.id()), InputTickets::ask(batch, job));
+    move |answers| JobFacts {
+        operator: answers.take(operator),
+        signature: answers.take(signature),
+        signer: answers.take(signer),
+        next_nonce: answers.take(next_nonce),
+        max_nonce: answers.take(max_nonce),
+        latest_state: answers.take(latest_state),
+        metadata: answers.take(metadata),
+        inputs: inputs.take(answers),
+    }
+}
+
+/// One round trip. With the latest block of an earlier look it is a second look, about that block or a later one.
+async fn read<T, F: FnOnce(&mut Answers) -> T>(
+    sources: &Sources,
+    chain: &Chain,
+    seen: Option<Block>,
+    ask: impl Fn(&mut Batch) -> F,
+) -> Result<Read<T>> {
+    let look = async {
+        match seen {
+            None => chain.at_latest(ask).await,
+            Some(seen) => chain.again(seen, ask).await,
+        }
+    };
+    let late = || Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
+    let looked = sources.node.retries().read_deadline().bound(look).await;
+    let mut snapshot = looked.ok_or_else(|| late().with_endpoint(chain.reader().endpoint()))??;
+    let facts = (snapshot.asked)(&mut snapshot.answers);
+    Ok(Read { facts, tip: snapshot.tip, round_trips: snapshot.round_trips })
+}
+
+/// What the consumer's check says of who signed a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Signer {
+    Accepted,
+    /// The consumer's signer is the zero address. Whether it takes this signature all the same.
+    Nobody {
+        accepts: bool,
+    },
+    Refused {
+        recovered: Option<Address>,
+        named: Option<Address>,
+    },
+    /// The check reverts, with this.
+    CheckReverts(Bytes),
+}
+
+impl JobFacts {
+    /// Whether the consumer accepts who signed the job.
+    pub(super) fn signer(&self, job: &SignedJob) -> Result<Signer> {
+        let named = self.signer.as_ref().ok().copied().flatten();
+        Ok(match (self.signature.clone()?, named) {
+            (SignatureCheck::Reverted(reason), _) => Signer::CheckReverts(reason),
+            (check, Some(Address::ZERO)) => Signer::Nobody { accepts: check == SignatureCheck::Valid },
+            (SignatureCheck::Valid, _) => Signer::Accepted,
+            (SignatureCheck::Invalid, named) => Signer::Refused { recovered: job.recover().ok(), named },
+        })
+    }
+}
