@@ -1,35 +1,39 @@
 //! Client SDK for InfinityVM offchain jobs: build, sign, submit, wait for and verify them.
 //!
 //! An offchain job is a signed request that goes straight to a coprocessor node: the node runs a zkVM program on the
-//! request's inputs, signs the result, and relays it to the app's contract. Nodes are careless with jobs, and jobs are
-//! money, so this crate signs a nonce once, believes no node, and says of every error whether the request may have run.
+//! request's inputs, signs the result, and relays it to the app's contract. Nodes lose jobs, drop them, and report what
+//! did not happen, and every job costs money. So this crate signs each job once, and a retry sends the same bytes
+//! again. It trusts no node: it returns a result only after checking the operator's signature. Every error says whether
+//! the request may have run.
 //!
 //! # What to use when
 //!
 //! | You want to … | Use | Guide |
 //! |---|---|---|
-//! | submit jobs and wait for results | [`Client`], [`OffchainJobRequest`], [`JobHandle::wait`] | [`submit_and_wait`] |
-//! | bring a program to the node | [`Client::submit_program`], [`ProgramUpload`] | [`programs`] |
-//! | run a stateful app; keep jobs in order | [`Verified::stateful`], [`RelayStrategy`] | [`ordered_and_stateful`] |
+//! | submit a job and wait for it | [`Client`], [`OffchainJobRequest`], [`JobHandle::wait`] | [`submit_and_wait`] |
+//! | watch many jobs and their progress | [`Client::watch_many`], [`Client::wait_all`] | [`submit_and_wait`] |
+//! | upload a program to the node | [`Client::submit_program`], [`ProgramUpload`] | [`programs`] |
+//! | run a stateful app | [`Verified::stateful`], [`stateful_onchain_input`] | [`ordered_and_stateful`] |
+//! | keep the results of jobs in order | [`RelayStrategy`] | [`ordered_and_stateful`] |
 //! | know before a job is sent whether it will land | [`Client::preflight`], [`PreflightReport`] | [`will_it_land`] |
 //! | know that a result is on chain | [`Until::Finalized`], [`Verified::finality`] | [`did_it_land`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`Cause`] | [`stuck_jobs`] |
 //! | replace a job that failed | [`OffchainJobRequest::prepare`], [`Client::submit_signed`] | [`stuck_jobs`] |
-//! | post a result that nobody posts | [`Client::post_result`], [`chain::RpcPoster`] | [`posting_results`] |
+//! | post a result that the node does not relay | [`Client::post_result`], [`chain::RpcPoster`] | [`posting_results`] |
 //! | sign with a key, a keystore or a key service | [`LocalSigner`], [`AlloySigner`], [`JobSigner`] | [`signers`] |
 //! | sign on one machine, and send from another | [`SignedJob`], [`Client::submit_signed`] | [`signers`] |
 //! | choose where nonces come from | [`nonce`], [`chain::ChainNonces`] | [`nonces`] |
 //! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
-//! | lose and double no job in a crash | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
+//! | lose no job in a crash, and run none twice | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
 //! | set TLS, proxies, headers and limits | [`transport`], [`tls`] | [`transports`] |
-//! | handle errors; set deadlines and repetition | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
-//! | send to no chain but the one you signed for | [`chain::Binding`] | [`will_it_land`] |
-//! | read a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
-//! | check a result that came another way | [`verify`] | [`wasm`] |
+//! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
+//! | bind a client to the one chain that you sign for | [`chain::Binding`] | [`will_it_land`] |
+//! | read the contracts on a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
+//! | verify a result that you fetched without a [`Client`] | [`verify`] | [`wasm`] |
 //! | sign in WebAssembly | [`job`] | [`wasm`] |
-//! | test an app, without a node and without a chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
-//! | test it with its contracts on a chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |
-//! | carry the bytes some other way | [`transport::Transport`], [`Wire`], [`conformance`] | [`transports`] |
+//! | test your app without a real node or a real chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
+//! | test your app with its contracts on a real chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |
+//! | write a transport of your own | [`transport::Transport`], [`Wire`], [`conformance`] | [`transports`] |
 //!
 //! # A first job
 //!
@@ -41,7 +45,7 @@
 //! use infinityvm_sdk::devnode::{ConsumerRules, DevNode};
 //! use infinityvm_sdk::primitives::{Address, SolValue, U256};
 //!
-//! // In a test: a node in this process. In earnest: your node's address, and the operator your JobManager names.
+//! // This test starts a node in this process. A service uses its node's URL, and the operator its JobManager names.
 //! let (signer, consumer) = (LocalSigner::random()?, Address::repeat_byte(7));
 //! let node = DevNode::builder(Revision::Relay)
 //!     .consumer(consumer, ConsumerRules::signed_by(signer.address()))
@@ -74,14 +78,14 @@
 //!
 //! # Features
 //!
-//! The [README](readme#features) has the table. Features only add. Without any (`default-features = false`) there are
-//! the values of [`job`], [`error`] and [`primitives`]. [`tls`] says what this crate does to other users of `reqwest`
-//! and `rustls` in the same program.
+//! The [README](readme#features) has a table of the features. A feature only adds to the crate. Without any feature
+//! (`default-features = false`) the crate consists of the modules [`job`], [`error`] and [`primitives`]. [`tls`] says
+//! how this crate affects other users of `reqwest` and `rustls` in the same program.
 //!
 //! # Further reading
 //!
-//! The [`guide`] has a page for each thing you may want to do. The [`architecture`] says how the crate is cut and why,
-//! and the [`changelog`] what is new.
+//! The [`guide`] has a page for each task. The [`architecture`] describes the modules, defines the words, and records
+//! the design decisions. The [`changelog`] lists what is new.
 //!
 //! [`did_it_land`]: guide::did_it_land
 //! [`errors`]: guide::errors
@@ -90,6 +94,7 @@
 //! [`posting_results`]: guide::posting_results
 //! [`programs`]: guide::programs
 //! [`signers`]: guide::signers
+//! [`stateful_onchain_input`]: job::OffchainJobRequestBuilder::stateful_onchain_input
 //! [`stuck_jobs`]: guide::stuck_jobs
 //! [`submit_and_wait`]: guide::submit_and_wait
 //! [`surviving_a_crash`]: guide::surviving_a_crash

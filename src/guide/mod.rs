@@ -1,25 +1,25 @@
-//! The guide: a page for each thing you may want to do. Every example runs in the tests, on the development node.
+//! The guide has a page for each task. The tests run its examples on the development node.
 //!
 //! | You want to … | Page |
 //! |---|---|
 //! | submit a job and wait for its result | [`submit_and_wait`] |
-//! | bring a program to the node | [`programs`] |
-//! | keep the order of jobs; chain jobs by a state | [`ordered_and_stateful`] |
+//! | upload a program to the node | [`programs`] |
+//! | run a stateful app; keep the results of jobs in order | [`ordered_and_stateful`] |
 //! | know before a job is sent whether it will land | [`will_it_land`] |
 //! | know that a result is on chain, whatever the node says | [`did_it_land`] |
 //! | find out why a job does not move; replace one that failed | [`stuck_jobs`] |
-//! | post a result that nobody posts | [`posting_results`] |
+//! | post a result that the node does not relay | [`posting_results`] |
 //! | sign with a keystore, a key service or a wallet | [`signers`] |
 //! | choose where nonces come from; run several processes | [`nonces`] |
-//! | lose and double no job in a crash | [`surviving_a_crash`] |
+//! | lose no job in a crash, and run none twice | [`surviving_a_crash`] |
 //! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
 //! | sign in WebAssembly | [`wasm`] |
 //! | test your app | [`testing`] |
-//! | handle errors, and repeat what failed | [`errors`] |
-//! | know what the client does about careless nodes | [`careless_nodes`] |
+//! | handle errors; set deadlines and retries | [`errors`] |
+//! | see which faults of nodes the client makes up for | [`careless_nodes`] |
 //!
-//! The examples leave out what would only repeat itself: a development node, a client of it, and a job. `?` passes
-//! errors on. What needs a service that no test has is compiled and not run, and says so.
+//! Most examples hide the lines that start a development node, connect a client and build a job. An example that needs
+//! an outside service is compiled but not run, and its first comment says so.
 
 #[doc = include_str!("submit_and_wait.md")]
 pub mod submit_and_wait {}
