@@ -1,12 +1,18 @@
-//! Tasks of the Tokio runtime.
+//! Tasks of the Tokio runtime, and what belongs to one runtime of several.
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::error::{Error, ErrorKind, Result};
 
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
+mod own;
+
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
+pub(crate) use self::own::PerRuntime;
+
 /// Tokio panics where it is missing; this says so instead.
 pub(crate) fn require_runtime() -> Result<()> {
-    match tokio::runtime::Handle::try_current() {
+    match Handle::try_current() {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::new(ErrorKind::InvalidConfig, "there is no Tokio runtime")
             .with_hint("call it inside of one, from an async function")),
@@ -34,6 +40,11 @@ impl<T: Clone> Joint<T> {
 
     pub(crate) fn is_running(&self) -> bool {
         self.0.has_changed().is_ok() && self.0.borrow().is_none()
+    }
+
+    /// Whether the task will tell nothing any more, and has told nothing.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.0.has_changed().is_err() && self.0.borrow().is_none()
     }
 
     /// Whether both are of one task.
@@ -69,12 +80,12 @@ mod tests {
         for waiting in waiting {
             assert_eq!(waiting.await.unwrap(), Some(7));
         }
-        assert!(!joint.is_running() && joint.is(&joint.clone()));
+        assert!(!joint.is_running() && !joint.is_cut_off() && joint.is(&joint.clone()));
         assert_eq!(joint.outcome().await, Some(7), "also who comes late");
 
         let (teller, other) = Joint::<u8>::new();
         drop(teller);
-        assert!(!other.is_running() && !other.is(&joint));
+        assert!(!other.is_running() && other.is_cut_off() && !other.is(&joint));
         assert_eq!(other.outcome().await, None);
     }
 }

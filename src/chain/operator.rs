@@ -74,6 +74,10 @@ struct Reading {
 }
 
 impl Reading {
+    fn is_cut_off(&self) -> bool {
+        self.end.is_cut_off()
+    }
+
     fn is_under_way(&self) -> bool {
         // One whose runtime stands still is not waited for.
         self.end.is_running() && self.begun.elapsed() < TIMEOUT
@@ -141,12 +145,17 @@ impl TrustedOperator {
     /// Joins the reading in progress, or starts one. Given `after`, ignores readings that began earlier. Waits for at
     /// most `patience` from when the reading began.
     async fn read(&self, after: Option<u64>, patience: Duration) -> Read {
-        let (begun, end) = self.0.reading(after);
-        // From when it began: one that hangs holds nobody up for long but the first.
-        let read = tokio::time::timeout_at(begun + patience, end.outcome()).await;
-        read.ok()
-            .flatten()
-            .unwrap_or_else(|| Err(unread("the chain does not say who the operator is: it did not answer in time")))
+        let mut cut_off = false;
+        loop {
+            let (begun, end) = self.0.reading(after);
+            // From when it began: one that hangs holds nobody up for long but the first.
+            match tokio::time::timeout_at(begun + patience, end.outcome()).await {
+                Ok(Some(read)) => return read,
+                // It was of another runtime, which has ended: the next one is of this.
+                Ok(None) if !std::mem::replace(&mut cut_off, true) => {}
+                _ => return Err(unread("the chain does not say who the operator is: it did not answer in time")),
+            }
+        }
     }
 }
 
@@ -155,7 +164,8 @@ impl Shared {
     fn reading(self: &Arc<Self>, after: Option<u64>) -> (Instant, Joint<Read>) {
         let mut state = self.state.lock();
         if let Some(reading) = &state.reading {
-            let fits = after.map_or_else(|| reading.is_under_way(), |after| reading.number >= after);
+            let fits =
+                after.map_or_else(|| reading.is_under_way(), |after| reading.number >= after && !reading.is_cut_off());
             if fits {
                 return (reading.begun, reading.end.clone());
             }
@@ -267,4 +277,78 @@ impl State {
 
 fn unread(what: &'static str) -> Error {
     Error::new(ErrorKind::Chain, what).with_retryable(true).with_hint("check the chain's RPC; it is asked again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        task::Poll,
+    };
+
+    use alloy_primitives::B256;
+    use async_trait::async_trait;
+    use tokio::{runtime::Builder, sync::Notify};
+
+    use super::*;
+    use crate::chain::{Answer, Block, ChainReader, Question};
+
+    const OPERATOR: Address = Address::repeat_byte(7);
+
+    /// A chain that answers once it is let to, and says when it was asked.
+    #[derive(Clone, Debug, Default)]
+    struct Slow(Arc<(AtomicBool, Notify)>);
+
+    #[async_trait]
+    impl ChainReader for Slow {
+        async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+            self.0.1.notify_one();
+            while !self.0.0.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let returned = || Ok(Answer::Returned(B256::from(OPERATOR.into_word()).to_vec().into()));
+            Ok(questions.iter().map(|_| returned()).collect())
+        }
+
+        async fn next_head(&self, _: Option<B256>) -> Result<Block> {
+            std::future::pending().await
+        }
+
+        fn endpoint(&self) -> &str {
+            "slow"
+        }
+    }
+
+    /// A reading is one for all callers, on the runtime of whoever came first.
+    #[test]
+    fn a_reading_whose_runtime_ends_is_begun_again_for_those_who_wait_elsewhere() {
+        let second = Builder::new_current_thread().enable_time().build().unwrap();
+        let slow = Slow::default();
+        let chain = Chain::new(slow.clone(), Address::repeat_byte(1));
+        let operator = TrustedOperator::new(None, Some(chain), None, OPERATOR_TTL);
+        for changed in [false, true] {
+            slow.0.0.store(false, SeqCst);
+            let operator = operator.clone();
+            let ask = async |operator: TrustedOperator| match changed {
+                false => operator.get().await,
+                true => operator.changed(Address::ZERO).await,
+            };
+            let own = Builder::new_current_thread().enable_time().build().unwrap();
+            own.block_on(async {
+                let mut asking = pin!(ask(operator.clone()));
+                tokio::select! {
+                    read = &mut asking => panic!("{read:?}"),
+                    () = slow.0.1.notified() => {}
+                }
+            });
+            let mut joining = pin!(ask(operator));
+            let joined = second.block_on(poll_fn(|cx| Poll::Ready(joining.as_mut().poll(cx).is_pending())));
+            assert!(joined);
+            drop(own);
+            slow.0.0.store(true, SeqCst);
+            assert_eq!(second.block_on(joining).unwrap(), Some(OPERATOR));
+        }
+    }
 }

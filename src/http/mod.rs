@@ -10,6 +10,7 @@ pub(crate) mod body;
 pub(crate) mod client;
 #[cfg(any(feature = "grpc", feature = "chain"))]
 pub(crate) mod connect;
+pub(crate) mod keep_alive;
 pub(crate) mod settings;
 pub mod tls;
 

@@ -92,9 +92,12 @@ impl Identity {
     pub(super) async fn check(&self) -> Result<()> {
         let Questioned { transport, told, said, failures, .. } = &*self.0;
         if said.get().is_none() && failures.load(Relaxed) < MAX_FAILURES {
-            let end = self.0.asking();
             // It ends by itself, unless the runtime it was begun on stands still.
-            _ = tokio::time::timeout(CHECK_TIMEOUT, end.outcome()).await;
+            let asked = tokio::time::timeout(CHECK_TIMEOUT, self.0.asking().outcome()).await;
+            if let Ok(None) = asked {
+                // That runtime has ended. The next question is of this one.
+                _ = tokio::time::timeout(CHECK_TIMEOUT, self.0.asking().outcome()).await;
+            }
         }
         match said.get() {
             Some(Said::Description(node)) if node.revision != *told => Err(Error::new(

@@ -73,11 +73,16 @@ impl PendingLists {
     /// The answer to a call that began after this was asked for.
     async fn fresh(&self, consumer: Address) -> PendingNonces {
         let asked = self.0.state.lock().begun;
+        let mut cut_off = false;
         loop {
             let running = self.running(consumer);
-            let answer = running.answer.outcome().await;
-            if running.number >= asked {
-                return answer.unwrap_or_else(|| PendingNonces::None("the call was cut off".into()));
+            match running.answer.outcome().await {
+                Some(answer) if running.number >= asked => return answer,
+                // It was of another runtime, which has ended: the next one is of this.
+                None if std::mem::replace(&mut cut_off, true) => {
+                    return PendingNonces::None("the call was cut off".into());
+                }
+                _ => {}
             }
         }
     }

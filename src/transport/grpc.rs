@@ -1,43 +1,23 @@
 //! gRPC over tonic's channel, without its codecs: messages arrive here encoded, and leave as they are.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as StdError, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header};
-use hyper_util::rt::TokioIo;
-use tonic::{
-    ConnectError,
-    client::GrpcService,
-    metadata::MetadataMap,
-    transport::{Channel, Endpoint},
-};
+use tonic::{ConnectError, client::GrpcService, metadata::MetadataMap, transport::Channel};
 
-use tower_service::Service;
-
-use self::response::Expect;
+use self::{pool::Pool, response::Expect};
 use super::{Transport, gate::guard, settings::CallLimits};
 use crate::{
-    http::{
-        connect::{Connector, Stream},
-        find,
-    },
+    http::{find, keep_alive::Doublings},
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody},
 };
 
 mod body;
 mod config;
 mod ended;
+mod pool;
 mod response;
 
 pub use self::config::GrpcTransportBuilder;
@@ -46,7 +26,8 @@ type Intercept = Arc<dyn Fn(tonic::Request<()>) -> Result<tonic::Request<()>, to
 
 /// A node reached by gRPC.
 ///
-/// It keeps a few connections, opened by the first calls and reopened after failures, over which calls take turns.
+/// It keeps a few connections, opened by the first calls and reopened after failures, over which calls take turns. Each
+/// tokio runtime that calls run on has connections of its own, so a transport may outlive runtimes.
 /// Large parts of a request go to the socket from the caller's memory. Clone it or put it in an [`Arc`]: clones of an
 /// `Arc` share the connections.
 ///
@@ -65,51 +46,6 @@ pub struct GrpcTransport {
     intercept: Option<Intercept>,
 }
 
-/// A fixed number of channels. tonic's need a runtime when made, so each is made by the first call that uses it.
-struct Pool {
-    slots: Box<[OnceLock<Channel>]>,
-    next: AtomicUsize,
-    endpoint: Option<(Endpoint, Dial)>,
-}
-
-/// How tonic's channels connect.
-#[derive(Clone)]
-struct Dial(Connector);
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<Box<dyn Stream>>;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let opening = self.0.clone().open();
-        Box::pin(async move { Ok(TokioIo::new(opening.await?)) })
-    }
-}
-
-impl Pool {
-    fn of(channel: Channel) -> Self {
-        Self { slots: Box::new([OnceLock::from(channel)]), next: AtomicUsize::new(0), endpoint: None }
-    }
-
-    /// The next channel in turn. Must be called on a runtime.
-    fn channel(&self) -> Option<Channel> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1);
-        let slot = self.slots.get(turn)?;
-        match (slot.get(), &self.endpoint) {
-            (Some(channel), _) => Some(channel.clone()),
-            (None, Some((endpoint, dial))) => {
-                Some(slot.get_or_init(|| endpoint.connect_with_connector_lazy(dial.clone())).clone())
-            }
-            (None, None) => None,
-        }
-    }
-}
-
 /// What one call differs by from another.
 struct Call {
     name: &'static str,
@@ -125,10 +61,11 @@ impl GrpcTransport {
     }
 
     /// A transport over a channel of your own, with the default deadlines and limits. `endpoint` only names it in
-    /// messages. For other settings: [`GrpcTransportBuilder::build_on`].
+    /// messages. The channel works as long as the runtime on which it was made. For other settings:
+    /// [`GrpcTransportBuilder::build_on`].
     pub fn from_channel(channel: Channel, endpoint: impl Into<String>) -> Self {
         Self {
-            pool: Pool::of(channel),
+            pool: Pool::Given(channel),
             name: endpoint.into(),
             limits: CallLimits::default(),
             headers: HeaderMap::new(),
@@ -161,7 +98,7 @@ impl GrpcTransport {
         let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
         let len = message.len();
         self.limits.admit(len)?;
-        let Some(channel) = self.pool.channel() else {
+        let Some((channel, pace)) = self.pool.channel() else {
             return Err(not_sent("the transport has no channel".to_owned()));
         };
         let headers = self.headers()?;
@@ -174,19 +111,28 @@ impl GrpcTransport {
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
 
-        let exchange = self.exchange(channel, request, call.expect);
+        let exchange = self.exchange(channel, pace, request, call.expect);
         guard(&gate, call.name, call.deadline, &self.name, exchange).await
     }
 
     async fn exchange(
         &self,
         mut channel: Channel,
+        pace: Option<Doublings>,
         request: http::Request<tonic::body::Body>,
         expect: Expect,
     ) -> Result<Bytes, CallError> {
-        poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(|error| self.broken(error))?;
-        let response = GrpcService::call(&mut channel, request).await.map_err(|error| self.broken(error))?;
-        response::read(response, self.limits, expect).await
+        let broken = |error| self.broken(error);
+        let exchange = async {
+            poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(broken)?;
+            let response = GrpcService::call(&mut channel, request).await.map_err(broken)?;
+            response::read(response, self.limits, expect).await
+        };
+        exchange.await.inspect_err(|error| {
+            if let Some(cause) = error.source() {
+                self.pool.heed(pace, cause);
+            }
+        })
     }
 
     fn broken(&self, error: tonic::transport::Error) -> CallError {
@@ -234,7 +180,7 @@ impl fmt::Debug for GrpcTransport {
         f.debug_struct("GrpcTransport")
             .field("endpoint", &self.name)
             .field("limits", &self.limits)
-            .field("connections", &self.pool.slots.len())
+            .field("connections", &self.pool.len())
             .field("headers", &headers)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! JSON over HTTP, as the nodes' REST gateways take it. What reqwest would do of its own accord (retries, redirects,
 //! proxies of the environment, decompression) is turned off.
 
-use std::fmt;
+use std::{error::Error as _, fmt};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::{
     settings::CallLimits,
 };
 use crate::{
-    http::find,
+    http::{client::Clients, find},
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody},
 };
 
@@ -31,8 +31,9 @@ const COALESCE: usize = 8 * 1024;
 ///
 /// The gateway has no GetPendingJobs and no ContainsProgram, and no server reflection. Connections are opened when they
 /// are needed and kept for a while: one for all calls where the server speaks HTTP/2, one for each call under way
-/// where it speaks HTTP/1.1. Requests are written out as JSON on their way to the socket, so that the JSON of a large
-/// input never exists as a whole.
+/// where it speaks HTTP/1.1. They belong to the tokio runtime that the calls run on, so a transport may outlive
+/// runtimes. Requests are written out as JSON on their way to the socket, so that the JSON of a large input never
+/// exists as a whole.
 ///
 /// ```
 /// use infinityvm_sdk::transport::RestTransport;
@@ -42,7 +43,7 @@ const COALESCE: usize = 8 * 1024;
 /// # Ok::<(), infinityvm_sdk::error::Error>(())
 /// ```
 pub struct RestTransport {
-    client: reqwest::Client,
+    clients: Clients,
     base: Url,
     name: String,
     limits: CallLimits,
@@ -56,30 +57,44 @@ impl RestTransport {
         RestTransportBuilder::new(url.into())
     }
 
-    fn new(client: reqwest::Client, base: Url, limits: CallLimits, headers: HeaderMap) -> Self {
+    fn new(clients: Clients, base: Url, limits: CallLimits, headers: HeaderMap) -> Self {
         let name = base.as_str().trim_end_matches('/').to_owned();
-        Self { client, base, name, limits, headers }
+        Self { clients, base, name, limits, headers }
     }
 
     async fn exchange(&self, request: reqwest::Request) -> Result<Bytes, CallError> {
-        let response = self.client.execute(request).await.map_err(|error| {
-            // The endpoint is named already.
-            let (connecting, error) = (error.is_connect(), error.without_url());
-            if connecting {
-                let message = format!("could not connect to {}", self.name);
-                return CallError::new(CallFailure::NotSent, message).with_source(error);
+        let (client, pace) = self
+            .clients
+            .here()
+            .map_err(|error| CallError::new(CallFailure::NotSent, "there is no HTTP client").with_source(error))?;
+        let exchange = async {
+            let response = client.execute(request).await.map_err(|error| self.broken(error))?;
+            response::read(response.into(), self.limits).await
+        };
+        exchange.await.inspect_err(|error| {
+            if let Some(cause) = error.source() {
+                self.clients.heed(pace, cause);
             }
-            match find::<hyper::Error>(&error) {
-                Some(cause) if cause.is_parse_too_large() => {
-                    let message = "the answer's headers are longer than HTTP clients take";
-                    CallError::new(CallFailure::ResponseTooLarge, message).with_source(error)
-                }
-                // A gRPC server, for instance, answers in HTTP/2 whatever it is asked in.
-                Some(cause) if cause.is_parse() => bad("what answers does not speak HTTP/1.1").with_source(error),
-                _ => broken(error, &self.name),
+        })
+    }
+
+    /// An error before the answer began.
+    fn broken(&self, error: reqwest::Error) -> CallError {
+        // The endpoint is named already.
+        let (connecting, error) = (error.is_connect(), error.without_url());
+        if connecting {
+            let message = format!("could not connect to {}", self.name);
+            return CallError::new(CallFailure::NotSent, message).with_source(error);
+        }
+        match find::<hyper::Error>(&error) {
+            Some(cause) if cause.is_parse_too_large() => {
+                let message = "the answer's headers are longer than HTTP clients take";
+                CallError::new(CallFailure::ResponseTooLarge, message).with_source(error)
             }
-        })?;
-        response::read(response.into(), self.limits).await
+            // A gRPC server, for instance, answers in HTTP/2 whatever it is asked in.
+            Some(cause) if cause.is_parse() => bad("what answers does not speak HTTP/1.1").with_source(error),
+            _ => broken(error, &self.name),
+        }
     }
 }
 

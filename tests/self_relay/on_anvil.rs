@@ -61,8 +61,7 @@ impl Rig {
             let next = [before.first().copied().unwrap_or_default() + 1];
             Ok(ProgramOutput::stateful(keccak256(next), next.to_vec()))
         });
-        // With its first blob, anvil sets up its proofs: 5 seconds of one core, where any later blob takes 0.05. Other tests
-        // may take that core meanwhile. The dev node gives it as much.
+        // Anvil takes long over its first blob, and longer on a busy machine: the dev node gives it as much.
         let reader = RpcReader::builder(world.anvil.http_url()).timeout(Duration::from_secs(60));
         let reader = reader.connect().await.unwrap();
         let builder = Self::builder(&world, &node, &reader);

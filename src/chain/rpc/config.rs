@@ -5,12 +5,12 @@ use std::{fmt, time::Duration};
 use http::{HeaderValue, Uri};
 use reqwest::Url;
 
-use super::{RpcLimits, RpcReader, http::Http, poll::Poll, secrets::Secrets, ws};
+use super::{RpcLimits, RpcReader, http::Http, poll::Polls, secrets::Secrets, ws};
 use crate::{
     error::Result,
     http::{
         address::{self, AddressForm},
-        client,
+        client::{self, Clients},
         connect::Connector,
         settings::{self, AGENT, invalid},
         tls,
@@ -180,10 +180,14 @@ impl RpcReaderBuilder {
         let secrets = Secrets::of(&plan.url, &self.headers);
         let headers = settings::headers(&self.headers, &RESERVED)?;
         let tls = tls::config(&self.tls, &["h2", "http/1.1"], plan.encrypted)?;
-        let client = client::client(tls, HeaderValue::from_static(AGENT), self.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(20));
-        let transport = Http::new(client::build(client)?, plan.url, headers, secrets, self.max_response);
-        Ok(RpcReader::over(transport, plan.endpoint, self.limits, Poll::new(self.interval(), None), false))
+        let connect_timeout = self.connect_timeout;
+        let set_up = move |_| {
+            client::client(tls.clone(), HeaderValue::from_static(AGENT), connect_timeout)
+                .pool_idle_timeout(Duration::from_secs(20))
+        };
+        let clients = Clients::new(set_up, None)?;
+        let transport = Http::new(clients, plan.url, headers, secrets, self.max_response);
+        Ok(RpcReader::over(transport, plan.endpoint, self.limits, Polls::new(self.interval(), None), false))
     }
 
     async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
@@ -201,7 +205,7 @@ impl RpcReaderBuilder {
         };
         let client = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
         let quiet = self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET);
-        let poll = Poll::new(self.interval(), Some((client.clone(), quiet)));
+        let poll = Polls::new(self.interval(), Some((client.clone(), quiet)));
         Ok(RpcReader::over(client, plan.endpoint, self.limits, poll, true))
     }
 

@@ -10,13 +10,16 @@ use alloy_transport::{TransportError, TransportErrorKind, TransportFut, Transpor
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
-use reqwest::{Client, Response, Url};
+use reqwest::{Response, Url};
 use tower_service::Service;
 
 use super::{fault, packet, secrets::Secrets};
 use crate::{
     error::Error,
-    http::body::{self, Unread},
+    http::{
+        body::{self, Unread},
+        client::Clients,
+    },
 };
 
 /// A transport as alloy defines one. alloy's own reads answers of any length.
@@ -24,7 +27,7 @@ use crate::{
 pub(super) struct Http(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    clients: Clients,
     url: Url,
     headers: HeaderMap,
     secrets: Secrets,
@@ -32,10 +35,16 @@ struct Inner {
 }
 
 impl Http {
-    pub(super) fn new(client: Client, url: Url, mut headers: HeaderMap, secrets: Secrets, max_response: usize) -> Self {
+    pub(super) fn new(
+        clients: Clients,
+        url: Url,
+        mut headers: HeaderMap,
+        secrets: Secrets,
+        max_response: usize,
+    ) -> Self {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        Self(Arc::new(Inner { client, url, headers, secrets, max_response }))
+        Self(Arc::new(Inner { clients, url, headers, secrets, max_response }))
     }
 }
 
@@ -45,7 +54,8 @@ impl Inner {
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(Box::<str>::from(body).into_string().into());
-        let response = self.client.execute(request).await.map_err(|error| {
+        let (client, _) = self.clients.here().map_err(ours)?;
+        let response = client.execute(request).await.map_err(|error| {
             let (connecting, error) = (error.is_connect(), error.without_url());
             ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
         })?;

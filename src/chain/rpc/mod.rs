@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 pub use self::{config::RpcReaderBuilder, poster::RpcPoster};
 use self::{
-    poll::Poll,
+    poll::Polls,
     round::{Asker, RpcLimits},
 };
 use super::{
@@ -58,7 +58,7 @@ pub struct RpcReader(Arc<Inner>);
 struct Inner {
     asker: Asker,
     endpoint: String,
-    poll: Poll,
+    polls: Polls,
     /// A foreign provider, which may hold more than a client: a node's process, for instance.
     _provider: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -77,7 +77,8 @@ impl RpcReader {
         Self::builder(url).http()
     }
 
-    /// A reader over a websocket with the default settings. It lives on this runtime.
+    /// A reader over a websocket with the default settings. Its connection is of this runtime; another runtime that asks
+    /// opens its own.
     ///
     /// # Errors
     /// As [`RpcReaderBuilder::connect`].
@@ -93,24 +94,25 @@ impl RpcReader {
         let client =
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
         let asker = Asker::new(client, RpcLimits::default(), false);
-        let (endpoint, poll) = ("an alloy provider".to_owned(), Poll::new(Duration::from_secs(1), None));
-        Self(Arc::new(Inner { asker, endpoint, poll, _provider: Some(Box::new(provider)) }))
+        let (endpoint, polls) = ("an alloy provider".to_owned(), Polls::new(Duration::from_secs(1), None));
+        Self(Arc::new(Inner { asker, endpoint, polls, _provider: Some(Box::new(provider)) }))
     }
 
     /// `apart`, if every question is a message of its own.
-    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, poll: Poll, apart: bool) -> Self {
+    fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, polls: Polls, apart: bool) -> Self {
         let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits, apart);
-        Self(Arc::new(Inner { asker, endpoint, poll, _provider: None }))
+        Self(Arc::new(Inner { asker, endpoint, polls, _provider: None }))
     }
 }
 
 impl Inner {
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
-        let news = self.poll.news();
+        let poll = self.polls.here()?;
+        let news = poll.news();
         let mut answers = self.asker.ask(questions).await?;
         for (question, answer) in questions.iter().zip(&answers) {
             if let (Question::Block(At::Latest), Ok(Answer::Block(Some(block)))) = (question, answer) {
-                self.poll.note(*block, news);
+                poll.note(*block, news);
             }
         }
         self.keep_canonical(questions, &mut answers).await;
@@ -135,7 +137,7 @@ impl Inner {
     }
 
     async fn next_head(&self, known: Option<B256>) -> Result<Block> {
-        self.poll.next(known, || self.latest()).await
+        self.polls.here()?.next(known, || self.latest()).await
     }
 
     async fn latest(&self) -> Result<Block> {

@@ -1,16 +1,17 @@
 //! Looks at the latest block: one look for all who wait, again after a while, and at once when a websocket is told of a
 //! block.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::ws::{Pushes, WsClient};
+use super::ws::{Link, Pushes, WsClient};
 use crate::{
     backoff::{Jitter, Random},
     chain::reader::Block,
     error::Result,
+    runtime::{PerRuntime, require_runtime},
     sync::Lock,
 };
 
@@ -23,8 +24,8 @@ pub(super) struct Poll {
     /// Held while somebody looks.
     looking: Mutex<Random>,
     seen: Lock<Option<LastSeen>>,
-    /// What is told of blocks, and how long to wait for that.
-    told: Option<(WsClient, Duration)>,
+    /// Who is told of blocks, and how long to wait for that.
+    told: Option<(Link, Duration)>,
 }
 
 #[derive(Clone, Copy)]
@@ -36,8 +37,35 @@ pub(super) struct LastSeen {
     missed: u32,
 }
 
-impl Poll {
+/// One for each runtime: who waits in one does not depend on another, which may stand still.
+pub(super) struct Polls {
+    interval: Duration,
+    /// What is told of blocks, and how long to wait for that.
+    told: Option<(WsClient, Duration)>,
+    polls: PerRuntime<Arc<Poll>>,
+}
+
+impl Polls {
     pub(super) fn new(interval: Duration, told: Option<(WsClient, Duration)>) -> Self {
+        Self { interval, told, polls: PerRuntime::default() }
+    }
+
+    /// That of this runtime.
+    pub(super) fn here(&self) -> Result<Arc<Poll>> {
+        let make = || {
+            let told = match &self.told {
+                Some((wire, quiet)) => Some((wire.here()?, *quiet)),
+                None => None,
+            };
+            Ok(Arc::new(Poll::new(self.interval, told)))
+        };
+        require_runtime()?;
+        self.polls.here(make).unwrap_or_else(make)
+    }
+}
+
+impl Poll {
+    fn new(interval: Duration, told: Option<(Link, Duration)>) -> Self {
         Self { interval, looking: Mutex::default(), seen: Lock::default(), told }
     }
 

@@ -1,10 +1,6 @@
 //! How a [`GrpcTransport`] is set up: every check that needs no network.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 use tonic::{
@@ -12,15 +8,20 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Dial, GrpcTransport, Intercept, Pool};
+use super::{
+    GrpcTransport, Intercept,
+    pool::{Own, Pool},
+};
 use crate::{
     error::Result,
     http::{
         MAX_HEADER_LIST, address,
         connect::Connector,
+        keep_alive::KeepAlive,
         settings::{self, AGENT, invalid},
         tls,
     },
+    runtime::PerRuntime,
     transport::settings::{CallLimits, check_plaintext, common_settings, keep_alive},
 };
 
@@ -126,8 +127,8 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// Checks the settings. Nothing is sent, and no runtime is needed yet: connections are opened by the first calls, on
-    /// the tokio runtime these run on, which must outlive the transport.
+    /// Checks the settings. Nothing is sent, and no runtime is needed yet: connections are opened by the first calls on a
+    /// tokio runtime, and belong to that one. Calls on another runtime open their own.
     ///
     /// # Errors
     ///
@@ -136,26 +137,27 @@ impl GrpcTransportBuilder {
     /// and sizes, and for a number of connections out of range.
     pub fn build(self) -> Result<GrpcTransport> {
         let uri = address::parse(&self.url, &FORM)?;
-        let endpoint = self.endpoint(&uri)?;
+        let (endpoint, connector) = self.endpoint(&uri)?;
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             let message = format!("{} connections", self.connections);
             return Err(invalid(message, format!("connections() takes 1 to {MAX_CONNECTIONS}")));
         }
-        let slots = (0..self.connections).map(|_| OnceLock::new()).collect();
+        let keep_alive = KeepAlive::new(keep_alive(self.keep_alive)?);
+        let (connections, channels) = (self.connections, PerRuntime::default());
         let name = uri.to_string().trim_end_matches('/').to_owned();
-        self.finish(Pool { slots, next: AtomicUsize::new(0), endpoint: Some(endpoint) }, name)
+        self.finish(Pool::Own(Box::new(Own { endpoint, connector, keep_alive, connections, channels })), name)
     }
 
     /// Like [`build`](Self::build), on a channel of your own, for instance over a Unix socket. The URL only names it in
     /// messages; connect timeout, keep-alive, connections, TLS, user agent and the rule on plain text are the channel's
-    /// affair.
+    /// affair. It works as long as the runtime on which the channel was made.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for zero timeouts and sizes.
     pub fn build_on(self, channel: Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();
-        self.finish(Pool::of(channel), name)
+        self.finish(Pool::Given(channel), name)
     }
 
     fn finish(self, pool: Pool, name: String) -> Result<GrpcTransport> {
@@ -165,7 +167,7 @@ impl GrpcTransportBuilder {
         Ok(GrpcTransport { pool, name, limits, headers, intercept: self.intercept })
     }
 
-    fn endpoint(&self, uri: &Uri) -> Result<(Endpoint, Dial)> {
+    fn endpoint(&self, uri: &Uri) -> Result<(Endpoint, Connector)> {
         let encrypted = uri.scheme_str() == Some("https");
         self.tls.check(encrypted)?;
         if !encrypted && !self.allow_plaintext {
@@ -174,16 +176,12 @@ impl GrpcTransportBuilder {
         let tls = encrypted.then(|| tls::config(&self.tls, &["h2"], true)).transpose()?;
         let connector = Connector::new(uri, self.server_name.as_deref(), tls, self.connect_timeout)?;
         // The connection is made, and encrypted, by the connector: a channel that is asked for https would do so once more.
-        let mut endpoint = Endpoint::from(connector.address().clone())
+        let endpoint = Endpoint::from(connector.address().clone())
             .origin(uri.clone())
             .user_agent(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?
             .http2_max_header_list_size(MAX_HEADER_LIST);
-        if let Some((interval, timeout)) = keep_alive(self.keep_alive)? {
-            endpoint =
-                endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
-        }
-        Ok((endpoint, Dial(connector)))
+        Ok((endpoint, connector))
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderValue, header};
-use reqwest::{Client, Proxy, Url};
+use reqwest::{ClientBuilder, Proxy, Url};
 
 use super::{RestTransport, response::JSON};
 use crate::{
     error::Result,
     http::{
-        address, client,
+        address,
+        client::{self, Clients, Pings},
         settings::{self, AGENT, invalid},
         tls,
     },
@@ -172,16 +173,17 @@ impl RestTransportBuilder {
         let tls = encrypted || proxy.as_ref().is_some_and(|(url, _)| url.scheme() == "https");
         self.tls.check(tls)?;
         self.limits.check(self.connect_timeout)?;
-        keep_alive(self.keep_alive)?;
         let mut headers = settings::headers(&self.headers, &RESERVED)?;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
-        let client = self.client(proxy.map(|(_, proxy)| proxy), tls)?;
-        Ok(RestTransport::new(client, base, self.limits, headers))
+        let clients = Clients::new(self.client(proxy.map(|(_, proxy)| proxy), tls)?, keep_alive(self.keep_alive)?)?;
+        Ok(RestTransport::new(clients, base, self.limits, headers))
     }
 
-    fn client(&self, proxy: Option<Proxy>, tls: bool) -> Result<Client> {
-        let protocols: &[&str] = match self.version {
+    /// How a client is set up.
+    fn client(&self, proxy: Option<Proxy>, tls: bool) -> Result<impl Fn(Pings) -> ClientBuilder + Send + Sync + use<>> {
+        let version = self.version;
+        let protocols: &[&str] = match version {
             Version::Negotiated => &["h2", "http/1.1"],
             Version::Http1 => &["http/1.1"],
             Version::Http2 => &["h2"],
@@ -189,26 +191,30 @@ impl RestTransportBuilder {
         let agent = HeaderValue::from_str(self.user_agent.as_deref().unwrap_or(AGENT))
             .map_err(|error| invalid("invalid user agent", "user_agent() takes printable ASCII").with_source(error))?;
         let tls = tls::config(&self.tls, protocols, tls)?;
-        let mut client = client::client(tls, agent, self.connect_timeout)
-            .pool_idle_timeout(settings::bounded(self.idle_timeout))
-            .pool_max_idle_per_host(self.idle_connections)
-            .http2_initial_stream_window_size(WINDOW)
-            .http2_initial_connection_window_size(2 * WINDOW);
-        if let Some((interval, timeout)) = keep_alive(self.keep_alive)? {
-            client = client
-                .http2_keep_alive_interval(interval)
-                .http2_keep_alive_timeout(timeout)
-                .http2_keep_alive_while_idle(true);
-        }
-        client = match self.version {
-            Version::Negotiated => client,
-            Version::Http1 => client.http1_only(),
-            Version::Http2 => client.http2_prior_knowledge(),
-        };
-        if let Some(proxy) = proxy {
-            client = client.proxy(proxy);
-        }
-        client::build(client)
+        let (connect_timeout, idle_connections) = (self.connect_timeout, self.idle_connections);
+        let idle_timeout = settings::bounded(self.idle_timeout);
+        Ok(move |pings: Pings| {
+            let mut client = client::client(tls.clone(), agent.clone(), connect_timeout)
+                .pool_idle_timeout(idle_timeout)
+                .pool_max_idle_per_host(idle_connections)
+                .http2_initial_stream_window_size(WINDOW)
+                .http2_initial_connection_window_size(2 * WINDOW);
+            if let Some((interval, timeout)) = pings {
+                client = client
+                    .http2_keep_alive_interval(interval)
+                    .http2_keep_alive_timeout(timeout)
+                    .http2_keep_alive_while_idle(true);
+            }
+            client = match version {
+                Version::Negotiated => client,
+                Version::Http1 => client.http1_only(),
+                Version::Http2 => client.http2_prior_knowledge(),
+            };
+            match &proxy {
+                Some(proxy) => client.proxy(proxy.clone()),
+                None => client,
+            }
+        })
     }
 }
 

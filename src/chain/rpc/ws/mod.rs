@@ -1,4 +1,5 @@
-//! JSON-RPC over a websocket: one connection, which a task holds and opens again, for all clones of a reader.
+//! JSON-RPC over a websocket: one connection in each runtime, which a task holds and opens again, for all clones of a
+//! reader.
 //!
 //! alloy's own way (its pubsub service) sends again on every new connection what had no answer on the last one: an answer that is
 //! too long, or no JSON, would end one connection after the other, for ever. And it gives up for good after some
@@ -29,14 +30,26 @@ use tower_service::Service;
 use self::messages::{Command, WsRequest};
 pub(super) use self::{messages::Pushes, open::Way};
 use super::fault;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    runtime::{PerRuntime, require_runtime},
+};
 
 /// Packets that wait to be sent. Callers wait in turn beyond that.
 const QUEUE: usize = 64;
 
-/// The way to the task. The connection ends with the last clone.
+/// The way to the RPC, in every runtime that asks. Connections end with the last clone.
 #[derive(Clone)]
-pub(super) struct WsClient {
+pub(super) struct WsClient(Arc<Wires>);
+
+struct Wires {
+    way: Arc<Way>,
+    links: PerRuntime<Link>,
+}
+
+/// The way to the task of one runtime.
+#[derive(Clone)]
+pub(in crate::chain::rpc) struct Link {
     commands: mpsc::Sender<Command>,
     news: watch::Receiver<Pushes>,
     subscribed: Arc<AtomicBool>,
@@ -45,21 +58,43 @@ pub(super) struct WsClient {
 
 /// Connects, and starts the task on this runtime.
 pub(super) async fn connect(way: Way) -> Result<WsClient> {
-    let timeout = way.timeout;
     let socket = way.open().await?;
-    let (commands, queue) = mpsc::channel(QUEUE);
-    let (told, news) = watch::channel(Pushes::default());
-    tokio::spawn(task::Task::new(way, queue, told).run(socket));
-    Ok(WsClient { commands, news, subscribed: Arc::default(), timeout })
+    let client = WsClient(Arc::new(Wires { way: Arc::new(way), links: PerRuntime::default() }));
+    client.link_over(Some(socket))?;
+    Ok(client)
+}
+
+impl WsClient {
+    /// The task of this runtime; a new one opens a connection once there is something to ask.
+    pub(super) fn here(&self) -> Result<Link> {
+        self.link_over(None)
+    }
+
+    fn link_over(&self, socket: Option<open::Socket>) -> Result<Link> {
+        require_runtime()?;
+        let way = &self.0.way;
+        let start = || {
+            let (commands, queue) = mpsc::channel(QUEUE);
+            let (told, news) = watch::channel(Pushes::default());
+            tokio::spawn(task::Task::new(Arc::clone(way), queue, told).run(socket));
+            Ok(Link { commands, news, subscribed: Arc::default(), timeout: way.timeout })
+        };
+        self.0.links.here(start).unwrap_or_else(|| Err(gone()))
+    }
+
+    async fn exchange(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {
+        self.here().map_err(TransportErrorKind::custom)?.exchange(packet).await
+    }
 }
 
 /// The task went with its runtime.
 fn gone() -> Error {
     fault::chain("the websocket's runtime has ended")
-        .with_hint("connect again, on a runtime that lives as long as the reader")
+        .with_retryable(true)
+        .with_hint("ask again, on a runtime that runs")
 }
 
-impl WsClient {
+impl Link {
     pub(super) fn news(&self) -> Pushes {
         *self.news.borrow()
     }

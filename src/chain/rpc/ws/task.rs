@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SUBSCRIBE: u64 = (1 << 52) + 1;
 
 pub(super) struct Task {
-    way: Way,
+    way: Arc<Way>,
     commands: mpsc::Receiver<Command>,
     news: watch::Sender<Pushes>,
     subscribed: bool,
@@ -64,12 +64,13 @@ struct Session {
 }
 
 impl Task {
-    pub(super) fn new(way: Way, commands: mpsc::Receiver<Command>, news: watch::Sender<Pushes>) -> Self {
+    pub(super) fn new(way: Arc<Way>, commands: mpsc::Receiver<Command>, news: watch::Sender<Pushes>) -> Self {
         Self { way, commands, news, subscribed: false, waiting: Vec::new(), attempts: 0, random: Random::default() }
     }
 
-    pub(super) async fn run(mut self, socket: Socket) {
-        let mut next = Some(socket);
+    /// Begins with this connection, or opens one once there is something to ask.
+    pub(super) async fn run(mut self, mut next: Option<Socket>) {
+        let mut opened_before = next.is_some();
         loop {
             if let Some(socket) = next.take() {
                 let opened = Instant::now();
@@ -90,7 +91,7 @@ impl Task {
                     None => return,
                 }
             }
-            if !self.rest().await {
+            if std::mem::replace(&mut opened_before, true) && !self.rest().await {
                 return;
             }
             match self.way.open().await {
