@@ -1,7 +1,8 @@
-//! The chain: will a result land, did it land. Nodes claim; contracts decide.
+//! Reads from the chain whether a result will land, and whether it has. A node's word on that is no proof; the state of
+//! the contracts is.
 //!
-//! [`ChainReader`] carries questions to a chain and knows no contract; [`Chain`] knows the contracts of the protocol and makes typed
-//! reads of its answers, any number in one round trip ([`Batch`]).
+//! [`ChainReader`] carries questions to a chain and knows no contract; [`Chain`] knows the contracts of the protocol
+//! and turns the answers into typed values; one round trip ([`Batch`]) holds any number of questions.
 
 mod abi;
 mod batch;

@@ -1,4 +1,5 @@
-//! What the node and the chain say of a job: will it land, and why does it not move. `facts.rs` asks, for both.
+//! What the node and the chain say of a job. `preflight/`: will it land. `diagnosis/`: why does it not move. `facts.rs`
+//! asks, for both; `sources.rs` says whom; `words.rs` has the words that both use.
 
 mod diagnosis;
 mod facts;

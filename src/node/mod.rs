@@ -1,9 +1,9 @@
 //! One coprocessor node, as the rest of the crate sees it.
 //!
-//! [`Node`] (`calls.rs`) makes typed calls over a [`Transport`](crate::transport::Transport): each asks whether the node has the
-//! call, keeps its deadline, and is repeated where that helps (`retry.rs`). `detect.rs` asks the node which revision it speaks;
-//! `doubt.rs` says when bad news of a job is
-//! believed; `pending.rs` keeps the calls for a consumer's pending jobs, which must not be given up.
+//! [`Node`] (`calls.rs`) makes typed calls over a [`Transport`](crate::transport::Transport): each checks that the node
+//! has the call, keeps its deadline, and is repeated where that helps (`retry.rs`). `detect.rs` asks the node which
+//! revision it speaks. `doubt.rs` says when bad news of a job is believed. `pending.rs` runs GetPendingJobs: such a
+//! call must not be cancelled, so it runs in a task of its own.
 
 mod calls;
 mod detect;

@@ -1,4 +1,4 @@
-//! Submissions: the bytes of a job leave once at a time, and go on to their end whoever waits for them.
+//! Submissions. Only one submission of a job runs at a time, and it runs to its end, even if no caller waits for it.
 //!
 //! `submissions.rs` starts a flight for a job, or joins the one under way. `flight.rs` sends the bytes, compares the
 //! node's record with them, and settles the nonce. `open.rs` keeps what is under way, and what is of unknown fate.
@@ -6,43 +6,44 @@
 //!
 //! # A submission, step by step
 //!
-//! 1. A nonce is leased. Until step 3 a caller that goes away gives it back. A job that comes in signed claims its
-//!    nonce in step 3.
-//! 2. The request is encoded and signed (`client/signing.rs`). A signer outside of this process is asked again after
-//!    what it calls retryable, and given up at the deadline for signing. What it returns is checked and brought into
-//!    one form (`job/signature.rs`).
+//! 1. A nonce is leased. If the caller goes away before step 3, the nonce is released. The nonce of a job that comes in
+//!    signed is leased in step 3.
+//! 2. The request is encoded and signed (`client/signing.rs`). If a signer in another process returns an error that it
+//!    calls retryable, it is asked again. At the deadline for signing, the client stops waiting for the signer. The
+//!    signature is checked and brought into one form (`job/signature.rs`).
 //! 3. A *flight* starts: a task of its own with the signed bytes. From here on nothing cancels it, because a node's
 //!    task for the consumer can die of an abandoned submission. While it is under way, a second submission of the same
 //!    bytes joins it, and one of other bytes under the same nonce is refused.
-//! 4. The node is asked for its revision, until it has said so once. If it says that it speaks another, the flight
-//!    ends.
+//! 4. Until the node has told its revision once, each flight asks for it. If the node speaks another revision than the
+//!    client, the flight ends with an error.
 //! 5. The bytes are sent, without a `grpc-timeout`: a server enforces that by cancelling its handler. If sending fails
 //!    and `wire/refusal.rs` (`again`) calls it safe, they are sent again after a pause. If they may have arrived, the
-//!    node is asked for the record first. A job that the node does not show to be in hand is sent again: a record that
-//!    is PENDING or DONE may be left over from before a restart (Relay), so it counts only if the list has the job.
+//!    node is asked for the record first. If the node does not show that it works on the job, the job is sent again. In
+//!    the Relay revision a PENDING or DONE record may be left over from before a restart, so it counts only if the list
+//!    of pending jobs contains the job.
 //! 6. After "OK", or after "exists already", the node's record is compared with the job, field by field.
 //! 7. The nonce is settled:
 //!
-//! | how the flight landed | nonce | the signed job |
+//! | how the flight ended | nonce | the signed job |
 //! |---|---|---|
 //! | the record is equal | committed | in the handle |
 //! | the record is another job's, also at a second look (`NonceTaken`) | committed: somebody used it | dropped |
-//! | nothing was sent, and this call's signature is the only copy | released | dropped |
+//! | nothing was sent, and nobody else has a copy of the signed job | released | dropped |
 //! | refused, unknown, or cut off | quarantined | in `Client::unresolved` |
 //!
 //! A signer that was given up may have signed all the same, and nobody fetched the signature. The nonce is released
-//! even so: kept back it would hold up an Ordered lane. Should that signature ever come to light, the next job under
-//! the nonce keeps it from landing beside that job, as at most one of the two becomes final.
+//! even so: kept back it would hold up an Ordered lane. If the late signature is used after all, it cannot land beside
+//! the next job: both have the same nonce, and only one job for each nonce becomes final.
 //!
-//! The signature has another copy if somebody took the job from `Client::unresolved`, or was told that its outcome is
-//! open.
+//! There may be another copy in two cases: a caller took the job from `Client::unresolved`, or was told that the
+//! outcome of the submission is unknown.
 //!
 //! A caller waits for its flight until `RetryPolicy::with_submit_deadline`. The flight goes on without the caller, and
 //! may be joined again.
 //!
-//! A quarantined nonce is not handed out again by itself: the job under it may yet run. Submitting the same signed job
-//! again settles it. Until that submission has landed, its nonce is leased. So of several clients that share a
-//! `NonceManager` one at a time sends it, and the manager remembers for all of them whether it may have been sent.
+//! A quarantined nonce is not handed out again by itself: the job under it may yet run. To settle the nonce, submit the
+//! same signed job again. The nonce is leased until that submission ends. So if several clients share a `NonceManager`,
+//! only one of them sends the job at a time. The manager remembers for all of them whether the job may have been sent.
 //!
 //! `Client::sign` stops after step 2 and quarantines the nonce, so that a service can store the job before it is sent.
 

@@ -12,52 +12,56 @@
 //!
 //! The watchlist is made of parts, each of which changes its own fields only. `schedule.rs` says what is due next,
 //! `lists.rs` what the node lists as pending, `health.rs` how much may be asked of the node, and `head.rs` what is
-//! looked at on chain. A `watched.rs` is a job with its `waiter.rs`s. What was seen of the job is in its `track.rs`
-//! and, of the chain, in its `onchain.rs`. `decide.rs` decides, without I/O, what an answer means.
+//! looked at on chain. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs` what the node showed of the
+//! job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an answer means.
 //!
 //! # The rules
 //!
-//! - **One function decides.** `decide.rs` makes a `Sight` of an answer, which is compared with the signed job and
-//!   verified. Of the sight, the list of pending jobs and the time it makes a stage and an action. Its tests hold a
-//!   table of every combination. A stage is only what is proven, so it never goes back. After a verified result,
+//! - **One function decides.** `decide.rs` compares an answer with the signed job, verifies it, and turns it into a
+//!   `Sight`. From the sight, the list of pending jobs and the time, it computes a stage and an action. Its tests hold
+//!   a table of every combination. A stage is only what is proven, so it never goes back. After a verified result,
 //!   nothing that a node says changes it.
 //! - **Bad news is looked at twice** (`node/doubt.rs`). Another job under the nonce, FAILED, or a result that does not
-//!   verify ends a wait or a flight only if two looks in a row show the same, 250 ms apart. The record of a failed job
-//!   in the Relay revision needs three, as a replica that lags shows a job that was just replaced. If answers go on to
-//!   contradict each other, a wait runs to its deadline, which says so, and a flight stays open after five looks. Good
-//!   news needs no second look.
+//!   verify ends a wait or a flight only if two looks in a row show the same, 250 ms apart. A failed job's record in
+//!   the Relay revision needs three: there a new submission replaces a failed job, and a replica that lags still shows
+//!   the old record. If the answers keep contradicting each other, a wait ends at its deadline with an error that says
+//!   so. A flight ends after five looks, and its outcome is unknown. Good news needs no second look.
 //! - **One task for each client and runtime.** The first wait begins it, and it ends with the last. If its runtime
-//!   ends, the next waiter that is polled takes over the jobs. Each runtime has its own task: a task in a runtime that
-//!   stands still would hold up all others.
+//!   ends, the next waiter that is polled takes over the jobs. Each runtime has its own task. Otherwise one blocked
+//!   runtime would delay the jobs of all others.
 //! - **Lists where there are lists.** Each consumer costs one `GetPendingJobs` a tick, and each job that has left the
 //!   list one `GetResult`. A list does not show executions, so jobs that are waited for until `Executed` are looked up
-//!   one by one. So are those of a consumer whose lists fail twice, or hang for 5 seconds. A list that hangs is not
-//!   given up, because an abandoned call can kill the node's task for the consumer; until it is answered, nothing is
-//!   sent again for that consumer, and the watcher stays. A job that leaves the list three times without being done is
-//!   looked up at its own pace. A node lists for ever what it gave up, so listed jobs are looked up, too: after 5 s to
-//!   4 minutes, the more jobs the later.
+//!   one by one. If the list of a consumer fails twice in a row, or takes more than 5 seconds, that consumer's jobs are
+//!   looked up one by one, too. A list call that hangs is not cancelled, because that can kill the node's task for the
+//!   consumer. Until the call ends, nothing is sent again for that consumer, and the watcher keeps running. If a job
+//!   leaves the list three times and is still not done, it is looked up on a timer of its own. A node may list a job
+//!   for ever that it has given up. So listed jobs are looked up, too, after 5 seconds to 4 minutes: the more jobs
+//!   there are, the longer the pause.
 //! - **Everything is bounded**: looks one by one at `PollPolicy::with_rate`, 32 of them under way; 64 lists; 8 jobs
-//!   that are sent again. After three calls without an answer the node counts as down. Then it gets one call at a
-//!   time, with random pauses of up to a few seconds. Lost jobs wait meanwhile, but for one at a time if there is
-//!   nothing else to ask. A call that panics counts as failed, for its own job alone.
-//! - **Lost** is a job that is unfinished and is missing in two lists in a row, each asked for after the job was sent;
-//!   or that the node did not know three times; or, without lists, that has not moved for `HealPolicy::with_patience`,
-//!   or for 2 seconds after trouble with the connection. A flight sends it again, so there is never a second
-//!   submission under way, and a node that has it ignores that. If its turn comes late, the node's record is compared
-//!   once more before. Pauses between sends double. A node of the State revision takes no nonce twice: what it forgot
-//!   there stays unfinished, and `DeadlineExceeded` says so.
+//!   that are sent again. After three calls without an answer the node counts as down. Then it gets one call at a time,
+//!   with random pauses of up to a few seconds. Meanwhile lost jobs are sent again one at a time, and only if no other
+//!   call is due. A call that panics counts as failed, for its own job alone.
+//! - **A job is lost in one of three cases.** It is unfinished, and two lists in a row, both asked for after it was
+//!   sent, do not contain it. Or the node said three times in a row that it does not know the job. Or the node has no
+//!   lists, and the job has not moved for `HealPolicy::with_patience`; after trouble with the connection, 2 seconds are
+//!   enough. A flight sends the job again, so two submissions of it never run at once, and a node that still has it
+//!   ignores the repetition. If a lost job waited long for its turn, the node's record is compared once more first. The
+//!   pause between two sends of one job doubles (`healing.rs`). A node of the State revision takes no nonce twice: what
+//!   it forgot there stays unfinished, and `DeadlineExceeded` says so.
 //! - **One queue says what is due next** (`schedule.rs`). Looks, lists, deadlines and pauses are timers in it.
 //!
 //! # While somebody waits for the chain
 //!
-//! - `head.rs` follows the head. One look is under way at a time, and each new head has one. A job that has just come
-//!   is looked at sooner, and so is one of which the node says RELAYED or which it ends. If the chain cannot be read,
-//!   it is asked again after random pauses of up to 2 seconds; a job that cannot be proven, after pauses that double
-//!   up to 64 seconds.
-//! - An error of the node's ends such a wait only once looks that began after it show the job not completed. What a
-//!   node says of relays is a reason to look, and no stage. Once the chain shows that the nonce is used up, nothing is
-//!   sent again. Once the node has shown the result, it is asked seldom.
-//! - Bad news needs depth, too: `NonceTaken` and a cancelled id end a wait only as many blocks deep as it asked for.
+//! - `head.rs` follows the head. One look is under way at a time, and each new head has one. A job is looked at without
+//!   waiting for a new head if it is new, if the node says RELAYED, or if the node has ended it. If the chain cannot be
+//!   read, the watcher asks again after a random pause of at most 2 seconds. If the chain says that a job is complete
+//!   but the proof is missing, that job is looked at again after pauses that double up to 64 seconds.
+//! - If the node reports an error, the wait ends only after a look at the chain, begun after the error, shows that the
+//!   job is not completed. If the node says RELAYED, the watcher looks at the chain; the stage of the job does not
+//!   change. Once the chain shows that the nonce is used up, nothing is sent again. After the node has shown the
+//!   result, it is asked only rarely.
+//! - Bad news from the chain also needs confirmations: a taken nonce or a cancelled id ends a wait only when it is as
+//!   many blocks deep as the wait asked for.
 
 mod backend;
 mod calls;

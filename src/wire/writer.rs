@@ -1,4 +1,5 @@
-//! One description of every request, in either encoding: fields have a number for protobuf and a name for JSON.
+//! Writes the fields of a request in either encoding: each has a number for protobuf and a name for JSON. Which fields
+//! a request has stands in `mod.rs`.
 
 use bytes::Bytes;
 
