@@ -442,6 +442,11 @@ impl fmt::Display for Report<'_> {
             let text = source.to_string();
             if text != said {
                 write!(f, "\n  caused by: {text}")?;
+                // What to do about the cause is often what there is to do.
+                let hint = source.downcast_ref::<Error>().and_then(Error::hint);
+                if let Some(hint) = hint.filter(|hint| error.hint() != Some(hint)) {
+                    write!(f, " ({hint})")?;
+                }
             }
             said = text;
             cause = source.source();
@@ -488,6 +493,17 @@ mod tests {
         fn shared<T: Send + Sync + 'static>() {}
         shared::<Error>();
         assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn a_report_has_the_hints_of_its_causes() {
+        let inner = Error::new(ErrorKind::Chain, "refused").with_hint("set it lower");
+        let outer = Error::new(ErrorKind::DeadlineExceeded, "not final").with_source(inner.clone());
+        let report = outer.with_hint("wait again").report().to_string();
+        assert!(report.contains("caused by: chain not readable: refused (set it lower)"), "{report}");
+        assert!(report.ends_with("what next: wait again"), "{report}");
+        let same = Error::new(ErrorKind::Chain, "not read").with_hint("set it lower").with_source(inner);
+        assert_eq!(same.report().to_string().matches("set it lower").count(), 1);
     }
 
     #[test]

@@ -93,6 +93,18 @@ struct PinnedAnswers {
     lacking: usize,
 }
 
+/// What an RPC answered of a block's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StateKnown {
+    Unasked,
+    /// At least some of it.
+    Some,
+    /// Nothing, for now: one of its servers may not have the block yet.
+    Lacking,
+    /// Nothing, and for good.
+    Refused,
+}
+
 impl PinnedAnswers {
     fn of(questions: &[Question], answers: &[Result<Answer>]) -> Self {
         let mut all = Self::default();
@@ -418,14 +430,15 @@ impl Batch {
 }
 
 impl Answers {
-    /// Whether the RPC takes no block by its hash: it failed every question about one, and for good.
-    pub(super) fn refuses_hashes(&self) -> bool {
-        self.pinned.asked > 0 && self.pinned.refused == self.pinned.asked
-    }
-
-    /// Whether a question about the state of a block was answered.
-    pub(super) fn knows_state(&self) -> bool {
-        self.pinned.asked > self.pinned.refused + self.pinned.lacking
+    /// What the RPC knows of the state of the block that was asked about.
+    pub(super) fn state_known(&self) -> StateKnown {
+        let PinnedAnswers { asked, refused, lacking } = self.pinned;
+        match asked {
+            0 => StateKnown::Unasked,
+            _ if asked > refused + lacking => StateKnown::Some,
+            _ if lacking > 0 => StateKnown::Lacking,
+            _ => StateKnown::Refused,
+        }
     }
 
     /// Whether the block that was asked about may be missing on one of the RPC's servers, for now.

@@ -76,11 +76,13 @@ impl Limit {
     }
 
     /// Nothing above 1 is ever taken.
+    #[cfg(feature = "chain")]
     pub(super) fn none(&mut self) {
         (self.now, self.refused, self.accepted) = (1, Some(2), 0);
     }
 
     /// A request of this size failed, and it may be for its size. Where that was not so, the next ones show it.
+    #[cfg(feature = "chain")]
     pub(super) fn doubt(&mut self, size: u64) {
         if size > 1 && size <= self.now {
             self.now = size / 2;
@@ -88,7 +90,7 @@ impl Limit {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "chain"))]
 mod tests {
     use super::*;
 

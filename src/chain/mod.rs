@@ -9,7 +9,7 @@ mod batch;
 mod binding;
 mod blobs;
 mod finality;
-#[cfg(feature = "chain")]
+mod learnt;
 mod limit;
 mod nonces;
 mod operator;
@@ -24,12 +24,11 @@ mod second_look;
 mod snapshot;
 mod standing;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
+
+use self::learnt::Learnt;
 
 #[cfg(feature = "chain")]
 pub use self::rpc::{RpcPoster, RpcReader, RpcReaderBuilder};
@@ -37,6 +36,7 @@ pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
     blobs::Blobs,
+    learnt::RpcTraits,
     nonces::ChainNonces,
     post::{PostTransaction, Poster},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
@@ -55,17 +55,18 @@ use crate::{
     job::{JobId, Revision},
 };
 
+/// How many blocks one question for logs spans at most unless set.
+const LOG_RANGE: u64 = 2_000;
+
 /// The contracts of the protocol on one chain: a reader of that chain, and the address of the JobManager. Cheap to clone.
 #[derive(Clone)]
 pub struct Chain {
     reader: Arc<dyn ChainReader>,
     job_manager: Address,
-    log_range: u64,
     log_reach: u64,
     /// The chain that this must be.
     binding: Option<Binding>,
-    /// Whether the RPC has shown that it takes no block by its hash.
-    by_number: Arc<AtomicBool>,
+    learnt: Arc<Learnt>,
 }
 
 impl Chain {
@@ -75,18 +76,17 @@ impl Chain {
         Self {
             reader: Arc::new(reader),
             job_manager,
-            log_range: 2_000,
             log_reach: 50_000,
             binding: None,
-            by_number: Arc::default(),
+            learnt: Arc::new(Learnt::new(LOG_RANGE)),
         }
     }
 
-    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. RPCs refuse what is too much for them. Default:
-    /// 2,000.
+    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. Default: 2,000. Where the RPC refuses as
+    /// many, ranges become smaller by themselves, and grow again now and then.
     #[must_use]
     pub fn with_log_range(mut self, blocks: u64) -> Self {
-        self.log_range = blocks.max(1);
+        self.learnt = Arc::new(Learnt::new(blocks));
         self
     }
 
@@ -108,8 +108,17 @@ impl Chain {
         self.binding
     }
 
+    /// How many blocks the next question for logs is to span.
     pub(crate) fn log_range(&self) -> u64 {
-        self.log_range
+        self.learnt.log_range()
+    }
+
+    pub(crate) fn logs_taken(&self, blocks: u64) {
+        self.learnt.logs_taken(blocks);
+    }
+
+    pub(crate) fn logs_refused(&self, blocks: u64) {
+        self.learnt.logs_refused(blocks);
     }
 
     pub(crate) fn log_reach(&self) -> u64 {
@@ -120,6 +129,12 @@ impl Chain {
     #[must_use]
     pub fn job_manager(&self) -> Address {
         self.job_manager
+    }
+
+    /// What was learnt of the RPC so far: how much it takes at once, and in which form. It takes effect by itself.
+    #[must_use]
+    pub fn rpc_traits(&self) -> RpcTraits {
+        self.learnt.traits(self.reader.max_batch())
     }
 
     /// What carries the questions.
@@ -224,6 +239,7 @@ impl fmt::Debug for Chain {
         f.debug_struct("Chain")
             .field("endpoint", &self.reader.endpoint())
             .field("job_manager", &self.job_manager)
+            .field("rpc_traits", &self.rpc_traits())
             .finish_non_exhaustive()
     }
 }

@@ -16,6 +16,9 @@ pub trait ChainReader: Send + Sync + fmt::Debug + 'static {
     /// Answers questions, in their order: in one round trip where the RPC takes batches, else one after the other or all at
     /// once. A question that fails by itself has its error in its place.
     ///
+    /// What goes out in several requests of fewer than a hundred questions keeps its frame: the first question is answered
+    /// before any other is asked, and the last one asked when all others are answered.
+    ///
     /// Must be bounded: an RPC that never answers is an error after some time. Cancel safe, as it only reads.
     ///
     /// # Errors
@@ -32,6 +35,11 @@ pub trait ChainReader: Send + Sync + fmt::Debug + 'static {
 
     /// Where the RPC is, as errors show it: without credentials.
     fn endpoint(&self) -> &str;
+
+    /// The most questions that the RPC takes in one request, if that was found to be fewer than it was asked.
+    fn max_batch(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[async_trait]
@@ -46,6 +54,10 @@ impl<R: ChainReader + ?Sized> ChainReader for Arc<R> {
 
     fn endpoint(&self) -> &str {
         (**self).endpoint()
+    }
+
+    fn max_batch(&self) -> Option<u64> {
+        (**self).max_batch()
     }
 }
 

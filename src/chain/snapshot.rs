@@ -18,11 +18,11 @@
 //! An RPC may lie about this, and some do: they answer a pinned batch from two states. Therefore bad news that cannot
 //! be taken back is believed at a second look only (`second_look.rs`).
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Duration;
 
 use super::{
     Chain,
-    batch::{Answers, Batch, Ticket},
+    batch::{Answers, Batch, StateKnown, Ticket},
     reader::{At, Block},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -148,21 +148,28 @@ impl Chain {
     }
 
     async fn pinned<T>(&self, block: Block, ask: &impl Fn(&mut Batch) -> T) -> Result<Pinned<T>> {
-        if !self.by_number.load(Relaxed) {
-            let read = self.pin(block, false, ask).await?;
-            let Pinned::Read(_, answers) = &read else { return Ok(read) };
-            if !answers.refuses_hashes() {
+        if self.learnt.by_number() {
+            return self.pin(block, true, ask).await;
+        }
+        let read = self.pin(block, false, ask).await?;
+        let Pinned::Read(_, answers) = &read else { return Ok(read) };
+        match answers.state_known() {
+            StateKnown::Unasked => return Ok(read),
+            StateKnown::Some => {
+                self.learnt.takes_hashes();
                 return Ok(read);
             }
+            StateKnown::Lacking if !self.learnt.misses_hash() => return Ok(read),
             // Perhaps it takes numbers. If so, it is asked by them from now on.
-            let by_number = self.pin(block, true, ask).await?;
-            let Pinned::Read(_, answers) = &by_number else { return Ok(by_number) };
-            if answers.knows_state() {
-                self.by_number.store(true, Relaxed);
-            }
-            return Ok(by_number);
+            StateKnown::Lacking | StateKnown::Refused => {}
         }
-        self.pin(block, true, ask).await
+        let by_number = self.pin(block, true, ask).await?;
+        if let Pinned::Read(_, answers) = &by_number
+            && answers.state_known() == StateKnown::Some
+        {
+            self.learnt.refuses_hashes();
+        }
+        Ok(by_number)
     }
 
     async fn pin<T>(&self, block: Block, by_number: bool, ask: &impl Fn(&mut Batch) -> T) -> Result<Pinned<T>> {

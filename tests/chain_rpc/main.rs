@@ -1,9 +1,10 @@
 //! `RpcReader`: over HTTP and a websocket, against scripted servers for what goes wrong, and against anvil for what is true.
 #![cfg(feature = "chain")]
 
-use support::{anvil, authority, http1, rpc};
+use support::{answers, anvil, authority, fake_chain, http1, json_chain, node, rpc, scripted};
 
 mod batches;
+mod edges;
 mod faults;
 mod heads;
 mod matching;

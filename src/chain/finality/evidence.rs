@@ -74,6 +74,8 @@ pub(in crate::chain) struct PostedResult {
 pub(in crate::chain) struct Search {
     /// The last block of the next range; nothing once all of them were searched.
     pub next: Option<u64>,
+    /// So many blocks at once at most, as the RPC has refused more.
+    pub most: u64,
     /// The newest that was found.
     pub found: Option<Log>,
     pub error: Option<Error>,

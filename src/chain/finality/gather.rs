@@ -25,8 +25,11 @@ use crate::{
 
 /// How often a look begins anew because the chain has changed meanwhile.
 const ATTEMPTS: usize = 3;
-/// Ranges of logs that are asked for at once, after the first.
+/// Ranges of logs that are asked for at once, after the first: of many blocks, and where the RPC takes only a few.
 const RANGES: usize = 4;
+const SHORT_RANGES: usize = 16;
+/// Ranges of fewer blocks are short.
+const SHORT: u64 = 500;
 /// No look takes so many round trips: the most that logs can need, and a few.
 const MAX_ROUNDS: usize = 4096;
 
@@ -226,7 +229,7 @@ impl<'a> Look<'a> {
                     metadata: None,
                     inputs: None,
                     receipts: BTreeMap::new(),
-                    search: Search { next: Some(self.blocks.head.number), found: None, error: None },
+                    search: Search { next: Some(self.blocks.head.number), most: u64::MAX, found: None, error: None },
                     posted: None,
                 };
                 self.jobs.push((index, evidence));
@@ -299,8 +302,16 @@ impl<'a> Look<'a> {
             let ids: Vec<_> = ids.map(|(_, evidence)| B256::from(evidence.job.id())).collect();
             let mut ranges = Vec::new();
             let mut last = Some(from);
-            while let Some(to) = last.filter(|_| ranges.len() < if from == head { 1 } else { RANGES }) {
-                let first = to.saturating_add(1).saturating_sub(self.chain.log_range()).max(end);
+            let most = places.iter().filter_map(|place| self.jobs.get(*place)).map(|(_, it)| it.search.most).min();
+            let mut at_once = 1;
+            while let Some(to) = last.filter(|_| ranges.len() < at_once) {
+                let span = self.chain.log_range().min(most.unwrap_or(u64::MAX)).max(1);
+                at_once = match span {
+                    _ if from == head => 1,
+                    SHORT.. => RANGES,
+                    _ => SHORT_RANGES,
+                };
+                let first = to.saturating_add(1).saturating_sub(span).max(end);
                 let topics = vec![
                     vec![JobManager::JobCompleted::SIGNATURE_HASH, JobManager::JobCancelled::SIGNATURE_HASH],
                     ids.clone(),
@@ -317,6 +328,23 @@ impl<'a> Look<'a> {
     fn take_logs(&mut self, places: &[usize], ranges: Vec<LogRange>, answers: &mut Answers) {
         for range in ranges {
             let logs = answers.take(range.ticket);
+            let span = range.to.saturating_sub(range.first).saturating_add(1);
+            match &logs {
+                Ok(_) => self.chain.logs_taken(span),
+                // Whatever the words, fewer blocks may pass. It is asked again from here, and not from further back.
+                Err(error) if span > 1 && error.retry_after().is_none() => {
+                    self.chain.logs_refused(span);
+                    for place in places {
+                        if let Some((_, evidence)) = self.jobs.get_mut(*place)
+                            && evidence.search.found.is_none()
+                        {
+                            evidence.search.most = span / 2;
+                        }
+                    }
+                    return;
+                }
+                Err(_) => {}
+            }
             for place in places {
                 let Some((_, evidence)) = self.jobs.get_mut(*place) else { continue };
                 let search = &mut evidence.search;
@@ -332,8 +360,8 @@ impl<'a> Look<'a> {
                         search.found = logs.iter().filter(fits).max_by_key(|log| log.block_number).cloned();
                     }
                     Err(error) => {
-                        let hint =
-                            "if the RPC takes no range of so many blocks, set a smaller one with Chain::with_log_range";
+                        let hint = "the RPC refuses even the logs of one block: use another one; Chain::with_log_range sets how \
+                                    many blocks are asked for at first";
                         search.error = Some(error.clone().with_hint(hint));
                     }
                 }

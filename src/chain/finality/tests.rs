@@ -338,6 +338,7 @@ impl Fixture {
             inputs: Some(if differs(Payload::Unread) { Err(broken()) } else { Ok(inputs) }),
             receipts: receipt.map(|receipt| (tx, receipt)).into_iter().collect::<BTreeMap<_, _>>(),
             search: Search {
+                most: 1,
                 next: (place != Place::Nowhere).then_some(HEAD),
                 found: found.then_some(end),
                 error: (place == Place::SearchFailed).then(broken),
@@ -468,7 +469,7 @@ fn what_was_complete_a_moment_ago_is_not_unseen() {
                 metadata: Some(Ok(metadata)),
                 inputs: None,
                 receipts: BTreeMap::new(),
-                search: Search { next: None, found: None, error: None },
+                search: Search { next: None, most: 1, found: None, error: None },
                 posted: None,
             };
             assert_eq!(matches!(evidence.step(&blocks), Step::Moved), screened);

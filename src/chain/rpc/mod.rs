@@ -172,6 +172,10 @@ impl ChainReader for RpcReader {
     fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
+
+    fn max_batch(&self) -> Option<u64> {
+        self.0.asker.learnt_batch()
+    }
 }
 
 impl Chain {

@@ -59,8 +59,8 @@ pub(super) struct Asker {
 enum Part {
     /// In the order of the questions; nothing for those that were left out.
     Answered(Vec<Option<Result<Answer>>>),
-    /// They are to be asked again, fewer at once. The first one may be answered.
-    Refused(Option<Result<Answer>>),
+    /// They are to be asked again, fewer at once, for this. The first one may be answered.
+    Refused(Error, Option<Result<Answer>>),
     /// None of them could be asked.
     Failed(Error),
 }
@@ -94,6 +94,7 @@ impl Asker {
         let mut answers: Vec<Option<Result<Answer>>> = questions.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..questions.len()).collect();
         let (mut most, mut answered, mut failure) = (self.limits.max_batch.max(1), questions.is_empty(), None);
+        let (before, mut refusals, mut explained) = (*self.batch.lock(), Vec::new(), false);
         while !open.is_empty() {
             let size = self.size_for(open.len()).min(most);
             let mut left = Vec::new();
@@ -101,10 +102,17 @@ impl Asker {
                 let found = match part {
                     Part::Answered(found) => {
                         answered = true;
+                        if let [Some(Err(error))] = &found[..] {
+                            explained |= refusals.contains(&error.to_string());
+                        }
                         found
                     }
-                    Part::Refused(first) => vec![first],
+                    Part::Refused(error, first) => {
+                        refusals.push(error.to_string());
+                        vec![first]
+                    }
                     Part::Failed(error) => {
+                        explained |= refusals.contains(&error.to_string());
                         failure.get_or_insert_with(|| error.clone());
                         places.iter().map(|_| Some(Err(error.clone()))).collect()
                     }
@@ -127,6 +135,10 @@ impl Asker {
                 left.push(last);
             }
             open = left;
+        }
+        if explained && answered {
+            // One of the questions was what was refused, and not their number.
+            *self.batch.lock() = before;
         }
         match failure {
             Some(error) if !answered => Err(error),
@@ -152,7 +164,10 @@ impl Asker {
             let (first, last) = (asks.pop_front(), asks.pop_back());
             if let Some(first) = first {
                 match first.await {
-                    Part::Failed(error) => asked.extend(parts.iter().map(|_| Part::Failed(error.clone()))),
+                    // What was refused may be these questions.
+                    Part::Failed(error) if fault::sign(&error) != Some(Sign::Refused) => {
+                        asked.extend(parts.iter().map(|_| Part::Failed(error.clone())));
+                    }
                     part => {
                         asked.push(part);
                         asked.extend(stream::iter(asks).buffered(AT_ONCE).collect::<Vec<_>>().await);
@@ -221,10 +236,10 @@ impl Asker {
                 Part::Failed(error)
             }
             // That depends on what is asked.
-            Some(Sign::TooLong) => Part::Refused(None),
+            Some(Sign::TooLong) => Part::Refused(error, None),
             Some(Sign::TooMany) => {
                 self.refused(size, &error);
-                Part::Refused(None)
+                Part::Refused(error, None)
             }
             Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, error).await,
         }
@@ -253,7 +268,7 @@ impl Asker {
                     self.refused(questions.len() as u64, &refusal);
                 }
                 // No other question may have been asked to come before this one.
-                Part::Refused(Some(answer).filter(|_| index == 0))
+                Part::Refused(refusal, Some(answer).filter(|_| index == 0))
             }
         }
     }

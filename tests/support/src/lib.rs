@@ -24,6 +24,8 @@ pub mod fuzz;
 #[cfg(feature = "rigs")]
 pub mod http1;
 #[cfg(feature = "rigs")]
+pub mod json_chain;
+#[cfg(feature = "rigs")]
 pub mod ledger_chain;
 #[cfg(feature = "rigs")]
 pub mod measure;

@@ -1,0 +1,101 @@
+//! What was learnt of an RPC while it was read: the forms that it takes, and how much at once.
+
+use std::fmt;
+
+use super::limit::Limit;
+use crate::sync::Lock;
+
+/// How often in a row no state may be had by a block's hash, while no hash ever worked, until numbers are tried.
+const PATIENCE: u32 = 2;
+
+/// What was learnt of a chain's RPC while it was read, as [`Chain::rpc_traits`](super::Chain::rpc_traits) tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RpcTraits {
+    /// The most questions that it takes in one request (a JSON-RPC batch), if that is fewer than it was asked; 1 where it
+    /// takes no batches.
+    pub max_batch: Option<u64>,
+    /// Whether it reads the state of a block that is named by its hash (EIP-1898). If not, blocks are named by their
+    /// numbers, and compared before and after. Nothing until it was asked.
+    pub block_hashes: Option<bool>,
+    /// The most blocks that a question for logs may span, if that is fewer than
+    /// [`Chain::with_log_range`](super::Chain::with_log_range) allows.
+    pub log_range: Option<u64>,
+}
+
+/// The same while it is learnt. All clones of a chain share it.
+pub(super) struct Learnt {
+    hashes: Lock<Hashes>,
+    logs: Lock<Limit>,
+}
+
+/// Whether the RPC takes blocks by their hash.
+#[derive(Clone, Copy, Debug)]
+enum Hashes {
+    /// So often in a row it had no state for one.
+    Unknown {
+        missed: u32,
+    },
+    Taken,
+    Refused,
+}
+
+impl Learnt {
+    pub(super) fn new(log_range: u64) -> Self {
+        Self { hashes: Lock::from(Hashes::Unknown { missed: 0 }), logs: Lock::from(Limit::new(log_range)) }
+    }
+
+    pub(super) fn traits(&self, max_batch: Option<u64>) -> RpcTraits {
+        let block_hashes = match *self.hashes.lock() {
+            Hashes::Unknown { .. } => None,
+            Hashes::Taken => Some(true),
+            Hashes::Refused => Some(false),
+        };
+        let logs = self.logs.lock();
+        RpcTraits { max_batch, block_hashes, log_range: logs.is_learnt().then(|| logs.known()) }
+    }
+
+    /// Whether blocks are named by their numbers.
+    pub(super) fn by_number(&self) -> bool {
+        matches!(*self.hashes.lock(), Hashes::Refused)
+    }
+
+    pub(super) fn takes_hashes(&self) {
+        *self.hashes.lock() = Hashes::Taken;
+    }
+
+    pub(super) fn refuses_hashes(&self) {
+        *self.hashes.lock() = Hashes::Refused;
+    }
+
+    /// The RPC had no state for a hash, for now. Whether it may be that it never has.
+    pub(super) fn misses_hash(&self) -> bool {
+        match &mut *self.hashes.lock() {
+            Hashes::Unknown { missed } => {
+                *missed += 1;
+                *missed >= PATIENCE
+            }
+            // A server of it that is behind the others.
+            Hashes::Taken | Hashes::Refused => false,
+        }
+    }
+
+    /// How many blocks the next question for logs is to span.
+    pub(super) fn log_range(&self) -> u64 {
+        self.logs.lock().size_for(u64::MAX)
+    }
+
+    pub(super) fn logs_taken(&self, blocks: u64) {
+        self.logs.lock().took(blocks);
+    }
+
+    pub(super) fn logs_refused(&self, blocks: u64) {
+        self.logs.lock().refused(blocks);
+    }
+}
+
+impl fmt::Debug for Learnt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.traits(None).fmt(f)
+    }
+}

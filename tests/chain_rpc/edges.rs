@@ -1,0 +1,182 @@
+//! RPCs that lack a form, or take little of it at once: a job lands all the same, and what was learnt is kept.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use infinityvm_sdk::{
+    Client, Error, JobHandle, PollPolicy, Revision, Until, Verified,
+    chain::{Chain, RpcReader},
+};
+use serde_json::Value;
+
+use crate::{
+    answers::{self, Signed},
+    fake_chain::{FakeChain, JOB_MANAGER, Tx},
+    http1::{self, Reply, Server},
+    json_chain::{self, Rules, refusal},
+    node::{Node, Says},
+    scripted::{CONSUMER, job},
+};
+
+/// A job that is complete on a chain so many blocks ago, behind an RPC with an edge.
+struct Scene {
+    chain: Chain,
+    handle: JobHandle,
+    server: Server,
+}
+
+impl Scene {
+    /// `named`, if the node knows the transaction.
+    async fn new(rules: Rules, blocks: u64, named: bool) -> Self {
+        Self::waiting(Duration::from_secs(20), rules, blocks, named).await
+    }
+
+    async fn waiting(deadline: Duration, rules: Rules, blocks: u64, named: bool) -> Self {
+        let revision = Revision::Relay;
+        let world = FakeChain::new(revision, answers::operator());
+        world.mine_empty(40);
+        let job = job(revision, CONSUMER, 7);
+        let result = Signed::by(&answers::OPERATOR, answers::result(&job, b"out"));
+        let tx = Tx::post(&job, &result.result, &result.signature, b"out");
+        let node = Node::default();
+        node.say(&job, if named { Says::Relayed(result, tx.hash) } else { Says::Done(result) });
+        world.mine(vec![tx]);
+        world.mine_empty(blocks);
+        let server = json_chain::serve(world.chain(), rules).await;
+        let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), JOB_MANAGER);
+        let polling = PollPolicy::default().with_timeout(deadline);
+        let client = Client::builder().transport(node.scripted(false)).revision(revision).chain(chain.clone());
+        let client = client.polling(polling).connect().await.expect("a client");
+        Self { chain, handle: client.resume(job).expect("resumed"), server }
+    }
+
+    async fn landed(&self) -> Result<Verified, Error> {
+        self.handle.wait(Until::Finalized { confirmations: 3 }).await
+    }
+}
+
+fn object_as_block(request: &Value) -> bool {
+    matches!(request["method"].as_str(), Some("eth_call" | "eth_getCode")) && request["params"][1].is_object()
+}
+
+#[tokio::test]
+async fn an_rpc_without_hashes_of_blocks_is_asked_by_number_and_that_is_kept() {
+    type Form = (&'static str, Rules);
+    let item = |code: i64, message: &'static str| {
+        Rules::none().items(move |request| object_as_block(request).then(|| refusal(request, code, message)))
+    };
+    let whole = |reply: Reply| {
+        Rules::none().packets(move |packet| {
+            let mut all = packet.as_array().into_iter().flatten().chain(packet.is_object().then_some(packet));
+            all.any(object_as_block).then(|| reply.clone())
+        })
+    };
+    let forms: Vec<Form> = vec![
+        // polygon-edge#253
+        ("invalid params", item(-32602, "json: cannot unmarshal object into Go value of type string")),
+        ("another code", item(-32600, "invalid block number or tag")),
+        ("internal", item(-32603, "unexpected type")),
+        ("as if it were behind", item(-32000, "header not found")),
+        ("unknown block", item(-32001, "Unknown block")),
+        ("a status for all of it", whole(http1::answer(400, "text/plain", "Bad Request"))),
+        (
+            "an object for all of it",
+            whole(http1::json(200, r#"{"id":null,"error":{"code":-32602,"message":"params"}}"#)),
+        ),
+    ];
+    for (form, rules) in forms {
+        let scene = Scene::new(rules, 5, true).await;
+        scene.landed().await.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+        let traits = scene.chain.rpc_traits();
+        assert_eq!(traits.block_hashes, Some(false), "{form}: {traits:?}");
+        assert_eq!(traits.max_batch, None, "{form}: it takes batches: {traits:?}");
+        assert!(format!("{:?}", scene.chain).contains("block_hashes: Some(false)"), "{form}: {:?}", scene.chain);
+        let asked = |server: &Server| {
+            let seen = server.seen.lock().expect("seen");
+            seen.iter().filter(|it| String::from_utf8_lossy(&it.body).contains("requireCanonical")).count()
+        };
+        let before = asked(&scene.server);
+        scene.landed().await.expect("again");
+        assert_eq!(asked(&scene.server), before, "{form}: nothing is asked by hash any more");
+    }
+    let scene = Scene::new(Rules::none(), 5, true).await;
+    scene.landed().await.expect("landed");
+    assert_eq!(scene.chain.rpc_traits().block_hashes, Some(true));
+}
+
+/// Refuses logs of more than so many blocks, and counts both.
+fn logs_of(most: u64, refuse: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (Rules, Arc<[AtomicU64; 2]>) {
+    let counts = Arc::<[AtomicU64; 2]>::default();
+    let count = Arc::clone(&counts);
+    let rules = Rules::none().items(move |request| {
+        let number = |name: &str| {
+            let text = request["params"][0][name].as_str()?;
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        let span =
+            (request["method"] == "eth_getLogs").then(|| Some(number("toBlock")? + 1 - number("fromBlock")?))??;
+        count[usize::from(span > most)].fetch_add(1, SeqCst);
+        (span > most).then(|| refuse(request))
+    });
+    (rules, counts)
+}
+
+#[tokio::test]
+async fn ranges_of_logs_become_as_small_as_the_rpc_takes_whatever_it_says() {
+    let texts = [
+        (-32600, "You can make eth_getLogs requests with up to a 10 block range"),
+        (-32602, "limited to 10,000 blocks"),
+        (-32005, "query returned more than 10000 results"),
+        (-32000, "query timeout exceeded"),
+        (-32000, "block range is too wide"),
+        (-32012, "eth_getLogs is limited to a 10 range"),
+        (35, "ranges over 10 blocks are not supported on freetier"),
+        (-32603, "Internal error"),
+    ];
+    for (code, text) in texts {
+        let (rules, counts) = logs_of(10, move |request| refusal(request, code, text));
+        let scene = Scene::new(rules, 17, false).await;
+        let landed = scene.landed().await.unwrap_or_else(|error| panic!("{text}: {}", error.report()));
+        assert_eq!(landed.finality().map(|finality| finality.confirmations), Some(18), "{text}");
+        let [_, refused] = [0, 1].map(|index| counts[index].load(SeqCst));
+        assert!((1..=10).contains(&refused), "{text}: {refused} refused");
+        assert!(scene.chain.rpc_traits().log_range.is_some_and(|range| range <= 10), "{text}: {:?}", scene.chain);
+        for _ in 0..5 {
+            scene.landed().await.expect("again");
+        }
+        assert_eq!(counts[1].load(SeqCst), refused, "{text}: nothing is refused any more");
+    }
+}
+
+#[tokio::test]
+async fn growing_a_range_again_costs_one_refusal_in_a_hundred() {
+    let (rules, counts) = logs_of(10, |request| refusal(request, -32602, "too wide"));
+    let scene = Scene::new(rules, 17, false).await;
+    scene.landed().await.expect("landed");
+    let learnt = counts[1].load(SeqCst);
+    for _ in 0..120 {
+        scene.landed().await.expect("landed");
+    }
+    let [taken, refused] = [0, 1].map(|index| counts[index].load(SeqCst));
+    assert!(taken > 200 && (refused - learnt) * 100 <= taken, "{refused} - {learnt} of {taken}");
+    assert!(scene.chain.rpc_traits().log_range.is_some_and(|range| range > 7), "{:?}", scene.chain);
+}
+
+#[tokio::test]
+async fn an_rpc_that_refuses_the_logs_of_one_block_is_told_with_the_remedy() {
+    let (rules, counts) = logs_of(0, |request| refusal(request, -32601, "eth_getLogs is not available"));
+    let scene = Scene::waiting(Duration::from_secs(4), rules, 5, false).await;
+    let wait = scene.handle.wait(Until::Finalized { confirmations: 3 });
+    let error = match tokio::time::timeout(Duration::from_secs(60), wait).await.expect("a deadline") {
+        Ok(result) => panic!("{result:?}"),
+        Err(error) => error,
+    };
+    let report = error.report().to_string();
+    assert!(report.contains("Chain::with_log_range") && report.contains("eth_getLogs is not available"), "{report}");
+    assert!(counts[0].load(SeqCst) == 0);
+}
