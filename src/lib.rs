@@ -29,7 +29,7 @@
 //! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
 //! | bind a client to the one chain that you sign for | [`chain::Binding`] | [`will_it_land`] |
 //! | read the contracts on a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
-//! | verify a result that you fetched without a [`Client`] | [`verify`] | [`wasm`] |
+//! | store a result, or verify one that came another way | [`Proof`], [`verify`] | [`surviving_a_crash`], [`wasm`] |
 //! | sign in WebAssembly | [`job`] | [`wasm`] |
 //! | test your app without a real node or a real chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
 //! | test your app with its contracts on a real chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |
@@ -223,7 +223,7 @@ pub use error::{Error, ErrorKind, Fault, Outcome, Result};
 #[cfg(feature = "alloy-signer")]
 pub use job::AlloySigner;
 pub use job::{
-    Finality, JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId,
+    Finality, JobId, JobRecord, JobSigner, JobStatus, Limits, LocalSigner, OffchainJobRequest, ProgramId, Proof,
     RelayStrategy, Revision, SignedJob, UnsignedJob, Verified, VmType, verify,
 };
 #[cfg(feature = "client")]

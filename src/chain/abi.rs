@@ -35,12 +35,6 @@ alloy_sol_types::sol! {
 
         function getJobMetadata(bytes32 jobID) external view returns (Metadata memory);
         function getCoprocessorOperator() external view returns (address);
-        function submitResultForOffchainJob(
-            bytes memory result,
-            bytes memory operatorSignature,
-            bytes memory request,
-            bytes memory requestSignature
-        ) external;
         /// Brings the result of a job that was requested on chain.
         function submitResult(bytes memory resultWithMetadata, bytes memory resultSignature) external;
     }

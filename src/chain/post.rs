@@ -3,53 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 
-use super::{Blobs, Call, Chain, abi::JobManager};
-use crate::{
-    error::Result,
-    job::{JobRecord, Verified, abi::RequestFields},
-};
-
-impl Verified {
-    /// The ABI-encoded call `submitResultForOffchainJob(result, operatorSignature, request, requestSignature)`, with which anybody
-    /// can post the result to the JobManager.
-    ///
-    /// The request in it is encoded anew from the record, and equal to the bytes that were signed. If the result
-    /// [needs blobs](Self::needs_blobs), the transaction must carry them.
-    #[must_use]
-    pub fn post_calldata(&self) -> Bytes {
-        let call = JobManager::submitResultForOffchainJobCall {
-            result: self.result_with_metadata().clone(),
-            operatorSignature: self.operator_signature().clone(),
-            request: request(self.record()).into(),
-            requestSignature: self.record().request_signature().clone(),
-        };
-        call.abi_encode().into()
-    }
-
-    /// Whether the transaction with the result must carry blobs (EIP-4844): those of the
-    /// [hashes](Self::blob_hashes) that the operator signed.
-    #[must_use]
-    pub fn needs_blobs(&self) -> bool {
-        !self.blob_hashes().is_empty()
-    }
-}
-
-/// The signed bytes of a record's request. Only the canonical encoding verifies.
-fn request(record: &JobRecord) -> Vec<u8> {
-    let fields = RequestFields {
-        nonce: record.nonce(),
-        max_cycles: record.max_cycles(),
-        consumer: record.consumer(),
-        program_id: record.program_id().as_bytes(),
-        onchain_input: record.onchain_input(),
-        offchain_input_hash: record.offchain_input_hash(),
-        state_hash: record.state_hash().unwrap_or_default(),
-    };
-    fields.encode(record.revision())
-}
+use super::{Blobs, Call, Chain};
+use crate::{error::Result, job::Verified};
 
 impl Chain {
     /// The call that posts a result, by this account and with the blobs it needs.

@@ -83,6 +83,18 @@ pub mod relay {
     }
 }
 
+/// What is called with a result.
+pub(crate) mod job_manager {
+    alloy_sol_types::sol! {
+        function submitResultForOffchainJob(
+            bytes memory result,
+            bytes memory operatorSignature,
+            bytes memory request,
+            bytes memory requestSignature
+        ) external;
+    }
+}
+
 /// The fields of `OffchainJobRequest` of either revision.
 pub(crate) struct RequestFields<'a> {
     pub nonce: u64,

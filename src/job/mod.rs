@@ -27,6 +27,7 @@ mod finality;
 mod hash;
 mod id;
 mod limits;
+mod proof;
 mod record;
 mod request;
 mod revision;
@@ -34,6 +35,7 @@ mod serial;
 pub mod signature;
 mod signed;
 mod signer;
+mod verified;
 mod verify;
 
 #[cfg(feature = "alloy-signer")]
@@ -42,12 +44,14 @@ pub use finality::Finality;
 pub use hash::{EMPTY_HASH, eip191_hash, input_hash};
 pub use id::{JobId, ProgramId};
 pub use limits::Limits;
+pub use proof::Proof;
 pub use record::{JobRecord, JobStatus};
 pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
 pub use revision::{RelayStrategy, Revision, VmType};
 pub use signed::{SignedJob, UnsignedJob};
 pub use signer::{JobSigner, LocalSigner, SignerKind, recover_signer};
-pub use verify::{StatefulOutput, Verified, echo_difference, verify};
+pub use verified::{StatefulOutput, Verified};
+pub use verify::{echo_difference, verify};
 #[cfg(feature = "client")]
 pub(crate) use verify::{failed, nonce_taken, posted};
 

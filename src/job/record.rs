@@ -60,6 +60,8 @@ impl fmt::Display for JobStatus {
 ///
 /// Everything in it is the node's claim. The program's output is in there too, but only [`verify`](super::verify) hands
 /// it out.
+///
+/// It serialises with serde, as a map of `version` (1) and its fields, and is read back as what it was: a claim.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JobRecord {
     pub(crate) revision: Revision,

@@ -30,6 +30,10 @@ use crate::error::{Error, Fault};
 /// assert_eq!(job.offchain_input().len(), 100_000);
 /// # Ok::<(), infinityvm_sdk::Error>(())
 /// ```
+///
+/// It serialises with serde, as a map of `version` (1), `consumer`, `program_id`, `nonce`, `max_cycles`,
+/// `onchain_input`, `offchain_input`, `state`, `relay` and `limits`. What was not set is null. Reading it builds the
+/// job anew, so nothing passes that the builder refuses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OffchainJobRequest {
     nonce: Option<u64>,
@@ -132,10 +136,19 @@ impl OffchainJobRequest {
     /// The relay strategy (Relay revision): [`RelayStrategy::Unordered`] unless set.
     #[must_use]
     pub fn relay_strategy(&self) -> RelayStrategy {
+        self.relay().unwrap_or_default()
+    }
+
+    /// The relay strategy as it was set, or not.
+    pub(super) fn relay(&self) -> Option<RelayStrategy> {
         match self.special {
-            Special::Relay(strategy) => strategy,
-            _ => RelayStrategy::Unordered,
+            Special::Relay(strategy) => Some(strategy),
+            _ => None,
         }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Says whether a revision has everything this job uses.

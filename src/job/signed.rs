@@ -16,10 +16,16 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Fault};
 
+/// What to do about a job whose parts do not belong together.
+const UNCHANGED: &str = "take the job unchanged from where it was made";
+
 /// A job with its nonce and encoding fixed, waiting for a signature.
 ///
 /// [`sign`](Self::sign) asks a [`JobSigner`]; [`with_signature`](Self::with_signature) takes a signature made
 /// elsewhere.
+///
+/// It serialises with serde as [`SignedJob`] does, without a signature and with its `limits`, so it can be stored
+/// before it is signed, or taken to where the key is. Reading it checks that its parts belong together.
 #[derive(Clone)]
 pub struct UnsignedJob {
     pub(super) revision: Revision,
@@ -102,6 +108,44 @@ impl UnsignedJob {
         }
     }
 
+    /// Puts a job together from bytes, and checks them.
+    pub(super) fn from_parts(
+        revision: Revision,
+        request: Bytes,
+        offchain_input: Bytes,
+        state: Bytes,
+        relay: RelayStrategy,
+    ) -> Result<Self, Error> {
+        let job = decode_request(revision, request, offchain_input, state, relay)?;
+        let faults = job.faults();
+        if faults.is_empty() { Ok(job) } else { Err(Error::from_faults("not a job", faults).with_job(job.id)) }
+    }
+
+    /// What does not belong together.
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut check = |holds: bool, field, problem: &str| {
+            if !holds {
+                faults.push(Fault::new(field, problem, UNCHANGED));
+            }
+        };
+        check(
+            self.offchain_input_hash == input_hash(&self.offchain_input),
+            "offchainInput",
+            "does not have the signed hash",
+        );
+        match self.revision {
+            Revision::State => {
+                check(self.state_hash == input_hash(&self.state), "state", "does not have the signed hash");
+                check(self.relay == RelayStrategy::Unordered, "relayStrategy", "the State revision has none");
+            }
+            Revision::Relay => check(self.state.is_empty(), "state", "the Relay revision has none"),
+        }
+        check(self.max_cycles > 0, "maxCycles", "is 0");
+        check(!self.program_id.as_bytes().is_empty(), "programID", "is empty");
+        faults
+    }
+
     /// The length of the protobuf message of SubmitJob, given the signature's.
     pub(super) fn message_len(&self, signature_len: usize) -> usize {
         let relay = if self.relay == RelayStrategy::Unordered { 0 } else { 2 };
@@ -178,27 +222,10 @@ impl SignedJob {
         relay: RelayStrategy,
     ) -> Result<Self, Error> {
         let job = decode_request(revision, request, offchain_input, state, relay)?;
-        let mut faults = Vec::new();
-        let mut check = |holds: bool, field, problem: &str| {
-            if !holds {
-                faults.push(Fault::new(field, problem, "take the signed job unchanged from where it was made"));
-            }
-        };
-        check(
-            job.offchain_input_hash == input_hash(&job.offchain_input),
-            "offchainInput",
-            "does not have the signed hash",
-        );
-        match revision {
-            Revision::State => {
-                check(job.state_hash == input_hash(&job.state), "state", "does not have the signed hash");
-                check(relay == RelayStrategy::Unordered, "relayStrategy", "the State revision has none");
-            }
-            Revision::Relay => check(job.state.is_empty(), "state", "the Relay revision has none"),
+        let mut faults = job.faults();
+        if signature.is_empty() {
+            faults.push(Fault::new("signature", "is empty", UNCHANGED));
         }
-        check(job.max_cycles > 0, "maxCycles", "is 0");
-        check(!job.program_id.as_bytes().is_empty(), "programID", "is empty");
-        check(!signature.is_empty(), "signature", "is empty");
         if faults.is_empty() {
             Ok(Self(Arc::new(Signed { job, signature })))
         } else {

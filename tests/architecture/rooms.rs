@@ -64,7 +64,9 @@ pub const STRANGERS: &[(&str, &[&str])] = &[(
         "chain/standing.rs",
         "job/abi.rs",
         "job/hash.rs",
+        "job/proof.rs",
         "job/signed.rs",
+        "job/verified.rs",
         "job/verify.rs",
     ],
 )];
@@ -90,7 +92,7 @@ pub const NAMES: &[(&str, &str)] =
     &[("Real", "devnode/no_chain.rs stands in for devnode/real without the feature `chain`")];
 
 /// Types with methods in another room than their own, and why.
-pub const SCATTERED: &[(&str, &str)] = &[("Verified", REWRITTEN)];
+pub const SCATTERED: &[(&str, &str)] = &[];
 
 /// Types that are kept, to go by what they implement, and yet are set up by plain names, and why.
 pub const SETTERS: &[(&str, &str)] =

@@ -173,7 +173,9 @@ fn names(table: &mut Table) {
     table.add("job id: too many digits", (InvalidInput, NotSent, false, "64 hex digits"), || {
         "00".repeat(33).parse::<JobId>()
     });
-    table.add("program id: odd digits", plain, || "0xabc".parse::<ProgramId>());
+    table.add("program id: odd digits", (InvalidInput, NotSent, false, "even number of hex digits"), || {
+        "0xabc".parse::<ProgramId>()
+    });
     table.add("revision: unknown", (InvalidInput, NotSent, false, "`state` or `relay`"), || {
         "v2".repeat(5000).parse::<Revision>()
     });

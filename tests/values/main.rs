@@ -6,5 +6,6 @@ mod json;
 mod names;
 mod signature_forms;
 mod signing;
+mod stored;
 mod vectors;
 mod verification;

@@ -134,7 +134,8 @@ enum PostedCall {
 
 impl PostedCall {
     fn decode(input: &[u8]) -> Option<Self> {
-        use super::abi::JobManager::{submitResultCall, submitResultForOffchainJobCall};
+        use super::abi::JobManager::submitResultCall;
+        use crate::job::abi::job_manager::submitResultForOffchainJobCall;
         use alloy_sol_types::SolCall;
         if submitResultCall::abi_decode_validate(input).is_ok() {
             return Some(Self::Onchain);

@@ -9,11 +9,14 @@ use super::*;
 use crate::{
     chain::{
         Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction,
-        abi::JobManager::{JobCancelled, JobCompleted, submitResultCall, submitResultForOffchainJobCall},
+        abi::JobManager::{JobCancelled, JobCompleted, submitResultCall},
         recorded::Inputs,
     },
     error::ErrorKind,
-    job::{LocalSigner, OffchainJobRequest, ProgramId, Revision, input_hash, posted},
+    job::{
+        LocalSigner, OffchainJobRequest, ProgramId, Revision, abi::job_manager::submitResultForOffchainJobCall,
+        input_hash, posted,
+    },
 };
 
 const MANAGER: Address = Address::repeat_byte(0x3a);
