@@ -20,7 +20,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// The client or transport is set up in a way that cannot work or is not safe.
     InvalidConfig,
-    /// A message is larger than a configured limit; see [`Limits`](crate::Limits).
+    /// A message is larger than a configured limit; see [`Limits`](crate::Limits). Or posting a result needs more gas
+    /// than a block has.
     TooLarge,
     /// The signer refused or failed.
     Signer,

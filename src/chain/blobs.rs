@@ -49,7 +49,12 @@ impl Blobs {
         let sidecar: BlobTransactionSidecar = SidecarBuilder::<SimpleCoder>::from_slice(&data)
             .build()
             .map_err(|error| Error::new(ErrorKind::InvalidInput, format!("no commitments to the blobs: {error}")))?;
-        Ok(Self { hashes: sidecar.versioned_hashes().collect(), sidecar: Arc::new(sidecar) })
+        Ok(Self::of_sidecar(sidecar))
+    }
+
+    #[cfg(feature = "blobs")]
+    pub(crate) fn of_sidecar(sidecar: BlobTransactionSidecar) -> Self {
+        Self { hashes: sidecar.versioned_hashes().collect(), sidecar: Arc::new(sidecar) }
     }
 
     /// Cannot make any without the feature `blobs`.

@@ -30,6 +30,8 @@ use alloy_primitives::{Address, B256, Bytes};
 
 use self::learnt::Learnt;
 
+#[cfg(all(feature = "chain", feature = "devnode"))]
+pub(crate) use self::rpc::{Draft, Sender};
 #[cfg(feature = "chain")]
 pub use self::rpc::{RpcPoster, RpcReader, RpcReaderBuilder};
 pub use self::{
@@ -38,7 +40,7 @@ pub use self::{
     blobs::Blobs,
     learnt::RpcTraits,
     nonces::ChainNonces,
-    post::{PostTransaction, Poster},
+    post::{FollowUp, PostTransaction, Poster},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
     revert::{Revert, RevertCause},

@@ -105,6 +105,8 @@ pub struct Call {
     pub from: Option<Address>,
     /// The versioned hashes that the call's transaction is to have blobs for (EIP-4844).
     pub blob_hashes: Vec<B256>,
+    /// The most gas that it may use; as much as the chain's RPC allows unless set.
+    pub gas: Option<u64>,
 }
 
 impl Call {

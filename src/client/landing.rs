@@ -89,7 +89,7 @@ impl Client {
     /// nothing, so that one that would revert costs nothing. Then it has the [poster](ClientBuilder::poster) sign
     /// and send, and waits for the receipt, with one confirmation. If somebody else is faster, that is a success, too.
     ///
-    /// It lasts 3 minutes at most, unless [`Posting::timeout`] says otherwise. A transaction that is not in a block by then is not sent anew:
+    /// It lasts 3 minutes at most, unless [`Posting::timeout`] says otherwise. A transaction that is not in a block by then is open:
     /// post it again, and it is waited for as long as the chain knows it.
     ///
     /// ```
@@ -116,6 +116,7 @@ impl Client {
     ///   chain, or if the client is [bound](ClientBuilder::bind) to another one or to other accounts,
     /// - [`ErrorKind::NonceTaken`] if the chain has something else under the job's nonce,
     /// - [`ErrorKind::Reverted`] if it would revert, or did ([`Revert::of`](crate::chain::Revert::of) says why),
+    /// - [`ErrorKind::TooLarge`] if it needs more gas than a block has,
     /// - [`ErrorKind::Unsupported`] if it needs blobs, and the feature `blobs` is off,
     /// - [`ErrorKind::Chain`], [`ErrorKind::Signer`] and others of the poster,
     /// - [`ErrorKind::DeadlineExceeded`]: it is not in a block yet.
@@ -123,7 +124,8 @@ impl Client {
         self.parts.posts.post(job, verified)
     }
 
-    /// The transactions that posts of this client have signed and perhaps sent, and of which no end was seen. Memory only.
+    /// The transactions that posts of this client have signed and perhaps sent, and of which no end was seen. Memory only. A
+    /// job may have several, in the order in which they were signed; one of them can land.
     ///
     /// For each: post the result again, which settles it; or look at the transaction yourself, and [forget](Self::forget_post) it.
     #[must_use]
@@ -131,7 +133,8 @@ impl Client {
         self.parts.posts.open()
     }
 
-    /// Drops a transaction from [`open_posts`](Self::open_posts) and returns its hash. The next post of the job does not wait for it.
+    /// Drops a job's transactions from [`open_posts`](Self::open_posts) and returns the hash of the last one. The next post of the
+    /// job does not wait for them.
     pub fn forget_post(&self, id: JobId) -> Option<B256> {
         self.parts.posts.forget(id)
     }

@@ -32,8 +32,9 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, hex};
 use alloy_sol_types::SolValue;
 use serde_json::Value;
 
-use super::real::{Account, Payload};
+use super::real::Account;
 use crate::{
+    chain::Draft,
     error::{Error, ErrorKind, Result},
     job::Revision,
 };
@@ -183,17 +184,14 @@ impl Deployer {
 
     async fn send(&self, what: &str, to: TxKind, input: Bytes) -> Result<(B256, Option<Address>)> {
         let failed = |why: String| Error::new(ErrorKind::Chain, format!("could not {what}: {why}"));
-        let payload = Payload { to, input, blobs: None };
-        let hash = self.account.send(&payload).await.map_err(|failure| failed(failure.to_string()))?;
-        let receipt = tokio::select! {
-            receipt = tokio::time::timeout(INCLUSION, self.account.included(hash)) => receipt,
-            () = self.account.follow() => return Err(failed("the chain is not followed any more".to_owned())),
-        };
-        let receipt = receipt.map_err(|_| {
+        let draft = Draft { chain_id: None, to, data: input, blobs: None };
+        let hash = self.account.send(&draft).await.map_err(|failure| failed(failure.to_string()))?;
+        let landed = tokio::time::timeout(INCLUSION, self.account.land(&draft, hash)).await.map_err(|_| {
             failed(format!("transaction {hash} is in no block after {INCLUSION:?}")).with_hint("does the chain mine?")
         })?;
-        if receipt.status() {
-            Ok((hash, receipt.contract_address))
+        let (hash, included) = landed.map_err(|failure| failed(failure.to_string()))?;
+        if included.succeeded() {
+            Ok((hash, included.contract_address))
         } else {
             Err(failed(format!("transaction {hash} reverted in its block")))
         }

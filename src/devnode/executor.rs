@@ -63,8 +63,8 @@ impl NodeCore {
         if let (Ok(_), Some(real)) = (&output, &self.real)
             && let Some(built) = real.blobs(&job).await
         {
-            job.blob_hashes = built.hashes();
-            blobs = Some(Arc::new(built));
+            job.blob_hashes = built.hashes().to_vec();
+            blobs = Some(built);
         }
         let output = output.map(|output| {
             let result = ResultWithMetadata::new(&job.request, output, job.blob_hashes.clone()).encode(self.revision);

@@ -49,6 +49,7 @@
 //!   process built with `panic = "abort"` would end there.
 
 mod abi;
+#[cfg(feature = "chain")]
 mod blobs;
 mod builder;
 mod connection;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use super::{blobs::RelayBlobs, node::NodeCore, record::Submission};
+use super::{node::NodeCore, record::Submission};
+use crate::chain::Blobs;
 
 /// Nothing: no chain can be connected to.
 pub(super) enum Real {}
@@ -14,7 +15,7 @@ impl Real {
         match *self {}
     }
 
-    pub(super) async fn blobs(&self, _: &Submission) -> Option<RelayBlobs> {
+    pub(super) async fn blobs(&self, _: &Submission) -> Option<Blobs> {
         match *self {}
     }
 }

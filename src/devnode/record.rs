@@ -1,13 +1,11 @@
 //! What the node keeps of a job: the row of the database, the submission, the result, and the consumer's queue.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::{B256, Bytes};
 
-use super::{abi::Request, blobs::RelayBlobs};
+use super::abi::Request;
+use crate::chain::Blobs;
 
 /// The status of a job in the node's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +75,7 @@ pub(super) struct Finished {
     pub result: Bytes,
     pub operator_signature: Bytes,
     /// What carries the offchain input to a real chain.
-    pub blobs: Option<Arc<RelayBlobs>>,
+    pub blobs: Option<Blobs>,
 }
 
 impl Finished {

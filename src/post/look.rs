@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 use tokio::time::{Instant, sleep};
 
+use super::decide::{Ours, Shows, TrialCall};
 use crate::{
     chain::{
         Batch, Binding, Block, Chain, ChainStanding, Heard, Receipt, Revert, RevertCause, SecondLook, StandingTickets,
@@ -17,6 +18,8 @@ use crate::{
 
 /// Before a chain that could not be read is asked again.
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
+/// More gas than any chain's block has.
+const MUCH_GAS: u64 = 1_000_000_000;
 /// How often a chain that contradicts itself is looked at again before anything is sent.
 const LOOKS: u32 = 3;
 
@@ -31,8 +34,14 @@ pub(super) struct ChainLook {
     pub objection: Option<Objection>,
     /// What the post would revert with.
     pub refusal: Option<Revert>,
-    /// Of the transaction that was asked for.
+    /// With more gas than a block has it would not.
+    pub lacks_gas: bool,
+    /// The job is not there, and the result is refused because it is, look after look: the RPC tries calls on what its
+    /// pool holds.
+    pub pending: bool,
+    /// Of the transactions that were asked for: the one that succeeded, or the last that reverted.
     pub receipt: Option<Receipt>,
+    /// One of them is known, and in no block.
     pub in_pool: bool,
 }
 
@@ -54,9 +63,25 @@ impl ChainLook {
         self.standing == ChainStanding::Unseen && self.cause() == Some(RevertCause::NonceTaken)
     }
 
-    /// Whether the transaction that was asked for is in a block, and what became of it there.
+    /// Whether a transaction that was asked for is in a block, and what became of it there. While another of them may
+    /// land, one that reverted says nothing.
     fn landed(&self) -> Option<bool> {
-        self.receipt.as_ref().map(|receipt| receipt.succeeded)
+        self.receipt.as_ref().map(|receipt| receipt.succeeded).filter(|succeeded| *succeeded || !self.in_pool)
+    }
+
+    pub(super) fn shows(&self) -> Shows {
+        let ours = match self.landed() {
+            Some(true) => Ours::Succeeded,
+            Some(false) => Ours::Reverted,
+            None if self.in_pool => Ours::Pool,
+            None => Ours::Nowhere,
+        };
+        let trial = match &self.refusal {
+            _ if self.pending => TrialCall::InPool,
+            Some(_) => TrialCall::Reverts,
+            None => TrialCall::Passes,
+        };
+        Shows { job: self.standing, ours, trial }
     }
 }
 
@@ -68,7 +93,8 @@ impl Tidings for ChainLook {
             (_, ChainStanding::Complete | ChainStanding::Unclear) => self.objection.is_some(),
             (_, ChainStanding::Taken(_)) => true,
             (landed, ChainStanding::Unseen) => {
-                landed == Some(false) || self.refusal.is_some() || self.objection.is_some()
+                // Of what is in the pool the block decides, not a trial.
+                landed == Some(false) || (self.refusal.is_some() && !self.in_pool) || self.objection.is_some()
             }
         }
     }
@@ -99,17 +125,17 @@ impl Lookout<'_> {
     /// Before anything is sent. Nothing is lost by waiting for a chain that contradicts itself.
     pub(super) async fn first_look(&self) -> Result<ChainLook> {
         for _ in 0..LOOKS {
-            match self.look(None).await {
+            match self.look(&[]).await {
                 Err(error) if contradicts(&error) && Instant::now() < self.deadline => sleep(AGAIN).await,
                 look => return look,
             }
         }
-        self.look(None).await
+        self.look(&[]).await
     }
 
     /// Everything there is to know, in one round trip. What is bad is looked at once more; what the contracts have
-    /// against any result is an error.
-    pub(super) async fn look(&self, posted: Option<B256>) -> Result<ChainLook> {
+    /// against any result is an error. `posted` are the transactions of one's own.
+    pub(super) async fn look(&self, posted: &[B256]) -> Result<ChainLook> {
         let (mut second, mut seen) = (SecondLook::new(), None);
         let mut look = loop {
             let pause = match self.look_once(posted, seen).await {
@@ -118,6 +144,9 @@ impl Lookout<'_> {
                     match second.hear(look) {
                         Heard::Told(look) => break look,
                         Heard::Again(pause) => pause,
+                        Heard::Contradiction { before, last } if before.is_torn() && last.is_torn() => {
+                            break ChainLook { pending: true, ..last };
+                        }
                         Heard::Contradiction { .. } => return Err(contradiction(&self.chain)),
                     }
                 }
@@ -132,14 +161,25 @@ impl Lookout<'_> {
         if let Some(objection) = look.objection.filter(|_| look.landed().is_none()) {
             return Err(self.object(objection));
         }
+        if look.shows().trial == TrialCall::Reverts && look.cause() == Some(RevertCause::Other) {
+            look.lacks_gas = self.lands_with_much_gas(look.head).await;
+        }
         let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
-        transactions.extend(posted.filter(|hash| !transactions.contains(hash)));
+        transactions.extend(posted.iter().filter(|hash| !transactions.contains(hash)).collect::<Vec<_>>());
         look.standing = look.standing.settled(&self.chain, self.job, transactions, Some(self.verified)).await?;
         Ok(look)
     }
 
+    /// A call that runs out of gas reverts without a reason of its own. So it is tried with more than a block has.
+    async fn lands_with_much_gas(&self, head: Block) -> bool {
+        let mut call = self.chain.post_call(self.verified, Some(self.from));
+        call.gas = Some(MUCH_GAS);
+        let tried = self.chain.again(head, |batch: &mut Batch| batch.raw_call(call.clone())).await;
+        tried.is_ok_and(|mut snapshot| snapshot.answers.take(snapshot.asked).is_ok_and(|returned| returned.is_ok()))
+    }
+
     /// One look: at the latest block, or a second one, about this block or a later one.
-    async fn look_once(&self, posted: Option<B256>, seen: Option<Block>) -> Result<ChainLook> {
+    async fn look_once(&self, posted: &[B256], seen: Option<Block>) -> Result<ChainLook> {
         let ask = |batch: &mut Batch| {
             (
                 StandingTickets::ask(batch, self.job),
@@ -147,7 +187,7 @@ impl Lookout<'_> {
                 self.binding.map(|binding| (binding, batch.identity())),
                 batch.job_manager_of(self.job.consumer()),
                 batch.raw_call(self.chain.post_call(self.verified, Some(self.from))),
-                posted.map(|hash| (batch.receipt(hash), batch.transaction(hash))),
+                posted.iter().map(|hash| (batch.receipt(*hash), batch.transaction(*hash))).collect::<Vec<_>>(),
             )
         };
         let snapshot = match seen {
@@ -166,10 +206,14 @@ impl Lookout<'_> {
         // A consumer without that function says nothing.
         let other = answers.take(manager).ok().flatten().filter(|other| *other != self.chain.job_manager());
         let stranger = (standing == ChainStanding::Unseen && operator != self.verified.operator()).then_some(operator);
-        let (receipt, transaction) = match posted {
-            Some((receipt, transaction)) => (answers.take(receipt)?, answers.take(transaction)?),
-            None => (None, None),
-        };
+        let (mut receipt, mut in_pool) = (None::<Receipt>, false);
+        for (of, transaction) in posted {
+            match (answers.take(of)?, answers.take(transaction)?) {
+                (Some(it), _) if receipt.as_ref().is_none_or(|known| !known.succeeded) => receipt = Some(it),
+                (None, Some(_)) => in_pool = true,
+                _ => {}
+            }
+        }
         Ok(ChainLook {
             standing,
             chain_id,
@@ -177,8 +221,10 @@ impl Lookout<'_> {
             tip,
             objection: other.map(Objection::JobManager).or(stranger.map(Objection::Operator)),
             refusal: answers.take(call)?.err().map(|data| Revert::decode(&data)),
+            lacks_gas: false,
+            pending: false,
             receipt,
-            in_pool: transaction.is_some(),
+            in_pool,
         })
     }
 

@@ -35,8 +35,10 @@ pub(super) struct OpenPosts(Arc<Lock<HashMap<JobId, OpenPost>>>);
 struct OpenPost {
     /// Of the one that runs.
     landing: Option<Joint<Result<Posted>>>,
-    /// The last transaction that was signed, and when, as long as it may be included.
-    posted: Option<(B256, Instant)>,
+    /// All transactions that were signed, in their order, as long as one may be included.
+    posted: Vec<B256>,
+    /// When the last one was signed.
+    signed: Option<Instant>,
 }
 
 impl OpenPosts {
@@ -44,30 +46,49 @@ impl OpenPosts {
         self.0.lock()
     }
 
+    /// The last one.
     pub(super) fn posted(&self, id: JobId) -> Option<B256> {
-        self.posted_when(id).map(|(hash, _)| hash)
+        self.lock().get(&id).and_then(|entry| entry.posted.last().copied())
     }
 
-    pub(super) fn posted_when(&self, id: JobId) -> Option<(B256, Instant)> {
-        self.lock().get(&id).and_then(|entry| entry.posted)
+    /// All of them, and when the last one was signed.
+    pub(super) fn all(&self, id: JobId) -> (Vec<B256>, Option<Instant>) {
+        self.lock().get(&id).map(|entry| (entry.posted.clone(), entry.signed)).unwrap_or_default()
     }
 
-    pub(super) fn set_posted(&self, id: JobId, hash: Option<B256>) {
-        self.lock().entry(id).or_default().posted = hash.map(|hash| (hash, Instant::now()));
+    /// One was signed. Returns whether it is a new one.
+    pub(super) fn add(&self, id: JobId, hash: B256) -> bool {
+        let mut posts = self.lock();
+        let entry = posts.entry(id).or_default();
+        if entry.posted.contains(&hash) {
+            return false;
+        }
+        entry.posted.push(hash);
+        entry.signed = Some(Instant::now());
+        true
+    }
+
+    /// None may be included any more.
+    pub(super) fn settle(&self, id: JobId) {
+        if let Some(entry) = self.lock().get_mut(&id) {
+            (entry.posted, entry.signed) = (Vec::new(), None);
+        }
     }
 
     pub(super) fn open(&self) -> Vec<(JobId, B256)> {
-        self.lock().iter().filter_map(|(id, entry)| Some((*id, entry.posted?.0))).collect()
+        let posts = self.lock();
+        posts.iter().flat_map(|(id, entry)| entry.posted.iter().map(|hash| (*id, *hash))).collect()
     }
 
     pub(super) fn forget(&self, id: JobId) -> Option<B256> {
         let mut posts = self.lock();
         let entry = posts.get_mut(&id)?;
-        let posted = entry.posted.take();
+        let posted = std::mem::take(&mut entry.posted);
+        entry.signed = None;
         if entry.landing.is_none() {
             posts.remove(&id);
         }
-        posted.map(|(hash, _)| hash)
+        posted.last().copied()
     }
 
     /// The post of a job that runs, or a place for a new one, whose end is told by this channel.
@@ -101,7 +122,7 @@ impl Drop for Place {
         // The next one may have been made already.
         if entry.landing.as_ref().is_some_and(|landing| landing.is(&self.landing)) {
             entry.landing = None;
-            if entry.posted.is_none() {
+            if entry.posted.is_empty() {
                 posts.remove(&self.id);
             }
         }

@@ -1,4 +1,4 @@
-//! One post: look, try, send, wait for the receipt, and look again.
+//! One post: look, decide (`decide.rs`), and do that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,12 +6,13 @@ use alloy_primitives::{B256, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
+    decide::{Attempt, Memory, OwnTx, PostStep, decide},
     look::{AGAIN, ChainLook, Lookout},
     open::{OpenPosts, Posted},
 };
 use crate::{
     chain::{
-        Blobs, Block, ChainStanding, LogFilter, OnchainStatus, PostTransaction, Poster, Revert, RevertCause,
+        Blobs, Block, ChainStanding, FollowUp, LogFilter, OnchainStatus, PostTransaction, Poster, Revert, RevertCause,
         contradiction,
     },
     error::{Error, ErrorKind, Outcome, Result},
@@ -22,8 +23,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(4);
 /// How long a transaction that is perhaps in the pool is waited for while the chain does not know it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the poster may refuse what the chain would take.
-const REFUSALS: u32 = 3;
+/// How often the poster may find a revert where the chain would take the result.
+const REVERTS: u32 = 3;
 /// How many blocks back the transaction of a job that is complete already is looked for.
 const LOOK_BACK: u64 = 1_000;
 
@@ -35,97 +36,253 @@ pub(super) struct Run<'a> {
     pub(super) open: &'a OpenPosts,
 }
 
+/// What is known of a post that runs, beside the transactions in [`OpenPosts`].
+struct State {
+    begun: Instant,
+    first: bool,
+    /// One of one's own may land.
+    may_land: bool,
+    /// A pool has shown one.
+    pooled: bool,
+    attempt: Attempt,
+    reverts: u32,
+    complete_before: bool,
+    blobs: Option<Blobs>,
+    /// The last thing that failed.
+    last: Option<Error>,
+}
+
 impl Run<'_> {
     pub(super) async fn run(&self) -> Result<Posted> {
-        let posted = self.open.posted_when(self.lookout.job.id());
-        let landed = match posted {
-            Some((hash, at)) => self.again(hash, at).await,
-            None => self.afresh(None).await,
+        self.go().await.map_err(|error| error.with_job(self.id()))
+    }
+
+    fn id(&self) -> JobId {
+        self.lookout.job.id()
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.lookout.deadline
+    }
+
+    async fn go(&self) -> Result<Posted> {
+        let mut state = State {
+            begun: Instant::now(),
+            first: true,
+            // A post before this one may have signed some, whose end nobody saw.
+            may_land: self.open.posted(self.id()).is_some(),
+            pooled: false,
+            attempt: Attempt::Open,
+            reverts: 0,
+            complete_before: false,
+            blobs: None,
+            last: None,
         };
-        landed.map_err(|error| error.with_job(self.lookout.job.id()))
-    }
-
-    /// A post before this one has signed a transaction, whose end nobody saw.
-    async fn again(&self, hash: B256, at: Instant) -> Result<Posted> {
-        let look = self.lookout.look(Some(hash)).await.map_err(|error| unknown(error, hash))?;
-        if look.receipt.is_some() || look.in_pool || look.standing != ChainStanding::Unseen {
-            return self.follow(hash, None).await;
-        }
-        // So soon it may be in the pool of another of the RPC's servers, and a second one would be paid for, too.
-        if at.elapsed() < PATIENCE {
-            let doubt = late(self.lookout.job.id(), Some(hash), "the chain does not know the transaction");
-            return self.follow(hash, Some(doubt)).await;
-        }
-        self.settled();
-        self.afresh(Some(look)).await
-    }
-
-    async fn afresh(&self, mut seen: Option<ChainLook>) -> Result<Posted> {
-        let (open, id) = (self.open, self.lookout.job.id());
-        let (mut blobs, mut refusals) = (None, 0);
         loop {
-            let look = match seen.take() {
-                Some(look) => look,
-                None => self.lookout.first_look().await?,
+            let (hashes, signed) = self.open.all(self.id());
+            let looked = match hashes.is_empty() {
+                true => self.lookout.first_look().await,
+                false => self.lookout.look(&hashes).await,
             };
-            match look.standing {
-                ChainStanding::Complete => return Ok(self.already(look.head, None).await),
-                ChainStanding::Taken(status) => return Err(taken(status)),
-                // Nothing is posted on a doubt.
-                ChainStanding::Unclear => return Err(contradiction(&self.lookout.chain)),
-                ChainStanding::Unseen => {}
-            }
-            if let Some(refusal) = look.refusal {
-                return Err(refused(refusal));
-            }
-            let mut transaction = PostTransaction::new(
-                look.chain_id,
-                self.lookout.chain.job_manager(),
-                self.lookout.verified.post_calldata(),
-            );
-            if self.lookout.verified.needs_blobs() {
-                let made = match blobs.take() {
-                    Some(made) => made,
-                    None => self.blobs().await?,
-                };
-                transaction = transaction.with_blobs(blobs.insert(made).clone());
-            }
-            if Instant::now() >= self.lookout.deadline {
-                return Err(late(id, None, "nothing was sent"));
-            }
-            let signed = |hash| open.set_posted(id, Some(hash));
-            match self.poster.post(&transaction, &signed).await {
-                Ok(hash) => {
-                    open.set_posted(id, Some(hash));
-                    return self.follow(hash, None).await;
-                }
-                Err(error) if error.outcome() == Outcome::Unknown => {
-                    return match error.tx_hash().or_else(|| open.posted(id)) {
-                        // Perhaps it is in the pool.
-                        Some(hash) => self.follow(hash, Some(error)).await,
-                        None => Err(error),
-                    };
-                }
-                // The chain's own word was another a moment ago. So it is looked at again, and has the last word.
-                Err(error) if error.kind() == ErrorKind::Reverted => {
+            let look = match looked {
+                Ok(look) => look,
+                Err(error) if !state.may_land => {
                     self.settled();
-                    refusals += 1;
-                    if refusals > REFUSALS {
-                        return Err(unexplained(error));
-                    }
-                    self.next_block(look.head).await;
+                    return Err(if state.attempt == Attempt::Failed { state.last.unwrap_or(error) } else { error });
                 }
                 Err(error) => {
-                    self.settled();
-                    return Err(error);
+                    state.last = Some(error);
+                    if self.is_over() {
+                        return Err(self.late_in_pool(state.last));
+                    }
+                    sleep(AGAIN).await;
+                    continue;
                 }
+            };
+            state.pooled |= look.in_pool;
+            state.may_land |= look.in_pool;
+            let step = decide(self.memory(&state, signed), look.shows());
+            (state.first, state.complete_before) = (false, look.standing == ChainStanding::Complete);
+            match step {
+                PostStep::Send => {
+                    let transaction = self.transaction(look.chain_id, &mut state).await?;
+                    if self.send(&transaction, &mut state).await? {
+                        self.next_block(look.head).await;
+                    }
+                }
+                PostStep::Care => {
+                    let transaction = self.transaction(look.chain_id, &mut state).await?;
+                    if self.follow_up(&transaction, &mut state, signed).await {
+                        self.next_block(look.head).await;
+                    }
+                }
+                PostStep::Wait => self.next_block(look.head).await,
+                ended => return self.end(ended, look, &hashes, state).await,
+            }
+        }
+    }
+
+    fn memory(&self, state: &State, signed: Option<Instant>) -> Memory {
+        // So soon it may be in the pool of another of the RPC's servers.
+        let since = match state.first {
+            true => signed,
+            false => signed.map(|signed| signed.max(state.begun)),
+        };
+        let sent = match since {
+            _ if !state.may_land => OwnTx::Nothing,
+            _ if state.pooled => OwnTx::Pooled,
+            Some(since) if since.elapsed() >= PATIENCE => OwnTx::Stale,
+            _ => OwnTx::Fresh,
+        };
+        let State { first, attempt, complete_before, .. } = *state;
+        Memory { sent, attempt, first, complete_before, over: self.is_over() }
+    }
+
+    async fn transaction(&self, chain_id: u64, state: &mut State) -> Result<PostTransaction> {
+        let (manager, data) = (self.lookout.chain.job_manager(), self.lookout.verified.post_calldata());
+        let transaction = PostTransaction::new(chain_id, manager, data);
+        if !self.lookout.verified.needs_blobs() {
+            return Ok(transaction);
+        }
+        let blobs = match state.blobs.take() {
+            Some(made) => made,
+            None => self.blobs().await?,
+        };
+        Ok(transaction.with_blobs(state.blobs.insert(blobs).clone()))
+    }
+
+    /// Has the poster sign and send. Returns whether to wait for another block before the next look.
+    async fn send(&self, transaction: &PostTransaction, state: &mut State) -> Result<bool> {
+        let (open, id) = (self.open, self.id());
+        // Making the blobs takes its time.
+        if self.is_over() {
+            return Err(late(id, None, "nothing was sent"));
+        }
+        state.attempt = Attempt::Open;
+        let signed = |hash| _ = open.add(id, hash);
+        match self.poster.post(transaction, &signed).await {
+            Ok(hash) => {
+                open.add(id, hash);
+                (state.may_land, state.pooled) = (true, true);
+                Ok(false)
+            }
+            // Perhaps it is in the pool.
+            Err(error) if error.outcome() == Outcome::Unknown => match error.tx_hash().or_else(|| open.posted(id)) {
+                Some(hash) => {
+                    open.add(id, hash);
+                    (state.may_land, state.last) = (true, Some(error));
+                    Ok(false)
+                }
+                None => Err(error),
+            },
+            // The chain's own word was another a moment ago. So it is looked at again, and has the last word.
+            Err(error) if error.kind() == ErrorKind::Reverted => {
+                state.reverts += 1;
+                let there = Revert::of(&error).is_some_and(|revert| revert.cause() == RevertCause::NonceTaken);
+                state.attempt = match there {
+                    true => Attempt::InPool,
+                    false if state.reverts > REVERTS => Attempt::RevertsStill,
+                    false => Attempt::Reverts,
+                };
+                state.last = Some(error);
+                Ok(true)
+            }
+            // Whatever it is: if the result is there by now, that is a success.
+            Err(error) => {
+                (state.attempt, state.last) = (Attempt::Failed, Some(error));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has the poster look after what was sent. Returns whether to wait for another block before the next look.
+    async fn follow_up(&self, transaction: &PostTransaction, state: &mut State, signed: Option<Instant>) -> bool {
+        let (open, id) = (self.open, self.id());
+        let (hashes, _) = open.all(id);
+        let note = |hash| _ = open.add(id, hash);
+        // Given up by an earlier post: the next one signs anew.
+        let stale = !state.pooled && signed.is_none_or(|signed| signed.elapsed() >= PATIENCE);
+        match self.poster.follow_up(transaction, &hashes, &note).await {
+            Ok(FollowUp::Sent(hash)) => _ = open.add(id, hash),
+            Ok(FollowUp::Gone) => {
+                (state.may_land, state.pooled) = (false, false);
+                return false;
+            }
+            Ok(FollowUp::Unable) if stale => {
+                state.may_land = false;
+                return false;
+            }
+            Ok(FollowUp::Wait | FollowUp::Unable) => {}
+            Err(error) => state.last = Some(error),
+        }
+        true
+    }
+
+    async fn end(&self, step: PostStep, look: ChainLook, hashes: &[B256], state: State) -> Result<Posted> {
+        let own = hashes.last().copied();
+        let id = self.id();
+        let failed = state.last;
+        match step {
+            PostStep::Landed | PostStep::Reverted => self.included(look),
+            PostStep::Already => {
+                // Of ours, the one that reverted; or those that are about to.
+                let wasted = look.receipt.as_ref().map(|receipt| receipt.tx_hash);
+                let wasted = wasted.or(own.filter(|_| state.may_land));
+                self.settled();
+                Ok(self.already(look.head, hashes, wasted).await)
+            }
+            PostStep::Taken => {
+                let ChainStanding::Taken(status) = look.standing else {
+                    return Err(contradiction(&self.lookout.chain));
+                };
+                let error = taken(status);
+                match (look.receipt, own.filter(|_| state.may_land)) {
+                    (Some(receipt), _) => {
+                        self.settled();
+                        Err(error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash))
+                    }
+                    (None, Some(hash)) => Err(unknown(error, hash)),
+                    (None, None) => {
+                        self.settled();
+                        Err(error)
+                    }
+                }
+            }
+            PostStep::GiveUp => Err(match (failed, own) {
+                (Some(failed), Some(hash)) => unknown(failed, hash).with_hint(NOT_KNOWN),
+                _ => late(id, own, "the chain does not know the transaction"),
+            }),
+            PostStep::Late if state.may_land => Err(self.late_in_pool(failed)),
+            nothing_sent => {
+                self.settled();
+                let never = || contradiction(&self.lookout.chain);
+                Err(match nothing_sent {
+                    PostStep::Refused if look.lacks_gas => needs_too_much(),
+                    PostStep::Refused => look.refusal.map_or_else(never, refused),
+                    PostStep::Failed => failed.unwrap_or_else(never),
+                    PostStep::Unexplained => failed.map_or_else(never, unexplained),
+                    PostStep::Late => match failed {
+                        Some(failed) => unexplained(failed),
+                        None if look.pending => elsewhere(id),
+                        None => late(id, None, "nothing was sent"),
+                    },
+                    _ => never(),
+                })
             }
         }
     }
 
     /// Nothing is open any more.
     fn settled(&self) {
-        self.open.set_posted(self.lookout.job.id(), None);
+        self.open.settle(self.id());
+    }
+
+    fn late_in_pool(&self, last: Option<Error>) -> Error {
+        let error = late(self.id(), self.open.posted(self.id()), "it may be included any time");
+        match last {
+            Some(last) => error.with_source(last),
+            None => error,
+        }
     }
 
     async fn blobs(&self) -> Result<Blobs> {
@@ -145,52 +302,6 @@ impl Run<'_> {
         Ok(blobs)
     }
 
-    /// Waits for a transaction that was sent, perhaps.
-    async fn follow(&self, hash: B256, doubt: Option<Error>) -> Result<Posted> {
-        let patience = Instant::now() + PATIENCE;
-        let (mut last, mut complete_before) = (doubt, false);
-        let mut known = last.is_none();
-        loop {
-            match self.lookout.look(Some(hash)).await {
-                Ok(look) => {
-                    if look.receipt.as_ref().is_some_and(|receipt| receipt.tx_hash == hash) {
-                        return self.included(hash, look).await;
-                    }
-                    known |= look.in_pool;
-                    match look.standing {
-                        // Once more, as its receipt may only be late.
-                        ChainStanding::Complete if complete_before => {
-                            self.settled();
-                            return Ok(self.already(look.head, Some(hash)).await);
-                        }
-                        ChainStanding::Complete => complete_before = true,
-                        ChainStanding::Taken(status) => return Err(unknown(taken(status), hash)),
-                        ChainStanding::Unseen | ChainStanding::Unclear => {}
-                    }
-                    if !known && Instant::now() >= patience {
-                        let error = late(self.lookout.job.id(), Some(hash), "the chain does not know the transaction");
-                        return Err(match last {
-                            Some(last) => unknown(last, hash).with_hint(NOT_KNOWN),
-                            None => error,
-                        });
-                    }
-                    self.next_block(look.head).await;
-                }
-                Err(error) => {
-                    last = Some(error);
-                    sleep(AGAIN).await;
-                }
-            }
-            if Instant::now() >= self.lookout.deadline {
-                let error = late(self.lookout.job.id(), Some(hash), "it may be included any time");
-                return Err(match last {
-                    Some(last) => error.with_source(last),
-                    None => error,
-                });
-            }
-        }
-    }
-
     async fn next_block(&self, known: Block) {
         let until = self.lookout.deadline.min(Instant::now() + PAUSE);
         if let Ok(Err(_)) = timeout_at(until, self.lookout.chain.reader().next_head(Some(known.hash))).await {
@@ -198,53 +309,50 @@ impl Run<'_> {
         }
     }
 
-    /// The transaction is in a block.
-    async fn included(&self, hash: B256, look: ChainLook) -> Result<Posted> {
+    /// A transaction of one's own is in a block: it has brought the result, or the result is not there.
+    fn included(&self, look: ChainLook) -> Result<Posted> {
         self.settled();
-        if let Some(receipt) = look.receipt.filter(|receipt| receipt.succeeded) {
+        let Some(receipt) = look.receipt else { return Err(contradiction(&self.lookout.chain)) };
+        if receipt.succeeded {
             return Ok(Posted {
-                job_id: self.lookout.job.id(),
-                tx_hash: Some(hash),
+                job_id: self.id(),
+                tx_hash: Some(receipt.tx_hash),
                 block_number: Some(receipt.block_number),
                 already: false,
                 wasted: None,
             });
         }
-        match look.standing {
-            // Somebody was faster.
-            ChainStanding::Complete => Ok(self.already(look.head, Some(hash)).await),
-            ChainStanding::Taken(status) => Err(taken(status).with_outcome(Outcome::Rejected).with_tx_hash(hash)),
-            ChainStanding::Unseen | ChainStanding::Unclear => {
-                let error = match (look.objection, look.refusal) {
-                    (Some(objection), _) => self.lookout.object(objection),
-                    (None, Some(refusal)) => refused(refusal),
-                    (None, None) => Error::new(
-                        ErrorKind::Reverted,
-                        "the transaction reverted, and would not revert now: something on chain has changed since",
-                    )
-                    .with_retryable(true)
-                    .with_hint("post it again: it is tried in a call first"),
-                };
-                Err(error.with_outcome(Outcome::Rejected).with_tx_hash(hash))
-            }
-        }
+        let error = match (look.objection, look.refusal) {
+            (Some(objection), _) => self.lookout.object(objection),
+            (None, Some(refusal)) => refused(refusal),
+            (None, None) => Error::new(
+                ErrorKind::Reverted,
+                "the transaction reverted, and would not revert now: something on chain has changed since",
+            )
+            .with_retryable(true)
+            .with_hint("post it again: it is tried in a call first"),
+        };
+        Err(error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash))
     }
 
-    /// The job is complete by somebody else's transaction, which is looked for where it costs little.
-    async fn already(&self, head: Block, wasted: Option<B256>) -> Posted {
-        let receipt = self.find(head).await;
+    /// The job is complete. By which transaction is looked for where it costs little; it may be one of one's own whose
+    /// receipt was not shown.
+    async fn already(&self, head: Block, own: &[B256], wasted: Option<B256>) -> Posted {
+        let found = self.find(head).await;
+        let hash = found.map(|(hash, _)| hash);
+        let already = hash.is_none_or(|hash| !own.contains(&hash));
         Posted {
-            job_id: self.lookout.job.id(),
-            tx_hash: receipt.map(|(hash, _)| hash),
-            block_number: receipt.map(|(_, number)| number),
-            already: true,
-            wasted,
+            job_id: self.id(),
+            tx_hash: hash,
+            block_number: found.map(|(_, number)| number),
+            already,
+            wasted: wasted.filter(|_| already),
         }
     }
 
     /// Its hash and block. Nothing if it cannot be found: that changes nothing about the job.
     async fn find(&self, head: Block) -> Option<(B256, u64)> {
-        let (id, manager) = (B256::from(self.lookout.job.id()), self.lookout.chain.job_manager());
+        let (id, manager) = (B256::from(self.id()), self.lookout.chain.job_manager());
         let completed = crate::chain::job_completed_topic();
         let mut batch = self.lookout.chain.batch();
         let claimed = self.lookout.verified.record().relay_tx_hash().map(|hash| batch.receipt(hash));
@@ -279,6 +387,19 @@ fn unexplained(error: Error) -> Error {
     .with_hint(
         "post it again, and do not sign the payload anew: perhaps the result is in the pool already, by somebody else",
     )
+}
+
+/// Nothing of one's own was sent, and somebody's result is in the pool.
+fn elsewhere(id: JobId) -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "the result is in the pool already, by somebody else, and in no block yet")
+        .with_retryable(true)
+        .with_job(id)
+        .with_hint("post it again later, and do not sign the payload anew: it lands by itself")
+}
+
+fn needs_too_much() -> Error {
+    Error::new(ErrorKind::TooLarge, "posting the result needs more gas than a block of this chain has")
+        .with_hint("it cannot land as it is: have the consumer do less with a result, or the program write less")
 }
 
 fn refused(refusal: Revert) -> Error {

@@ -110,7 +110,7 @@ async fn a_client_that_is_bound_posts_on_its_own_chain_only() {
 }
 
 /// The node's record of an executed job, read and verified.
-fn verified(job: &SignedJob, operator: &LocalSigner, result: &[u8], tx_hash: Option<B256>) -> Verified {
+pub fn verified(job: &SignedJob, operator: &LocalSigner, result: &[u8], tx_hash: Option<B256>) -> Verified {
     let signature = operator.sign_message_sync(result).to_vec();
     let tx_hash = tx_hash.map(|hash| hash.to_vec()).unwrap_or_default();
     macro_rules! message {

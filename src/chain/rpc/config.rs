@@ -138,7 +138,7 @@ impl RpcReaderBuilder {
     }
 
     /// As [`connect`](Self::connect), for `http(s)://` only.
-    pub(super) fn http(self) -> Result<RpcReader> {
+    pub(crate) fn http(self) -> Result<RpcReader> {
         let plan = self.plan()?;
         match plan.uri.scheme_str() {
             Some("ws" | "wss") => Err(invalid(

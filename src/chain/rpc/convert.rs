@@ -42,6 +42,9 @@ fn object(call: &Call) -> Value {
     if !call.blob_hashes.is_empty() {
         object["blobVersionedHashes"] = json!(call.blob_hashes);
     }
+    if let Some(gas) = call.gas {
+        object["gas"] = json!(U64::from(gas));
+    }
     object
 }
 
@@ -92,7 +95,7 @@ fn read<T: DeserializeOwned>(raw: &RawValue, what: &str) -> Result<T> {
 }
 
 /// What a call reverted with, if that is what the error says. Nodes put it in different places, or leave it out.
-fn reverted(error: &ErrorPayload) -> Option<Bytes> {
+pub(super) fn reverted(error: &ErrorPayload) -> Option<Bytes> {
     let data = error.data.as_deref().and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     let data = data.as_ref().and_then(|data| returned(data, 3));
     let message = error.message.to_ascii_lowercase();

@@ -9,6 +9,7 @@ mod poll;
 mod poster;
 mod round;
 mod secrets;
+mod sender;
 mod ws;
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
@@ -16,9 +17,12 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 use alloy_primitives::{Address, B256};
 use alloy_provider::{Network, Provider};
 use alloy_rpc_client::RpcClientInner;
-use alloy_transport::IntoBoxTransport;
+use alloy_transport::{IntoBoxTransport, TransportError, TransportErrorKind};
 use async_trait::async_trait;
+use serde_json::Value;
 
+#[cfg(feature = "devnode")]
+pub(crate) use self::sender::{Draft, Sender};
 pub use self::{config::RpcReaderBuilder, poster::RpcPoster};
 use self::{
     poll::Polls,
@@ -29,6 +33,10 @@ use super::{
     reader::{Answer, At, Block, ChainReader, Question},
 };
 use crate::error::Result;
+
+/// What an answer is read as.
+pub(crate) trait Received: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static {}
+impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static> Received for T {}
 
 /// Reads a chain over JSON-RPC: HTTP or a websocket. Cheap to clone; clones share connection and subscription.
 ///
@@ -96,6 +104,13 @@ impl RpcReader {
         let asker = Asker::new(client, RpcLimits::default(), false);
         let (endpoint, polls) = ("an alloy provider".to_owned(), Polls::new(Duration::from_secs(1), None));
         Self(Arc::new(Inner { asker, endpoint, polls, _provider: Some(Box::new(provider)) }))
+    }
+
+    /// A request of a method that is no [`Question`].
+    pub(crate) async fn request<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
+        let limit = self.0.asker.limits().timeout;
+        let answer = tokio::time::timeout(limit, self.0.asker.client().request::<Value, R>(method, params)).await;
+        answer.unwrap_or_else(|_| Err(TransportErrorKind::custom(fault::late(limit))))
     }
 
     /// `apart`, if every question is a message of its own.

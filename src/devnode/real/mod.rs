@@ -6,9 +6,9 @@
 //! own. So a result that reverts, or that waits in the pool, holds up its own lane alone.
 //!
 //! A result leaves its queue when its transaction is in a block, unless a restart or `give_up_relay` took it away
-//! before. The account's number is read from the pool before each transaction, under a lock, and kept nowhere. If
-//! sending a transaction had no answer, it is looked for before the result is sent again: a second one would revert for
-//! ever. Blobs go out in the form of before Osaka, until a chain refuses that and takes the other.
+//! before. Transactions are sent as a client sends them that posts results itself (`chain/rpc/sender`): one that waits
+//! for long is priced again, and if it is open whether one arrived, it is looked for before the result is sent again,
+//! as a second one would revert for ever.
 
 mod account;
 mod relayer;
@@ -19,16 +19,20 @@ use alloy_primitives::{Address, Bytes, TxKind};
 use alloy_sol_types::SolCall;
 
 pub(super) use self::{
-    account::{Account, AccountFailure, Payload},
+    account::{Account, AccountFailure},
     relayer::start,
 };
 use super::{
     abi::contracts::{Consumer, JobManager},
-    blobs::{self, RelayBlobs},
+    blobs,
     record::{Finished, Submission},
     words,
 };
-use crate::{error::Result, job::Revision};
+use crate::{
+    chain::{Blobs, Draft},
+    error::Result,
+    job::Revision,
+};
 
 /// A chain for [`DevNodeBuilder::relay_to`](super::DevNodeBuilder::relay_to): its RPC, the account that sends results
 /// there, and the JobManager that receives them.
@@ -94,23 +98,21 @@ impl Real {
     }
 
     /// The blobs that carry a job's offchain input, if it has one and this build can make them.
-    pub(super) async fn blobs(&self, job: &Submission) -> Option<RelayBlobs> {
+    pub(super) async fn blobs(&self, job: &Submission) -> Option<Blobs> {
         if job.blob_hashes.is_empty() {
             return None;
         }
         let input = job.offchain_input.clone();
         // KZG takes its time.
-        tokio::task::spawn_blocking(move || RelayBlobs::of(&lz4_flex::block::compress_prepend_size(&input)))
-            .await
-            .ok()?
+        tokio::task::spawn_blocking(move || blobs::of(&lz4_flex::block::compress_prepend_size(&input))).await.ok()?
     }
 
-    fn payload(&self, revision: Revision, finished: &Finished) -> Result<Payload, AccountFailure> {
+    fn draft(&self, revision: Revision, finished: &Finished) -> Result<Draft, AccountFailure> {
         let job = &finished.job;
         if finished.blobs.is_none() && !job.blob_hashes.is_empty() {
             return Err(AccountFailure::Rpc(blobs::MISSING.to_owned()));
         }
-        let input: Bytes = JobManager::submitResultForOffchainJobCall {
+        let data: Bytes = JobManager::submitResultForOffchainJobCall {
             result: finished.result.clone(),
             operatorSignature: finished.operator_signature.clone(),
             request: job.request.encode(revision),
@@ -118,7 +120,7 @@ impl Real {
         }
         .abi_encode()
         .into();
-        Ok(Payload { to: TxKind::Call(self.job_manager), input, blobs: finished.blobs.clone() })
+        Ok(Draft { chain_id: None, to: TxKind::Call(self.job_manager), data, blobs: finished.blobs.clone() })
     }
 }
 
@@ -152,9 +154,9 @@ mod tests {
         };
         let mut finished =
             Finished { serial: 1, job, result: Bytes::new(), operator_signature: Bytes::new(), blobs: None };
-        assert!(real.payload(Revision::Relay, &finished).is_ok());
+        assert!(real.draft(Revision::Relay, &finished).is_ok());
         finished.job.blob_hashes.push(B256::ZERO);
-        let failure = real.payload(Revision::Relay, &finished).err().unwrap();
+        let failure = real.draft(Revision::Relay, &finished).err().unwrap();
         assert_eq!(failure.to_string(), blobs::MISSING);
     }
 }

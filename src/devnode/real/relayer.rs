@@ -44,11 +44,9 @@ pub(in crate::devnode) fn start(shared: &Arc<NodeCore>) {
 /// Relays whatever comes in one life of the node. Each result has a task, so none waits for another that reverts; what
 /// must wait for its turn in a lane, the world does not show before.
 async fn relay(shared: &Arc<NodeCore>, life: u64) {
-    let Some(real) = &shared.real else { return };
     let mut changes = shared.changed.subscribe();
     let mut tasks = JoinSet::new();
     let mut under_way = HashSet::new();
-    let mut follow = std::pin::pin!(real.relayer.follow());
     loop {
         changes.borrow_and_update();
         for finished in shared.lock().due(life, &under_way) {
@@ -62,7 +60,6 @@ async fn relay(shared: &Arc<NodeCore>, life: u64) {
                     under_way.remove(&serial);
                 }
             }
-            () = &mut follow => {}
         }
     }
 }
@@ -77,15 +74,8 @@ async fn carry(shared: Arc<NodeCore>, life: u64, finished: Finished) -> u64 {
     let mut unclear = Vec::new();
     while may_go(&shared, life, serial).await {
         shared.update(|world| *world.stats.relay_attempts.entry(id).or_default() += 1);
-        let sent = match (arrived(real, &unclear).await, real.payload(shared.revision, &finished)) {
-            (Some(hash), _) => Ok(hash),
-            (None, Ok(payload)) => real.relayer.send(&payload).await,
-            (None, Err(failure)) => Err(failure),
-        };
-        match sent {
+        match relay_one(&shared, real, &finished, &unclear).await {
             Ok(hash) => {
-                // Its status is not looked at: real nodes do not, either.
-                real.relayer.included(hash).await;
                 shared.update(|world| world.landed(life, &finished, hash));
                 return serial;
             }
@@ -105,6 +95,22 @@ async fn carry(shared: Arc<NodeCore>, life: u64, finished: Finished) -> u64 {
         }
     }
     serial
+}
+
+/// Sends one result, unless one of these transactions has arrived, and waits until it is in a block. Its status is not
+/// looked at: real nodes do not, either.
+async fn relay_one(
+    shared: &NodeCore,
+    real: &Real,
+    finished: &Finished,
+    unclear: &[B256],
+) -> Result<B256, AccountFailure> {
+    let draft = real.draft(shared.revision, finished)?;
+    let hash = match arrived(real, unclear).await {
+        Some(hash) => hash,
+        None => real.relayer.send(&draft).await?,
+    };
+    Ok(real.relayer.land(&draft, hash).await?.0)
 }
 
 /// The first of these transactions that the chain has.

@@ -309,7 +309,8 @@ impl World {
         }
     }
 
-    fn answer(&self, revision: Revision, question: &Question) -> Answer {
+    /// What it answers at its latest block.
+    pub fn answer(&self, revision: Revision, question: &Question) -> Answer {
         match question {
             Question::ChainId => Answer::ChainId(CHAIN_ID),
             Question::Block(At::Latest) => Answer::Block(Some(block(self.number))),

@@ -1,0 +1,101 @@
+//! How much gas a transaction needs.
+
+use alloy_primitives::{Address, TxKind, U64, hex};
+use alloy_transport::TransportError;
+use serde_json::{Value, json};
+
+use super::{
+    access::{Access, failed},
+    draft::Draft,
+    fees::Market,
+    words,
+};
+use crate::{
+    chain::RevertCause,
+    error::{Error, ErrorKind, Result},
+};
+
+/// The most gas that a transaction may have since Osaka (EIP-7825).
+const OSAKA: u64 = 1 << 24;
+/// So many blocks' gas is more than anything needs.
+const BLOCKS: u64 = 16;
+
+fn call(from: Address, draft: &Draft, market: &Market) -> Value {
+    let mut call = json!({ "from": from, "data": hex::encode_prefixed(&draft.data), "value": "0x0" });
+    if let TxKind::Call(to) = draft.to {
+        call["to"] = json!(to);
+    }
+    if let Some(blobs) = &draft.blobs {
+        call["blobVersionedHashes"] = json!(blobs.hashes());
+        call["maxFeePerBlobGas"] = json!(format!("{:#x}", market.bid.blob));
+        call["maxFeePerGas"] = json!(format!("{:#x}", market.bid.most));
+        call["maxPriorityFeePerGas"] = json!(format!("{:#x}", market.bid.tip));
+    }
+    call
+}
+
+/// At the latest block: without one an RPC takes the state with all that is in its pool, where the result may be already.
+/// Some take no block.
+async fn estimate(access: &Access, call: &Value) -> Result<u64, TransportError> {
+    if access.takes_blocks() {
+        match access.request::<U64>("eth_estimateGas", json!([call, "latest"])).await {
+            Err(error) if words::reverted(&error).is_none() && words::lacks(&error) => access.note_no_blocks(),
+            gas => return gas.map(|gas| gas.to()),
+        }
+    }
+    access.request::<U64>("eth_estimateGas", json!([call])).await.map(|gas| gas.to())
+}
+
+/// A quarter more than the transaction takes now, as the contracts' state may change before the block.
+///
+/// # Errors
+/// [`ErrorKind::Reverted`] if it would revert now, [`ErrorKind::TooLarge`] if it needs more gas than a block has.
+pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &Market) -> Result<u64> {
+    let call = call(from, draft, market);
+    let mut gas = estimate(access, &call).await;
+    // That it reverts must be said twice: an RPC can be wrong about it for a moment.
+    if gas.as_ref().is_err_and(|error| words::reverted(error).is_some()) {
+        gas = estimate(access, &call).await;
+    }
+    let gas = match gas {
+        Ok(gas) => gas,
+        Err(error) => {
+            if let Some(too_large) = needs_too_much(access, &call, &error, market).await {
+                return Err(too_large);
+            }
+            let Some(revert) = words::reverted(&error) else { return Err(failed(error)) };
+            let what = format!("the contracts refuse the transaction: {revert}");
+            return Err(Error::new(ErrorKind::Reverted, what).with_hint(revert.cause().advice()).with_detail(revert));
+        }
+    };
+    let most = market.block_gas.unwrap_or(u64::MAX);
+    if gas > most {
+        return Err(too_large(&format!("about {gas}"), most));
+    }
+    let spare = gas.saturating_add(gas / 4).min(most);
+    Ok(if gas <= OSAKA { spare.min(OSAKA) } else { spare })
+}
+
+/// Whether a trial that failed needs more gas than a block has: it is made again with the gas of many blocks.
+async fn needs_too_much(access: &Access, call: &Value, error: &TransportError, market: &Market) -> Option<Error> {
+    let block_gas = market.block_gas?;
+    let unexplained = words::reverted(error).is_some_and(|revert| revert.cause() == RevertCause::Other);
+    if !words::lacks_gas(error) && !unexplained {
+        return None;
+    }
+    let mut call = call.clone();
+    call["gas"] = json!(U64::from(block_gas.saturating_mul(BLOCKS)));
+    match estimate(access, &call).await {
+        Ok(gas) => (gas > block_gas).then(|| too_large(&format!("about {gas}"), block_gas)),
+        Err(error) => {
+            let allowed = words::allowance(&error).filter(|allowed| *allowed > block_gas)?;
+            Some(too_large(&format!("more than {allowed}"), block_gas))
+        }
+    }
+}
+
+fn too_large(needed: &str, block_gas: u64) -> Error {
+    let what = format!("the transaction needs {needed} gas, and a block of this chain has {block_gas}");
+    Error::new(ErrorKind::TooLarge, what)
+        .with_hint("it cannot land as it is: have the consumer do less with a result, or the program write less")
+}

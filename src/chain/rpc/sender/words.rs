@@ -1,0 +1,241 @@
+//! What the RPCs there are say of a transaction that they do not take. What is not known here decides nothing.
+
+use alloy_transport::{RpcError, TransportError};
+
+use super::decide::Word;
+use crate::chain::{Revert, rpc::convert};
+
+/// It has the transaction.
+const TAKEN: &[&str] = &[
+    "alreadyknown",
+    "knowntransaction",
+    "alreadyimported",
+    "existingtxwithsamehash",
+    "existingtransactionwithsamehash",
+    "samehashwasalready",
+    "transactionalreadyexists",
+    "txalreadyexists",
+    "txalreadyin",
+    "transactionalreadyin",
+    "alreadyinmempool",
+    "alreadyinthemempool",
+    "alreadyinpool",
+    "alreadyinthepool",
+    "alreadyintxpool",
+    "alreadysubmitted",
+    "alreadybroadcast",
+];
+/// A block has the account's nonce, says the RPC.
+const USED: &[&str] = &[
+    "noncetoolow",
+    "nonceistoolow",
+    "oldnonce",
+    "noncebelow",
+    "belowsenderaccountnonce",
+    "lowerthanthecurrentnonce",
+    "noncehasalreadybeenused",
+    "noncealreadyused",
+    "nonceexpired",
+    "invalidtransactionnonce",
+    "invalidnonce",
+    "incorrectnonce",
+    "noncemismatch",
+    "staletransaction",
+];
+/// Another transaction waits under it, says the RPC.
+const HELD: &[&str] = &["replace", "samenonce", "noncealreadyin", "nonceinuse", "noncealreadyexists", "nonceconflict"];
+/// Reasons of the transaction's own.
+const REFUSED: &[&str] = &[
+    "insufficientfunds",
+    "insufficientbalance",
+    "notenoughfunds",
+    "notenoughbalance",
+    "upfrontcost",
+    "alreadyreserved",
+    "intrinsicgas",
+    "gaslimit",
+    "exceedsblock",
+    "underpriced",
+    "feetoolow",
+    "gaspricetoolow",
+    "gaspricebelow",
+    "feebelow",
+    "lessthanblockbasefee",
+    "belowbasefee",
+    "belowthebasefee",
+    "exceedstheconfiguredcap",
+    "unknowntransactiontype",
+    "transactiontypenotsupported",
+    "unsupportedtransactiontype",
+    "typenotsupported",
+    "notsupportedtransaction",
+    "invalidchainid",
+    "wrongchainid",
+    "chainidmismatch",
+    "incorrectchainid",
+    "invalidsender",
+    "invalidsignature",
+    "invalidtransactionsignature",
+    "oversizeddata",
+    "oversizedtransaction",
+    "noncetoohigh",
+    "noncegap",
+    "noncetoofar",
+    "nonceistoodistant",
+    "poolisfull",
+    "poolfull",
+];
+
+/// Letters and digits alone, all of them small: one phrase has many spellings.
+fn squashed(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
+}
+
+/// An RPC's refusal, without quotation marks around it.
+pub(super) fn of(error: &TransportError) -> Word {
+    let RpcError::ErrorResp(payload) = error else { return Word::Silent };
+    let text = squashed(&payload.message);
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // "Unknown transaction type" holds the words for one that is known.
+    if has(TAKEN) && !text.contains("unknowntransaction") {
+        Word::Taken
+    } else if has(USED) {
+        Word::NonceUsed
+    } else if has(HELD) {
+        Word::NonceHeld
+    } else if has(REFUSED) {
+        Word::Refused
+    } else {
+        Word::Unclear
+    }
+}
+
+/// What a trial reverted with, if that is what the RPC says. Not all pass on what the contract gave.
+pub(super) fn reverted(error: &TransportError) -> Option<Revert> {
+    let RpcError::ErrorResp(payload) = error else { return None };
+    if let Some(data) = convert::reverted(payload).filter(|data| !data.is_empty()) {
+        return Some(Revert::decode(&data));
+    }
+    let text = squashed(&payload.message);
+    let words = ["revert", "vmexecutionerror", "alwaysfailing", "executionfailed", "invalidopcode"];
+    words.iter().any(|word| text.contains(word)).then(|| Revert::Message(payload.message.to_string()))
+}
+
+/// Whether a trial ran out of gas: because it needs more, or because the RPC or the account allows no more.
+pub(super) fn lacks_gas(error: &TransportError) -> bool {
+    let RpcError::ErrorResp(payload) = error else { return false };
+    let text = squashed(&payload.message);
+    let words = ["gasrequiredexceeds", "outofgas", "exceedsallowance", "gaslimit", "gastoohigh", "intrinsicgas"];
+    words.iter().any(|word| text.contains(word))
+}
+
+/// The number that an RPC has put into brackets: how much gas it allows.
+pub(super) fn allowance(error: &TransportError) -> Option<u64> {
+    let RpcError::ErrorResp(payload) = error else { return None };
+    let (_, after) = payload.message.split_once("allowance (")?;
+    after.split_once(')')?.0.trim().parse().ok()
+}
+
+/// Whether an RPC lacks a method, or a form of it.
+pub(super) fn lacks(error: &TransportError) -> bool {
+    let RpcError::ErrorResp(payload) = error else { return matches!(error, RpcError::NullResp) };
+    let text = squashed(&payload.message);
+    let words = [
+        "notfound",
+        "doesnotexist",
+        "notavailable",
+        "notsupported",
+        "unsupported",
+        "notimplemented",
+        "toomanyarguments",
+    ];
+    matches!(payload.code, -32601 | -32602 | -32004) || words.iter().any(|word| text.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: i64, message: &'static str) -> TransportError {
+        RpcError::ErrorResp(alloy_json_rpc::ErrorPayload { code, message: message.into(), data: None })
+    }
+
+    /// As geth, reth, Erigon, Nethermind, Besu, OpenEthereum, anvil and services in front of them put it.
+    #[test]
+    fn words_of_the_nodes_there_are() {
+        let rows = [
+            ("already known", Word::Taken),
+            ("AlreadyKnown", Word::Taken),
+            ("ALREADY_EXISTS: already known", Word::Taken),
+            ("known transaction: 0xab", Word::Taken),
+            ("Known transaction", Word::Taken),
+            ("transaction already imported", Word::Taken),
+            ("Transaction with the same hash was already imported.", Word::Taken),
+            ("INTERNAL_ERROR: existing tx with same hash", Word::Taken),
+            ("existing tx with same hash", Word::Taken),
+            ("tx already exists in cache", Word::Taken),
+            ("tx already in mempool", Word::Taken),
+            ("nonce too low", Word::NonceUsed),
+            ("nonce too low: next nonce 8, tx nonce 7", Word::NonceUsed),
+            ("NONCE_TOO_LOW: nonce too low", Word::NonceUsed),
+            ("Nonce too low", Word::NonceUsed),
+            ("OldNonce", Word::NonceUsed),
+            ("OldNonce, Current nonce: 8, nonce of rejected tx: 7", Word::NonceUsed),
+            ("Transaction nonce is too low. Try incrementing the nonce.", Word::NonceUsed),
+            ("transaction nonce below sender account nonce", Word::NonceUsed),
+            ("nonce has already been used", Word::NonceUsed),
+            ("invalid nonce; got 5, expected 6: invalid sequence", Word::NonceUsed),
+            ("replacement transaction underpriced", Word::NonceHeld),
+            ("REPLACEMENT_TRANSACTION_UNDERPRICED", Word::NonceHeld),
+            ("could not replace existing tx", Word::NonceHeld),
+            ("INTERNAL_ERROR: could not replace existing tx", Word::NonceHeld),
+            ("ReplacementNotAllowed", Word::NonceHeld),
+            (
+                "Transaction gas price is too low. There is another transaction with same nonce in the queue.",
+                Word::NonceHeld,
+            ),
+            ("insufficient funds for gas * price + value: balance 0, tx cost 1", Word::Refused),
+            ("Upfront cost exceeds account balance", Word::Refused),
+            ("InsufficientFunds, Account balance: 0", Word::Refused),
+            ("exceeds block gas limit", Word::Refused),
+            ("transaction underpriced: tip needed 1, tip permitted 0", Word::Refused),
+            ("fee too low", Word::Refused),
+            ("FeeTooLowToCompete", Word::Refused),
+            ("max fee per gas less than block base fee", Word::Refused),
+            ("address already reserved", Word::Refused),
+            ("Unknown transaction type", Word::Refused),
+            ("nonce too high", Word::Refused),
+            ("Internal error", Word::Unclear),
+            ("INTERNAL_ERROR: EOF", Word::Unclear),
+            ("Internal server error", Word::Unclear),
+            ("context deadline exceeded", Word::Unclear),
+            ("Too Many Requests", Word::Unclear),
+            ("daily request count exceeded, request rate limited", Word::Unclear),
+            ("failed to broadcast", Word::Unclear),
+            ("", Word::Unclear),
+        ];
+        for (text, word) in rows {
+            assert_eq!(of(&said(-32000, text)), word, "{text}");
+        }
+        assert_eq!(of(&RpcError::NullResp), Word::Silent);
+    }
+
+    #[test]
+    fn trials_that_fail() {
+        for text in [
+            "execution reverted",
+            "execution reverted: JobManager.createJob: job already exists with this nonce and consumer",
+            "VM execution error.",
+            "Transaction execution failed: always failing transaction",
+            "Reverted 0x",
+        ] {
+            assert!(reverted(&said(-32000, text)).is_some(), "{text}");
+        }
+        assert!(reverted(&said(-32000, "header not found")).is_none());
+        assert!(lacks_gas(&said(-32000, "gas required exceeds allowance (30000000)")));
+        assert_eq!(allowance(&said(-32000, "gas required exceeds allowance (30000000)")), Some(30_000_000));
+        assert!(lacks(&said(-32601, "the method eth_maxPriorityFeePerGas does not exist/is not available")));
+        assert!(lacks(&said(-32602, "too many arguments, want at most 1")));
+        assert!(!lacks(&said(-32000, "timeout")));
+    }
+}

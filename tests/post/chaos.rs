@@ -1,0 +1,198 @@
+//! Posts through an RPC that lags, repeats, forgets, limits and reorganises at random. Whatever it does, nothing wrong is
+//! told, and no result is posted twice by one account.
+#![cfg(all(feature = "grpc", feature = "blobs"))]
+
+use std::{
+    future::IntoFuture,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use infinityvm_sdk::{ErrorKind, Outcome as Fate, Revision};
+use serde_json::Value;
+use support::scripted::{Random, seed, sweep, within};
+
+use crate::{
+    edges::Edge,
+    pool::{BASE_FEE, Outcome, PoolChain, error},
+};
+
+/// Posts in one world.
+const POSTS: u64 = 20;
+/// How often somebody tries.
+const AGAIN: usize = 8;
+
+#[derive(Default)]
+struct Told {
+    landed: usize,
+    open: usize,
+    refused: usize,
+    wasted: usize,
+}
+
+fn chance(random: &Mutex<Random>, percent: u64) -> bool {
+    random.lock().unwrap().next() % 100 < percent
+}
+
+fn up_to(random: &Mutex<Random>, most: usize) -> usize {
+    random.lock().unwrap().up_to(most)
+}
+
+/// What such an RPC answers.
+fn answer(random: &Mutex<Random>, method: &str, params: &Value, chain: &PoolChain) -> (Duration, Outcome) {
+    let texts =
+        ["could not coalesce error", "INTERNAL_ERROR: EOF", "request rate limited", "une erreur", "internal error"];
+    let text = || error(-32000 - up_to(random, 10) as i64, texts[up_to(random, texts.len()) - 1]);
+    let pause = if up_to(random, 300) == 1 {
+        Duration::from_secs(11)
+    } else {
+        Duration::from_millis(up_to(random, 400) as u64)
+    };
+    let outcome = match (method, up_to(random, 100)) {
+        ("eth_sendRawTransaction", 1..=8) => Outcome::Broken,
+        ("eth_sendRawTransaction", 9..=16) => text(),
+        ("eth_sendRawTransaction", 17..=40) => {
+            let first = chain.forward(method, params);
+            if chance(random, 50) {
+                chain.mine();
+            }
+            match up_to(random, 4) {
+                1 => chain.forward(method, params),
+                2 => Outcome::Broken,
+                3 => text(),
+                _ => first,
+            }
+        }
+        (_, 1) => Outcome::Broken,
+        (_, 2) => text(),
+        ("eth_sendRawTransaction", _) => chain.forward(method, params),
+        // A server that is behind, and has no pool.
+        (_, 3..=10) => chain.forward_lagging(method, params, up_to(random, 3)),
+        ("eth_estimateGas", 11..=20) => chain.on_pending(method, params),
+        _ => chain.forward(method, params),
+    };
+    (pause, outcome)
+}
+
+async fn world(seed: u64, revision: Revision, reorganises: bool) -> Told {
+    let random = Arc::new(Mutex::new(Random::new(seed)));
+    let edge = Edge::new(revision).await;
+    let (clients, node) = ([edge.another(|it| it).await, edge.another(|it| it).await], edge.another_account().await);
+    let weather = tokio::spawn({
+        let (chain, random) = (edge.chain.clone(), Arc::clone(&random));
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(up_to(&random, 8_000) as u64)).await;
+                match up_to(&random, 10) {
+                    1 => chain.drop_pool(),
+                    2 if reorganises => chain.reorganise(up_to(&random, 3), chance(&random, 50)),
+                    3 => chain.set_base_fee(BASE_FEE / 2 * up_to(&random, 8) as u128),
+                    _ => {}
+                }
+            }
+        }
+    });
+    let noise = Arc::clone(&random);
+    edge.chain.slow_edge(move |method, params, chain| answer(&noise, method, params, chain));
+    let mut posts = Vec::new();
+    for nonce in 1..=POSTS {
+        let (job, verified) = edge.result(nonce).await;
+        let (client, chain, random) = (clients[nonce as usize % 2].clone(), edge.chain.clone(), Arc::clone(&random));
+        let rival = chance(&random, 15).then(|| node.post_result(&job, &verified).into_future());
+        posts.push(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(up_to(&random, 60_000) as u64)).await;
+            let rival = rival.map(tokio::spawn);
+            let mut ended = None;
+            for _ in 0..AGAIN {
+                let told = client.post_result(&job, &verified).await;
+                let (ever, alive) = chain.knows(&verified.post_calldata(), client_account());
+                let case = format!("seed {seed}, {revision:?}, nonce {nonce}");
+                match &told {
+                    Ok(post) => assert!(ever, "{case}: told as landed: {post:?}"),
+                    Err(error) => {
+                        let report = error.report();
+                        // Nobody has another payload, and no contract refuses this one.
+                        let wrong = matches!(error.kind(), ErrorKind::NonceTaken | ErrorKind::Reverted);
+                        assert!(!wrong, "{case}: {report}");
+                        if error.outcome() != Fate::Unknown {
+                            assert!(!alive, "{case}: it may land: {report}");
+                        }
+                    }
+                }
+                let over = told.is_ok();
+                ended = Some(told);
+                if over {
+                    break;
+                }
+            }
+            if let Some(rival) = rival {
+                _ = rival.await;
+            }
+            (verified.post_calldata(), ended.unwrap())
+        }));
+    }
+    let mut told = Told::default();
+    let mut calls = Vec::new();
+    for post in posts {
+        let (call, ended) = post.await.unwrap();
+        match &ended {
+            Ok(post) => {
+                told.landed += 1;
+                told.wasted += usize::from(post.wasted.is_some());
+            }
+            Err(error) if error.outcome() == Fate::Unknown => told.open += 1,
+            Err(_) => told.refused += 1,
+        }
+        calls.push((call, ended.is_ok_and(|post| post.already)));
+    }
+    weather.abort();
+    // What is left in the pool lands.
+    edge.chain.set_base_fee(1);
+    for _ in 0..50 {
+        edge.chain.mine();
+    }
+    for (call, already) in calls {
+        let mined = edge.chain.mined(&call, client_account());
+        let most = 1 + usize::from(already) + if reorganises { 1 } else { 0 };
+        let twice = mined.len() > most || (!reorganises && !already && mined.len() > 1);
+        assert!(!twice, "seed {seed}, {revision:?}: posted {} times by us: {mined:?}", mined.len());
+        let landed = mined.iter().filter(|succeeded| **succeeded).count();
+        assert!(landed <= 1);
+    }
+    told
+}
+
+fn client_account() -> infinityvm_sdk::primitives::Address {
+    use alloy_network::TxSigner;
+    infinityvm_sdk::chain::RpcPoster::key(crate::edges::KEY).unwrap().address()
+}
+
+/// All seeds are in what a failure prints. Behind `SWEEP=full` 2,000 posts, else 80.
+#[tokio::test(start_paused = true)]
+async fn whatever_an_rpc_does_nothing_wrong_is_told() {
+    within(async {
+        let begun = std::time::Instant::now();
+        let (worlds, first) = (if sweep() { 100 } else { 4 }, seed());
+        let mut all = Told::default();
+        for at in 0..worlds {
+            let revision = Revision::ALL[at as usize % 2];
+            let told = world(first + at, revision, at % 4 >= 2).await;
+            all.landed += told.landed;
+            all.open += told.open;
+            all.refused += told.refused;
+            all.wasted += told.wasted;
+        }
+        println!(
+            "{} posts, seeds from {first}: {} landed, {} open, {} certainly not sent, {} in vain beside another's; {:?}",
+            worlds * POSTS,
+            all.landed,
+            all.open,
+            all.refused,
+            all.wasted,
+            begun.elapsed(),
+        );
+        // Most of them do.
+        assert!(all.landed * 10 >= (worlds * POSTS) as usize * 9);
+    })
+    .await;
+}
