@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use super::{
     detect::{Identity, describe_node},
+    reach::{Departing, Reach},
     retry::{Deadline, Retries, RetryPolicy},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, ProgramId, Revision, SignedJob, shorten},
-    rpc::{CallError, CallFailure, Method, RequestBody},
+    rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
     transport::Transport,
     wire::{
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     transport: Arc<dyn Transport>,
     wire: Wire,
     identity: Identity,
+    reach: Reach,
     retries: Retries,
 }
 
@@ -54,8 +56,9 @@ impl Node {
             }
         };
         let wire = Wire::new(revision, transport.encoding());
+        let reach = if description.is_some() { Reach::known() } else { Reach::default() };
         let identity = Identity::new(Arc::clone(&transport), revision, description);
-        Ok(Self { transport, wire, identity, retries })
+        Ok(Self { transport, wire, identity, reach, retries })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -68,6 +71,10 @@ impl Node {
 
     pub(crate) fn retries(&self) -> &Retries {
         &self.retries
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Refuses a node that says it speaks another revision; asks it, if it has not said yet.
@@ -101,9 +108,15 @@ impl Node {
         } else {
             deadline.bound(self.transport.call(method, body)).await
         };
-        Ok(answer.unwrap_or_else(|| {
+        let answer = answer.unwrap_or_else(|| {
             Err(CallError::new(CallFailure::TimedOut, format!("{method} got no answer within the deadline")))
-        }))
+        });
+        match answer.as_ref().map_err(|error| &error.failure) {
+            // A time that was too short, or a rule of the transport's own, says nothing of the node.
+            Err(CallFailure::TimedOut | CallFailure::NotSent | CallFailure::RequestTooLarge) => {}
+            _ => self.reach.reached(),
+        }
+        Ok(answer)
     }
 
     fn require(&self, method: Method) -> Result<()> {
@@ -144,10 +157,17 @@ impl Node {
     /// Submits a job, once. The call is not to be abandoned: a task of the caller's makes it.
     ///
     /// The outer error is about the request or the answer, the inner one says why the call failed.
-    pub(crate) async fn submit_once(&self, job: &SignedJob) -> Result<result::Result<JobId, SubmitFailure>> {
+    pub(crate) async fn submit_once(
+        &self,
+        job: &SignedJob,
+        mut departing: Departing<'_>,
+    ) -> Result<result::Result<JobId, SubmitFailure>> {
         const METHOD: Method = Method::SubmitJob;
-        match self.transport.call(METHOD, self.wire.submit_job(job)?).await {
+        let leaving = Leaving::new();
+        let body = self.wire.submit_job(job)?.with_leaving(&leaving);
+        match departing.follow(self.transport.call(METHOD, body), &leaving).await {
             Ok(response) => {
+                departing.reached();
                 self.retries.succeeded();
                 self.at_endpoint(self.wire.submit_job_response(&response)).map(Ok)
             }
@@ -155,7 +175,15 @@ impl Node {
                 self.identity.after(&failure.failure);
                 let again = refusal::again(METHOD, &failure);
                 let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
-                Ok(Err(SubmitFailure { error: self.error(METHOD, failure), again, in_use }))
+                let not_sent = matches!(failure.failure, CallFailure::NotSent);
+                let too_large = matches!(failure.failure, CallFailure::RequestTooLarge);
+                let error = self.error(METHOD, failure);
+                if not_sent && again == Again::Safe {
+                    departing.reached_nobody(&error, &self.retries);
+                } else if !not_sent && !too_large {
+                    departing.reached();
+                }
+                Ok(Err(SubmitFailure { error, again, in_use }))
             }
         }
     }

@@ -17,6 +17,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// How often a node is called at most unless set.
 const ATTEMPTS: u32 = 6;
 
+/// The least that the first pause between attempts to reach the node is nominally, whatever the policy says.
+const LEAST_CONNECTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much of a pause between attempts to reach the node is random.
+const CONNECTION_JITTER: f64 = 0.2;
+
+/// How long before a submission's deadline it is told as not sent.
+const SHORTLY: Duration = Duration::from_millis(10);
+
 /// What one token is counted as, so that a success can give back a part of one.
 const TOKEN: u64 = 10;
 
@@ -28,6 +37,11 @@ const TOKEN: u64 = 10;
 /// is sent again unless the node shows that it has it in hand. In the Relay revision a job is in hand if it is listed as
 /// pending, or finished: a restart leaves records behind of jobs that are in no queue. A submission without an answer is
 /// never given up for another: there is at most one for a job id at any time.
+///
+/// While the node cannot be reached, the client makes one attempt at a time for all of its submissions, with pauses that
+/// double from 100 ms or more to 5 s. They wait for it until their deadline, and spend no budget: nothing has left. Only
+/// [`with_attempts`](Self::with_attempts) bounds that, if it is set, and [`with_first_contact`](Self::with_first_contact)
+/// where the client has never reached the node.
 ///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries
 /// of a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating
@@ -45,6 +59,7 @@ pub struct RetryPolicy {
     attempt_timeout: Duration,
     deadline: Duration,
     submit_deadline: Duration,
+    first_contact: Duration,
     signing_deadline: Duration,
     budget: u32,
 }
@@ -56,8 +71,9 @@ impl RetryPolicy {
         Self::default().with_attempts(1)
     }
 
-    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6, and for a signer as
-    /// often as its [deadline](Self::with_signing_deadline) allows.
+    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6; for a signer, and for a
+    /// submission of which nothing has left, as often as the deadline allows. Attempts to reach the node that a submission
+    /// waits for count as its own.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts.max(1));
@@ -95,6 +111,15 @@ impl RetryPolicy {
         self
     }
 
+    /// Sets how long a submission tries to reach a node that this client has never reached. Default: 5 s, as the address
+    /// may be wrong. For a node that is yet to start, set it as long as the
+    /// [deadline of a submission](Self::with_submit_deadline), or longer.
+    #[must_use]
+    pub fn with_first_contact(mut self, patience: Duration) -> Self {
+        self.first_contact = patience;
+        self
+    }
+
     /// Sets how long a signer may take for one job, repetitions included. Default: 60 s, which may be short where a
     /// person has to press a button.
     ///
@@ -127,6 +152,7 @@ impl Default for RetryPolicy {
             attempt_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
             submit_deadline: Duration::from_secs(60),
+            first_contact: Duration::from_secs(5),
             signing_deadline: Duration::from_secs(60),
             budget: 100,
         }
@@ -135,7 +161,8 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     pub(crate) fn check(&self) -> Result<()> {
-        let bounds = [self.attempt_timeout, self.deadline, self.submit_deadline, self.signing_deadline];
+        let bounds =
+            [self.attempt_timeout, self.deadline, self.submit_deadline, self.first_contact, self.signing_deadline];
         if bounds.iter().all(|bound| !bound.is_zero()) {
             return Ok(());
         }
@@ -155,6 +182,19 @@ impl Deadline {
         Self(Instant::now().checked_add(duration))
     }
 
+    pub(super) fn at(instant: Option<Instant>) -> Self {
+        Self(instant)
+    }
+
+    /// Whether it is later than this.
+    pub(super) fn comes_after(self, instant: Instant) -> bool {
+        self.0.is_none_or(|deadline| instant < deadline)
+    }
+
+    pub(super) fn shortly_before(self) -> Self {
+        Self(self.0.map(|deadline| deadline.checked_sub(SHORTLY).unwrap_or(deadline)))
+    }
+
     pub(crate) fn allows(self, pause: Duration) -> bool {
         match (self.0, Instant::now().checked_add(pause)) {
             (Some(deadline), Some(then)) => then < deadline,
@@ -163,7 +203,7 @@ impl Deadline {
         }
     }
 
-    fn earlier(self, other: Self) -> Self {
+    pub(super) fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Self(Some(one.min(two))),
             (one, two) => Self(one.or(two)),
@@ -228,6 +268,13 @@ impl Retries {
         self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(TOKEN)).is_ok()
     }
 
+    /// The nominal pause after so many attempts in a row that reached nobody, and by how much it is shortened.
+    pub(super) fn connection_pause(&self, failures: u32, longest: Duration) -> (Duration, Duration) {
+        let first = self.policy.first.max(LEAST_CONNECTION_PAUSE);
+        let nominal = Backoff::new(first, self.policy.most.min(longest).max(first), Jitter::None).nominal(failures);
+        (nominal, nominal.mul_f64(CONNECTION_JITTER * self.random.unit()))
+    }
+
     fn pause(&self, failed: u32) -> Duration {
         Backoff::new(self.policy.first, self.policy.most, Jitter::Full).pause(failed, &self.random)
     }
@@ -245,6 +292,23 @@ impl Attempts<'_> {
     pub(crate) fn fail(&mut self) -> u32 {
         self.failed += 1;
         self.failed
+    }
+
+    pub(super) fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    pub(super) fn first_contact(&self) -> Duration {
+        self.retries.policy.first_contact
+    }
+
+    /// Whether another one may begin then, of a call of which nothing has left.
+    pub(super) fn may_wait_until(&self, then: Instant) -> bool {
+        self.retries.policy.attempts.is_none_or(|most| self.failed < most) && self.deadline.comes_after(then)
     }
 
     /// The pause before the next one, if it does not end too late.

@@ -4,6 +4,8 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 
+use super::leaving::Leaving;
+
 /// The most bytes that are written out at a time where a large input is encoded on its way to the socket.
 const STEP: usize = 32 * 1024;
 
@@ -17,6 +19,8 @@ const COPY_UP_TO: usize = 2048;
 pub struct RequestBody {
     pieces: VecDeque<Piece>,
     len: usize,
+    #[cfg_attr(not(any(feature = "grpc", feature = "rest")), expect(dead_code, reason = "these transports tell it"))]
+    leaving: Option<Leaving>,
 }
 
 #[derive(Clone)]
@@ -57,6 +61,19 @@ impl RequestBody {
             self.len += 2 * bytes.len();
             self.pieces.push_back(Piece::Hex(bytes));
         }
+    }
+
+    /// Has a transport that can tell say when the message begins to leave.
+    pub(crate) fn with_leaving(self, leaving: &Leaving) -> Self {
+        Self { leaving: Some(leaving.clone()), ..self }
+    }
+
+    /// Who wants to know when the message begins to leave. Whoever takes it is going to tell.
+    #[cfg(any(feature = "grpc", feature = "rest"))]
+    pub(crate) fn leaving(&self) -> Option<Leaving> {
+        let leaving = self.leaving.clone()?;
+        leaving.expect();
+        Some(leaving)
     }
 
     /// The length of the message in bytes, exactly.

@@ -6,8 +6,10 @@
 use std::{error::Error as StdError, fmt};
 
 mod body;
+mod leaving;
 
 pub use self::body::{Chunks, RequestBody};
+pub(crate) use self::leaving::Leaving;
 
 /// The calls of `coprocessor_node.v1.CoprocessorNode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -122,19 +122,30 @@ impl Flight {
     async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<()> {
         let (node, id) = (&self.node, self.job.id());
         let mut attempts = node.retries().attempts(deadline);
+        let mut waiting = node.reach().waiting();
         // Whether an attempt before this one may have arrived, and whether one of those may still be under way.
         let (mut arrived, mut doubt) = (false, false);
         let mut last = None;
         loop {
             // Each time, as long as the node has not said: the one that comes back after an outage may be another.
-            if let Err(error) = node.check_identity().await {
-                return Err(if arrived { error.with_outcome(Outcome::Unknown) } else { error });
+            let out_of_reach = node.reach().is_lost();
+            if !out_of_reach {
+                self.check_identity(arrived).await?;
+            }
+            let departing = if arrived {
+                node.reach().beside_others()
+            } else {
+                let turn = node.reach().turn(&mut waiting, &mut attempts).await;
+                turn.map_err(|error| error.with_endpoint(node.endpoint()))?
+            };
+            if out_of_reach || waiting.has_missed() {
+                self.check_identity(arrived).await?;
             }
             if let Some(last) = last.take().filter(|_| !deadline.allows(Duration::ZERO)) {
                 return Err(last);
             }
             // Called here and not in a task of its own: this is one already.
-            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job).await? {
+            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job, departing).await? {
                 Ok(id) => return self.accepted(id).await,
                 Err(failure) => failure,
             };
@@ -142,6 +153,10 @@ impl Flight {
             if in_use {
                 let if_different = if arrived { Outcome::Unknown } else { Outcome::Rejected };
                 return self.refused_as_in_use(error, if_different).await;
+            }
+            if again == Again::Safe && !arrived {
+                waiting.missed(error, node.reach());
+                continue;
             }
             match again {
                 Again::Doubtful => (arrived, doubt) = (true, true),
@@ -167,6 +182,11 @@ impl Flight {
             }
             last = Some(error);
         }
+    }
+
+    async fn check_identity(&self, arrived: bool) -> Result<()> {
+        let checked = self.node.check_identity().await;
+        checked.map_err(|error| if arrived { error.with_outcome(Outcome::Unknown) } else { error })
     }
 
     async fn accepted(&self, id: JobId) -> Result<()> {

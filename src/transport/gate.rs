@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::rpc::{CallError, CallFailure};
+use crate::rpc::{CallError, CallFailure, Leaving};
 
 /// Knows whether the request has begun to leave, and can prevent it from then on.
 ///
@@ -29,9 +29,13 @@ impl SendGate {
     const OPEN: u8 = 1;
     const REVOKED: u8 = 2;
 
-    fn pass(&self) -> bool {
+    /// Whether something may leave. Tells when it is the first of the message.
+    fn pass(&self, leaving: Option<&Leaving>) -> bool {
         match self.0.compare_exchange(Self::SHUT, Self::OPEN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => true,
+            Ok(_) => {
+                leaving.inspect(|leaving| leaving.left());
+                true
+            }
             Err(state) => state == Self::OPEN,
         }
     }
@@ -53,17 +57,18 @@ pub(super) struct Guarded<I> {
     frames: I,
     remaining: usize,
     gate: Arc<SendGate>,
+    leaving: Option<Leaving>,
 }
 
 impl<I: Iterator<Item = Bytes>> Guarded<I> {
-    /// `len` is the length of all frames together.
-    pub(super) fn new(frames: I, len: usize) -> (Self, Arc<SendGate>) {
+    /// `len` is the length of all frames together; `leaving` is told when the first of them leaves.
+    pub(super) fn new(frames: I, len: usize, leaving: Option<Leaving>) -> (Self, Arc<SendGate>) {
         let gate = Arc::new(SendGate::default());
         if len == 0 {
             // The request is complete without its body, which nobody will ask for.
-            gate.pass();
+            gate.pass(leaving.as_ref());
         }
-        (Self { frames, remaining: len, gate: Arc::clone(&gate) }, gate)
+        (Self { frames, remaining: len, gate: Arc::clone(&gate), leaving }, gate)
     }
 }
 
@@ -73,7 +78,7 @@ impl<I: Iterator<Item = Bytes> + Unpin> http_body::Body for Guarded<I> {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Revoked>>> {
         let this = self.get_mut();
-        if !this.gate.pass() {
+        if !this.gate.pass(this.leaving.as_ref()) {
             return Poll::Ready(Some(Err(Revoked)));
         }
         Poll::Ready(this.frames.next().map(|data| {
@@ -135,11 +140,11 @@ mod tests {
     #[test]
     fn a_revoked_body_yields_nothing_and_a_begun_one_cannot_be_revoked() {
         let piece = || [Bytes::from_static(b"x")].into_iter();
-        let (mut body, gate) = Guarded::new(piece(), 1);
+        let (mut body, gate) = Guarded::new(piece(), 1, None);
         assert!(gate.revoke());
         assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(Revoked)))));
 
-        let (mut body, gate) = Guarded::new(piece(), 1);
+        let (mut body, gate) = Guarded::new(piece(), 1, None);
         assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
         assert!(!gate.revoke());
         assert!(matches!(poll(&mut body), Poll::Ready(None)));
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_body_cannot_be_proven_unsent() {
-        let (body, gate) = Guarded::new(std::iter::empty(), 0);
+        let (body, gate) = Guarded::new(std::iter::empty(), 0, None);
         assert!(body.is_end_stream());
         assert!(!gate.revoke());
     }
@@ -157,7 +162,7 @@ mod tests {
     async fn a_call_that_ends_before_its_body_begins_was_not_sent() {
         for ends in [CallFailure::Interrupted, CallFailure::Reset] {
             for begun in [false, true] {
-                let (mut body, gate) = Guarded::new([Bytes::from_static(b"x")].into_iter(), 1);
+                let (mut body, gate) = Guarded::new([Bytes::from_static(b"x")].into_iter(), 1, None);
                 if begun {
                     assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
                 }

@@ -130,8 +130,9 @@ impl Transport for RestTransport {
         self.limits.admit(len)?;
         let mut url = self.base.clone();
         url.set_path(&format!("{}/v1/coprocessor_node/{route}", url.path().trim_end_matches('/')));
+        let leaving = message.leaving();
         let message = if len <= COALESCE { RequestBody::from(message.to_bytes()) } else { message };
-        let (body, gate) = Guarded::new(message.into_chunks(), len);
+        let (body, gate) = Guarded::new(message.into_chunks(), len, leaving);
         let mut request = reqwest::Request::new(http::Method::POST, url);
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(reqwest::Body::wrap(body));

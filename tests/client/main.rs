@@ -23,4 +23,5 @@ mod sign;
 mod signer_time;
 mod signers;
 mod taken;
+mod unreachable;
 mod waits;

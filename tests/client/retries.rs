@@ -296,7 +296,7 @@ async fn attempts_that_were_all_not_sent_leave_nothing_behind() {
     let node = Scripted::new(|_, _| Err(down()));
     let client = client(&node, RetryPolicy::default()).await;
     let error = client.submit(request()).await.unwrap_err();
-    assert_eq!((error.outcome(), error.attempts()), (Outcome::NotSent, 6));
+    assert_eq!((error.outcome(), error.attempts() as usize), (Outcome::NotSent, node.count(Method::SubmitJob)));
     assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
 }
 
@@ -418,7 +418,7 @@ async fn the_budget_bounds_what_an_outage_costs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_submissions_to_a_node_that_is_down_are_made_at_most_1100_times() {
+async fn a_thousand_submissions_to_a_node_that_is_down_make_the_attempts_of_a_few() {
     let node = Scripted::new(|_, _| Err(down()));
     let client = client(&node, RetryPolicy::default()).await;
     let submissions: Vec<_> = (0..1000)
@@ -430,8 +430,9 @@ async fn a_thousand_submissions_to_a_node_that_is_down_are_made_at_most_1100_tim
     for submission in submissions {
         assert_eq!(submission.await.unwrap(), Outcome::NotSent);
     }
+    // 8 in the 5 seconds that a node has which was never reached, for those under way at once, and as many for the rest.
     let attempts = node.count(Method::SubmitJob);
-    assert!((1001..=1100).contains(&attempts), "{attempts}");
+    assert!((6..=24).contains(&attempts), "{attempts}");
 }
 
 #[tokio::test]

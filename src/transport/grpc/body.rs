@@ -26,6 +26,7 @@ pub(super) type GrpcBody = Guarded<vec::IntoIter<Bytes>>;
 pub(super) fn body(message: RequestBody) -> Option<(GrpcBody, Arc<SendGate>)> {
     let len = message.len();
     let announced = u32::try_from(len).ok()?;
+    let leaving = message.leaving();
     let mut segments: Vec<Bytes> = message.into_chunks().collect();
     let copied = if len <= COALESCE {
         segments.len()
@@ -41,7 +42,7 @@ pub(super) fn body(message: RequestBody) -> Option<(GrpcBody, Arc<SendGate>)> {
 
     // The head takes the place of what was copied into it.
     segments.splice(..copied, [head.freeze()]);
-    Some(Guarded::new(segments.into_iter(), PREFIX_LEN + len))
+    Some(Guarded::new(segments.into_iter(), PREFIX_LEN + len, leaving))
 }
 
 #[cfg(test)]

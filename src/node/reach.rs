@@ -1,0 +1,292 @@
+//! Whether the node can be reached: while it cannot, one attempt at a time for the whole client, which all others wait for.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::retry::{Attempts, Deadline, Retries};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    rpc::{CallError, Leaving},
+    sync::Lock,
+};
+
+/// How long after a sign of the node calls begin beside each other. The next one goes ahead alone until its message
+/// begins to leave, as the node may be gone.
+const OPEN_FOR: Duration = Duration::from_millis(100);
+
+/// After so long the others no longer wait for a call whose transport cannot tell when its message leaves.
+const ASSUMED_LEFT: Duration = Duration::from_secs(1);
+
+/// The longest pause while the client has never reached the node, as that is soon given up.
+const LONGEST_AT_FIRST: Duration = Duration::from_secs(1);
+
+/// What a client knows of the way to its node.
+#[derive(Default)]
+pub(crate) struct Reach {
+    state: Lock<State>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether anything has ever left for the node.
+    ever: bool,
+    open_until: Option<Instant>,
+    /// Somebody goes ahead.
+    ahead: bool,
+    /// Attempts in a row that reached nobody, and of all times.
+    failures: u32,
+    missed: u64,
+    last: Option<Error>,
+    /// When the next attempt is due: at its latest, and really. Jitter must not add up.
+    due: Option<Instant>,
+    next: Option<Instant>,
+}
+
+/// What a submission waits for of which nothing has left.
+pub(crate) struct Waiting {
+    /// The attempts that it knows to have reached nobody.
+    missed: u64,
+    last: Option<Error>,
+    begun: Instant,
+}
+
+/// A call that may begin.
+pub(crate) struct Departing<'a> {
+    reach: &'a Reach,
+    /// The others wait for it.
+    ahead: bool,
+}
+
+/// That a message has left.
+enum Left {
+    Told,
+    Assumed,
+}
+
+enum Turn<'a> {
+    Go(Departing<'a>),
+    /// Another call reached nobody.
+    Missed(Error),
+}
+
+impl Reach {
+    /// The way to a node that has answered already.
+    pub(super) fn known() -> Self {
+        let reach = Self::default();
+        reach.state.lock().ever = true;
+        reach
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting { missed: self.state.lock().missed, last: None, begun: Instant::now() }
+    }
+
+    /// Whether the last attempt has reached nobody.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state.lock().failures > 0
+    }
+
+    /// A call that waits for no other.
+    pub(crate) fn beside_others(&self) -> Departing<'_> {
+        Departing { reach: self, ahead: false }
+    }
+
+    /// Waits until a call may begin, as long as that is wanted. What another call finds out counts as an attempt.
+    ///
+    /// # Errors
+    /// Why the node could not be reached.
+    pub(crate) async fn turn(&self, waiting: &mut Waiting, attempts: &mut Attempts<'_>) -> Result<Departing<'_>> {
+        let first_contact = Deadline::at(waiting.begun.checked_add(attempts.first_contact()));
+        loop {
+            let (ever, next) = self.now();
+            let patience = if ever { Deadline::NONE } else { first_contact };
+            if let Some(error) = &waiting.last {
+                let error = || error.clone().with_attempts(attempts.failed());
+                if !attempts.may_wait_until(next) {
+                    return Err(error());
+                }
+                if !patience.comes_after(next) {
+                    return Err(never_reached(error(), attempts.first_contact()));
+                }
+            }
+            // Who waits for this submission is told that nothing was sent, and not that its time is over.
+            let until = attempts.deadline().shortly_before().earlier(patience);
+            match until.bound(self.next(waiting)).await {
+                Some(Turn::Go(departing)) => return Ok(departing),
+                Some(Turn::Missed(error)) => {
+                    attempts.fail();
+                    waiting.last = Some(error);
+                }
+                None => {
+                    let error = waiting.last.take().unwrap_or_else(no_connection).with_attempts(attempts.failed());
+                    let ever = self.now().0;
+                    return Err(if ever { error } else { never_reached(error, attempts.first_contact()) });
+                }
+            }
+        }
+    }
+
+    /// Whether the node was ever reached, and when another attempt may begin.
+    fn now(&self) -> (bool, Instant) {
+        let state = self.state.lock();
+        let now = Instant::now();
+        (state.ever, state.next.map_or(now, |next| next.max(now)))
+    }
+
+    async fn next(&self, waiting: &mut Waiting) -> Turn<'_> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let pause = {
+                let mut state = self.state.lock();
+                let known = std::mem::replace(&mut waiting.missed, state.missed);
+                if let Some(error) = state.last.as_ref().filter(|_| known < state.missed) {
+                    return Turn::Missed(error.clone());
+                }
+                let now = Instant::now();
+                if state.open_until.is_some_and(|until| now < until) {
+                    return Turn::Go(self.beside_others());
+                }
+                match state.next.filter(|next| now < *next) {
+                    _ if state.ahead => None,
+                    None => {
+                        state.ahead = true;
+                        return Turn::Go(Departing { reach: self, ahead: true });
+                    }
+                    next => next,
+                }
+            };
+            // The sender is in `self`.
+            _ = match pause {
+                Some(until) => tokio::time::timeout_at(until, changed.changed()).await.is_ok(),
+                None => changed.changed().await.is_ok(),
+            };
+        }
+    }
+
+    /// A call got through to something.
+    pub(super) fn reached(&self) {
+        {
+            let mut state = self.state.lock();
+            state.ever = true;
+            state.open_until = Instant::now().checked_add(OPEN_FOR);
+            (state.failures, state.last, state.due, state.next) = (0, None, None, None);
+        }
+        self.changed.send_replace(());
+    }
+}
+
+impl Waiting {
+    /// Whether an attempt has reached nobody since the submission began.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The submission's own attempt reached nobody.
+    pub(crate) fn missed(&mut self, error: Error, reach: &Reach) {
+        self.missed = reach.state.lock().missed;
+        self.last = Some(error);
+    }
+}
+
+impl Departing<'_> {
+    /// Makes the call; the others go on as soon as its message leaves.
+    pub(super) async fn follow<T>(
+        &mut self,
+        call: impl Future<Output = Result<T, CallError>>,
+        leaving: &Leaving,
+    ) -> Result<T, CallError> {
+        let mut call = std::pin::pin!(call);
+        if self.ahead {
+            let mut left = std::pin::pin!(left(leaving));
+            let first = poll_fn(|cx| match call.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => left.as_mut().poll(cx).map(Err),
+            });
+            match first.await {
+                Ok(answer) => return answer,
+                Err(Left::Told) => self.reached(),
+                Err(Left::Assumed) => self.assume_left(),
+            }
+        }
+        call.await
+    }
+
+    /// Something has left, or was answered.
+    pub(super) fn reached(&mut self) {
+        if std::mem::take(&mut self.ahead) {
+            self.reach.state.lock().ahead = false;
+        }
+        self.reach.reached();
+    }
+
+    /// Where the node was there the last time, the message counts as one that has left. Elsewhere one more may try.
+    fn assume_left(&mut self) {
+        let mut state = self.reach.state.lock();
+        let there = state.ever && state.failures == 0;
+        if !there {
+            (state.ahead, self.ahead) = (false, false);
+        }
+        drop(state);
+        if there {
+            self.reached();
+        } else {
+            self.reach.changed.send_replace(());
+        }
+    }
+
+    /// There was nobody, so nothing has left.
+    pub(super) fn reached_nobody(self, error: &Error, retries: &Retries) {
+        let mut state = self.reach.state.lock();
+        // Of those that began beside each other, one counts.
+        if self.ahead || state.failures == 0 {
+            state.failures = state.failures.saturating_add(1);
+            state.missed += 1;
+            let longest = if state.ever { Duration::MAX } else { LONGEST_AT_FIRST };
+            let (pause, jitter) = retries.connection_pause(state.failures, longest);
+            let now = Instant::now();
+            state.due = state.due.map_or(now, |due| due.max(now)).checked_add(pause);
+            state.next = state.due.and_then(|due| due.checked_sub(jitter));
+            (state.open_until, state.last) = (None, Some(error.clone()));
+        }
+        drop(state);
+        self.reach.changed.send_replace(());
+    }
+}
+
+impl Drop for Departing<'_> {
+    fn drop(&mut self) {
+        if self.ahead {
+            self.reach.state.lock().ahead = false;
+            self.reach.changed.send_replace(());
+        }
+    }
+}
+
+/// Waits until a message has left, for all one knows.
+async fn left(leaving: &Leaving) -> Left {
+    if tokio::time::timeout(ASSUMED_LEFT, leaving.wait()).await.is_err() {
+        if !leaving.is_expected() {
+            return Left::Assumed;
+        }
+        leaving.wait().await;
+    }
+    Left::Told
+}
+
+fn never_reached(error: Error, patience: Duration) -> Error {
+    error.with_hint(format!(
+        "nothing was sent, and this client has never reached the node, so it gave up after {patience:?}: check that the node runs at \
+         this address and that TLS is set up as it expects; RetryPolicy::with_first_contact waits longer for one that is yet to start"
+    ))
+}
+
+/// An attempt is still under way that another call makes.
+fn no_connection() -> Error {
+    Error::new(ErrorKind::Unavailable, "SubmitJob failed: there is no connection to the node yet")
+        .with_outcome(Outcome::NotSent)
+        .with_retryable(true)
+        .with_hint("nothing was sent: check that the node runs at this address and that TLS is set up as it expects")
+}
