@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
+mod custom_transport;
 mod quickstart;
 mod square_root;
 
