@@ -1,8 +1,11 @@
 //! The one error type of the crate: what happened, whether the request may have run, what to do next.
 
+mod serial;
+
 use std::{borrow::Cow, error::Error as StdError, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
+use serde::Serialize;
 
 use crate::text::shorten;
 
@@ -177,7 +180,7 @@ pub(crate) fn named<T: Copy, const N: usize>(what: &str, given: &str, values: [(
 }
 
 /// One thing that is wrong with a value under construction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fault {
     /// The field at fault, by its name in the protocol.
@@ -187,6 +190,7 @@ pub struct Fault {
     /// What to do, naming the method that sets the field.
     pub hint: String,
     /// Whether a size is all that is wrong.
+    #[serde(skip)]
     size: bool,
 }
 
@@ -209,7 +213,8 @@ impl Fault {
 /// - [`report`](Self::report) prints all of it with the chain of causes and the endpoint.
 ///
 /// [`Display`](fmt::Display) is one line and leaves the causes to [`source`](StdError::source). [`Debug`](fmt::Debug)
-/// is the report, so that a `main` which returns an error prints it in full.
+/// is the report, so that a `main` which returns an error prints it in full. With serde it is written as a map of
+/// `version` (1) and everything that is known, its causes as texts. It cannot be read back.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -397,6 +402,26 @@ impl Error {
         &self.0.faults
     }
 
+    /// The texts of the causes, the nearest first, each with its hint.
+    fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut said = String::new();
+        let mut cause = self.source();
+        while let Some(source) = cause {
+            // Some libraries print their cause and return it as well.
+            let text = source.to_string();
+            if text != said {
+                // What to do about the cause is often what there is to do.
+                let hint = source.downcast_ref::<Self>().and_then(Self::hint);
+                let hint = hint.filter(|hint| self.hint() != Some(hint));
+                causes.push(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")));
+            }
+            said = text;
+            cause = source.source();
+        }
+        causes
+    }
+
     /// Everything that is known, in several lines: the error, its causes, the endpoint, the outcome, and the hint.
     #[must_use]
     pub fn report(&self) -> Report<'_> {
@@ -436,21 +461,8 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = self.0;
         write!(f, "{error}")?;
-        let mut said = String::new();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            // Some libraries print their cause and return it as well.
-            let text = source.to_string();
-            if text != said {
-                write!(f, "\n  caused by: {text}")?;
-                // What to do about the cause is often what there is to do.
-                let hint = source.downcast_ref::<Error>().and_then(Error::hint);
-                if let Some(hint) = hint.filter(|hint| error.hint() != Some(hint)) {
-                    write!(f, " ({hint})")?;
-                }
-            }
-            said = text;
-            cause = source.source();
+        for cause in error.causes() {
+            write!(f, "\n  caused by: {cause}")?;
         }
         for fault in error.faults() {
             write!(f, "\n  - {}: {} ({})", fault.field, fault.problem, fault.hint)?;

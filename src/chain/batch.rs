@@ -139,7 +139,8 @@ pub struct JobMetadata {
 }
 
 /// The status of a job in the JobManager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnchainStatus {
     /// 0: the chain has not seen the job.

@@ -23,7 +23,8 @@ pub enum Revert {
 
 /// What it means that a relay reverts. Read from the text of the contracts, of which there may be newer ones: what is not
 /// recognised is [`Other`](Self::Other), and the text is in the [`Revert`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RevertCause {
     /// The consumer does not accept who signed the request.

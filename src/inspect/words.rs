@@ -1,5 +1,9 @@
 //! Words that a preflight and a diagnosis have in common.
 
+use std::time::Duration;
+
+use serde::Serializer;
+
 use crate::chain::OnchainStatus;
 
 /// Whose word it is.
@@ -14,4 +18,9 @@ pub(super) fn status_words(status: OnchainStatus) -> &'static str {
         OnchainStatus::Completed => "with a result",
         OnchainStatus::Unknown | OnchainStatus::Unrecognized(_) => "in a status that this release does not know",
     }
+}
+
+/// How a duration is written where a report is stored: in milliseconds.
+pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

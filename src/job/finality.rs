@@ -1,13 +1,14 @@
 //! Where a result stands on chain.
 
 use alloy_primitives::B256;
+use serde::Serialize;
 
 /// Where a result stands on chain, as one look at the chain showed it.
 ///
 /// All of it held at one head of the chain: the JobManager said that the job is completed, with the program, limits and
 /// inputs that were signed; the transaction succeeded, its event carries exactly this output, and its block was part of
 /// the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Finality {
     /// The number of the block with the transaction.

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
@@ -10,7 +11,8 @@ use crate::{
 };
 
 /// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stage {
     /// Signed, and perhaps sent; this client has not seen it at the node yet.

@@ -3,16 +3,18 @@
 use std::{fmt, time::Duration};
 
 use alloy_primitives::{Address, B256};
+use serde::Serialize;
 
 use crate::{
     chain::{OnchainStatus, RevertCause},
-    inspect::words::status_words,
+    inspect::words::{millis, status_words},
     job::{JobStatus, ProgramId},
     watch::Stage,
 };
 
 /// How much a diagnosis rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Confidence {
     /// The chain shows it; or the node's own answers and this client's books do, and nothing on chain speaks against it. Nodes can
@@ -56,7 +58,8 @@ impl fmt::Display for Confidence {
 /// | [`ExecutionStalled`](Self::ExecutionStalled), [`ConsumerBlocked`](Self::ConsumerBlocked), [`ConsumerDead`](Self::ConsumerDead) | the node's operator has to act; do not cancel submissions meanwhile |
 /// | [`NonceHeld`](Self::NonceHeld) | settle the other job of this client first |
 /// | [`Unproven`](Self::Unproven) | do not use the result; check the operator's address |
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Cause {
     /// Nothing holds it: the chain has its result.
@@ -115,17 +118,20 @@ pub enum Cause {
     /// The node has the job in its queue and has not executed it for so long.
     ExecutionStalled {
         /// For how long this client has seen it stand still.
+        #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// Executed, nothing is before it, and it is not relayed for so long.
     RelayStalled {
         /// For how long this client has seen it stand still.
+        #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// The node says that it is relayed, and for so long the chain has had neither the job nor, as the RPC knows, the transaction that
     /// the node names: a reorganisation took it away, or it was dropped. The node does not send another.
     RelayDropped {
         /// For how long this client has known that it was relayed.
+        #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// The node gave up relaying it: a later nonce of the lane was relayed, and this one was not.
@@ -162,6 +168,7 @@ pub enum Cause {
         /// Its nonce.
         nonce: u64,
         /// For how long this client has seen it, or the job behind it, stand still.
+        #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered ones

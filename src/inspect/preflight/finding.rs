@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use alloy_primitives::{Address, B256};
+use serde::Serialize;
 
 use crate::inspect::words::{CHAIN, NODE, status_words};
 use crate::{
@@ -12,7 +13,8 @@ use crate::{
 };
 
 /// How bad a [`Finding`] is. Written `note`, `warning` or `error`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
     /// Worth knowing, and no reason not to submit.
@@ -51,7 +53,8 @@ impl FromStr for Severity {
 }
 
 /// What was found. Nonces are those of the job's consumer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingKind {
     /// The client has no chain, so nothing was asked of the contracts.
@@ -286,13 +289,14 @@ impl FindingKind {
 }
 
 /// One thing that a preflight found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub(super) kind: FindingKind,
     pub(super) severity: Severity,
     pub(super) evidence: String,
     pub(super) remedy: &'static str,
     /// Whether it may be gone without anybody doing anything: what could not be asked just now.
+    #[serde(skip)]
     pub(super) passing: bool,
 }
 

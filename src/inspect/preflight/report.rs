@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::finding::{Finding, FindingKind, Severity};
 use crate::{
     chain::OnchainStatus,
@@ -13,13 +15,36 @@ use crate::{
 /// line.
 ///
 /// It says what was so when it was made: what others do on chain or at the node afterwards is not in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// With serde it is written as a map of `version` (1) and what the methods return.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Written")]
 pub struct PreflightReport {
     job: JobId,
     nonce: u64,
     findings: Vec<Finding>,
     chain_round_trips: u32,
     node_round_trips: u32,
+}
+
+#[derive(Serialize)]
+struct Written {
+    version: u32,
+    job_id: JobId,
+    nonce: u64,
+    will_land: bool,
+    worst: Option<Severity>,
+    findings: Vec<Finding>,
+    chain_round_trips: u32,
+    node_round_trips: u32,
+}
+
+impl From<PreflightReport> for Written {
+    fn from(of: PreflightReport) -> Self {
+        let (will_land, worst) = (of.will_land(), of.worst());
+        let PreflightReport { job, nonce, findings, chain_round_trips, node_round_trips } = of;
+        Self { version: 1, job_id: job, nonce, will_land, worst, findings, chain_round_trips, node_round_trips }
+    }
 }
 
 impl PreflightReport {
@@ -127,5 +152,38 @@ impl fmt::Display for PreflightReport {
             write!(f, "\n  {finding}")?;
         }
         write!(f, "\n  job:         {}", self.job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_written_in_one_form() {
+        let gap = FindingKind::NonceGap { missing: vec![(3, 5), (7, 7)] };
+        let report = PreflightReport {
+            job: JobId::from(B256::repeat_byte(1)),
+            nonce: 8,
+            findings: vec![
+                Finding::new(Severity::Error, gap, "getNextNonce() 3", "submit them"),
+                Finding::new(Severity::Note, FindingKind::NoChain, "none", "set one"),
+            ],
+            chain_round_trips: 1,
+            node_round_trips: 2,
+        };
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            concat!(
+                r#"{"version":1,"job_id":"0x0101010101010101010101010101010101010101010101010101010101010101","nonce":8,"#,
+                r#""will_land":false,"worst":"error","findings":["#,
+                r#"{"kind":{"name":"nonce_gap","missing":[[3,5],[7,7]]},"severity":"error","evidence":"getNextNonce() 3","#,
+                r#""remedy":"submit them"},"#,
+                r#"{"kind":{"name":"no_chain"},"severity":"note","evidence":"none","remedy":"set one"}],"#,
+                r#""chain_round_trips":1,"node_round_trips":2}"#
+            )
+        );
     }
 }

@@ -2,13 +2,13 @@
 
 mod binary;
 
-use std::{env, fmt::Debug, fs, path::Path};
+use std::{env, fmt::Debug, fs, io, path::Path, time::Duration};
 
 use infinityvm_sdk::{
-    ErrorKind, JobRecord, LocalSigner, OffchainJobRequest, Proof, RelayStrategy, Revision, SignedJob, UnsignedJob,
-    Verified, Wire,
+    Error, ErrorKind, JobRecord, LocalSigner, OffchainJobRequest, Outcome, Proof, RelayStrategy, Revision, SignedJob,
+    Stage, UnsignedJob, Verified, Wire,
     job::{Limits, abi, input_hash},
-    primitives::{Address, Bytes, SolValue},
+    primitives::{Address, B256, Bytes, SolValue},
     rpc::Encoding,
     verify,
 };
@@ -259,4 +259,41 @@ fn limits_are_kept_with_what_is_not_signed_yet() {
     assert_eq!((job.nonce(), job.state()), (None, None));
     let job: UnsignedJob = binary::read(&binary::write(&job.prepare(Revision::State, 1).unwrap()).unwrap()).unwrap();
     assert_eq!(job.with_signature(vec![1; 65].into()).unwrap().limits(), limits);
+}
+
+#[test]
+fn errors_and_stages_are_written_for_logs() {
+    let id = signed(Revision::Relay).id();
+    let cause = Error::new(ErrorKind::Chain, "refused").with_hint("ask another").with_source(io::Error::other("reset"));
+    let error = Error::new(ErrorKind::CallTimeout, "GetResult took too long")
+        .with_outcome(Outcome::Unknown)
+        .with_retryable(true)
+        .with_attempts(3)
+        .with_retry_after(Duration::from_millis(1_500))
+        .with_hint("ask again")
+        .with_endpoint("http://127.0.0.1:1")
+        .with_job(id)
+        .with_tx_hash(B256::repeat_byte(7))
+        .with_source(cause);
+    let text = [
+        r#"{"version":1,"kind":"call_timeout","outcome":"unknown","retryable":true,"attempts":3,"#,
+        r#""retry_after_ms":1500,"message":"GetResult took too long","#,
+        r#""causes":["chain not readable: refused (ask another)","reset"],"faults":[],"hint":"ask again","#,
+        r#""endpoint":"http://127.0.0.1:1","#,
+        r#""job_id":"0xb2a42dd70cc1da8bd017d50a853cb3af93d6cc3355067169e630e95407fc55a5","#,
+        r#""tx_hash":"0x0707070707070707070707070707070707070707070707070707070707070707"}"#,
+    ];
+    assert_eq!(serde_json::to_string(&error).unwrap(), text.concat());
+    assert!(!binary::write(&error).unwrap().is_empty());
+
+    let error = OffchainJobRequest::builder(CONSUMER, [1; 32]).build().unwrap_err();
+    let written = serde_json::to_value(&error).unwrap();
+    let fault = json!({ "field": "maxCycles", "problem": "is not set", "hint": "set the limit with `max_cycles`" });
+    assert_eq!((&written["kind"], &written["faults"]), (&json!("invalid_input"), &json!([fault])));
+    assert_eq!((&written["outcome"], &written["job_id"]), (&json!("not_sent"), &Value::Null));
+
+    let stages = [Stage::Submitted, Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
+    for stage in stages {
+        assert_eq!(serde_json::to_value(stage).unwrap(), json!(stage.to_string()));
+    }
 }
