@@ -78,7 +78,7 @@ pub const ONLY: &[(&str, &str, &str)] = &[("devnode", "wire/", "wire/generated/"
 pub const LINES: usize = 600;
 
 /// The most documented public items of the crate.
-pub const PUBLIC: usize = 720;
+pub const PUBLIC: usize = 730;
 
 /// Why an exception below stands for now. Such exceptions may be out of date; all others must be needed.
 pub const REWRITTEN: &str = "being rewritten";
