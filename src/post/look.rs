@@ -144,7 +144,10 @@ impl Lookout<'_> {
                     match second.hear(look) {
                         Heard::Told(look) => break look,
                         Heard::Again(pause) => pause,
-                        Heard::Contradiction { before, last } if before.is_torn() && last.is_torn() => {
+                        // Of a transaction that is in a block, a trial on the pool's state says nothing.
+                        Heard::Contradiction { before, last }
+                            if [&before, &last].iter().all(|look| look.is_torn() && look.landed().is_none()) =>
+                        {
                             break ChainLook { pending: true, ..last };
                         }
                         Heard::Contradiction { .. } => return Err(contradiction(&self.chain)),

@@ -389,12 +389,14 @@ fn unexplained(error: Error) -> Error {
     )
 }
 
-/// Nothing of one's own was sent, and somebody's result is in the pool.
+/// Nothing of one's own was sent, and the chain refuses the result as one that it has, which it does not show.
 fn elsewhere(id: JobId) -> Error {
-    Error::new(ErrorKind::DeadlineExceeded, "the result is in the pool already, by somebody else, and in no block yet")
+    let what = "the RPC refuses the result as one that is there already, and does not show it in a block: perhaps it is in \
+                the pool, by somebody else";
+    Error::new(ErrorKind::DeadlineExceeded, what)
         .with_retryable(true)
         .with_job(id)
-        .with_hint("post it again later, and do not sign the payload anew: it lands by itself")
+        .with_hint("post it again later, and do not sign the payload anew for this")
 }
 
 fn needs_too_much() -> Error {

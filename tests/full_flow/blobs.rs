@@ -65,5 +65,5 @@ async fn a_chain_without_blobs_leaves_the_job_done() {
     rig.attempted(&job, 3).await;
     assert_eq!(rig.state(&job).await, JobState::Done);
     let said = rig.node.stats().last_relay_error(job.id().into()).expect("it failed");
-    assert!(said.contains("the RPC said"), "{said}");
+    assert!(said.contains("the RPC answered with error"), "{said}");
 }

@@ -72,5 +72,5 @@ async fn contracts_of_ones_own_are_deployed_and_called() {
     assert!(error.is_empty());
     drop(anvil);
     let error = deployer.read(consumer, vec![]).await.expect_err("the chain is gone");
-    assert!(error.kind() == ErrorKind::Chain && error.to_string().contains("the RPC could not be asked"), "{error}");
+    assert!(error.kind() == ErrorKind::Chain && error.to_string().contains("could not connect to the RPC"), "{error}");
 }

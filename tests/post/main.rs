@@ -2,6 +2,7 @@
 
 mod chaos;
 mod edges;
+mod edges_on_anvil;
 mod in_memory;
 mod on_anvil;
 #[cfg(feature = "chain")]

@@ -21,14 +21,14 @@ use anvil::Anvil;
 use contracts::{Consumer, JobManager, World};
 
 /// The accounts that post: the node's, and a stranger's.
-const NODE: usize = 4;
-const STRANGER: usize = 5;
+pub const NODE: usize = 4;
+pub const STRANGER: usize = 5;
 
-struct Rig {
-    world: World,
-    node: DevNode,
+pub struct Rig {
+    pub world: World,
+    pub node: DevNode,
     reader: RpcReader,
-    client: Client,
+    pub client: Client,
     /// Square roots, as the consumer wants them.
     root: ProgramId,
     /// Counts up a state of one byte; the empty one is 0.
@@ -36,11 +36,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new(revision: Revision) -> Self {
-        Self::on(Anvil::start(), revision).await
-    }
-
-    async fn on(anvil: Anvil, revision: Revision) -> Self {
+    pub async fn on(anvil: Anvil, revision: Revision) -> Self {
         let world = World::on(anvil, revision).await;
         let node = DevNode::builder(revision)
             .operator_key(world.anvil.keys()[1].0)
@@ -69,7 +65,7 @@ impl Rig {
         Self { world, node, reader, client, root: ProgramId::new(root), count: ProgramId::new(count) }
     }
 
-    fn builder(world: &World, node: &DevNode, reader: &RpcReader) -> ClientBuilder {
+    pub fn builder(world: &World, node: &DevNode, reader: &RpcReader) -> ClientBuilder {
         let key = RpcPoster::key(world.anvil.keys()[STRANGER].0).unwrap();
         Client::builder()
             .grpc(node.grpc_url())
@@ -86,7 +82,7 @@ impl Rig {
         self.world.revision == Revision::Relay
     }
 
-    fn job(&self, consumer: Address, number: u64) -> OffchainJobRequestBuilder {
+    pub fn job(&self, consumer: Address, number: u64) -> OffchainJobRequestBuilder {
         let job = OffchainJobRequest::builder(consumer, self.root.clone()).max_cycles(1_000_000);
         let job = job.onchain_input(U256::from(number).abi_encode());
         if self.is_relay() { job.relay(RelayStrategy::Ordered) } else { job }
@@ -103,7 +99,7 @@ impl Rig {
     }
 
     /// Executed, and not relayed.
-    async fn done(&self, job: &SignedJob) -> (JobHandle, Verified) {
+    pub async fn done(&self, job: &SignedJob) -> (JobHandle, Verified) {
         self.node.faults().stall_relays(true);
         let handle = self.client.submit_signed(job.clone()).await.unwrap();
         self.node.wait_until(|view| view.job_state(job.id().into()) == Some(JobState::Done)).await;
@@ -111,12 +107,12 @@ impl Rig {
         (handle, verified)
     }
 
-    async fn status(&self, job: &SignedJob) -> u8 {
+    pub async fn status(&self, job: &SignedJob) -> u8 {
         let call = JobManager::getJobMetadataCall { jobID: job.id().into() };
         self.world.view(self.world.job_manager, &call).await.status
     }
 
-    async fn sent_by(&self, account: usize) -> u64 {
+    pub async fn sent_by(&self, account: usize) -> u64 {
         let count =
             self.world.rpc.call("eth_getTransactionCount", json!([self.world.anvil.address(account), "latest"]));
         u64::from_str_radix(count.await.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
@@ -128,8 +124,12 @@ impl Rig {
 }
 
 async fn both<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {
+    both_on(Anvil::start, test).await;
+}
+
+pub async fn both_on<F: Future<Output = ()>>(anvil: impl Fn() -> Anvil, test: impl Fn(Rig) -> F) {
     for revision in Revision::ALL {
-        let rig = Rig::new(revision).await;
+        let rig = Rig::on(anvil(), revision).await;
         tokio::time::timeout(Duration::from_secs(300), test(rig)).await.expect("the test hangs");
     }
 }
