@@ -112,6 +112,7 @@
     not(all(
         feature = "grpc",
         feature = "rest",
+        feature = "tonic",
         feature = "alloy-signer",
         feature = "blobs",
         feature = "unstable-conformance"

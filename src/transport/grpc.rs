@@ -63,6 +63,7 @@ impl GrpcTransport {
     /// A transport over a channel of your own, with the default deadlines and limits. `endpoint` only names it in
     /// messages. The channel works as long as the runtime on which it was made. For other settings:
     /// [`GrpcTransportBuilder::build_on`].
+    #[cfg(feature = "tonic")]
     pub fn from_channel(channel: Channel, endpoint: impl Into<String>) -> Self {
         Self {
             pool: Pool::Given(channel),

@@ -1,12 +1,9 @@
 //! How a [`GrpcTransport`] is set up: every check that needs no network.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use http::Uri;
-use tonic::{
-    service::Interceptor,
-    transport::{Channel, Endpoint},
-};
+use tonic::transport::Endpoint;
 
 use super::{
     GrpcTransport, Intercept,
@@ -121,9 +118,13 @@ impl GrpcTransportBuilder {
     /// Code that sees the metadata of every call before it is sent and can add to it, for instance a token that changes,
     /// or refuse the call, which is then reported as not sent. It runs on a clone of `interceptor`, and must not block.
     /// Headers of the protocol itself, and deadlines, are not its to set: they are overwritten or removed.
+    #[cfg(feature = "tonic")]
     #[must_use]
-    pub fn interceptor(mut self, interceptor: impl Interceptor + Clone + Send + Sync + 'static) -> Self {
-        self.intercept = Some(Arc::new(move |request| interceptor.clone().call(request)));
+    pub fn interceptor(
+        mut self,
+        interceptor: impl tonic::service::Interceptor + Clone + Send + Sync + 'static,
+    ) -> Self {
+        self.intercept = Some(std::sync::Arc::new(move |request| interceptor.clone().call(request)));
         self
     }
 
@@ -155,7 +156,8 @@ impl GrpcTransportBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for zero timeouts and sizes.
-    pub fn build_on(self, channel: Channel) -> Result<GrpcTransport> {
+    #[cfg(feature = "tonic")]
+    pub fn build_on(self, channel: tonic::transport::Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();
         self.finish(Pool::Given(channel), name)
     }

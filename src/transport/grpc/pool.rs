@@ -26,6 +26,7 @@ use crate::{
 /// Where a transport's channels come from.
 pub(super) enum Pool {
     /// The user's own. Its tasks are of the runtime on which it was made, and end with it.
+    #[cfg(feature = "tonic")]
     Given(Channel),
     Own(Box<Own>),
 }
@@ -49,6 +50,7 @@ impl Pool {
     /// The next channel in turn, and the pace of its pings if those are ours; nothing where there is no runtime.
     pub(super) fn channel(&self) -> Option<(Channel, Option<Doublings>)> {
         let own = match self {
+            #[cfg(feature = "tonic")]
             Self::Given(channel) => return Some((channel.clone(), None)),
             Self::Own(own) => own,
         };
@@ -73,6 +75,7 @@ impl Pool {
     /// How many connections it keeps for a runtime.
     pub(super) fn len(&self) -> usize {
         match self {
+            #[cfg(feature = "tonic")]
             Self::Given(_) => 1,
             Self::Own(own) => own.connections,
         }
