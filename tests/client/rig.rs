@@ -3,13 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    task::Poll,
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,16 +22,9 @@ use infinityvm_sdk::{
     transport::{GrpcTransport, Transport},
 };
 
+pub use support::harness::{poll_once, within};
+
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
-
-/// Generous: only a hang reaches it.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(600), what).await.expect("the test hangs")
-}
-
-pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
-}
 
 /// Runs a test for both revisions, each on its own node.
 pub async fn both<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {

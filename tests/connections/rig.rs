@@ -1,7 +1,5 @@
 //! A node on a runtime of its own, and clients that reach it in every way there is.
 
-use std::{future::Future, time::Duration};
-
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, ProgramId, RetryPolicy, Revision,
     client::ClientBuilder,
@@ -9,6 +7,7 @@ use infinityvm_sdk::{
     primitives::Address,
     transport::{GrpcTransport, RestTransport},
 };
+pub use support::harness::within;
 use tokio::runtime::{Builder, Runtime};
 
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
@@ -32,11 +31,6 @@ pub fn current_thread() -> Runtime {
 
 pub fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
-/// Generous: only a hang reaches it.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(300), what).await.expect("the test hangs")
 }
 
 /// A node on a runtime of its own, which outlives those of the tests.

@@ -11,6 +11,7 @@ use infinityvm_sdk::{
     verify,
 };
 use prost::Message;
+use support::harness::Random;
 
 use crate::{
     anvil::Anvil,
@@ -34,40 +35,19 @@ const BATCH: usize = 50;
 const MAGIC: [u8; 4] = hex!("1626ba7e");
 const ORDER: [u8; 32] = hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
 
-/// SplitMix64: the same jobs in every run.
-struct Random(u64);
+/// Bytes of lengths around the ends of words, and of any.
+fn text(random: &mut Random) -> Vec<u8> {
+    const LENGTHS: [usize; 8] = [0, 1, 31, 32, 33, 64, 65, 1_000];
+    let any = random.below(300);
+    let len = LENGTHS.get(random.below(LENGTHS.len() * 3 / 2)).copied().unwrap_or(any);
+    (0..len).map(|_| random.next().to_be_bytes()[0]).collect()
+}
 
-impl Random {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.number() % end as u64).expect("small")
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.number().to_be_bytes()[0])
-    }
-
-    /// Around the ends of words, and anything.
-    fn text(&mut self) -> Vec<u8> {
-        const LENGTHS: [usize; 8] = [0, 1, 31, 32, 33, 64, 65, 1_000];
-        let any = self.below(300);
-        let len = LENGTHS.get(self.below(LENGTHS.len() * 3 / 2)).copied().unwrap_or(any);
-        (0..len).map(|_| self.number().to_be_bytes()[0]).collect()
-    }
-
-    /// Around the ends of the range, and anything.
-    fn u64(&mut self) -> u64 {
-        const ENDS: [u64; 8] = [0, 1, 9, u32::MAX as u64, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
-        let any = self.number();
-        ENDS.get(self.below(ENDS.len() * 2)).copied().unwrap_or(any)
-    }
+/// Around the ends of the range, and anything.
+fn number(random: &mut Random) -> u64 {
+    const ENDS: [u64; 8] = [0, 1, 9, u32::MAX as u64, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
+    let any = random.next();
+    ENDS.get(random.below(ENDS.len() * 2)).copied().unwrap_or(any)
 }
 
 /// What is done to a signed message.
@@ -192,15 +172,15 @@ struct Case {
 
 impl Case {
     fn new(revision: Revision, signer: &LocalSigner, operator: &LocalSigner, random: &mut Random) -> Self {
-        let nonce = random.u64();
-        let max_cycles = random.u64().max(1);
+        let nonce = number(random);
+        let max_cycles = number(random).max(1);
         let consumer = Address::from(random.bytes());
-        let mut program_id = random.text();
+        let mut program_id = text(random);
         if program_id.is_empty() {
             program_id.push(7);
         }
-        let (onchain, offchain, output) = (random.text(), random.text(), random.text());
-        let state = if revision == Revision::State { random.text() } else { Vec::new() };
+        let (onchain, offchain, output) = (text(random), text(random), text(random));
+        let state = if revision == Revision::State { text(random) } else { Vec::new() };
 
         let mut builder = OffchainJobRequest::builder(consumer, ProgramId::new(program_id.clone()))
             .max_cycles(max_cycles)
@@ -300,7 +280,7 @@ impl Case {
 }
 
 async fn sweep(revision: Revision, checker: &str) {
-    let requests = if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 50_000 } else { 1_000 };
+    let requests = if support::harness::sweep() { 50_000 } else { 1_000 };
     let anvil = Anvil::builder().args(["--gas-limit", "1000000000000"]).arg("--no-request-size-limit").start();
     let rpc = Rpc::new(anvil.http_url());
     let (signer, operator) = (anvil.signer(2), anvil.signer(1));
@@ -312,7 +292,7 @@ async fn sweep(revision: Revision, checker: &str) {
     // One takes what the requester signs, the other what the operator signs.
     let (requester, bond) = (consumer(&signer).await, consumer(&operator).await);
 
-    let mut random = Random(u64::from(revision == Revision::State));
+    let mut random = Random::new(u64::from(revision == Revision::State));
     let mut refused = 0;
     for _ in 0..requests / BATCH {
         let cases: Vec<_> = (0..BATCH).map(|_| Case::new(revision, &signer, &operator, &mut random)).collect();

@@ -1,6 +1,6 @@
 //! A node, a consumer, its signer and a raw client of either front end.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_signer::SignerSync;
@@ -11,6 +11,8 @@ use infinityvm_sdk::{
     devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramError, ProgramOutput},
 };
 use tonic::{Code, Status, transport::Channel};
+
+pub use support::harness::within;
 
 use crate::{
     http::{RestClient, no_answer},
@@ -56,11 +58,6 @@ pub const ROOT: B256 = B256::repeat_byte(0x07);
 
 pub const UNORDERED: i32 = 0;
 pub const ORDERED: i32 = 1;
-
-/// What fails with the behaviour's name when a test hangs. Generous: only a hang reaches it.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(600), future).await.expect("hung")
-}
 
 pub async fn channel(node: &DevNode) -> Channel {
     Channel::from_shared(node.grpc_url()).unwrap().connect().await.unwrap()

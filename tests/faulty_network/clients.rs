@@ -5,11 +5,13 @@
 //! of one job at the node, and no error that says something untrue. `SWEEP=full` runs 10,000 jobs for each fault and transport.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
-use support::{authority, fault_proxy};
+use support::{
+    authority, fault_proxy,
+    harness::{seed, sweep},
+};
 
 use std::{
     collections::BTreeMap,
-    env,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -265,17 +267,11 @@ async fn one_job(client: &Client, program: &ProgramId, seen: &Seen) {
     panic!("the job is never relayed");
 }
 
-fn sweep() -> bool {
-    env::var("SWEEP").is_ok_and(|sweep| sweep == "full")
-}
-
 async fn survives(kind: Kind, faults: &'static [Fault]) {
     let jobs = if sweep() { 10_000 } else { 40 };
-    // One seed in the tests, so that they are the same each time; others on demand.
-    let seed = env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     // Both revisions meet every fault, each on one of the transports.
     let revision = Revision::ALL[(faults[0] as usize + kind as usize) % 2];
-    run(kind, revision, faults, jobs, seed).await;
+    run(kind, revision, faults, jobs, seed()).await;
 }
 
 macro_rules! every_fault {

@@ -1,7 +1,7 @@
 //! The fault proxy does to connections what it says, and is as silent as a wire where it is told to be.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr};
 
 use infinityvm_sdk::{Revision, devnode::DevNode, rpc::Method};
 use tokio::{
@@ -16,12 +16,7 @@ use self::{
     plain_client::relay::{GetResultRequest, coprocessor_node_client::CoprocessorNodeClient},
 };
 
-use support::{fault_proxy, plain_client};
-
-/// Generous: only a hang reaches it.
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(600), future).await.expect("hung")
-}
+use support::{fault_proxy, harness::within, plain_client};
 
 /// Takes one connection, says what it is told to say, and collects what comes until the end.
 async fn upstream(says: &'static [u8]) -> (SocketAddr, JoinHandle<std::io::Result<Vec<u8>>>) {

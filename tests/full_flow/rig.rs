@@ -12,6 +12,8 @@ use infinityvm_sdk::{
 };
 use serde_json::{Value, json};
 
+pub use support::harness::within;
+
 use crate::{
     anvil::{Anvil, AnvilBuilder},
     contracts::{Consumer, World},
@@ -19,11 +21,6 @@ use crate::{
 
 /// The account that relays: none of those that [`World`] uses.
 pub const RELAYER: usize = 3;
-
-/// Generous: only a hang reaches it.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(300), what).await.expect("the test hangs")
-}
 
 /// Runs a test in both revisions.
 pub async fn both<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {

@@ -90,7 +90,7 @@ fn run(target: &str) {
         write_seeds(&Path::new(&folder).join(target), target);
     }
     // Ten times as many with SWEEP=full; cargo-fuzz goes where the coverage leads.
-    let cases = if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 20_000 } else { 2_000 };
+    let cases = if support::harness::sweep() { 20_000 } else { 2_000 };
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let inputs = (proptest::sample::select(known), changes()).prop_map(|(input, changes)| apply(input, &changes));
     runner

@@ -1,7 +1,5 @@
 //! A development node, a chain in memory, a signer.
 
-use std::{future::Future, time::Duration};
-
 use infinityvm_sdk::{
     Client, FindingKind, LocalSigner, OffchainJobRequest, PreflightReport, ProgramId, RetryPolicy, Revision, Severity,
     SignedJob,
@@ -13,15 +11,12 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
+pub use support::harness::within;
+
 use crate::chain_table::{FakeChain, FakeConsumer};
 
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 pub const STATEFUL: Address = Address::repeat_byte(0xc5);
-
-/// Generous: only a hang reaches it.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(600), what).await.expect("the test hangs")
-}
 
 pub struct Rig {
     pub revision: Revision,

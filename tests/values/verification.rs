@@ -221,7 +221,7 @@ proptest! {
 
 /// More under `SWEEP=full`: each case is some thousand forgeries.
 fn cases() -> u32 {
-    if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 1_000 } else { 12 }
+    if support::harness::sweep() { 1_000 } else { 12 }
 }
 
 fn plain_sample() -> Sample {

@@ -20,6 +20,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::harness::Random;
+
 /// For how long a delayed chunk waits, and a swallowed connection stays open.
 pub const PAUSE: Duration = Duration::from_millis(4);
 /// Between two bytes of a slow chunk.
@@ -77,44 +79,30 @@ impl Faults {
 /// A sequence of decisions.
 #[derive(Clone, Debug)]
 pub struct Dice {
-    state: u64,
+    random: Random,
     faults: Faults,
 }
 
 impl Dice {
     /// The sequence of one direction of a connection; connections are counted from 0.
     pub fn new(seed: u64, connection: u64, upwards: bool, faults: Faults) -> Self {
-        let mut dice = Self { state: seed, faults };
         // What lies close together must not begin alike.
-        dice.state = dice.number() ^ connection;
-        dice.state = dice.number() ^ u64::from(upwards);
-        dice
-    }
-
-    /// splitmix64.
-    fn number(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.number() % end as u64).unwrap_or_default()
+        let seed = Random::new(seed).next() ^ connection;
+        let seed = Random::new(seed).next() ^ u64::from(upwards);
+        Self { random: Random::new(seed), faults }
     }
 
     /// What happens to the next chunk.
     pub fn next(&mut self) -> Option<Fault> {
         let kinds = self.faults.kinds;
         // 53 bits make a number from 0 to below 1.
-        let happens = ((self.number() >> 11) as f64 / (1_u64 << 53) as f64) < self.faults.rate;
-        (happens && !kinds.is_empty()).then(|| kinds[self.below(kinds.len())])
+        let happens = ((self.random.next() >> 11) as f64 / (1_u64 << 53) as f64) < self.faults.rate;
+        (happens && !kinds.is_empty()).then(|| kinds[self.random.below(kinds.len())])
     }
 
     fn flip(&mut self, chunk: &mut [u8]) {
-        for _ in 0..=self.below(4) {
-            let at = self.below(chunk.len());
+        for _ in 0..=self.random.below(4) {
+            let at = self.random.below(chunk.len());
             // Never back to what it was.
             chunk[at] = chunk[at].wrapping_add(1);
         }

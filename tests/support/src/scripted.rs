@@ -1,8 +1,8 @@
-//! What every test here needs: random choices that can be had again, bounds, and a node in memory that counts.
+//! A node in memory that answers as it is told, and counts; and a bound for hangs that holds where tokio's clock stands.
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    fmt,
     pin::Pin,
     sync::{Arc, Mutex},
     task::Poll,
@@ -20,17 +20,9 @@ use infinityvm_sdk::{
 };
 use tokio::{sync::watch, time::Instant};
 
+pub use crate::harness::{Random, seed, sweep};
+
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
-
-/// Whether the long versions are wanted.
-pub fn sweep() -> bool {
-    env::var("SWEEP").is_ok_and(|sweep| sweep == "full")
-}
-
-/// One seed in the tests, so that they are the same each time; others on demand.
-pub fn seed() -> u64 {
-    env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
-}
 
 /// Generous, and by the clock of the wall, whatever the test does to its own: only a hang reaches it.
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
@@ -55,27 +47,6 @@ pub async fn within<T>(what: impl Future<Output = T>) -> T {
     let ended = ended.await;
     drop(done);
     ended.expect("the test hangs")
-}
-
-/// SplitMix64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    /// From one to this, both included.
-    pub fn up_to(&mut self, most: usize) -> usize {
-        1 + (self.next() % most as u64) as usize
-    }
 }
 
 pub fn request(consumer: Address, input: &[u8]) -> OffchainJobRequest {

@@ -298,5 +298,5 @@ proptest! {
 
 /// More under `SWEEP=full`.
 fn cases() -> u32 {
-    if std::env::var("SWEEP").is_ok_and(|sweep| sweep == "full") { 10_000 } else { 256 }
+    if support::harness::sweep() { 10_000 } else { 256 }
 }
