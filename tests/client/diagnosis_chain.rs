@@ -5,28 +5,27 @@ use std::{future::Future, time::Duration};
 use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
     RetryPolicy, Revision, SignedJob, Until,
-    chain::{Chain, OnchainStatus, RevertCause},
+    chain::{Answer, OnchainStatus, Question, RevertCause},
     client::Stage,
-    devnode::{ConsumerRules, JobState, Lie, ProgramOutput, SimJobStatus},
+    devnode::{ConsumerRules, JobState, Lie, ProgramOutput},
     job::abi::relay::StatefulAppOnchainInput,
     nonce::Sequential,
-    primitives::{Address, B256, Bytes, SolValue, keccak256},
+    primitives::{Address, Bytes, SolValue, keccak256},
     rpc::{Method, StatusCode},
 };
 
-use crate::{
-    ledger_chain::{FakeChain, FakePoster, JOB_MANAGER, World},
-    rig::{CONSUMER, Rig, within},
-};
+use support::tapped::Tapped;
 
+use crate::rig::{CONSUMER, Rig, within};
+
+const SUBMIT_RESULT: &str = "submitResultForOffchainJob(bytes,bytes,bytes,bytes)";
 /// A consumer with a state.
 const STATEFUL: Address = Address::repeat_byte(0xcf);
 
 /// A node, its chain as an RPC shows it, and a client that has both.
 struct Case {
     rig: Rig,
-    fake: FakeChain,
-    poster: FakePoster,
+    chain: Tapped,
     rest: bool,
     client: Client,
     /// Its state is a number, which it counts up.
@@ -36,30 +35,9 @@ struct Case {
 impl Case {
     async fn new(revision: Revision, rest: bool) -> Self {
         let rig = Rig::new(revision).await;
-        let fake = FakeChain::new(revision, rig.node.operator());
-        fake.deploy(CONSUMER, rig.signer.address(), None);
-        fake.deploy(STATEFUL, rig.signer.address(), Some(keccak256([0])));
         let rules = ConsumerRules::signed_by(rig.signer.address()).with_state(keccak256([0]));
         rig.node.chain().deploy(STATEFUL, rules);
-        let sim = rig.node.chain();
-        fake.mirror(move |world: &mut World| {
-            world.operator = sim.operator();
-            for (address, consumer) in &mut world.consumers {
-                consumer.max_nonce = consumer.max_nonce.max(sim.max_nonce(*address).unwrap_or_default());
-                consumer.state = consumer.state.and(sim.latest_state_root(*address));
-            }
-            for (id, job) in &world.known {
-                let Some(status) = sim.job_status(*id) else { continue };
-                let mut job = job.clone();
-                job.status = match status {
-                    SimJobStatus::Pending => 1,
-                    SimJobStatus::Cancelled => 2,
-                    _ => 3,
-                };
-                job.tx_hash = sim.completed(*id).map(|done| done.tx_hash).unwrap_or_default();
-                world.jobs.entry(*id).or_insert(job.clone()).status = job.status;
-            }
-        });
+        let chain = Tapped::new(rig.node.chain());
         let counting = rig.node.register_program(move |input| {
             let count = match revision {
                 Revision::State => input.state[0],
@@ -67,8 +45,7 @@ impl Case {
             };
             Ok(ProgramOutput::stateful(keccak256([count + 1]), vec![count + 1]))
         });
-        let poster = FakePoster::new(&fake);
-        let mut case = Self { client: rig.client.clone(), rig, fake, poster, rest, counting: ProgramId::new(counting) };
+        let mut case = Self { client: rig.client.clone(), rig, chain, rest, counting: ProgramId::new(counting) };
         case.client = case.connect(true, Some(case.rig.node.operator())).await;
         case
     }
@@ -84,7 +61,7 @@ impl Case {
             None => builder,
         };
         let builder = match chain {
-            true => builder.chain(Chain::new(self.fake.clone(), JOB_MANAGER)).poster(self.poster.clone()),
+            true => builder.chain(self.chain.chain()).poster(self.chain.sim.account(Address::repeat_byte(0x77))),
             false => builder,
         };
         builder.connect().await.unwrap()
@@ -99,9 +76,7 @@ impl Case {
     }
 
     async fn sign_by(&self, signer: &LocalSigner, job: OffchainJobRequest, nonce: u64) -> SignedJob {
-        let job = job.prepare(self.rig.revision, nonce).unwrap().sign(signer).await.unwrap();
-        self.fake.knows(&job);
-        job
+        job.prepare(self.rig.revision, nonce).unwrap().sign(signer).await.unwrap()
     }
 
     async fn ordered(&self, nonce: u64, input: &str) -> SignedJob {
@@ -129,9 +104,9 @@ impl Case {
 
     /// A diagnosis, and how often it asked the chain.
     async fn diagnose(&self, job: &SignedJob) -> (Diagnosis, usize) {
-        let before = self.fake.round_trips();
+        let before = self.chain.rpc().asked;
         let diagnosis = self.client.diagnose(job).await.unwrap();
-        (diagnosis, self.fake.round_trips() - before)
+        (diagnosis, self.chain.rpc().asked - before)
     }
 
     /// Whatever stands at the node counts as standing still.
@@ -283,7 +258,7 @@ async fn jobs_ahead_of_the_state_are_not_stale() {
         }
         // The RPC lags behind while they are relayed.
         case.diagnose(&jobs[0]).await;
-        case.fake.lag();
+        case.chain.lag(0);
         faults.stall_relays(false);
         case.rig.reaches(jobs[3].id(), JobState::Relayed).await;
         for job in &jobs {
@@ -293,7 +268,7 @@ async fn jobs_ahead_of_the_state_are_not_stale() {
         let next = case.sign_by(&case.rig.signer, case.count(4, true), 5).await;
         case.send(&next, JobState::Done).await;
         shown(&case.diagnose(&next).await.0, progress(Stage::Executed));
-        case.fake.catch_up();
+        case.chain.catch_up();
         shown(&case.diagnose(&next).await.0, progress(Stage::Executed));
         shown(&case.diagnose(&jobs[3]).await.0, Cause::Complete);
     })
@@ -322,9 +297,9 @@ async fn another_operator_is_named_and_who_is_wrong() {
         assert!(diagnosis.evidence().join("\n").contains("Invalid signature on result"), "{diagnosis}");
         // Read from the chain, with some round trips more.
         let reading = case.connect(true, None).await;
-        let before = case.fake.round_trips();
+        let before = case.chain.rpc().asked;
         shown(&reading.diagnose(&job).await.unwrap(), cause(None));
-        assert!(case.fake.round_trips() - before <= 9);
+        assert!(case.chain.rpc().asked - before <= 9);
         sim.set_operator(node);
         shown(&reading.diagnose(&job).await.unwrap(), progress(Stage::Executed));
     })
@@ -345,7 +320,7 @@ async fn a_nonce_that_is_taken_on_chain_is_named() {
         shown(&case.diagnose(&job).await.0, taken(OnchainStatus::Cancelled));
         // Another payload landed under it.
         let (mine, theirs) = (case.ordered(2, "mine").await, case.ordered(2, "theirs").await);
-        case.fake.put(&theirs, 3);
+        case.chain.land(&theirs, b"theirs");
         let diagnosis = case.diagnose(&mine).await.0;
         shown(&diagnosis, taken(OnchainStatus::Completed));
         assert!(diagnosis.advice().contains("under another nonce"), "{diagnosis}");
@@ -360,7 +335,10 @@ async fn a_relay_that_reverts_is_named_with_the_reason() {
         case.rig.node.faults().stall_relays(true);
         let job = case.ordered(1, "abc").await;
         let handle = case.send(&job, JobState::Done).await;
-        let set = |text| case.fake.world().consumers.get_mut(&CONSUMER).unwrap().reverts_with = text;
+        let set = |text: Option<&str>| match text {
+            Some(text) => case.chain.reverts(SUBMIT_RESULT, text),
+            None => case.chain.truth(SUBMIT_RESULT),
+        };
         let cause = |cause, text: &str| Cause::RelayReverts { cause, reason: text.into() };
         set(Some("the shop is closed"));
         let closed = cause(RevertCause::Other, "the shop is closed");
@@ -397,7 +375,8 @@ async fn a_relay_that_stalls_without_reason_is_advised_to_be_made() {
         assert!(diagnosis.advice().starts_with("post the result with Client::post_result"), "{diagnosis}");
         let result = handle.wait(Until::Executed).await.unwrap();
         let post = handle.post_result(&result).await.unwrap();
-        assert_eq!((post.already, post.tx_hash), (false, Some(case.poster.posted()[0].0)));
+        let landed = case.chain.sim.completed(job.id().into()).map(|it| it.tx_hash);
+        assert_eq!((post.already, post.tx_hash), (false, landed));
         shown(&case.diagnose(&job).await.0, Cause::Complete);
     })
     .await;
@@ -423,7 +402,7 @@ async fn what_the_node_gave_up_or_refused_is_decided_by_the_chain() {
         let low = case.ordered(1, "too late").await;
         case.client.submit_signed(low.clone()).await.unwrap_err();
         let other = case.sign_by(&case.rig.signer, case.rig.ordered("x"), 1).await;
-        case.fake.put(&other, 3);
+        case.chain.land(&other, b"x");
         let diagnosis = case.diagnose(&low).await.0;
         shown(&diagnosis, Cause::NonceTakenOnChain { status: OnchainStatus::Completed });
     })
@@ -453,7 +432,8 @@ async fn a_lane_begins_where_the_chain_is() {
         let handle = case.send(&job, JobState::Done).await;
         shown(&case.stalled(&handle).await, Cause::NonceGap { first: 1, last: 3 });
         // Those before it landed elsewhere; this node does not know.
-        case.fake.world().consumers.get_mut(&CONSUMER).unwrap().max_nonce = 3;
+        case.chain.returns("maxNonce()", 3_u64.abi_encode());
+        case.chain.returns("getNextNonce()", 4_u64.abi_encode());
         let diagnosis = case.stalled(&handle).await;
         assert!(matches!(diagnosis.cause(), Cause::RelayStalled { .. }), "{diagnosis}");
     })
@@ -467,14 +447,15 @@ async fn a_relay_whose_transaction_reverted_is_named() {
         let job = case.ordered(1, "abc").await;
         let handle = case.send(&job, JobState::Relayed).await;
         let hash = handle.record().await.unwrap().relay_tx_hash().unwrap();
-        case.fake.mirror(|_| {});
+        case.chain.lag(1);
         // Not seen yet.
         shown(&case.diagnose(&job).await.0, Cause::Relayed);
-        let mut world = case.fake.world().clone();
-        world.consumers.get_mut(&CONSUMER).unwrap().reverts_with = Some("closed");
-        let receipt = infinityvm_sdk::chain::Receipt::new(hash, 11, B256::repeat_byte(1), false, Vec::new());
-        world.receipts.insert(hash, receipt);
-        *case.fake.world() = world;
+        let head = case.chain.sim.head();
+        case.chain.say("failed", move |question| {
+            let receipt = || infinityvm_sdk::chain::Receipt::new(hash, head.number - 1, head.parent, false, Vec::new());
+            (*question == Question::Receipt(hash)).then(|| Ok(Answer::Receipt(Some(receipt()))))
+        });
+        case.chain.reverts(SUBMIT_RESULT, "closed");
         let cause = Cause::RelayReverts { cause: RevertCause::Other, reason: "closed".into() };
         shown(&case.diagnose(&job).await.0, cause);
     })
@@ -488,7 +469,7 @@ async fn a_chain_that_cannot_be_read_changes_nothing() {
         let faults = case.rig.node.faults();
         let gate = faults.hold_executions();
         faults.stall_relays(true);
-        case.fake.set_unreachable(true);
+        case.chain.rpc().down = true;
         let job = case.ordered(1, "abc").await;
         let unsent = case.ordered(2, "abc").await;
         case.send(&job, JobState::Pending).await;
@@ -561,7 +542,7 @@ async fn healthy(case: &Case) -> (usize, usize) {
                 JobState::Relayed => {
                     // From here on the RPC shows what was before.
                     case.diagnose(&jobs[0]).await;
-                    case.fake.lag();
+                    case.chain.lag(0);
                     faults.stall_relays(false);
                 }
                 _ => {}
@@ -571,7 +552,7 @@ async fn healthy(case: &Case) -> (usize, usize) {
             }
             for lags in [true, false] {
                 if !lags {
-                    case.fake.catch_up();
+                    case.chain.catch_up();
                 }
                 for job in &jobs {
                     let (diagnosis, round_trips) = case.diagnose(job).await;

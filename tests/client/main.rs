@@ -1,9 +1,9 @@
 //! The client against the development node: submissions, waits, cancellation, and everything that goes wrong.
 #![cfg(all(feature = "devnode", feature = "grpc"))]
 
-mod cancel;
-use support::{closed_port, ledger_chain, plain_client};
+use support::{closed_port, plain_client};
 
+mod cancel;
 mod diagnosis;
 mod diagnosis_chain;
 mod diagnosis_healthy;

@@ -1,33 +1,61 @@
 //! Nonces from the chain: no nonce twice, no gap, and none that others have.
 #![cfg(feature = "client")]
 
-use support::chain_table;
-
 use std::{collections::BTreeSet, future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use infinityvm_sdk::{
     ErrorKind, JobId, LocalSigner, OffchainJobRequest, ProgramId, Revision, SignedJob,
-    chain::{ChainNonces, OnchainStatus},
+    chain::{Answer, ChainNonces, OnchainStatus, Question},
+    devnode::{ConsumerRules, DevNode},
     nonce::{Lane, NonceManager, NonceSource, Settlement},
-    primitives::{Address, B256, Bytes},
+    primitives::{Address, B256, Bytes, SolValue},
 };
 
-use chain_table::{FakeChain, FakeConsumer};
+use support::tapped::{Tapped, job_status, returning};
 
 const A: Address = Address::repeat_byte(0xa);
 const B: Address = Address::repeat_byte(0xb);
 const LONG: Duration = Duration::from_secs(3600);
+const NEXT_NONCE: &str = "getNextNonce()";
 
-fn chain() -> FakeChain {
-    let chain = FakeChain::new(Address::repeat_byte(9));
-    for consumer in [A, B] {
-        chain.deploy(consumer, FakeConsumer::new(Revision::Relay, Address::repeat_byte(1)));
-    }
-    chain
+fn signer() -> LocalSigner {
+    LocalSigner::from_bytes([1; 32]).unwrap()
 }
 
-fn source(chain: &FakeChain, max_age: Duration) -> ChainNonces {
+fn rules() -> ConsumerRules {
+    ConsumerRules::signed_by(signer().address())
+}
+
+/// The chain of a node that is gone.
+async fn chain() -> Tapped {
+    let node = DevNode::builder(Revision::Relay).consumer(A, rules()).consumer(B, rules()).start().await.unwrap();
+    Tapped::new(node.chain())
+}
+
+/// The highest nonce that a consumer has seen.
+fn seen(chain: &Tapped, consumer: Address, nonce: u64) {
+    chain.sim.deploy(consumer, rules().with_max_nonce(nonce));
+}
+
+/// A request on chain has the nonce.
+fn requested(chain: &Tapped, nonce: u64) {
+    chain.request(A, rules(), nonce);
+}
+
+fn cancelled(chain: &Tapped, nonce: u64) {
+    requested(chain, nonce);
+    assert!(chain.sim.cancel(JobId::derive(nonce, A).into()));
+}
+
+fn source(chain: &Tapped, max_age: Duration) -> ChainNonces {
     ChainNonces::new(chain.chain()).with_max_age(max_age)
+}
+
+/// The word that A's next nonce is this, and the one before it the highest that A has seen.
+fn next_is(nonce: u64) -> impl Fn(&Question) -> Option<infinityvm_sdk::Result<Answer>> + Send + Sync + 'static {
+    let (next, highest) =
+        (returning(NEXT_NONCE, nonce.abi_encode()), returning("maxNonce()", (nonce - 1).abi_encode()));
+    move |question| next(question).or_else(|| highest(question))
 }
 
 async fn reserve(source: &ChainNonces, count: usize) -> Vec<u64> {
@@ -40,54 +68,54 @@ async fn reserve(source: &ChainNonces, count: usize) -> Vec<u64> {
 
 async fn signed(nonce: u64, input: &[u8]) -> SignedJob {
     let job = OffchainJobRequest::builder(A, ProgramId::new(vec![1])).max_cycles(5).onchain_input(input.to_vec());
-    job.build().unwrap().prepare(Revision::Relay, nonce).unwrap().sign(&LocalSigner::random().unwrap()).await.unwrap()
+    job.build().unwrap().prepare(Revision::Relay, nonce).unwrap().sign(&signer()).await.unwrap()
 }
 
 #[tokio::test]
 async fn it_begins_where_the_contract_says_and_reads_once_in_a_while() {
-    let chain = chain();
-    chain.change(A, |it| it.max_nonce = 41);
+    let chain = chain().await;
+    seen(&chain, A, 41);
     let source = source(&chain, LONG);
     assert_eq!(source.peek(A).await.unwrap(), Some(42));
     assert_eq!(reserve(&source, 5).await, [42, 43, 44, 45, 46]);
     // One to peek, and one with the candidate.
-    assert_eq!(chain.table().asked, 2);
+    assert_eq!(chain.rpc().asked, 2);
     assert_eq!(source.reserve(B).await.unwrap(), 1);
-    assert_eq!(chain.table().asked, 4);
+    assert_eq!(chain.rpc().asked, 4);
     assert!(!source.leaves_gaps());
 }
 
 #[tokio::test]
 async fn what_is_under_way_is_not_handed_out_again() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 3).await, [1, 2, 3]);
     // The chain has seen only the first: its next nonce is one that is under way.
-    chain.take(A, 1, 3);
+    chain.land(&signed(1, b"another").await, b"out");
     source.settle(A, 1, Settlement::Commit);
-    let asked = chain.table().asked;
+    let asked = chain.rpc().asked;
     assert_eq!(reserve(&source, 2).await, [4, 5]);
-    assert_eq!(chain.table().asked - asked, 2, "one round trip for each");
+    assert_eq!(chain.rpc().asked - asked, 2, "one round trip for each");
 }
 
 #[tokio::test]
 async fn nonces_that_others_took_are_passed_over() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 2).await, [1, 2]);
     for nonce in 3..=6 {
-        chain.take(A, nonce, 1);
+        requested(&chain, nonce);
     }
     assert_eq!(reserve(&source, 2).await, [7, 8]);
     // A job that exists although the next nonce does not show it.
-    chain.take(A, 9, 2);
-    chain.change(A, |it| it.max_nonce = 8);
+    cancelled(&chain, 9);
+    seen(&chain, A, 8);
     assert_eq!(reserve(&source, 2).await, [10, 11]);
 }
 
 #[tokio::test]
 async fn holes_are_handed_out_first_unless_the_chain_has_passed_them() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 6).await, [1, 2, 3, 4, 5, 6]);
     for nonce in [2, 4, 5] {
@@ -96,7 +124,7 @@ async fn holes_are_handed_out_first_unless_the_chain_has_passed_them() {
     assert_eq!(reserve(&source, 1).await, [2]);
     source.settle(A, 2, Settlement::Release);
     // An on-chain request took nonce 4: 2 and 4 are gone, for an Ordered lane at least.
-    chain.take(A, 4, 1);
+    requested(&chain, 4);
     assert_eq!(reserve(&source, 2).await, [5, 7]);
     source.settle(A, 3, Settlement::Release);
     assert_eq!(reserve(&source, 1).await, [8]);
@@ -104,11 +132,11 @@ async fn holes_are_handed_out_first_unless_the_chain_has_passed_them() {
 
 #[tokio::test]
 async fn a_next_nonce_that_is_absurd_is_not_believed_and_not_remembered() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 2).await, [1, 2]);
     for absurd in [u64::MAX - 1, (1 << 20) + 3] {
-        chain.change(A, |it| it.max_nonce = absurd);
+        seen(&chain, A, absurd);
         let refused = [source.reserve(A).await.unwrap_err(), source.reconcile(A, &[]).await.unwrap_err()];
         for error in refused {
             assert!(error.kind() == ErrorKind::Nonce && error.is_retryable(), "{}", error.report());
@@ -117,62 +145,62 @@ async fn a_next_nonce_that_is_absurd_is_not_believed_and_not_remembered() {
         assert_eq!(source.peek(A).await.unwrap(), Some(3));
     }
     // As far as a consumer may have gone.
-    chain.change(A, |it| it.max_nonce = 1 << 20);
+    seen(&chain, A, 1 << 20);
     assert_eq!(reserve(&source, 1).await, [(1 << 20) + 1]);
     // What callers chose themselves is known, too.
     source.settle(A, 2 << 20, Settlement::Quarantine);
     source.settle(A, 3 << 20, Settlement::Commit);
-    chain.change(A, |it| it.max_nonce = 3 << 20);
+    seen(&chain, A, 3 << 20);
     assert_eq!(reserve(&source, 1).await, [(3 << 20) + 1]);
     // And what is allowed is.
-    chain.change(A, |it| it.max_nonce = 1 << 40);
+    seen(&chain, A, 1 << 40);
     let clone = source.clone().with_max_jump(1 << 41);
     assert_eq!(reserve(&clone, 1).await, [(1 << 40) + 1]);
     assert_eq!(reserve(&source, 1).await, [(1 << 40) + 2], "they share what they know");
     // The first word is all that there is.
-    chain.change(B, |it| it.max_nonce = 1 << 40);
+    seen(&chain, B, 1 << 40);
     assert_eq!(source.reserve(B).await.unwrap(), (1 << 40) + 1);
 }
 
 #[tokio::test]
 async fn doubt_makes_it_look_again() {
-    let chain = chain();
+    let chain = chain().await;
     let source = Arc::new(source(&chain, LONG));
     assert_eq!(reserve(&source, 2).await, [1, 2]);
-    let asked = chain.table().asked;
+    let asked = chain.rpc().asked;
     source.settle(A, 1, Settlement::Quarantine);
-    chain.take(A, 3, 1);
+    requested(&chain, 3);
     assert_eq!(reserve(&source, 1).await, [4]);
-    assert!(chain.table().asked > asked);
-    chain.take(A, 5, 1);
+    assert!(chain.rpc().asked > asked);
+    requested(&chain, 5);
     assert_eq!(reserve(&source, 1).await, [5], "within its age it does not look");
     let through_arc: &dyn NonceSource = &source;
     through_arc.taken_by_others(A, 5);
     assert_eq!(reserve(&source, 1).await, [6]);
-    chain.take(A, 7, 1);
+    requested(&chain, 7);
     through_arc.taken_by_others(A, 7);
     assert_eq!(reserve(&source, 1).await, [8]);
 }
 
 #[tokio::test]
 async fn reconciling_tells_who_has_what() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, LONG);
     assert_eq!(reserve(&source, 7).await, [1, 2, 3, 4, 5, 6, 7]);
     let (ours, other, unknown) = (signed(1, b"ours").await, signed(2, b"other").await, signed(7, b"open").await);
-    chain.complete(&ours, None);
-    chain.complete(&signed(2, b"not the other").await, None);
-    chain.take(A, 3, 3);
-    chain.take(A, 4, 1);
-    chain.take(A, 5, 2);
+    chain.land(&ours, b"out");
+    chain.land(&signed(2, b"not the other").await, b"out");
+    chain.land(&signed(3, b"another").await, b"out");
+    requested(&chain, 4);
+    cancelled(&chain, 5);
     let clean = ChainNonces::new(chain.chain());
     clean.reserve(B).await.unwrap();
-    let asked_for_b = chain.table().asked;
+    let asked_for_b = chain.rpc().asked;
     clean.reconcile(B, &[]).await.unwrap();
-    assert_eq!(chain.table().asked - asked_for_b, 1, "good news is told at once");
-    let asked = chain.table().asked;
+    assert_eq!(chain.rpc().asked - asked_for_b, 1, "good news is told at once");
+    let asked = chain.rpc().asked;
     let found = source.reconcile(A, &[ours.clone(), other, unknown]).await.unwrap();
-    assert_eq!(chain.table().asked - asked, 2, "what others have is read once more");
+    assert_eq!(chain.rpc().asked - asked, 2, "what others have is read once more");
     assert_eq!((found.next_on_chain, found.next), (6, 8));
     assert_eq!(found.relayed, [1]);
     let taken = [(2, OnchainStatus::Completed), (4, OnchainStatus::Pending), (5, OnchainStatus::Cancelled)];
@@ -194,30 +222,24 @@ async fn reconciling_tells_who_has_what() {
 #[tokio::test]
 async fn what_is_said_once_gives_no_nonce_up() {
     // A next nonce of a block that was given up, at the first reading, before the source knows anything.
-    let chain = chain();
+    let chain = chain().await;
     let fresh = source(&chain, Duration::ZERO);
-    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 6);
+    chain.mistake(0, next_is(7));
     assert_eq!(reserve(&fresh, 2).await, [1, 2]);
     // And later.
-    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 40);
+    chain.mistake(0, next_is(41));
     assert_eq!(reserve(&fresh, 1).await, [3]);
-    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 40);
-    chain.mistake(0, |table| table.consumers.get_mut(&A).unwrap().max_nonce = 20);
+    chain.mistake(0, next_is(41));
+    chain.mistake(0, next_is(21));
     assert_eq!(reserve(&fresh, 1).await, [21], "both said that 20 is used");
     // Somebody has the candidate, once.
-    let taken = |nonce, status: u8| {
-        move |table: &mut chain_table::Table| {
-            let (program, consumer) = (Bytes::new(), A);
-            let job = chain_table::JobMetadata { programID: program, maxCycles: 1, consumer, status };
-            table.jobs.insert(JobId::derive(nonce, A).into(), job);
-        }
-    };
-    chain.change(A, |it| it.max_nonce = 20);
-    chain.mistake(0, taken(22, 1));
+    let taken = |nonce: u64| job_status(JobId::derive(nonce, A).into(), 1);
+    seen(&chain, A, 20);
+    chain.mistake(0, taken(22));
     assert_eq!(reserve(&fresh, 1).await, [22]);
     // And for good.
-    chain.mistake(0, taken(23, 1));
-    chain.mistake(0, taken(23, 1));
+    chain.mistake(0, taken(23));
+    chain.mistake(0, taken(23));
     assert_eq!(reserve(&fresh, 1).await, [24]);
 }
 
@@ -226,44 +248,47 @@ async fn what_is_said_once_is_not_told_by_a_reconciliation() {
     let ours = signed(1, b"ours").await;
     let id = B256::from(ours.id());
     // None of its inputs, some of them, another's; cancelled; in one batch.
-    let mistakes: [fn(&mut chain_table::Table, B256); 4] = [
-        |table, _| table.consumers.get_mut(&A).unwrap().inputs.clear(),
-        |table, id| table.consumers.get_mut(&A).unwrap().inputs.get_mut(&id).unwrap().1 = B256::ZERO,
-        |table, id| table.consumers.get_mut(&A).unwrap().inputs.get_mut(&id).unwrap().0 = Bytes::from_static(b"else"),
-        |table, id| table.jobs.get_mut(&id).unwrap().status = 2,
-    ];
-    for mistake in mistakes {
+    for mistake in 0..4 {
         // What is complete is told once, so each time by another source, to which the nonce was open.
-        let chain = chain();
+        let chain = chain().await;
         let source = source(&chain, LONG);
         assert_eq!(reserve(&source, 2).await, [1, 2]);
-        chain.complete(&ours, None);
-        chain.mistake(0, move |table| mistake(table, id));
+        chain.land(&ours, b"out");
+        let zero = || returning("getOffchainInputHashForJob(bytes32)", B256::ZERO.abi_encode());
+        let input =
+            |input: &[u8]| returning("getOnchainInputForJob(bytes32)", Bytes::copy_from_slice(input).abi_encode());
+        match mistake {
+            0 => {
+                let (zero, empty) = (zero(), input(b""));
+                chain.mistake(0, move |question| zero(question).or_else(|| empty(question)));
+            }
+            1 => chain.mistake(0, zero()),
+            2 => chain.mistake(0, input(b"else")),
+            _ => chain.mistake(0, job_status(id, 2)),
+        }
         let found = source.reconcile(A, std::slice::from_ref(&ours)).await.unwrap();
         assert_eq!((&found.relayed[..], &found.open[..]), (&[1][..], &[2][..]), "{found:?}");
         assert!(found.taken.is_empty() && found.completed.is_empty(), "{found:?}");
     }
     // Of two minds for as long as it is asked: nothing is told.
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, LONG);
-    chain.take(B, 1, 1);
-    let b = |nonce| B256::from(JobId::derive(nonce, B));
+    assert_eq!(chain.sim.take_nonce(B), Some(1));
     assert_eq!(source.reserve(B).await.unwrap(), 2);
-    for _ in 0..3 {
-        chain.mistake(0, move |table| drop(table.jobs.insert(b(2), table.jobs[&b(1)].clone())));
-        chain.table().mistakes.push_back(None);
+    for after in [0, 1, 1] {
+        chain.mistake(after, job_status(JobId::derive(2, B).into(), 1));
     }
     let error = source.reconcile(B, &[]).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Chain && error.is_retryable(), "{}", error.report());
     assert!(error.to_string().contains("contradicts itself"), "{error}");
-    chain.table().mistakes.clear();
+    chain.no_mistakes();
     assert_eq!(source.reconcile(B, &[]).await.unwrap().open, [2]);
 }
 
 #[tokio::test]
 async fn a_contract_with_numbers_of_its_own_needs_a_source_with_gaps() {
-    let chain = chain();
-    chain.change(A, |it| it.next_nonce = Some(1_800_000_000));
+    let chain = chain().await;
+    chain.returns(NEXT_NONCE, 1_800_000_000_u64.abi_encode());
     let error = source(&chain, LONG).reserve(A).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Nonce);
     assert!(error.hint().unwrap().contains("with_gaps"));
@@ -271,24 +296,24 @@ async fn a_contract_with_numbers_of_its_own_needs_a_source_with_gaps() {
     let sparse = source(&chain, Duration::ZERO).with_gaps();
     assert!(sparse.leaves_gaps());
     assert_eq!(reserve(&sparse, 2).await, [1_800_000_000, 1_800_000_001]);
-    chain.change(A, |it| it.next_nonce = Some(1_800_000_060));
+    chain.returns(NEXT_NONCE, 1_800_000_060_u64.abi_encode());
     assert_eq!(reserve(&sparse, 1).await, [1_800_000_060]);
     let manager = NonceManager::new(sparse);
     assert_eq!(manager.lease(A, Lane::Ordered).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
-    chain.change(A, |it| it.next_nonce = Some(1_900_000_000));
+    chain.returns(NEXT_NONCE, 1_900_000_000_u64.abi_encode());
     assert_eq!(manager.lease(A, Lane::Unordered).await.unwrap().nonce(), 1_900_000_000);
 }
 
 #[tokio::test]
 async fn a_chain_that_cannot_be_read_hands_out_nothing() {
-    let chain = chain();
+    let chain = chain().await;
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 1).await, [1]);
-    chain.table().down = true;
+    chain.rpc().down = true;
     let error = source.reserve(A).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Chain && error.is_retryable());
     assert!(source.reconcile(A, &[]).await.is_err());
-    chain.table().down = false;
+    chain.rpc().down = false;
     assert_eq!(reserve(&source, 1).await, [2]);
     let nowhere = Address::repeat_byte(0xee);
     assert_eq!(source.reserve(nowhere).await.unwrap_err().kind(), ErrorKind::Chain);
@@ -296,8 +321,8 @@ async fn a_chain_that_cannot_be_read_hands_out_nothing() {
 
 #[tokio::test]
 async fn the_largest_number_is_never_handed_out() {
-    let chain = chain();
-    chain.change(A, |it| it.max_nonce = u64::MAX - 2);
+    let chain = chain().await;
+    seen(&chain, A, u64::MAX - 2);
     let source = source(&chain, Duration::ZERO);
     assert_eq!(reserve(&source, 1).await, [u64::MAX - 1]);
     for _ in 0..2 {
@@ -309,7 +334,7 @@ async fn the_largest_number_is_never_handed_out() {
 #[tokio::test]
 async fn a_reservation_that_is_dropped_keeps_nothing() {
     for polls in 0..12 {
-        let chain = chain();
+        let chain = chain().await;
         let source = source(&chain, Duration::ZERO);
         {
             let mut reservation = pin!(source.reserve(A));
@@ -331,7 +356,7 @@ async fn a_reservation_that_is_dropped_keeps_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_tasks_get_no_nonce_twice_and_leave_no_gap() {
     for max_age in [Duration::ZERO, Duration::from_millis(3), LONG] {
-        let chain = chain();
+        let chain = chain().await;
         let manager = NonceManager::new(source(&chain, max_age));
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..64_u64 {
@@ -377,7 +402,7 @@ async fn sixty_four_tasks_get_no_nonce_twice_and_leave_no_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_tasks_beside_on_chain_requests() {
-    let chain = chain();
+    let chain = chain().await;
     let manager = NonceManager::new(source(&chain, Duration::ZERO));
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..64_u64 {
@@ -387,8 +412,8 @@ async fn sixty_four_tasks_beside_on_chain_requests() {
             for _ in 0..5 {
                 if task % 8 == 0 {
                     // The consumer takes the next nonce far above, as others have been relayed meanwhile.
-                    let next = chain.table().consumers[&A].max_nonce + 11;
-                    chain.take(A, next, 1);
+                    let next = chain.sim.max_nonce(A).unwrap() + 11;
+                    requested(&chain, next);
                 }
                 let lease = manager.lease(A, Lane::Ordered).await.unwrap();
                 kept.push(lease.nonce());
@@ -409,8 +434,8 @@ async fn sixty_four_tasks_beside_on_chain_requests() {
 /// After a restart, what is under way is resumed first; then nothing of it is handed out again.
 #[tokio::test]
 async fn given_nonces_are_left_out() {
-    let chain = chain();
-    chain.change(A, |it| it.max_nonce = 10);
+    let chain = chain().await;
+    seen(&chain, A, 10);
     let manager = NonceManager::new(source(&chain, LONG));
     for nonce in [11, 12, 14] {
         manager.lease_exact(A, Lane::Ordered, nonce).await.unwrap().commit();

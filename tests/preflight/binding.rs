@@ -5,11 +5,9 @@ use std::future::Future;
 
 use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, Revision, Severity, Until,
-    chain::{Binding, Chain},
+    chain::{Answer, Binding, Chain, Question},
     primitives::{Address, B256, Bytes},
 };
-
-use support::chain_table::MANAGER;
 
 use crate::rig::{CONSUMER, Rig, within};
 
@@ -49,22 +47,22 @@ async fn it_connects_to_no_other() {
         assert!(error.kind() == ErrorKind::Chain || error.hint().is_some(), "{what}");
         error
     };
-    rig.chain.table().chain_id = 1;
+    rig.chain.say("id", |question| matches!(question, Question::ChainId).then_some(Ok(Answer::ChainId(1))));
     let error = refused("another id", rig.builder()).await;
     assert_eq!(error.kind(), ErrorKind::WrongChain);
     assert!(error.to_string().contains("has id 1, the client is bound to 31337"), "{error}");
-    rig.chain.table().chain_id = 31337;
+    rig.chain.truth("id");
 
-    let genesis = std::mem::replace(&mut rig.chain.table().genesis, B256::repeat_byte(1));
+    rig.chain.begin_anew(B256::repeat_byte(1));
     assert_eq!(refused("begun anew", rig.builder()).await.kind(), ErrorKind::WrongChain);
-    rig.chain.table().genesis = genesis;
+    rig.chain.truth("genesis");
 
     let elsewhere = Chain::new(rig.chain.clone(), Address::repeat_byte(4));
     assert_eq!(refused("another JobManager", rig.builder().chain(elsewhere)).await.kind(), ErrorKind::WrongChain);
     let stranger = LocalSigner::random().unwrap();
     assert_eq!(refused("another signer", rig.builder().signer(stranger)).await.kind(), ErrorKind::WrongChain);
 
-    rig.chain.table().down = true;
+    rig.chain.rpc().down = true;
     let error = refused("chain down", rig.builder()).await;
     assert!(error.kind() == ErrorKind::Chain && error.is_retryable());
     let unchained = Client::builder().grpc(rig.node.grpc_url()).revision(rig.revision);
@@ -114,7 +112,7 @@ async fn a_chain_that_was_begun_anew_is_noticed_before_the_next_submission() {
         let builder = rig.builder().bind(binding(&rig).await).require_preflight(Severity::Error);
         let client = builder.connect().await.unwrap();
         client.submit(rig.job("one").build().unwrap()).await.unwrap();
-        rig.chain.table().genesis = B256::repeat_byte(2);
+        rig.chain.begin_anew(B256::repeat_byte(2));
         let error = client.submit(rig.job("two").build().unwrap()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::WrongChain, Outcome::NotSent), "{}", error.report());
         assert!(infinityvm_sdk::PreflightReport::of(&error).is_some());
@@ -127,7 +125,7 @@ async fn a_chain_that_was_begun_anew_is_noticed_before_the_next_submission() {
 async fn it_can_be_stored() {
     let rig = Rig::new(Revision::Relay, false).await;
     let binding = binding(&rig).await;
-    assert_eq!((binding.job_manager, binding.consumer), (MANAGER, CONSUMER));
+    assert_eq!((binding.job_manager, binding.consumer), (rig.chain.sim.job_manager(), CONSUMER));
     let stored = serde_json::to_string(&binding).unwrap();
     assert_eq!(serde_json::from_str::<Binding>(&stored).unwrap(), binding);
     let more = stored.replacen('{', "{\"network\":\"main\",", 1);

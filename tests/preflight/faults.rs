@@ -4,18 +4,15 @@
 use infinityvm_sdk::{
     Client, ErrorKind, FindingKind, Limits, LocalSigner, Outcome, PreflightReport, ProgramId, RelayStrategy, Revision,
     Severity, SignedJob,
-    chain::Binding,
+    chain::{Answer, Binding, Question},
     client::ClientBuilder,
-    devnode::JobState,
+    devnode::{ConsumerRules, JobState},
     nonce::Lane,
-    primitives::{Address, B256, Bytes, alloy_sol_types::SolCall},
+    primitives::{Address, B256, Bytes, SolValue, hex},
     rpc::{Method, StatusCode},
 };
 
-use crate::{
-    chain_table::{Rule, isValidSignatureCall, root},
-    rig::{CONSUMER, Rig, STATEFUL, looks, names, within},
-};
+use crate::rig::{CONSUMER, IS_VALID_SIGNATURE, Rig, STATEFUL, looks, names, root, within};
 
 use Severity::{Error, Note, Warning};
 
@@ -110,45 +107,53 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             Induced::new(rig.sign(1, job).await, "NoConsumer", Error)
         }
         "no JobManager" => {
-            rig.chain.table().has_manager = false;
+            let manager = rig.chain.sim.job_manager();
+            rig.chain.say("no JobManager", move |question| match question {
+                Question::Code(address, _) if *address == manager => Some(Ok(Answer::Code(Bytes::new()))),
+                Question::Call(call, _) if call.to == manager => Some(Ok(Answer::Returned(Bytes::new()))),
+                _ => None,
+            });
             Induced::new(plain, "NoJobManager", Error)
         }
         "signed by a stranger" => Induced::new(signed_by(stranger).await, "SignerRefused", Error),
         "not on the list of signers" => {
-            rig.chain.change(CONSUMER, |it| it.rule = Rule::List(vec![Address::repeat_byte(1)]));
+            rig.chain.reverts("getOffchainSigner()", "");
+            rig.chain.returns(IS_VALID_SIGNATURE, B256::repeat_byte(0xff).to_vec());
             Induced::new(plain, "SignerRefused", Error)
         }
         "paused" => {
-            rig.chain.change(CONSUMER, |it| it.paused = Some("Pausable: paused"));
+            rig.chain.reverts(IS_VALID_SIGNATURE, "Pausable: paused");
             Induced::new(plain, "SignatureCheckReverted", Error)
         }
         "no signer" => {
-            rig.chain.change(CONSUMER, |it| it.rule = Rule::Single(Address::ZERO));
+            rig.chain.sim.deploy(CONSUMER, ConsumerRules::signed_by(Address::ZERO));
             Induced::new(plain, "NoSigner", Error)
         }
         "no signer, unreadable signature" => {
-            rig.chain.change(CONSUMER, |it| it.rule = Rule::Single(Address::ZERO));
+            rig.chain.sim.deploy(CONSUMER, ConsumerRules::signed_by(Address::ZERO));
             let unsigned = rig.job("plain").build().unwrap().prepare(rig.revision, 1).unwrap();
             Induced::new(unsigned.with_signature(Bytes::from_static(&[1])).unwrap(), "NoSigner", Warning)
         }
         "another job complete" => {
-            rig.chain.take(CONSUMER, 1, 3);
+            rig.chain.land(&rig.sign(1, rig.job("another")).await, b"out");
             Induced::new(plain, "NonceTakenOnChain: Completed", Error)
         }
         "requested on chain" => {
-            rig.chain.take(CONSUMER, 1, 1);
+            rig.chain.sim.take_nonce(CONSUMER);
             Induced::new(plain, "NonceTakenOnChain: Pending", Error)
         }
         "cancelled on chain" => {
-            rig.chain.take(CONSUMER, 1, 2);
+            rig.chain.sim.take_nonce(CONSUMER);
+            assert!(rig.chain.sim.cancel(plain.id().into()));
             Induced::new(plain, "NonceTakenOnChain: Cancelled", Error)
         }
         "unclear on chain" => {
-            rig.chain.take(CONSUMER, 1, 9);
+            let unclear = (Bytes::from_static(b"another program"), 7_u64, CONSUMER, 9_u32);
+            rig.chain.returns("getJobMetadata(bytes32)", unclear.abi_encode());
             Induced::new(plain, "NonceTakenOnChain: Unrecognized(9)", Error)
         }
         "ordered, too low" if relay => {
-            rig.chain.change(CONSUMER, |it| it.max_nonce = 5);
+            rig.chain.sim.deploy(CONSUMER, rig.rules().with_max_nonce(5));
             Induced::new(rig.sign(3, ordered("low")).await, "NonceTooLow", Error)
         }
         "ordered, a gap" | "ordered, two gaps" if relay => {
@@ -173,14 +178,14 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
         "stale state" => Induced::new(rig.sign(1, stateful(on_stateful(), "old")).await, "StaleState", Error),
         "no state" => Induced::new(rig.sign(1, on_stateful()).await, "StateMissing", Error),
         "no operator" => {
-            rig.chain.table().operator = Address::ZERO;
+            rig.chain.sim.set_operator(Address::ZERO);
             Induced::new(plain, "NoOperator", Error)
         }
         "another operator" => {
             Induced::new(plain, "OtherOperator", Error).with(|it| it.operator(Address::repeat_byte(9)))
         }
         "another JobManager" => {
-            rig.chain.change(CONSUMER, |it| it.manager = Some(Address::repeat_byte(9)));
+            rig.chain.returns("getJobManager()", Address::repeat_byte(9).abi_encode());
             Induced::new(plain, "OtherJobManager", Error)
         }
         "no program" if !rig.has_note() => {
@@ -222,7 +227,8 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
         }
         "bound to another signer" => {
             let ours = rig.signer.address();
-            rig.chain.change(CONSUMER, |it| it.rule = Rule::List(vec![ours, stranger.address()]));
+            rig.chain.reverts("getOffchainSigner()", "");
+            rig.chain.returns(IS_VALID_SIGNATURE, [&hex!("1626ba7e")[..], &[0; 28]].concat());
             let binding = Binding::read(&rig.chain.chain(), CONSUMER, ours).await.unwrap();
             Induced::new(signed_by(stranger).await, "NotBound", Error)
                 .with(move |it| it.bind(binding))
@@ -233,11 +239,11 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             Induced::new(plain, "NotBound", Error).with(move |it| it.bind(binding)).refused_as(ErrorKind::WrongChain)
         }
         "chain down" => {
-            rig.chain.table().down = true;
+            rig.chain.rpc().down = true;
             Induced::new(plain, "ChainNotRead", Warning)
         }
         "one question fails" => {
-            rig.chain.table().broken = Some(isValidSignatureCall::SELECTOR);
+            rig.chain.fails(IS_VALID_SIGNATURE);
             Induced::new(plain, "ChainNotRead", Warning)
         }
         "node down" => {
@@ -245,8 +251,8 @@ async fn induce(rig: &Rig, name: &str) -> Option<Induced> {
             Induced::new(plain, "NodeNotRead", Warning)
         }
         "two at once" => {
-            rig.chain.take(CONSUMER, 1, 1);
-            rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
+            rig.chain.sim.take_nonce(CONSUMER);
+            rig.chain.reverts(IS_VALID_SIGNATURE, "paused");
             let mut both = Induced::new(plain, "SignatureCheckReverted", Error);
             both.expected.push(("NonceTakenOnChain: Pending", Error));
             both
@@ -275,7 +281,7 @@ async fn prepare(rig: &Rig, client: &Client, name: &str) {
             client.submit_signed(other).await.unwrap_err();
             assert_eq!(client.unresolved().len(), 1);
         }
-        "another chain" => rig.chain.table().genesis = B256::repeat_byte(0x61),
+        "another chain" => rig.chain.begin_anew(B256::repeat_byte(0x61)),
         _ => {}
     }
 }
@@ -284,11 +290,9 @@ async fn check(rig: &Rig, name: &str) -> bool {
     let Some(induced) = induce(rig, name).await else { return false };
     let what = format!("{name}, {}, REST {}", rig.revision, rig.rest);
     let Induced { job, setup, mut expected, error } = induced;
-    let genesis = rig.chain.table().genesis;
-
     let client = setup(rig.builder()).connect().await.unwrap();
     prepare(rig, &client, name).await;
-    let (asked, before) = (rig.chain.table().asked, rig.node.stats());
+    let (asked, before) = (rig.chain.rpc().asked, rig.node.stats());
     let report = client.preflight(&job).await.unwrap();
     let node_asked = !matches!(name, "job of another revision");
     if rig.has_note() && node_asked && name != "node of another revision" {
@@ -297,7 +301,7 @@ async fn check(rig: &Rig, name: &str) -> bool {
     let expected: Vec<_> = expected.into_iter().map(|(name, severity)| (name.to_owned(), severity)).collect();
     assert_eq!(names(&report), expected, "{what}\n{report}");
     let looks = looks(&expected);
-    assert_eq!(rig.chain.table().asked - asked, looks, "{what}");
+    assert_eq!(rig.chain.rpc().asked - asked, looks, "{what}");
     let after = rig.node.stats();
     let calls = |method| after.calls(method) - before.calls(method);
     let node_looks = if node_asked { looks } else { 0 };
@@ -314,7 +318,7 @@ async fn check(rig: &Rig, name: &str) -> bool {
     details(name, &report);
 
     // The same, required.
-    rig.chain.table().genesis = genesis;
+    rig.chain.truth("genesis");
     let client = setup(rig.builder()).require_preflight(worst).connect().await.unwrap();
     prepare(rig, &client, name).await;
     let submissions = rig.submissions();

@@ -2,16 +2,14 @@
 
 use infinityvm_sdk::{
     Client, OffchainJobRequest, RelayStrategy, Revision, Severity, SignedJob, Until,
+    chain::{Answer, Question},
     client::FindingKind,
     nonce::Sequential,
-    primitives::{Address, B256},
+    primitives::{Address, B256, Bytes, keccak256},
     rpc::Method,
 };
 
-use crate::{
-    chain_table::{FakeConsumer, Rule, root},
-    rig::{CONSUMER, Rig, STATEFUL, next, within},
-};
+use crate::rig::{CONSUMER, Rig, STATEFUL, next, root, within};
 
 const JOBS: u64 = 50;
 const ORDERED: Address = Address::repeat_byte(0xc1);
@@ -30,23 +28,27 @@ async fn two_hundred_healthy_jobs_get_no_wrong_label() {
     assert_eq!(total, 200);
 }
 
-/// The state after all jobs, what it is the hash of, and the jobs that are not on chain yet.
+/// The state after all jobs, what it is the hash of, and the jobs that are not on chain yet, with their outputs.
 struct Stateful {
     state: B256,
     raw: Vec<u8>,
-    pending: Vec<SignedJob>,
+    pending: Vec<(SignedJob, Vec<u8>)>,
 }
 
 async fn healthy(rig: Rig) -> u64 {
     let relay = rig.revision == Revision::Relay;
-    let consumer = FakeConsumer::new(rig.revision, infinityvm_sdk::JobSigner::address(&rig.signer));
-    let rules = infinityvm_sdk::devnode::ConsumerRules::signed_by(rig.signer.address());
     for address in [ORDERED, LISTED] {
-        rig.node.chain().deploy(address, rules.clone().with_max_nonce(40));
+        rig.chain.sim.deploy(address, rig.rules().with_max_nonce(40));
     }
-    rig.chain.deploy(ORDERED, FakeConsumer { max_nonce: 40, ..consumer.clone() });
-    let signers = vec![Address::repeat_byte(5), rig.signer.address()];
-    rig.chain.deploy(LISTED, FakeConsumer { max_nonce: 40, rule: Rule::List(signers), manager: None, ..consumer });
+    // An old contract, with a list of signers.
+    rig.chain.say("listed", |question| match question {
+        Question::Call(call, _) if call.to == LISTED => {
+            let lacks = ["getOffchainSigner()", "getJobManager()"];
+            let lacks = lacks.iter().any(|function| call.data.starts_with(&keccak256(function)[..4]));
+            lacks.then(|| Ok(Answer::Reverted(Bytes::new())))
+        }
+        _ => None,
+    });
     let nonces = Sequential::starting_at(1).with_next(ORDERED, 41).with_next(LISTED, 41);
     let client = rig.builder().nonces(nonces).require_preflight(Severity::Warning).connect().await.unwrap();
     let mut lane = Stateful { state: root("start"), raw: b"start".to_vec(), pending: Vec::new() };
@@ -75,7 +77,7 @@ async fn healthy_job(rig: &Rig, client: &Client, number: u64, relay: bool, lane:
     }
     let signed = client.sign(job.build().unwrap()).await.unwrap();
 
-    let (asked, before) = (rig.chain.table().asked, rig.node.stats());
+    let (asked, before) = (rig.chain.rpc().asked, rig.node.stats());
     let report = client.preflight(&signed).await.unwrap();
     let kinds: Vec<_> = report.findings().iter().map(|finding| finding.kind().clone()).collect();
     let notes = if rig.has_note() { vec![FindingKind::ProgramNotChecked] } else { vec![] };
@@ -83,24 +85,28 @@ async fn healthy_job(rig: &Rig, client: &Client, number: u64, relay: bool, lane:
     assert!(report.is_clear() && report.will_land());
     let after = rig.node.stats();
     let calls = |method| after.calls(method) - before.calls(method);
-    assert_eq!(rig.chain.table().asked - asked, 1);
+    assert_eq!(rig.chain.rpc().asked - asked, 1);
     assert_eq!((calls(Method::GetResult), calls(Method::ContainsProgram)), (1, usize::from(!rig.has_note())));
     assert_eq!((report.chain_round_trips(), report.node_round_trips()), (1, 1));
 
     let handle = client.submit_signed(signed).await.unwrap();
     if consumer == STATEFUL {
         // Every other result is not on chain when the next job comes: then this client knows of it.
-        let result = handle.wait(Until::Executed).await.unwrap().stateful().unwrap();
+        let result = handle.wait(Until::Executed).await.unwrap();
+        let output = result.output().to_vec();
+        let result = result.stateful().unwrap();
         assert_eq!(result.next_state, next(lane.state));
         (lane.state, lane.raw) = (result.next_state, lane.state.to_vec());
-        lane.pending.push(handle.signed_job().clone());
+        lane.pending.push((handle.signed_job().clone(), output));
         if number % 8 == 7 {
-            lane.pending.drain(..).for_each(|job| rig.chain.complete(&job, Some(lane.state)));
+            for (job, output) in lane.pending.drain(..) {
+                rig.chain.land(&job, &output);
+            }
         }
     } else if !number.is_multiple_of(3) {
         // The others stay in flight; an Ordered lane is relayed from the bottom.
         if consumer != ORDERED {
-            rig.chain.complete(handle.signed_job(), None);
+            rig.chain.land(handle.signed_job(), b"out");
         }
     }
 }

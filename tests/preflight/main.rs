@@ -1,8 +1,6 @@
 //! Preflight: every fault is named before anything is sent, and healthy jobs get no wrong label.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest"))]
 
-use support::chain_table;
-
 mod binding;
 mod faults;
 mod healthy;

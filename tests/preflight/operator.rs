@@ -23,13 +23,13 @@ async fn submit(client: &infinityvm_sdk::Client, rig: &Rig, count: usize) -> Vec
 async fn one_reading_for_many_waiters() {
     within(async {
         let rig = Rig::new(Revision::Relay, false).await;
-        rig.chain.table().pause = Duration::from_millis(50);
+        rig.chain.rpc().pause = Duration::from_millis(50);
         let client = rig.client().await;
         let handles = submit(&client, &rig, 50).await;
         for result in client.wait_all(handles, Until::Executed).await {
             assert_eq!(result.unwrap().operator(), rig.node.operator());
         }
-        assert_eq!(rig.chain.table().operator_asked, 1);
+        assert_eq!(rig.chain.rpc().operator_asked, 1);
     })
     .await;
 }
@@ -41,19 +41,19 @@ async fn it_is_read_again_once_it_is_too_old_and_kept_while_the_chain_is_down() 
         let client = rig.builder().operator_ttl(Duration::from_millis(100)).connect().await.unwrap();
         let handles = submit(&client, &rig, 3).await;
         handles[0].wait(Until::Executed).await.unwrap();
-        assert_eq!(rig.chain.table().operator_asked, 1);
+        assert_eq!(rig.chain.rpc().operator_asked, 1);
         tokio::time::sleep(Duration::from_millis(150)).await;
         handles[1].wait(Until::Executed).await.unwrap();
-        assert_eq!(rig.chain.table().operator_asked, 2);
+        assert_eq!(rig.chain.rpc().operator_asked, 2);
         tokio::time::sleep(Duration::from_millis(150)).await;
-        rig.chain.table().down = true;
+        rig.chain.rpc().down = true;
         handles[2].wait(Until::Executed).await.unwrap();
         // Without anything from before, the wait goes on until the chain answers.
         let another = rig.client().await;
         let resumed = another.resume(handles[2].signed_job().clone()).unwrap();
         let late = resumed.wait(Until::Executed).timeout(Duration::from_millis(300)).await.unwrap_err();
         assert_eq!(late.kind(), ErrorKind::DeadlineExceeded);
-        rig.chain.table().down = false;
+        rig.chain.rpc().down = false;
         resumed.wait(Until::Executed).await.unwrap();
     })
     .await;
@@ -65,20 +65,21 @@ async fn a_zero_operator_and_a_wrong_pin_are_errors() {
         let rig = Rig::new(Revision::Relay, false).await;
         let handle = submit(&rig.client().await, &rig, 1).await.remove(0);
         let job = handle.signed_job().clone();
-        rig.chain.table().operator = Address::ZERO;
+        rig.chain.sim.set_operator(Address::ZERO);
         let error = handle.wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Chain, "{}", error.report());
 
-        rig.chain.table().operator = Address::repeat_byte(3);
+        rig.chain.sim.set_operator(Address::repeat_byte(3));
         let pinned = rig.builder().operator(rig.node.operator()).connect().await.unwrap();
         let error = pinned.resume(job.clone()).unwrap().wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", error.report());
         // As long as the chain has said nothing, the pinned one counts.
-        rig.chain.table().down = true;
+        rig.chain.rpc().down = true;
         let pinned = rig.builder().operator(rig.node.operator()).connect().await.unwrap();
         pinned.resume(job.clone()).unwrap().wait(Until::Executed).await.unwrap();
         // And the right one.
-        (rig.chain.table().down, rig.chain.table().operator) = (false, rig.node.operator());
+        rig.chain.rpc().down = false;
+        rig.chain.sim.set_operator(rig.node.operator());
         let pinned = rig.builder().operator(rig.node.operator()).connect().await.unwrap();
         pinned.resume(job).unwrap().wait(Until::Executed).await.unwrap();
     })
@@ -107,14 +108,14 @@ async fn a_new_operator_is_found_out_and_a_stranger_is_still_a_stranger() {
         let error = job.wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Verification, "{}", error.report());
         assert_eq!(
-            rig.chain.table().operator_asked,
+            rig.chain.rpc().operator_asked,
             4,
             "the first client's, this one's, and once more for each of the two looks at what the stranger signed"
         );
-        rig.chain.table().operator = next.operator();
+        rig.chain.sim.set_operator(next.operator());
         let result = there.submit(request()).await.unwrap().wait(Until::Executed).await.unwrap();
         assert_eq!(result.operator(), next.operator());
-        assert_eq!(rig.chain.table().operator_asked, 5);
+        assert_eq!(rig.chain.rpc().operator_asked, 5);
     })
     .await;
 }
@@ -127,7 +128,7 @@ async fn a_bound_client_looks_at_the_chain_with_every_reading() {
         let client = rig.builder().bind(binding).operator_ttl(Duration::ZERO).connect().await.unwrap();
         let handle = submit(&client, &rig, 1).await.remove(0);
         handle.wait(Until::Executed).await.unwrap();
-        rig.chain.table().genesis = B256::repeat_byte(0x77);
+        rig.chain.begin_anew(B256::repeat_byte(0x77));
         let again = client.resume(handle.signed_job().clone()).unwrap();
         let error = again.wait(Until::Executed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongChain, "{}", error.report());

@@ -6,14 +6,11 @@ use infinityvm_sdk::{
     ErrorKind, Outcome, PreflightReport, Revision, Severity, Until,
     devnode::{JobState, Loss},
     nonce::Sequential,
-    primitives::{Bytes, alloy_sol_types::SolCall},
+    primitives::{B256, Bytes, SolValue},
     rpc::Method,
 };
 
-use crate::{
-    chain_table::{getOnchainInputForJobCall, root},
-    rig::{CONSUMER, Rig, STATEFUL, names, next, within},
-};
+use crate::rig::{CONSUMER, IS_VALID_SIGNATURE, ONCHAIN_INPUT, Rig, STATEFUL, names, next, root, within};
 
 async fn both<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {
     for revision in Revision::ALL {
@@ -25,7 +22,7 @@ async fn both<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {
 async fn a_refused_submission_gives_its_nonce_back() {
     both(|rig| async move {
         let client = rig.builder().require_preflight(Severity::Error).connect().await.unwrap();
-        rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
+        rig.chain.reverts(IS_VALID_SIGNATURE, "paused");
         for _ in 0..3 {
             let error = client.submit(rig.job("one").build().unwrap()).await.unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Preflight, Outcome::NotSent));
@@ -33,7 +30,7 @@ async fn a_refused_submission_gives_its_nonce_back() {
         }
         assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
         assert_eq!(rig.submissions(), 0);
-        rig.chain.change(CONSUMER, |it| it.paused = None);
+        rig.chain.truth(IS_VALID_SIGNATURE);
         let handle = client.submit(rig.job("one").build().unwrap()).await.unwrap();
         assert_eq!(handle.signed_job().nonce(), 1);
         assert_eq!(client.submit(rig.job("two").build().unwrap()).await.unwrap().signed_job().nonce(), 2);
@@ -45,10 +42,10 @@ async fn a_refused_submission_gives_its_nonce_back() {
 async fn a_caller_who_goes_away_meanwhile_gives_the_nonce_back() {
     both(|rig| async move {
         let client = rig.builder().require_preflight(Severity::Error).connect().await.unwrap();
-        rig.chain.table().hangs = true;
+        rig.chain.rpc().hangs = true;
         {
             let mut submission = pin!(client.submit(rig.job("one").build().unwrap()));
-            while rig.chain.table().asked == 0 {
+            while rig.chain.rpc().asked == 0 {
                 std::future::poll_fn(|cx| {
                     assert!(submission.as_mut().poll(cx).is_pending());
                     Poll::Ready(())
@@ -57,7 +54,7 @@ async fn a_caller_who_goes_away_meanwhile_gives_the_nonce_back() {
                 tokio::task::yield_now().await;
             }
         }
-        rig.chain.table().hangs = false;
+        rig.chain.rpc().hangs = false;
         assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
         assert_eq!(client.submit(rig.job("two").build().unwrap()).await.unwrap().signed_job().nonce(), 1);
         assert_eq!(rig.submissions(), 1);
@@ -70,7 +67,7 @@ async fn a_job_that_came_in_signed_keeps_its_standing() {
     both(|rig| async move {
         let client = rig.builder().require_preflight(Severity::Error).connect().await.unwrap();
         let signed = client.sign(rig.job("stored").build().unwrap()).await.unwrap();
-        rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
+        rig.chain.reverts(IS_VALID_SIGNATURE, "paused");
         let error = client.submit_signed(signed.clone()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Preflight, Outcome::NotSent));
         assert_eq!(client.nonces().quarantined(CONSUMER), [1], "somebody has the signed job");
@@ -78,7 +75,7 @@ async fn a_job_that_came_in_signed_keeps_its_standing() {
         let foreign = rig.sign(7, rig.job("from elsewhere")).await;
         client.submit_signed(foreign).await.unwrap_err();
         assert_eq!(client.nonces().quarantined(CONSUMER), [1]);
-        rig.chain.change(CONSUMER, |it| it.paused = None);
+        rig.chain.truth(IS_VALID_SIGNATURE);
         client.submit_signed(signed).await.unwrap();
         assert_eq!((client.nonces().quarantined(CONSUMER), rig.submissions()), (vec![], 1));
     })
@@ -93,10 +90,10 @@ async fn what_was_sent_before_stays_of_unknown_outcome() {
         let error = client.submit(rig.job("one").build().unwrap()).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::Unknown, "{}", error.report());
         let [job] = client.unresolved().try_into().unwrap();
-        rig.chain.change(CONSUMER, |it| it.paused = Some("paused"));
+        rig.chain.reverts(IS_VALID_SIGNATURE, "paused");
         let error = client.submit_signed(job.clone()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Preflight, Outcome::Unknown), "{}", error.report());
-        rig.chain.change(CONSUMER, |it| it.paused = None);
+        rig.chain.truth(IS_VALID_SIGNATURE);
         client.submit_signed(job).await.unwrap();
         assert!(client.unresolved().is_empty());
     })
@@ -115,7 +112,8 @@ async fn a_job_that_is_known_already_is_not_refused() {
         assert!(known.contains(&("AlreadyAtNode".into(), Severity::Note)), "{known:?}");
 
         // On chain, by the node's relay or by ours: done, whatever the node says of it.
-        rig.chain.complete(&job, None);
+        rig.node.faults().stall_relays(false);
+        rig.node.wait_until(|view| view.job_state(job.id().into()) == Some(JobState::Relayed)).await;
         let another = rig.builder().require_preflight(Severity::Warning).connect().await.unwrap();
         let report = another.preflight(&job).await.unwrap();
         assert!(report.is_clear(), "{report}");
@@ -123,18 +121,21 @@ async fn a_job_that_is_known_already_is_not_refused() {
         another.submit_signed(job.clone()).await.unwrap();
 
         // Where the consumer does not say, the node's record counts: it has executed the same job.
-        rig.node.wait_until(|view| view.job_state(job.id().into()) == Some(JobState::Relayed)).await;
-        rig.chain.table().broken = Some(getOnchainInputForJobCall::SELECTOR);
+        rig.chain.fails(ONCHAIN_INPUT);
         let report = client.preflight(&job).await.unwrap();
         assert!(names(&report).contains(&("Complete".into(), Severity::Note)), "{report}");
         // Nor where it has nothing of it, as before the block with the job.
-        rig.chain.table().broken = None;
-        rig.chain.change(CONSUMER, |it| it.inputs.clear());
+        rig.chain.returns(ONCHAIN_INPUT, Bytes::new().abi_encode());
+        for function in ["getOffchainInputHashForJob(bytes32)", "getStateHashForJob(bytes32)"] {
+            rig.chain.returns(function, B256::ZERO.abi_encode());
+        }
         let report = client.preflight(&job).await.unwrap();
         assert!(names(&report).contains(&("Complete".into(), Severity::Note)), "{report}");
         // Where it says otherwise, that counts.
-        let other = (Bytes::from_static(b"other"), job.offchain_input_hash(), job.state_hash());
-        rig.chain.change(CONSUMER, |it| drop(it.inputs.insert(job.id().into(), other)));
+        for function in ["getOffchainInputHashForJob(bytes32)", "getStateHashForJob(bytes32)"] {
+            rig.chain.truth(function);
+        }
+        rig.chain.returns(ONCHAIN_INPUT, Bytes::from_static(b"other").abi_encode());
         let report = client.preflight(&job).await.unwrap();
         assert_eq!(names(&report)[0], ("NonceTakenOnChain: Completed".into(), Severity::Error), "{report}");
     })
@@ -186,9 +187,10 @@ async fn a_state_that_is_on_its_way_is_known_from_results() {
         let below = rig.sign(1, job(next(start), start.as_slice())).await;
         assert!(!another.preflight(&below).after([&result]).await.unwrap().will_land());
         // Once the first is on chain, its state is the latest; and then a later one is, and it leads nowhere any more.
-        rig.chain.complete(first.signed_job(), Some(next(start)));
+        rig.node.faults().stall_relays(false);
+        rig.node.wait_until(|view| view.job_state(first.id().into()) == Some(JobState::Relayed)).await;
         assert!(client.preflight(&second).await.unwrap().is_clear());
-        rig.chain.change(STATEFUL, |it| it.state = Some(root("later")));
+        rig.chain.sim.set_latest_state_root(STATEFUL, root("later"));
         let report = client.preflight(&second).after([&result]).await.unwrap();
         assert_eq!(names(&report)[0].0, "StaleState", "{report}");
     })
@@ -200,12 +202,12 @@ async fn sign_makes_none_and_a_chain_that_is_down_refuses() {
     both(|rig| async move {
         let client = rig.builder().require_preflight(Severity::Error).nonces(Sequential::starting_at(5)).connect();
         let client = client.await.unwrap();
-        rig.chain.table().down = true;
+        rig.chain.rpc().down = true;
         let signed = client.sign(rig.job("one").build().unwrap()).await.unwrap();
-        let asked = rig.chain.table().asked;
+        let asked = rig.chain.rpc().asked;
         let error = client.submit_signed(signed).await.unwrap_err();
         assert!(error.is_retryable() && PreflightReport::of(&error).is_some(), "{}", error.report());
-        assert_eq!((rig.chain.table().asked - asked, rig.submissions()), (1, 0));
+        assert_eq!((rig.chain.rpc().asked - asked, rig.submissions()), (1, 0));
     })
     .await;
 }

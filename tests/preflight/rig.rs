@@ -13,16 +13,20 @@ use infinityvm_sdk::{
 
 pub use support::harness::within;
 
-use crate::chain_table::{FakeChain, FakeConsumer};
+use support::tapped::Tapped;
 
 pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 pub const STATEFUL: Address = Address::repeat_byte(0xc5);
+
+pub const IS_VALID_SIGNATURE: &str = "isValidSignature(bytes32,bytes)";
+pub const ONCHAIN_INPUT: &str = "getOnchainInputForJob(bytes32)";
 
 pub struct Rig {
     pub revision: Revision,
     pub rest: bool,
     pub node: DevNode,
-    pub chain: FakeChain,
+    /// The node's own chain. The node relays nothing: a test says what lands.
+    pub chain: Tapped,
     pub signer: LocalSigner,
     /// Reverses its onchain input; takes too many cycles for "bad", which fails the job in either revision.
     pub program: ProgramId,
@@ -51,10 +55,8 @@ impl Rig {
                 if input.state.is_empty() { B256::from_slice(&input.onchain[32..64]) } else { keccak256(input.state) };
             Ok(ProgramOutput::stateful(next(before), b"done".to_vec()))
         });
-        let chain = FakeChain::new(node.operator());
-        chain.deploy(CONSUMER, FakeConsumer::new(revision, signer.address()));
-        let consumer = FakeConsumer::new(revision, signer.address());
-        chain.deploy(STATEFUL, FakeConsumer { state: Some(start), ..consumer });
+        node.faults().stall_relays(true);
+        let chain = Tapped::new(node.chain());
         let (program, stateful) = (ProgramId::new(program), ProgramId::new(stateful));
         Self { revision, rest, node, chain, signer, program, stateful }
     }
@@ -68,6 +70,11 @@ impl Rig {
             .signer(self.signer.clone())
             .chain(self.chain.chain())
             .nonces(Sequential::starting_at(1))
+    }
+
+    /// The rules of every consumer, but for its state and its nonces.
+    pub fn rules(&self) -> ConsumerRules {
+        ConsumerRules::signed_by(self.signer.address())
     }
 
     pub async fn client(&self) -> Client {
@@ -115,4 +122,9 @@ pub fn looks(found: &[(String, Severity)]) -> usize {
         ["WrongRevision", "NotBound", "InputTooLarge", "MessageTooLarge", "TooManyCycles", "NonceLargest", "NonceHeld"];
     let forbids = |(name, severity): &(String, Severity)| *severity == Severity::Error && !ITS_OWN.contains(&&**name);
     if found.iter().any(forbids) { 2 } else { 1 }
+}
+
+/// The state that stands for this text.
+pub fn root(text: &str) -> B256 {
+    keccak256(text)
 }

@@ -51,7 +51,6 @@ pub struct World {
     pub included: HashMap<B256, Transaction>,
     /// Who signed what.
     pub signed: HashMap<(B256, Bytes), Address>,
-    pub known: HashMap<B256, JobState>,
     pub number: u64,
     /// The hash of block 0, of a chain that was begun anew.
     pub genesis: Option<B256>,
@@ -86,10 +85,6 @@ type Hook = Box<dyn FnMut(&mut World) + Send>;
 struct Inner {
     revision: Revision,
     world: Mutex<World>,
-    /// What is shown in place of the world: an RPC that lags behind.
-    lag: Mutex<Option<World>>,
-    /// Before every look.
-    mirror: Mutex<Option<Hook>>,
     round_trips: AtomicUsize,
     unreachable: AtomicBool,
 }
@@ -354,8 +349,6 @@ impl FakeChain {
         Self(Arc::new(Inner {
             revision,
             world: Mutex::new(world),
-            lag: Mutex::default(),
-            mirror: Mutex::default(),
             round_trips: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
         }))
@@ -373,13 +366,10 @@ impl FakeChain {
         self.world().consumers.insert(consumer, ConsumerState { signer, state, ..ConsumerState::default() });
     }
 
-    /// Who signed what, as `isValidSignature` is asked with hashes; and what is in the job, if a mirrored chain has it.
+    /// Who signed what, as `isValidSignature` is asked with hashes.
     pub fn knows(&self, job: &SignedJob) {
         let signer = job.recover().unwrap_or_default();
-        let mut world = self.world();
-        world.signed.insert((eip191_hash(job.request()), job.signature().clone()), signer);
-        let Request { id, job, .. } = Request::decode(self.0.revision, job.request());
-        world.known.insert(id, job);
+        self.world().signed.insert((eip191_hash(job.request()), job.signature().clone()), signer);
     }
 
     /// Puts a job on chain under another's nonce, or its own.
@@ -390,19 +380,6 @@ impl FakeChain {
         consumer.max_nonce = consumer.max_nonce.max(nonce);
         let (tx_hash, block) = (keccak256(id), world.number);
         world.jobs.insert(id, JobState { status, tx_hash, block, ..job });
-    }
-
-    /// An RPC that lags behind: shows the chain as it is now, until `catch_up`.
-    pub fn lag(&self) {
-        *self.0.lag.lock().unwrap() = Some(self.world().clone());
-    }
-
-    pub fn catch_up(&self) {
-        *self.0.lag.lock().unwrap() = None;
-    }
-
-    pub fn mirror(&self, hook: impl FnMut(&mut World) + Send + 'static) {
-        *self.0.mirror.lock().unwrap() = Some(Box::new(hook));
     }
 
     pub fn set_unreachable(&self, unreachable: bool) {
@@ -421,13 +398,7 @@ impl ChainReader for FakeChain {
         if self.0.unreachable.load(SeqCst) {
             return Err(Error::new(ErrorKind::Chain, "the RPC is down").with_retryable(true));
         }
-        if let Some(mirror) = &mut *self.0.mirror.lock().unwrap() {
-            mirror(&mut self.world());
-        }
-        let now = self.world().clone();
-        // A signature is valid at every block.
-        let lagging = self.0.lag.lock().unwrap().clone().map(|then| World { signed: now.signed.clone(), ..then });
-        let world = lagging.unwrap_or(now);
+        let world = self.world().clone();
         Ok(questions.iter().map(|question| Ok(world.answer(self.0.revision, question))).collect())
     }
 

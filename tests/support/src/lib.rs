@@ -11,8 +11,6 @@ pub mod authority;
 #[cfg(feature = "rigs")]
 pub mod canary;
 #[cfg(feature = "rigs")]
-pub mod chain_table;
-#[cfg(feature = "rigs")]
 pub mod closed_port;
 #[cfg(feature = "rigs")]
 pub mod contracts;
@@ -41,4 +39,6 @@ pub mod rpc;
 pub mod scripted;
 #[cfg(feature = "rigs")]
 pub mod signatures;
+#[cfg(feature = "rigs")]
+pub mod tapped;
 pub mod vectors;
