@@ -57,7 +57,8 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
     /// The account that posts and pays.
     fn address(&self) -> Address;
 
-    /// Signs the transaction and sends it, and returns its hash once the chain's pool has it. Does not wait for its block.
+    /// Signs the transaction and sends it, and returns its hash once the chain's pool has it. Does not wait for its
+    /// block.
     ///
     /// Must be bounded: an RPC that never answers is an error after some time. Must call `signed` with the transaction's
     /// hash before its first byte leaves, so that it is known whatever happens next. Called from a task that nobody cancels
@@ -70,8 +71,8 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
     /// else `NotSent` or `Rejected`.
     async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256>;
 
-    /// Looks after transactions of [`post`](Self::post) that are in no block yet: sends them again, or prices them again.
-    /// Called now and then while they are waited for, at most once for each block or some seconds; `sent` are all that
+    /// Looks after transactions of [`post`](Self::post) that are in no block yet: sends them again, or prices them
+    /// again. Called now and then while they are waited for, at most once for each block or some seconds; `sent` are all that
     /// were signed for this one, in their order. Does nothing unless implemented.
     ///
     /// As `post`, it must be bounded, and must call `signed` with the hash of each transaction that is new. Whatever it

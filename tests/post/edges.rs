@@ -142,7 +142,13 @@ async fn a_good_post_asks_no_more_than_before() {
 #[tokio::test(start_paused = true)]
 async fn a_trial_on_the_pools_state_is_not_the_chains_word() {
     for methods in [&["eth_estimateGas"][..], &["eth_estimateGas", "eth_call"]] {
-        for text in ["execution reverted", "VM execution error.", "always failing transaction"] {
+        for text in [
+            "execution reverted",
+            "VM execution error.",
+            "always failing transaction",
+            "simulation failed",
+            "cannot estimate gas; transaction may fail or may require manual gas limit",
+        ] {
             for data in [true, false] {
                 both(|edge| async move {
                     let (job, verified) = edge.result(1).await;
@@ -487,6 +493,31 @@ async fn an_estimate_without_a_block() {
             });
             let (job, verified) = edge.result(1).await;
             edge.client.post_result(&job, &verified).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        })
+        .await;
+    }
+}
+
+/// An RPC that does not tell of its pool: what is there is clashed with.
+#[tokio::test(start_paused = true)]
+async fn a_count_without_the_pool() {
+    for text in ["pending block is not available", "invalid block tag", "unknown block"] {
+        both(|edge| async move {
+            edge.chain.edge(move |method, params, chain| match method {
+                "eth_getTransactionCount" if params[1] == "pending" => error(-32602, text),
+                _ => chain.forward(method, params),
+            });
+            let mut posts = Vec::new();
+            for nonce in 1..=5 {
+                let client = edge.another(|poster| poster).await;
+                let (job, verified) = edge.result(nonce).await;
+                posts.push(tokio::spawn(client.post_result(&job, &verified).into_future()));
+            }
+            for post in posts {
+                let post = post.await.unwrap().unwrap_or_else(|error| panic!("{text}: {}", error.report()));
+                assert!(!post.already);
+            }
+            assert_eq!(edge.chain.results(), (5, 0));
         })
         .await;
     }

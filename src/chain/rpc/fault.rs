@@ -161,7 +161,7 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
 }
 
 /// Whether it is the number of questions in a time that the RPC refuses.
-fn is_limit(payload: &ErrorPayload) -> bool {
+pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
     payload.is_retry_err() || payload.message.to_ascii_lowercase().contains("too many requests")
 }
 

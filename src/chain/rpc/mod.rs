@@ -42,7 +42,8 @@ impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static
 ///
 /// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket.
 /// However the RPC refuses a batch, its questions go out in smaller ones, down to single questions, and the reader
-/// remembers the size. Now and then it tries a larger one. What fails is not tried again by itself. New blocks are pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
+/// remembers the size. Now and then it tries a larger one. What fails is not tried again by itself. New blocks are
+/// pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
 ///
 /// Answers are bounded ([`max_response_bytes`](RpcReaderBuilder::max_response_bytes)), and so is the time for each
 /// ([`timeout`](RpcReaderBuilder::timeout)). Nothing is installed for the whole process, and no proxy of the environment is used.
@@ -94,8 +95,8 @@ impl RpcReader {
         Self::builder(url).connect().await
     }
 
-    /// A reader by way of a provider of alloy, with its transport and layers of transports. Its size limits and connections are
-    /// that provider's; new blocks are looked for every second.
+    /// A reader by way of a provider of alloy, with its transport and layers of transports. Its size limits and
+    /// connections are that provider's; new blocks are looked for every second.
     pub fn from_provider<N: Network>(provider: impl Provider<N> + 'static) -> Self {
         let client = provider.weak_client().upgrade();
         // A provider holds its client, so there is one.
@@ -134,7 +135,8 @@ impl Inner {
         Ok(answers)
     }
 
-    /// By its hash an RPC shows blocks that the chain has left, too. So those found are looked up by their number as well.
+    /// By its hash an RPC shows blocks that the chain has left, too. So those found are looked up by their number as
+    /// well.
     async fn keep_canonical(&self, questions: &[Question], answers: &mut [Result<Answer>]) {
         let found: Vec<(usize, Block)> = questions.iter().zip(answers.iter()).enumerate().filter_map(hashed).collect();
         if found.is_empty() {

@@ -63,7 +63,7 @@ pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &
             if let Some(too_large) = needs_too_much(access, &call, &error, market).await {
                 return Err(too_large);
             }
-            let Some(revert) = words::reverted(&error) else { return Err(failed(error)) };
+            let Some(revert) = words::reverted(&error) else { return Err(unexplained(error)) };
             let what = format!("the contracts refuse the transaction: {revert}");
             return Err(Error::new(ErrorKind::Reverted, what).with_hint(revert.cause().advice()).with_detail(revert));
         }
@@ -74,6 +74,18 @@ pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &
     }
     let spare = gas.saturating_add(gas / 4).min(most);
     Ok(if gas <= OSAKA { spare.min(OSAKA) } else { spare })
+}
+
+/// An RPC that refuses an estimate in words that are not known may have simulated the transaction, perhaps on its pool's
+/// state. So that is no more certain than a revert, and the chain is looked at again.
+fn unexplained(error: TransportError) -> Error {
+    if !words::may_be_a_trial(&error) {
+        return failed(error);
+    }
+    Error::new(ErrorKind::Reverted, "the RPC does not estimate the transaction's gas")
+        .with_retryable(true)
+        .with_hint("post it again")
+        .with_source(failed(error))
 }
 
 /// Whether a trial that failed needs more gas than a block has: it is made again with the gas of many blocks.

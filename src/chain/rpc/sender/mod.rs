@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use alloy_network::TxSigner;
 use alloy_primitives::{Address, B256, Bytes, Signature, U64};
-use alloy_transport::TransportError;
+use alloy_transport::{RpcError, TransportError};
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::sleep};
 
@@ -121,7 +121,11 @@ impl Sender {
     /// The account's next nonce: after those in the pool, and after those that were sent, if they are still to be seen
     /// there.
     async fn next_nonce(&self, book: &Signings) -> Result<u64> {
-        let pool = self.count("pending").await.map_err(failed)?;
+        let pool = match self.count("pending").await {
+            // Some do not tell of their pool. What is there is noticed when it is clashed with.
+            Err(RpcError::ErrorResp(_)) => self.count("latest").await.map_err(failed)?,
+            count => count.map_err(failed)?,
+        };
         let Some(slot) = book.lacking(pool) else { return Ok(pool) };
         let (hash, sent) = (slot.hashes.last(), slot.sent);
         let known: Value = self.access.read("eth_getTransactionByHash", json!([hash])).await?;
@@ -226,7 +230,7 @@ impl Sender {
     async fn put(&self, raw: Bytes) -> (Word, Option<TransportError>) {
         match self.access.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
             // By its own hash, whatever the RPC calls it.
-            Ok(Value::Null) => (Word::Silent, Some(alloy_transport::RpcError::NullResp)),
+            Ok(Value::Null) => (Word::Silent, Some(RpcError::NullResp)),
             Ok(_) => (Word::Taken, None),
             Err(error) => (words::of(&error), Some(error)),
         }

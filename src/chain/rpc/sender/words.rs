@@ -3,7 +3,10 @@
 use alloy_transport::{RpcError, TransportError};
 
 use super::decide::Word;
-use crate::chain::{Revert, rpc::convert};
+use crate::chain::{
+    Revert,
+    rpc::{convert, fault},
+};
 
 /// It has the transaction.
 const TAKEN: &[&str] = &[
@@ -44,13 +47,11 @@ const USED: &[&str] = &[
 ];
 /// Another transaction waits under it, says the RPC.
 const HELD: &[&str] = &["replace", "samenonce", "noncealreadyin", "nonceinuse", "noncealreadyexists", "nonceconflict"];
-/// Reasons of the transaction's own.
+/// The account has too little.
+const FUNDS: &[&str] =
+    &["insufficientfunds", "insufficientbalance", "notenoughfunds", "notenoughbalance", "upfrontcost"];
+/// Other reasons of the transaction's own.
 const REFUSED: &[&str] = &[
-    "insufficientfunds",
-    "insufficientbalance",
-    "notenoughfunds",
-    "notenoughbalance",
-    "upfrontcost",
     "alreadyreserved",
     "intrinsicgas",
     "gaslimit",
@@ -103,7 +104,7 @@ pub(super) fn of(error: &TransportError) -> Word {
         Word::NonceUsed
     } else if has(HELD) {
         Word::NonceHeld
-    } else if has(REFUSED) {
+    } else if has(FUNDS) || has(REFUSED) {
         Word::Refused
     } else {
         Word::Unclear
@@ -136,9 +137,24 @@ pub(super) fn allowance(error: &TransportError) -> Option<u64> {
     after.split_once(')')?.0.trim().parse().ok()
 }
 
+/// Whether what an RPC says of an estimate may be of a simulation: not of a limit, of a method that it lacks, or of what the
+/// account has.
+pub(super) fn may_be_a_trial(error: &TransportError) -> bool {
+    let RpcError::ErrorResp(payload) = error else { return false };
+    let text = squashed(&payload.message);
+    let broke = FUNDS.iter().any(|word| text.contains(word));
+    !broke && !fault::is_limit(payload) && !lacks(error)
+}
+
 /// Whether an RPC lacks a method, or a form of it.
 pub(super) fn lacks(error: &TransportError) -> bool {
-    let RpcError::ErrorResp(payload) = error else { return matches!(error, RpcError::NullResp) };
+    let payload = match error {
+        RpcError::ErrorResp(payload) => payload,
+        RpcError::Transport(kind) => {
+            return kind.as_http_error().is_some_and(|it| matches!(it.status, 400 | 404 | 405 | 422 | 501));
+        }
+        other => return matches!(other, RpcError::NullResp),
+    };
     let text = squashed(&payload.message);
     let words = [
         "notfound",
@@ -237,5 +253,14 @@ mod tests {
         assert!(lacks(&said(-32601, "the method eth_maxPriorityFeePerGas does not exist/is not available")));
         assert!(lacks(&said(-32602, "too many arguments, want at most 1")));
         assert!(!lacks(&said(-32000, "timeout")));
+        for (code, text, trial) in [
+            (-32000, "simulation failed", true),
+            (-32603, "cannot estimate gas; transaction may fail", true),
+            (-32000, "insufficient funds for transfer", false),
+            (-32601, "Method not found", false),
+            (-32005, "limit exceeded, too many requests", false),
+        ] {
+            assert_eq!(may_be_a_trial(&said(code, text)), trial, "{text}");
+        }
     }
 }
