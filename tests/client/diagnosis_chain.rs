@@ -3,8 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use infinityvm_sdk::{
-    Cause, Client, Confidence, Diagnosis, JobHandle, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
-    RetryPolicy, Revision, SignedJob, Until,
+    Cause, Client, Confidence, Diagnosis, FindingKind, JobHandle, LocalSigner, OffchainJobRequest, ProgramId,
+    RelayStrategy, RetryPolicy, Revision, SignedJob, Until,
     chain::{Answer, OnchainStatus, Question, RevertCause},
     client::Stage,
     devnode::{ConsumerRules, JobState, Lie, ProgramOutput},
@@ -438,6 +438,61 @@ async fn a_lane_begins_where_the_chain_is() {
         assert!(matches!(diagnosis.cause(), Cause::RelayStalled { .. }), "{diagnosis}");
     })
     .await;
+}
+
+/// A client that has just started, and has watched nothing: what is missing below a lane is named for every job of it.
+#[tokio::test]
+async fn a_gap_below_a_lane_is_named_at_once_for_every_job_behind_it() {
+    // What is relayed before, what is missing, what comes behind it, and which of that fails.
+    let forms: [(u64, (u64, u64), &[u64], Option<u64>); 6] = [
+        (0, (1, 1), &[2, 3], None),
+        (0, (1, 1), &[2], None),
+        (0, (1, 4), &[5, 6, 7], None),
+        (2, (3, 3), &[4, 5], None),
+        (0, (1, 2), &[3, 4, 5], Some(4)),
+        (1, (2, 2), &[3, 4], Some(3)),
+    ];
+    for (relayed, (first, last), behind, failing) in forms {
+        in_relay(|case| async move {
+            for nonce in 1..=relayed {
+                let job = case.ordered(nonce, "before").await;
+                case.send(&job, JobState::Relayed).await;
+            }
+            let mut jobs = Vec::new();
+            for &nonce in behind {
+                let fails = failing == Some(nonce);
+                let job = case.ordered(nonce, if fails { "bad" } else { "abc" }).await;
+                case.send(&job, if fails { JobState::Failed } else { JobState::Done }).await;
+                jobs.push((job, fails));
+            }
+            let fresh = case.connect(true, Some(case.rig.node.operator())).await;
+            let gap = Cause::NonceGap { first, last };
+            for (job, fails) in &jobs {
+                let diagnosis = fresh.diagnose(job).await.unwrap();
+                match fails {
+                    true => assert!(matches!(diagnosis.cause(), Cause::Failed { .. }), "{diagnosis}"),
+                    false => shown(&diagnosis, gap.clone()),
+                }
+            }
+            // The preflight of one that comes behind them agrees, and what both say helps.
+            let next = case.ordered(behind[behind.len() - 1] + 1, "next").await;
+            let report = fresh.preflight(&next).await.unwrap();
+            let finding = report.findings().iter().find(|it| matches!(it.kind(), FindingKind::NonceGap { .. }));
+            assert!(finding.is_some(), "{report}");
+            for nonce in first..=last {
+                fresh.submit_signed(case.ordered(nonce, "late").await).await.unwrap();
+            }
+            let up_to = failing.unwrap_or(u64::MAX);
+            for (job, _) in jobs.iter().filter(|(job, _)| job.nonce() < up_to) {
+                case.rig.reaches(job.id(), JobState::Relayed).await;
+            }
+            for (job, _) in jobs.iter().filter(|(job, _)| job.nonce() > up_to) {
+                let cause = fresh.diagnose(job).await.unwrap().cause().clone();
+                assert!(matches!(cause, Cause::BehindFailed { nonce, .. } if nonce == up_to), "{cause}");
+            }
+        })
+        .await;
+    }
 }
 
 /// The node takes an included transaction for a success.

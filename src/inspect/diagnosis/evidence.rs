@@ -45,6 +45,8 @@ pub(super) struct Onchain {
     pub standing: ChainStanding,
     /// The highest nonce that the consumer has seen.
     pub max_nonce: Option<u64>,
+    /// The nonce at which a node begins the consumer's lane.
+    pub next_nonce: Option<u64>,
     /// What the consumer's check says of the signature, if it has answered.
     pub signer: Option<Signer>,
     /// The state that the job starts from, and the consumer's latest, if they differ.

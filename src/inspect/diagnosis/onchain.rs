@@ -47,12 +47,11 @@ pub(super) async fn onchain(
 ) -> Option<(Onchain, Block)> {
     let read = async {
         let Read { facts, tip, .. } = sent(sources, chain, job, claims.tx_hash, claims.verified.as_ref(), seen).await?;
-        let next_nonce = facts.job.next_nonce.as_ref().ok().copied();
-        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims).await?, next_nonce, tip))
+        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims).await?, tip))
     };
     match read.await {
-        Ok((onchain, next_nonce, tip)) => {
-            describe(&onchain, claims, next_nonce, lines);
+        Ok((onchain, tip)) => {
+            describe(&onchain, claims, lines);
             Some((onchain, tip))
         }
         Err(error) => {
@@ -85,6 +84,7 @@ async fn interpret(
     Ok(Onchain {
         standing,
         max_nonce: facts.job.max_nonce.ok(),
+        next_nonce: facts.job.next_nonce.ok(),
         signer,
         state,
         operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
@@ -100,7 +100,7 @@ async fn interpret(
     })
 }
 
-fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: &mut Vec<String>) {
+fn describe(onchain: &Onchain, claims: &Claims, lines: &mut Vec<String>) {
     let mut say = |line: String| lines.push(format!("chain: {line}"));
     say(match onchain.standing {
         ChainStanding::Unseen => "getJobMetadata: the chain has no job under this nonce".into(),
@@ -111,7 +111,7 @@ fn describe(onchain: &Onchain, claims: &Claims, next_nonce: Option<u64>, lines: 
         }
         ChainStanding::Taken(status) => format!("getJobMetadata: another job has the nonce, {}", status_words(status)),
     });
-    match (onchain.max_nonce, next_nonce) {
+    match (onchain.max_nonce, onchain.next_nonce) {
         (Some(max), Some(next)) => say(format!("maxNonce() of the consumer is {max}, getNextNonce() {next}")),
         (Some(max), None) => say(format!("maxNonce() of the consumer is {max}")),
         (None, _) => {

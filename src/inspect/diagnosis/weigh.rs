@@ -8,6 +8,7 @@ use super::{
 use crate::{
     chain::{ChainStanding, RevertCause},
     inspect::facts::Signer,
+    watch::Stage,
 };
 
 /// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
@@ -129,6 +130,11 @@ fn ahead(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
 /// The node's verdict stands, and the chain says how sure it is.
 fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     let Some(max) = onchain.max_nonce else { return by_node };
+    if waits_for_relay(&by_node.cause)
+        && let Some(gap) = gap(evidence, onchain, max)
+    {
+        return shown(gap);
+    }
     let Verdict { cause, confidence } = by_node;
     let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
     match cause {
@@ -152,6 +158,29 @@ fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
         },
         cause => Verdict { cause, confidence },
     }
+}
+
+/// Whether it waits for its turn or for what may come by itself, for all that the node shows.
+fn waits_for_relay(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::InProgress { stage: Stage::Executed }
+            | Cause::InLine { .. }
+            | Cause::RelayStalled { .. }
+            | Cause::BehindStalled { .. }
+            | Cause::BehindFailed { .. }
+            | Cause::BehindLost { .. }
+            | Cause::BehindQuarantined { .. }
+            | Cause::NonceGap { .. }
+    )
+}
+
+/// The nonces below the whole lane that the node does not know, and that the chain shows are still to come. Before the
+/// chain was read they may have been from before the node's time.
+fn gap(evidence: &Symptoms, onchain: &Onchain, max: u64) -> Option<Cause> {
+    let (first, last) = evidence.lane.as_ref()?.unknown()?;
+    let begins = onchain.next_nonce.unwrap_or(0).max(max.saturating_add(1));
+    (begins <= last).then(|| Cause::NonceGap { first: first.max(begins), last })
 }
 
 #[cfg(test)]
@@ -182,6 +211,7 @@ mod tests {
         Onchain {
             standing: ChainStanding::Unseen,
             max_nonce: Some(3),
+            next_nonce: Some(4),
             signer: Some(Signer::Accepted),
             state: None,
             operators: None,
@@ -478,9 +508,25 @@ mod tests {
         ] {
             assert_eq!(name(&judge(&in_lane(missing, passed, max))), expected, "{missing:?} {max}");
         }
-        // A line that has not stood still is not stuck, whatever the RPC knows of the nonces before it.
-        let healthy = Symptoms { stalled: None, ..in_lane(&[7, 8], None, 3) };
-        assert_eq!(name(&judge(&healthy)), "executed");
+        // Before the line has stood still for long, too: the node does not know them, and the chain is not past them.
+        for (missing, max, next, expected) in [
+            (&[7, 8][..], 3, Some(4), "gap 7-8"),
+            (&[1, 2, 3, 4, 5, 6, 7, 8], 3, Some(4), "gap 4-8"),
+            (&[7, 8], 7, Some(8), "gap 8-8"),
+            (&[7, 8], 7, None, "gap 8-8"),
+            (&[7, 8], 8, Some(9), "executed"),
+            // A contract may go on from another number than the highest that it has seen.
+            (&[7, 8], 3, Some(9), "executed"),
+            (&[], 3, Some(4), "executed"),
+        ] {
+            let mut young = Symptoms { stalled: None, ..in_lane(missing, None, max) };
+            young.onchain.as_mut().unwrap().next_nonce = next;
+            assert_eq!(name(&judge(&young)), expected, "{missing:?} {max} {next:?}");
+        }
+        // What somebody has to act upon higher up comes after it.
+        let mut young = in_lane(&[7, 8], None, 6);
+        young.lane.as_mut().unwrap().below.get_mut(&8).unwrap().state = NeighbourState::Failed(None);
+        assert_eq!(name(&judge(&young)), "gap 7-7");
     }
 
     #[test]
