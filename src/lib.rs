@@ -18,7 +18,7 @@
 //! | know before a job is sent whether it will land | [`Client::preflight`], [`PreflightReport`] | [`will_it_land`] |
 //! | know that a result is on chain | [`Until::Finalized`], [`Verified::finality`] | [`did_it_land`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`Cause`] | [`stuck_jobs`] |
-//! | replace a job that failed | [`OffchainJobRequest::prepare`], [`Client::submit_signed`] | [`stuck_jobs`] |
+//! | replace a job that failed | [`Client::replace`] | [`stuck_jobs`] |
 //! | post a result that the node does not relay | [`Client::post_result`], [`chain::RpcPoster`] | [`posting_results`] |
 //! | sign with a key, a keystore or a key service | [`LocalSigner`], [`AlloySigner`], [`JobSigner`] | [`signers`] |
 //! | sign on one machine, and send from another | [`SignedJob`], [`Client::submit_signed`] | [`signers`] |

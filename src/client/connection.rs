@@ -105,7 +105,7 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let mut lease = self.lease(&job).await?;
-        let mut signed = self.sign_under(&job, &lease).await?;
+        let mut signed = self.sign_under(&job, lease.nonce()).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
         // chain's RPC has seen the signature, but not what was signed.
         if let Err(error) = self.require_preflight(&signed).await {
@@ -119,7 +119,7 @@ impl Client {
             if lease.nonce() == signed.nonce() {
                 return Err(error);
             }
-            signed = self.sign_under(&job, &lease).await?;
+            signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
         self.parts.submissions.submit_new(signed.clone(), lease).await?;
@@ -159,7 +159,7 @@ impl Client {
     /// Those of [`submit`](Self::submit) before anything is sent.
     pub async fn sign(&self, job: OffchainJobRequest) -> Result<SignedJob> {
         let mut lease = self.lease(&job).await?;
-        let signed = self.sign_under(&job, &lease).await?;
+        let signed = self.sign_under(&job, lease.nonce()).await?;
         lease.mark_signed();
         lease.quarantine();
         Ok(signed)
@@ -170,8 +170,8 @@ impl Client {
     /// Safe to repeat: while a submission of the same job is under way this call joins it, and a node that has the job
     /// already is asked for its record, which must be equal in every field.
     ///
-    /// In the Relay revision it also replaces a job that failed: sign another under the failed one's nonce with
-    /// [`OffchainJobRequest::prepare`], and submit it. In an Ordered lane that is the way to free the jobs behind it.
+    /// In the Relay revision it also takes the place of a job that failed, if it was signed under that one's nonce. For
+    /// that, [`replace`](Self::replace) signs and checks.
     ///
     /// # Errors
     /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in
@@ -368,12 +368,8 @@ impl Client {
     }
 
     async fn lease(&self, job: &OffchainJobRequest) -> Result<NonceLease> {
-        let (parts, signer) = (&self.parts, self.signer()?);
-        if let Some(binding) = &parts.binding {
-            binding.check_consumer(job.consumer())?;
-            binding.check_signer(signer.address())?;
-        }
-        job.check_revision(self.revision())?;
+        self.may_sign(job)?;
+        let parts = &self.parts;
         let (consumer, lane) = (job.consumer(), lane_of(job.relay_strategy()));
         match job.nonce() {
             Some(nonce) => parts.nonces.lease_exact(consumer, lane, nonce).await,
@@ -381,13 +377,22 @@ impl Client {
         }
     }
 
+    pub(super) fn may_sign(&self, job: &OffchainJobRequest) -> Result<()> {
+        let signer = self.signer()?;
+        if let Some(binding) = &self.parts.binding {
+            binding.check_consumer(job.consumer())?;
+            binding.check_signer(signer.address())?;
+        }
+        job.check_revision(self.revision())
+    }
+
     /// Until the signature is handed on, nobody else has it: the lease may be dropped, and is free again.
-    async fn sign_under(&self, job: &OffchainJobRequest, lease: &NonceLease) -> Result<SignedJob> {
-        signing::sign(job.prepare(self.revision(), lease.nonce())?, self.signer()?, self.parts.node.retries()).await
+    pub(super) async fn sign_under(&self, job: &OffchainJobRequest, nonce: u64) -> Result<SignedJob> {
+        signing::sign(job.prepare(self.revision(), nonce)?, self.signer()?, self.parts.node.retries()).await
     }
 
     /// The preflight that submissions of this client need, if they do.
-    async fn require_preflight(&self, job: &SignedJob) -> Result<()> {
+    pub(super) async fn require_preflight(&self, job: &SignedJob) -> Result<()> {
         let Some(severity) = self.parts.preflight else { return Ok(()) };
         let report = Preflight::new(&self.parts.sources, job).required().await?;
         if report.worst() < Some(severity) {

@@ -10,6 +10,7 @@ mod handle;
 mod landing;
 mod many;
 mod parts;
+mod replacing;
 mod signing;
 
 pub use self::{

@@ -187,15 +187,15 @@ pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
             "upload the program with submit_program, then submit the same signed job again"
         }
         Some("execution_error") => {
-            "the program exited with an error or reached max_cycles; sign another job under this nonce with `prepare` and submit \
-             it with submit_signed: in an Ordered lane this nonce holds back all later ones"
+            "the program exited with an error or reached max_cycles; put another job in its place with Client::replace, or sign one \
+             under this nonce and send it with submit_signed: in an Ordered lane this nonce holds back all later ones"
         }
         Some("low nonce") => {
             "the consumer's next nonce is higher: the job may be complete on chain already, so look there before anything else"
         }
         _ => {
-            "submit the same signed job again, or another under this nonce with submit_signed: in an Ordered lane it holds back \
-              all later ones"
+            "submit the same signed job again, or put another in its place with Client::replace: in an Ordered lane it holds back all \
+             later ones"
         }
     };
     let reason = one_line(reason.unwrap_or("the node gives no reason"));

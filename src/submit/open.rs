@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::MutexGuard};
 
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob},
     nonce::{NonceLease, NonceManager, Settlement},
     runtime::Joint,
@@ -12,6 +12,9 @@ use crate::{
 
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
 const MAX_UNRESOLVED: usize = 1024;
+
+/// Nonces of which a client remembers that it has replaced the job.
+const MAX_REPLACED: usize = 4096;
 
 /// A job to be sent.
 pub(super) struct Departure {
@@ -44,6 +47,13 @@ pub(super) struct Board {
     pub(super) airborne: HashMap<JobId, Airborne>,
     /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     pub(super) unresolved: HashMap<JobId, Unresolved>,
+    /// Failed jobs that this client has put others in the place of.
+    replaced: HashMap<JobId, Replaced>,
+}
+
+struct Replaced {
+    earlier: Vec<SignedJob>,
+    now: SignedJob,
 }
 
 pub(super) struct Unresolved {
@@ -100,6 +110,46 @@ impl OpenJobs {
             open: open_here.is_some(),
             stored: open_here.is_some_and(|open| open.stored),
         }
+    }
+
+    /// Puts a job in the place of one that has failed, which is sent no more by itself.
+    pub(super) fn replace(&self, old: &SignedJob, job: &SignedJob) -> Result<()> {
+        let mut board = self.lock();
+        let id = old.id();
+        if let Some(airborne) = board.airborne.get(&id) {
+            let error = taken_here(&airborne.job).with_retryable(true);
+            return Err(error.with_hint("a submission is under way: replace the job once that has ended"));
+        }
+        match board.unresolved.get(&id) {
+            Some(open) if open.job == *old => drop(board.unresolved.remove(&id)),
+            Some(open) if open.job != *job => return Err(taken_here(&open.job)),
+            Some(_) | None => {}
+        }
+        if board.replaced.len() >= MAX_REPLACED && !board.replaced.contains_key(&id) {
+            board.replaced.clear();
+        }
+        let entry = board.replaced.entry(id).or_insert_with(|| Replaced { earlier: Vec::new(), now: old.clone() });
+        let before = std::mem::replace(&mut entry.now, job.clone());
+        for gone in [before, old.clone()] {
+            if gone != *job && !entry.earlier.contains(&gone) {
+                entry.earlier.push(gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// The job that this client has put in the place of this one.
+    pub(super) fn replacement(&self, job: &SignedJob) -> Option<SignedJob> {
+        let board = self.lock();
+        let replaced = board.replaced.get(&job.id()).filter(|replaced| replaced.earlier.contains(job))?;
+        Some(replaced.now.clone())
+    }
+
+    /// The jobs in whose place this client has put this one.
+    pub(super) fn replaced_by(&self, job: &SignedJob) -> Vec<SignedJob> {
+        let board = self.lock();
+        let replaced = board.replaced.get(&job.id()).filter(|replaced| replaced.now == *job);
+        replaced.map(|replaced| replaced.earlier.clone()).unwrap_or_default()
     }
 
     /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.
@@ -178,4 +228,15 @@ pub(super) fn taken_here(other: &SignedJob) -> Error {
     Error::new(ErrorKind::NonceTaken, "this client has another signed job under the same nonce, and its fate is open")
         .with_job(other.id())
         .with_hint("settle the job in Client::unresolved first, or use another nonce")
+}
+
+/// The end of a job whose place this client has given to another.
+pub(super) fn replaced(job: &SignedJob) -> Error {
+    Error::new(ErrorKind::NonceTaken, "the job failed, and this client has put another in its place")
+        .with_outcome(Outcome::Unknown)
+        .with_job(job.id())
+        .with_hint(
+            "wait with the handle that Client::replace returned. The signed bytes of this one stay valid: should somebody send \
+             them again, that wait says which of the two has the nonce",
+        )
 }

@@ -7,12 +7,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     flight::Flight,
-    open::{Airborne, Departure, OnHand, OpenJobs, Unresolved, taken_here},
+    open::{Airborne, Departure, OnHand, OpenJobs, Unresolved, replaced, taken_here},
     states::StatesAhead,
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, RelayStrategy, SignedJob, Verified},
+    job::{JobId, JobRecord, RelayStrategy, SignedJob, Verified, echo_difference},
     node::{Deadline, Node},
     nonce::{Claim, Lane, NonceLease, NonceManager},
     runtime::{Joint, require_runtime},
@@ -46,8 +46,28 @@ impl Submissions {
         self.fly(Departure { job, lease: None, by_wait: false }).await
     }
 
+    /// Sends a job in the place of one that has failed.
+    pub(crate) async fn replace(&self, old: &SignedJob, job: SignedJob) -> Result<()> {
+        self.at_endpoint(self.open.replace(old, &job))?;
+        self.fly(Departure { job, lease: None, by_wait: false }).await
+    }
+
+    /// If a record of the node's shows the job that this client has put in the place of this one: what to tell of it.
+    pub(crate) fn was_replaced(&self, job: &SignedJob, record: &JobRecord) -> Option<Error> {
+        let now = self.open.replacement(job)?;
+        echo_difference(&now, record).is_none().then(|| replaced(job))
+    }
+
+    /// Whether a record of the node's shows a job in whose place this client has put this one.
+    pub(crate) fn came_back(&self, job: &SignedJob, record: &JobRecord) -> bool {
+        self.open.replaced_by(job).iter().any(|earlier| echo_difference(earlier, record).is_none())
+    }
+
     /// Sends a job again that is waited for. Dropping this does not end the departure.
     pub(crate) async fn send_again(&self, job: SignedJob) -> Result<()> {
+        if self.open.replacement(&job).is_some() {
+            return self.at_endpoint(Err(replaced(&job)));
+        }
         self.fly(Departure { job, lease: None, by_wait: true }).await
     }
 

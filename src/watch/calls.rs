@@ -159,7 +159,13 @@ async fn look(backend: &Backend, job: &SignedJob, known: Option<&Verified>) -> R
 async fn see(backend: &Backend, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
     // Nobody waits without an operator: `Wait` says so.
     let Some(operator) = backend.operator.get().await? else { return Ok(Sight::Pending) };
-    let sight = Sight::of(job, record, operator, known);
+    let mut sight = Sight::of(job, record, operator, known);
+    if let Sight::Taken { came_back, .. } = &mut sight {
+        if let Some(replaced) = backend.submissions.was_replaced(job, record) {
+            return Err(replaced);
+        }
+        *came_back = backend.submissions.came_back(job, record);
+    }
     if matches!(sight, Sight::Unproven(_))
         && record.signed_by().is_some_and(|signer| signer != operator)
         && let Some(operator) = backend.operator.changed(operator).await?

@@ -7,7 +7,7 @@ use alloy_primitives::Address;
 
 use super::stage::Stage;
 use crate::{
-    error::{Error, Outcome},
+    error::{Error, ErrorKind, Outcome},
     job::{JobRecord, JobStatus, Revision, SignedJob, Verified, echo_difference, failed, nonce_taken, verify},
 };
 
@@ -16,10 +16,12 @@ use crate::{
 pub(crate) enum Sight {
     /// The node does not know the job.
     NotFound,
-    /// The node has another job under the nonce: this field differs. And whether that job failed.
+    /// The node has another job under the nonce: this field differs. And whether that job failed, and whether it is one
+    /// in whose place this client has put the job.
     Taken {
         field: &'static str,
         failed: bool,
+        came_back: bool,
     },
     /// Not executed yet, or a status that this release does not know.
     Pending,
@@ -35,7 +37,8 @@ impl Sight {
     /// Compares a record with the job, and verifies the result in it, unless it is the one that is `known`.
     pub(crate) fn of(job: &SignedJob, record: &JobRecord, operator: Address, known: Option<&Verified>) -> Self {
         if let Some(field) = echo_difference(job, record) {
-            return Self::Taken { field, failed: matches!(record.status(), JobStatus::Failed { .. }) };
+            let failed = matches!(record.status(), JobStatus::Failed { .. });
+            return Self::Taken { field, failed, came_back: false };
         }
         match record.status() {
             JobStatus::Pending | JobStatus::Unrecognized(_) => Self::Pending,
@@ -58,6 +61,7 @@ impl Sight {
     /// The error that it is the end of a job with, once it is believed.
     pub(super) fn bad_news(&self, job: &SignedJob) -> Option<Error> {
         match self {
+            Self::Taken { came_back: true, .. } => Some(came_back(job)),
             Self::Taken { field, .. } => Some(nonce_taken(field, Outcome::Unknown).with_job(job.id())),
             Self::Failed(reason) => Some(failed(job, reason.as_deref())),
             Self::Unproven(error) => Some(error.clone()),
@@ -76,6 +80,16 @@ impl Sight {
             Self::Unproven(_) => Shown::Unproven,
         }
     }
+}
+
+fn came_back(job: &SignedJob) -> Error {
+    Error::new(ErrorKind::NonceTaken, "the node has the job again that this one has replaced: its bytes were sent once more")
+        .with_outcome(Outcome::Unknown)
+        .with_job(job.id())
+        .with_hint(
+            "wait for that one: Client::resume it. If it fails again, replace it again; one of the two lands at most, and a wait \
+             with a chain says which",
+        )
 }
 
 /// A [`Sight`] without what it carries.

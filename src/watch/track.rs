@@ -94,6 +94,8 @@ impl Track {
         match (&self.chain, until.depth(true)) {
             (Some(chain), Some(depth)) => {
                 let seen = fresh.then(|| chain.verdict(job, depth)).flatten();
+                // The node, and this client's own books, may know more of that other job.
+                let seen = seen.map(|seen| seen.map_err(|error| told_of_both(error, self.end.as_ref())));
                 // Or a look has shown that the chain does not know better than the node.
                 seen.or(end.filter(|_| chain.end_stands()))
             }
@@ -308,4 +310,14 @@ fn lost(job: &SignedJob) -> Error {
         .with_outcome(Outcome::Unknown)
         .with_job(job.id())
         .with_hint("submit the same signed job with submit_signed: it was never sent there, or the node lost it")
+}
+
+/// The chain's word of another job under the nonce, with what the node's look has shown of it.
+fn told_of_both(error: Error, end: Option<&Error>) -> Error {
+    match end {
+        Some(end) if end.kind() == ErrorKind::NonceTaken && error.kind() == ErrorKind::NonceTaken => {
+            error.with_source(end.clone())
+        }
+        _ => error,
+    }
 }

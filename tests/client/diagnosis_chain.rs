@@ -443,8 +443,9 @@ async fn a_lane_begins_where_the_chain_is() {
 /// A client that has just started, and has watched nothing: what is missing below a lane is named for every job of it.
 #[tokio::test]
 async fn a_gap_below_a_lane_is_named_at_once_for_every_job_behind_it() {
+    type Form = (u64, (u64, u64), &'static [u64], Option<u64>);
     // What is relayed before, what is missing, what comes behind it, and which of that fails.
-    let forms: [(u64, (u64, u64), &[u64], Option<u64>); 6] = [
+    let forms: [Form; 6] = [
         (0, (1, 1), &[2, 3], None),
         (0, (1, 1), &[2], None),
         (0, (1, 4), &[5, 6, 7], None),

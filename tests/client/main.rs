@@ -16,6 +16,7 @@ mod key_service;
 mod load;
 mod lost;
 mod programs;
+mod replacing;
 mod retries;
 mod rig;
 mod second_look;

@@ -98,8 +98,8 @@ impl Standing {
 fn nonce_taken(job: &SignedJob, field: &str) -> Error {
     let what = format!("the chain completed another job under this nonce: its {field} differs");
     Error::new(ErrorKind::NonceTaken, what).with_outcome(Outcome::Rejected).with_job(job.id()).with_hint(
-        "this job can never land: sign it again under another nonce; if you did not replace it yourself, somebody else used the consumer's \
-         nonce, or an onchain request did",
+        "this job can never land. If you have put another in its place (Client::replace), all is well: wait for that one. Else somebody \
+         else used the consumer's nonce, or an onchain request did: sign it again under another nonce",
     )
 }
 

@@ -74,8 +74,8 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
              the job under another nonce"
         ),
         Cause::Failed { .. } => format!(
-            "correct input, program or max_cycles, sign that job under nonce {nonce} again (OffchainJobRequest::prepare) and send it with \
-             Client::submit_signed: it takes the failed one's place. If the reason was passing, submit the same signed job again{}",
+            "correct input, program or max_cycles, and put that job in the place of this one with Client::replace, which signs it under \
+             nonce {nonce}. If the reason was passing, submit the same signed job again{}",
             hold_later(*ordered)
         ),
         Cause::ProgramMissing { .. } => program_missing(evidence),
@@ -116,9 +116,9 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
                 _ => "",
             };
             format!(
-                "{upload}submit the same signed job of nonce {nonce} again with Client::submit_signed, or, if that would fail again, any other \
-                 signed under nonce {nonce} (OffchainJobRequest::prepare), Ordered: it takes the failed one's place, and the jobs behind \
-                 it move"
+                "{upload}submit the same signed job of nonce {nonce} again with Client::submit_signed, or, if that would fail again, put \
+                 another in its place with Client::replace, Ordered (without a copy of it, by OffchainJobRequest::prepare and submit_signed): \
+                 then the jobs behind it move"
             )
         }
         Cause::BehindLost { nonce } => format!(

@@ -1,0 +1,235 @@
+//! Another job in the place of one that failed.
+
+use infinityvm_sdk::{
+    Client, Error, ErrorKind, JobHandle, OffchainJobRequest, Outcome, RelayStrategy, Revision, SignedJob, Until,
+    chain::Chain,
+    client::ClientBuilder,
+    devnode::{JobState, Lie},
+    primitives::Address,
+    rpc::Method,
+};
+
+use crate::rig::{CONSUMER, Rig, within};
+
+fn over(rig: &Rig, rest: bool) -> ClientBuilder {
+    let builder = rig.builder();
+    if rest { builder.rest(rig.node.rest_url()) } else { builder }
+}
+
+async fn ordered(rig: &Rig, nonce: u64, input: &str) -> SignedJob {
+    rig.ordered(input).prepare(rig.revision, nonce).unwrap().sign(&rig.signer).await.unwrap()
+}
+
+/// A job that has failed, under nonce 1.
+async fn failed(rig: &Rig, client: &Client) -> JobHandle {
+    let handle = client.submit_signed(ordered(rig, 1, "bad").await).await.unwrap();
+    rig.reaches(handle.id(), JobState::Failed).await;
+    handle
+}
+
+async fn end(handle: &JobHandle) -> Error {
+    within(handle.wait(Until::Relayed).into_future()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn the_jobs_behind_a_failed_one_move_once_it_is_replaced() {
+    for rest in [false, true] {
+        for chain in [false, true] {
+            let rig = Rig::new(Revision::Relay).await;
+            let builder = over(&rig, rest);
+            let builder = if chain {
+                builder.chain(Chain::new(rig.node.chain(), rig.node.chain().job_manager()))
+            } else {
+                builder
+            };
+            let client = builder.connect().await.unwrap();
+            let old = failed(&rig, &client).await;
+            assert_eq!(end(&old).await.kind(), ErrorKind::JobFailed);
+            let mut behind = Vec::new();
+            for nonce in 2..=3 {
+                let job = ordered(&rig, nonce, "abc").await;
+                behind.push(client.submit_signed(job).await.unwrap());
+            }
+            rig.reaches(behind[1].id(), JobState::Done).await;
+            let new = within(client.replace(&old, rig.ordered("good"))).await.unwrap();
+            assert_eq!((new.id(), new.signed_job().nonce()), (old.id(), 1));
+            let result = within(new.wait(Until::Relayed).into_future()).await.unwrap();
+            assert_eq!(result.output()[..], *b"doog");
+            for handle in behind {
+                within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+            }
+            assert_eq!(rig.on_chain(), [1, 2, 3]);
+            // The old handle says what happened, and so does one that comes back from a store.
+            let stored = client.resume(old.signed_job().clone()).unwrap();
+            for handle in [&old, &stored] {
+                let error = end(handle).await;
+                assert_eq!((error.kind(), error.job_id()), (ErrorKind::NonceTaken, Some(old.id().into())));
+                let report = error.report().to_string();
+                assert!(report.contains("put another in its place"), "{report}");
+            }
+            assert!(client.unresolved().is_empty());
+            rig.never_two_in_flight();
+        }
+    }
+}
+
+/// It can fail again, and be replaced again, by this client or by one that comes after a restart of the process.
+#[tokio::test]
+async fn a_replacement_that_fails_is_replaced() {
+    let rig = Rig::new(Revision::Relay).await;
+    let first = failed(&rig, &rig.client).await;
+    let worse = rig.job("bad").max_cycles(7).relay(RelayStrategy::Ordered).build().unwrap();
+    let second = within(rig.client.replace(&first, worse)).await.unwrap();
+    assert_eq!(end(&second).await.kind(), ErrorKind::JobFailed);
+    let later = rig.another().await;
+    let stored = later.resume(second.signed_job().clone()).unwrap();
+    let third = within(later.replace(&stored, rig.ordered("good"))).await.unwrap();
+    within(third.wait(Until::Relayed).into_future()).await.unwrap();
+    assert_eq!(end(&stored).await.kind(), ErrorKind::NonceTaken);
+    assert_eq!(rig.on_chain(), [1]);
+    // Of the job before it the first client knows that it was replaced, and not by what.
+    assert_eq!(end(&first).await.kind(), ErrorKind::NonceTaken);
+}
+
+/// Refused, with the reason, and nothing of it is sent.
+async fn refused(rig: &Rig, client: &Client, old: &JobHandle, job: OffchainJobRequest, kind: ErrorKind, why: &str) {
+    let before = rig.node.stats().calls(Method::SubmitJob);
+    let error = within(client.replace(old, job)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{}", error.report());
+    assert!(error.to_string().contains(why), "{why}: {}", error.report());
+    assert!(error.hint().is_some() && error.job_id() == Some(old.id().into()), "{}", error.report());
+    assert_eq!(rig.node.stats().calls(Method::SubmitJob), before, "{why}");
+    assert!(client.unresolved().is_empty());
+}
+
+#[tokio::test]
+async fn what_has_not_failed_now_is_not_replaced() {
+    for rest in [false, true] {
+        let rig = Rig::new(Revision::Relay).await;
+        let client = over(&rig, rest).connect().await.unwrap();
+        let good = || rig.ordered("good");
+        // The node does not know it.
+        let unsent = client.resume(ordered(&rig, 9, "abc").await).unwrap();
+        refused(&rig, &client, &unsent, good(), ErrorKind::Nonce, "does not know it").await;
+        // Executed, relayed, and before either.
+        let gate = rig.node.faults().hold_executions();
+        rig.node.faults().stall_relays(true);
+        let job = client.submit_signed(ordered(&rig, 1, "abc").await).await.unwrap();
+        refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
+        gate.open();
+        rig.reaches(job.id(), JobState::Done).await;
+        refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
+        rig.node.faults().stall_relays(false);
+        rig.reaches(job.id(), JobState::Relayed).await;
+        refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
+        // One look, or two, that show it as failed: a replica that lags.
+        for looks in [1, 2] {
+            rig.node.faults().lie_once(looks, Lie::Status(JobState::Failed));
+            refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
+        }
+        // Below the lane.
+        let low = client.submit_signed(ordered(&rig, 1, "other").await).await;
+        assert!(low.is_err());
+        client.forget(infinityvm_sdk::JobId::derive(1, CONSUMER));
+        // Another's job under the nonce, which has failed.
+        let theirs = rig.another().await.submit_signed(ordered(&rig, 2, "bad").await).await.unwrap();
+        rig.reaches(theirs.id(), JobState::Failed).await;
+        let mine = client.resume(ordered(&rig, 2, "mine").await).unwrap();
+        refused(&rig, &client, &mine, good(), ErrorKind::NonceTaken, "another job under this nonce").await;
+        // The node cannot be asked.
+        rig.node.faults().refuse(Method::GetResult, 1, infinityvm_sdk::rpc::StatusCode::UNAVAILABLE, "busy");
+        let error = within(client.replace(&theirs, good())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_job_below_its_lane_is_not_replaced() {
+    let rig = Rig::new(Revision::Relay).await;
+    let client = rig.another().await;
+    let first = client.submit_signed(ordered(&rig, 1, "abc").await).await.unwrap();
+    within(first.wait(Until::Relayed).into_future()).await.unwrap();
+    let second = client.submit_signed(ordered(&rig, 2, "abc").await).await.unwrap();
+    within(second.wait(Until::Relayed).into_future()).await.unwrap();
+    rig.node.faults().lie(Lie::Status(JobState::Failed));
+    // Shown as failed for good, and complete on chain: only a client with a chain can tell.
+    let chain = Chain::new(rig.node.chain(), rig.node.chain().job_manager());
+    let with_chain = rig.builder().chain(chain).connect().await.unwrap();
+    let stored = with_chain.resume(second.signed_job().clone()).unwrap();
+    let what = "the chain has the result of this very job";
+    refused(&rig, &with_chain, &stored, rig.ordered("good"), ErrorKind::Nonce, what).await;
+    rig.node.faults().clear();
+    rig.node.chain().set_reachable(false);
+    rig.node.faults().lie(Lie::Status(JobState::Failed));
+    let error = within(with_chain.replace(&stored, rig.ordered("good"))).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Chain, Outcome::NotSent), "{}", error.report());
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_fit_is_refused_at_once() {
+    let rig = Rig::new(Revision::Relay).await;
+    let client = rig.another().await;
+    let old = failed(&rig, &client).await;
+    let invalid = ErrorKind::InvalidInput;
+    let unordered = rig.build("good");
+    refused(&rig, &client, &old, unordered, invalid, "the job is Unordered").await;
+    let elsewhere = OffchainJobRequest::builder(Address::repeat_byte(9), rig.program.clone()).max_cycles(9);
+    let elsewhere = elsewhere.relay(RelayStrategy::Ordered).build().unwrap();
+    refused(&rig, &client, &old, elsewhere, invalid, "the job is for 0x0909").await;
+    let numbered = rig.job("good").relay(RelayStrategy::Ordered).nonce(2).build().unwrap();
+    refused(&rig, &client, &old, numbered, invalid, "a nonce of its own").await;
+    // The nonce itself may be said.
+    let numbered = rig.job("good").relay(RelayStrategy::Ordered).nonce(1).build().unwrap();
+    within(client.replace(&old, numbered)).await.unwrap();
+
+    let rig = Rig::new(Revision::State).await;
+    let client = rig.another().await;
+    let old = client.submit(rig.build("bad")).await.unwrap();
+    rig.reaches(old.id(), JobState::Failed).await;
+    refused(&rig, &client, &old, rig.build("good"), ErrorKind::Unsupported, "takes a nonce once").await;
+}
+
+/// Two at once: one of them is in the node's hands, and the other is told.
+#[tokio::test]
+async fn a_job_is_replaced_by_one_job_at_a_time() {
+    let rig = Rig::new(Revision::Relay).await;
+    let client = rig.another().await;
+    let old = failed(&rig, &client).await;
+    let tasks: Vec<_> = ["one", "two", "three"]
+        .map(|input| {
+            let (client, old, job) = (client.clone(), old.clone(), rig.ordered(input));
+            tokio::spawn(async move { client.replace(&old, job).await })
+        })
+        .into_iter()
+        .collect();
+    let mut won = Vec::new();
+    for task in tasks {
+        match within(task).await.unwrap() {
+            Ok(handle) => won.push(handle),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::NonceTaken | ErrorKind::Nonce), "{}", error.report());
+            }
+        }
+    }
+    let [handle] = &won[..] else { panic!("{} have won", won.len()) };
+    within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+    rig.never_two_in_flight();
+}
+
+/// The signed bytes of the old one stay valid: whoever sends them after a restart of the node has them run.
+#[tokio::test]
+async fn the_new_handle_says_if_the_old_job_came_back() {
+    for rest in [false, true] {
+        let rig = Rig::new(Revision::Relay).await;
+        let client = over(&rig, rest).connect().await.unwrap();
+        let old = failed(&rig, &client).await;
+        drop(rig.node.faults().hold_executions());
+        let new = within(client.replace(&old, rig.ordered("good"))).await.unwrap();
+        rig.node.restart();
+        let stranger = rig.another().await;
+        stranger.submit_signed(old.signed_job().clone()).await.unwrap();
+        let error = end(&new).await;
+        assert_eq!(error.kind(), ErrorKind::NonceTaken, "{}", error.report());
+        assert!(error.to_string().contains("this one has replaced"), "{}", error.report());
+    }
+}
