@@ -113,7 +113,12 @@ impl Node {
         });
         match answer.as_ref().map_err(|error| &error.failure) {
             // A time that was too short, or a rule of the transport's own, says nothing of the node.
-            Err(CallFailure::TimedOut | CallFailure::NotSent | CallFailure::RequestTooLarge) => {}
+            Err(
+                CallFailure::TimedOut
+                | CallFailure::NotSent
+                | CallFailure::RequestTooLarge
+                | CallFailure::Misconfigured,
+            ) => {}
             _ => self.reach.reached(),
         }
         Ok(answer)
@@ -148,7 +153,7 @@ impl Node {
             let runs_on = method.must_run_to_end() && matches!(failure.failure, CallFailure::TimedOut);
             let helps = refusal::again(method, &failure) != Again::Never && !runs_on;
             let error = self.failed(method, failure, failed, &mut arrived);
-            if !helps || !attempts.again().await {
+            if !helps || !attempts.again(&error).await {
                 return Err(error);
             }
         }
@@ -176,11 +181,12 @@ impl Node {
                 let again = refusal::again(METHOD, &failure);
                 let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
                 let not_sent = matches!(failure.failure, CallFailure::NotSent);
-                let too_large = matches!(failure.failure, CallFailure::RequestTooLarge);
+                // Nothing was sent either, and nobody was reached.
+                let refused_here = matches!(failure.failure, CallFailure::RequestTooLarge | CallFailure::Misconfigured);
                 let error = self.error(METHOD, failure);
                 if not_sent && again == Again::Safe {
                     departing.reached_nobody(&error, &self.retries);
-                } else if !not_sent && !too_large {
+                } else if !not_sent && !refused_here {
                     departing.reached();
                 }
                 Ok(Err(SubmitFailure { error, again, in_use }))
@@ -244,7 +250,7 @@ impl Node {
                 Again::Died => id.is_some() && self.wire.has(Method::ContainsProgram),
                 Again::Stored | Again::Never => false,
             };
-            if !helps || !attempts.again().await {
+            if !helps || !attempts.again(&error).await {
                 return Err(error);
             }
             if again == Again::Died {

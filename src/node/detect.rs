@@ -146,7 +146,7 @@ impl Questioned {
             Ok(Err(Unclear::Neither(error))) => Said::Neither(error),
             Ok(Err(Unclear::Silent(_))) if !failed => Said::Nothing,
             // Not an answer that would stay: a proxy's page may be about an outage.
-            Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_))) | Err(_) => return,
+            Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_) | Unclear::Misconfigured(_))) | Err(_) => return,
         };
         // Only a question that took too long can have been overtaken.
         _ = self.said.set(said);
@@ -161,12 +161,17 @@ enum Unclear {
     Silent(Error),
     /// The node could not be asked, or could not answer now.
     Unreachable(Error),
+    /// Nor can it be asked by this transport.
+    Misconfigured(Error),
 }
 
 impl From<Unclear> for Error {
     fn from(unclear: Unclear) -> Self {
         match unclear {
-            Unclear::Neither(error) | Unclear::Silent(error) | Unclear::Unreachable(error) => error,
+            Unclear::Neither(error)
+            | Unclear::Silent(error)
+            | Unclear::Unreachable(error)
+            | Unclear::Misconfigured(error) => error,
         }
     }
 }
@@ -186,7 +191,7 @@ pub(super) async fn describe_node(transport: &dyn Transport, retries: &Retries) 
             }
         };
         let failed = attempts.fail();
-        if !attempts.again().await {
+        if !attempts.again(&error).await {
             return Err(error.with_attempts(failed));
         }
     }
@@ -234,6 +239,7 @@ fn unclear(failure: CallError, endpoint: &str) -> Unclear {
             "check the address and any proxy (a node's REST gateway has another one than its gRPC server); if a \
              coprocessor node does answer there, state its revision with ClientBuilder::revision",
         ),
+        F::Misconfigured => return Unclear::Misconfigured(refusal::of_reflection(failure, endpoint)),
         _ => return Unclear::Unreachable(refusal::of_reflection(failure, endpoint).with_outcome(Outcome::NotSent)),
     };
     Unclear::Silent(

@@ -43,6 +43,10 @@ const TOKEN: u64 = 10;
 /// [`with_attempts`](Self::with_attempts) bounds that, if it is set, and [`with_first_contact`](Self::with_first_contact)
 /// where the client has never reached the node.
 ///
+/// A pause that the node, or something before it, asks for is kept: `Retry-After` over HTTP, `grpc-retry-pushback-ms`
+/// over gRPC. If it is longer than what is left of the deadline, the call ends at once, and [`Error::retry_after`] says
+/// how long.
+///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries
 /// of a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating
 /// themselves. Without a budget a call fails as it would with the last of its attempts. Looks of a
@@ -317,10 +321,11 @@ impl Attempts<'_> {
         self.deadline.allows(pause).then_some(pause)
     }
 
-    /// Waits until the next one begins, which is taken from the budget; false at once if there is none.
-    pub(crate) async fn again(&self) -> bool {
+    /// Waits until the next one begins after this error, which is taken from the budget, and comes no sooner than
+    /// whoever refused asks for; false at once if there is none.
+    pub(crate) async fn again(&self, error: &Error) -> bool {
         let left = self.failed < self.retries.policy.attempts.unwrap_or(ATTEMPTS);
-        match self.pause(Duration::ZERO) {
+        match self.pause(error.retry_after().unwrap_or_default()) {
             Some(pause) if left && self.retries.take_token() => tokio::time::sleep(pause).await,
             _ => return false,
         }
@@ -344,7 +349,8 @@ mod tests {
     use super::*;
 
     async fn again(retries: &Retries, failed: u32, deadline: Deadline) -> bool {
-        Attempts { retries, deadline, failed }.again().await
+        let error = Error::new(ErrorKind::Unavailable, "away");
+        Attempts { retries, deadline, failed }.again(&error).await
     }
 
     #[test]

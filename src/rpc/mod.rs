@@ -3,7 +3,7 @@
 //! [`wire`](crate::wire) turns values into a [`RequestBody`] and response bytes into values; a
 //! [`Transport`](crate::transport::Transport) moves the bytes. Neither knows the other; both know this module.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 mod body;
 mod leaving;
@@ -196,6 +196,10 @@ pub enum CallFailure {
     /// No byte of the request left this process: there was no connection, the name was not found, or a local rule
     /// forbade it.
     NotSent,
+    /// The transport is set up in a way that cannot work: what answers at the address speaks another protocol, such as
+    /// plain text where TLS was wanted, or there are no credentials to call with. The request has not run, and would
+    /// fail again. The message says what to change.
+    Misconfigured,
     /// The request is larger than the transport's own limit. No byte of it was sent.
     RequestTooLarge,
     /// The server answered with a status other than OK.
@@ -217,6 +221,19 @@ pub enum CallFailure {
     ResponseTooLarge,
 }
 
+/// What a server that refuses a call asks for, as to the next attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pushback {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// To be left alone for so long: `Retry-After` of HTTP, `grpc-retry-pushback-ms` of gRPC.
+    After(Duration),
+    /// No other attempt at all: a negative `grpc-retry-pushback-ms`, or one that cannot be read.
+    Never,
+}
+
 /// Why a call failed: what a [`Transport`](crate::transport::Transport) reports.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -225,6 +242,8 @@ pub struct CallError {
     pub failure: CallFailure,
     /// The server's message, or a description; bounded in length by the transport.
     pub message: String,
+    /// What the server asks for, as to another attempt.
+    pub pushback: Pushback,
     /// The cause.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -233,7 +252,14 @@ impl CallError {
     /// A failure without a further cause.
     #[must_use]
     pub fn new(failure: CallFailure, message: impl Into<String>) -> Self {
-        Self { failure, message: message.into(), source: None }
+        Self { failure, message: message.into(), pushback: Pushback::Unsaid, source: None }
+    }
+
+    /// Adds what the server asks for, as to another attempt.
+    #[must_use]
+    pub fn with_pushback(mut self, pushback: Pushback) -> Self {
+        self.pushback = pushback;
+        self
     }
 
     /// Adds the cause.

@@ -170,7 +170,7 @@ impl Flight {
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
-            if again == Again::Never || !attempts.again().await {
+            if again == Again::Never || !attempts.again(&error).await {
                 return Err(error);
             }
             if again == Again::Died {

@@ -5,7 +5,8 @@ use std::error::Error as StdError;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
 use crate::{
-    rpc::{CallError, CallFailure},
+    http::retry_after,
+    rpc::{CallError, CallFailure, Pushback},
     text::clean,
 };
 
@@ -27,6 +28,11 @@ pub(super) fn has_type(headers: &HeaderMap, types: &[&str]) -> bool {
         let essence = value[..end].trim_ascii();
         types.iter().any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
     })
+}
+
+/// How long these headers of a refusal ask to be left alone, in the way of HTTP.
+pub(super) fn pushback(headers: &HeaderMap) -> Pushback {
+    retry_after::pause(headers).map_or(Pushback::Unsaid, Pushback::After)
 }
 
 /// The content type, for messages.

@@ -8,9 +8,14 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use tonic::{ConnectError, client::GrpcService, metadata::MetadataMap, transport::Channel};
 
 use self::{pool::Pool, response::Expect};
-use super::{Transport, gate::guard, settings::CallLimits};
+use super::{
+    Transport,
+    gate::guard,
+    peer::{CallAttempt, Peer},
+    settings::CallLimits,
+};
 use crate::{
-    http::{find, keep_alive::Doublings},
+    http::{find, probe::Struck},
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, Reflection, RequestBody},
 };
 
@@ -40,9 +45,8 @@ type Intercept = Arc<dyn Fn(tonic::Request<()>) -> Result<tonic::Request<()>, to
 /// ```
 pub struct GrpcTransport {
     pool: Pool,
-    name: String,
+    peer: Peer,
     limits: CallLimits,
-    headers: HeaderMap,
     intercept: Option<Intercept>,
 }
 
@@ -67,15 +71,14 @@ impl GrpcTransport {
     pub fn from_channel(channel: Channel, endpoint: impl Into<String>) -> Self {
         Self {
             pool: Pool::Given(channel),
-            name: endpoint.into(),
+            peer: Peer::to(endpoint.into()),
             limits: CallLimits::default(),
-            headers: HeaderMap::new(),
             intercept: None,
         }
     }
 
-    fn headers(&self) -> Result<HeaderMap, CallError> {
-        let mut headers = self.headers.clone();
+    async fn headers(&self, attempt: CallAttempt) -> Result<HeaderMap, CallError> {
+        let mut headers = self.peer.headers(attempt).await?;
         if let Some(intercept) = &self.intercept {
             let request = tonic::Request::from_parts(MetadataMap::from_headers(headers), Default::default(), ());
             let request = intercept(request).map_err(|status| {
@@ -96,53 +99,68 @@ impl GrpcTransport {
 
     /// Sends one message to a path and reads one back, whatever the call is.
     async fn send(&self, call: Call, message: RequestBody) -> Result<Bytes, CallError> {
+        self.limits.admit(message.len())?;
+        let attempt = |attempt| self.attempt(&call, message.clone(), attempt);
+        let answer = self.peer.call(call.deadline, attempt).await;
+        let struck = |error: &CallError| match error.source().and_then(find::<tonic::transport::Error>) {
+            Some(error) if is_connect(error) => Some(Struck::Connecting),
+            // What can refuse a stream speaks HTTP/2.
+            Some(error) if find::<h2::Error>(error).is_some_and(h2::Error::is_remote) => None,
+            Some(_) => Some(Struck::Calling),
+            None => None,
+        };
+        self.peer.explained(answer, struck).await
+    }
+
+    async fn attempt(&self, call: &Call, message: RequestBody, attempt: CallAttempt) -> Result<Bytes, CallError> {
         let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
         let len = message.len();
-        self.limits.admit(len)?;
         let Some((channel, pace)) = self.pool.channel() else {
             return Err(not_sent("the transport has no channel".to_owned()));
         };
-        let headers = self.headers()?;
         let Some((body, gate)) = body::body(message) else {
             return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
         };
-        let mut request = http::Request::new(tonic::body::Body::new(body));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = Uri::from_static(call.path);
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.headers_mut() = headers;
-
-        let exchange = self.exchange(channel, pace, request, call.expect);
-        guard(&gate, call.name, call.deadline, &self.name, exchange).await
-    }
-
-    async fn exchange(
-        &self,
-        mut channel: Channel,
-        pace: Option<Doublings>,
-        request: http::Request<tonic::body::Body>,
-        expect: Expect,
-    ) -> Result<Bytes, CallError> {
-        let broken = |error| self.broken(error);
         let exchange = async {
-            poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(broken)?;
-            let response = GrpcService::call(&mut channel, request).await.map_err(broken)?;
-            response::read(response, self.limits, expect).await
+            let headers = self.headers(attempt).await?;
+            let mut request = http::Request::new(tonic::body::Body::new(body));
+            *request.method_mut() = http::Method::POST;
+            *request.uri_mut() = Uri::from_static(call.path);
+            *request.version_mut() = http::Version::HTTP_2;
+            *request.headers_mut() = headers;
+            self.exchange(channel, request, call.expect).await
         };
-        exchange.await.inspect_err(|error| {
+        let answer = guard(&gate, call.name, attempt.deadline, &self.peer.name, exchange).await;
+        answer.inspect_err(|error| {
             if let Some(cause) = error.source() {
                 self.pool.heed(pace, cause);
             }
         })
     }
 
+    async fn exchange(
+        &self,
+        mut channel: Channel,
+        request: http::Request<tonic::body::Body>,
+        expect: Expect,
+    ) -> Result<Bytes, CallError> {
+        poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(|error| self.broken(error))?;
+        let response = GrpcService::call(&mut channel, request).await.map_err(|error| self.broken(error))?;
+        response::read(response, self.limits, expect).await
+    }
+
     fn broken(&self, error: tonic::transport::Error) -> CallError {
-        if find::<ConnectError>(&error).is_some() {
-            let message = format!("could not connect to {}", self.name);
+        if is_connect(&error) {
+            let message = format!("could not connect to {}", self.peer.name);
             return CallError::new(CallFailure::NotSent, message).with_source(error);
         }
-        ended::broken(error, &self.name)
+        ended::broken(error, &self.peer.name)
     }
+}
+
+/// Whether there was no connection to call over.
+fn is_connect(error: &(dyn StdError + 'static)) -> bool {
+    find::<ConnectError>(error).is_some()
 }
 
 #[async_trait]
@@ -156,7 +174,7 @@ impl Transport for GrpcTransport {
     }
 
     fn endpoint(&self) -> &str {
-        &self.name
+        &self.peer.name
     }
 
     async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
@@ -177,9 +195,9 @@ impl Transport for GrpcTransport {
 // By hand: header values are not for printing.
 impl fmt::Debug for GrpcTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.keys().map(header::HeaderName::as_str).collect();
+        let headers: Vec<_> = self.peer.headers.keys().map(header::HeaderName::as_str).collect();
         f.debug_struct("GrpcTransport")
-            .field("endpoint", &self.name)
+            .field("endpoint", &self.peer.name)
             .field("limits", &self.limits)
             .field("connections", &self.pool.len())
             .field("headers", &headers)

@@ -17,10 +17,15 @@ mod answer;
 mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(any(feature = "grpc", feature = "rest"))]
+mod peer;
 #[cfg(feature = "rest")]
 mod rest;
 #[cfg(any(feature = "grpc", feature = "rest"))]
 mod settings;
+
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
+pub use crate::http::provider::{HeaderProvider, HeaderRequest};
 
 #[cfg(feature = "grpc")]
 pub use self::grpc::{GrpcTransport, GrpcTransportBuilder};
@@ -38,7 +43,8 @@ pub use self::rest::{RestTransport, RestTransportBuilder};
 /// - [`CallFailure::NotSent`] is a promise that the message cannot have reached a
 ///   node, now or later. When in doubt the failure is
 ///   [`Interrupted`](CallFailure::Interrupted).
-/// - A call is made at most once: no retries here, they belong to the layer above, which knows what is safe.
+/// - A call is made at most once: no retries here, they belong to the layer above, which knows what is safe. A call
+///   that was refused for want of credentials has not run; it may be made again with others.
 /// - Every call ends: by an answer, an error, or a deadline of the transport's own.
 /// - Answers are bounded in size, and so are the messages of errors.
 /// - Dropping the future of a call abandons it. Callers take care not to do that to a method that

@@ -5,17 +5,18 @@ use std::{error::Error as _, fmt};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::header;
 use reqwest::Url;
 
 use super::{
     Transport,
     answer::{bad, broken},
     gate::{Guarded, guard},
+    peer::{CallAttempt, Peer},
     settings::CallLimits,
 };
 use crate::{
-    http::{client::Clients, find},
+    http::{client::Clients, find, probe::Struck},
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody},
 };
 
@@ -45,9 +46,8 @@ const COALESCE: usize = 8 * 1024;
 pub struct RestTransport {
     clients: Clients,
     base: Url,
-    name: String,
+    peer: Peer,
     limits: CallLimits,
-    headers: HeaderMap,
 }
 
 impl RestTransport {
@@ -57,21 +57,28 @@ impl RestTransport {
         RestTransportBuilder::new(url.into())
     }
 
-    fn new(clients: Clients, base: Url, limits: CallLimits, headers: HeaderMap) -> Self {
-        let name = base.as_str().trim_end_matches('/').to_owned();
-        Self { clients, base, name, limits, headers }
-    }
-
-    async fn exchange(&self, request: reqwest::Request) -> Result<Bytes, CallError> {
+    async fn attempt(
+        &self,
+        method: Method,
+        url: Url,
+        message: RequestBody,
+        attempt: CallAttempt,
+    ) -> Result<Bytes, CallError> {
         let (client, pace) = self
             .clients
             .here()
             .map_err(|error| CallError::new(CallFailure::NotSent, "there is no HTTP client").with_source(error))?;
+        let (len, leaving) = (message.len(), message.leaving());
+        let (body, gate) = Guarded::new(message.into_chunks(), len, leaving);
         let exchange = async {
+            let mut request = reqwest::Request::new(http::Method::POST, url);
+            *request.headers_mut() = self.peer.headers(attempt).await?;
+            *request.body_mut() = Some(reqwest::Body::wrap(body));
             let response = client.execute(request).await.map_err(|error| self.broken(error))?;
             response::read(response.into(), self.limits).await
         };
-        exchange.await.inspect_err(|error| {
+        let answer = guard(&gate, method.name(), attempt.deadline, &self.peer.name, exchange).await;
+        answer.inspect_err(|error| {
             if let Some(cause) = error.source() {
                 self.clients.heed(pace, cause);
             }
@@ -83,7 +90,7 @@ impl RestTransport {
         // The endpoint is named already.
         let (connecting, error) = (error.is_connect(), error.without_url());
         if connecting {
-            let message = format!("could not connect to {}", self.name);
+            let message = format!("could not connect to {}", self.peer.name);
             return CallError::new(CallFailure::NotSent, message).with_source(error);
         }
         match find::<hyper::Error>(&error) {
@@ -93,7 +100,7 @@ impl RestTransport {
             }
             // A gRPC server, for instance, answers in HTTP/2 whatever it is asked in.
             Some(cause) if cause.is_parse() => bad("what answers does not speak HTTP/1.1").with_source(error),
-            _ => broken(error, &self.name),
+            _ => broken(error, &self.peer.name),
         }
     }
 }
@@ -119,7 +126,7 @@ impl Transport for RestTransport {
     }
 
     fn endpoint(&self) -> &str {
-        &self.name
+        &self.peer.name
     }
 
     async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
@@ -132,20 +139,28 @@ impl Transport for RestTransport {
         url.set_path(&format!("{}/v1/coprocessor_node/{route}", url.path().trim_end_matches('/')));
         let leaving = message.leaving();
         let message = if len <= COALESCE { RequestBody::from(message.to_bytes()) } else { message };
-        let (body, gate) = Guarded::new(message.into_chunks(), len, leaving);
-        let mut request = reqwest::Request::new(http::Method::POST, url);
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(reqwest::Body::wrap(body));
-        guard(&gate, method.name(), self.limits.deadline(method), &self.name, self.exchange(request)).await
+        let message = match &leaving {
+            Some(leaving) => message.with_leaving(leaving),
+            None => message,
+        };
+        let attempt = |attempt| self.attempt(method, url.clone(), message.clone(), attempt);
+        let answer = self.peer.call(self.limits.deadline(method), attempt).await;
+        let struck = |error: &CallError| match error.source().and_then(find::<reqwest::Error>) {
+            Some(error) if error.is_connect() && error.is_timeout() => Some(Struck::ConnectingTooLong),
+            Some(error) if error.is_connect() => Some(Struck::Connecting),
+            Some(error) if !error.is_body() => Some(Struck::Calling),
+            _ => None,
+        };
+        self.peer.explained(answer, struck).await
     }
 }
 
 // By hand: header values, keys and a proxy's credentials are not for printing.
 impl fmt::Debug for RestTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.keys().map(header::HeaderName::as_str).collect();
+        let headers: Vec<_> = self.peer.headers.keys().map(header::HeaderName::as_str).collect();
         f.debug_struct("RestTransport")
-            .field("endpoint", &self.name)
+            .field("endpoint", &self.peer.name)
             .field("limits", &self.limits)
             .field("headers", &headers)
             .finish_non_exhaustive()

@@ -139,8 +139,8 @@ impl ChainHead {
     }
 
     fn failed(&mut self, error: Error, now: Instant, pace: &mut Pace) {
+        self.outage.goes_on(now, pace, error.retry_after());
         self.error = Some(error);
-        self.outage.goes_on(now, pace);
     }
 
     /// The watcher was cut off, and its calls with it.

@@ -1,5 +1,7 @@
 //! Whether who is asked answers, and how much may be asked of it at once.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -17,12 +19,14 @@ impl Outage {
         *self = Self::default();
     }
 
-    /// A call failed. Calls that fail together count as one.
-    pub(super) fn goes_on(&mut self, now: Instant, pace: &mut Pace) {
+    /// A call failed. Calls that fail together count as one; whoever refused may ask for a longer pause.
+    pub(super) fn goes_on(&mut self, now: Instant, pace: &mut Pace, asked: Option<Duration>) {
         if self.hold(now).is_none() {
             self.failed = self.failed.saturating_add(1);
             self.hold = Some(now + pace.after_failures(self.failed));
         }
+        let until = asked.and_then(|asked| now.checked_add(asked));
+        self.hold = self.hold.max(until);
     }
 
     /// The time to come until which no call is made.
@@ -72,11 +76,12 @@ impl NodeHealth {
 
     /// Notes whether the node answered a call at all.
     pub(super) fn answered<T>(&mut self, kind: CallKind, answer: &Result<T>, now: Instant, pace: &mut Pace) {
+        let asked = answer.as_ref().err().and_then(Error::retry_after);
         match answer.as_ref().map_err(Error::kind) {
             Err(ErrorKind::Unavailable | ErrorKind::CallTimeout) => {
                 // A submission goes on long after the node may have answered others.
                 self.trouble = if kind == CallKind::Send { self.trouble } else { Some(now) };
-                self.outage.goes_on(now, pace);
+                self.outage.goes_on(now, pace, asked);
             }
             // Perhaps the client's own.
             Err(_) if kind == CallKind::Send => {}

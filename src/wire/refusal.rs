@@ -8,7 +8,7 @@ use alloy_primitives::hex;
 use crate::{
     error::{Error, ErrorKind, Outcome},
     job::ProgramId,
-    rpc::{CallError, CallFailure, Method, StatusCode},
+    rpc::{CallError, CallFailure, Method, Pushback, StatusCode},
 };
 
 /// Whether a call that failed may be made again at once, with the same bytes.
@@ -28,6 +28,9 @@ pub(crate) enum Again {
 
 pub(crate) fn again(method: Method, failure: &CallError) -> Again {
     let Class(_, _, retryable, _) = classify(method, failure);
+    if failure.pushback == Pushback::Never {
+        return Again::Never;
+    }
     match failure.failure {
         CallFailure::NotSent => Again::Safe,
         CallFailure::Status(StatusCode::INTERNAL)
@@ -116,12 +119,18 @@ pub(crate) fn of_reflection(failure: CallError, endpoint: &str) -> Error {
 
 fn describe(call: &str, class: Class, failure: CallError, endpoint: &str) -> Error {
     let Class(kind, outcome, retryable, hint) = class;
-    Error::new(kind, format!("{call} failed"))
-        .with_outcome(outcome)
-        .with_retryable(retryable)
-        .with_endpoint(endpoint)
-        .with_source(failure)
-        .with_hint(hint)
+    let message = match failure.failure {
+        // What to change is all there is to say.
+        CallFailure::Misconfigured => failure.message.clone(),
+        _ => format!("{call} failed"),
+    };
+    let error = Error::new(kind, message).with_outcome(outcome).with_endpoint(endpoint).with_hint(hint);
+    let error = match failure.pushback {
+        Pushback::After(pause) => error.with_retryable(retryable).with_retry_after(pause),
+        Pushback::Never => error,
+        Pushback::Unsaid => error.with_retryable(retryable),
+    };
+    error.with_source(failure)
 }
 
 fn classify(method: Method, failure: &CallError) -> Class {
@@ -131,6 +140,12 @@ fn classify(method: Method, failure: &CallError) -> Class {
             Outcome::NotSent,
             true,
             "nothing was sent: check that the node runs at this address and that TLS is set up as it expects",
+        ),
+        CallFailure::Misconfigured => Class(
+            ErrorKind::InvalidConfig,
+            Outcome::NotSent,
+            false,
+            "set the transport up as the message says: nothing has run, and nothing would",
         ),
         CallFailure::RequestTooLarge => {
             Class(ErrorKind::TooLarge, Outcome::NotSent, false, "send less, or raise the transport's request limit")

@@ -394,7 +394,8 @@ async fn a_submission_that_was_read_is_never_sent_again() {
             read(&transport).await.unwrap();
         }
         assert_failure(&submit(&transport).await, "Interrupted");
-        assert_eq!(server.connections(), 1);
+        // As long as nothing was heard, a connection of its own looks what is spoken there. Nothing is asked over it.
+        assert_eq!(server.connections(), if used_before { 1 } else { 2 });
         // A second copy would come before the answer to this.
         read(&transport).await.unwrap();
         let submissions = server.seen.lock().unwrap().iter().filter(|seen| seen.line.contains("submit_job")).count();

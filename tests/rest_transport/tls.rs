@@ -40,7 +40,7 @@ async fn servers_are_checked() {
     }
     // Plain text to a TLS port.
     let plain = RestTransport::builder(format!("http://localhost:{port}")).build().unwrap();
-    assert_failure(&read(&plain).await, "BadResponse");
+    assert_failure(&read(&plain).await, "Misconfigured");
     assert_eq!(server.requests(), requests);
 }
 

@@ -5,28 +5,24 @@ use std::{fmt, time::Duration};
 use http::{HeaderValue, Uri};
 use reqwest::Url;
 
-use super::{RpcLimits, RpcReader, http::Http, poll::Polls, secrets::Secrets, ws};
+use super::{
+    RpcLimits, RpcReader,
+    http::Http,
+    poll::Polls,
+    secrets::{Credentials, RESERVED, Secrets},
+    ws,
+};
 use crate::{
     error::Result,
     http::{
         address::{self, AddressForm},
         client::{self, Clients},
         connect::Connector,
+        provider::{Provided, provider_setting},
         settings::{self, AGENT, invalid},
         tls,
     },
 };
-
-/// Headers of this reader, beside those of HTTP itself, and those that open a websocket.
-const RESERVED: [&str; 7] = [
-    "accept",
-    "accept-encoding",
-    "sec-websocket-accept",
-    "sec-websocket-extensions",
-    "sec-websocket-key",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
-];
 
 /// The poll intervals that a websocket waits for a block to be pushed, and the bounds of that.
 const QUIET: u32 = 30;
@@ -52,6 +48,7 @@ pub struct RpcReaderBuilder {
     allow_plaintext: bool,
     tls: tls::Settings,
     headers: Vec<(String, String)>,
+    provider: Option<Provided>,
 }
 
 /// What is known of an address without asking anybody.
@@ -73,6 +70,7 @@ impl RpcReaderBuilder {
             allow_plaintext: false,
             tls: tls::Settings::default(),
             headers: Vec::new(),
+            provider: None,
         }
     }
 
@@ -122,6 +120,7 @@ impl RpcReaderBuilder {
     }
 
     tls::tls_settings!();
+    provider_setting!();
 
     /// Sets the reader up: for `http(s)://` nothing is sent yet, for `ws(s)://` the connection is opened, on this runtime.
     ///
@@ -186,7 +185,9 @@ impl RpcReaderBuilder {
                 .pool_idle_timeout(Duration::from_secs(20))
         };
         let clients = Clients::new(set_up, None)?;
-        let transport = Http::new(clients, plan.url, headers, secrets, self.max_response);
+        let credentials =
+            Credentials { headers, provider: self.provider.clone(), endpoint: plan.endpoint.clone(), secrets };
+        let transport = Http::new(clients, plan.url, credentials, self.max_response);
         Ok(RpcReader::over(transport, plan.endpoint, self.limits, Polls::new(self.interval(), None), false))
     }
 
@@ -198,8 +199,12 @@ impl RpcReaderBuilder {
         let way = ws::Way {
             connector: Connector::new(&plan.uri, None, tls, timeout)?,
             uri: plan.uri,
-            headers,
-            secrets: Secrets::of(&plan.url, &self.headers),
+            credentials: Credentials {
+                headers,
+                provider: self.provider.clone(),
+                endpoint: plan.endpoint.clone(),
+                secrets: Secrets::of(&plan.url, &self.headers),
+            },
             max_message: self.max_response,
             timeout,
         };

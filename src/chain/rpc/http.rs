@@ -1,6 +1,7 @@
 //! JSON-RPC over HTTP: one POST for a packet, and an answer of bounded length.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -8,12 +9,15 @@ use std::{
 use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut, TransportResult};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use reqwest::{Response, Url};
 use tower_service::Service;
 
-use super::{fault, packet, secrets::Secrets};
+use super::{
+    fault, packet,
+    secrets::{Credentials, Secrets},
+};
 use crate::{
     error::Error,
     http::{
@@ -29,39 +33,29 @@ pub(super) struct Http(Arc<Inner>);
 struct Inner {
     clients: Clients,
     url: Url,
-    headers: HeaderMap,
-    secrets: Secrets,
+    credentials: Credentials,
     max_response: usize,
 }
 
 impl Http {
-    pub(super) fn new(
-        clients: Clients,
-        url: Url,
-        mut headers: HeaderMap,
-        secrets: Secrets,
-        max_response: usize,
-    ) -> Self {
+    pub(super) fn new(clients: Clients, url: Url, mut credentials: Credentials, max_response: usize) -> Self {
+        let headers = &mut credentials.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        Self(Arc::new(Inner { clients, url, headers, secrets, max_response }))
+        Self(Arc::new(Inner { clients, url, credentials, max_response }))
     }
 }
 
 impl Inner {
     async fn exchange(&self, packet: RequestPacket) -> TransportResult<ResponsePacket> {
         let body = packet.serialize().map_err(TransportError::ser_err)?;
-        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(Box::<str>::from(body).into_string().into());
-        let (client, _) = self.clients.here().map_err(ours)?;
-        let response = client.execute(request).await.map_err(|error| {
-            let (connecting, error) = (error.is_connect(), error.without_url());
-            ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
-        })?;
-        let status = response.status();
-        let body = self.read(response).await.map_err(ours)?;
-        let body = self.secrets.hide(&body);
+        let body = Bytes::from(Box::<str>::from(body).into_string());
+        let (mut status, mut said, mut secrets) = self.post(&body, false).await?;
+        // Not asked by then, so it may be asked again.
+        if self.credentials.may_differ(status.as_u16()) {
+            (status, said, secrets) = self.post(&body, true).await?;
+        }
+        let body = secrets.hide(&said);
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
         // fails, the status says it better.
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
@@ -70,6 +64,20 @@ impl Inner {
             _ if !status.is_success() => Err(TransportErrorKind::http_error(status.as_u16(), fault::quoted(&body))),
             _ => Err(ours(fault::not_json(&body))),
         }
+    }
+
+    /// One request, and what came back; with what is not to be quoted of it.
+    async fn post(&self, body: &Bytes, refused: bool) -> TransportResult<(StatusCode, Bytes, Cow<'_, Secrets>)> {
+        let (headers, secrets) = self.credentials.now(refused).await.map_err(ours)?;
+        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.clone().into());
+        let (client, _) = self.clients.here().map_err(ours)?;
+        let response = client.execute(request).await.map_err(|error| {
+            let (connecting, error) = (error.is_connect(), error.without_url());
+            ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
+        })?;
+        Ok((response.status(), self.read(response).await.map_err(ours)?, secrets))
     }
 
     async fn read(&self, response: Response) -> Result<Bytes, Error> {

@@ -2,12 +2,61 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
 use reqwest::Url;
+
+use super::fault;
+use crate::{error::Result, http::provider::Provided};
 
 /// What is shorter is more likely a word than a key, in bytes.
 const SHORTEST: usize = 12;
 /// Texts of errors are short. What is longer is not searched.
 const LONGEST_TEXT: usize = 64 * 1024;
+
+/// What an RPC is shown of who asks, and what of that is not to be quoted.
+pub(super) struct Credentials {
+    pub(super) headers: HeaderMap,
+    pub(super) provider: Option<Provided>,
+    /// Whom they are for.
+    pub(super) endpoint: String,
+    pub(super) secrets: Secrets,
+}
+
+/// Headers of the reader, beside those of HTTP itself, and those that open a websocket.
+pub(super) const RESERVED: [&str; 7] = [
+    "accept",
+    "accept-encoding",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+];
+
+impl Credentials {
+    /// The headers of a request, with those that change, and all that is not to be quoted then. `refused` is whether
+    /// the RPC has just answered with 401.
+    pub(super) async fn now(&self, refused: bool) -> Result<(HeaderMap, Cow<'_, Secrets>)> {
+        let mut headers = self.headers.clone();
+        let Some(provider) = &self.provider else { return Ok((headers, Cow::Borrowed(&self.secrets))) };
+        let provided = provider.add_to(&mut headers, &RESERVED, &self.endpoint, refused).await;
+        let provided = provided.map_err(|error| {
+            let hint = "nothing was asked: see the cause";
+            fault::chain("the header provider failed")
+                .with_retryable(error.is_retryable())
+                .with_source(error)
+                .with_hint(hint)
+        })?;
+        let mut secrets = self.secrets.clone();
+        secrets.add(&provided);
+        Ok((headers, Cow::Owned(secrets)))
+    }
+
+    /// Whether there may be others than those that were refused with this status.
+    pub(super) fn may_differ(&self, status: u16) -> bool {
+        status == 401 && self.provider.is_some()
+    }
+}
 
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<Vec<u8>>);
@@ -17,9 +66,16 @@ impl Secrets {
     pub(super) fn of(url: &Url, headers: &[(String, String)]) -> Self {
         let path = url.path().split('/').map(Cow::from);
         let query = url.query_pairs().map(|(_, value)| value);
-        let headers = headers.iter().flat_map(|(_, value)| value.split_whitespace()).map(Cow::from);
-        let all = path.chain(query).chain(headers).filter(|text| text.len() >= SHORTEST);
-        Self(all.map(|text| text.into_owned().into_bytes()).collect())
+        let all = path.chain(query).filter(|text| text.len() >= SHORTEST);
+        let mut secrets = Self(all.map(|text| text.into_owned().into_bytes()).collect());
+        secrets.add(headers);
+        secrets
+    }
+
+    /// The values of headers, too.
+    fn add(&mut self, headers: &[(String, String)]) {
+        let words = headers.iter().flat_map(|(_, value)| value.split_whitespace());
+        self.0.extend(words.filter(|word| word.len() >= SHORTEST).map(|word| word.as_bytes().to_vec()));
     }
 
     /// The text without them.

@@ -15,11 +15,16 @@ use crate::{
         MAX_HEADER_LIST, address,
         connect::Connector,
         keep_alive::KeepAlive,
+        probe::{Probe, Speaks},
+        provider::{Provided, provider_setting},
         settings::{self, AGENT, invalid},
         tls,
     },
     runtime::PerRuntime,
-    transport::settings::{CallLimits, check_plaintext, common_settings, keep_alive},
+    transport::{
+        peer::Peer,
+        settings::{CallLimits, check_plaintext, common_settings, keep_alive},
+    },
 };
 
 /// Headers of gRPC itself, or that must not be set at all (`grpc-timeout`).
@@ -48,6 +53,7 @@ pub struct GrpcTransportBuilder {
     server_name: Option<String>,
     user_agent: Option<String>,
     headers: Vec<(String, String)>,
+    provider: Option<Provided>,
     intercept: Option<Intercept>,
 }
 
@@ -64,12 +70,14 @@ impl GrpcTransportBuilder {
             server_name: None,
             user_agent: None,
             headers: Vec::new(),
+            provider: None,
             intercept: None,
         }
     }
 
     common_settings!();
     tls::tls_settings!();
+    provider_setting!();
 
     /// How long the TCP connection may take, and how long the TLS handshake after it. Default: 5 seconds each.
     #[must_use]
@@ -146,7 +154,11 @@ impl GrpcTransportBuilder {
         let keep_alive = KeepAlive::new(keep_alive(self.keep_alive)?);
         let (connections, channels) = (self.connections, PerRuntime::default());
         let name = uri.to_string().trim_end_matches('/').to_owned();
-        self.finish(Pool::Own(Box::new(Own { endpoint, connector, keep_alive, connections, channels })), name)
+        let encrypted = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        let probe = Probe::new(uri.host().unwrap_or_default(), port, encrypted, Speaks::Http2);
+        let own = Own { endpoint, connector, keep_alive, connections, channels };
+        self.finish(Pool::Own(Box::new(own)), name, Some(probe))
     }
 
     /// Like [`build`](Self::build), on a channel of your own, for instance over a Unix socket. The URL only names it in
@@ -159,14 +171,15 @@ impl GrpcTransportBuilder {
     #[cfg(feature = "tonic")]
     pub fn build_on(self, channel: tonic::transport::Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();
-        self.finish(Pool::Given(channel), name)
+        self.finish(Pool::Given(channel), name, None)
     }
 
-    fn finish(self, pool: Pool, name: String) -> Result<GrpcTransport> {
+    fn finish(self, pool: Pool, name: String, probe: Option<Probe>) -> Result<GrpcTransport> {
         let limits = self.limits;
         limits.check(self.connect_timeout)?;
         let headers = settings::headers(&self.headers, &RESERVED)?;
-        Ok(GrpcTransport { pool, name, limits, headers, intercept: self.intercept })
+        let peer = Peer { name, headers, provider: self.provider, reserved: &RESERVED, probe };
+        Ok(GrpcTransport { pool, peer, limits, intercept: self.intercept })
     }
 
     fn endpoint(&self, uri: &Uri) -> Result<(Endpoint, Connector)> {

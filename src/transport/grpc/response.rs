@@ -1,6 +1,6 @@
 //! The response: one message and a status, from a peer that may send anything.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode as HttpStatus};
@@ -10,10 +10,10 @@ use percent_encoding::percent_decode;
 
 use super::{body::PREFIX_LEN, ended::broke_off};
 use crate::{
-    rpc::{CallError, CallFailure, StatusCode},
+    rpc::{CallError, CallFailure, Pushback, StatusCode},
     text::clean,
     transport::{
-        answer::{MAX_MESSAGE, bad, has_type, interrupted, shown_type},
+        answer::{self, MAX_MESSAGE, bad, has_type, interrupted, shown_type},
         settings::CallLimits,
     },
 };
@@ -72,7 +72,7 @@ fn check_head(status: HttpStatus, headers: &HeaderMap) -> Result<(), CallError> 
     let message = format!("not an answer of a gRPC server ({})", shown_type(headers));
     Err(match status {
         HttpStatus::OK => bad(message),
-        other => CallError::new(CallFailure::Http(other.as_u16()), message),
+        other => CallError::new(CallFailure::Http(other.as_u16()), message).with_pushback(answer::pushback(headers)),
     })
 }
 
@@ -97,7 +97,19 @@ fn status_of(headers: &HeaderMap) -> Result<Option<StatusOk>, CallError> {
         let raw = value.as_bytes();
         clean(&Cow::from(percent_decode(&raw[..raw.len().min(3 * MAX_MESSAGE)])), MAX_MESSAGE)
     });
-    Err(CallError::new(CallFailure::Status(StatusCode(code)), message.unwrap_or_default()))
+    Err(CallError::new(CallFailure::Status(StatusCode(code)), message.unwrap_or_default())
+        .with_pushback(pushback(headers)))
+}
+
+/// What a refusal asks for as to another attempt (gRPC proposal A6): milliseconds, or not again if they are negative or
+/// cannot be read. Proxies say it in the way of HTTP.
+fn pushback(headers: &HeaderMap) -> Pushback {
+    let Some(value) = headers.get("grpc-retry-pushback-ms") else { return answer::pushback(headers) };
+    let pause = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match pause.and_then(|text| text.parse().ok()) {
+        Some(pause) => Pushback::After(Duration::from_millis(pause)),
+        None => Pushback::Never,
+    }
 }
 
 /// The message under construction: in `first` while it came in one frame, in `rest` after that. It holds what was

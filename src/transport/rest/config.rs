@@ -11,10 +11,15 @@ use crate::{
     http::{
         address,
         client::{self, Clients, Pings},
+        probe::{Probe, Speaks},
+        provider::{Provided, provider_setting},
         settings::{self, AGENT, invalid},
         tls,
     },
-    transport::settings::{CallLimits, check_plaintext, common_settings, keep_alive},
+    transport::{
+        peer::Peer,
+        settings::{CallLimits, check_plaintext, common_settings, keep_alive},
+    },
 };
 
 /// Headers of this transport, beside those of HTTP itself.
@@ -50,6 +55,7 @@ pub struct RestTransportBuilder {
     tls: tls::Settings,
     user_agent: Option<String>,
     headers: Vec<(String, String)>,
+    provider: Option<Provided>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +80,13 @@ impl RestTransportBuilder {
             tls: tls::Settings::default(),
             user_agent: None,
             headers: Vec::new(),
+            provider: None,
         }
     }
 
     common_settings!();
     tls::tls_settings!();
+    provider_setting!();
 
     /// How long connecting may take: looking up the name, TCP, a proxy's tunnel and TLS together. Default: 5 seconds.
     #[must_use]
@@ -177,7 +185,18 @@ impl RestTransportBuilder {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
         let clients = Clients::new(self.client(proxy.map(|(_, proxy)| proxy), tls)?, keep_alive(self.keep_alive)?)?;
-        Ok(RestTransport::new(clients, base, self.limits, headers))
+        let spoken = if self.version == Version::Http2 { Speaks::Http2 } else { Speaks::Http1 };
+        // Through a proxy nothing is to be seen of what answers.
+        let probe = match self.proxy {
+            None => {
+                let port = base.port_or_known_default().unwrap_or(80);
+                Some(Probe::new(base.host_str().unwrap_or_default(), port, encrypted, spoken))
+            }
+            Some(_) => None,
+        };
+        let name = base.as_str().trim_end_matches('/').to_owned();
+        let peer = Peer { name, headers, provider: self.provider, reserved: &RESERVED, probe };
+        Ok(RestTransport { clients, base, peer, limits: self.limits })
     }
 
     /// How a client is set up.

@@ -10,7 +10,7 @@ use crate::{
     rpc::{CallError, CallFailure, StatusCode},
     text::clean,
     transport::{
-        answer::{MAX_MESSAGE, bad, broke_off, has_type, shown_type},
+        answer::{MAX_MESSAGE, bad, broke_off, has_type, pushback, shown_type},
         settings::CallLimits,
     },
 };
@@ -63,14 +63,15 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let http = |message: String| CallError::new(CallFailure::Http(status.as_u16()), message);
+    let pushback = pushback(headers);
+    let http = |message: String| CallError::new(CallFailure::Http(status.as_u16()), message).with_pushback(pushback);
     if encoded {
         return http(format!("a compressed text ({})", shown_type(headers)));
     }
     let (text, end) = body::read(body, MAX_REFUSAL).await;
     if let Err(Unread::Broken(error)) = end {
         let message = format!("HTTP status {}, and its text broke off", status.as_u16());
-        return CallError { message, ..broke_off(error) };
+        return CallError { message, pushback, ..broke_off(error) };
     }
     let json = has_type(headers, &[JSON]);
     if json
@@ -79,7 +80,7 @@ where
         && refusal.grpc_code != 0
     {
         let message = clean(refusal.message.as_bytes(), MAX_MESSAGE);
-        return CallError::new(CallFailure::Status(StatusCode(refusal.grpc_code)), message);
+        return CallError::new(CallFailure::Status(StatusCode(refusal.grpc_code)), message).with_pushback(pushback);
     }
     if status.is_redirection()
         && let Some(location) = headers.get(header::LOCATION)

@@ -146,7 +146,7 @@ impl Task {
             socket,
             pending: HashMap::new(),
             unanswered: None,
-            secrets: Arc::new(self.way.secrets.clone()),
+            secrets: Arc::new(self.way.credentials.secrets.clone()),
             timeout: self.way.timeout,
             max_message: self.way.max_message,
         };

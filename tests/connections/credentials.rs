@@ -1,0 +1,303 @@
+//! Headers that change: asked for within each call, on every transport and for the RPC of the chain. After a 401
+//! (UNAUTHENTICATED) they are asked for once more, and the call is repeated.
+//!
+//! The forms: a function, and a provider that waits; a token that expires between calls, and during one; one that is
+//! refused for good; a provider that fails, for now or for good, that hangs, and that gives what it must not; over
+//! gRPC a refusal as a status, and as a proxy's 401; a websocket, which shows credentials when it is opened.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use infinityvm_sdk::{
+    Error, ErrorKind, Result,
+    chain::{Answer, ChainReader, Question, RpcReader},
+    rpc::{CallError, CallFailure, Method, StatusCode},
+    transport::{GrpcTransport, HeaderProvider, HeaderRequest, RestTransport, Transport},
+};
+use serde_json::json;
+use support::http1::{Server, answer as reply, json as json_reply};
+use tokio::net::TcpListener;
+use tokio_tungstenite::{
+    accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+    },
+};
+
+use crate::{frames::headers_only, rig::within};
+
+/// Tokens that expire, and a provider that keeps one until it is refused.
+#[derive(Clone, Default)]
+struct Tokens {
+    /// The one that servers take.
+    valid: Arc<AtomicUsize>,
+    kept: Arc<Mutex<Option<String>>>,
+    /// What the provider was asked: for whom, and whether the last was refused.
+    asked: Arc<Mutex<Vec<(String, bool)>>>,
+    /// What servers were shown.
+    shown: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tokens {
+    fn token(&self) -> String {
+        format!("Bearer secret-token-{}", self.valid.load(SeqCst))
+    }
+
+    fn expire(&self) {
+        self.valid.fetch_add(1, SeqCst);
+    }
+
+    /// Whether a server takes it.
+    fn takes(&self, shown: Option<&str>) -> bool {
+        let shown = shown.unwrap_or_default().to_owned();
+        let takes = shown == self.token();
+        self.shown.lock().unwrap().push(shown);
+        takes
+    }
+
+    fn asked(&self) -> Vec<bool> {
+        self.asked.lock().unwrap().drain(..).map(|(_, refused)| refused).collect()
+    }
+}
+
+#[async_trait]
+impl HeaderProvider for Tokens {
+    async fn headers(&self, request: HeaderRequest<'_>) -> Result<Vec<(String, String)>> {
+        self.asked.lock().unwrap().push((request.endpoint().to_owned(), request.was_refused()));
+        tokio::task::yield_now().await;
+        let mut kept = self.kept.lock().unwrap();
+        if request.was_refused() {
+            *kept = None;
+        }
+        let token = kept.get_or_insert_with(|| self.token()).clone();
+        Ok(vec![("authorization".to_owned(), token)])
+    }
+}
+
+async fn rest_server(tokens: &Tokens) -> Server {
+    let tokens = tokens.clone();
+    Server::start(move |seen| {
+        let takes = tokens.takes(seen.header("authorization"));
+        // Also the body must be there again.
+        assert_eq!(seen.body, b"{\"a\":1}");
+        std::future::ready(if takes { json_reply(200, "{}") } else { reply(401, "text/plain", "expired") })
+    })
+    .await
+}
+
+/// A gRPC server that refuses in this way.
+async fn grpc_server(tokens: &Tokens, status: u16, refusal: Option<&'static str>) -> String {
+    let tokens = tokens.clone();
+    headers_only(move |headers| {
+        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
+        match (tokens.takes(shown), refusal) {
+            (true, _) => (200, vec![]),
+            (false, Some(code)) => (status, vec![("grpc-status", code.to_owned())]),
+            (false, None) => (status, vec![("x-proxy", "yes".to_owned())]),
+        }
+    })
+    .await
+}
+
+async fn call(transport: &dyn Transport) -> Result<Bytes, CallError> {
+    within(transport.call(Method::SubmitJob, Bytes::from_static(b"{\"a\":1}").into())).await
+}
+
+/// Each transport to a server that wants these tokens, with this provider.
+async fn transports(
+    tokens: &Tokens,
+    provider: impl HeaderProvider + Clone,
+) -> Vec<(Box<dyn Transport>, Option<Server>)> {
+    let server = rest_server(tokens).await;
+    let rest =
+        RestTransport::builder(server.url()).header("authorization", "Bearer of old").header_provider(provider.clone());
+    let mut all: Vec<(Box<dyn Transport>, Option<Server>)> = vec![(Box::new(rest.build().unwrap()), Some(server))];
+    for (status, refusal) in [(200, Some("16")), (401, None)] {
+        let url = grpc_server(tokens, status, refusal).await;
+        let grpc = GrpcTransport::builder(url).header_provider(provider.clone());
+        all.push((Box::new(grpc.build().unwrap()), None));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_token_that_expires_is_asked_for_once_more_and_the_call_is_repeated() {
+    let tokens = Tokens::default();
+    for (transport, _server) in transports(&tokens, tokens.clone()).await {
+        tokens.kept.lock().unwrap().take();
+        for _ in 0..2 {
+            call(&*transport).await.unwrap();
+        }
+        assert_eq!(tokens.asked(), [false, false], "within every call");
+        for _ in 0..3 {
+            tokens.expire();
+            call(&*transport).await.unwrap();
+            assert_eq!(tokens.asked(), [false, true], "{transport:?}");
+            call(&*transport).await.unwrap();
+            assert_eq!(tokens.asked(), [false]);
+        }
+        assert!(!format!("{transport:?}").contains("secret"));
+    }
+    let shown = tokens.shown.lock().unwrap();
+    assert!(shown.iter().all(|shown| shown.starts_with("Bearer secret")), "in place of the one of old: {shown:?}");
+}
+
+#[tokio::test]
+async fn a_function_is_a_provider_and_what_is_refused_twice_is_told() {
+    let tokens = Tokens::default();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let wrong = move |_: HeaderRequest<'_>| {
+        count.fetch_add(1, SeqCst);
+        Ok(vec![("authorization".to_owned(), "Bearer wrong-token-of-mine".to_owned())])
+    };
+    for (transport, _server) in transports(&tokens, wrong).await {
+        tokens.shown.lock().unwrap().clear();
+        asked.store(0, SeqCst);
+        let error = call(&*transport).await.unwrap_err();
+        let refused =
+            matches!(error.failure, CallFailure::Http(401) | CallFailure::Status(StatusCode::UNAUTHENTICATED));
+        assert!(refused, "{error:?}");
+        assert_eq!((asked.load(SeqCst), tokens.shown.lock().unwrap().len()), (2, 2), "once more, and no more");
+    }
+}
+
+#[tokio::test]
+async fn without_a_provider_a_401_is_final() {
+    let tokens = Tokens::default();
+    let server = rest_server(&tokens).await;
+    let rest = RestTransport::builder(server.url()).header("authorization", "Bearer 1").build().unwrap();
+    assert!(matches!(call(&rest).await.unwrap_err().failure, CallFailure::Http(401)));
+    assert_eq!(tokens.shown.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_sends_nothing() {
+    let tokens = Tokens::default();
+    for (retryable, misconfigured) in [(true, false), (false, true)] {
+        let failing = move |_: HeaderRequest<'_>| {
+            Err(Error::new(ErrorKind::Signer, "the key service is away").with_retryable(retryable))
+        };
+        for (transport, _server) in transports(&tokens, failing).await {
+            let error = call(&*transport).await.unwrap_err();
+            assert_eq!(matches!(error.failure, CallFailure::Misconfigured), misconfigured, "{error:?}");
+            assert_eq!(matches!(error.failure, CallFailure::NotSent), !misconfigured, "{error:?}");
+            assert!(error.to_string().contains("key service is away"), "{error}");
+        }
+    }
+    // Headers of the protocol are not its to set.
+    for (name, value) in [("content-type", "text/plain"), ("host", "a"), ("no name", "a"), ("x", "line\nbreak")] {
+        let bad = move |_: HeaderRequest<'_>| Ok(vec![(name.to_owned(), value.to_owned())]);
+        for (transport, _server) in transports(&tokens, bad).await {
+            let error = call(&*transport).await.unwrap_err();
+            assert!(matches!(error.failure, CallFailure::Misconfigured), "{name}: {error:?}");
+        }
+    }
+    assert!(tokens.shown.lock().unwrap().is_empty(), "nothing was sent");
+}
+
+#[derive(Clone)]
+struct Hanging;
+
+#[async_trait]
+impl HeaderProvider for Hanging {
+    async fn headers(&self, _: HeaderRequest<'_>) -> Result<Vec<(String, String)>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_provider_is_part_of_the_calls() {
+    let server = Server::replying(json_reply(200, "{}")).await;
+    let brief = Duration::from_millis(20);
+    let rest = RestTransport::builder(server.url()).header_provider(Hanging).submit_timeout(brief).build().unwrap();
+    let grpc = GrpcTransport::builder(server.url()).header_provider(Hanging).submit_timeout(brief).build().unwrap();
+    for error in [call(&rest).await.unwrap_err(), call(&grpc).await.unwrap_err()] {
+        assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
+    }
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_rpc_of_a_chain_over_http() {
+    let tokens = Tokens::default();
+    let checks = tokens.clone();
+    let server = Server::start(move |seen| {
+        let shown = seen.header("authorization").unwrap_or_default().to_owned();
+        let takes = checks.takes(Some(&shown));
+        let request: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+        let said = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "0x7a69" });
+        // As some do, it repeats what it was shown.
+        std::future::ready(if takes { json_reply(200, said.to_string()) } else { reply(401, "text/plain", shown) })
+    })
+    .await;
+    let reader = RpcReader::builder(server.url()).header_provider(tokens.clone()).connect().await.unwrap();
+    let id = async |reader: &RpcReader| within(reader.ask(&[Question::ChainId])).await?.remove(0);
+    for refused in [&[false][..], &[false, true], &[false, true]] {
+        assert_eq!(id(&reader).await.unwrap(), Answer::ChainId(31337));
+        assert_eq!(tokens.asked(), refused);
+        tokens.expire();
+    }
+    let wrong = |_: HeaderRequest<'_>| Ok(vec![("authorization".to_owned(), "Bearer wrong-token-of-mine".to_owned())]);
+    let reader = RpcReader::builder(server.url()).header_provider(wrong).connect().await.unwrap();
+    let report = id(&reader).await.unwrap_err().report().to_string();
+    assert!(report.contains("401") && !report.contains("wrong-token"), "{report}");
+}
+
+#[tokio::test]
+async fn a_websocket_shows_credentials_when_it_is_opened() {
+    let tokens = Tokens::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let checks = tokens.clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let checks = checks.clone();
+            tokio::spawn(async move {
+                #[expect(clippy::result_large_err, reason = "it is the library's")]
+                let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+                    let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+                    if checks.takes(shown) {
+                        return Ok(response);
+                    }
+                    Err(http::Response::builder().status(401).body(None).unwrap())
+                };
+                let Ok(mut socket) = accept_hdr_async(tcp, check).await else { return };
+                // One answer, and the end of this connection: the next question opens another.
+                if let Some(Ok(Message::Text(text))) = socket.next().await {
+                    let request: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    let said = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "0x7a69" });
+                    _ = socket.send(Message::text(said.to_string())).await;
+                }
+            });
+        }
+    });
+    let reader = RpcReader::builder(&url).header_provider(tokens.clone()).connect().await.unwrap();
+    assert_eq!(tokens.asked(), [false]);
+    for _ in 0..3 {
+        tokens.expire();
+        let answers = async {
+            loop {
+                // One that is asked as the connection ends has to be asked again.
+                if let Ok(mut answers) = reader.ask(&[Question::ChainId]).await {
+                    return answers.remove(0);
+                }
+            }
+        };
+        assert_eq!(within(answers).await.unwrap(), Answer::ChainId(31337));
+    }
+    let asked = tokens.asked();
+    assert!(asked.iter().filter(|refused| **refused).count() >= 2, "{asked:?}");
+    let wrong = |_: HeaderRequest<'_>| Ok(vec![("authorization".to_owned(), "Bearer 1".to_owned())]);
+    let error = RpcReader::builder(&url).header_provider(wrong).connect().await.unwrap_err();
+    assert!(error.to_string().contains("401"), "{}", error.report());
+}
