@@ -5,7 +5,7 @@ use std::fmt;
 use alloy_primitives::{Bytes, hex};
 use alloy_sol_types::{Panic, Revert as Reason, SolError};
 
-use crate::{error::Error, job::one_line};
+use crate::{error::Error, text::one_line};
 
 /// What a contract reverted with.
 #[derive(Clone, Debug, PartialEq, Eq)]

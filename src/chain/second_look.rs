@@ -8,12 +8,15 @@
 use std::time::Duration;
 
 use super::Chain;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    backoff::{Backoff, Jitter},
+    error::{Error, ErrorKind},
+};
 
 /// How often it is looked at most.
 const LOOKS: u32 = 5;
-/// Before the third look; four times as long before each one after it.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pauses before the third look and those after it. The second one is made at once.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(800), Jitter::None).growing(4.0);
 
 /// What a look shows.
 pub(crate) trait Tidings {
@@ -70,7 +73,7 @@ impl<V: Tidings> SecondLook<V> {
     fn pause(&self) -> Duration {
         match self.looks {
             0 | 1 => Duration::ZERO,
-            looks => PAUSE * 4_u32.pow(looks - 2),
+            looks => PAUSES.nominal(looks - 1),
         }
     }
 }

@@ -54,7 +54,3 @@ pub use verified::{StatefulOutput, Verified};
 pub use verify::{echo_difference, verify};
 #[cfg(feature = "client")]
 pub(crate) use verify::{failed, nonce_taken, posted};
-
-// For the rooms that say so by way of the job.
-#[cfg(feature = "client")]
-pub(crate) use crate::text::{one_line, shorten};

@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, JobRecord, ProgramId, Revision, SignedJob, shorten},
+    job::{JobId, JobRecord, ProgramId, Revision, SignedJob},
     rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
+    text::shorten,
     transport::Transport,
     wire::{
         ProgramUpload, Wire,

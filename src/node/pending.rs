@@ -14,6 +14,7 @@ use alloy_primitives::Address;
 
 use super::calls::Node;
 use crate::{
+    backoff::{Backoff, Jitter},
     rpc::{CallError, CallFailure, StatusCode},
     runtime::Joint,
     sync::Lock,
@@ -21,8 +22,8 @@ use crate::{
 
 /// How often a call that broke off is made again.
 const REPETITIONS: u32 = 2;
-/// Before the first repetition; twice as long before the second.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pauses before them.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(100), Jitter::None);
 
 /// The calls under way.
 #[derive(Clone)]
@@ -123,7 +124,7 @@ async fn ask(node: &Node, consumer: Address) -> PendingNonces {
             // A connection that broke, as in a restart; or the stream of a call whose handler dies, each time.
             Some(CallFailure::Interrupted | CallFailure::Reset) if broke_off < REPETITIONS => {
                 broke_off += 1;
-                tokio::time::sleep(PAUSE * broke_off).await;
+                tokio::time::sleep(PAUSES.nominal(broke_off)).await;
             }
             Some(CallFailure::Interrupted | CallFailure::Reset) => return PendingNonces::BreaksOff,
             // The node's words are in the cause.

@@ -16,7 +16,6 @@ mod source;
 use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
 use graph::Graph;
-use rooms::REWRITTEN;
 use source::Tree;
 
 #[track_caller]
@@ -47,14 +46,13 @@ fn no_files_need_each_other() {
     let unexcused = circles.iter().filter(|circle| !rooms::CIRCLES.iter().any(|known| excuses(known, circle)));
     none(&unexcused.map(|circle| graph.edges_within(circle).join("\n  ") + "\n").collect::<Vec<_>>());
     let unneeded = rooms::CIRCLES.iter().filter(|known| !circles.iter().any(|circle| excuses(known, circle)));
-    let unneeded = unneeded.filter(|(_, reason)| *reason != REWRITTEN);
     none(&unneeded.map(|(files, _)| format!("{files:?} have no circle any more")).collect::<Vec<_>>());
 }
 
 /// What is found but not excused, and what is excused but not found.
 fn but_for(found: BTreeMap<String, String>, excused: &[(&str, &str)]) -> Vec<String> {
     let excuse = |name: &str| excused.iter().any(|(known, _)| *known == name);
-    let unneeded = |(name, reason): &&(&str, &str)| *reason != REWRITTEN && !found.contains_key(*name);
+    let unneeded = |(name, _): &&(&str, &str)| !found.contains_key(*name);
     let mut faults: Vec<_> =
         excused.iter().filter(unneeded).map(|(name, _)| format!("{name} needs no excuse")).collect();
     faults.extend(found.iter().filter(|(name, _)| !excuse(name)).map(|(name, fault)| format!("{name}: {fault}")));
@@ -82,7 +80,6 @@ fn excuses_are_needed() {
     assert_eq!(but_for(found(), &[]), ["A: wrong"]);
     assert_eq!(but_for(found(), &[("A", "a reason")]), [""; 0]);
     assert_eq!(but_for(BTreeMap::new(), &[("A", "a reason")]), ["A needs no excuse"]);
-    assert_eq!(but_for(BTreeMap::new(), &[("A", REWRITTEN)]), [""; 0]);
 }
 
 #[test]

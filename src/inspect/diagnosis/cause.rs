@@ -9,6 +9,7 @@ use crate::{
     chain::{OnchainStatus, RevertCause},
     inspect::words::{millis, status_words},
     job::{JobStatus, ProgramId},
+    text::{one_line, shorten},
     watch::Stage,
 };
 
@@ -273,7 +274,7 @@ impl Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = |reason: &Option<String>| crate::job::one_line(reason.as_deref().unwrap_or("no reason given"));
+        let reason = |reason: &Option<String>| one_line(reason.as_deref().unwrap_or("no reason given"));
         match self {
             Self::Complete => f.write_str("complete on chain"),
             Self::Relayed => f.write_str("relayed, as the node says"),
@@ -293,10 +294,10 @@ impl fmt::Display for Cause {
             Self::Failed { reason: why } => write!(f, "failed: {}", reason(why)),
             Self::ProgramMissing { program } => {
                 let id = program.to_string();
-                write!(f, "the node does not have the program {}", crate::job::shorten(&id))
+                write!(f, "the node does not have the program {}", shorten(&id))
             }
             Self::NonceTooLow => f.write_str("refused with a low nonce: perhaps complete on chain"),
-            Self::Unproven { reason } => write!(f, "not proven: {}", crate::job::one_line(reason)),
+            Self::Unproven { reason } => write!(f, "not proven: {}", one_line(reason)),
             Self::ExecutionStalled { stalled } => write!(f, "not executed for {:.1} s", stalled.as_secs_f64()),
             Self::RelayStalled { stalled } => {
                 write!(f, "executed, and not relayed for {:.1} s", stalled.as_secs_f64())
@@ -339,7 +340,7 @@ impl fmt::Display for Cause {
             Self::OtherOperator { signed_by, named, .. } => {
                 write!(f, "the result is signed by {signed_by}, and the JobManager accepts {named}")
             }
-            Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", crate::job::one_line(reason)),
+            Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", one_line(reason)),
             Self::Contradiction { of } => write!(f, "the {of} contradicts itself about it"),
             Self::SignatureCheckReverted => f.write_str("the consumer's check of the signature reverts"),
             Self::NoSigner => f.write_str("the consumer's signer is the zero address"),

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     chain::{ChainStanding, OnchainStatus, RevertCause},
-    job::{Revision, one_line},
+    job::Revision,
+    text::one_line,
     watch::Stage,
 };
 

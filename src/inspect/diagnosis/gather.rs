@@ -21,9 +21,10 @@ use crate::{
     chain::Block,
     error::{Error, ErrorKind, Result},
     inspect::{facts::record, sources::Sources},
-    job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, one_line},
+    job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob},
     node::PendingNonces,
     nonce::{Lane, NonceStanding},
+    text::one_line,
     watch::{History, Sight, Stage},
 };
 

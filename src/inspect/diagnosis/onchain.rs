@@ -11,7 +11,8 @@ use crate::{
         sources::Sources,
         words::status_words,
     },
-    job::{JobRecord, SignedJob, Verified, one_line, recover_signer},
+    job::{JobRecord, SignedJob, Verified, recover_signer},
+    text::one_line,
 };
 
 /// What the node's record gives the chain to judge.

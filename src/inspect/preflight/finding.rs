@@ -9,7 +9,8 @@ use crate::inspect::words::{CHAIN, NODE, status_words};
 use crate::{
     chain::OnchainStatus,
     error::{Error, named},
-    job::{JobStatus, ProgramId, one_line, shorten},
+    job::{JobStatus, ProgramId},
+    text::{one_line, shorten},
 };
 
 /// How bad a [`Finding`] is. Written `note`, `warning` or `error`.

@@ -34,6 +34,7 @@ use self::{
 };
 use super::RpcReader;
 use crate::{
+    backoff::{Backoff, Jitter},
     chain::{FollowUp, blobs::BlobForm},
     error::{Error, ErrorKind, Outcome, Result},
     sync::Lock,
@@ -46,7 +47,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 16;
 /// How often a transaction is looked for by its hash at most, and the pause before the second look. It doubles.
 const LOOKS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800), Jitter::None);
 /// When a transaction is sent again that no pool has shown, and one that a pool has shown and does not any more.
 const RESEND: Duration = Duration::from_secs(5);
 const RESEND_POOLED: Duration = Duration::from_secs(20);
@@ -363,7 +364,7 @@ impl Seek {
 
     async fn take(&mut self, sender: &Sender, hashes: &[B256], nonce: u64) {
         if self.looks > 0 {
-            sleep(PAUSE * 2_u32.pow(self.looks - 1)).await;
+            sleep(PAUSES.nominal(self.looks)).await;
         }
         let found = sender.look(hashes, nonce).await;
         self.again = found == self.last;
