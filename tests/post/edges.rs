@@ -13,7 +13,7 @@ use std::{
 use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome as Fate, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified,
-    chain::{Chain, Revert, RevertCause, RpcPoster},
+    chain::{Blobs, Chain, Revert, RevertCause, RpcPoster},
     primitives::{Address, B256},
 };
 use serde_json::{Value, json};
@@ -86,6 +86,17 @@ impl Edge {
         };
         let job = job.build().unwrap().prepare(self.revision, nonce).unwrap().sign(&self.signer).await.unwrap();
         let verified = verified(&job, &self.operator, &ledger_chain::result(&job, b"out", &[]), None);
+        (job, verified)
+    }
+
+    /// One that has to be posted with blobs.
+    async fn result_with_blobs(&self, nonce: u64) -> (SignedJob, Verified) {
+        let input = vec![7; 1_000];
+        let job = OffchainJobRequest::builder(CONSUMER, ProgramId::from(B256::repeat_byte(5)));
+        let job = job.max_cycles(1000).offchain_input(input.clone()).relay(RelayStrategy::Unordered);
+        let job = job.build().unwrap().prepare(self.revision, nonce).unwrap().sign(&self.signer).await.unwrap();
+        let blobs = Blobs::of_input(&input).unwrap();
+        let verified = verified(&job, &self.operator, &ledger_chain::result(&job, b"out", blobs.hashes()), None);
         (job, verified)
     }
 
@@ -371,6 +382,7 @@ async fn an_unknown_refusal_is_told_as_open_and_known_ones_as_refusals() {
             let error = edge.client.post_result(&job, &verified).await.unwrap_err();
             assert_eq!((error.outcome(), error.tx_hash()), (Fate::Rejected, None), "{}", error.report());
             assert!(edge.client.open_posts().is_empty() && error.to_string().contains(known));
+            assert_eq!(error.is_retryable(), known == "fee too low", "{}", error.report());
         }
     })
     .await;
@@ -596,6 +608,26 @@ async fn what_waits_for_long_is_priced_again() {
         assert!(edge.client.open_posts().is_empty());
     })
     .await;
+}
+
+/// With blobs by twice as much, as their pools want it.
+#[tokio::test(start_paused = true)]
+async fn what_waits_with_blobs_is_priced_again() {
+    let edge = Edge::new(Revision::Relay).await;
+    let (job, verified) = edge.result_with_blobs(1).await;
+    // Chains since Osaka take the other form only, and say so in words of their own.
+    edge.chain.set_cells(true);
+    let posting = tokio::spawn(edge.client.post_result(&job, &verified).into_future());
+    while edge.chain.pooled() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    edge.chain.set_base_fee(4 * BASE_FEE);
+    let post = posting.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
+    let sent = edge.chain.sent();
+    assert_eq!((post.already, edge.chain.results(), edge.signed()), (false, (1, 0), 2), "{sent:?}");
+    let (first, last) = (sent[0], sent[sent.len() - 1]);
+    assert!(last.nonce == 0 && last.most >= 2 * first.most && last.tip >= 2 * first.tip, "{sent:?}");
+    assert_eq!(post.tx_hash, Some(last.hash));
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,6 +70,8 @@ struct State {
     gas_limit: u64,
     /// What a result takes.
     gas: u64,
+    /// Blobs are taken with proofs of their cells only.
+    cells: bool,
     forks: u64,
     replaced: Vec<((Address, u64), Pooled)>,
     /// The calls that have ever succeeded.
@@ -130,6 +132,7 @@ impl PoolChain {
             base_fee: BASE_FEE,
             gas_limit: 30_000_000,
             gas: 150_000,
+            cells: false,
             forks: 0,
             replaced: Vec::new(),
             landed: HashSet::new(),
@@ -171,6 +174,10 @@ impl PoolChain {
     pub fn set_gas(&self, needed: u64, block: u64) {
         let mut state = self.state();
         (state.gas, state.gas_limit) = (needed, block);
+    }
+
+    pub fn set_cells(&self, cells: bool) {
+        self.state().cells = cells;
     }
 
     /// Transactions that were sent, each as often as it was.
@@ -466,6 +473,9 @@ impl State {
         let tx = TxEnvelope::decode_2718(&mut &*raw).expect("a transaction");
         let hash = *tx.tx_hash();
         let from = tx.signature().recover_address_from_prehash(&tx.signature_hash()).expect("signed");
+        if self.cells && tx.as_eip4844().is_some_and(|it| it.tx().sidecar().is_some_and(|it| it.is_eip4844())) {
+            return error(-32000, "wrong sidecar for this fork");
+        }
         let typed = TypedTransaction::from(tx);
         let it = Pooled {
             hash,
@@ -482,6 +492,9 @@ impl State {
         }
         match self.pool.get(&(from, nonce)) {
             Some(known) if known.hash == hash => return error(-32000, "already known"),
+            Some(known) if !it.blobs.is_empty() && (it.most < known.most * 2 || it.tip < known.tip * 2) => {
+                return error(-32000, "replacement transaction underpriced");
+            }
             Some(known) if it.most < known.most / 10 * 11 || it.tip < known.tip / 10 * 11 => {
                 return error(-32000, "replacement transaction underpriced");
             }

@@ -73,6 +73,13 @@ pub(super) fn failed(error: TransportError) -> Error {
         error.with_retryable(true).with_hint(
             "the account has a transaction of the other kind in the pool (with or without blobs): wait for it, or use two accounts",
         )
+    } else if ["underpriced", "base fee", "basefee", "fee too low", "feetoolow", "pool is full"]
+        .iter()
+        .any(|it| text.contains(it))
+    {
+        error
+            .with_retryable(true)
+            .with_hint("post it again: it bids what is asked by then; or set a tip, by RpcPoster::with_tip")
     } else {
         error
     }
