@@ -19,6 +19,7 @@ pub enum JobStatus {
     /// The transaction with the result is in a block. Only the chain knows whether it succeeded.
     Relayed,
     /// The node gave the job up.
+    #[non_exhaustive]
     Failed {
         /// The node's reason, such as `missing_program`, `execution_error`, `low nonce`.
         reason: Option<String>,

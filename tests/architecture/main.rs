@@ -12,6 +12,7 @@ mod rooms;
 mod setters;
 mod shape;
 mod source;
+mod variants;
 
 use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
@@ -72,6 +73,11 @@ fn methods_stand_in_the_room_of_their_type() {
 #[test]
 fn setters_follow_one_convention() {
     none(&but_for(setters::faults(&Tree::of_this_crate()), rooms::SETTERS));
+}
+
+#[test]
+fn variants_with_fields_can_grow() {
+    none(&but_for(variants::closed(&Tree::of_this_crate()), rooms::VARIANTS));
 }
 
 #[test]

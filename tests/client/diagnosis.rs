@@ -15,6 +15,7 @@ use infinityvm_sdk::{
     rpc::{Encoding, Method, StatusCode},
     transport::{GrpcTransport, Transport},
 };
+use support::facts;
 
 use crate::{
     closed_port::closed_port,
@@ -99,8 +100,9 @@ async fn with_list<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
 }
 
 #[track_caller]
-fn check(diagnosis: &Diagnosis, cause: Cause, confidence: Confidence) {
-    assert_eq!(*diagnosis.cause(), cause, "{diagnosis}");
+fn check(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>, confidence: Confidence) {
+    assert_eq!(*diagnosis.cause(), cause.into(), "{diagnosis}");
+    let cause = diagnosis.cause();
     assert_eq!(diagnosis.confidence(), confidence, "{diagnosis}");
     assert_eq!(diagnosis.is_stuck(), cause.is_stuck());
     assert!(!diagnosis.evidence().is_empty() && !diagnosis.advice().is_empty());
@@ -110,12 +112,12 @@ fn check(diagnosis: &Diagnosis, cause: Cause, confidence: Confidence) {
 }
 
 #[track_caller]
-fn shown(diagnosis: &Diagnosis, cause: Cause) {
+fn shown(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>) {
     check(diagnosis, cause, Confidence::Shown);
 }
 
 #[track_caller]
-fn likely(diagnosis: &Diagnosis, cause: Cause) {
+fn likely(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>) {
     check(diagnosis, cause, Confidence::Likely);
 }
 
@@ -123,12 +125,12 @@ async fn until(events: &mut Events, stage: Stage) {
     while events.next().await.unwrap().unwrap().stage() != Some(stage) {}
 }
 
-pub fn progress(stage: Stage) -> Cause {
-    Cause::InProgress { stage }
+pub fn progress(stage: Stage) -> facts::Facts {
+    facts!(InProgress { stage })
 }
 
-fn gap(first: u64, last: u64) -> Cause {
-    Cause::NonceGap { first, last }
+fn gap(first: u64, last: u64) -> facts::Facts {
+    facts!(NonceGap { first, last })
 }
 
 #[tokio::test]
@@ -155,14 +157,14 @@ async fn a_job_that_was_never_sent_is_not_known() {
     in_every_cell(|case| async move {
         let job = case.rig.sign(1, "abc").await;
         let diagnosis = case.client.diagnose(&job).await.unwrap();
-        shown(&diagnosis, Cause::NotKnown { seen_before: false });
+        shown(&diagnosis, facts!(NotKnown { seen_before: false }));
         assert!(diagnosis.advice().contains("submit_signed"), "{diagnosis}");
         let handle = case.client.submit_signed(job).await.unwrap();
         handle.wait(Until::Relayed).await.unwrap();
 
         // The record of a job that was there is gone.
         case.rig.node.faults().refuse(Method::GetResult, 2, StatusCode::NOT_FOUND, "job not found");
-        shown(&handle.diagnose().await.unwrap(), Cause::NotKnown { seen_before: true });
+        shown(&handle.diagnose().await.unwrap(), facts!(NotKnown { seen_before: true }));
     })
     .await;
 }
@@ -182,13 +184,13 @@ async fn a_submission_under_way_is_named_and_not_a_gap() {
         // A client that shares the nonces knows as much; another one cannot.
         let sharing = case.rig.builder().nonce_manager(case.client.nonces().clone()).connect().await.unwrap();
         shown(&sharing.diagnose(&job).await.unwrap(), Cause::UnderWay);
-        shown(&case.stranger().await.diagnose(&job).await.unwrap(), Cause::NotKnown { seen_before: false });
+        shown(&case.stranger().await.diagnose(&job).await.unwrap(), facts!(NotKnown { seen_before: false }));
 
         if !case.is_state() {
             let next = case.ordered(2, "def").await;
             case.run(&next, JobState::Done).await;
             for client in [&case.client, &sharing] {
-                shown(&client.diagnose(&next).await.unwrap(), Cause::InLine { behind: 1 });
+                shown(&client.diagnose(&next).await.unwrap(), facts!(InLine { behind: 1 }));
             }
             gate.open();
             case.rig.reaches(next.id(), JobState::Relayed).await;
@@ -294,7 +296,7 @@ async fn a_nonce_in_quarantine_is_named_by_who_has_it() {
         let kept = case.client.sign(case.rig.ordered("2")).await.unwrap();
         let handle = case.client.submit(case.rig.ordered("3")).await.unwrap();
         case.rig.reaches(handle.id(), JobState::Done).await;
-        shown(&handle.diagnose().await.unwrap(), Cause::BehindQuarantined { nonce: 2 });
+        shown(&handle.diagnose().await.unwrap(), facts!(BehindQuarantined { nonce: 2 }));
         shown(&case.stranger().await.diagnose(handle.signed_job()).await.unwrap(), gap(2, 2));
         case.client.submit_signed(kept).await.unwrap();
         handle.wait(Until::Relayed).await.unwrap();
@@ -304,7 +306,7 @@ async fn a_nonce_in_quarantine_is_named_by_who_has_it() {
         let handle = case.client.submit(case.rig.ordered("5")).await.unwrap();
         case.rig.reaches(handle.id(), JobState::Done).await;
         let diagnosis = handle.diagnose().await.unwrap();
-        shown(&diagnosis, Cause::BehindQuarantined { nonce: 4 });
+        shown(&diagnosis, facts!(BehindQuarantined { nonce: 4 }));
         assert!(diagnosis.advice().contains("NonceManager::resolve"), "{diagnosis}");
         case.client.nonces().resolve(CONSUMER, kept.nonce(), infinityvm_sdk::nonce::Settlement::Release).unwrap();
         shown(&handle.diagnose().await.unwrap(), gap(4, 4));
@@ -321,9 +323,9 @@ async fn a_failed_nonce_holds_the_jobs_behind_it() {
         case.rig.reaches(bad.id(), JobState::Failed).await;
         let handle = case.client.submit(case.rig.ordered("abc")).await.unwrap();
         case.rig.reaches(handle.id(), JobState::Done).await;
-        shown(&bad.diagnose().await.unwrap(), Cause::Failed { reason: Some("execution_error".into()) });
+        shown(&bad.diagnose().await.unwrap(), facts!(Failed { reason: Some("execution_error") }));
         let diagnosis = handle.diagnose().await.unwrap();
-        shown(&diagnosis, Cause::BehindFailed { nonce: 1, reason: Some("execution_error".into()) });
+        shown(&diagnosis, facts!(BehindFailed { nonce: 1, reason: Some("execution_error") }));
         assert!(diagnosis.advice().contains("OffchainJobRequest::prepare"), "{diagnosis}");
         case.client.submit_signed(case.ordered(1, "good").await).await.unwrap();
         handle.wait(Until::Relayed).await.unwrap();
@@ -349,10 +351,10 @@ async fn a_lost_nonce_holds_the_jobs_behind_it() {
             case.rig.reaches(handle.id(), JobState::Done).await;
             let diagnosis = handle.diagnose().await.unwrap();
             match (case.has_list(), executed) {
-                (false, _) => shown(&diagnosis, Cause::InLine { behind: 1 }),
-                (true, false) => shown(&diagnosis, Cause::BehindLost { nonce: 1 }),
+                (false, _) => shown(&diagnosis, facts!(InLine { behind: 1 })),
+                (true, false) => shown(&diagnosis, facts!(BehindLost { nonce: 1 })),
                 // It might be on chain.
-                (true, true) => likely(&diagnosis, Cause::BehindLost { nonce: 1 }),
+                (true, true) => likely(&diagnosis, facts!(BehindLost { nonce: 1 })),
             }
             case.send_again(lost.signed_job()).await;
             handle.wait(Until::Relayed).await.unwrap();
@@ -373,7 +375,7 @@ async fn a_line_is_behind_its_lowest_job() {
         }
         shown(&handles[0].diagnose().await.unwrap(), progress(Stage::Executed));
         for handle in &handles[1..] {
-            shown(&handle.diagnose().await.unwrap(), Cause::InLine { behind: 1 });
+            shown(&handle.diagnose().await.unwrap(), facts!(InLine { behind: 1 }));
         }
     })
     .await;
@@ -392,7 +394,7 @@ async fn a_hijacked_nonce_is_named_with_the_field() {
         let field = "onchain_input";
         shown(
             &case.client.diagnose(&job).await.unwrap(),
-            Cause::NonceTakenAtNode { field, status: JobStatus::Pending },
+            facts!(NonceTakenAtNode { field, status: JobStatus::Pending }),
         );
         gate.open();
         // Its relay reverts, and no status says so.
@@ -401,15 +403,15 @@ async fn a_hijacked_nonce_is_named_with_the_field() {
             .node
             .wait_until(|view| view.stats().last_revert(id.into()) == Some(RevertReason::RequestSignature))
             .await;
-        shown(&case.client.diagnose(&job).await.unwrap(), Cause::NonceTakenAtNode { field, status: JobStatus::Done });
+        shown(&case.client.diagnose(&job).await.unwrap(), facts!(NonceTakenAtNode { field, status: JobStatus::Done }));
 
         // The same payload with another signature; and one that failed, whose place can be taken.
         let job = case.rig.sign(2, "bad").await;
         let evil = case.rig.build("bad").prepare(case.rig.revision, 2).unwrap().sign(&mallory).await.unwrap();
         case.run(&evil, JobState::Failed).await;
         let diagnosis = case.client.diagnose(&job).await.unwrap();
-        let status = JobStatus::Failed { reason: Some("execution_error".into()) };
-        shown(&diagnosis, Cause::NonceTakenAtNode { field: "request_signature", status });
+        let status = facts!(Failed { reason: Some("execution_error") });
+        shown(&diagnosis, facts!(NonceTakenAtNode { field: "request_signature", status }));
         assert_eq!(diagnosis.advice().contains("place can be taken"), !case.is_state(), "{diagnosis}");
     })
     .await;
@@ -421,7 +423,7 @@ async fn a_failure_is_named_with_its_reason() {
         let handle = case.client.submit(case.rig.build("bad")).await.unwrap();
         case.rig.reaches(handle.id(), JobState::Failed).await;
         let diagnosis = handle.diagnose().await.unwrap();
-        shown(&diagnosis, Cause::Failed { reason: Some("execution_error".into()) });
+        shown(&diagnosis, facts!(Failed { reason: Some("execution_error") }));
         assert_eq!(diagnosis.advice().contains("under another nonce"), case.is_state(), "{diagnosis}");
     })
     .await;
@@ -434,7 +436,7 @@ async fn a_missing_program_is_named_before_and_after_the_failure() {
         let program = ProgramId::from(B256::repeat_byte(0x77));
         let job = OffchainJobRequest::builder(CONSUMER, program.clone()).max_cycles(9).build().unwrap();
         let handle = case.client.submit(job).await.unwrap();
-        let missing = Cause::ProgramMissing { program: program.clone() };
+        let missing = facts!(ProgramMissing { program: program.clone() });
         let diagnosis = handle.diagnose().await.unwrap();
         match case.has_list() {
             true => likely(&diagnosis, missing.clone()),
@@ -501,11 +503,11 @@ async fn a_result_that_proves_nothing_is_named() {
             case.rig.node.faults().lie(lie);
             let diagnosis = handle.diagnose().await.unwrap();
             case.rig.node.faults().clear();
-            let Cause::Unproven { reason } = diagnosis.cause() else { panic!("{diagnosis}") };
+            let Cause::Unproven { reason, .. } = diagnosis.cause() else { panic!("{diagnosis}") };
             assert!(reason.contains(words) && diagnosis.is_stuck(), "{diagnosis}");
         }
         case.rig.node.faults().lie(Lie::Echo);
-        let cause = Cause::NonceTakenAtNode { field: "onchain_input", status: JobStatus::Relayed };
+        let cause = facts!(NonceTakenAtNode { field: "onchain_input", status: JobStatus::Relayed });
         shown(&handle.diagnose().await.unwrap(), cause);
     })
     .await;
@@ -519,7 +521,7 @@ async fn mixed_strategies_are_named_by_who_knows_them() {
         unordered.wait(Until::Relayed).await.unwrap();
         let job = case.ordered(2, "2").await;
         case.run(&job, JobState::Done).await;
-        let mixed = Cause::StrategyMixed { nonce: 1 };
+        let mixed = facts!(StrategyMixed { nonce: 1 });
         // By this client's nonces; by a job that is given.
         likely(&case.client.diagnose(&job).await.unwrap(), mixed.clone());
         let stranger = case.stranger().await;
@@ -545,7 +547,7 @@ async fn a_relay_that_was_given_up_is_named_once_a_later_one_went_through() {
         shown(&case.client.diagnose(&bad).await.unwrap(), progress(Stage::Executed));
         assert!(case.rig.node.faults().give_up_relay(bad.id().into()));
         case.rig.reaches(good.id(), JobState::Relayed).await;
-        let given_up = Cause::RelayGivenUp { overtaken_by: 2 };
+        let given_up = facts!(RelayGivenUp { overtaken_by: 2 });
         likely(&case.client.diagnose(&bad).await.unwrap(), given_up.clone());
         shown(&case.client.diagnose(&bad).knowing([good.clone()]).await.unwrap(), given_up);
         shown(&case.client.diagnose(&good).await.unwrap(), Cause::Relayed);
@@ -585,11 +587,11 @@ async fn another_job_of_this_client_has_the_nonce() {
         assert_eq!(error.kind(), ErrorKind::NonceTaken);
         let open = case.client.unresolved().remove(0);
         let diagnosis = case.client.diagnose(&open).await.unwrap();
-        shown(&diagnosis, Cause::NotKnown { seen_before: false });
+        shown(&diagnosis, facts!(NotKnown { seen_before: false }));
         assert!(diagnosis.evidence().iter().any(|line| line.contains("Client::unresolved")), "{diagnosis}");
         case.client.submit_signed(open).await.unwrap().wait(Until::Relayed).await.unwrap();
         let status = JobStatus::Relayed;
-        shown(&case.client.diagnose(&job).await.unwrap(), Cause::NonceTakenAtNode { field: "onchain_input", status });
+        shown(&case.client.diagnose(&job).await.unwrap(), facts!(NonceTakenAtNode { field: "onchain_input", status }));
     })
     .await;
 }
@@ -699,14 +701,14 @@ async fn what_stands_still_under_the_eyes_of_a_wait_is_stalled() {
         gate.open();
         until(&mut events, Stage::Executed).await;
         let diagnosis = at_once().await.unwrap();
-        let Cause::RelayStalled { stalled } = diagnosis.cause() else { panic!("{diagnosis}") };
-        shown(&diagnosis, Cause::RelayStalled { stalled: *stalled });
+        let Cause::RelayStalled { stalled, .. } = diagnosis.cause() else { panic!("{diagnosis}") };
+        shown(&diagnosis, facts!(RelayStalled { stalled: *stalled }));
         assert!(diagnosis.advice().contains("on chain"), "{diagnosis}");
         assert!(diagnosis.evidence().iter().any(|line| line.contains("executed for")), "{diagnosis}");
         shown(&handle.diagnose().await.unwrap(), progress(Stage::Executed));
         // The handle remembers it when the wait is over.
         drop(events);
-        let Cause::RelayStalled { stalled: longer } = *at_once().await.unwrap().cause() else { panic!() };
+        let Cause::RelayStalled { stalled: longer, .. } = *at_once().await.unwrap().cause() else { panic!() };
         assert!(longer >= *stalled);
         shown(&stranger().await.unwrap(), progress(Stage::Executed));
         faults.stall_relays(false);
@@ -737,7 +739,7 @@ async fn a_lane_that_stands_still_is_held_by_its_lowest_job() {
         assert_eq!(held(&at_once().knowing(known.clone()).await.unwrap()), Confidence::Shown);
         drop(later);
         let stranger = || case.client.diagnose(second.signed_job()).stalled_after(Duration::ZERO);
-        shown(&stranger().await.unwrap(), Cause::InLine { behind: 1 });
+        shown(&stranger().await.unwrap(), facts!(InLine { behind: 1 }));
         assert_eq!(held(&stranger().knowing(known).await.unwrap()), Confidence::Shown);
     })
     .await;
@@ -778,7 +780,7 @@ async fn without_an_operator_all_but_the_proof_is_there() {
         case.rig.reaches(handle.id(), JobState::Relayed).await;
         likely(&client.diagnose(handle.signed_job()).await.unwrap(), Cause::Relayed);
         let job = case.rig.sign(9, "abc").await;
-        shown(&client.diagnose(&job).await.unwrap(), Cause::NotKnown { seen_before: false });
+        shown(&client.diagnose(&job).await.unwrap(), facts!(NotKnown { seen_before: false }));
     })
     .await;
 }
@@ -867,8 +869,8 @@ async fn it_reads_and_changes_nothing() {
         let handle = case.client.submit(case.rig.ordered("2")).await.unwrap();
         case.rig.reaches(handle.id(), JobState::Done).await;
         let submissions = case.rig.node.stats().calls(Method::SubmitJob);
-        likely(&handle.diagnose().await.unwrap(), Cause::BehindQuarantined { nonce: 1 });
-        shown(&case.client.diagnose(&kept).await.unwrap(), Cause::NotKnown { seen_before: false });
+        likely(&handle.diagnose().await.unwrap(), facts!(BehindQuarantined { nonce: 1 }));
+        shown(&case.client.diagnose(&kept).await.unwrap(), facts!(NotKnown { seen_before: false }));
         assert_eq!(case.client.nonces().quarantined(CONSUMER), [1]);
         assert!(case.client.unresolved().is_empty());
         assert_eq!(case.rig.node.stats().calls(Method::SubmitJob), submissions);

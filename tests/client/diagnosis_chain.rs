@@ -13,6 +13,7 @@ use infinityvm_sdk::{
     primitives::{Address, Bytes, SolValue, keccak256},
     rpc::{Method, StatusCode},
 };
+use support::facts;
 
 use support::tapped::Tapped;
 
@@ -132,8 +133,9 @@ async fn in_relay<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
 }
 
 #[track_caller]
-fn check(diagnosis: &Diagnosis, cause: Cause, confidence: Confidence) {
-    assert_eq!(*diagnosis.cause(), cause, "{diagnosis}");
+fn check(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>, confidence: Confidence) {
+    assert_eq!(*diagnosis.cause(), cause.into(), "{diagnosis}");
+    let cause = diagnosis.cause();
     assert_eq!(diagnosis.confidence(), confidence, "{diagnosis}");
     let text = diagnosis.to_string();
     assert!(text.contains(&cause.to_string()) && text.contains(diagnosis.advice()), "{text}");
@@ -142,12 +144,12 @@ fn check(diagnosis: &Diagnosis, cause: Cause, confidence: Confidence) {
 }
 
 #[track_caller]
-fn shown(diagnosis: &Diagnosis, cause: Cause) {
+fn shown(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>) {
     check(diagnosis, cause, Confidence::Shown);
 }
 
-fn progress(stage: Stage) -> Cause {
-    Cause::InProgress { stage }
+fn progress(stage: Stage) -> facts::Facts {
+    facts!(InProgress { stage })
 }
 
 #[tokio::test]
@@ -190,7 +192,8 @@ async fn a_signer_that_the_consumer_refuses_is_named() {
     in_every_cell(|case| async move {
         let mallory = LocalSigner::random().unwrap();
         let job = case.sign_by(&mallory, case.rig.ordered("abc"), 1).await;
-        let cause = Cause::SignerRefused { recovered: Some(mallory.address()), named: Some(case.rig.signer.address()) };
+        let cause =
+            facts!(SignerRefused { recovered: Some(mallory.address()), named: Some(case.rig.signer.address()) });
         // Before it is sent, while it waits, and when it is executed.
         let (diagnosis, round_trips) = case.diagnose(&job).await;
         shown(&diagnosis, cause.clone());
@@ -217,7 +220,7 @@ async fn a_state_that_is_not_the_latest_is_named() {
         shown(&case.diagnose(&first).await.0, Cause::Complete);
         // Built from the state before.
         let stale = case.sign_by(&case.rig.signer, case.count(0, true), 2).await;
-        let cause = Cause::StaleState { given: keccak256([0]), latest: keccak256([1]) };
+        let cause = facts!(StaleState { given: keccak256([0]), latest: keccak256([1]) });
         let gate = case.rig.node.faults().hold_executions();
         let handle = case.send(&stale, JobState::Pending).await;
         let pending = case.diagnose(&stale).await.0;
@@ -254,7 +257,7 @@ async fn jobs_ahead_of_the_state_are_not_stale() {
         }
         shown(&case.diagnose(&jobs[0]).await.0, progress(Stage::Executed));
         for job in &jobs[1..] {
-            shown(&case.diagnose(job).await.0, Cause::InLine { behind: 1 });
+            shown(&case.diagnose(job).await.0, facts!(InLine { behind: 1 }));
         }
         // The RPC lags behind while they are relayed.
         case.diagnose(&jobs[0]).await;
@@ -287,11 +290,11 @@ async fn another_operator_is_named_and_who_is_wrong() {
         let other = Address::repeat_byte(0xab);
         let pinned_wrong = case.connect(true, Some(other)).await;
         let diagnosis = pinned_wrong.diagnose(&job).await.unwrap();
-        shown(&diagnosis, Cause::OtherOperator { signed_by: node, pinned: Some(other), named: node });
+        shown(&diagnosis, facts!(OtherOperator { signed_by: node, pinned: Some(other), named: node }));
         assert!(diagnosis.advice().contains("ClientBuilder::operator"), "{diagnosis}");
         // Replaced in the JobManager.
         sim.set_operator(other);
-        let cause = |pinned| Cause::OtherOperator { signed_by: node, pinned, named: other };
+        let cause = |pinned| facts!(OtherOperator { signed_by: node, pinned, named: other });
         let diagnosis = case.diagnose(&job).await.0;
         shown(&diagnosis, cause(Some(node)));
         assert!(diagnosis.evidence().join("\n").contains("Invalid signature on result"), "{diagnosis}");
@@ -314,7 +317,7 @@ async fn a_nonce_that_is_taken_on_chain_is_named() {
         case.send(&job, JobState::Done).await;
         let sim = case.rig.node.chain();
         assert_eq!(sim.take_nonce(CONSUMER), Some(1));
-        let taken = |status| Cause::NonceTakenOnChain { status };
+        let taken = |status| facts!(NonceTakenOnChain { status });
         shown(&case.diagnose(&job).await.0, taken(OnchainStatus::Pending));
         assert!(sim.cancel(job.id().into()));
         shown(&case.diagnose(&job).await.0, taken(OnchainStatus::Cancelled));
@@ -339,7 +342,7 @@ async fn a_relay_that_reverts_is_named_with_the_reason() {
             Some(text) => case.chain.reverts(SUBMIT_RESULT, text),
             None => case.chain.truth(SUBMIT_RESULT),
         };
-        let cause = |cause, text: &str| Cause::RelayReverts { cause, reason: text.into() };
+        let cause = |cause, text: &str| facts!(RelayReverts { cause, reason: text });
         set(Some("the shop is closed"));
         let closed = cause(RevertCause::Other, "the shop is closed");
         if case.is_state() {
@@ -394,7 +397,7 @@ async fn what_the_node_gave_up_or_refused_is_decided_by_the_chain() {
         case.rig.reaches(good.id(), JobState::Relayed).await;
         let without = case.connect(false, Some(case.rig.node.operator())).await;
         let blind = without.diagnose(&bad).await.unwrap();
-        assert_eq!(*blind.cause(), Cause::RelayGivenUp { overtaken_by: 2 }, "{blind}");
+        assert_eq!(*blind.cause(), facts!(RelayGivenUp { overtaken_by: 2 }), "{blind}");
         let diagnosis = case.diagnose(&bad).await.0;
         assert!(matches!(diagnosis.cause(), Cause::SignerRefused { .. }), "{diagnosis}");
 
@@ -404,7 +407,7 @@ async fn what_the_node_gave_up_or_refused_is_decided_by_the_chain() {
         let other = case.sign_by(&case.rig.signer, case.rig.ordered("x"), 1).await;
         case.chain.land(&other, b"x");
         let diagnosis = case.diagnose(&low).await.0;
-        shown(&diagnosis, Cause::NonceTakenOnChain { status: OnchainStatus::Completed });
+        shown(&diagnosis, facts!(NonceTakenOnChain { status: OnchainStatus::Completed }));
     })
     .await;
 }
@@ -430,7 +433,7 @@ async fn a_lane_begins_where_the_chain_is() {
     in_relay(|case| async move {
         let job = case.ordered(4, "abc").await;
         let handle = case.send(&job, JobState::Done).await;
-        shown(&case.stalled(&handle).await, Cause::NonceGap { first: 1, last: 3 });
+        shown(&case.stalled(&handle).await, facts!(NonceGap { first: 1, last: 3 }));
         // Those before it landed elsewhere; this node does not know.
         case.chain.returns("maxNonce()", 3_u64.abi_encode());
         case.chain.returns("getNextNonce()", 4_u64.abi_encode());
@@ -467,7 +470,7 @@ async fn a_gap_below_a_lane_is_named_at_once_for_every_job_behind_it() {
                 jobs.push((job, fails));
             }
             let fresh = case.connect(true, Some(case.rig.node.operator())).await;
-            let gap = Cause::NonceGap { first, last };
+            let gap = facts!(NonceGap { first, last });
             for (job, fails) in &jobs {
                 let diagnosis = fresh.diagnose(job).await.unwrap();
                 match fails {
@@ -512,7 +515,7 @@ async fn a_relay_whose_transaction_reverted_is_named() {
             (*question == Question::Receipt(hash)).then(|| Ok(Answer::Receipt(Some(receipt()))))
         });
         case.chain.reverts(SUBMIT_RESULT, "closed");
-        let cause = Cause::RelayReverts { cause: RevertCause::Other, reason: "closed".into() };
+        let cause = facts!(RelayReverts { cause: RevertCause::Other, reason: "closed" });
         shown(&case.diagnose(&job).await.0, cause);
     })
     .await;
@@ -614,7 +617,7 @@ async fn healthy(case: &Case) -> (usize, usize) {
                     let (diagnosis, round_trips) = case.diagnose(job).await;
                     let well = match (state, diagnosis.cause()) {
                         (JobState::Pending, cause) => *cause == progress(Stage::Accepted),
-                        (JobState::Done, Cause::InLine { behind }) => *behind < job.nonce(),
+                        (JobState::Done, Cause::InLine { behind, .. }) => *behind < job.nonce(),
                         (JobState::Done, cause) => *cause == progress(Stage::Executed),
                         (_, cause) => *cause == if lags { Cause::Relayed } else { Cause::Complete },
                     };
@@ -641,7 +644,7 @@ async fn unordered_jobs_ahead_of_their_state_are_at_most_likely() {
         case.send(&first, JobState::Done).await;
         let handle = case.send(&second, JobState::Done).await;
         shown(&case.diagnose(&second).await.0, progress(Stage::Executed));
-        let cause = Cause::StaleState { given: keccak256([1]), latest: keccak256([0]) };
+        let cause = facts!(StaleState { given: keccak256([1]), latest: keccak256([0]) });
         check(&case.stalled(&handle).await, cause, Confidence::Likely);
     })
     .await;

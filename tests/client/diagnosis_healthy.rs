@@ -48,9 +48,9 @@ async fn diagnose_healthy(case: &Case, client: &Client, job: &SignedJob) -> (Job
     let diagnosis = client.diagnose(job).patience(Duration::from_secs(300)).await.unwrap();
     let (after, _) = truth(case, job).await;
     let named = match diagnosis.cause() {
-        Cause::InProgress { stage: Stage::Accepted } => JobState::Pending,
-        Cause::InProgress { stage: Stage::Executed } => JobState::Done,
-        Cause::InLine { behind } => {
+        Cause::InProgress { stage: Stage::Accepted, .. } => JobState::Pending,
+        Cause::InProgress { stage: Stage::Executed, .. } => JobState::Done,
+        Cause::InLine { behind, .. } => {
             assert!(job.relay_strategy() == RelayStrategy::Ordered && *behind < job.nonce(), "{diagnosis}");
             assert!(!relayed.contains(behind), "nonce {behind} was relayed before\n{diagnosis}");
             JobState::Done

@@ -15,6 +15,7 @@ use infinityvm_sdk::{
 };
 use serde_json::json;
 
+use support::facts;
 use support::{anvil, contracts};
 
 use anvil::Anvil;
@@ -135,8 +136,9 @@ pub async fn both_on<F: Future<Output = ()>>(anvil: impl Fn() -> Anvil, test: im
 }
 
 #[track_caller]
-fn named(diagnosis: &Diagnosis, cause: Cause) {
-    assert_eq!((diagnosis.cause(), diagnosis.confidence()), (&cause, Confidence::Shown), "{diagnosis}");
+fn named(diagnosis: &Diagnosis, cause: impl Into<facts::Facts>) {
+    assert_eq!(*diagnosis.cause(), cause.into(), "{diagnosis}");
+    assert_eq!(diagnosis.confidence(), Confidence::Shown, "{diagnosis}");
 }
 
 #[tokio::test]
@@ -380,7 +382,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         let mallory = LocalSigner::random().unwrap();
         let job = rig.job(world.square_root, 9).build().unwrap().prepare(world.revision, 1).unwrap();
         let job = job.sign(&mallory).await.unwrap();
-        let signer = Cause::SignerRefused { recovered: Some(mallory.address()), named: Some(world.signer.address()) };
+        let signer = facts!(SignerRefused { recovered: Some(mallory.address()), named: Some(world.signer.address()) });
         named(&rig.diagnose(&job).await, signer.clone());
         rig.done(&job).await;
         named(&rig.diagnose(&job).await, signer);
@@ -392,7 +394,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
             maxCycles: 1_000_000,
         };
         world.rpc.transact(world.owner, world.square_root, &request).await.unwrap();
-        let taken = |status| Cause::NonceTakenOnChain { status };
+        let taken = |status| facts!(NonceTakenOnChain { status });
         named(&rig.diagnose(&job).await, taken(OnchainStatus::Pending));
         let cancel = Consumer::cancelCall { jobID: job.id().into() };
         world.rpc.transact(world.owner, world.square_root, &cancel).await.unwrap();
@@ -408,11 +410,11 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         // A state that is not the latest.
         let stale = world.sign(&rig.counting(&[7]), 1);
         let (handle, _) = rig.done(&stale).await;
-        let cause = Cause::StaleState { given: keccak256([7]), latest: World::INITIAL_STATE };
+        let cause = facts!(StaleState { given: keccak256([7]), latest: World::INITIAL_STATE });
         match relay {
             true => named(&rig.diagnose(&stale).await, cause),
             false => {
-                named(&rig.diagnose(&stale).await, Cause::InProgress { stage: Stage::Executed });
+                named(&rig.diagnose(&stale).await, facts!(InProgress { stage: Stage::Executed }));
                 let diagnosis = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
                 assert_eq!(diagnosis.cause(), &cause, "{diagnosis}");
             }
@@ -423,7 +425,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         let (handle, _) = rig.done(&closed).await;
         let diagnosis = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
         let reason = "RevertingConsumer: told to".to_owned();
-        assert_eq!(diagnosis.cause(), &Cause::RelayReverts { cause: RevertCause::Other, reason }, "{diagnosis}");
+        assert_eq!(diagnosis.cause(), &facts!(RelayReverts { cause: RevertCause::Other, reason }), "{diagnosis}");
 
         // It would land: then it is advised to be posted.
         let works = Consumer::setModeCall { mode: 0 };
@@ -437,7 +439,7 @@ async fn every_cause_of_the_chain_is_induced_and_named() {
         let replace = JobManager::setCoprocessorOperatorCall { next: other };
         world.rpc.transact(world.owner, world.job_manager, &replace).await.unwrap();
         let signed_by = world.operator.address();
-        let cause = Cause::OtherOperator { signed_by, pinned: Some(signed_by), named: other };
+        let cause = facts!(OtherOperator { signed_by, pinned: Some(signed_by), named: other });
         named(&rig.diagnose(&closed).await, cause);
     })
     .await;

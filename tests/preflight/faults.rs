@@ -11,6 +11,7 @@ use infinityvm_sdk::{
     primitives::{Address, B256, Bytes, SolValue, hex},
     rpc::{Method, StatusCode},
 };
+use support::facts;
 
 use crate::rig::{CONSUMER, IS_VALID_SIGNATURE, Rig, STATEFUL, looks, names, root, within};
 
@@ -345,28 +346,28 @@ async fn check(rig: &Rig, name: &str) -> bool {
 fn details(name: &str, report: &PreflightReport) {
     let finding = &report.findings()[0];
     match (name, finding.kind()) {
-        ("signed by a stranger", FindingKind::SignerRefused { recovered, named }) => {
+        ("signed by a stranger", FindingKind::SignerRefused { recovered, named, .. }) => {
             assert!(recovered.is_some() && named.is_some() && recovered != named);
             assert!(finding.evidence().contains(&recovered.unwrap().to_string()));
             assert!(finding.evidence().contains(&named.unwrap().to_string()));
         }
         ("not on the list of signers", FindingKind::SignerRefused { named, .. }) => assert_eq!(*named, None),
         ("paused", _) => assert!(finding.evidence().contains("Pausable: paused")),
-        ("ordered, too low", kind) => assert_eq!(*kind, FindingKind::NonceTooLow { next: 6 }),
-        ("ordered, a gap", kind) => assert_eq!(*kind, FindingKind::NonceGap { missing: vec![(1, 4)] }),
+        ("ordered, too low", kind) => assert_eq!(*kind, facts!(NonceTooLow { next: 6 })),
+        ("ordered, a gap", kind) => assert_eq!(*kind, facts!(NonceGap { missing: vec![(1, 4)] })),
         ("ordered, two gaps", kind) => {
-            assert_eq!(*kind, FindingKind::NonceGap { missing: vec![(1, 2), (4, 4)] });
+            assert_eq!(*kind, facts!(NonceGap { missing: vec![(1, 2), (4, 4)] }));
             assert!(report.to_string().contains("missing nonces: 1 to 2, 4"), "{report}");
         }
         ("taken at the node", kind) => {
             let (field, status) = ("onchain_input", infinityvm_sdk::JobStatus::Pending);
-            assert_eq!(*kind, FindingKind::NonceTakenAtNode { field, status });
+            assert_eq!(*kind, facts!(NonceTakenAtNode { field, status }));
         }
-        ("too many ordered", kind) => assert_eq!(*kind, FindingKind::TooManyOrdered { unrelayed: 128 }),
-        ("chain down", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "all" }),
-        ("one question fails", kind) => assert_eq!(*kind, FindingKind::ChainNotRead { call: "isValidSignature" }),
+        ("too many ordered", kind) => assert_eq!(*kind, facts!(TooManyOrdered { unrelayed: 128 })),
+        ("chain down", kind) => assert_eq!(*kind, facts!(ChainNotRead { call: "all" })),
+        ("one question fails", kind) => assert_eq!(*kind, facts!(ChainNotRead { call: "isValidSignature" })),
         ("stale state", kind) => {
-            assert_eq!(*kind, FindingKind::StaleState { latest: root("start"), given: root("old") });
+            assert_eq!(*kind, facts!(StaleState { latest: root("start"), given: root("old") }));
         }
         _ => {}
     }

@@ -109,7 +109,7 @@ pub fn next(state: B256) -> B256 {
 /// The names of the kinds that were found, the worst first, each with its severity.
 pub fn names(report: &PreflightReport) -> Vec<(String, Severity)> {
     let name = |kind: &FindingKind| match kind {
-        FindingKind::NonceTakenOnChain { status } => format!("NonceTakenOnChain: {status:?}"),
+        FindingKind::NonceTakenOnChain { status, .. } => format!("NonceTakenOnChain: {status:?}"),
         kind => format!("{kind:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
     };
     report.findings().iter().map(|it| (name(it.kind()), it.severity())).collect()

@@ -16,6 +16,7 @@ use infinityvm_sdk::{
     nonce::Sequential,
     primitives::{Address, B256, keccak256},
 };
+use support::facts;
 
 const CONSUMER: Address = Address::repeat_byte(0xc0);
 const STATEFUL: Address = Address::repeat_byte(0xc1);
@@ -174,10 +175,8 @@ async fn preflight_names_what_would_not_land() {
         assert!(matches!(refused(worst(&job).await), FindingKind::SignerRefused { .. }));
         chain.deploy(CONSUMER, ConsumerRules::signed_by(rig.signer.address()).with_max_nonce(5));
         assert_eq!(chain.take_nonce(CONSUMER), Some(6));
-        assert!(matches!(
-            refused(worst(&rig.sign(CONSUMER, 6).await).await),
-            FindingKind::NonceTakenOnChain { status: OnchainStatus::Pending }
-        ));
+        let requested = refused(worst(&rig.sign(CONSUMER, 6).await).await);
+        assert_eq!(requested, facts!(NonceTakenOnChain { status: OnchainStatus::Pending }));
         let nowhere = rig.sign(Address::repeat_byte(9), 1).await;
         assert!(matches!(refused(worst(&nowhere).await), FindingKind::NoConsumer));
         chain.set_operator(Address::ZERO);
@@ -524,8 +523,12 @@ async fn an_ordered_lane_behind_an_on_chain_request_is_foretold() {
     assert_eq!(chain.take_nonce(CONSUMER), Some(2));
     let third = ordered(3).await;
     let report = client.preflight(&third).await.unwrap();
-    let kinds: Vec<_> = report.findings().iter().map(|finding| (finding.kind().clone(), finding.severity())).collect();
-    assert_eq!(kinds, [(FindingKind::RequestedBefore { nonce: 2 }, Severity::Warning)], "{report}");
+    let kinds: Vec<_> = report
+        .findings()
+        .iter()
+        .map(|finding| (facts::Facts::from(finding.kind().clone()), finding.severity()))
+        .collect();
+    assert_eq!(kinds, [(facts!(RequestedBefore { nonce: 2 }), Severity::Warning)], "{report}");
     let handle = client.submit_signed(third).await.unwrap();
     let error = handle.wait(Until::Relayed).timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{}", error.report());

@@ -7,12 +7,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Cause, Client, Confidence, Error, ErrorKind, FindingKind, Outcome, PreflightReport, Result, Revision, Severity,
-    SignedJob, Until, Verified,
+    Cause, Client, Confidence, Error, ErrorKind, Outcome, PreflightReport, Result, Revision, Severity, SignedJob,
+    Until, Verified,
     chain::{Answer, At, Block, Chain, ChainReader, OnchainStatus, Question, Revert, RevertCause},
     devnode::{ConsumerRules, SimChain, Tear},
     primitives::{Address, B256, keccak256},
 };
+use support::facts;
 
 use crate::{
     fixture::{INPUTS, METADATA, Rig, SIGNATURE},
@@ -134,9 +135,9 @@ impl Bad {
 
     fn is_cause(self, cause: &Cause) -> bool {
         match self {
-            Self::Another => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Completed }),
-            Self::Requested => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Pending }),
-            Self::Cancelled => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Cancelled }),
+            Self::Another => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Completed, .. }),
+            Self::Requested => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Pending, .. }),
+            Self::Cancelled => matches!(cause, Cause::NonceTakenOnChain { status: OnchainStatus::Cancelled, .. }),
             Self::Operator => matches!(cause, Cause::OtherOperator { .. }),
             Self::Signer => matches!(cause, Cause::SignerRefused { .. }),
         }
@@ -264,7 +265,7 @@ async fn an_rpc_of_two_minds_is_told_of_as_that() {
         rig.sim.tear(every_other(SIGNATURE));
         let report = rig.client.preflight(&job).await.unwrap();
         let finding = report.findings().first().unwrap();
-        assert_eq!(*finding.kind(), FindingKind::Contradiction { of: "chain's RPC" }, "{report}");
+        assert_eq!(*finding.kind(), facts!(Contradiction { of: "chain's RPC" }), "{report}");
         assert!(finding.evidence().contains("does not accept the signature"), "{report}");
         assert!(!has(&report, "SignerRefused") && !report.will_land(), "{report}");
         assert_eq!(report.chain_round_trips(), 5);
@@ -277,7 +278,7 @@ async fn an_rpc_of_two_minds_is_told_of_as_that() {
         // Diagnosed: refused, then not known; nothing of it is told.
         rig.sim.tear(every_other(SIGNATURE));
         let diagnosis = rig.client.diagnose(&job).await.unwrap();
-        assert_eq!(*diagnosis.cause(), Cause::Contradiction { of: "chain's RPC" }, "{diagnosis}");
+        assert_eq!(*diagnosis.cause(), facts!(Contradiction { of: "chain's RPC" }), "{diagnosis}");
         assert!(!diagnosis.is_stuck() && diagnosis.advice().contains("do not submit the payload under another nonce"));
     }
 }

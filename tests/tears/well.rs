@@ -6,6 +6,7 @@ use infinityvm_sdk::{
     devnode::{ConsumerRules, Tear},
     primitives::{Address, keccak256},
 };
+use support::facts;
 
 use crate::{
     fixture::{METADATA, OPERATOR, POST, Rig, SIGNATURE, subsets},
@@ -138,7 +139,7 @@ async fn what_was_refused_one_block_ago_is_not_refused_now() {
         }
         rig.sim.tear(Tear::calls([SIGNATURE]));
         let diagnosis = rig.client.diagnose(&job).await.unwrap();
-        assert_eq!(*diagnosis.cause(), Cause::NotKnown { seen_before: false }, "{diagnosis}");
+        assert_eq!(*diagnosis.cause(), facts!(NotKnown { seen_before: false }), "{diagnosis}");
         // Another operator, then ours.
         rig.sim.set_operator(Address::repeat_byte(2));
         rig.sim.set_operator(crate::answers::operator());

@@ -68,11 +68,13 @@ pub enum Cause {
     /// Nothing holds it: the node says that the transaction with the result was included.
     Relayed,
     /// Nothing is seen to hold it: the node has it, and it has come this far.
+    #[non_exhaustive]
     InProgress {
         /// How far.
         stage: Stage,
     },
     /// Executed, and waiting for its turn: results of an Ordered lane are relayed in the order of their nonces.
+    #[non_exhaustive]
     InLine {
         /// The lowest nonce that is still to be relayed before it. The node works on it, or this client is sending it.
         behind: u64,
@@ -80,6 +82,7 @@ pub enum Cause {
     /// A submission of it is under way, by this client or by one that shares its nonces.
     UnderWay,
     /// The node does not know the job.
+    #[non_exhaustive]
     NotKnown {
         /// Whether this client has seen it there before: then the node lost it, or another node answers at this address.
         seen_before: bool,
@@ -92,6 +95,7 @@ pub enum Cause {
     /// The node has the job's record and does not work on it any more: it was restarted, for instance.
     Lost,
     /// The node has another job under the nonce.
+    #[non_exhaustive]
     NonceTakenAtNode {
         /// The first field of the node's record that differs.
         field: &'static str,
@@ -99,11 +103,13 @@ pub enum Cause {
         status: JobStatus,
     },
     /// The node gave the job up.
+    #[non_exhaustive]
     Failed {
         /// The node's reason, such as `execution_error`.
         reason: Option<String>,
     },
     /// The node does not have the program, so the job failed, or will.
+    #[non_exhaustive]
     ProgramMissing {
         /// The program.
         program: ProgramId,
@@ -112,17 +118,20 @@ pub enum Cause {
     /// node can lose the record of that in a crash.
     NonceTooLow,
     /// The node says that the job is executed, and what it shows does not prove it.
+    #[non_exhaustive]
     Unproven {
         /// What does not match.
         reason: String,
     },
     /// The node has the job in its queue and has not executed it for so long.
+    #[non_exhaustive]
     ExecutionStalled {
         /// For how long this client has seen it stand still.
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// Executed, nothing is before it, and it is not relayed for so long.
+    #[non_exhaustive]
     RelayStalled {
         /// For how long this client has seen it stand still.
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
@@ -130,17 +139,20 @@ pub enum Cause {
     },
     /// The node says that it is relayed, and for so long the chain has had neither the job nor, as the RPC knows, the transaction that
     /// the node names: a reorganisation took it away, or it was dropped. The node does not send another.
+    #[non_exhaustive]
     RelayDropped {
         /// For how long this client has known that it was relayed.
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
     /// The node gave up relaying it: a later nonce of the lane was relayed, and this one was not.
+    #[non_exhaustive]
     RelayGivenUp {
         /// The later nonce.
         overtaken_by: u64,
     },
     /// Held in an Ordered lane behind nonces that the node does not know.
+    #[non_exhaustive]
     NonceGap {
         /// The lowest missing nonce.
         first: u64,
@@ -148,11 +160,13 @@ pub enum Cause {
         last: u64,
     },
     /// Held in an Ordered lane behind a nonce that this client keeps in quarantine: what was signed with it is not at the node.
+    #[non_exhaustive]
     BehindQuarantined {
         /// That nonce.
         nonce: u64,
     },
     /// Held in an Ordered lane behind a failed job.
+    #[non_exhaustive]
     BehindFailed {
         /// Its nonce.
         nonce: u64,
@@ -160,11 +174,13 @@ pub enum Cause {
         reason: Option<String>,
     },
     /// Held in an Ordered lane behind a job that the node does not work on any more.
+    #[non_exhaustive]
     BehindLost {
         /// Its nonce.
         nonce: u64,
     },
     /// Held in an Ordered lane behind a job that the node works on, and that does not move.
+    #[non_exhaustive]
     BehindStalled {
         /// Its nonce.
         nonce: u64,
@@ -174,16 +190,19 @@ pub enum Cause {
     },
     /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered ones
     /// wait for, so the node waits for that nonce until it is restarted.
+    #[non_exhaustive]
     StrategyMixed {
         /// The nonce of the Unordered job.
         nonce: u64,
     },
     /// The chain has something else under the job's nonce: this job can never land.
+    #[non_exhaustive]
     NonceTakenOnChain {
         /// What became of that: a request made on chain that is pending or cancelled, or a job with a result.
         status: OnchainStatus,
     },
     /// The consumer does not accept who signed the job: its result can never land.
+    #[non_exhaustive]
     SignerRefused {
         /// Who signed, if that is a plain ECDSA signature.
         recovered: Option<Address>,
@@ -195,6 +214,7 @@ pub enum Cause {
     /// The consumer's signer is the zero address: it refuses every good signature, and takes every unreadable one.
     NoSigner,
     /// The job starts from a state that is not the consumer's latest, and nothing that is still to land makes it that.
+    #[non_exhaustive]
     StaleState {
         /// The state root (State revision: hash) that the job starts from.
         given: B256,
@@ -202,6 +222,7 @@ pub enum Cause {
         latest: B256,
     },
     /// The result is signed by another operator than the JobManager's; or the pinned one is another than both.
+    #[non_exhaustive]
     OtherOperator {
         /// Who signed the result.
         signed_by: Address,
@@ -211,6 +232,7 @@ pub enum Cause {
         named: Address,
     },
     /// Posting the result reverts, as tried in a call.
+    #[non_exhaustive]
     RelayReverts {
         /// What that means.
         cause: RevertCause,
@@ -218,6 +240,7 @@ pub enum Cause {
         reason: String,
     },
     /// Looks in a row showed different things, so none of them counts.
+    #[non_exhaustive]
     Contradiction {
         /// Of whom: "chain's RPC".
         of: &'static str,

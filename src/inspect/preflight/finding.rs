@@ -61,16 +61,19 @@ pub enum FindingKind {
     /// The client has no chain, so nothing was asked of the contracts.
     NoChain,
     /// The chain could not be asked, or did not answer this.
+    #[non_exhaustive]
     ChainNotRead {
         /// What was asked; "all" where nothing was answered.
         call: &'static str,
     },
     /// Looks in a row showed different things, so none of them counts.
+    #[non_exhaustive]
     Contradiction {
         /// Of whom: "chain's RPC" or "node".
         of: &'static str,
     },
     /// The node could not be asked.
+    #[non_exhaustive]
     NodeNotRead {
         /// What was asked.
         call: &'static str,
@@ -86,6 +89,7 @@ pub enum FindingKind {
     /// There is no contract at the consumer's address: a node cannot read its nonce.
     NoConsumer,
     /// The consumer takes results from another JobManager.
+    #[non_exhaustive]
     OtherJobManager {
         /// The one that the consumer names.
         named: Address,
@@ -93,11 +97,13 @@ pub enum FindingKind {
     /// The JobManager has no operator, so it takes no results.
     NoOperator,
     /// The JobManager names another operator than the one that the client has pinned.
+    #[non_exhaustive]
     OtherOperator {
         /// The one that the JobManager names.
         named: Address,
     },
     /// The consumer does not accept the signature (EIP-1271). Nodes do not check it: the job would be executed and never relayed.
+    #[non_exhaustive]
     SignerRefused {
         /// Who signed, if that can be recovered.
         recovered: Option<Address>,
@@ -111,22 +117,26 @@ pub enum FindingKind {
     /// This very job is complete on chain: nothing is left to do.
     Complete,
     /// The chain has something else under the nonce.
+    #[non_exhaustive]
     NonceTakenOnChain {
         /// What became of that: a request made on chain that is pending or cancelled, or a job with a result.
         status: OnchainStatus,
     },
     /// An Ordered nonce below the consumer's next one.
+    #[non_exhaustive]
     NonceTooLow {
         /// The next one.
         next: u64,
     },
     /// An Ordered nonce above the consumer's next one, and of those in between this client knows nothing: the job would be held for
     /// ever behind them.
+    #[non_exhaustive]
     NonceGap {
         /// The missing ones, as runs from first to last, both included; the lowest first, eight runs at most.
         missing: Vec<(u64, u64)>,
     },
     /// An Unordered nonce so far above the highest one known that it looks like a mistake. It could not be taken back.
+    #[non_exhaustive]
     NonceTooFar {
         /// The highest one known.
         highest: u64,
@@ -134,16 +144,19 @@ pub enum FindingKind {
     /// The nonce is the largest u64, after which the consumer could never be used again.
     NonceLargest,
     /// The node has this very job. Submitting it again does no harm.
+    #[non_exhaustive]
     AlreadyAtNode {
         /// How far it is there.
         status: JobStatus,
     },
     /// The node gave this very job up. It runs it again in the Relay revision only.
+    #[non_exhaustive]
     Failed {
         /// The node's reason, such as `execution_error`.
         reason: Option<String>,
     },
     /// The node has another job under the nonce. If that failed, this one takes its place in the Relay revision.
+    #[non_exhaustive]
     NonceTakenAtNode {
         /// The first field that differs.
         field: &'static str,
@@ -153,6 +166,7 @@ pub enum FindingKind {
     /// This client has another signed job under the nonce, under way or of open fate.
     NonceHeld,
     /// The job begins with another state than the consumer's latest, and no result that is known leads there.
+    #[non_exhaustive]
     StaleState {
         /// The latest.
         latest: B256,
@@ -162,6 +176,7 @@ pub enum FindingKind {
     /// The consumer is a stateful one, and the job carries no state.
     StateMissing,
     /// The node does not have the program.
+    #[non_exhaustive]
     ProgramMissing {
         /// The program.
         program: ProgramId,
@@ -176,12 +191,14 @@ pub enum FindingKind {
     TooManyCycles,
     /// The nonce before this Ordered job's was taken by a request made on chain. A node that has worked for the consumer's lane since
     /// before that waits for an offchain job under it, until the node is restarted; one that has not begins behind it.
+    #[non_exhaustive]
     RequestedBefore {
         /// That nonce.
         nonce: u64,
     },
     /// So many Ordered jobs of the consumer are not relayed, as far as this client knows. At about twice 128 a node stops
     /// answering.
+    #[non_exhaustive]
     TooManyOrdered {
         /// How many.
         unrelayed: u64,

@@ -15,6 +15,8 @@ pub mod closed_port;
 #[cfg(feature = "rigs")]
 pub mod contracts;
 #[cfg(feature = "rigs")]
+pub mod facts;
+#[cfg(feature = "rigs")]
 pub mod fake_chain;
 #[cfg(feature = "rigs")]
 pub mod fault_proxy;

@@ -6,6 +6,7 @@ use infinityvm_sdk::{
     Error, ErrorKind, JobId, JobRecord, JobStatus, Outcome, ProgramId, Revision,
     primitives::{B256, hex},
 };
+use support::facts;
 
 use super::{json, read};
 
@@ -157,23 +158,23 @@ fn integers_are_exact_or_refused() {
 
 #[test]
 fn a_status_is_a_number_or_a_name_and_may_grow() {
-    let failed = |reason: Option<&str>| JobStatus::Failed { reason: reason.map(str::to_owned) };
-    let forms = [
-        ("1", JobStatus::Pending),
-        ("2", JobStatus::Done),
+    let failed = |reason: Option<&str>| facts!(Failed { reason });
+    let forms: [(&str, facts::Facts); 15] = [
+        ("1", JobStatus::Pending.into()),
+        ("2", JobStatus::Done.into()),
         ("3", failed(None)),
-        ("4", JobStatus::Relayed),
-        ("\"JOB_STATUS_TYPE_PENDING\"", JobStatus::Pending),
-        ("\"JOB_STATUS_TYPE_DONE\"", JobStatus::Done),
+        ("4", JobStatus::Relayed.into()),
+        ("\"JOB_STATUS_TYPE_PENDING\"", JobStatus::Pending.into()),
+        ("\"JOB_STATUS_TYPE_DONE\"", JobStatus::Done.into()),
         ("\"JOB_STATUS_TYPE_FAILED\"", failed(None)),
-        ("\"JOB_STATUS_TYPE_RELAYED\"", JobStatus::Relayed),
-        ("\"JOB_STATUS_TYPE_UNSPECIFIED\"", JobStatus::Unrecognized(0)),
-        ("\"JOB_STATUS_TYPE_RETIRED\"", JobStatus::Unrecognized(-1)),
-        ("0", JobStatus::Unrecognized(0)),
-        ("5", JobStatus::Unrecognized(5)),
-        ("-7", JobStatus::Unrecognized(-7)),
-        ("\"4\"", JobStatus::Relayed),
-        ("null", JobStatus::Unrecognized(0)),
+        ("\"JOB_STATUS_TYPE_RELAYED\"", JobStatus::Relayed.into()),
+        ("\"JOB_STATUS_TYPE_UNSPECIFIED\"", JobStatus::Unrecognized(0).into()),
+        ("\"JOB_STATUS_TYPE_RETIRED\"", JobStatus::Unrecognized(-1).into()),
+        ("0", JobStatus::Unrecognized(0).into()),
+        ("5", JobStatus::Unrecognized(5).into()),
+        ("-7", JobStatus::Unrecognized(-7).into()),
+        ("\"4\"", JobStatus::Relayed.into()),
+        ("null", JobStatus::Unrecognized(0).into()),
     ];
     for (text, status) in forms {
         let record = relay_with("status", &format!("{{\"status\":{text}}}")).expect(text);
