@@ -379,6 +379,7 @@ impl Client {
 
     pub(super) fn may_sign(&self, job: &OffchainJobRequest) -> Result<()> {
         let signer = self.signer()?;
+        self.parts.node.require_open()?;
         if let Some(binding) = &self.parts.binding {
             binding.check_consumer(job.consumer())?;
             binding.check_signer(signer.address())?;

@@ -5,6 +5,7 @@
 //! caller may go away at any time; the flight runs to its end.
 
 mod builder;
+mod closing;
 mod connection;
 mod handle;
 mod landing;

@@ -4,6 +4,7 @@ use std::{result, sync::Arc};
 
 use alloy_primitives::Address;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{
     detect::{Identity, describe_node},
@@ -30,6 +31,15 @@ pub(crate) struct Node {
     identity: Identity,
     reach: Reach,
     retries: Retries,
+    lists: watch::Sender<Lists>,
+}
+
+/// The calls under way that would hurt the node if they were cut off, but for submissions.
+#[derive(Default)]
+struct Lists {
+    running: usize,
+    /// No other is to begin.
+    closed: bool,
 }
 
 /// Why one attempt to submit a job failed, and what that says.
@@ -39,6 +49,15 @@ pub(crate) struct SubmitFailure {
     pub(crate) again: Again,
     /// The node has a job under the nonce.
     pub(crate) in_use: bool,
+}
+
+/// Counts a call until it ends, however that is.
+struct Running(watch::Sender<Lists>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|lists| lists.running -= 1);
+    }
 }
 
 impl Node {
@@ -59,7 +78,7 @@ impl Node {
         let wire = Wire::new(revision, transport.encoding());
         let reach = if description.is_some() { Reach::known() } else { Reach::default() };
         let identity = Identity::new(Arc::clone(&transport), revision, description);
-        Ok(Self { transport, wire, identity, reach, retries })
+        Ok(Self { transport, wire, identity, reach, retries, lists: watch::Sender::default() })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -98,7 +117,12 @@ impl Node {
         let answer = if method.must_run_to_end() {
             // Abandoning these calls can kill the node's task for the consumer, so they outlive their caller.
             let transport = Arc::clone(&self.transport);
-            let call = tokio::spawn(async move { transport.call(method, body).await });
+            let running = self.running()?;
+            let call = tokio::spawn(async move {
+                let answer = transport.call(method, body).await;
+                drop(running);
+                answer
+            });
             deadline.bound(call).await.transpose().map_err(|source| {
                 Error::new(ErrorKind::Closed, format!("{method} was cut off"))
                     .with_outcome(Outcome::Unknown)
@@ -123,6 +147,39 @@ impl Node {
             _ => self.reach.reached(),
         }
         Ok(answer)
+    }
+
+    /// Takes no more calls that would hurt the node if they were cut off.
+    pub(crate) fn close(&self) {
+        self.lists.send_modify(|lists| lists.closed = true);
+    }
+
+    /// Refuses what the client is too late for.
+    pub(crate) fn require_open(&self) -> Result<()> {
+        if self.lists.borrow().closed { Err(self.closed()) } else { Ok(()) }
+    }
+
+    fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, "the client is closed")
+            .with_outcome(Outcome::NotSent)
+            .with_endpoint(self.endpoint())
+            .with_hint("nothing was sent: make another client, or call Client::close once nothing more is to be sent")
+    }
+
+    /// Waits until no list is under way.
+    pub(crate) async fn lists_ended(&self) {
+        // The sender is in `self`.
+        _ = self.lists.subscribe().wait_for(|lists| lists.running == 0).await;
+    }
+
+    fn running(&self) -> Result<Running> {
+        let mut begun = false;
+        self.lists.send_if_modified(|lists| {
+            begun = !lists.closed;
+            lists.running += usize::from(begun);
+            begun
+        });
+        if begun { Ok(Running(self.lists.clone())) } else { Err(self.closed()) }
     }
 
     fn require(&self, method: Method) -> Result<()> {
@@ -201,6 +258,7 @@ impl Node {
         // A node's handler dies of what is no ELF, and so says nothing of it.
         program.check_magic()?;
         self.at_endpoint(require_runtime())?;
+        self.require_open()?;
         self.check_identity().await?;
         let id = self.send_program(body, program.id()).await?;
         match program.id() {

@@ -182,7 +182,7 @@ pub(crate) struct Deadline(Option<Instant>);
 impl Deadline {
     pub(super) const NONE: Self = Self(None);
 
-    fn after(duration: Duration) -> Self {
+    pub(crate) fn after(duration: Duration) -> Self {
         Self(Instant::now().checked_add(duration))
     }
 

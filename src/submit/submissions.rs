@@ -71,6 +71,15 @@ impl Submissions {
         self.fly(Departure { job, lease: None, by_wait: true }).await
     }
 
+    /// Waits until none is under way.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let landing = self.open.lock().airborne.values().next().map(|airborne| airborne.landing.clone());
+            let Some(landing) = landing else { return };
+            _ = landing.outcome().await;
+        }
+    }
+
     /// The jobs of unknown fate.
     pub(crate) fn unresolved(&self) -> Vec<SignedJob> {
         self.open.unresolved()
@@ -180,6 +189,8 @@ impl Submissions {
             if let Some(landing) = self.at_endpoint(board.join(&mut departure))? {
                 return Ok(landing);
             }
+            // Under the lock: whoever closes the client sees this one under way, or this one sees that it is closed.
+            self.node.require_open().map_err(|error| error.with_job(departure.job.id()))?;
             if departure.lease.is_none() {
                 let job = &departure.job;
                 // The manager knows of the other clients that share it.

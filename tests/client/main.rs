@@ -4,6 +4,7 @@
 use support::{closed_port, plain_client};
 
 mod cancel;
+mod closing;
 mod diagnosis;
 mod diagnosis_chain;
 mod diagnosis_healthy;
