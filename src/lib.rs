@@ -144,6 +144,8 @@ pub mod nonce;
 #[cfg(feature = "client")]
 mod post;
 #[cfg(feature = "client")]
+mod retry;
+#[cfg(feature = "client")]
 pub mod rpc;
 #[cfg(feature = "client")]
 mod runtime;

@@ -8,7 +8,7 @@ use alloy_sol_types::{SolCall, SolType, SolValue};
 use super::{
     Chain,
     abi::{Consumer, EIP1271_MAGIC, JobManager},
-    reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
+    reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -42,8 +42,8 @@ pub struct Batch {
     by_number: bool,
 }
 
-/// So many questions stand between two for the head: RPCs take a hundred in one request, and it is in each. A reader that
-/// asks fewer at once has the first answered before it asks any other, and asks the last one when it has all others.
+/// So many questions stand between two for the head: RPCs take a hundred in one request, and it is in each. A reader
+/// that asks fewer at once has the first one answered before it asks another, and asks the last one at the end.
 pub(super) const FENCED: usize = 99;
 
 /// The place of an answer in a [`Batch`].
@@ -244,13 +244,39 @@ impl Batch {
         if self.questions.is_empty() {
             return Ok(Answers { answers: Vec::new(), endpoint, pinned: PinnedAnswers::default() });
         }
-        let answers = reader.ask(&self.questions).await.map_err(|error| at_endpoint(error, &endpoint))?;
+        let answers = self.ask(reader).await.map_err(|error| at_endpoint(error, &endpoint))?;
         if answers.len() != self.questions.len() {
             let (got, asked) = (answers.len(), self.questions.len());
             return Err(at_endpoint(nonsense(format!("the chain gave {got} answers to {asked} questions")), &endpoint));
         }
         let pinned = PinnedAnswers::of(&self.questions, &answers);
         Ok(Answers { answers: answers.into_iter().map(Some).collect(), endpoint, pinned })
+    }
+
+    /// Asks, again where that helps.
+    async fn ask(&self, reader: &dyn ChainReader) -> Result<Vec<Result<Answer>>> {
+        // Without a runtime there is no clock to wait by.
+        let Some(retries) = self.chain.retries().filter(|_| tokio::runtime::Handle::try_current().is_ok()) else {
+            return reader.ask(&self.questions).await;
+        };
+        let whole = retries.read_deadline();
+        let mut attempts = retries.attempts(whole);
+        loop {
+            let error = match whole.bound(reader.ask(&self.questions)).await {
+                Some(Ok(answers)) => {
+                    retries.succeeded();
+                    return Ok(answers);
+                }
+                Some(Err(error)) => error,
+                None => Error::new(ErrorKind::Chain, "the chain was not read within the deadline")
+                    .with_retryable(true)
+                    .with_hint("check the chain's RPC, or set a longer RetryPolicy::with_deadline"),
+            };
+            let failed = attempts.fail();
+            if !error.is_retryable() || !attempts.again(&error).await {
+                return Err(error.with_attempts(failed));
+            }
+        }
     }
 
     /// Sends what is [fenced](Self::fenced), and tells where the head is answered.

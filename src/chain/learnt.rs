@@ -12,8 +12,8 @@ const PATIENCE: u32 = 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RpcTraits {
-    /// The most questions that it takes in one request (a JSON-RPC batch), if that is fewer than it was asked; 1 where it
-    /// takes no batches.
+    /// The most questions that it takes in one request (a JSON-RPC batch), if that is fewer than it was asked. It is 1
+    /// where the RPC takes no batches.
     pub max_batch: Option<u64>,
     /// Whether it reads the state of a block that is named by its hash (EIP-1898). If not, blocks are named by their
     /// numbers, and compared before and after. Nothing until it was asked.
@@ -21,6 +21,8 @@ pub struct RpcTraits {
     /// The most blocks that a question for logs may span, if that is fewer than
     /// [`Chain::with_log_range`](super::Chain::with_log_range) allows.
     pub log_range: Option<u64>,
+    /// The most questions in a second that it takes, if it was found to limit them. What is more waits for its turn.
+    pub max_rate: Option<u64>,
 }
 
 /// The same while it is learnt. All clones of a chain share it.
@@ -45,14 +47,14 @@ impl Learnt {
         Self { hashes: Lock::from(Hashes::Unknown { missed: 0 }), logs: Lock::from(Limit::new(log_range)) }
     }
 
-    pub(super) fn traits(&self, max_batch: Option<u64>) -> RpcTraits {
+    pub(super) fn traits(&self, max_batch: Option<u64>, max_rate: Option<u64>) -> RpcTraits {
         let block_hashes = match *self.hashes.lock() {
             Hashes::Unknown { .. } => None,
             Hashes::Taken => Some(true),
             Hashes::Refused => Some(false),
         };
         let logs = self.logs.lock();
-        RpcTraits { max_batch, block_hashes, log_range: logs.is_learnt().then(|| logs.known()) }
+        RpcTraits { max_batch, block_hashes, log_range: logs.is_learnt().then(|| logs.known()), max_rate }
     }
 
     /// Whether blocks are named by their numbers.
@@ -96,6 +98,6 @@ impl Learnt {
 
 impl fmt::Debug for Learnt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.traits(None).fmt(f)
+        self.traits(None, None).fmt(f)
     }
 }

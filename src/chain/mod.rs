@@ -55,6 +55,7 @@ pub(crate) use self::{
 use crate::{
     error::Result,
     job::{JobId, Revision},
+    retry::{Retries, RetryPolicy},
 };
 
 /// How many blocks one question for logs spans at most unless set.
@@ -69,6 +70,7 @@ pub struct Chain {
     /// The chain that this must be.
     binding: Option<Binding>,
     learnt: Arc<Learnt>,
+    repeats: Repeats,
 }
 
 impl Chain {
@@ -81,6 +83,7 @@ impl Chain {
             log_reach: 50_000,
             binding: None,
             learnt: Arc::new(Learnt::new(LOG_RANGE)),
+            repeats: Repeats::default(),
         }
     }
 
@@ -98,6 +101,39 @@ impl Chain {
     pub fn with_log_reach(mut self, blocks: u64) -> Self {
         self.log_reach = blocks.max(1);
         self
+    }
+
+    /// Sets how reads that failed are repeated, and how long they may take. The rules are those of a node's calls that
+    /// read, and the budget is the chain's own. Default: the policy of the client that the chain is given to, or else
+    /// [`RetryPolicy::default`]. A pause that the RPC asks for is kept. If the pause is longer than what is left of the
+    /// deadline, the read fails at once, and [`Error::retry_after`](crate::Error::retry_after) says how long it is.
+    ///
+    /// Looks of a [`wait`](crate::JobHandle::wait) are not repeated, as the next look follows anyway.
+    #[must_use]
+    pub fn with_retry(mut self, policy: RetryPolicy) -> Self {
+        self.repeats = Repeats::Own(Arc::new(Retries::new(policy)));
+        self
+    }
+
+    /// Repeats reads by this policy, unless one of its own was set.
+    pub(crate) fn repeated(mut self, policy: &RetryPolicy) -> Self {
+        if let Repeats::Shared(_) = self.repeats {
+            self.repeats = Repeats::Shared(Arc::new(Retries::new(policy.clone())));
+        }
+        self
+    }
+
+    /// For those who look again anyway.
+    pub(crate) fn unrepeated(mut self) -> Self {
+        self.repeats = Repeats::Never;
+        self
+    }
+
+    fn retries(&self) -> Option<&Retries> {
+        match &self.repeats {
+            Repeats::Own(retries) | Repeats::Shared(retries) => Some(retries),
+            Repeats::Never => None,
+        }
     }
 
     /// Has looks at jobs fail on any other chain, if there is one that it must be.
@@ -136,7 +172,7 @@ impl Chain {
     /// What was learnt of the RPC so far: how much it takes at once, and in which form. It takes effect by itself.
     #[must_use]
     pub fn rpc_traits(&self) -> RpcTraits {
-        self.learnt.traits(self.reader.max_batch())
+        self.learnt.traits(self.reader.max_batch(), self.reader.max_rate())
     }
 
     /// What carries the questions.
@@ -233,6 +269,21 @@ impl Chain {
     /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
     pub async fn code(&self, address: Address) -> Result<Bytes> {
         self.one(|batch| batch.code(address)).await
+    }
+}
+
+/// How reads are repeated.
+#[derive(Clone)]
+enum Repeats {
+    Own(Arc<Retries>),
+    /// Or by the policy of the client.
+    Shared(Arc<Retries>),
+    Never,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self::Shared(Arc::new(Retries::new(RetryPolicy::default())))
     }
 }
 

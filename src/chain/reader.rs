@@ -40,6 +40,11 @@ pub trait ChainReader: Send + Sync + fmt::Debug + 'static {
     fn max_batch(&self) -> Option<u64> {
         None
     }
+
+    /// The most questions in a second that the RPC takes, if it was found to limit them.
+    fn max_rate(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[async_trait]
@@ -58,6 +63,10 @@ impl<R: ChainReader + ?Sized> ChainReader for Arc<R> {
 
     fn max_batch(&self) -> Option<u64> {
         (**self).max_batch()
+    }
+
+    fn max_rate(&self) -> Option<u64> {
+        (**self).max_rate()
     }
 }
 

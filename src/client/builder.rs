@@ -10,9 +10,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     inspect::{Severity, Sources},
     job::{JobSigner, Limits, RelayStrategy, Revision},
-    node::{Node, PendingLists, RetryPolicy},
+    node::{Node, PendingLists},
     nonce::{NonceManager, NonceSource, UnixMillis},
     post::Posts,
+    retry::RetryPolicy,
     runtime::require_runtime,
     submit::{Submissions, lane_of},
     transport::Transport,
@@ -237,8 +238,9 @@ impl ClientBuilder {
         if self.preflight.is_some() && self.chain.is_none() {
             return Err(missing("a preflight is required, and there is no chain", "set one with ClientBuilder::chain"));
         }
+        let chain = self.chain.map(|chain| chain.repeated(&self.retry));
         if let Some(binding) = &self.binding {
-            let chain = self.chain.as_ref();
+            let chain = chain.as_ref();
             let chain = chain
                 .ok_or_else(|| missing("the client is bound and has no chain", "set one with ClientBuilder::chain"))?;
             binding.check_job_manager(chain.job_manager())?;
@@ -253,14 +255,14 @@ impl ClientBuilder {
         }
         let node = Arc::new(Node::connect(transport, self.revision, self.retry).await?);
         let submissions = Arc::new(Submissions::new(Arc::clone(&node), nonces.clone()));
-        let operator = TrustedOperator::new(self.operator, self.chain.clone(), self.binding, self.operator_ttl);
-        let chain = self.chain.map(|chain| chain.bound_to(self.binding));
+        let operator = TrustedOperator::new(self.operator, chain.clone(), self.binding, self.operator_ttl);
+        let chain = chain.map(|chain| chain.bound_to(self.binding));
         let watchers = Arc::new(Watchers::new(self.poll, self.heal));
         let backend = Backend {
             node: Arc::clone(&node),
             submissions: Arc::clone(&submissions),
             operator: operator.clone(),
-            chain: chain.clone(),
+            chain: chain.clone().map(Chain::unrepeated),
         };
         let sources = Sources {
             node: Arc::clone(&node),

@@ -22,7 +22,7 @@ pub use self::{
 };
 pub use crate::{
     inspect::{Cause, Confidence, Diagnose, Diagnosis, Finding, FindingKind, Preflight, PreflightReport, Severity},
-    node::RetryPolicy,
     post::{Posted, Posting},
+    retry::RetryPolicy,
     watch::{DeadlineExceeded, Events, HealPolicy, JobEvent, PollPolicy, Stage, Until, Wait},
 };

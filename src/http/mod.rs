@@ -14,7 +14,6 @@ pub(crate) mod keep_alive;
 #[cfg(any(feature = "grpc", feature = "rest"))]
 pub(crate) mod probe;
 pub(crate) mod provider;
-#[cfg(any(feature = "grpc", feature = "rest"))]
 pub(crate) mod retry_after;
 pub(crate) mod settings;
 pub mod tls;

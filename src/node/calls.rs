@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use super::{
     detect::{Identity, describe_node},
     reach::{Departing, Reach},
-    retry::{Deadline, Retries, RetryPolicy},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, ProgramId, Revision, SignedJob},
+    retry::{Deadline, Retries, RetryPolicy},
     rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
     text::shorten,

@@ -13,10 +13,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::retry::Retries;
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::Revision,
+    retry::Retries,
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
     runtime::Joint,
     sync::Lock,

@@ -1,7 +1,7 @@
 //! One coprocessor node, as the rest of the crate sees it.
 //!
 //! [`Node`] (`calls.rs`) makes typed calls over a [`Transport`](crate::transport::Transport): each checks that the node
-//! has the call, keeps its deadline, and is repeated where that helps (`retry.rs`). `reach.rs` has submissions
+//! has the call, keeps its deadline, and is repeated where that helps (the room `retry`). `reach.rs` has submissions
 //! wait for each other while the node cannot be reached. `detect.rs` asks the node which
 //! revision it speaks. `doubt.rs` says when bad news of a job is believed. `pending.rs` runs GetPendingJobs: such a
 //! call must not be cancelled, so it runs in a task of its own.
@@ -11,12 +11,10 @@ mod detect;
 mod doubt;
 mod pending;
 mod reach;
-mod retry;
 
-pub use self::retry::RetryPolicy;
 pub(crate) use self::{
     calls::{Node, SubmitFailure},
     doubt::{Doubt, looks_needed},
     pending::{PendingLists, PendingNonces},
-    retry::{Deadline, Retries},
 };
+pub(crate) use crate::retry::{Deadline, Retries};

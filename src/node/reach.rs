@@ -4,9 +4,9 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::retry::{Attempts, Deadline, Retries};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
+    retry::{Attempts, Deadline, Retries},
     rpc::{CallError, Leaving},
     sync::Lock,
 };

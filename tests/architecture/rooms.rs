@@ -25,10 +25,11 @@ pub const ROOMS: &[Room] = &[
     room("sync", &[]),
     room("text", &[]),
     room("runtime", &["error"]),
-    room("node", &["error", "job", "rpc", "runtime", "transport", "wire"]),
+    room("retry", &["error"]),
+    room("node", &["error", "job", "retry", "rpc", "runtime", "transport", "wire"]),
     room("submit", &["error", "job", "node", "nonce", "runtime", "wire"]),
     room("watch", &["chain", "error", "job", "node", "runtime", "submit"]),
-    room("chain", &["error", "http", "job", "nonce", "runtime"]),
+    room("chain", &["error", "http", "job", "nonce", "retry", "runtime"]),
     room("inspect", &["chain", "error", "job", "node", "nonce", "runtime", "submit", "watch"]),
     room("post", &["chain", "error", "job", "runtime"]),
     room(
@@ -41,6 +42,7 @@ pub const ROOMS: &[Room] = &[
             "node",
             "nonce",
             "post",
+            "retry",
             "runtime",
             "submit",
             "transport",
@@ -103,7 +105,7 @@ pub const SETTERS: &[(&str, &str)] =
 /// that is not here has none.
 pub const LONG_LINES: &[(&[&str], usize)] = &[
     (&["chain", "http", "transport"], 109),
-    (&["client", "inspect", "node", "post", "runtime", "submit", "watch"], 135),
+    (&["client", "inspect", "node", "post", "retry", "runtime", "submit", "watch"], 135),
     (&["conformance", "devnode"], 1),
     (&["error", "job", "lib", "nonce", "rpc", "wire"], 4),
 ];

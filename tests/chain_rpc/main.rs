@@ -7,6 +7,7 @@ mod batches;
 mod edges;
 mod faults;
 mod heads;
+mod limits;
 mod matching;
 mod on_anvil;
 mod reverts;

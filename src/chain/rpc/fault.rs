@@ -85,10 +85,14 @@ pub(super) fn quoted(raw: &[u8]) -> String {
     clean(raw.trim_ascii(), QUOTED)
 }
 
-fn status(status: u16, body: &str) -> Error {
+fn status(status: u16, body: &str, pause: Option<Duration>) -> Error {
     let body = clean(body.as_bytes(), QUOTED);
     let text = if body.is_empty() { String::new() } else { format!(": {body:?}") };
     let error = chain(format!("the RPC answered with HTTP status {status}{text}"));
+    let error = match pause {
+        Some(pause) => error.with_retry_after(pause),
+        None => error,
+    };
     let error = match status {
         _ if names_batch(&body) => error.with_detail(Sign::TooMany),
         // Who has no key may ask nothing, and elsewhere there is somebody else.
@@ -107,12 +111,19 @@ fn status(status: u16, body: &str) -> Error {
     }
 }
 
+/// The RPC asked for a pause that is not over, or is asked by so many that this one would wait for too long.
+pub(super) fn asked_to_wait(wait: Duration) -> Error {
+    let what = "the RPC limits how much it is asked, and it is not this question's turn for a while";
+    passing(what, LIMITED).with_retry_after(wait)
+}
+
+/// What to do about a limit.
+const LIMITED: &str = "the RPC limits how much it is asked: wait, ask less often, or use another RPC";
+
 fn limited(error: Error) -> Error {
     let many = sign(&error) == Some(Sign::TooMany);
     let error = if many { error } else { error.with_detail(Sign::Limited) };
-    error
-        .with_retryable(true)
-        .with_hint("the RPC limits how much it is asked: wait, ask less often, or use another RPC")
+    error.with_retryable(true).with_hint(LIMITED)
 }
 
 /// Whether a text speaks of several questions at once.
@@ -125,16 +136,40 @@ pub(super) fn said(payload: &ErrorPayload) -> Error {
     let text = clean(payload.message.as_bytes(), QUOTED);
     let sign = if names_batch(&text) { Sign::TooMany } else { Sign::Refused };
     let error = chain(format!("the RPC answered with error {}: {text:?}", payload.code)).with_detail(sign);
+    if is_limit(payload) {
+        let error = limited(error);
+        return match asked_pause(payload) {
+            Some(pause) => error.with_retry_after(pause),
+            None => error,
+        };
+    }
     if is_behind(payload) {
         return error.with_retryable(true).with_hint("try again");
-    }
-    if is_limit(payload) {
-        return limited(error);
     }
     match payload.code {
         -32601 => error.with_hint("the RPC has no such method: use that of a full node"),
         _ => error.with_hint("the RPC refused this question; others may do"),
     }
+}
+
+/// The pause that an RPC asks for in the body: in data (`rate.backoff_seconds`), or in words ("try again in 4ms").
+fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
+    let data = payload.data.as_deref().and_then(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).ok());
+    if let Some(seconds) = data.and_then(|data| data["rate"]["backoff_seconds"].as_f64()) {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let text = payload.message.to_ascii_lowercase();
+    let (_, asked) = text.split_once("try again in ").or_else(|| text.split_once("retry in "))?;
+    let digits = asked.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(asked.len());
+    let (number, unit) = asked.split_at(digits);
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit.trim_start() {
+        unit if unit.starts_with("ms") || unit.starts_with("milli") => number / 1000.0,
+        unit if unit.starts_with('s') => number,
+        unit if unit.starts_with("min") => number * 60.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Whether the same question may be answered a moment later. Of an RPC with several nodes behind it, one can be behind
@@ -157,12 +192,16 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
         "try again",
     ];
     let text = payload.message.to_ascii_lowercase();
-    payload.code == -32002 || LATER.iter().any(|known| text.contains(known))
+    !is_limit(payload) && (payload.code == -32002 || LATER.iter().any(|known| text.contains(known)))
 }
 
 /// Whether it is the number of questions in a time that the RPC refuses.
 pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
-    payload.is_retry_err() || payload.message.to_ascii_lowercase().contains("too many requests")
+    let text = payload.message.to_ascii_lowercase();
+    // Such words are about what was asked for, or about a block that it does not have yet, whatever the code.
+    let other = ["result", "range", "block", "response size", "header not found"];
+    let other = payload.code != 429 && other.iter().any(|word| text.contains(word));
+    !other && payload.is_retry_err() || text.contains("too many requests")
 }
 
 /// Whether by these words several questions at once are never taken, however few they are.
@@ -183,8 +222,9 @@ pub(super) fn of(error: TransportError) -> Error {
         RpcError::ErrorResp(payload) => said(&payload),
         RpcError::DeserError { text, .. } => not_json(text.as_bytes()),
         RpcError::Transport(kind) => {
+            let pause = kind.retry_after();
             if let Some(http) = kind.as_http_error() {
-                return status(http.status, &http.body);
+                return status(http.status, &http.body, pause);
             }
             match kind {
                 TransportErrorKind::Custom(custom) => match custom.downcast::<Error>() {

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use alloy_json_rpc::{RequestPacket, ResponsePacket};
@@ -23,6 +24,7 @@ use crate::{
     http::{
         body::{self, Unread},
         client::Clients,
+        retry_after,
     },
 };
 
@@ -46,14 +48,17 @@ impl Http {
     }
 }
 
+/// The status, the pause that is asked for, the body, and what is not to be quoted of it.
+type Posted<'a> = (StatusCode, Option<Duration>, Bytes, Cow<'a, Secrets>);
+
 impl Inner {
     async fn exchange(&self, packet: RequestPacket) -> TransportResult<ResponsePacket> {
         let body = packet.serialize().map_err(TransportError::ser_err)?;
         let body = Bytes::from(Box::<str>::from(body).into_string());
-        let (mut status, mut said, mut secrets) = self.post(&body, false).await?;
+        let (mut status, mut pause, mut said, mut secrets) = self.post(&body, false).await?;
         // Not asked by then, so it may be asked again.
         if self.credentials.may_differ(status.as_u16()) {
-            (status, said, secrets) = self.post(&body, true).await?;
+            (status, pause, said, secrets) = self.post(&body, true).await?;
         }
         let body = secrets.hide(&said);
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
@@ -61,13 +66,16 @@ impl Inner {
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
         match packet::read(&body) {
             Some(packet) if node => Ok(packet),
-            _ if !status.is_success() => Err(TransportErrorKind::http_error(status.as_u16(), fault::quoted(&body))),
+            _ if !status.is_success() => {
+                let text = fault::quoted(&body);
+                Err(TransportErrorKind::http_error_with_retry_after(status.as_u16(), text, pause))
+            }
             _ => Err(ours(fault::not_json(&body))),
         }
     }
 
     /// One request, and what came back; with what is not to be quoted of it.
-    async fn post(&self, body: &Bytes, refused: bool) -> TransportResult<(StatusCode, Bytes, Cow<'_, Secrets>)> {
+    async fn post(&self, body: &Bytes, refused: bool) -> TransportResult<Posted<'_>> {
         let (headers, secrets) = self.credentials.now(refused).await.map_err(ours)?;
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
         *request.headers_mut() = headers;
@@ -77,7 +85,8 @@ impl Inner {
             let (connecting, error) = (error.is_connect(), error.without_url());
             ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
         })?;
-        Ok((response.status(), self.read(response).await.map_err(ours)?, secrets))
+        let (status, pause) = (response.status(), retry_after::pause(response.headers()));
+        Ok((status, pause, self.read(response).await.map_err(ours)?, secrets))
     }
 
     async fn read(&self, response: Response) -> Result<Bytes, Error> {

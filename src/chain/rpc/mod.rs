@@ -7,6 +7,7 @@ mod http;
 mod packet;
 mod poll;
 mod poster;
+mod rate;
 mod round;
 mod secrets;
 mod sender;
@@ -42,7 +43,8 @@ impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static
 ///
 /// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket.
 /// However the RPC refuses a batch, its questions go out in smaller ones, down to single questions, and the reader
-/// remembers the size. Now and then it tries a larger one. What fails is not tried again by itself. New blocks are
+/// remembers the size. Now and then it tries a larger one. Where the RPC limits how much it is asked, questions wait for
+/// their turn. What fails is not tried again by itself: a [`Chain`] does that ([`Chain::with_retry`]). New blocks are
 /// pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
 ///
 /// Answers are bounded ([`max_response_bytes`](RpcReaderBuilder::max_response_bytes)), and so is the time for each
@@ -192,6 +194,10 @@ impl ChainReader for RpcReader {
 
     fn max_batch(&self) -> Option<u64> {
         self.0.asker.learnt_batch()
+    }
+
+    fn max_rate(&self) -> Option<u64> {
+        self.0.asker.learnt_rate()
     }
 }
 

@@ -10,11 +10,13 @@ use alloy_json_rpc::{Id, RequestPacket, Response, ResponsePacket, ResponsePayloa
 use alloy_rpc_client::RpcClientInner;
 use alloy_transport::TransportResult;
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
     convert,
     fault::{self, Sign},
+    rate::RateLimit,
 };
 use crate::{
     chain::{
@@ -28,6 +30,8 @@ use crate::{
 
 /// How many requests for one list of questions are under way at once.
 const AT_ONCE: usize = 16;
+/// How long a packet waits for its turn at most. What would wait longer is not sent.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RpcLimits {
@@ -53,6 +57,7 @@ pub(super) struct Asker {
     /// Every question is a message of its own, and a packet is none of the RPC's business.
     apart: bool,
     batch: Lock<Limit>,
+    rate: Lock<RateLimit>,
 }
 
 /// What came of a packet.
@@ -71,7 +76,7 @@ type Several = (Vec<Option<Result<Answer>>>, Option<Error>);
 impl Asker {
     pub(super) fn new(client: Arc<RpcClientInner>, limits: RpcLimits, apart: bool) -> Self {
         let batch = Lock::from(Limit::new(limits.max_batch as u64));
-        Self { client, limits, apart, batch }
+        Self { client, limits, apart, batch, rate: Lock::default() }
     }
 
     pub(super) fn limits(&self) -> RpcLimits {
@@ -82,6 +87,11 @@ impl Asker {
     pub(super) fn learnt_batch(&self) -> Option<u64> {
         let batch = self.batch.lock();
         batch.is_learnt().then(|| batch.known())
+    }
+
+    /// How many questions in a second the RPC takes, if that was found out.
+    pub(super) fn learnt_rate(&self) -> Option<u64> {
+        self.rate.lock().rate()
     }
 
     /// For what is no question.
@@ -197,13 +207,11 @@ impl Asker {
                 Err(error) => Part::Failed(error),
             };
         }
-        let (answers, refusal) = match self.several(questions).await {
-            Ok(answers) => answers,
-            Err(error) => (Vec::new(), Some(error)),
-        };
+        let (sent, several) = self.several(questions).await;
+        let (answers, refusal) = several.unwrap_or_else(|error| (Vec::new(), Some(error)));
         let whole = answers.len() == questions.len() && answers.iter().all(Option::is_some);
         let part = match refusal {
-            Some(error) if !self.apart => self.refused_part(questions, error).await,
+            Some(error) if !self.apart => self.refused_part(questions, sent, error).await,
             Some(error) => Part::Failed(error),
             None if self.apart => {
                 let or_error = |answer: Option<_>| answer.or_else(|| Some(Err(unanswered())));
@@ -227,7 +235,7 @@ impl Asker {
     }
 
     /// What to do with questions none of which was answered.
-    async fn refused_part(&self, questions: &[&Question], error: Error) -> Part {
+    async fn refused_part(&self, questions: &[&Question], sent: Instant, error: Error) -> Part {
         let size = questions.len() as u64;
         match fault::sign(&error) {
             None => Part::Failed(error),
@@ -240,6 +248,13 @@ impl Asker {
             Some(Sign::TooMany) => {
                 self.refused(size, &error);
                 Part::Refused(error, None)
+            }
+            // The pause is kept, and then it is seen whether they were too many by themselves.
+            Some(Sign::Limited) if error.retry_after().is_some() => {
+                if self.limited(sent, questions.len(), &error) {
+                    self.batch.lock().refused(size);
+                }
+                Part::Failed(error)
             }
             Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, error).await,
         }
@@ -274,35 +289,35 @@ impl Asker {
     }
 
     /// Asks them in one packet: what each was answered, and what all of them were refused with, if it may be that.
-    async fn several(&self, questions: &[&Question]) -> Result<Several> {
-        let requests = questions.iter().map(|question| self.request(question)).collect::<Result<Vec<_>>>()?;
+    async fn several(&self, questions: &[&Question]) -> (Instant, Result<Several>) {
+        let requests = questions.iter().map(|question| self.request(question)).collect::<Result<Vec<_>>>();
+        let requests = match requests {
+            Ok(requests) => requests,
+            Err(error) => return (Instant::now(), Err(error)),
+        };
         let ids: Vec<_> = requests.iter().map(|request| request.id().clone()).collect();
-        match self.exchange(RequestPacket::Batch(requests)).await? {
-            ResponsePacket::Batch(answers) => {
-                let refusal = refusal_of_all(&answers, ids.len());
-                let found = matched(questions, &ids, answers);
-                let answered = found.iter().any(|found| matches!(found, Some(Ok(_))));
-                Ok((found, refusal.filter(|_| !answered)))
-            }
-            ResponsePacket::Single(answer) => Err(match &answer.payload {
-                ResponsePayload::Failure(error) => fault::said(error),
-                ResponsePayload::Success(_) => fault::no_answers("the RPC gave one answer to several questions"),
-            }),
-        }
+        let (sent, answer) = self.exchange(RequestPacket::Batch(requests)).await;
+        (sent, answer.and_then(|answer| answers_of(questions, &ids, answer)))
     }
 
     /// Asks one. Fails if it has no answer.
     async fn single(&self, question: &Question) -> Result<Result<Answer>> {
         let request = self.request(question)?;
         let id = request.id().clone();
-        let answers = match self.exchange(RequestPacket::Single(request)).await? {
+        let (sent, answer) = self.exchange(RequestPacket::Single(request)).await;
+        let answer = answer.and_then(|answer| match answer {
             ResponsePacket::Single(answer) if answer.id == Id::None && answer.is_error() => {
-                return Ok(convert::answer(question, &answer.payload));
+                Ok(convert::answer(question, &answer.payload))
             }
-            ResponsePacket::Single(answer) => vec![answer],
-            ResponsePacket::Batch(answers) => answers,
-        };
-        matched(&[question], &[id], answers).pop().flatten().ok_or_else(unanswered)
+            ResponsePacket::Single(answer) => one_of(question, id, vec![answer]),
+            ResponsePacket::Batch(answers) => one_of(question, id, answers),
+        });
+        if let Err(error) | Ok(Err(error)) = &answer
+            && is_limit(error)
+        {
+            self.limited(sent, 1, error);
+        }
+        answer
     }
 
     fn request(&self, question: &Question) -> Result<SerializedRequest> {
@@ -311,21 +326,75 @@ impl Asker {
         request.map_err(|error| fault::chain("the question cannot be written as JSON").with_source(error))
     }
 
-    async fn exchange(&self, packet: RequestPacket) -> Result<ResponsePacket> {
+    /// Sends a packet when it is its turn; with when that was.
+    async fn exchange(&self, packet: RequestPacket) -> (Instant, Result<ResponsePacket>) {
+        let (questions, now) = (packet.len(), Instant::now());
         if tokio::runtime::Handle::try_current().is_err() {
-            return Err(fault::chain("reading a chain needs a tokio runtime"));
+            return (now, Err(fault::chain("reading a chain needs a tokio runtime")));
         }
+        let sent = loop {
+            let turn = self.rate.lock().turn(questions, Instant::now());
+            if turn.at.saturating_duration_since(now) > LONGEST_WAIT {
+                return (turn.at, Err(fault::asked_to_wait(turn.at.saturating_duration_since(Instant::now()))));
+            }
+            tokio::time::sleep_until(turn.at).await;
+            let (mut rate, now) = (self.rate.lock(), Instant::now());
+            if rate.holds(turn) {
+                rate.sent(questions, now);
+                break now;
+            }
+        };
         let answer = tokio::time::timeout(self.limits.timeout, send(self.client.transport().clone(), packet)).await;
-        match answer {
+        let answer = match answer {
             Ok(answer) => answer.map_err(fault::of),
             Err(_) => Err(fault::late(self.limits.timeout)),
+        };
+        if let Ok(packet) = &answer
+            && packet.iter_errors().all(|error| !is_limit(&fault::said(error)))
+        {
+            self.rate.lock().took();
         }
+        (sent, answer)
     }
+
+    /// What was sent then was too much for the time. Tells whether it may be too much at any time.
+    fn limited(&self, sent: Instant, questions: usize, error: &Error) -> bool {
+        let pause = error.retry_after().unwrap_or_default();
+        self.rate.lock().limited(sent, questions, pause, Instant::now())
+    }
+}
+
+fn is_limit(error: &Error) -> bool {
+    fault::sign(error) == Some(Sign::Limited)
 }
 
 async fn send(mut transport: alloy_transport::BoxTransport, packet: RequestPacket) -> TransportResult<ResponsePacket> {
     std::future::poll_fn(|context| transport.poll_ready(context)).await?;
     transport.call(packet).await
+}
+
+fn one_of(question: &Question, id: Id, answers: Vec<Response>) -> Result<Result<Answer>> {
+    matched(&[question], &[id], answers).pop().flatten().ok_or_else(unanswered)
+}
+
+fn answers_of(questions: &[&Question], ids: &[Id], packet: ResponsePacket) -> Result<Several> {
+    let answers = match packet {
+        ResponsePacket::Batch(answers) => answers,
+        ResponsePacket::Single(answer) => {
+            return Err(match &answer.payload {
+                ResponsePayload::Failure(error) => fault::said(error),
+                ResponsePayload::Success(_) => fault::no_answers("the RPC gave one answer to several questions"),
+            });
+        }
+    };
+    let refusal = refusal_of_all(&answers, ids.len());
+    let mut found = matched(questions, ids, answers);
+    if !found.iter().any(|found| matches!(found, Some(Ok(_)))) {
+        return Ok((found, refusal));
+    }
+    // Those that met a limit may be answered by themselves.
+    found.iter_mut().for_each(|found| drop(found.take_if(|it| it.as_ref().is_err_and(is_limit))));
+    Ok((found, None))
 }
 
 fn unanswered() -> Error {

@@ -180,22 +180,22 @@ impl RetryPolicy {
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    pub(super) const NONE: Self = Self(None);
+    pub(crate) const NONE: Self = Self(None);
 
     pub(crate) fn after(duration: Duration) -> Self {
         Self(Instant::now().checked_add(duration))
     }
 
-    pub(super) fn at(instant: Option<Instant>) -> Self {
+    pub(crate) fn at(instant: Option<Instant>) -> Self {
         Self(instant)
     }
 
     /// Whether it is later than this.
-    pub(super) fn comes_after(self, instant: Instant) -> bool {
+    pub(crate) fn comes_after(self, instant: Instant) -> bool {
         self.0.is_none_or(|deadline| instant < deadline)
     }
 
-    pub(super) fn shortly_before(self) -> Self {
+    pub(crate) fn shortly_before(self) -> Self {
         Self(self.0.map(|deadline| deadline.checked_sub(SHORTLY).unwrap_or(deadline)))
     }
 
@@ -207,7 +207,7 @@ impl Deadline {
         }
     }
 
-    pub(super) fn earlier(self, other: Self) -> Self {
+    pub(crate) fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Self(Some(one.min(two))),
             (one, two) => Self(one.or(two)),
@@ -232,7 +232,7 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    pub(super) fn new(policy: RetryPolicy) -> Self {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
         let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
         Self { policy, tokens, random: Random::default() }
     }
@@ -254,7 +254,7 @@ impl Retries {
     }
 
     /// When the attempt that begins now is given up. What is not to be given up has the whole time.
-    pub(super) fn attempt_deadline(&self, whole: Deadline, can_be_dropped: bool) -> Deadline {
+    pub(crate) fn attempt_deadline(&self, whole: Deadline, can_be_dropped: bool) -> Deadline {
         if can_be_dropped { whole.earlier(Deadline::after(self.policy.attempt_timeout)) } else { whole }
     }
 
@@ -273,7 +273,7 @@ impl Retries {
     }
 
     /// The nominal pause after so many attempts in a row that reached nobody, and by how much it is shortened.
-    pub(super) fn connection_pause(&self, failures: u32, longest: Duration) -> (Duration, Duration) {
+    pub(crate) fn connection_pause(&self, failures: u32, longest: Duration) -> (Duration, Duration) {
         let first = self.policy.first.max(LEAST_CONNECTION_PAUSE);
         let nominal = Backoff::new(first, self.policy.most.min(longest).max(first), Jitter::None).nominal(failures);
         (nominal, nominal.mul_f64(CONNECTION_JITTER * self.random.unit()))
@@ -298,20 +298,20 @@ impl Attempts<'_> {
         self.failed
     }
 
-    pub(super) fn failed(&self) -> u32 {
+    pub(crate) fn failed(&self) -> u32 {
         self.failed
     }
 
-    pub(super) fn deadline(&self) -> Deadline {
+    pub(crate) fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    pub(super) fn first_contact(&self) -> Duration {
+    pub(crate) fn first_contact(&self) -> Duration {
         self.retries.policy.first_contact
     }
 
     /// Whether another one may begin then, of a call of which nothing has left.
-    pub(super) fn may_wait_until(&self, then: Instant) -> bool {
+    pub(crate) fn may_wait_until(&self, then: Instant) -> bool {
         self.retries.policy.attempts.is_none_or(|most| self.failed < most) && self.deadline.comes_after(then)
     }
 

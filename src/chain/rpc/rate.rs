@@ -1,0 +1,166 @@
+//! How fast an RPC may be asked: not at all while it wants to be left alone, and after that at the rate that it has shown
+//! to take. Decided without I/O.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+/// What a rate is about.
+const SECOND: Duration = Duration::from_secs(1);
+/// Packets that are answered between two raises of the rate. So a raise that is too much costs one in a hundred.
+const BETWEEN: u32 = 100;
+/// By how much it is raised.
+const RAISE: f64 = 1.25;
+/// How much of it is kept when it proves too much.
+const CUT: f64 = 0.7;
+/// A rate above this is none.
+const FAST: f64 = 1_000.0;
+/// How much longer than the rate says a packet takes: what is sent evenly does not arrive evenly.
+const SPARE: f64 = 1.15;
+
+/// The pace of one RPC. Without limits until one is met.
+#[derive(Debug, Default)]
+pub(super) struct RateLimit {
+    /// The questions that were sent within the last second and not refused, and when.
+    sent: VecDeque<(Instant, usize)>,
+    /// Questions in a second.
+    rate: Option<f64>,
+    /// When the next packet may be sent.
+    free: Option<Instant>,
+    /// The last time a limit was met anew.
+    met: Option<Instant>,
+    /// What the rate was cut to then.
+    cut: Option<f64>,
+    /// Packets answered since it was met, or raised.
+    since: u32,
+    /// How often a limit was met. Turns that were given before count no more.
+    round: u64,
+}
+
+/// When a packet may be sent, unless a limit is met before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) at: Instant,
+    round: u64,
+}
+
+impl RateLimit {
+    /// When a packet of so many questions is to be sent. Its time is taken from then on.
+    pub(super) fn turn(&mut self, questions: usize, now: Instant) -> Turn {
+        let at = self.free.map_or(now, |free| free.max(now));
+        if let Some(rate) = self.rate {
+            self.free = at.checked_add(Duration::from_secs_f64(questions as f64 / rate * SPARE));
+        }
+        Turn { at, round: self.round }
+    }
+
+    /// Whether a turn that has come counts.
+    pub(super) fn holds(&self, turn: Turn) -> bool {
+        turn.round == self.round
+    }
+
+    /// A packet is sent.
+    pub(super) fn sent(&mut self, questions: usize, now: Instant) {
+        self.forget(now);
+        self.sent.push_back((now, questions));
+    }
+
+    /// A packet was answered.
+    pub(super) fn took(&mut self) {
+        self.since += 1;
+        if self.since >= BETWEEN {
+            self.since = 0;
+            self.rate = self.rate.map(|rate| rate * RAISE).filter(|rate| *rate < FAST);
+        }
+    }
+
+    /// A packet that was sent then was too much, and the RPC wants to be left alone for so long. Tells whether it was
+    /// too much by itself, as far as is known: no other was taken within a second.
+    pub(super) fn limited(&mut self, sent: Instant, questions: usize, pause: Duration, now: Instant) -> bool {
+        self.forget(now);
+        if let Some(place) = self.sent.iter().position(|it| *it == (sent, questions)) {
+            self.sent.remove(place);
+        }
+        // What was sent before the RPC said so tells only that not all of that was taken.
+        if self.met.is_none_or(|met| sent >= met) {
+            self.cut = self.rate.map(|rate| (rate * CUT).max(1.0));
+            (self.met, self.since) = (Some(now), 0);
+        }
+        let taken: usize = self.sent.iter().map(|(_, questions)| questions).sum();
+        let shown = (taken > 0).then_some(taken as f64);
+        self.rate = match (shown, self.cut) {
+            (Some(shown), Some(cut)) => Some(shown.min(cut)),
+            (shown, cut) => shown.or(cut),
+        };
+        self.round += 1;
+        self.free = now.checked_add(pause);
+        taken == 0
+    }
+
+    /// Questions in a second, rounded down, if the RPC has shown how many it takes.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.rate.map(|rate| rate as u64)
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.sent.retain(|(at, _)| now.saturating_duration_since(*at) < SECOND);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_limit_nothing_waits() {
+        let (mut pace, now) = (RateLimit::default(), Instant::now());
+        for _ in 0..1_000 {
+            let turn = pace.turn(100, now);
+            assert!(turn.at == now && pace.holds(turn));
+            pace.sent(100, now);
+            pace.took();
+        }
+        assert_eq!(pace.rate(), None);
+    }
+
+    #[test]
+    fn the_rate_is_what_was_taken_in_the_second_before_and_the_pause_is_kept() {
+        let (mut pace, begun) = (RateLimit::default(), Instant::now());
+        pace.sent(50, begun);
+        let now = begun + SECOND + SECOND / 2;
+        for questions in [12, 8, 5, 6] {
+            pace.sent(questions, now);
+        }
+        // Of those that are under way together, the last refusal shows how many were taken.
+        assert!(!pace.limited(now, 5, 2 * SECOND, now));
+        assert_eq!(pace.rate(), Some(26));
+        let early = pace.turn(1, now);
+        assert!(!pace.limited(now, 6, 2 * SECOND, now));
+        assert_eq!(pace.rate(), Some(20));
+        assert!(!pace.holds(early));
+        assert_eq!(pace.turn(10, now).at, now + 2 * SECOND);
+        let turn = pace.turn(10, now);
+        assert_eq!(turn.at, now + 2 * SECOND + (SECOND / 2).mul_f64(SPARE));
+        assert!(pace.holds(turn));
+        // It proves too much.
+        let later = now + 9 * SECOND;
+        pace.sent(10, later);
+        assert!(pace.limited(later, 10, Duration::ZERO, later), "it was too much by itself");
+        assert_eq!(pace.rate(), Some(14));
+        assert!(!pace.holds(turn) && pace.turn(10, later).at == later);
+    }
+
+    #[test]
+    fn it_grows_again_by_a_quarter_after_a_hundred_and_is_forgotten_in_the_end() {
+        let (mut pace, now) = (RateLimit::default(), Instant::now());
+        pace.sent(20, now);
+        pace.sent(20, now);
+        pace.limited(now, 20, Duration::ZERO, now);
+        (0..99).for_each(|_| pace.took());
+        assert_eq!(pace.rate(), Some(20));
+        pace.took();
+        assert_eq!(pace.rate(), Some(25));
+        (0..10_000).for_each(|_| pace.took());
+        assert_eq!(pace.rate(), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! RPCs that limit how much they are asked in a time: a pause that they ask for is kept, by all who ask, and nothing fails
+//! for it that has the time to wait.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use infinityvm_sdk::{
+    Client, ErrorKind, LocalSigner, OffchainJobRequest, ProgramId, RetryPolicy, Revision, Severity,
+    chain::{Chain, ChainReader, RpcReader},
+    devnode::{ConsumerRules, DevNode, ProgramOutput},
+    nonce::Sequential,
+    primitives::{Address, Bytes},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    http1::{Reply, Server},
+    json_chain::{self, Rules},
+    rig::{chain_id, failure, refused, serving},
+};
+
+const CONSUMER: Address = Address::repeat_byte(0xc0);
+
+/// 429 with a pause.
+fn throttled(pause: &str) -> Reply {
+    let head = format!("HTTP/1.1 429 Too Many Requests\r\nretry-after: {pause}\r\ncontent-length: 0\r\n\r\n");
+    Reply::Keep(head.into_bytes())
+}
+
+/// Takes so many questions in a second, and counts what it refuses.
+fn per_second(most: usize) -> (Rules, Arc<AtomicUsize>) {
+    let (taken, refused) = (Mutex::new(VecDeque::<Instant>::new()), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&refused);
+    let rules = Rules::none().packets(move |packet| {
+        let (questions, now) = (packet.as_array().map_or(1, Vec::len), Instant::now());
+        let mut taken = taken.lock().expect("taken");
+        taken.retain(|at| now.duration_since(*at) < Duration::from_secs(1));
+        if taken.len() + questions > most {
+            count.fetch_add(1, SeqCst);
+            return Some(throttled("2"));
+        }
+        taken.extend((0..questions).map(|_| now));
+        None
+    });
+    (rules, refused)
+}
+
+/// Row 7: before, 19 of 20 were refused within a second.
+#[tokio::test]
+async fn twenty_submissions_with_a_preflight_pass_an_rpc_that_takes_twenty_questions_a_second() {
+    let (revision, signer) = (Revision::Relay, LocalSigner::random().expect("a key"));
+    let node = DevNode::builder(revision).consumer(CONSUMER, ConsumerRules::signed_by(signer.address()));
+    let node = node.start().await.expect("a node");
+    let program = ProgramId::new(node.register_program(|_| Ok(ProgramOutput::new(vec![1]))));
+    let world = node.chain().to_chain();
+    let (rules, refused) = per_second(20);
+    let server = json_chain::serve(world.clone(), rules).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), world.job_manager());
+    let client = Client::builder().grpc(node.grpc_url()).revision(revision).signer(signer).chain(chain.clone());
+    // The default would do on a machine with nothing else to do.
+    let client = client.retry(RetryPolicy::default().with_deadline(Duration::from_secs(300)));
+    let client = client.nonces(Sequential::starting_at(1)).require_preflight(Severity::Error);
+    let client = client.connect().await.expect("a client");
+    let submit = |number: u8| {
+        let job = OffchainJobRequest::builder(CONSUMER, program.clone()).max_cycles(1000);
+        let job = job.onchain_input(Bytes::from(vec![number])).build().expect("a job");
+        let client = client.clone();
+        tokio::spawn(async move { client.submit(job).await })
+    };
+    let all: Vec<_> = (0..20).map(submit).collect();
+    for (number, submission) in all.into_iter().enumerate() {
+        let submitted = submission.await.expect("ended");
+        submitted.unwrap_or_else(|error| panic!("{number}: {}", error.report()));
+    }
+    assert!(refused.load(SeqCst) > 0, "it was too much");
+    let traits = chain.rpc_traits();
+    assert!(traits.max_rate.is_some(), "{traits:?}");
+}
+
+#[tokio::test]
+async fn the_pause_of_a_server_is_read_in_each_form() {
+    let infura = json!({ "code": -32005, "message": "daily request count exceeded, request rate limited",
+        "data": { "rate": { "backoff_seconds": 30 } } });
+    let words = json!({ "code": 429, "message": "slow down: try again in 1500ms" });
+    let date = "HTTP/1.1 429 Some\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:49:42 GMT\r\n\
+                content-length: 0\r\n\r\n";
+    let away = "HTTP/1.1 503 Some\r\nretry-after: 4\r\ncontent-length: 0\r\n\r\n";
+    let forms: Vec<(&str, Reply, u64)> = vec![
+        ("seconds", throttled("7"), 7_000),
+        ("a date", Reply::Keep(date.into()), 5_000),
+        ("beside another status", Reply::Keep(away.into()), 4_000),
+        ("data", crate::http1::json(200, failure(&json!({}), infura).to_string()), 30_000),
+        ("words", crate::http1::json(200, failure(&json!({}), words).to_string()), 1_500),
+    ];
+    for (form, reply, pause) in forms {
+        let server = Server::replying(reply).await;
+        let error = refused(&RpcReader::http(server.url()).expect("a reader")).await;
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(pause)), "{form}: {}", error.report());
+        assert!(error.is_retryable(), "{form}");
+        assert_eq!(server.requests(), 1, "{form}: not even to see whether it is the batch");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_is_longer_than_what_is_left_ends_the_read_at_once_and_is_told() {
+    let server = Server::replying(throttled("3600")).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), Address::ZERO);
+    for _ in 0..3 {
+        let error = chain.operator().await.expect_err("limited");
+        assert_eq!(error.kind(), ErrorKind::Chain);
+        let report = error.report().to_string();
+        assert!(error.retry_after() > Some(Duration::from_secs(3500)) && report.contains("wait for:"), "{report}");
+    }
+    assert_eq!(server.requests(), 1, "it is left alone for as long as it said");
+}
+
+#[tokio::test]
+async fn reads_are_repeated_and_a_policy_of_the_chains_own_counts() {
+    let (server, _) = failing(3).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), Address::ZERO);
+    assert_eq!(chain.operator().await.expect("repeated"), Address::with_last_byte(9));
+    assert_eq!(server.requests(), 4);
+
+    let (server, _) = failing(3).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), Address::ZERO);
+    let error = chain.clone().with_retry(RetryPolicy::default().with_attempts(2)).operator().await.expect_err("503");
+    assert_eq!((error.attempts(), server.requests()), (2, 2), "{}", error.report());
+    let error = chain.with_retry(RetryPolicy::none()).operator().await.expect_err("503");
+    assert_eq!((error.attempts(), server.requests()), (1, 3), "{}", error.report());
+}
+
+/// A dead RPC has a budget of its own, so that it takes none of what submissions are repeated with.
+#[tokio::test]
+async fn what_does_not_pass_is_not_repeated() {
+    let (server, reader) = serving(|_| crate::http1::answer(401, "", "")).await;
+    let chain = Chain::new(reader, Address::ZERO);
+    chain.operator().await.expect_err("401");
+    assert_eq!(server.requests(), 1);
+}
+
+/// Fails so often, and answers then.
+async fn failing(times: usize) -> (Server, Arc<AtomicUsize>) {
+    let count = Arc::<AtomicUsize>::default();
+    let failed = Arc::clone(&count);
+    let (server, reader) = serving(move |packet: Value| {
+        let fails = failed.fetch_add(1, SeqCst) < times;
+        let answer = crate::rig::each(&packet, crate::rig::healthy).to_string();
+        if fails { crate::http1::answer(503, "", "") } else { crate::http1::json(200, answer) }
+    })
+    .await;
+    drop(reader);
+    (server, count)
+}
+
+#[tokio::test]
+async fn items_that_are_limited_are_asked_again_by_themselves() {
+    let turn = Arc::<AtomicUsize>::default();
+    let (server, reader) = serving(move |packet| {
+        let first = turn.fetch_add(1, SeqCst) == 0;
+        let limit = json!({ "code": 429, "message": "exceeded its compute units per second capacity" });
+        let answers = crate::rig::each(&packet, |request| match (first, request["method"].as_str()) {
+            (true, Some("eth_call")) => failure(request, limit.clone()),
+            _ => crate::rig::healthy(request),
+        });
+        crate::http1::json(200, answers.to_string())
+    })
+    .await;
+    let answers = reader.ask(&crate::rig::twelve()).await.expect("asked");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(server.requests() <= 4);
+    chain_id(&reader).await.expect("an id");
+}
