@@ -39,7 +39,7 @@ pub(super) struct CallAttempt {
 
 impl Peer {
     /// A peer of which nothing else is set.
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tonic")]
     pub(super) fn to(name: String) -> Self {
         Self { name, headers: HeaderMap::new(), provider: None, reserved: &[], probe: None }
     }
