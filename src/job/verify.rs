@@ -194,7 +194,7 @@ pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
             "the consumer's next nonce is higher: the job may be complete on chain already, so look there before anything else"
         }
         _ => {
-            "submit the same signed job again, or put another in its place with Client::replace: in an Ordered lane it holds back all \
+            "submit the same signed job again, or put another under its nonce with Client::replace: in an Ordered lane it holds back all \
              later ones"
         }
     };
