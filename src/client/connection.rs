@@ -24,6 +24,9 @@ use crate::{
     wire::ProgramUpload,
 };
 
+/// How often a job takes another nonce because a node has refused the one it had as somebody else's.
+const OTHER_NONCES: u32 = 3;
+
 /// A connection to one coprocessor node. Cheap to clone; clones share nonces, flights and connections.
 ///
 /// Made by [`Client::builder`]. Needs a Tokio runtime.
@@ -69,7 +72,8 @@ impl Client {
     /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
     ///
     /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of
-    /// nonces is told, and asked for another one, once.
+    /// nonces is told, and asked for another one, once. So it is, up to three times, if a node of the State revision
+    /// refuses the nonce as one that another job has: such a node takes a nonce once, so this payload cannot have run.
     ///
     /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`,
     /// which would make a second one:
@@ -122,7 +126,17 @@ impl Client {
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
-        self.parts.submissions.submit_new(signed.clone(), lease).await?;
+        for again in (0..=OTHER_NONCES).rev() {
+            let Err(error) = self.parts.submissions.submit_new(signed.clone(), lease).await else { break };
+            // In this revision a node never takes a second payload under a nonce. Elsewhere both may run.
+            let refused = error.kind() == ErrorKind::NonceTaken && error.outcome() == Outcome::Rejected;
+            if again == 0 || !refused || self.revision() != Revision::State || job.nonce().is_some() {
+                return Err(error);
+            }
+            lease = self.lease(&job).await?;
+            signed = self.sign_under(&job, lease.nonce()).await?;
+            self.require_preflight(&signed).await?;
+        }
         Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted))
     }
 

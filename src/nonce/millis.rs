@@ -21,7 +21,8 @@ use crate::{
 ///
 /// **For one process**: two that draw nonces for one consumer in the same millisecond draw the same nonce. Two
 /// processes that did so lost 38 of 1,600 jobs to [`NonceTaken`](crate::ErrorKind::NonceTaken). All sources that
-/// [`new`](Self::new) makes in a process share what they handed out.
+/// [`new`](Self::new) makes in a process share what they handed out. [`ScatteredMillis`](super::ScatteredMillis) is for
+/// several.
 ///
 /// It needs no state across restarts, as long as the clock has not stepped back to before the last nonce. It leaves
 /// gaps, so it is for `Unordered` lanes only. No nonce is handed out twice, not even a released one. It remembers one

@@ -19,6 +19,7 @@
 //! | [`Sequential`] | one process that draws all nonces of the consumer | both |
 //! | [`ChainNonces`] | the same; the contract says where to begin, and may take nonces itself | both |
 //! | [`UnixMillis`] | one process, where gaps do no harm | `Unordered` |
+//! | [`ScatteredMillis`] | several processes without a shared counter, where gaps do no harm | `Unordered` |
 //! | [`Given`] | callers that have numbers of their own, from a database for instance | both |
 //! | a [`NonceSource`] of your own | anything else | as its [`leaves_gaps`](NonceSource::leaves_gaps) says |
 //!
@@ -61,6 +62,7 @@ mod ledger;
 mod line;
 mod manager;
 mod millis;
+mod scattered;
 mod sequential;
 mod shared;
 mod source;
@@ -72,5 +74,6 @@ pub(crate) use line::Line;
 pub use manager::NonceManager;
 pub(crate) use manager::{Claim, NonceStanding};
 pub use millis::UnixMillis;
+pub use scattered::ScatteredMillis;
 pub use sequential::Sequential;
 pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

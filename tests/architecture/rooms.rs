@@ -79,8 +79,9 @@ pub const ONLY: &[(&str, &str, &str)] = &[("devnode", "wire/", "wire/generated/"
 /// The most lines of code in a file.
 pub const LINES: usize = 600;
 
-/// The most documented public items of the crate. Retries of the chain and the rate of its RPC brought the last of them.
-pub const PUBLIC: usize = 731;
+/// The most documented public items of the crate. Retries of the chain, the rate of its RPC, and the source of nonces for
+/// several processes with its constructors brought the last of them.
+pub const PUBLIC: usize = 734;
 
 /// Files that need each other, and why they may. A circle is excused if each of its files is one of these, or below one of
 /// these folders.

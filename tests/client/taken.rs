@@ -16,7 +16,8 @@ async fn a_pending_job_of_another_has_the_nonce() {
         let gate = rig.node.faults().hold_executions();
         let attacker = rig.another().await;
         let evil = attacker.submit_signed(rig.sign(1, "evil").await).await.unwrap();
-        let error = rig.client.submit(rig.build("good")).await.unwrap_err();
+        // Told which nonce to take, it takes no other.
+        let error = rig.client.submit(rig.job("good").nonce(1).build().unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NonceTaken);
         assert_eq!(error.job_id(), Some(evil.id().into()));
         let outcome = if rig.revision == Revision::Relay { Outcome::Unknown } else { Outcome::Rejected };
@@ -34,13 +35,47 @@ async fn a_pending_job_of_another_has_the_nonce() {
     .await;
 }
 
+/// A State node takes a nonce once, so what it refuses has not run: the job goes on under another. A Relay node's word
+/// proves nothing of that kind.
+#[tokio::test]
+async fn a_nonce_that_a_state_node_refuses_is_exchanged_for_another() {
+    for taken in 1..=4 {
+        both(|rig| async move {
+            let attacker = rig.another().await;
+            for nonce in 1..=taken {
+                attacker.submit_signed(rig.sign(nonce, "evil").await).await.unwrap();
+            }
+            let submitted = rig.client.submit(rig.build("good")).await;
+            let (refused, nonce) = match (rig.revision, taken) {
+                (Revision::State, 1..=3) => (taken, Some(taken + 1)),
+                (Revision::State, _) => (4, None),
+                _ => (1, None),
+            };
+            assert_eq!(submitted.as_ref().ok().map(|handle| handle.signed_job().nonce()), nonce);
+            match submitted {
+                Ok(handle) => {
+                    assert_eq!(*handle.wait(Until::Relayed).await.unwrap().output(), Bytes::from_static(b"doog"));
+                    assert_eq!(rig.executions(handle.id()), 1);
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NonceTaken, "{}", error.report()),
+            }
+            let calls = rig.node.stats().calls(Method::SubmitJob) as u64;
+            assert_eq!(calls, taken + refused + u64::from(nonce.is_some()));
+            assert!(rig.client.unresolved().is_empty() && rig.client.nonces().quarantined(CONSUMER).is_empty());
+            rig.never_two_in_flight();
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_relayed_job_of_another_has_the_nonce() {
     both(|rig| async move {
         let attacker = rig.another().await;
         let evil = attacker.submit_signed(rig.sign(1, "evil").await).await.unwrap();
         evil.wait(Until::Relayed).await.unwrap();
-        let error = rig.client.submit(rig.build("good")).await.unwrap_err();
+        // Told which nonce to take, it takes no other.
+        let error = rig.client.submit(rig.job("good").nonce(1).build().unwrap()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::Rejected));
         assert_eq!(rig.next_nonce(&rig.client).await, 2);
         assert!(rig.client.unresolved().is_empty());
@@ -57,7 +92,8 @@ async fn the_same_payload_of_another_signer_is_another_job() {
         let stranger = infinityvm_sdk::LocalSigner::random().unwrap();
         let job = rig.build("good").prepare(rig.revision, 1).unwrap().sign(&stranger).await.unwrap();
         rig.another().await.submit_signed(job).await.unwrap();
-        let error = rig.client.submit(rig.build("good")).await.unwrap_err();
+        // Told which nonce to take, it takes no other.
+        let error = rig.client.submit(rig.job("good").nonce(1).build().unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NonceTaken);
         assert!(error.to_string().contains("request_signature"), "{error}");
         gate.open();
