@@ -22,8 +22,8 @@ pub struct ProgramInput<'a> {
 }
 
 impl ProgramInput<'_> {
-    /// What a job of a [stateful](super::ConsumerRules::with_state) consumer begins with, in either revision: the root of
-    /// the state (State revision: its hash), and the app's own onchain input. The program answers with
+    /// What a job of a [stateful](super::ConsumerRules::with_state) consumer begins with, in either revision: the root
+    /// of the state (State revision: its hash), and the app's own onchain input. The program answers with
     /// [`ProgramOutput::stateful`].
     ///
     /// In the Relay revision both are in [`onchain`](Self::onchain), where

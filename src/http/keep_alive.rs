@@ -1,8 +1,8 @@
 //! HTTP/2 pings: how often, and less often once a server has complained about them.
 //!
 //! A server may close a connection that is pinged more often than it likes: GOAWAY with ENHANCE_YOUR_CALM and the text
-//! `too_many_pings`. gRPC's rule for clients is to double the interval for the connections that follow (gRPC proposal A8,
-//! "client-side keepalive"). gRPC's C core allows two pings every five minutes by default.
+//! `too_many_pings`. gRPC's rule for clients is to double the interval for the connections that follow (gRPC proposal
+//! A8, "client-side keepalive"). gRPC's C core allows two pings every five minutes by default.
 
 #[cfg(any(feature = "grpc", feature = "rest"))]
 use std::error::Error as StdError;

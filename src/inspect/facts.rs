@@ -1,5 +1,5 @@
-//! What the node and the contracts are asked about a job, and their answers as values. A preflight and a diagnosis judge
-//! the same facts, each by rules of its own.
+//! What the node and the contracts are asked about a job, and their answers as values. A preflight and a diagnosis
+//! judge the same facts, each by rules of its own.
 
 use std::collections::HashMap;
 

@@ -346,8 +346,8 @@ impl Node {
         self.record(id, look.await)
     }
 
-    /// One list of a consumer's pending jobs, without a deadline: the call is not to be abandoned, and not to be repeated while
-    /// it runs.
+    /// One list of a consumer's pending jobs, without a deadline: the call is not to be abandoned, and not to be
+    /// repeated while it runs.
     pub(crate) async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
         const METHOD: Method = Method::GetPendingJobs;
         self.require(METHOD)?;

@@ -1,7 +1,7 @@
 //! Which revision the node speaks, asked of the node itself by gRPC server reflection.
 //!
-//! Where the revision was left out, this decides it; where it was given, it is checked before the first job leaves: a job
-//! of one revision can run on a node of the other, and never be relayed.
+//! Where the revision was left out, this decides it; where it was given, it is checked before the first job leaves: a
+//! job of one revision can run on a node of the other, and never be relayed.
 
 use std::{
     sync::{
@@ -30,8 +30,8 @@ use crate::{
 /// How long a submission waits for the node to say its revision before it goes on without.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often in a row the question may get no answer in that time, or one of something else than a node, before the node
-/// counts as one that does not say.
+/// How often in a row the question may get no answer in that time, or one of something else than a node, before the
+/// node counts as one that does not say.
 const MAX_FAILURES: u32 = 2;
 
 /// What a node is: what the client was told, and what the node says of itself.

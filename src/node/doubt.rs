@@ -1,10 +1,11 @@
 //! Bad news that cannot be taken back, until it is believed.
 //!
-//! A node behind a load balancer can answer from a replica that lags, and one that is being written to can answer from two states. So
-//! what would end a wait or a submission must be shown by two looks of their own, one after the other. Good news needs one.
+//! A node behind a load balancer can answer from a replica that lags, and one that is being written to can answer from
+//! two states. So what would end a wait or a submission must be shown by two looks of their own, one after the other.
+//! Good news needs one.
 //!
-//! `chain/second_look.rs` is another rule: its looks come in one go, and once one was bad, a good one needs a second look, too.
-//! Here the looks are those of a wait that goes on, and good news ends the doubt.
+//! `chain/second_look.rs` is another rule: its looks come in one go, and once one was bad, a good one needs a second
+//! look, too. Here the looks are those of a wait that goes on, and good news ends the doubt.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::{
 
 /// How many looks in a row must show the same before it is believed.
 const ENOUGH: u32 = 2;
-/// The same for the record of a job that failed, where such a record is replaced by the next submission under its nonce: a
-/// replica that lags shows the old record for a while.
+/// The same for the record of a job that failed, where such a record is replaced by the next submission under its
+/// nonce: a replica that lags shows the old record for a while.
 const ENOUGH_IF_REPLACEABLE: u32 = 3;
 /// The pauses, from before the second look on. They double with every further look in a row that is not believed.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(8), Jitter::None);

@@ -1,7 +1,7 @@
 //! The list of pending jobs, for those who do not wait for ever.
 //!
-//! GetPendingJobs hangs where the consumer's task in the node is blocked, and kills it if it is given up. So it runs in a task of
-//! its own until it is answered, and there is one at a time for a consumer.
+//! GetPendingJobs hangs where the consumer's task in the node is blocked, and kills it if it is given up. So it runs in
+//! a task of its own until it is answered, and there is one at a time for a consumer.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -1,4 +1,5 @@
-//! Whether the node can be reached: while it cannot, one attempt at a time for the whole client, which all others wait for.
+//! Whether the node can be reached: while it cannot, one attempt at a time for the whole client, which all others wait
+//! for.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 

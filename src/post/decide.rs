@@ -2,8 +2,8 @@
 //! decides, without any I/O.
 //!
 //! That a result has landed, that its nonce is taken, or that it would revert is believed of the chain alone
-//! (`look.rs`, at two looks if it is bad). That nothing was sent is believed of one's own memory alone. Nothing is signed
-//! while a transaction of one's own may land, unless the poster gives it the same account nonce.
+//! (`look.rs`, at two looks if it is bad). That nothing was sent is believed of one's own memory alone. Nothing is
+//! signed while a transaction of one's own may land, unless the poster gives it the same account nonce.
 
 use crate::chain::ChainStanding;
 
@@ -188,9 +188,9 @@ mod tests {
         }
     }
 
-    /// Rows: what was sent. Columns: what the chain has. Each cell: the transactions of one's own are nowhere, in the pool,
-    /// succeeded, reverted. Four tables: at a later look, at the first one, after one that showed the job complete, and
-    /// when the time is up.
+    /// Rows: what was sent. Columns: what the chain has. Each cell: the transactions of one's own are nowhere, in the
+    /// pool, succeeded, reverted. Four tables: at a later look, at the first one, after one that showed the job
+    /// complete, and when the time is up.
     #[test]
     fn the_table() {
         let table = |bits| -> Vec<String> {

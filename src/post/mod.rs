@@ -6,8 +6,8 @@
 //!
 //! 1. One round trip reads what the JobManager and the consumer have under the job's nonce, the operator, and the
 //!    consumer's JobManager, and tries the post in a call, with the blobs' hashes. A complete job is a success.
-//!    Anything else that stands against the post at a second look is an error, and nothing was sent. An RPC may try
-//!    the call, or the poster's estimate, on what its pool holds. Where that fails because the job is there, and on chain
+//!    Anything else that stands against the post at a second look is an error, and nothing was sent. An RPC may try the
+//!    call, or the poster's estimate, on what its pool holds. Where that fails because the job is there, and on chain
 //!    it is not, somebody's result is in the pool: it is waited for.
 //! 2. Blobs are made of the offchain input, and compared with the hashes that the operator signed.
 //! 3. The `Poster` signs, says the hash *before* the first byte leaves, and sends. Every hash stays in
@@ -15,8 +15,8 @@
 //! 4. The receipts of all of them are waited for, block by block, with the same round trip. So a lost race, a taken
 //!    nonce and a revert are told apart by what the chain shows, not by what the transaction says. A send of unknown
 //!    outcome is followed, too: for 30 seconds, if the chain does not show it.
-//! 5. Meanwhile the `Poster` may look after what it has sent: send it again, price it again, or find that a block has its
-//!    account nonce with another transaction. Then it is signed anew.
+//! 5. Meanwhile the `Poster` may look after what it has sent: send it again, price it again, or find that a block has
+//!    its account nonce with another transaction. Then it is signed anew.
 //! 6. A post that finds open transactions of an earlier one goes on at 4. If neither pool nor chain know them for long,
 //!    the poster sends them again, or signs anew.
 //!

@@ -16,8 +16,8 @@ use crate::{error::Result, job::JobId, runtime::Joint, sync::Lock};
 pub struct Posted {
     /// The job.
     pub job_id: JobId,
-    /// The transaction that brought the result, if it was found: of one that was there already, only the node's claim and recent
-    /// blocks are looked at.
+    /// The transaction that brought the result, if it was found: of one that was there already, only the node's claim
+    /// and recent blocks are looked at.
     pub tx_hash: Option<B256>,
     /// The block it is in, with one confirmation.
     pub block_number: Option<u64>,

@@ -124,8 +124,8 @@ impl Posts {
 /// A post to be made: `.await` it. Made by [`Client::post_result`](crate::Client::post_result) and
 /// [`JobHandle::post_result`](crate::JobHandle::post_result).
 ///
-/// Cancel safety: before it is polled nothing has happened. After that it runs to its end by itself, in a task of its own, whether it is
-/// waited for or not; another post of the same job joins it. Transactions whose fate is open are in
+/// Cancel safety: before it is polled nothing has happened. After that it runs to its end by itself, in a task of its
+/// own, whether it is waited for or not; another post of the same job joins it. Transactions whose fate is open are in
 /// [`Client::open_posts`](crate::Client::open_posts).
 #[must_use = "nothing is posted until it is awaited"]
 pub struct Posting {

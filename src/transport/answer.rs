@@ -45,8 +45,8 @@ pub(super) fn shown_type(headers: &HeaderMap) -> String {
 
 /// An error before the answer began. Whether it struck before the request was sent is for the gate to say.
 ///
-/// Not the peer: of a refused stream RFC 9113 (section 8.7) promises that it was not processed, but HAProxy refuses as well
-/// what it sent on over a connection that then closed without an answer.
+/// Not the peer: of a refused stream RFC 9113 (section 8.7) promises that it was not processed, but HAProxy refuses as
+/// well what it sent on over a connection that then closed without an answer.
 pub(super) fn broken(error: impl Into<Box<dyn StdError + Send + Sync>>, endpoint: &str) -> CallError {
     interrupted(format!("the connection to {endpoint} broke during the call")).with_source(error)
 }

@@ -183,8 +183,8 @@ impl Transport for GrpcTransport {
         self.send(call, message).await
     }
 
-    /// On the wire the protocol's stream of requests is a call like any other, as long as it holds one. A server may keep
-    /// its own stream open after the answer; abandoning it does no harm.
+    /// On the wire the protocol's stream of requests is a call like any other, as long as it holds one. A server may
+    /// keep its own stream open after the answer; abandoning it does no harm.
     async fn reflect(&self, protocol: Reflection, request: RequestBody) -> Result<Bytes, CallError> {
         let deadline = self.limits.call_timeout;
         let call = Call { name: "server reflection", path: protocol.grpc_path(), deadline, expect: Expect::First };

@@ -1,8 +1,8 @@
 //! How calls travel: bytes in, bytes out.
 //!
 //! A [`Transport`] moves encoded messages and knows nothing of their content or of protocol revisions.
-//! [`GrpcTransport`] is the one for nodes, [`RestTransport`] the one for their REST gateways; write your own to go through
-//! something else (a test double, a queue).
+//! [`GrpcTransport`] is the one for nodes, [`RestTransport`] the one for their REST gateways; write your own to go
+//! through something else (a test double, a queue).
 
 use std::{fmt, sync::Arc};
 
@@ -67,8 +67,8 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// [`CallError`] with the way the call failed, as far as the transport can tell.
     async fn call(&self, method: Method, body: RequestBody) -> Result<Bytes, CallError>;
 
-    /// Asks the server what it serves, by gRPC server reflection: sends one request message of the protocol's stream and
-    /// returns the first response message. A transport that cannot keeps this default.
+    /// Asks the server what it serves, by gRPC server reflection: sends one request message of the protocol's stream
+    /// and returns the first response message. A transport that cannot keeps this default.
     ///
     /// # Errors
     ///

@@ -93,8 +93,8 @@ pub(super) fn keep_alive(keep_alive: Option<(Duration, Duration)>) -> Result<Opt
     }
 }
 
-/// The settings that both transports' builders have, as methods of the builder. It has the fields `limits`, `keep_alive`,
-/// `allow_plaintext` and `headers`.
+/// The settings that both transports' builders have, as methods of the builder. It has the fields `limits`,
+/// `keep_alive`, `allow_plaintext` and `headers`.
 macro_rules! common_settings {
     () => {
         /// How long a call that only reads may take, connecting included. Default: 30 seconds.
@@ -104,18 +104,18 @@ macro_rules! common_settings {
             self
         }
 
-        /// The hard bound for every other call: those that change something, and those that
-        /// [must run to their end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for
-        /// the whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
+        /// The hard bound for every other call: those that change something, and those that [must run to their
+        /// end](crate::rpc::Method::must_run_to_end), as giving up on one of these can stop the node's work for the
+        /// whole consumer. Default: 10 minutes. Callers that wait for less stop waiting, and leave the call running.
         #[must_use]
         pub fn submit_timeout(mut self, timeout: Duration) -> Self {
             self.limits.submit_timeout = timeout;
             self
         }
 
-        /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the connection
-        /// counts as broken. Default: every 15 seconds, 10 seconds. HTTP/1.1 has no pings; there TCP's own keep-alive finds
-        /// out within a minute.
+        /// HTTP/2 pings, also while no call is under way: how often, and how long the answer may take until the
+        /// connection counts as broken. Default: every 15 seconds, 10 seconds. HTTP/1.1 has no pings; there TCP's own
+        /// keep-alive finds out within a minute.
         #[must_use]
         pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
             self.keep_alive = Some((interval, timeout));

@@ -1,7 +1,7 @@
 //! JSON, as the nodes' REST gateways speak it.
 //!
-//! Written is exactly what they take: every field, also empty ones, and bytes in the [`BytesForm`] of the message. Read is
-//! what any of them may answer, in any form of [`forms`], into the messages of protobuf: so one place checks their
+//! Written is exactly what they take: every field, also empty ones, and bytes in the [`BytesForm`] of the message. Read
+//! is what any of them may answer, in any form of [`forms`], into the messages of protobuf: so one place checks their
 //! content.
 
 mod forms;

@@ -18,8 +18,8 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Confidence {
-    /// The chain shows it; or the node's own answers and this client's books do, and nothing on chain speaks against it. Nodes can
-    /// lie, and what another node knows is not in it, nor what the chain knows if the client has none.
+    /// The chain shows it; or the node's own answers and this client's books do, and nothing on chain speaks against
+    /// it. Nodes can lie, and what another node knows is not in it, nor what the chain knows if the client has none.
     Shown,
     /// The most common explanation of what was seen, but not the only one. The advice says how to find out.
     Likely,
@@ -36,7 +36,8 @@ impl fmt::Display for Confidence {
 
 /// Why a job does not move, or how far it is. Nonces are those of the job's consumer.
 ///
-/// What to do about each; a [`Diagnosis`](super::Diagnosis) says it in more words ([`advice`](super::Diagnosis::advice)). Only a chain shows those marked so.
+/// What to do about each; a [`Diagnosis`](super::Diagnosis) says it in more words
+/// ([`advice`](super::Diagnosis::advice)). Only a chain shows those marked so.
 ///
 /// | cause | what to do |
 /// |---|---|
@@ -84,13 +85,14 @@ pub enum Cause {
     /// The node does not know the job.
     #[non_exhaustive]
     NotKnown {
-        /// Whether this client has seen it there before: then the node lost it, or another node answers at this address.
+        /// Whether this client has seen it there before: then the node lost it, or another node answers at this
+        /// address.
         seen_before: bool,
     },
     /// The node knows no job under the nonce, and this client has another one signed for it, of open fate.
     NonceHeld,
-    /// The node keeps the job and does not run it: when it came, the node could not read the consumer's next nonce from the
-    /// chain.
+    /// The node keeps the job and does not run it: when it came, the node could not read the consumer's next nonce from
+    /// the chain.
     NotQueued,
     /// The node has the job's record and does not work on it any more: it was restarted, for instance.
     Lost,
@@ -114,8 +116,8 @@ pub enum Cause {
         /// The program.
         program: ProgramId,
     },
-    /// The node refused the job because the consumer's next nonce is higher. It may be complete on chain all the same: a
-    /// node can lose the record of that in a crash.
+    /// The node refused the job because the consumer's next nonce is higher. It may be complete on chain all the same:
+    /// a node can lose the record of that in a crash.
     NonceTooLow,
     /// The node says that the job is executed, and what it shows does not prove it.
     #[non_exhaustive]
@@ -137,8 +139,9 @@ pub enum Cause {
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
-    /// The node says that it is relayed, and for so long the chain has had neither the job nor, as the RPC knows, the transaction that
-    /// the node names: a reorganisation took it away, or it was dropped. The node does not send another.
+    /// The node says that it is relayed, and for so long the chain has had neither the job nor, as the RPC knows, the
+    /// transaction that the node names: a reorganisation took it away, or it was dropped. The node does not send
+    /// another.
     #[non_exhaustive]
     RelayDropped {
         /// For how long this client has known that it was relayed.
@@ -159,7 +162,8 @@ pub enum Cause {
         /// The last one that is missing with it, without a break.
         last: u64,
     },
-    /// Held in an Ordered lane behind a nonce that this client keeps in quarantine: what was signed with it is not at the node.
+    /// Held in an Ordered lane behind a nonce that this client keeps in quarantine: what was signed with it is not at
+    /// the node.
     #[non_exhaustive]
     BehindQuarantined {
         /// That nonce.
@@ -188,8 +192,8 @@ pub enum Cause {
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
-    /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered ones
-    /// wait for, so the node waits for that nonce until it is restarted.
+    /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered
+    /// ones wait for, so the node waits for that nonce until it is restarted.
     #[non_exhaustive]
     StrategyMixed {
         /// The nonce of the Unordered job.

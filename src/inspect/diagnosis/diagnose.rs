@@ -26,7 +26,8 @@ const MAX_ROUNDS: u32 = 3;
 /// Between two rounds: nodes write the record of a job and the list of pending ones one after the other.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
 
-/// A diagnosis to be made: `.await` it. Made by [`Client::diagnose`](crate::Client::diagnose) and [`JobHandle::diagnose`](crate::JobHandle::diagnose).
+/// A diagnosis to be made: `.await` it. Made by [`Client::diagnose`](crate::Client::diagnose) and
+/// [`JobHandle::diagnose`](crate::JobHandle::diagnose).
 ///
 /// Cancel safety: it only reads, and can be dropped at any time.
 #[derive(Debug)]
@@ -59,8 +60,8 @@ impl<'a> Diagnose<'a> {
         self
     }
 
-    /// How long to wait for the list of pending jobs before the consumer's task in the node counts as blocked. Default: 5 s.
-    /// The call itself is never given up, as that could kill the task; it is not made again while it lasts.
+    /// How long to wait for the list of pending jobs before the consumer's task in the node counts as blocked. Default:
+    /// 5 s. The call itself is never given up, as that could kill the task; it is not made again while it lasts.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

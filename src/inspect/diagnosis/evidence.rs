@@ -193,7 +193,8 @@ pub(super) struct Overtaken {
     pub ordered: bool,
 }
 
-/// What one look at a lower nonce means. The client's books are read before and after, as a submission can land meanwhile.
+/// What one look at a lower nonce means. The client's books are read before and after, as a submission can land
+/// meanwhile.
 pub(super) enum NeighbourLook {
     /// Relayed, or too low: no lane waits for it.
     Passed,

@@ -111,8 +111,8 @@ fn in_lane(evidence: &Symptoms, lane: &LaneBelow) -> Verdict {
     }
 }
 
-/// The lowest nonce that holds the lane until somebody does something. One that is missing below everything that this node
-/// knows may be from before its time.
+/// The lowest nonce that holds the lane until somebody does something. One that is missing below everything that this
+/// node knows may be from before its time.
 fn blocked(lane: &LaneBelow) -> Option<Verdict> {
     let mut flanked = matches!(lane.end, WalkEnd::Passed { .. });
     for (&nonce, neighbour) in &lane.below {
@@ -330,8 +330,8 @@ mod tests {
         }
     }
 
-    /// A nonce's state by a letter: missing, Missing but known to this client, Unordered and working, held, quarantined, failed,
-    /// lost, Lost but executed, working, Working and stalled.
+    /// A nonce's state by a letter: missing, Missing but known to this client, Unordered and working, held,
+    /// quarantined, failed, lost, Lost but executed, working, Working and stalled.
     fn neighbour(letter: char) -> Neighbour {
         let known = NeighbourBook { known: true, unordered: false };
         let (state, book) = match letter {
@@ -353,8 +353,8 @@ mod tests {
         Neighbour { state, book }
     }
 
-    /// A lane below nonce 9, the last letter for nonce 8. It begins with 'R' for relayed, 'U' for relayed Unordered, '|' for the
-    /// bottom or '.' for the bound.
+    /// A lane below nonce 9, the last letter for nonce 8. It begins with 'R' for relayed, 'U' for relayed Unordered,
+    /// '|' for the bottom or '.' for the bound.
     fn lane(letters: &str) -> LaneBelow {
         let (end, letters) = letters.split_at(1);
         let first = 9 - letters.len() as u64;
@@ -446,7 +446,8 @@ mod tests {
         }
     }
 
-    /// Every lane of four in which all goes well: no verdict says that it is stuck, and the line is behind the lowest that works.
+    /// Every lane of four in which all goes well: no verdict says that it is stuck, and the line is behind the lowest
+    /// that works.
     #[test]
     fn healthy_lanes_are_not_stuck() {
         let mut seen = 0;

@@ -1,9 +1,9 @@
 //! Why a job does not move: a diagnosis, with what it rests on and what to do.
 //!
-//! Cut in three. `gather.rs` has the node and the chain asked (`onchain.rs`) and looks into this client's own books, and
-//! makes `Symptoms` of the answers. `judge.rs` makes a [`Cause`] of those, without I/O, and the chain has the last word on it
-//! (`weigh.rs`). `advice.rs` says what to do. A cause that says "stuck" is believed only if a second round of
-//! questions shows the same: most of what looks stuck is merely on its way.
+//! Cut in three. `gather.rs` has the node and the chain asked (`onchain.rs`) and looks into this client's own books,
+//! and makes `Symptoms` of the answers. `judge.rs` makes a [`Cause`] of those, without I/O, and the chain has the last
+//! word on it (`weigh.rs`). `advice.rs` says what to do. A cause that says "stuck" is believed only if a second round
+//! of questions shows the same: most of what looks stuck is merely on its way.
 //!
 //! An RPC may lag behind the node, and jobs that hand on a state are signed before that state is there. So the chain's
 //! word counts at once only where time cannot change it: the job is complete, the nonce is taken, the signer or the

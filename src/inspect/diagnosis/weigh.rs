@@ -11,8 +11,8 @@ use crate::{
     watch::Stage,
 };
 
-/// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what cannot
-/// change any more.
+/// An RPC may lag behind the node. So what it does not show yet is no cause by itself: only what it shows, and what
+/// cannot change any more.
 pub(super) fn weigh(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     match onchain.standing {
         ChainStanding::Complete => return shown(Cause::Complete),
@@ -89,7 +89,8 @@ fn is_next(evidence: &Symptoms, onchain: &Onchain) -> bool {
     evidence.ordered && onchain.max_nonce.is_some_and(|max| max.saturating_add(1) >= evidence.nonce)
 }
 
-/// It would revert now. That is no cause yet while jobs before it are still to land: its state is that which they leave behind.
+/// It would revert now. That is no cause yet while jobs before it are still to land: its state is that which they leave
+/// behind.
 fn now(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     let waits = matches!(
         by_node.cause,
@@ -360,8 +361,9 @@ mod tests {
         }
     }
 
-    /// One row for each sight. The columns: a signer that is refused; another operator; a result that differs from the request;
-    /// a stale state, tried by itself and with the node failing at it, too; the consumer's own reason, likewise.
+    /// One row for each sight. The columns: a signer that is refused; another operator; a result that differs from the
+    /// request; a stale state, tried by itself and with the node failing at it, too; the consumer's own reason,
+    /// likewise.
     #[test]
     fn every_sight_and_what_the_chain_refuses() {
         let signer = || Onchain {

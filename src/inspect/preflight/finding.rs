@@ -102,7 +102,8 @@ pub enum FindingKind {
         /// The one that the JobManager names.
         named: Address,
     },
-    /// The consumer does not accept the signature (EIP-1271). Nodes do not check it: the job would be executed and never relayed.
+    /// The consumer does not accept the signature (EIP-1271). Nodes do not check it: the job would be executed and
+    /// never relayed.
     #[non_exhaustive]
     SignerRefused {
         /// Who signed, if that can be recovered.
@@ -128,8 +129,8 @@ pub enum FindingKind {
         /// The next one.
         next: u64,
     },
-    /// An Ordered nonce above the consumer's next one, and of those in between this client knows nothing: the job would be held for
-    /// ever behind them.
+    /// An Ordered nonce above the consumer's next one, and of those in between this client knows nothing: the job would
+    /// be held for ever behind them.
     #[non_exhaustive]
     NonceGap {
         /// The missing ones, as runs from first to last, both included; the lowest first, eight runs at most.
@@ -189,15 +190,16 @@ pub enum FindingKind {
     MessageTooLarge,
     /// The job asks for more cycles than the configured limit.
     TooManyCycles,
-    /// The nonce before this Ordered job's was taken by a request made on chain. A node that has worked for the consumer's lane since
-    /// before that waits for an offchain job under it, until the node is restarted; one that has not begins behind it.
+    /// The nonce before this Ordered job's was taken by a request made on chain. A node that has worked for the
+    /// consumer's lane since before that waits for an offchain job under it, until the node is restarted; one that has
+    /// not begins behind it.
     #[non_exhaustive]
     RequestedBefore {
         /// That nonce.
         nonce: u64,
     },
-    /// So many Ordered jobs of the consumer are not relayed, as far as this client knows. At about twice 128 a node stops
-    /// answering.
+    /// So many Ordered jobs of the consumer are not relayed, as far as this client knows. At about twice 128 a node
+    /// stops answering.
     #[non_exhaustive]
     TooManyOrdered {
         /// How many.

@@ -11,8 +11,8 @@ use crate::{
     job::{JobId, SignedJob},
 };
 
-/// Whether a job will land, made by [`Client::preflight`](crate::Client::preflight). Prints in readable lines, without an end of
-/// line.
+/// Whether a job will land, made by [`Client::preflight`](crate::Client::preflight). Prints in readable lines, without
+/// an end of line.
 ///
 /// It says what was so when it was made: what others do on chain or at the node afterwards is not in it.
 ///
@@ -59,7 +59,8 @@ impl PreflightReport {
         Self { job: job.id(), nonce: job.nonce(), findings, chain_round_trips, node_round_trips }
     }
 
-    /// The report in an error of the kind [`ErrorKind::Preflight`], or [`ErrorKind::WrongChain`] where that is what was found.
+    /// The report in an error of the kind [`ErrorKind::Preflight`], or [`ErrorKind::WrongChain`] where that is what was
+    /// found.
     #[must_use]
     pub fn of(error: &Error) -> Option<&Self> {
         error.detail()

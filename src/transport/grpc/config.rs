@@ -86,7 +86,8 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// The longest request message, in bytes. Default: 4 MiB, which is the most a node takes; longer ones are refused here.
+    /// The longest request message, in bytes. Default: 4 MiB, which is the most a node takes; longer ones are refused
+    /// here.
     #[must_use]
     pub fn max_request(mut self, bytes: usize) -> Self {
         self.limits.max_request = bytes;
@@ -123,9 +124,9 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// Code that sees the metadata of every call before it is sent and can add to it, for instance a token that changes,
-    /// or refuse the call, which is then reported as not sent. It runs on a clone of `interceptor`, and must not block.
-    /// Headers of the protocol itself, and deadlines, are not its to set: they are overwritten or removed.
+    /// Code that sees the metadata of every call before it is sent and can add to it, for instance a token that
+    /// changes, or refuse the call, which is then reported as not sent. It runs on a clone of `interceptor`, and must
+    /// not block. Headers of the protocol itself, and deadlines, are not its to set: they are overwritten or removed.
     #[cfg(feature = "tonic")]
     #[must_use]
     pub fn interceptor(
@@ -136,14 +137,15 @@ impl GrpcTransportBuilder {
         self
     }
 
-    /// Checks the settings. Nothing is sent, and no runtime is needed yet: connections are opened by the first calls on a
-    /// tokio runtime, and belong to that one. Calls on another runtime open their own.
+    /// Checks the settings. Nothing is sent, and no runtime is needed yet: connections are opened by the first calls on
+    /// a tokio runtime, and belong to that one. Calls on another runtime open their own.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for a URL that is not `http(s)://host[:port]`, for plain text to a host other than
-    /// this one, for TLS without roots or with broken certificates, for invalid or reserved headers, for zero timeouts
-    /// and sizes, and for a number of connections out of range.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for a URL that is not
+    /// `http(s)://host[:port]`, for plain text to a host other than this one, for TLS without roots or with broken
+    /// certificates, for invalid or reserved headers, for zero timeouts and sizes, and for a number of connections out
+    /// of range.
     pub fn build(self) -> Result<GrpcTransport> {
         let uri = address::parse(&self.url, &FORM)?;
         let (endpoint, connector) = self.endpoint(&uri)?;
@@ -167,7 +169,8 @@ impl GrpcTransportBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for zero timeouts and sizes.
+    /// [`ErrorKind::InvalidConfig`](crate::error::ErrorKind::InvalidConfig) for invalid or reserved headers, and for
+    /// zero timeouts and sizes.
     #[cfg(feature = "tonic")]
     pub fn build_on(self, channel: tonic::transport::Channel) -> Result<GrpcTransport> {
         let name = self.url.clone();

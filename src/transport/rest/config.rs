@@ -95,16 +95,16 @@ impl RestTransportBuilder {
         self
     }
 
-    /// How long an unused connection is kept. Default: 20 seconds. Set it below the server's own time: a connection that
-    /// the server closes in the very moment a call takes it leaves open what became of the call.
+    /// How long an unused connection is kept. Default: 20 seconds. Set it below the server's own time: a connection
+    /// that the server closes in the very moment a call takes it leaves open what became of the call.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// How many unused connections are kept. Default: 32. It does not bound those in use: with HTTP/1.1 every call under
-    /// way has its own.
+    /// How many unused connections are kept. Default: 32. It does not bound those in use: with HTTP/1.1 every call
+    /// under way has its own.
     #[must_use]
     pub fn idle_connections(mut self, connections: usize) -> Self {
         self.idle_connections = connections;
@@ -119,8 +119,8 @@ impl RestTransportBuilder {
         self
     }
 
-    /// The longest answer as JSON, in bytes. Default: 17 MiB. Nodes do not bound what they send: a record holds the job's
-    /// inputs and its output, in hex.
+    /// The longest answer as JSON, in bytes. Default: 17 MiB. Nodes do not bound what they send: a record holds the
+    /// job's inputs and its output, in hex.
     #[must_use]
     pub fn max_response(mut self, bytes: usize) -> Self {
         self.limits.max_response = bytes;
@@ -141,8 +141,9 @@ impl RestTransportBuilder {
         self
     }
 
-    /// Goes through the proxy at `http(s)://[user:password@]host[:port]`: by a tunnel to a gateway at `https://`, so that
-    /// the proxy sees nothing of it; with `http://` the proxy sees everything. Default: none, whatever the environment says.
+    /// Goes through the proxy at `http(s)://[user:password@]host[:port]`: by a tunnel to a gateway at `https://`, so
+    /// that the proxy sees nothing of it; with `http://` the proxy sees everything. Default: none, whatever the
+    /// environment says.
     #[must_use]
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
