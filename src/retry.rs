@@ -54,6 +54,9 @@ const TOKEN: u64 = 10;
 ///
 /// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the
 /// shorter one holds.
+///
+/// Reads of the chain are repeated by the same policy, with a budget of the chain's own: a chain that cannot be read takes
+/// nothing from what submissions are repeated with. See [`Chain::with_retry`](crate::chain::Chain::with_retry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// As many as the deadline of a signer, and the default of a node, allow unless set.

@@ -135,7 +135,6 @@ async fn reads_are_repeated_and_a_policy_of_the_chains_own_counts() {
     assert_eq!((error.attempts(), server.requests()), (1, 3), "{}", error.report());
 }
 
-/// A dead RPC has a budget of its own, so that it takes none of what submissions are repeated with.
 #[tokio::test]
 async fn what_does_not_pass_is_not_repeated() {
     let (server, reader) = serving(|_| crate::http1::answer(401, "", "")).await;
