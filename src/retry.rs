@@ -34,14 +34,14 @@ const TOKEN: u64 = 10;
 ///
 /// What is repeated: calls that read, and submissions where that is safe. A submission is sent again with the same
 /// bytes if it provably was not sent; if it may have arrived, the node is asked for the job's record first, and the job
-/// is sent again unless the node shows that it has it in hand. In the Relay revision a job is in hand if it is listed as
-/// pending, or finished: a restart leaves records behind of jobs that are in no queue. A submission without an answer is
-/// never given up for another: there is at most one for a job id at any time.
+/// is sent again unless the node shows that it has it in hand. In the Relay revision a job is in hand if it is listed
+/// as pending, or finished: a restart leaves records behind of jobs that are in no queue. A submission without an
+/// answer is never given up for another: there is at most one for a job id at any time.
 ///
-/// While the node cannot be reached, the client makes one attempt at a time for all of its submissions, with pauses that
-/// double from 100 ms or more to 5 s. They wait for it until their deadline, and spend no budget: nothing has left. Only
-/// [`with_attempts`](Self::with_attempts) bounds that, if it is set, and [`with_first_contact`](Self::with_first_contact)
-/// where the client has never reached the node.
+/// While the node cannot be reached, the client makes one attempt at a time for all of its submissions, with pauses
+/// that double from 100 ms or more to 5 s. They wait for it until their deadline, and spend no budget: nothing has
+/// left. Only [`with_attempts`](Self::with_attempts) bounds that, if it is set, and
+/// [`with_first_contact`](Self::with_first_contact) where the client has never reached the node.
 ///
 /// A pause that the node, or something before it, asks for is kept: `Retry-After` over HTTP, `grpc-retry-pushback-ms`
 /// over gRPC. If it is longer than what is left of the deadline, the call ends at once, and [`Error::retry_after`] says
@@ -55,8 +55,8 @@ const TOKEN: u64 = 10;
 /// A transport has bounds of its own (`call_timeout`, `submit_timeout`), which end the call itself; of two bounds the
 /// shorter one holds.
 ///
-/// Reads of the chain are repeated by the same policy, with a budget of the chain's own: a chain that cannot be read takes
-/// nothing from what submissions are repeated with. See [`Chain::with_retry`](crate::chain::Chain::with_retry).
+/// Reads of the chain are repeated by the same policy, with a budget of the chain's own: a chain that cannot be read
+/// takes nothing from what submissions are repeated with. See [`Chain::with_retry`](crate::chain::Chain::with_retry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// As many as the deadline of a signer, and the default of a node, allow unless set.
@@ -78,9 +78,9 @@ impl RetryPolicy {
         Self::default().with_attempts(1)
     }
 
-    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6; for a signer, and for a
-    /// submission of which nothing has left, as often as the deadline allows. Attempts to reach the node that a submission
-    /// waits for count as its own.
+    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6; for a signer, and for
+    /// a submission of which nothing has left, as often as the deadline allows. Attempts to reach the node that a
+    /// submission waits for count as its own.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts.max(1));
@@ -118,9 +118,9 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets how long a submission tries to reach a node that this client has never reached. Default: 5 s, as the address
-    /// may be wrong. For a node that is yet to start, set it as long as the
-    /// [deadline of a submission](Self::with_submit_deadline), or longer.
+    /// Sets how long a submission tries to reach a node that this client has never reached. Default: 5 s, as the
+    /// address may be wrong. For a node that is yet to start, set it as long as the [deadline of a
+    /// submission](Self::with_submit_deadline), or longer.
     #[must_use]
     pub fn with_first_contact(mut self, patience: Duration) -> Self {
         self.first_contact = patience;

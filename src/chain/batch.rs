@@ -237,7 +237,8 @@ impl Batch {
     /// Asks all of them, in one call of [`ChainReader::ask`](super::ChainReader::ask).
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the RPC cannot be asked. What goes wrong with one question only is told where its answer is taken.
+    /// [`ErrorKind::Chain`] if the RPC cannot be asked. What goes wrong with one question only is told where its answer
+    /// is taken.
     pub async fn send(self) -> Result<Answers> {
         let reader = self.chain.reader();
         let endpoint = reader.endpoint().to_owned();
@@ -306,8 +307,8 @@ impl Batch {
         self.put(Question::Call(Call::new(to, call.abi_encode()), self.at), decode)
     }
 
-    /// `getNextNonce()` of a consumer: the highest nonce seen plus one, unless the contract overrides it. Jobs that are under way
-    /// are not in it.
+    /// `getNextNonce()` of a consumer: the highest nonce seen plus one, unless the contract overrides it. Jobs that are
+    /// under way are not in it.
     pub fn next_nonce(&mut self, consumer: Address) -> Ticket<u64> {
         self.call(consumer, &Consumer::getNextNonceCall {}, |it| {
             value::<Consumer::getNextNonceCall>("getNextNonce", it)
@@ -319,8 +320,8 @@ impl Batch {
         self.call(consumer, &Consumer::maxNonceCall {}, |it| value::<Consumer::maxNonceCall>("maxNonce", it))
     }
 
-    /// The latest state of a consumer: `getLatestStateRoot()` in the Relay revision, `getLatestStateHash()` in the State
-    /// revision. Nothing if the contract has no such function: then it is not a stateful one.
+    /// The latest state of a consumer: `getLatestStateRoot()` in the Relay revision, `getLatestStateHash()` in the
+    /// State revision. Nothing if the contract has no such function: then it is not a stateful one.
     pub fn latest_state(&mut self, consumer: Address, revision: Revision) -> Ticket<Option<B256>> {
         match revision {
             Revision::State => self.call(consumer, &Consumer::getLatestStateHashCall {}, |it| {
@@ -344,8 +345,8 @@ impl Batch {
         })
     }
 
-    /// `getOffchainSigner()` of a `SingleOffchainSigner`. Nothing if the contract has no such function: it has another way to say
-    /// who may sign.
+    /// `getOffchainSigner()` of a `SingleOffchainSigner`. Nothing if the contract has no such function: it has another
+    /// way to say who may sign.
     pub fn offchain_signer(&mut self, consumer: Address) -> Ticket<Option<Address>> {
         self.call(consumer, &Consumer::getOffchainSignerCall {}, |it| {
             optional(it, value::<Consumer::getOffchainSignerCall>, "getOffchainSigner")
@@ -476,8 +477,8 @@ impl Answers {
     /// Takes an answer out.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`] if the question failed, if the call reverted, or if what it returned is not what the function returns: the address
-    /// then belongs to no contract, or to another one.
+    /// [`ErrorKind::Chain`] if the question failed, if the call reverted, or if what it returned is not what the
+    /// function returns: the address then belongs to no contract, or to another one.
     pub fn take<T>(&mut self, ticket: Ticket<T>) -> Result<T> {
         let answer = self.answers.get_mut(ticket.index).and_then(Option::take);
         let answer = answer.unwrap_or_else(|| Err(nonsense("no such answer in this batch".into())));
@@ -527,7 +528,8 @@ fn value<C: SolCall>(function: &str, answer: Answer) -> Result<C::Return> {
     })
 }
 
-/// Nothing where the contract has no such function: the call reverts without a reason, or falls into a fallback that returns nothing.
+/// Nothing where the contract has no such function: the call reverts without a reason, or falls into a fallback that
+/// returns nothing.
 fn optional<T>(answer: Answer, value: fn(&str, Answer) -> Result<T>, function: &str) -> Result<Option<T>> {
     match &answer {
         Answer::Returned(bytes) | Answer::Reverted(bytes) if bytes.is_empty() => Ok(None),
@@ -535,8 +537,8 @@ fn optional<T>(answer: Answer, value: fn(&str, Answer) -> Result<T>, function: &
     }
 }
 
-/// A struct, as the contract returns it, or its four values, as the protocol's page writes it: with and without an offset before
-/// them.
+/// A struct, as the contract returns it, or its four values, as the protocol's page writes it: with and without an
+/// offset before them.
 fn metadata(bytes: &[u8]) -> Result<JobMetadata> {
     type Values = (
         alloy_sol_types::sol_data::Bytes,

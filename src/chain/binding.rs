@@ -1,5 +1,5 @@
-//! What a client is bound to. Signed bytes hold no chain id, so what was signed for one chain is good on any other with the
-//! same contract's address; nothing but the client can keep the two apart.
+//! What a client is bound to. Signed bytes hold no chain id, so what was signed for one chain is good on any other with
+//! the same contract's address; nothing but the client can keep the two apart.
 
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
@@ -10,18 +10,19 @@ use crate::{
     job::SignedJob,
 };
 
-/// One chain, its JobManager, one app contract and its signer: what a client works for, and nothing else. Given to a client with
-/// [`ClientBuilder::bind`](crate::client::ClientBuilder::bind).
+/// One chain, its JobManager, one app contract and its signer: what a client works for, and nothing else. Given to a
+/// client with [`ClientBuilder::bind`](crate::client::ClientBuilder::bind).
 ///
-/// Serialises with serde, so that a service can store it beside its jobs when it is set up, and check it at every start.
+/// Serialises with serde, so that a service can store it beside its jobs when it is set up, and check it at every
+/// start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Binding {
     /// The chain id (EIP-155).
     pub chain_id: u64,
-    /// The hash of block 0. A development chain that is begun anew has the same id and, as a rule, another block 0; one whose
-    /// block 0 is made with a fixed timestamp has the same again, and cannot be told from the one before.
+    /// The hash of block 0. A development chain that is begun anew has the same id and, as a rule, another block 0; one
+    /// whose block 0 is made with a fixed timestamp has the same again, and cannot be told from the one before.
     pub genesis_hash: B256,
     /// The JobManager.
     pub job_manager: Address,
@@ -39,8 +40,8 @@ impl Binding {
         Self { chain_id, genesis_hash, job_manager, consumer, signer }
     }
 
-    /// A binding to the chain as it is now. It believes what the chain's RPC says: make it once, where you know that this is the
-    /// right one, and store it.
+    /// A binding to the chain as it is now. It believes what the chain's RPC says: make it once, where you know that
+    /// this is the right one, and store it.
     ///
     /// # Errors
     /// [`ErrorKind::Chain`] if the chain cannot be read.

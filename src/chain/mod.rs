@@ -61,7 +61,8 @@ use crate::{
 /// How many blocks one question for logs spans at most unless set.
 const LOG_RANGE: u64 = 2_000;
 
-/// The contracts of the protocol on one chain: a reader of that chain, and the address of the JobManager. Cheap to clone.
+/// The contracts of the protocol on one chain: a reader of that chain, and the address of the JobManager. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Chain {
     reader: Arc<dyn ChainReader>,
@@ -87,16 +88,16 @@ impl Chain {
         }
     }
 
-    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. Default: 2,000. Where the RPC refuses as
-    /// many, ranges become smaller by themselves, and grow again now and then.
+    /// Sets how many blocks one question for logs spans at most; 0 counts as 1. Default: 2,000. Where the RPC refuses
+    /// as many, ranges become smaller by themselves, and grow again now and then.
     #[must_use]
     pub fn with_log_range(mut self, blocks: u64) -> Self {
         self.learnt = Arc::new(Learnt::new(blocks));
         self
     }
 
-    /// Sets how many blocks are searched for a job's event at most, from the latest back; 0 counts as 1. Only where the node does not name
-    /// the transaction, or names a wrong one. Default: 50,000.
+    /// Sets how many blocks are searched for a job's event at most, from the latest back; 0 counts as 1. Only where the
+    /// node does not name the transaction, or names a wrong one. Default: 50,000.
     #[must_use]
     pub fn with_log_reach(mut self, blocks: u64) -> Self {
         self.log_reach = blocks.max(1);
@@ -205,7 +206,8 @@ impl Chain {
     /// `getNextNonce()` of a consumer: see [`Batch::next_nonce`].
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no consumer at the address.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no consumer at the
+    /// address.
     pub async fn next_nonce(&self, consumer: Address) -> Result<u64> {
         self.one(|batch| batch.next_nonce(consumer)).await
     }
@@ -218,7 +220,8 @@ impl Chain {
         self.one(|batch| batch.max_nonce(consumer)).await
     }
 
-    /// The latest state root (Relay revision) or hash (State revision) of a consumer; nothing if it is not a stateful one.
+    /// The latest state root (Relay revision) or hash (State revision) of a consumer; nothing if it is not a stateful
+    /// one.
     ///
     /// # Errors
     /// As [`next_nonce`](Self::next_nonce).
@@ -250,7 +253,8 @@ impl Chain {
     /// What the JobManager keeps of a job.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no JobManager at the address.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no JobManager at the
+    /// address.
     pub async fn job_metadata(&self, job: JobId) -> Result<JobMetadata> {
         self.one(|batch| batch.job_metadata(job)).await
     }

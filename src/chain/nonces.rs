@@ -25,17 +25,18 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often in a row the chain is read for one nonce. Every time more nonces were taken meanwhile.
 const MAX_READS: u32 = 32;
-/// How many readings must say so before a contract counts as one with numbers of its own: a block can come between two questions.
+/// How many readings must say so before a contract counts as one with numbers of its own: a block can come between two
+/// questions.
 const OVERRIDDEN: u32 = 3;
 /// How many nonces that were handed out are remembered for [`ChainNonces::reconcile`].
 pub(super) const MAX_OUT: usize = 4096;
 
 /// Nonces of each consumer from the chain's `getNextNonce()` on, consecutive and without gaps.
 ///
-/// The chain does not know what is under way, so its number alone would be handed out twice: the next nonce is the larger one of
-/// the chain's and this source's own. Where the chain is ahead of everything that was handed out, others have used the nonces in
-/// between, as on-chain requests of the consumer do, and they are passed over. Released nonces are handed out again, the lowest
-/// first, unless the chain has gone past them.
+/// The chain does not know what is under way, so its number alone would be handed out twice: the next nonce is the
+/// larger one of the chain's and this source's own. Where the chain is ahead of everything that was handed out, others
+/// have used the nonces in between, as on-chain requests of the consumer do, and they are passed over. Released nonces
+/// are handed out again, the lowest first, unless the chain has gone past them.
 ///
 /// The chain is read before a nonce is handed out, in one round trip, or two where the chain has moved on: the next
 /// nonce, and that no job of the candidate's id exists. That others have used a nonce is believed at the second
@@ -47,9 +48,10 @@ pub(super) const MAX_OUT: usize = 4096;
 ///
 /// Clones share everything but settings: keep one beside the client's for [`reconcile`](Self::reconcile).
 ///
-/// One process alone may draw nonces for a consumer beside the consumer itself. After a restart, [resume](crate::Client::resume) or
-/// submit what is under way before the first new job, or what was not relayed is handed out again. It lives in memory: for a
-/// consumer what is leased or released, and the last 4096 nonces that were handed out.
+/// One process alone may draw nonces for a consumer beside the consumer itself. After a restart,
+/// [resume](crate::Client::resume) or submit what is under way before the first new job, or what was not relayed is
+/// handed out again. It lives in memory: for a consumer what is leased or released, and the last 4096 nonces that were
+/// handed out.
 ///
 /// Cancel safety: [`reserve`](NonceSource::reserve) only reads until the nonce is there.
 #[derive(Clone)]
@@ -95,8 +97,8 @@ impl ChainNonces {
         self
     }
 
-    /// For consumers that override `getNextNonce()`, for instance with a timestamp: the chain's number then grows by itself,
-    /// and the nonces have gaps, so that `Ordered` jobs are refused.
+    /// For consumers that override `getNextNonce()`, for instance with a timestamp: the chain's number then grows by
+    /// itself, and the nonces have gaps, so that `Ordered` jobs are refused.
     ///
     /// Without this a consumer whose `getNextNonce()` is not its `maxNonce()` plus one is an error.
     #[must_use]
@@ -105,9 +107,9 @@ impl ChainNonces {
         self
     }
 
-    /// How far the chain's next nonce may be past everything that is known, before it is taken for a mistake of the RPC and refused. Unless set:
-    /// [`GAP_FREE_MAX_JUMP`], or [`SPARSE_MAX_JUMP`] where it [leaves gaps](Self::with_gaps). For jobs,
-    /// [`NonceManager::with_max_jump`](crate::nonce::NonceManager::with_max_jump) has a bound of its own.
+    /// How far the chain's next nonce may be past everything that is known, before it is taken for a mistake of the RPC
+    /// and refused. Unless set: [`GAP_FREE_MAX_JUMP`], or [`SPARSE_MAX_JUMP`] where it [leaves gaps](Self::with_gaps).
+    /// For jobs, [`NonceManager::with_max_jump`](crate::nonce::NonceManager::with_max_jump) has a bound of its own.
     #[must_use]
     pub fn with_max_jump(mut self, nonces: u64) -> Self {
         self.max_jump = Some(nonces);
@@ -130,7 +132,8 @@ impl ChainNonces {
         if fresh { book.take(consumer).map(Some) } else { Ok(None) }
     }
 
-    /// Reads the chain once, and hands out the candidate that was there before, if it still is one. No await after the answer.
+    /// Reads the chain once, and hands out the candidate that was there before, if it still is one. No await after the
+    /// answer.
     ///
     /// Nonces that are given up are never handed out again, and an Ordered lane waits for them for ever. So that
     /// others have used them must have been read twice.
@@ -273,10 +276,11 @@ impl NonceSource for ChainNonces {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Chain`], perhaps retryable, if the chain cannot be read; [`ErrorKind::Nonce`] if the contract makes numbers with
-    /// gaps and the source is not [meant for that](Self::with_gaps), if only [`u64::MAX`] is left, if others take nonces
-    /// faster than the chain can be read, or if the chain's next nonce is more than [`max_jump`](NonceSource::max_jump) past the one
-    /// that was known: a nonce like that cannot be taken back, and the chain is read again for the next one.
+    /// [`ErrorKind::Chain`], perhaps retryable, if the chain cannot be read; [`ErrorKind::Nonce`] if the contract makes
+    /// numbers with gaps and the source is not [meant for that](Self::with_gaps), if only [`u64::MAX`] is left, if
+    /// others take nonces faster than the chain can be read, or if the chain's next nonce is more than
+    /// [`max_jump`](NonceSource::max_jump) past the one that was known: a nonce like that cannot be taken back, and the
+    /// chain is read again for the next one.
     async fn reserve(&self, consumer: Address) -> Result<u64> {
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);

@@ -20,7 +20,8 @@ const STALE: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one is waited for where there is an operator to go on with.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two readings of which the first failed, showed nothing usable, or was made on account of a stranger's result.
+/// Between two readings of which the first failed, showed nothing usable, or was made on account of a stranger's
+/// result.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The operator: pinned, read from the JobManager, or both, which then must agree.
@@ -35,7 +36,8 @@ struct Shared {
     state: Lock<State>,
 }
 
-/// What a reading came to: the outer error says that the chain could not be read, the inner one that what it says is of no use.
+/// What a reading came to: the outer error says that the chain could not be read, the inner one that what it says is of
+/// no use.
 type Read = Result<Result<Address>>;
 
 /// What the chain says, of use or not.
@@ -115,8 +117,8 @@ impl TrustedOperator {
         }
     }
 
-    /// The operator as the chain names it now, if that is another than this one. For a result that this one has not signed; not
-    /// more than one reading a second is made for those.
+    /// The operator as the chain names it now, if that is another than this one. For a result that this one has not
+    /// signed; not more than one reading a second is made for those.
     pub(crate) async fn changed(&self, from: Address) -> Result<Option<Address>> {
         if self.0.chain.is_none() {
             return Ok(None);

@@ -47,8 +47,8 @@ impl PostTransaction {
     }
 }
 
-/// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcPoster` (feature
-/// `chain`), and a service that has its own way to post implements this.
+/// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcPoster`
+/// (feature `chain`), and a service that has its own way to post implements this.
 ///
 /// It posts what it is given. Whether that would succeed was found out before, and what became of it is read from the
 /// [chain](super::Chain) afterwards.
@@ -60,20 +60,21 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
     /// Signs the transaction and sends it, and returns its hash once the chain's pool has it. Does not wait for its
     /// block.
     ///
-    /// Must be bounded: an RPC that never answers is an error after some time. Must call `signed` with the transaction's
-    /// hash before its first byte leaves, so that it is known whatever happens next. Called from a task that nobody cancels
-    /// but a runtime that shuts down; may be called for several transactions at once, which must not get one account nonce.
+    /// Must be bounded: an RPC that never answers is an error after some time. Must call `signed` with the
+    /// transaction's hash before its first byte leaves, so that it is known whatever happens next. Called from a task
+    /// that nobody cancels but a runtime that shuts down; may be called for several transactions at once, which must
+    /// not get one account nonce.
     ///
     /// # Errors
-    /// Those of the signer; [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the transaction could not be made or the RPC
-    /// refused it; [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if the RPC's chain has another id. The
-    /// [outcome](crate::Error::outcome) must be [`Unknown`](crate::Outcome::Unknown) if the transaction may be in the pool,
-    /// else `NotSent` or `Rejected`.
+    /// Those of the signer; [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the transaction could not be made or the
+    /// RPC refused it; [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if the RPC's chain has another id. The
+    /// [outcome](crate::Error::outcome) must be [`Unknown`](crate::Outcome::Unknown) if the transaction may be in the
+    /// pool, else `NotSent` or `Rejected`.
     async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256>;
 
     /// Looks after transactions of [`post`](Self::post) that are in no block yet: sends them again, or prices them
-    /// again. Called now and then while they are waited for, at most once for each block or some seconds; `sent` are all that
-    /// were signed for this one, in their order. Does nothing unless implemented.
+    /// again. Called now and then while they are waited for, at most once for each block or some seconds; `sent` are
+    /// all that were signed for this one, in their order. Does nothing unless implemented.
     ///
     /// As `post`, it must be bounded, and must call `signed` with the hash of each transaction that is new. Whatever it
     /// signs while others may land must have their account nonce, so that one of them can land and no more.

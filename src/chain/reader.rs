@@ -7,17 +7,18 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
-/// Reads a chain. Object-safe; the crate's own is [`RpcReader`](super::RpcReader) (feature `chain`), and a test or a service that has its own way to
-/// the chain implements this.
+/// Reads a chain. Object-safe; the crate's own is [`RpcReader`](super::RpcReader) (feature `chain`), and a test or a
+/// service that has its own way to the chain implements this.
 ///
-/// It carries questions and believes what comes back; what the answers mean is decided above it, by [`Chain`](super::Chain).
+/// It carries questions and believes what comes back; what the answers mean is decided above it, by
+/// [`Chain`](super::Chain).
 #[async_trait]
 pub trait ChainReader: Send + Sync + fmt::Debug + 'static {
-    /// Answers questions, in their order: in one round trip where the RPC takes batches, else one after the other or all at
-    /// once. A question that fails by itself has its error in its place.
+    /// Answers questions, in their order: in one round trip where the RPC takes batches, else one after the other or
+    /// all at once. A question that fails by itself has its error in its place.
     ///
-    /// What goes out in several requests of fewer than a hundred questions keeps its frame: the first question is answered
-    /// before any other is asked, and the last one asked when all others are answered.
+    /// What goes out in several requests of fewer than a hundred questions keeps its frame: the first question is
+    /// answered before any other is asked, and the last one asked when all others are answered.
     ///
     /// Must be bounded: an RPC that never answers is an error after some time. Cancel safe, as it only reads.
     ///
@@ -27,7 +28,8 @@ pub trait ChainReader: Send + Sync + fmt::Debug + 'static {
 
     /// Waits until the latest block is another one than this. At once if it is already; with `None`, tells the latest.
     ///
-    /// By events where the RPC pushes them, else by looking now and then. It is asked again and again, and dropped at any time.
+    /// By events where the RPC pushes them, else by looking now and then. It is asked again and again, and dropped at
+    /// any time.
     ///
     /// # Errors
     /// [`ErrorKind::Chain`](crate::ErrorKind::Chain), retryable, if the RPC cannot be asked.

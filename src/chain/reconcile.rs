@@ -105,18 +105,20 @@ impl Asked<'_> {
 }
 
 impl ChainNonces {
-    /// Compares the nonces that were handed out for a consumer with the chain, and moves on past what others have used there.
+    /// Compares the nonces that were handed out for a consumer with the chain, and moves on past what others have used
+    /// there.
     ///
-    /// Tells which of them others have: an on-chain request of the consumer that came first shows as pending or cancelled. Whose
-    /// job a completed nonce was shows only by its inputs, so give the signed jobs that you have. Completed nonces are told
-    /// once.
+    /// Tells which of them others have: an on-chain request of the consumer that came first shows as pending or
+    /// cancelled. Whose job a completed nonce was shows only by its inputs, so give the signed jobs that you have.
+    /// Completed nonces are told once.
     ///
-    /// One round trip for every 256 nonces that were handed out and not told as completed yet; of more than 4096 the oldest
-    /// are forgotten. What others have is read once more before it is told.
+    /// One round trip for every 256 nonces that were handed out and not told as completed yet; of more than 4096 the
+    /// oldest are forgotten. What others have is read once more before it is told.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read; [`ErrorKind::Nonce`](crate::ErrorKind::Nonce) if its
-    /// next nonce is too far ahead to be believed, as in [`reserve`](NonceSource::reserve).
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read;
+    /// [`ErrorKind::Nonce`](crate::ErrorKind::Nonce) if its next nonce is too far ahead to be believed, as in
+    /// [`reserve`](NonceSource::reserve).
     pub async fn reconcile(&self, consumer: Address, jobs: &[SignedJob]) -> Result<Reconciliation> {
         let out: Vec<u64> =
             self.books().get(&consumer).map_or_else(Vec::new, |book| book.out.iter().copied().collect());

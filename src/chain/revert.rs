@@ -21,8 +21,8 @@ pub enum Revert {
     Empty,
 }
 
-/// What it means that a relay reverts. Read from the text of the contracts, of which there may be newer ones: what is not
-/// recognised is [`Other`](Self::Other), and the text is in the [`Revert`].
+/// What it means that a relay reverts. Read from the text of the contracts, of which there may be newer ones: what is
+/// not recognised is [`Other`](Self::Other), and the text is in the [`Revert`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -97,8 +97,8 @@ impl RevertCause {
         }
     }
 
-    /// Whether it stays so, whatever else happens on chain: the same relay can never succeed, unless an account is changed in the
-    /// contracts.
+    /// Whether it stays so, whatever else happens on chain: the same relay can never succeed, unless an account is
+    /// changed in the contracts.
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Self::RequestSignature | Self::ResultSignature | Self::Mismatch)
     }

@@ -16,8 +16,8 @@ use crate::{
     job::{Finality, JobId, Revision, SignedJob, Verified, abi, posted},
 };
 
-/// So far back every block between is read, and must lead to the head. Beyond that, the one block is looked up by its number: no
-/// chain goes back so far and forth again while it is looked at.
+/// So far back every block between is read, and must lead to the head. Beyond that, the one block is looked up by its
+/// number: no chain goes back so far and forth again while it is looked at.
 const LINKED: u64 = 64;
 
 /// The blocks that lead to a head, as far as they were read.

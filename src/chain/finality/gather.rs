@@ -77,8 +77,9 @@ impl Tidings for Seen {
     }
 }
 
-/// Looks at jobs, and tells at which head: one round trip where none of them is completed, two more for those that are, and what the search for
-/// events takes. Those whose standing would end a wait with an error are looked at once more before it is told.
+/// Looks at jobs, and tells at which head: one round trip where none of them is completed, two more for those that are,
+/// and what the search for events takes. Those whose standing would end a wait with an error are looked at once more
+/// before it is told.
 ///
 /// # Errors
 /// Retryable, if the chain cannot be read or changes faster than it can be.
@@ -209,8 +210,8 @@ enum Asked {
 }
 
 impl<'a> Look<'a> {
-    /// What the state of the latest block says, whichever that is. Enough for a job that is not completed; all others are looked at
-    /// closely.
+    /// What the state of the latest block says, whichever that is. Enough for a job that is not completed; all others
+    /// are looked at closely.
     fn screen(&mut self, index: usize, ask: &'a Ask, metadata: Result<JobMetadata>, closely: bool) -> Option<Standing> {
         match metadata.map(|metadata| metadata.status) {
             Ok(OnchainStatus::Unknown) if !closely => Some(Standing::Unseen),

@@ -74,7 +74,8 @@ impl RpcReaderBuilder {
         }
     }
 
-    /// A header for every request, or for opening the websocket, such as `authorization`. The value is kept out of debug output.
+    /// A header for every request, or for opening the websocket, such as `authorization`. The value is kept out of
+    /// debug output.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -88,17 +89,18 @@ impl RpcReaderBuilder {
         self
     }
 
-    /// How often the latest block is looked at over HTTP while somebody waits for another, up to a tenth later: once for all
-    /// who wait. Default: 1 second. A websocket is told of blocks: each word of one is a reason to look, and without any it
-    /// looks after thirty intervals, as a subscription can end without a word. Where it did, the connection is opened again.
+    /// How often the latest block is looked at over HTTP while somebody waits for another, up to a tenth later: once
+    /// for all who wait. Default: 1 second. A websocket is told of blocks: each word of one is a reason to look, and
+    /// without any it looks after thirty intervals, as a subscription can end without a word. Where it did, the
+    /// connection is opened again.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// Allows `http://` and `ws://` to hosts other than this one. Whoever is on the way can then change what the chain seems to
-    /// say: nonces, the operator, whether a result has landed.
+    /// Allows `http://` and `ws://` to hosts other than this one. Whoever is on the way can then change what the chain
+    /// seems to say: nonces, the operator, whether a result has landed.
     #[must_use]
     pub fn allow_plaintext(mut self) -> Self {
         self.allow_plaintext = true;
@@ -112,7 +114,8 @@ impl RpcReaderBuilder {
         self
     }
 
-    /// The most questions in one request. Default: 100. RPCs bound it, too; what is more goes out in several requests at once.
+    /// The most questions in one request. Default: 100. RPCs bound it, too; what is more goes out in several requests
+    /// at once.
     #[must_use]
     pub fn max_batch(mut self, questions: usize) -> Self {
         self.limits.max_batch = questions;
@@ -122,12 +125,14 @@ impl RpcReaderBuilder {
     tls::tls_settings!();
     provider_setting!();
 
-    /// Sets the reader up: for `http(s)://` nothing is sent yet, for `ws(s)://` the connection is opened, on this runtime.
+    /// Sets the reader up: for `http(s)://` nothing is sent yet, for `ws(s)://` the connection is opened, on this
+    /// runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for an address that is none, for plain text to a host other
-    /// than this one, for TLS without roots or with certificates that cannot be read, for invalid or reserved headers, and for zeros.
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the websocket cannot be opened.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for an address that is none, for plain text to a
+    /// host other than this one, for TLS without roots or with certificates that cannot be read, for invalid or
+    /// reserved headers, and for zeros. [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the websocket cannot be
+    /// opened.
     pub async fn connect(self) -> Result<RpcReader> {
         let plan = self.plan()?;
         match plan.uri.scheme_str() {

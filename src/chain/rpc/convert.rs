@@ -1,5 +1,5 @@
-//! Questions as JSON-RPC has them, and its answers as ours: strict in content, lenient in form. Fields that are not needed are not
-//! read, so that chains with transactions and receipts of their own do as well.
+//! Questions as JSON-RPC has them, and its answers as ours: strict in content, lenient in form. Fields that are not
+//! needed are not read, so that chains with transactions and receipts of their own do as well.
 
 use alloy_json_rpc::{ErrorPayload, ResponsePayload};
 use alloy_primitives::{Address, B256, Bytes, U64, hex};

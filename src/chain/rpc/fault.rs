@@ -238,7 +238,8 @@ pub(super) fn of(error: TransportError) -> Error {
     }
 }
 
-/// An error of somebody else's transport. Its texts may hold the address with all it holds, so only those without one are kept.
+/// An error of somebody else's transport. Its texts may hold the address with all it holds, so only those without one
+/// are kept.
 fn foreign(error: &(dyn StdError + 'static)) -> Error {
     if let Some(ours) = find::<Error>(error) {
         return ours.clone();

@@ -43,13 +43,13 @@ impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static
 ///
 /// A call of [`ask`](ChainReader::ask) is one JSON-RPC batch: one POST, or messages sent together over the websocket.
 /// However the RPC refuses a batch, its questions go out in smaller ones, down to single questions, and the reader
-/// remembers the size. Now and then it tries a larger one. Where the RPC limits how much it is asked, questions wait for
-/// their turn. What fails is not tried again by itself: a [`Chain`] does that ([`Chain::with_retry`]). New blocks are
-/// pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
+/// remembers the size. Now and then it tries a larger one. Where the RPC limits how much it is asked, questions wait
+/// for their turn. What fails is not tried again by itself: a [`Chain`] does that ([`Chain::with_retry`]). New blocks
+/// are pushed over a websocket (`eth_subscribe`), and looked for over HTTP.
 ///
 /// Answers are bounded ([`max_response_bytes`](RpcReaderBuilder::max_response_bytes)), and so is the time for each
-/// ([`timeout`](RpcReaderBuilder::timeout)). Nothing is installed for the whole process, and no proxy of the environment is used.
-/// Of the address errors and debug output show scheme, host and port: keys stand behind those.
+/// ([`timeout`](RpcReaderBuilder::timeout)). Nothing is installed for the whole process, and no proxy of the
+/// environment is used. Of the address errors and debug output show scheme, host and port: keys stand behind those.
 ///
 /// ```no_run
 /// # async fn example() -> infinityvm_sdk::Result<()> {
@@ -88,8 +88,8 @@ impl RpcReader {
         Self::builder(url).http()
     }
 
-    /// A reader over a websocket with the default settings. Its connection is of this runtime; another runtime that asks
-    /// opens its own.
+    /// A reader over a websocket with the default settings. Its connection is of this runtime; another runtime that
+    /// asks opens its own.
     ///
     /// # Errors
     /// As [`RpcReaderBuilder::connect`].

@@ -19,14 +19,14 @@ use crate::{
 /// Posts results over JSON-RPC, with an account of its own: type 2 transactions (EIP-1559), and type 3 (EIP-4844) where
 /// there are blobs. Cheap to clone; clones share the account.
 ///
-/// Gas is estimated, with a quarter more as its limit. It bids twice the latest base fee (of blobs, too), and the tip that
-/// the RPC suggests ([`with_tip`](Self::with_tip)). A transaction that waits for long is priced again
+/// Gas is estimated, with a quarter more as its limit. It bids twice the latest base fee (of blobs, too), and the tip
+/// that the RPC suggests ([`with_tip`](Self::with_tip)). A transaction that waits for long is priced again
 /// ([`with_repricing`](Self::with_repricing)).
 ///
-/// The account's nonce is read from the RPC's pool for each transaction, one at a time. A second process that posts with the
-/// same account may get in between: what it took is seen on chain or said by the pool, and the next nonce is used. Pools
-/// do not take transactions with and without blobs of one account at once: use two accounts, or post them after each
-/// other.
+/// The account's nonce is read from the RPC's pool for each transaction, one at a time. A second process that posts
+/// with the same account may get in between: what it took is seen on chain or said by the pool, and the next nonce is
+/// used. Pools do not take transactions with and without blobs of one account at once: use two accounts, or post them
+/// after each other.
 ///
 /// A transaction whose hash is known is looked for by its hash before another is signed. A refusal that is not known
 /// leaves open whether it lands; it is sent again then, with the same bytes, while it is waited for.
@@ -47,8 +47,8 @@ use crate::{
 pub struct RpcPoster(Arc<Sender>);
 
 impl RpcPoster {
-    /// Posts to the RPC at `http(s)://host[:port][/path][?query]`, with the default settings of an [`RpcReader`]. Nothing
-    /// is sent yet.
+    /// Posts to the RPC at `http(s)://host[:port][/path][?query]`, with the default settings of an [`RpcReader`].
+    /// Nothing is sent yet.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`], as [`RpcReaderBuilder::connect`](super::RpcReaderBuilder::connect).
@@ -61,16 +61,16 @@ impl RpcPoster {
         Self(Arc::new(Sender::new(reader, signer)))
     }
 
-    /// Sets the most to bid for a unit of gas, in wei, tip included; of blobs, too. Above it nothing is posted: an RPC names
-    /// the fees, and a faulty one could have the account spend all it has. For all clones. Default: 2,000 gwei.
+    /// Sets the most to bid for a unit of gas, in wei, tip included; of blobs, too. Above it nothing is posted: an RPC
+    /// names the fees, and a faulty one could have the account spend all it has. For all clones. Default: 2,000 gwei.
     #[must_use]
     pub fn with_max_fee(self, wei: u64) -> Self {
         self.0.set(|settings| settings.max_fee = wei);
         self
     }
 
-    /// Sets the tip for a unit of gas, in wei, in place of asking the RPC. For all clones. Default: what the RPC suggests
-    /// (`eth_maxPriorityFeePerGas`), else what others paid lately (`eth_feeHistory`), else 1 gwei.
+    /// Sets the tip for a unit of gas, in wei, in place of asking the RPC. For all clones. Default: what the RPC
+    /// suggests (`eth_maxPriorityFeePerGas`), else what others paid lately (`eth_feeHistory`), else 1 gwei.
     #[must_use]
     pub fn with_tip(self, wei: u64) -> Self {
         self.0.set(|settings| settings.tip = Some(wei));

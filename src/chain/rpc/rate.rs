@@ -1,5 +1,5 @@
-//! How fast an RPC may be asked: not at all while it wants to be left alone, and after that at the rate that it has shown
-//! to take. Decided without I/O.
+//! How fast an RPC may be asked: not at all while it wants to be left alone, and after that at the rate that it has
+//! shown to take. Decided without I/O.
 
 use std::{collections::VecDeque, time::Duration};
 

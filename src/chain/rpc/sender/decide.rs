@@ -1,4 +1,5 @@
-//! From what an RPC says of a transaction, and what a look by its hash finds, to the next step: decided without any I/O.
+//! From what an RPC says of a transaction, and what a look by its hash finds, to the next step: decided without any
+//! I/O.
 //!
 //! A text decides nothing by being unknown. That a transaction cannot land any more is believed of the chain alone: it
 //! shows the account's nonce used, and none of the transactions that were signed with it, at two looks in a row. All
@@ -101,8 +102,8 @@ pub(super) enum Care {
     Gone,
 }
 
-/// While it is waited for. `resend`: it was not sent for a while. `raise`: it has waited so long that it is to be priced
-/// again, and may be.
+/// While it is waited for. `resend`: it was not sent for a while. `raise`: it has waited so long that it is to be
+/// priced again, and may be.
 pub(super) fn meanwhile(sought: Sought, resend: bool, raise: bool) -> Care {
     match sought.found {
         Found::Unasked if resend || raise => Care::Look,

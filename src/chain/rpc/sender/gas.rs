@@ -34,8 +34,8 @@ fn call(from: Address, draft: &Draft, market: &Market) -> Value {
     call
 }
 
-/// At the latest block: without one an RPC takes the state with all that is in its pool, where the result may be already.
-/// Some take no block.
+/// At the latest block: without one an RPC takes the state with all that is in its pool, where the result may be
+/// already. Some take no block.
 async fn estimate(access: &Access, call: &Value) -> Result<u64, TransportError> {
     if access.takes_blocks() {
         match access.request::<U64>("eth_estimateGas", json!([call, "latest"])).await {
@@ -76,8 +76,8 @@ pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &
     Ok(if gas <= OSAKA { spare.min(OSAKA) } else { spare })
 }
 
-/// An RPC that refuses an estimate in words that are not known may have simulated the transaction, perhaps on its pool's
-/// state. So that is no more certain than a revert, and the chain is looked at again.
+/// An RPC that refuses an estimate in words that are not known may have simulated the transaction, perhaps on its
+/// pool's state. So that is no more certain than a revert, and the chain is looked at again.
 fn unexplained(error: TransportError) -> Error {
     if !words::may_be_a_trial(&error) {
         return failed(error);

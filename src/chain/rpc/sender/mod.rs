@@ -1,5 +1,5 @@
-//! Sends transactions of one account over JSON-RPC: which account nonce they get, what they bid, and what becomes of them
-//! until they are in a block. What an answer means is decided in `decide.rs`, what it says is read in `words.rs`.
+//! Sends transactions of one account over JSON-RPC: which account nonce they get, what they bid, and what becomes of
+//! them until they are in a block. What an answer means is decided in `decide.rs`, what it says is read in `words.rs`.
 //!
 //! Everything that was signed is remembered before it is sent, with its nonce. A transaction whose hash is known is
 //! looked for by its hash before another is signed, and if another is signed while it may still land, it has the same
@@ -152,8 +152,8 @@ impl Sender {
         }
     }
 
-    /// Signs the transaction and sends it, and returns its hash once the pool has it. Says the hash before the first byte
-    /// leaves.
+    /// Signs the transaction and sends it, and returns its hash once the pool has it. Says the hash before the first
+    /// byte leaves.
     ///
     /// # Errors
     /// As [`Poster::post`](crate::chain::Poster::post); with the transaction's hash, if it may be in the pool.
@@ -248,8 +248,8 @@ impl Sender {
         }
     }
 
-    /// Looks after transactions that were sent and are in no block yet: sends them again if they are lost, and prices them
-    /// again if they have waited for long. Asks nothing before it is time.
+    /// Looks after transactions that were sent and are in no block yet: sends them again if they are lost, and prices
+    /// them again if they have waited for long. Asks nothing before it is time.
     ///
     /// # Errors
     /// As [`Poster::follow_up`](crate::chain::Poster::follow_up).

@@ -137,8 +137,8 @@ pub(super) fn allowance(error: &TransportError) -> Option<u64> {
     after.split_once(')')?.0.trim().parse().ok()
 }
 
-/// Whether what an RPC says of an estimate may be of a simulation: not of a limit, of a method that it lacks, or of what the
-/// account has.
+/// Whether what an RPC says of an estimate may be of a simulation: not of a limit, of a method that it lacks, or of
+/// what the account has.
 pub(super) fn may_be_a_trial(error: &TransportError) -> bool {
     let RpcError::ErrorResp(payload) = error else { return false };
     let text = squashed(&payload.message);

@@ -1,9 +1,9 @@
 //! JSON-RPC over a websocket: one connection in each runtime, which a task holds and opens again, for all clones of a
 //! reader.
 //!
-//! alloy's own way (its pubsub service) sends again on every new connection what had no answer on the last one: an answer that is
-//! too long, or no JSON, would end one connection after the other, for ever. And it gives up for good after some
-//! attempts, and installs a TLS provider for the process. So the task is ours.
+//! alloy's own way (its pubsub service) sends again on every new connection what had no answer on the last one: an
+//! answer that is too long, or no JSON, would end one connection after the other, for ever. And it gives up for good
+//! after some attempts, and installs a TLS provider for the process. So the task is ours.
 
 mod messages;
 mod open;
@@ -105,8 +105,8 @@ impl Link {
         if others { Ok(()) } else { Err(gone()) }
     }
 
-    /// Subscribes to new blocks. Whoever is the first waits until the RPC has said something to that: then a look shows all that
-    /// is not told.
+    /// Subscribes to new blocks. Whoever is the first waits until the RPC has said something to that: then a look shows
+    /// all that is not told.
     pub(super) async fn subscribe(&self) -> Result<()> {
         if !self.subscribed.load(SeqCst) {
             self.commands.send(Command::Subscribe).await.map_err(|_| gone())?;

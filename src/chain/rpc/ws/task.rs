@@ -1,4 +1,5 @@
-//! The task that holds the connection: sends, gives answers to their questions, keeps the subscription, opens the connection again.
+//! The task that holds the connection: sends, gives answers to their questions, keeps the subscription, opens the
+//! connection again.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
