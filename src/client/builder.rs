@@ -64,9 +64,9 @@ impl ClientBuilder {
         }
     }
 
-    /// Talks gRPC to the node at this URL, with the defaults of
-    /// [`GrpcTransport`](crate::transport::GrpcTransport). The nodes' default port is 50051. Plain `http` is allowed to this
-    /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
+    /// Talks gRPC to the node at this URL, with the defaults of [`GrpcTransport`](crate::transport::GrpcTransport). The
+    /// nodes' default port is 50051. Plain `http` is allowed to this machine only; for other settings, give a transport
+    /// of your own to [`transport`](Self::transport).
     #[cfg(feature = "grpc")]
     pub fn grpc(mut self, url: impl AsRef<str>) -> Self {
         let transport = crate::transport::GrpcTransport::builder(url.as_ref()).build();
@@ -75,8 +75,8 @@ impl ClientBuilder {
     }
 
     /// Talks JSON to the node's REST gateway at this URL, with the defaults of
-    /// [`RestTransport`](crate::transport::RestTransport). The gateways' default port is 8080. Plain `http` is allowed to this
-    /// machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
+    /// [`RestTransport`](crate::transport::RestTransport). The gateways' default port is 8080. Plain `http` is allowed
+    /// to this machine only; for other settings, give a transport of your own to [`transport`](Self::transport).
     #[cfg(feature = "rest")]
     pub fn rest(mut self, url: impl AsRef<str>) -> Self {
         let transport = crate::transport::RestTransport::builder(url.as_ref()).build();
@@ -84,90 +84,95 @@ impl ClientBuilder {
         self
     }
 
-    /// Talks to the node over this transport. Of several calls of this, [`grpc`](Self::grpc) and [`rest`](Self::rest) the last
-    /// counts.
+    /// Talks to the node over this transport. Of several calls of this, [`grpc`](Self::grpc) and [`rest`](Self::rest)
+    /// the last counts.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Ok(Arc::new(transport)));
         self
     }
 
-    /// The revision the node speaks. If it is left out, [`connect`](Self::connect) asks the node, by gRPC server reflection.
+    /// The revision the node speaks. If it is left out, [`connect`](Self::connect) asks the node, by gRPC server
+    /// reflection.
     ///
-    /// If it is given, `connect` needs no node. The node is then asked before the first job or program is submitted, in at most
-    /// 5 seconds: if it says that it speaks another revision, nothing is sent ([`ErrorKind::WrongRevision`]), as a job of one
-    /// revision can run on a node of the other and never be relayed. A node that does not say is taken for what is given
-    /// here; one that cannot be asked at the moment is asked again before the next submission. What it says is remembered
-    /// as long as the client lives.
+    /// If it is given, `connect` needs no node. The node is then asked before the first job or program is submitted, in
+    /// at most 5 seconds: if it says that it speaks another revision, nothing is sent ([`ErrorKind::WrongRevision`]),
+    /// as a job of one revision can run on a node of the other and never be relayed. A node that does not say is taken
+    /// for what is given here; one that cannot be asked at the moment is asked again before the next submission. What
+    /// it says is remembered as long as the client lives.
     pub fn revision(mut self, revision: Revision) -> Self {
         self.revision = Some(revision);
         self
     }
 
-    /// Who signs jobs. Needed for [`Client::submit`] and [`Client::sign`] only. The consumer's contract must accept this
-    /// account: no node checks it, and a job signed by another is executed and then never relayed.
+    /// Who signs jobs. Needed for [`Client::submit`] and [`Client::sign`] only. The consumer's contract must accept
+    /// this account: no node checks it, and a job signed by another is executed and then never relayed.
     pub fn signer(mut self, signer: impl JobSigner + 'static) -> Self {
         self.signer = Some(Arc::new(signer));
         self
     }
 
-    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs, unless there is a
-    /// [`chain`](Self::chain) to read it from; jobs can be submitted without it, and resumed by a client that has it. Never take
-    /// it from the node.
+    /// The operator whose results are believed: the one your JobManager contract names. Needed to wait for jobs, unless
+    /// there is a [`chain`](Self::chain) to read it from; jobs can be submitted without it, and resumed by a client
+    /// that has it. Never take it from the node.
     pub fn operator(mut self, operator: Address) -> Self {
         self.operator = Some(operator);
         self
     }
 
-    /// How long the operator that was read from the [`chain`](Self::chain) counts before it is read again. Default: 5 minutes.
+    /// How long the operator that was read from the [`chain`](Self::chain) counts before it is read again. Default: 5
+    /// minutes.
     ///
-    /// All who need it share one reading. While the chain cannot be read, the one from before counts for up to an hour (or this long,
-    /// if that is longer). A result that another account has signed has the operator read at once, at most once a second, before
-    /// it counts as unproven: the JobManager may have named a new one.
+    /// All who need it share one reading. While the chain cannot be read, the one from before counts for up to an hour
+    /// (or this long, if that is longer). A result that another account has signed has the operator read at once, at
+    /// most once a second, before it counts as unproven: the JobManager may have named a new one.
     pub fn operator_ttl(mut self, ttl: Duration) -> Self {
         self.operator_ttl = ttl;
         self
     }
 
-    /// The chain that results are posted on, and its JobManager. With it the client knows the operator by itself, and the chain
-    /// has the last word on what the node says. An [`operator`](Self::operator) that is pinned as well must be the one that the
-    /// JobManager names: waits fail with [`ErrorKind::InvalidConfig`] if it is another. It counts while the chain cannot be read.
+    /// The chain that results are posted on, and its JobManager. With it the client knows the operator by itself, and
+    /// the chain has the last word on what the node says. An [`operator`](Self::operator) that is pinned as well must
+    /// be the one that the JobManager names: waits fail with [`ErrorKind::InvalidConfig`] if it is another. It counts
+    /// while the chain cannot be read.
     pub fn chain(mut self, chain: Chain) -> Self {
         self.chain = Some(chain);
         self
     }
 
-    /// Binds the client to one chain, one JobManager, one consumer and one signer. Signed bytes hold no chain id, so nothing else
-    /// keeps a job that was signed for a test chain from running on another.
+    /// Binds the client to one chain, one JobManager, one consumer and one signer. Signed bytes hold no chain id, so
+    /// nothing else keeps a job that was signed for a test chain from running on another.
     ///
-    /// Then [`connect`](Self::connect) fails unless this is the chain, and every call that signs, submits or resumes fails for
-    /// other consumers and signers, each with [`ErrorKind::WrongChain`] before anything is sent. Whether it is still the chain
-    /// is looked at again with every [preflight](Client::preflight), and whenever the operator is read. Needs a
-    /// [`chain`](Self::chain).
+    /// Then [`connect`](Self::connect) fails unless this is the chain, and every call that signs, submits or resumes
+    /// fails for other consumers and signers, each with [`ErrorKind::WrongChain`] before anything is sent. Whether it
+    /// is still the chain is looked at again with every [preflight](Client::preflight), and whenever the operator is
+    /// read. Needs a [`chain`](Self::chain).
     pub fn bind(mut self, binding: Binding) -> Self {
         self.binding = Some(binding);
         self
     }
 
-    /// Has [`Client::submit`] and [`Client::submit_signed`] make a [preflight](Client::preflight) first, and refuse what has a finding of
-    /// at least this severity: [`ErrorKind::Preflight`], with the [`PreflightReport`](super::PreflightReport) in it. Nothing is sent then,
-    /// and a nonce that was leased for the job is free again.
+    /// Has [`Client::submit`] and [`Client::submit_signed`] make a [preflight](Client::preflight) first, and refuse
+    /// what has a finding of at least this severity: [`ErrorKind::Preflight`], with the
+    /// [`PreflightReport`](super::PreflightReport) in it. Nothing is sent then, and a nonce that was leased for the job
+    /// is free again.
     ///
     /// [`Severity::Error`] refuses what will not land, and also if the chain or the node cannot be asked;
-    /// [`Severity::Warning`] what may not. [`Client::sign`] makes none, and neither does a wait that sends a lost job again. Needs
-    /// a [`chain`](Self::chain).
+    /// [`Severity::Warning`] what may not. [`Client::sign`] makes none, and neither does a wait that sends a lost job
+    /// again. Needs a [`chain`](Self::chain).
     pub fn require_preflight(mut self, severity: Severity) -> Self {
         self.preflight = Some(severity);
         self
     }
 
-    /// What the node takes and what a job may cost, for [preflights](Client::preflight). Unless set, a job is measured by its own
-    /// limits; one that was read from a store, by the nodes' defaults.
+    /// What the node takes and what a job may cost, for [preflights](Client::preflight). Unless set, a job is measured
+    /// by its own limits; one that was read from a store, by the nodes' defaults.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
         self
     }
 
-    /// Who posts results with [`Client::post_result`], and pays for it. Needed for that only; it is asked for nothing else.
+    /// Who posts results with [`Client::post_result`], and pays for it. Needed for that only; it is asked for nothing
+    /// else.
     pub fn poster(mut self, poster: impl Poster) -> Self {
         self.poster = Some(Arc::new(poster));
         self
@@ -210,14 +215,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client. Talks to the chain only if the client is [bound](Self::bind), and to the node only if the [`revision`](Self::revision) was left out, as often as the
-    /// [retry policy](Self::retry) allows for a read.
+    /// Makes the client. Talks to the chain only if the client is [bound](Self::bind), and to the node only if the
+    /// [`revision`](Self::revision) was left out, as often as the [retry policy](Self::retry) allows for a read.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if the transport is missing or cannot be set up, if the operator is zero, if a
-    ///   deadline of the retry policy is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a [`lane`](Self::lane) does not fit the source of nonces,
-    /// - [`ErrorKind::WrongChain`] if the client is [bound](Self::bind) to another chain, JobManager or signer; [`ErrorKind::Chain`],
-    ///   which may pass, if it is bound and the chain cannot be read,
+    ///   deadline of the retry policy is zero, or outside of a Tokio runtime; [`ErrorKind::Nonce`] if a
+    ///   [`lane`](Self::lane) does not fit the source of nonces,
+    /// - [`ErrorKind::WrongChain`] if the client is [bound](Self::bind) to another chain, JobManager or signer;
+    ///   [`ErrorKind::Chain`], which may pass, if it is bound and the chain cannot be read,
     /// - without a revision: [`ErrorKind::InvalidConfig`] if the node or the transport has no server reflection,
     ///   [`ErrorKind::WrongRevision`] if the node describes a revision that this release does not know,
     ///   [`ErrorKind::Unavailable`] and [`ErrorKind::CallTimeout`], which may pass, if the node cannot be asked.

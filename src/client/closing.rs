@@ -6,9 +6,9 @@ use super::connection::Client;
 use crate::{job::SignedJob, node::Deadline};
 
 impl Client {
-    /// Ends the client: it takes no new work, and this waits until what is under way has ended, but no longer than this.
-    /// To be called before a process ends: a node whose call is cut off can lose its task for the consumer, and then
-    /// answers nothing for that consumer until it is restarted.
+    /// Ends the client: it takes no new work, and this waits until what is under way has ended, but no longer than
+    /// this. To be called before a process ends: a node whose call is cut off can lose its task for the consumer, and
+    /// then answers nothing for that consumer until it is restarted.
     ///
     /// From the first poll on, everything that signs or sends fails with
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), for all clones of the client: nothing was sent then, and the
@@ -17,8 +17,8 @@ impl Client {
     /// No call is aborted, neither at the deadline nor when the future is dropped: what is under way goes on as long as
     /// the runtime does. Dropping the future loses nothing; the client stays closed, and `close` can be called again.
     ///
-    /// Returns the signed jobs of [`unresolved`](Self::unresolved): those whose outcome is open, and those that are still
-    /// under way. Store them, and after a restart [`submit_signed`](Self::submit_signed) them. Transactions of
+    /// Returns the signed jobs of [`unresolved`](Self::unresolved): those whose outcome is open, and those that are
+    /// still under way. Store them, and after a restart [`submit_signed`](Self::submit_signed) them. Transactions of
     /// [`open_posts`](Self::open_posts) are not waited for.
     ///
     /// ```

@@ -61,11 +61,11 @@ impl Client {
     /// signature. A signer that is a service may have made one all the same, which nobody fetched. Should somebody send
     /// that after all, it or the next job under the nonce becomes final, never both.
     ///
-    /// What fails is tried again where that is safe, and a node that cannot be reached or does not answer is waited for,
-    /// all until [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. If the job may have
-    /// left by then, this returns an error of unknown outcome, and the submission under way goes on by itself until it
-    /// is answered or the transport gives it up. A node that the client has never reached is given up after 5 seconds
-    /// ([`RetryPolicy::with_first_contact`]).
+    /// What fails is tried again where that is safe, and a node that cannot be reached or does not answer is waited
+    /// for, all until [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. If the job may
+    /// have left by then, this returns an error of unknown outcome, and the submission under way goes on by itself
+    /// until it is answered or the transport gives it up. A node that the client has never reached is given up after 5
+    /// seconds ([`RetryPolicy::with_first_contact`]).
     ///
     /// Cancel safety: dropping the future before the signature is there, while a
     /// [required preflight](ClientBuilder::require_preflight) is made, or while 512 other submissions are under way and

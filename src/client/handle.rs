@@ -37,8 +37,8 @@ impl JobHandle {
         &self.job
     }
 
-    /// How far the job has come, as far as this handle and its clones have learnt from waits and events. Never goes back. Asks
-    /// nobody.
+    /// How far the job has come, as far as this handle and its clones have learnt from waits and events. Never goes
+    /// back. Asks nobody.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.best.get()
@@ -57,7 +57,8 @@ impl JobHandle {
         Diagnose::new(&self.parts.sources, &self.job).remembering(self.best.since())
     }
 
-    /// Posts the job's verified result to the JobManager oneself: see [`Client::post_result`](crate::Client::post_result).
+    /// Posts the job's verified result to the JobManager oneself: see
+    /// [`Client::post_result`](crate::Client::post_result).
     pub fn post_result(&self, verified: &Verified) -> Posting {
         self.parts.posts.post(&self.job, verified)
     }
@@ -69,7 +70,8 @@ impl JobHandle {
         Wait::new(self.subject(), until)
     }
 
-    /// What happens to the job, event by event, until it is relayed: [`events_until`](Self::events_until) with [`Until::Relayed`].
+    /// What happens to the job, event by event, until it is relayed: [`events_until`](Self::events_until) with
+    /// [`Until::Relayed`].
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));

@@ -21,8 +21,8 @@ use crate::{
 
 /// How many of the jobs of a [`WatchMany`] or [`WaitAll`] are where. Each is counted once.
 ///
-/// Stages are counted as they are noticed. Where jobs are waited for until they are relayed and the node lists its pending
-/// jobs, nobody looks at them in between: then they come from accepted to relayed at once.
+/// Stages are counted as they are noticed. Where jobs are waited for until they are relayed and the node lists its
+/// pending jobs, nobody looks at them in between: then they come from accepted to relayed at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -63,11 +63,12 @@ impl Counts {
 
 type OnProgress = Box<dyn FnMut(&Counts) + Send + Sync>;
 
-/// Waits for many jobs, and hands them out in order of completion; made by [`Client::watch_many`](super::Client::watch_many).
+/// Waits for many jobs, and hands them out in order of completion; made by
+/// [`Client::watch_many`](super::Client::watch_many).
 ///
-/// A [`Stream`] of handles, each with what its [`wait`](JobHandle::wait) would have returned. As with a `JoinSet`, jobs can be
-/// added at any time, and the stream ends whenever there are none left. However many they are, they cost no task and no
-/// timer.
+/// A [`Stream`] of handles, each with what its [`wait`](JobHandle::wait) would have returned. As with a `JoinSet`, jobs
+/// can be added at any time, and the stream ends whenever there are none left. However many they are, they cost no task
+/// and no timer.
 ///
 /// Cancel safety: dropping [`next`](Self::next) loses nothing. Dropping the whole ends the looking, and the jobs go on.
 #[must_use = "jobs are watched while this is polled"]
@@ -117,16 +118,16 @@ impl WatchMany {
         self
     }
 
-    /// Calls this with the counts, at once and whenever they have changed. It runs where this is polled, so it should be
-    /// short.
+    /// Calls this with the counts, at once and whenever they have changed. It runs where this is polled, so it should
+    /// be short.
     pub fn on_progress(mut self, mut call: impl FnMut(&Counts) + Send + Sync + 'static) -> Self {
         call(&self.counts);
         self.on_progress = Some((Box::new(call), self.counts));
         self
     }
 
-    /// Adds a job; also one that is in there already, which then comes out twice. Returns its number, counted from 0 in the
-    /// order of insertion.
+    /// Adds a job; also one that is in there already, which then comes out twice. Returns its number, counted from 0 in
+    /// the order of insertion.
     pub fn insert(&mut self, handle: JobHandle) -> usize {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
@@ -253,8 +254,8 @@ impl fmt::Debug for WatchMany {
 
 /// Waits for all of many jobs; made by [`Client::wait_all`](super::Client::wait_all).
 ///
-/// The results come in the order of the jobs, each as its own wait would have returned it: one that fails does not end the
-/// others' waiting. Cancel safety: dropping it ends the looking, and the jobs go on.
+/// The results come in the order of the jobs, each as its own wait would have returned it: one that fails does not end
+/// the others' waiting. Cancel safety: dropping it ends the looking, and the jobs go on.
 #[must_use = "a wait does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct WaitAll {

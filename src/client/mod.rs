@@ -1,8 +1,8 @@
 //! The client: submits jobs, waits for them, verifies what comes back.
 //!
-//! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a *flight*
-//! (`submit/flight.rs`): a task of its own that sends them, compares the node's record with them, and settles the nonce. The
-//! caller may go away at any time; the flight runs to its end.
+//! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a
+//! *flight* (`submit/flight.rs`): a task of its own that sends them, compares the node's record with them, and settles
+//! the nonce. The caller may go away at any time; the flight runs to its end.
 
 mod builder;
 mod closing;

@@ -36,7 +36,8 @@ impl Client {
     /// # let program = node.register_program(|input| {
     /// #     Ok(ProgramOutput::new(vec![1]).with_cycles(if input.onchain == b"too much" { u64::MAX } else { 1 }))
     /// # });
-    /// # let client = infinityvm_sdk::Client::builder().grpc(node.grpc_url()).revision(infinityvm_sdk::Revision::Relay);
+    /// # let client = infinityvm_sdk::Client::builder().grpc(node.grpc_url());
+    /// # let client = client.revision(infinityvm_sdk::Revision::Relay);
     /// # let client = client.signer(signer).operator(node.operator()).connect().await?;
     /// # let job = |input: &'static [u8]| {
     /// #     OffchainJobRequest::builder(consumer, program.clone()).max_cycles(1000).onchain_input(input).build()
@@ -56,11 +57,11 @@ impl Client {
     /// - [`ErrorKind::InvalidInput`] if the job is for another consumer, strategy or nonce,
     /// - [`ErrorKind::Nonce`] if the failed job's record is not FAILED, is `low nonce`, or if the chain has the job or
     ///   another one under the nonce,
-    /// - [`ErrorKind::NonceTaken`] if the node has another job under the nonce, or if one is under way or of open fate in
-    ///   this client,
+    /// - [`ErrorKind::NonceTaken`] if the node has another job under the nonce, or if one is under way or of open fate
+    ///   in this client,
     /// - those of reading the node and the chain: what cannot be read is not replaced,
-    /// - those of [`submit`](Self::submit). Once the job was signed, an error of unknown outcome is about the new job: call
-    ///   [`submit_signed`](Self::submit_signed) with the one that is in [`unresolved`](Self::unresolved).
+    /// - those of [`submit`](Self::submit). Once the job was signed, an error of unknown outcome is about the new job:
+    ///   call [`submit_signed`](Self::submit_signed) with the one that is in [`unresolved`](Self::unresolved).
     pub async fn replace(&self, failed: &JobHandle, job: OffchainJobRequest) -> Result<JobHandle> {
         let old = failed.signed_job();
         fits(&job, old).map_err(|error| error.with_job(old.id()))?;
@@ -151,7 +152,8 @@ fn not_failed(why: String) -> Error {
     Error::new(ErrorKind::Nonce, format!("the job is not replaced, as it has not failed: {why}"))
 }
 
-/// Whether the chain has nothing under the job's nonce, at two looks, the second one about the same block or a later one.
+/// Whether the chain has nothing under the job's nonce, at two looks, the second one about the same block or a later
+/// one.
 async fn not_on_chain(chain: &Chain, job: &SignedJob) -> Result<()> {
     let ask = |batch: &mut crate::chain::Batch| {
         let standing = StandingTickets::ask(batch, job);

@@ -25,16 +25,16 @@
 //!
 //! The [guide](crate::guide::nonces) says more, also about several processes.
 //!
-//! Requests that a consumer makes on chain draw from the same numbers. A consumer that makes any needs a source that knows
-//! of them, as [`ChainNonces`] does. Such a request also halts the consumer's `Ordered` lane at a node that has worked for
-//! it before, until that node is restarted.
+//! Requests that a consumer makes on chain draw from the same numbers. A consumer that makes any needs a source that
+//! knows of them, as [`ChainNonces`] does. Such a request also halts the consumer's `Ordered` lane at a node that has
+//! worked for it before, until that node is restarted.
 //!
 //! # After a restart
 //!
 //! - [`Sequential`]: start at the chain's `getNextNonce()`, or above everything that is under way, if that is more.
 //! - [`ChainNonces`]: [resume](crate::Client::resume) what is under way before the first new job.
-//! - [`UnixMillis`]: nothing, unless the clock stepped back, or more than 1,000 nonces a second were drawn. Then wait until
-//!   the clock is past the last one.
+//! - [`UnixMillis`]: nothing, unless the clock stepped back, or more than 1,000 nonces a second were drawn. Then wait
+//!   until the clock is past the last one.
 //! - [`Given`]: the caller goes on with its numbers.
 //!
 //! [`ChainNonces`]: crate::chain::ChainNonces

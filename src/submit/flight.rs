@@ -327,7 +327,8 @@ impl Flight {
         }
     }
 
-    /// The record, or a later one. If it is another job's, it is looked at again until the looks agree whose job the node has.
+    /// The record, or a later one. If it is another job's, it is looked at again until the looks agree whose job the
+    /// node has.
     async fn confirm(&self, mut record: JobRecord) -> Result<JobRecord> {
         let Some(field) = echo_difference(&self.job, &record) else { return Ok(record) };
         let mut doubt = Doubt::default();

@@ -21,8 +21,8 @@ pub(super) struct Departure {
     pub(super) job: SignedJob,
     /// There is one exactly if the signature was made in this very call, so that nobody else has it.
     pub(super) lease: Option<NonceLease>,
-    /// A wait sends the job again. Who waits has the job, so it is not kept for that alone: the room for jobs of unknown fate is
-    /// for what callers submit.
+    /// A wait sends the job again. Who waits has the job, so it is not kept for that alone: the room for jobs of
+    /// unknown fate is for what callers submit.
     pub(super) by_wait: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The states that this client's verified results lead to: what the next job of a chain of states may begin with before the
-//! result is on chain.
+//! The states that this client's verified results lead to: what the next job of a chain of states may begin with before
+//! the result is on chain.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -39,27 +39,39 @@ impl fmt::Display for Confidence {
 /// What to do about each; a [`Diagnosis`](super::Diagnosis) says it in more words
 /// ([`advice`](super::Diagnosis::advice)). Only a chain shows those marked so.
 ///
-/// | cause | what to do |
-/// |---|---|
-/// | [`Complete`](Self::Complete) (chain) | nothing: the JobManager has the result, whatever the node says |
-/// | [`SignatureCheckReverted`](Self::SignatureCheckReverted), [`NoSigner`](Self::NoSigner) (chain) | the consumer has to be mended, then the result lands: do not sign the payload anew for it |
-/// | [`SignerRefused`](Self::SignerRefused), [`StaleState`](Self::StaleState) (chain) | it can never land: sign the payload with the account, or build it from the state, that it names, under another nonce |
-/// | [`OtherOperator`](Self::OtherOperator) (chain) | the pinned operator is wrong, or the node is another operator's: it names them |
-/// | [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain) | another job, or a request made on chain, has the nonce: take another |
-/// | [`RelayReverts`](Self::RelayReverts) (chain) | posting the result, tried in a call, reverts, and it says with what |
-/// | [`Contradiction`](Self::Contradiction) (chain) | diagnose it again: looks at the chain have differed |
-/// | [`RelayDropped`](Self::RelayDropped) (chain) | post the result with [`Client::post_result`](crate::Client::post_result), those of lower nonces first |
-/// | [`Relayed`](Self::Relayed) | without a chain nothing: only that shows whether the transaction succeeded. With one, wait for some blocks |
-/// | [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay) | wait |
-/// | [`NotKnown`](Self::NotKnown), [`Lost`](Self::Lost), [`NotQueued`](Self::NotQueued) | submit the same signed job again (a wait does so by itself with lost ones); in the State revision a lost one needs another nonce |
-/// | [`NonceGap`](Self::NonceGap), [`BehindQuarantined`](Self::BehindQuarantined), [`BehindFailed`](Self::BehindFailed), [`BehindLost`](Self::BehindLost) | settle the nonce that it names: the lane waits for it for ever |
-/// | [`BehindStalled`](Self::BehindStalled), [`RelayStalled`](Self::RelayStalled), [`RelayGivenUp`](Self::RelayGivenUp), [`NonceTooLow`](Self::NonceTooLow) | look on chain: complete already, or a signer, state or operator that is refused. With a chain the first and the latter are causes of their own, so what is left is a result that would land: post it yourself |
-/// | [`NonceTakenAtNode`](Self::NonceTakenAtNode) | somebody else has the nonce: take another |
-/// | [`Failed`](Self::Failed), [`ProgramMissing`](Self::ProgramMissing) | correct it, or upload the program, and submit it again |
-/// | [`StrategyMixed`](Self::StrategyMixed) | one strategy for a consumer; the node needs a restart |
-/// | [`ExecutionStalled`](Self::ExecutionStalled), [`ConsumerBlocked`](Self::ConsumerBlocked), [`ConsumerDead`](Self::ConsumerDead) | the node's operator has to act; do not cancel submissions meanwhile |
-/// | [`NonceHeld`](Self::NonceHeld) | settle the other job of this client first |
-/// | [`Unproven`](Self::Unproven) | do not use the result; check the operator's address |
+/// - [`Complete`](Self::Complete) (chain): nothing: the JobManager has the result, whatever the node says.
+/// - [`SignatureCheckReverted`](Self::SignatureCheckReverted), [`NoSigner`](Self::NoSigner) (chain): the consumer has
+///   to be mended, then the result lands: do not sign the payload anew for it.
+/// - [`SignerRefused`](Self::SignerRefused), [`StaleState`](Self::StaleState) (chain): it can never land: sign the
+///   payload with the account, or build it from the state, that it names, under another nonce.
+/// - [`OtherOperator`](Self::OtherOperator) (chain): the pinned operator is wrong, or the node is another operator's:
+///   it names them.
+/// - [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain): another job, or a request made on chain, has the nonce:
+///   take another.
+/// - [`RelayReverts`](Self::RelayReverts) (chain): posting the result, tried in a call, reverts, and it says with what.
+/// - [`Contradiction`](Self::Contradiction) (chain): diagnose it again: looks at the chain have differed.
+/// - [`RelayDropped`](Self::RelayDropped) (chain): post the result with
+///   [`Client::post_result`](crate::Client::post_result), those of lower nonces first.
+/// - [`Relayed`](Self::Relayed): without a chain nothing: only that shows whether the transaction succeeded. With one,
+///   wait for some blocks.
+/// - [`InProgress`](Self::InProgress), [`InLine`](Self::InLine), [`UnderWay`](Self::UnderWay): wait.
+/// - [`NotKnown`](Self::NotKnown), [`Lost`](Self::Lost), [`NotQueued`](Self::NotQueued): submit the same signed job
+///   again (a wait does so by itself with lost ones); in the State revision a lost one needs another nonce.
+/// - [`NonceGap`](Self::NonceGap), [`BehindQuarantined`](Self::BehindQuarantined),
+///   [`BehindFailed`](Self::BehindFailed), [`BehindLost`](Self::BehindLost): settle the nonce that it names: the lane
+///   waits for it for ever.
+/// - [`BehindStalled`](Self::BehindStalled), [`RelayStalled`](Self::RelayStalled),
+///   [`RelayGivenUp`](Self::RelayGivenUp), [`NonceTooLow`](Self::NonceTooLow): look on chain: complete already, or a
+///   signer, state or operator that is refused. With a chain the first and the latter are causes of their own, so what
+///   is left is a result that would land: post it yourself.
+/// - [`NonceTakenAtNode`](Self::NonceTakenAtNode): somebody else has the nonce: take another.
+/// - [`Failed`](Self::Failed), [`ProgramMissing`](Self::ProgramMissing): correct it, or upload the program, and submit
+///   it again.
+/// - [`StrategyMixed`](Self::StrategyMixed): one strategy for a consumer; the node needs a restart.
+/// - [`ExecutionStalled`](Self::ExecutionStalled), [`ConsumerBlocked`](Self::ConsumerBlocked),
+///   [`ConsumerDead`](Self::ConsumerDead): the node's operator has to act; do not cancel submissions meanwhile.
+/// - [`NonceHeld`](Self::NonceHeld): settle the other job of this client first.
+/// - [`Unproven`](Self::Unproven): do not use the result; check the operator's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[non_exhaustive]
