@@ -95,7 +95,8 @@ async fn the_pause_of_a_server_is_read_in_each_form() {
         ("seconds", throttled("7"), 7_000),
         ("a date", Reply::Keep(date.into()), 5_000),
         ("beside another status", Reply::Keep(away.into()), 4_000),
-        ("data", crate::http1::json(200, failure(&json!({}), infura).to_string()), 30_000),
+        ("data", crate::http1::json(200, failure(&json!({}), infura.clone()).to_string()), 30_000),
+        ("data beside a status", crate::http1::json(429, failure(&json!({}), infura).to_string()), 30_000),
         ("words", crate::http1::json(200, failure(&json!({}), words).to_string()), 1_500),
     ];
     for (form, reply, pause) in forms {

@@ -4,6 +4,7 @@
 use support::{answers, anvil, authority, fake_chain, http1, json_chain, node, rpc, scripted};
 
 mod batches;
+mod dialects;
 mod edges;
 mod faults;
 mod heads;

@@ -100,21 +100,31 @@ pub(super) fn reverted(error: &ErrorPayload) -> Option<Bytes> {
     let data = data.as_ref().and_then(|data| returned(data, 3));
     let message = error.message.to_ascii_lowercase();
     // The machine's ways to stop a call that are no way of an RPC to fail.
-    let stopped =
-        ["revert", "out of gas", "outofgas", "invalid opcode", "invalidfeopcode", "opcodenotfound", "invalid jump"];
+    let stopped = [
+        "revert",
+        "vm execution error",
+        "out of gas",
+        "outofgas",
+        "invalid opcode",
+        "invalidfeopcode",
+        "opcodenotfound",
+        "invalid jump",
+    ];
     if error.code == 3 || data.is_some() || stopped.iter().any(|known| message.contains(known)) {
         return Some(data.unwrap_or_default());
     }
     None
 }
 
-/// The bytes in `data`, in `data.data`, or deeper: as hex, perhaps after a word.
+/// The bytes in `data`, in `data.data`, or deeper: as hex, perhaps after a word ("Reverted 0x…") or between several
+/// ("err: 0x… (supplied gas 36000000)").
 fn returned(data: &Value, depth: usize) -> Option<Bytes> {
     match data {
         Value::String(text) => {
             let text = text.trim();
-            let digits = text.strip_prefix("Reverted ").unwrap_or(text).strip_prefix("0x")?;
-            hex::decode(digits).ok().map(Bytes::from)
+            let told = text.strip_prefix("err: ").and_then(|told| told.split_whitespace().next());
+            let told = told.or_else(|| text.strip_prefix("Reverted ")).unwrap_or(text);
+            hex::decode(told.strip_prefix("0x")?).ok().map(Bytes::from)
         }
         Value::Object(fields) if depth > 0 => {
             let named = ["data", "result", "return", "output"].iter().filter_map(|name| fields.get(*name));

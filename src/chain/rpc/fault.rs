@@ -153,7 +153,7 @@ pub(super) fn said(payload: &ErrorPayload) -> Error {
 }
 
 /// The pause that an RPC asks for in the body: in data (`rate.backoff_seconds`), or in words ("try again in 4ms").
-fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
+pub(super) fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
     let data = payload.data.as_deref().and_then(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).ok());
     if let Some(seconds) = data.and_then(|data| data["rate"]["backoff_seconds"].as_f64()) {
         return Duration::try_from_secs_f64(seconds).ok();
@@ -175,7 +175,7 @@ fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
 /// Whether the same question may be answered a moment later. Of an RPC with several nodes behind it, one can be behind
 /// the others, and each node has words of its own for a block that it does not have yet.
 pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
-    const LATER: [&str; 14] = [
+    const LATER: [&str; 16] = [
         "timeout",
         "timed out",
         "header not found",
@@ -184,6 +184,9 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
         "unknown block",
         "unable to find block",
         "could not find block",
+        // Nethermind, with the number before it; anvil.
+        "could not be found",
+        "blockoutofrange",
         "world state unavailable",
         "state not available",
         "state is not available",
@@ -192,7 +195,9 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
         "try again",
     ];
     let text = payload.message.to_ascii_lowercase();
-    !is_limit(payload) && (payload.code == -32002 || LATER.iter().any(|known| text.contains(known)))
+    // "block <hash> not found".
+    let missing = text.starts_with("block ") && text.ends_with(" not found");
+    !is_limit(payload) && (payload.code == -32002 || missing || LATER.iter().any(|known| text.contains(known)))
 }
 
 /// Whether it is the number of questions in a time that the RPC refuses.

@@ -66,8 +66,10 @@ impl Inner {
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
         match packet::read(&body) {
             Some(packet) if node => Ok(packet),
-            _ if !status.is_success() => {
+            packet if !status.is_success() => {
                 let text = fault::quoted(&body);
+                // The header counts. Some name the pause in the error only.
+                let pause = pause.or_else(|| packet.as_ref()?.iter_errors().find_map(fault::asked_pause));
                 Err(TransportErrorKind::http_error_with_retry_after(status.as_u16(), text, pause))
             }
             _ => Err(ours(fault::not_json(&body))),

@@ -20,11 +20,16 @@ pub struct Rules {
     pub packet: Arc<Rule<Reply>>,
     /// With each question.
     pub item: Arc<Rule<Value>>,
+    /// With what a call reverted with, as hex: the error of it.
+    pub reverted: Arc<Reverted>,
 }
+
+type Reverted = dyn Fn(&str) -> Value + Send + Sync;
 
 impl Rules {
     pub fn none() -> Self {
-        Self { packet: Arc::new(|_| None), item: Arc::new(|_| None) }
+        let geth = |data: &str| json!({ "code": 3, "message": "execution reverted", "data": data });
+        Self { packet: Arc::new(|_| None), item: Arc::new(|_| None), reverted: Arc::new(geth) }
     }
 
     pub fn packets(self, rule: impl Fn(&Value) -> Option<Reply> + Send + Sync + 'static) -> Self {
@@ -33,6 +38,10 @@ impl Rules {
 
     pub fn items(self, rule: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Self {
         Self { item: Arc::new(rule), ..self }
+    }
+
+    pub fn reverts(self, form: impl Fn(&str) -> Value + Send + Sync + 'static) -> Self {
+        Self { reverted: Arc::new(form), ..self }
     }
 }
 
@@ -77,7 +86,7 @@ async fn answer(chain: &Chain, request: &Value, rules: &Rules) -> Value {
     };
     match answer {
         Ok(Answer::Reverted(data)) => {
-            let error = json!({ "code": 3, "message": "execution reverted", "data": data });
+            let error = (rules.reverted)(&data.to_string());
             json!({ "jsonrpc": "2.0", "id": request["id"], "error": error })
         }
         Ok(answer) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result(answer) }),
