@@ -131,16 +131,17 @@ mod tests {
         for questions in [12, 8, 5, 6] {
             pace.sent(questions, now);
         }
+        let told = now + SECOND / 10;
         // Of those that are under way together, the last refusal shows how many were taken.
-        assert!(!pace.limited(now, 5, 2 * SECOND, now));
+        assert!(!pace.limited(now, 5, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(26));
-        let early = pace.turn(1, now);
-        assert!(!pace.limited(now, 6, 2 * SECOND, now));
+        let early = pace.turn(1, told);
+        assert!(!pace.limited(now, 6, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(20));
         assert!(!pace.holds(early));
-        assert_eq!(pace.turn(10, now).at, now + 2 * SECOND);
-        let turn = pace.turn(10, now);
-        assert_eq!(turn.at, now + 2 * SECOND + (SECOND / 2).mul_f64(SPARE));
+        assert_eq!(pace.turn(10, told).at, told + 2 * SECOND);
+        let turn = pace.turn(10, told);
+        assert_eq!(turn.at, told + 2 * SECOND + (SECOND / 2).mul_f64(SPARE));
         assert!(pace.holds(turn));
         // It proves too much.
         let later = now + 9 * SECOND;
