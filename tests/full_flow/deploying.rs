@@ -72,5 +72,7 @@ async fn contracts_of_ones_own_are_deployed_and_called() {
     assert!(error.is_empty());
     drop(anvil);
     let error = deployer.read(consumer, vec![]).await.expect_err("the chain is gone");
-    assert!(error.kind() == ErrorKind::Chain && error.to_string().contains("could not connect to the RPC"), "{error}");
+    // Or the connection that was kept from before is used, if its end was not seen yet.
+    let gone = ["could not connect to the RPC", "the connection to the RPC broke"];
+    assert!(error.kind() == ErrorKind::Chain && gone.iter().any(|it| error.to_string().contains(it)), "{error}");
 }

@@ -82,7 +82,7 @@ impl RateLimit {
             self.sent.remove(place);
         }
         // What was sent before the RPC said so tells only that not all of that was taken.
-        if self.met.is_none_or(|met| sent >= met) {
+        if self.met.is_none_or(|met| sent > met) {
             self.cut = self.rate.map(|rate| (rate * CUT).max(1.0));
             (self.met, self.since) = (Some(now), 0);
         }
