@@ -1,8 +1,8 @@
 //! Will it land? What the chain and the node say of a job before it is sent.
 //!
-//! Cut in four: `gather.rs` has the chain and the node asked, each in one round trip, and makes `Prospects` of the
-//! answers; `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has what forbids the job
-//! looked at once more; `report.rs` is what the caller gets.
+//! `finding.rs` has the kinds of findings. `gather.rs` has the chain and the node asked, each in one round trip, and
+//! makes `Prospects` of the answers; `judge.rs` and `on_chain.rs` make [`Finding`]s of that, without I/O; `look.rs` has
+//! what forbids the job looked at once more; `report.rs` is what the caller gets.
 //!
 //! ```text
 //! Client::preflight ──→ look ──→ gather ──→ chain: one block ──┐
