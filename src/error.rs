@@ -30,7 +30,9 @@ pub enum ErrorKind {
     Signer,
     /// No nonce could be reserved, or its use would break the rules of its lane.
     Nonce,
-    /// The nonce belongs to another payload: this job will never run under it.
+    /// The node or the chain shows another payload under the nonce. The outcome says whether this job may have run:
+    /// only [`Outcome::NotSent`] and [`Outcome::Rejected`] exclude it, as two payloads that are sent at once can both
+    /// run.
     NonceTaken,
     /// The transport or the protocol revision has no such call or field.
     Unsupported,
