@@ -12,7 +12,8 @@ impl Client {
     ///
     /// From the first poll on, everything that signs or sends fails with
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), for all clones of the client: nothing was sent then, and the
-    /// nonce is free. Waits go on, but send no lost job again. Reads work.
+    /// nonce is free; a job that was sent before is told as [`Outcome::Unknown`](crate::Outcome::Unknown). Waits go on,
+    /// but send no lost job again. Reads work, and so does posting results.
     ///
     /// No call is aborted, neither at the deadline nor when the future is dropped: what is under way goes on as long as
     /// the runtime does. Dropping the future loses nothing; the client stays closed, and `close` can be called again.

@@ -190,7 +190,13 @@ impl Submissions {
                 return Ok(landing);
             }
             // Under the lock: whoever closes the client sees this one under way, or this one sees that it is closed.
-            self.node.require_open().map_err(|error| error.with_job(departure.job.id()))?;
+            if let Err(error) = self.node.require_open() {
+                let (job, id) = (&departure.job, departure.job.id());
+                let sent = board.unresolved.get(&id).is_some_and(|open| open.may_have_run)
+                    || departure.lease.is_none() && self.nonces.may_be_sent(job.consumer(), job.nonce());
+                let error = error.with_job(id);
+                return Err(if sent { may_have_run_before(error) } else { error });
+            }
             if departure.lease.is_none() {
                 let job = &departure.job;
                 // The manager knows of the other clients that share it.
@@ -234,6 +240,13 @@ impl Submissions {
     fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.with_endpoint(self.node.endpoint()))
     }
+}
+
+/// Nothing was sent this time, but before.
+fn may_have_run_before(error: Error) -> Error {
+    error.with_outcome(Outcome::Unknown).with_hint(
+        "nothing was sent now, but this job was sent before and may have run: submit the same signed job again, with          another client",
+    )
 }
 
 /// Perhaps these very bytes.

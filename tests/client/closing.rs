@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use infinityvm_sdk::{Client, ErrorKind, Outcome, ProgramUpload, Revision, Until, devnode::JobState, rpc::Method};
+use infinityvm_sdk::{
+    Client, ErrorKind, Outcome, ProgramUpload, RetryPolicy, Revision, Until,
+    devnode::{JobState, Loss},
+    rpc::Method,
+};
 
 use crate::rig::{CONSUMER, Mood, Moody, Rig, both, poll_once, within};
 
@@ -128,6 +132,25 @@ async fn a_list_that_nobody_waits_for_any_more_is_let_end() {
     assert_eq!(rig.client.pending_jobs(CONSUMER).await.unwrap_err().kind(), ErrorKind::Closed);
     gate.open();
     assert!(within(close).await.is_empty());
+}
+
+/// What was sent before may have run, although nothing of it is sent now.
+#[tokio::test]
+async fn a_job_that_was_sent_before_is_not_told_as_not_sent() {
+    both(|rig| async move {
+        let client = rig.builder().retry(RetryPolicy::none()).connect().await.unwrap();
+        rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
+        let error = client.submit(rig.build("abc")).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{}", error.report());
+        let open = within(client.close(LONG)).await;
+        let [job] = &open[..] else { panic!("{open:?}") };
+        let error = client.submit_signed(job.clone()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::Unknown), "{}", error.report());
+        let handle = rig.another().await.submit_signed(job.clone()).await.unwrap();
+        within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+        assert_eq!(rig.executions(job.id()), 1);
+    })
+    .await;
 }
 
 /// The signature comes after the end: nothing of it is sent, and the nonce is free.

@@ -18,6 +18,10 @@ const FAST: f64 = 1_000.0;
 /// How much longer than the rate says a packet takes: what is sent evenly does not arrive evenly.
 const SPARE: f64 = 1.15;
 
+/// The longest pause that an RPC is given. Then one packet tries: an answer with a pause of a day would end all reads
+/// of a client for that long, and may be a gateway's mistake.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// The pace of one RPC. Without limits until one is met.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
@@ -41,17 +45,34 @@ pub(super) struct RateLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
     pub(super) at: Instant,
+    /// How much time it takes.
+    takes: Duration,
     round: u64,
 }
 
 impl RateLimit {
     /// When a packet of so many questions is to be sent. Its time is taken from then on.
-    pub(super) fn turn(&mut self, questions: usize, now: Instant) -> Turn {
+    ///
+    /// # Errors
+    /// If that is later than wanted: when it would be. No time is taken, or those that cannot wait would hold up
+    /// others.
+    pub(super) fn turn(&mut self, questions: usize, now: Instant, latest: Instant) -> Result<Turn, Instant> {
         let at = self.free.map_or(now, |free| free.max(now));
-        if let Some(rate) = self.rate {
-            self.free = at.checked_add(Duration::from_secs_f64(questions as f64 / rate * SPARE));
+        if at > latest {
+            return Err(at);
         }
-        Turn { at, round: self.round }
+        let takes = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(questions as f64 / rate * SPARE));
+        if self.rate.is_some() {
+            self.free = at.checked_add(takes);
+        }
+        Ok(Turn { at, takes, round: self.round })
+    }
+
+    /// Nobody uses the turn: its time is for others.
+    pub(super) fn give_back(&mut self, turn: Turn) {
+        if self.holds(turn) {
+            self.free = self.free.and_then(|free| free.checked_sub(turn.takes));
+        }
     }
 
     /// Whether a turn that has come counts.
@@ -93,7 +114,7 @@ impl RateLimit {
             (shown, cut) => shown.or(cut),
         };
         self.round += 1;
-        self.free = now.checked_add(pause);
+        self.free = now.checked_add(pause.min(LONGEST_PAUSE));
         taken == 0
     }
 
@@ -115,7 +136,7 @@ mod tests {
     fn without_a_limit_nothing_waits() {
         let (mut pace, now) = (RateLimit::default(), Instant::now());
         for _ in 0..1_000 {
-            let turn = pace.turn(100, now);
+            let turn = pace.turn(100, now, now).unwrap();
             assert!(turn.at == now && pace.holds(turn));
             pace.sent(100, now);
             pace.took();
@@ -135,12 +156,13 @@ mod tests {
         // Of those that are under way together, the last refusal shows how many were taken.
         assert!(!pace.limited(now, 5, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(26));
-        let early = pace.turn(1, told);
+        let until = told + 60 * SECOND;
+        let early = pace.turn(1, told, until).unwrap();
         assert!(!pace.limited(now, 6, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(20));
         assert!(!pace.holds(early));
-        assert_eq!(pace.turn(10, told).at, told + 2 * SECOND);
-        let turn = pace.turn(10, told);
+        assert_eq!(pace.turn(10, told, until).unwrap().at, told + 2 * SECOND);
+        let turn = pace.turn(10, told, until).unwrap();
         assert_eq!(turn.at, told + 2 * SECOND + (SECOND / 2).mul_f64(SPARE));
         assert!(pace.holds(turn));
         // It proves too much.
@@ -148,7 +170,41 @@ mod tests {
         pace.sent(10, later);
         assert!(pace.limited(later, 10, Duration::ZERO, later), "it was too much by itself");
         assert_eq!(pace.rate(), Some(14));
-        assert!(!pace.holds(turn) && pace.turn(10, later).at == later);
+        assert!(!pace.holds(turn) && pace.turn(10, later, later).unwrap().at == later);
+    }
+
+    #[test]
+    fn those_who_cannot_wait_hold_up_nobody() {
+        let (mut pace, now) = (RateLimit::default(), Instant::now());
+        pace.sent(20, now);
+        pace.limited(now, 20, Duration::ZERO, now + SECOND / 10);
+        pace.sent(20, now + SECOND / 10);
+        pace.limited(now, 20, Duration::ZERO, now + SECOND / 5);
+        let now = now + SECOND / 5;
+        assert_eq!(pace.rate(), Some(20));
+        let mut given = Vec::new();
+        while let Ok(turn) = pace.turn(10, now, now + 5 * SECOND) {
+            given.push(turn);
+        }
+        // Those that were refused have taken no time, however many.
+        let next = pace.turn(10, now, now).unwrap_err();
+        assert!(next > now + 5 * SECOND && next < now + 6 * SECOND);
+        for _ in 0..10_000 {
+            assert_eq!(pace.turn(10, now, now + 5 * SECOND), Err(next));
+        }
+        // Nor do those that were given up.
+        given.into_iter().for_each(|turn| pace.give_back(turn));
+        let free = pace.turn(10, now, now + SECOND).unwrap().at;
+        assert!(free.saturating_duration_since(now) < SECOND / 1000, "{:?}", free - now);
+    }
+
+    #[test]
+    fn no_pause_is_endless() {
+        for pause in [Duration::from_secs(86_400), Duration::MAX] {
+            let (mut pace, now) = (RateLimit::default(), Instant::now());
+            pace.limited(now, 1, pause, now);
+            assert_eq!(pace.turn(1, now, now), Err(now + LONGEST_PAUSE));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::{
     convert,
     fault::{self, Sign},
-    rate::RateLimit,
+    rate::{RateLimit, Turn},
 };
 use crate::{
     chain::{
@@ -332,14 +332,17 @@ impl Asker {
         if tokio::runtime::Handle::try_current().is_err() {
             return (now, Err(fault::chain("reading a chain needs a tokio runtime")));
         }
+        let latest = now + LONGEST_WAIT;
         let sent = loop {
-            let turn = self.rate.lock().turn(questions, Instant::now());
-            if turn.at.saturating_duration_since(now) > LONGEST_WAIT {
-                return (turn.at, Err(fault::asked_to_wait(turn.at.saturating_duration_since(Instant::now()))));
-            }
+            let turn = match self.rate.lock().turn(questions, Instant::now(), latest) {
+                Ok(turn) => turn,
+                Err(at) => return (at, Err(fault::asked_to_wait(at.saturating_duration_since(Instant::now())))),
+            };
+            let mut queued = Queued { rate: &self.rate, turn: Some(turn) };
             tokio::time::sleep_until(turn.at).await;
             let (mut rate, now) = (self.rate.lock(), Instant::now());
             if rate.holds(turn) {
+                queued.turn = None;
                 rate.sent(questions, now);
                 break now;
             }
@@ -361,6 +364,20 @@ impl Asker {
     fn limited(&self, sent: Instant, questions: usize, error: &Error) -> bool {
         let pause = error.retry_after().unwrap_or_default();
         self.rate.lock().limited(sent, questions, pause, Instant::now())
+    }
+}
+
+/// A packet that waits for its turn, which is given back if the caller goes away.
+struct Queued<'a> {
+    rate: &'a Lock<RateLimit>,
+    turn: Option<Turn>,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.rate.lock().give_back(turn);
+        }
     }
 }
 
