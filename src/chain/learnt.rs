@@ -1,5 +1,5 @@
-//! What was learnt of an RPC while it was read: whether it takes hashes of blocks, and how many blocks of logs. The size
-//! of batches is learnt in `rpc/round.rs`.
+//! What was learnt of an RPC while it was read: whether it takes hashes of blocks, and how many blocks of logs. The
+//! size of batches is learnt in `rpc/round.rs`.
 
 use std::fmt;
 

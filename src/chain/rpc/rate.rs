@@ -20,7 +20,7 @@ const SPARE: f64 = 1.15;
 
 /// The longest pause that an RPC is given. Then one packet tries: an answer with a pause of a day would end all reads
 /// of a client for that long, and may be a gateway's mistake.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The pace of one RPC. Without limits until one is met.
 #[derive(Debug, Default)]
