@@ -624,6 +624,9 @@ async fn events(scene: &Scene, handle: &JobHandle, number: usize, depth: u64) ->
     Ok(result.expect("events end with a final or an error"))
 }
 
+/// Histories that the long sweep has found to be wrong once: a second look that failed had made the first one old.
+const FOUND: [u64; 2] = [738, 1955];
+
 #[test]
 fn no_history_yields_a_wrong_final() {
     let histories: u64 = if sweep() { 5000 } else { 500 };
@@ -635,9 +638,13 @@ fn no_history_yields_a_wrong_final() {
             threads.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if number >= histories {
-                        return;
-                    }
+                    let number = match number.checked_sub(histories) {
+                        None => number,
+                        Some(place) => match FOUND.get(place as usize) {
+                            Some(number) => *number,
+                            None => return,
+                        },
+                    };
                     if only.is_some_and(|only| only != number) {
                         continue;
                     }

@@ -85,12 +85,9 @@ impl Tidings for Seen {
 /// Retryable, if the chain cannot be read or changes faster than it can be.
 pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Standing>)> {
     for _ in 0..ATTEMPTS {
-        let (heads, standings) = looks(chain, asks).await?;
-        // While others were looked at once more, what the first look has shown may have changed.
-        let lasted = match &heads[..] {
-            [_] => true,
-            heads => chain.hold(heads).await?,
-        };
+        let Looked { heads, once, standings } = looks(chain, asks).await?;
+        // While others were looked at once more, in vain or not, what the first look has shown may have changed.
+        let lasted = once || chain.hold(&heads).await?;
         if let (Some(head), true) = (heads.first(), lasted) {
             return Ok((*head, standings));
         }
@@ -98,11 +95,19 @@ pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Stan
     Err(restless(chain))
 }
 
-/// Looks until all of it is told, and at which heads that was, the first one first.
-async fn looks(chain: &Chain, asks: &[Ask]) -> Result<(Vec<Block>, Vec<Standing>)> {
+struct Looked {
+    /// Of the looks that were answered, the first one first.
+    heads: Vec<Block>,
+    /// No second look was tried.
+    once: bool,
+    standings: Vec<Standing>,
+}
+
+/// Looks until all of it is told.
+async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Looked> {
     let mut told: Vec<Option<Standing>> = asks.iter().map(|_| None).collect();
     let mut doubted: Vec<_> = (0..asks.len()).map(|index| (index, SecondLook::new())).collect();
-    let mut heads = Vec::new();
+    let (mut heads, mut once) = (Vec::new(), true);
     loop {
         let some: Vec<&Ask> = doubted.iter().filter_map(|(index, _)| asks.get(*index)).collect();
         let seen = match look_at(chain, &some, !heads.is_empty()).await {
@@ -136,11 +141,12 @@ async fn looks(chain: &Chain, asks: &[Ask]) -> Result<(Vec<Block>, Vec<Standing>
         if again.is_empty() {
             break;
         }
+        once = false;
         tokio::time::sleep(pause).await;
         doubted = again;
     }
     let missing = || Standing::Unread(Error::new(ErrorKind::Chain, "the look at the job came to no end"));
-    Ok((heads, told.into_iter().map(|standing| standing.unwrap_or_else(missing)).collect()))
+    Ok(Looked { heads, once, standings: told.into_iter().map(|standing| standing.unwrap_or_else(missing)).collect() })
 }
 
 /// One look; `closely`, if nothing is to be believed that was not read in the state of a block by its hash.
