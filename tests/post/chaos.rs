@@ -192,7 +192,9 @@ async fn whatever_an_rpc_does_nothing_wrong_is_told() {
             begun.elapsed(),
         );
         // Most of them do.
-        assert!(all.landed * 10 >= (worlds * POSTS) as usize * 9);
+        // Few posts can meet bad luck together: then more of them are open when their time is up.
+        let (landed, of) = if sweep() { (9, 10) } else { (1, 2) };
+        assert!(all.landed * of >= (worlds * POSTS) as usize * landed, "{} landed", all.landed);
     })
     .await;
 }
