@@ -188,11 +188,15 @@ impl OpenJobs {
     }
 
     pub(super) fn may_have_run(&self, id: JobId) -> bool {
-        self.lock().unresolved.get(&id).is_some_and(|open| open.may_have_run)
+        self.lock().may_have_run(id)
     }
 }
 
 impl Board {
+    pub(super) fn may_have_run(&self, id: JobId) -> bool {
+        self.unresolved.get(&id).is_some_and(|open| open.may_have_run)
+    }
+
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joint<Result<()>>>> {
         let Departure { job, lease, by_wait } = departure;

@@ -183,40 +183,36 @@ impl Submissions {
     ) -> Result<Joint<Result<()>>> {
         let (teller, landing) = Joint::new();
         let made_here = departure.lease.is_some();
-        let mut may_have_run = false;
+        let may_have_run;
         {
             let mut board = self.open.lock();
             if let Some(landing) = self.at_endpoint(board.join(&mut departure))? {
                 return Ok(landing);
             }
+            let (id, job) = (departure.job.id(), departure.job.clone());
+            // The manager knows of the other clients that share it.
+            may_have_run = board.may_have_run(id)
+                || departure.lease.is_none() && self.nonces.may_be_sent(job.consumer(), job.nonce());
             // Under the lock: whoever closes the client sees this one under way, or this one sees that it is closed.
             if let Err(error) = self.node.require_open() {
-                let (job, id) = (&departure.job, departure.job.id());
-                let sent = board.unresolved.get(&id).is_some_and(|open| open.may_have_run)
-                    || departure.lease.is_none() && self.nonces.may_be_sent(job.consumer(), job.nonce());
                 let error = error.with_job(id);
-                return Err(if sent { may_have_run_before(error) } else { error });
+                return Err(if may_have_run { may_have_run_before(error) } else { error });
             }
             if departure.lease.is_none() {
-                let job = &departure.job;
-                // The manager knows of the other clients that share it.
-                may_have_run = self.nonces.may_be_sent(job.consumer(), job.nonce());
                 match self.nonces.claim_to_send(job.consumer(), lane_of(job.relay_strategy()), job.nonce()) {
                     Claim::Leased(lease) => departure.lease = Some(lease),
-                    Claim::HeldElsewhere { sent: true } => return self.at_endpoint(Err(under_way_elsewhere(job))),
+                    Claim::HeldElsewhere { sent: true } => return self.at_endpoint(Err(under_way_elsewhere(&job))),
                     // By a job that is being signed.
-                    Claim::HeldElsewhere { sent: false } => return self.at_endpoint(Err(taken_here(job))),
+                    Claim::HeldElsewhere { sent: false } => return self.at_endpoint(Err(taken_here(&job))),
                     Claim::Quarantined | Claim::Spent => {}
                 }
             }
             if let Some(lease) = &mut departure.lease {
                 lease.set_sent(true);
             }
-            let (id, job) = (departure.job.id(), departure.job.clone());
             let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
-            may_have_run |= before.is_some_and(|open| open.may_have_run);
             board
                 .airborne
                 .insert(id, Airborne { job, landing: landing.clone(), lease: departure.lease, copied: false, passing });
@@ -245,7 +241,7 @@ impl Submissions {
 /// Nothing was sent this time, but before.
 fn may_have_run_before(error: Error) -> Error {
     error.with_outcome(Outcome::Unknown).with_hint(
-        "nothing was sent now, but this job was sent before and may have run: submit the same signed job again, with          another client",
+        "nothing was sent now, but this job was sent before and may have run: submit the same signed job again, with another client",
     )
 }
 
