@@ -85,26 +85,15 @@ impl Tidings for Seen {
 /// Retryable, if the chain cannot be read or changes faster than it can be.
 pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Standing>)> {
     for _ in 0..ATTEMPTS {
-        let Looked { heads, once, standings } = looks(chain, asks).await?;
-        // While others were looked at once more, in vain or not, what the first look has shown may have changed.
-        let lasted = once || chain.hold(&heads).await?;
-        if let (Some(head), true) = (heads.first(), lasted) {
-            return Ok((*head, standings));
+        if let Some(seen) = looks(chain, asks).await? {
+            return Ok(seen);
         }
     }
     Err(restless(chain))
 }
 
-struct Looked {
-    /// Of the looks that were answered, the first one first.
-    heads: Vec<Block>,
-    /// No second look was tried.
-    once: bool,
-    standings: Vec<Standing>,
-}
-
-/// Looks until all of it is told.
-async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Looked> {
+/// Looks until all of it is told. Nothing if the chain has changed meanwhile.
+async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Standing>)>> {
     let mut told: Vec<Option<Standing>> = asks.iter().map(|_| None).collect();
     let mut doubted: Vec<_> = (0..asks.len()).map(|index| (index, SecondLook::new())).collect();
     let (mut heads, mut once) = (Vec::new(), true);
@@ -146,7 +135,10 @@ async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Looked> {
         doubted = again;
     }
     let missing = || Standing::Unread(Error::new(ErrorKind::Chain, "the look at the job came to no end"));
-    Ok(Looked { heads, once, standings: told.into_iter().map(|standing| standing.unwrap_or_else(missing)).collect() })
+    let standings = told.into_iter().map(|standing| standing.unwrap_or_else(missing)).collect();
+    // While others were looked at once more, in vain or not, what the first look has shown may have changed.
+    let lasted = once || chain.hold(&heads).await?;
+    Ok(heads.first().filter(|_| lasted).map(|head| (*head, standings)))
 }
 
 /// One look; `closely`, if nothing is to be believed that was not read in the state of a block by its hash.
