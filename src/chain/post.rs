@@ -74,7 +74,11 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
 
     /// Looks after transactions of [`post`](Self::post) that are in no block yet: sends them again, or prices them
     /// again. Called now and then while they are waited for, at most once for each block or some seconds; `sent` are
-    /// all that were signed for this one, in their order. Does nothing unless implemented.
+    /// all that were signed for this one, in their order.
+    ///
+    /// Unless implemented it does nothing. Then a transaction that no pool has shown for 30 seconds is given up by its
+    /// post, and the next post signs another beside it. Both can be included; the second one reverts. The first one
+    /// stays in [`Client::open_posts`](crate::Client::open_posts) meanwhile.
     ///
     /// As `post`, it must be bounded, and must call `signed` with the hash of each transaction that is new. Whatever it
     /// signs while others may land must have their account nonce, so that one of them can land and no more.

@@ -18,7 +18,8 @@
 //! 5. Meanwhile the `Poster` may look after what it has sent: send it again, price it again, or find that a block has
 //!    its account nonce with another transaction. Then it is signed anew.
 //! 6. A post that finds open transactions of an earlier one goes on at 4. If neither pool nor chain know them for long,
-//!    the poster sends them again, or signs anew.
+//!    the poster sends them again. If it cannot look after them, another is signed beside them. They stay open: however
+//!    the post ends, its outcome is unknown until one has landed or all are found gone.
 //!
 //! From what is known to the next step: `decide.rs`.
 //!

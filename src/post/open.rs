@@ -36,9 +36,20 @@ struct OpenPost {
     /// Of the one that runs.
     landing: Option<Joint<Result<Posted>>>,
     /// All transactions that were signed, in their order, as long as one may be included.
-    posted: Vec<B256>,
+    posted: Vec<OwnPost>,
     /// When the last one was signed.
     signed: Option<Instant>,
+    /// How often the poster was told to post.
+    rounds: u32,
+}
+
+/// A transaction that was signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnPost {
+    pub(super) hash: B256,
+    /// Which call of [`Poster::post`](crate::chain::Poster::post) it is of, or comes after. Of those of one call, all
+    /// that may be included have one account nonce, so that one of them can be and no more.
+    pub(super) round: u32,
 }
 
 impl OpenPosts {
@@ -48,24 +59,38 @@ impl OpenPosts {
 
     /// The last one.
     pub(super) fn posted(&self, id: JobId) -> Option<B256> {
-        self.lock().get(&id).and_then(|entry| entry.posted.last().copied())
+        self.lock().get(&id).and_then(|entry| entry.posted.last()).map(|post| post.hash)
     }
 
     /// All of them, and when the last one was signed.
-    pub(super) fn all(&self, id: JobId) -> (Vec<B256>, Option<Instant>) {
+    pub(super) fn all(&self, id: JobId) -> (Vec<OwnPost>, Option<Instant>) {
         self.lock().get(&id).map(|entry| (entry.posted.clone(), entry.signed)).unwrap_or_default()
     }
 
-    /// One was signed. Returns whether it is a new one.
-    pub(super) fn add(&self, id: JobId, hash: B256) -> bool {
+    /// The poster is told to post. What was signed before.
+    pub(super) fn begin_round(&self, id: JobId) -> Vec<OwnPost> {
         let mut posts = self.lock();
         let entry = posts.entry(id).or_default();
-        if entry.posted.contains(&hash) {
-            return false;
+        entry.rounds += 1;
+        entry.posted.clone()
+    }
+
+    /// One was signed, in this round.
+    pub(super) fn add(&self, id: JobId, hash: B256) {
+        let mut posts = self.lock();
+        let entry = posts.entry(id).or_default();
+        if entry.posted.iter().any(|known| known.hash == hash) {
+            return;
         }
-        entry.posted.push(hash);
+        entry.posted.push(OwnPost { hash, round: entry.rounds });
         entry.signed = Some(Instant::now());
-        true
+    }
+
+    /// Only these may be included.
+    pub(super) fn keep(&self, id: JobId, hashes: &[B256]) {
+        if let Some(entry) = self.lock().get_mut(&id) {
+            entry.posted.retain(|post| hashes.contains(&post.hash));
+        }
     }
 
     /// None may be included any more.
@@ -77,7 +102,7 @@ impl OpenPosts {
 
     pub(super) fn open(&self) -> Vec<(JobId, B256)> {
         let posts = self.lock();
-        posts.iter().flat_map(|(id, entry)| entry.posted.iter().map(|hash| (*id, *hash))).collect()
+        posts.iter().flat_map(|(id, entry)| entry.posted.iter().map(|post| (*id, post.hash))).collect()
     }
 
     pub(super) fn forget(&self, id: JobId) -> Option<B256> {
@@ -88,7 +113,7 @@ impl OpenPosts {
         if entry.landing.is_none() {
             posts.remove(&id);
         }
-        posted.last().copied()
+        posted.last().map(|post| post.hash)
     }
 
     /// The post of a job that runs, or a place for a new one, whose end is told by this channel.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     decide::{Attempt, Memory, OwnTx, PostStep, decide},
     look::{AGAIN, ChainLook, Lookout},
-    open::{OpenPosts, Posted},
+    open::{OpenPosts, OwnPost, Posted},
 };
 use crate::{
     chain::{
@@ -40,10 +40,12 @@ pub(super) struct Run<'a> {
 struct State {
     begun: Instant,
     first: bool,
-    /// One of one's own may land.
-    may_land: bool,
+    /// Those of one's own that cannot land: the poster has certainly not sent them, or has found them gone.
+    gone: Vec<B256>,
     /// A pool has shown one.
     pooled: bool,
+    /// The poster cannot look after those that may land, and no pool has shown one for long: another may be signed.
+    adrift: bool,
     attempt: Attempt,
     reverts: u32,
     complete_before: bool,
@@ -69,9 +71,9 @@ impl Run<'_> {
         let mut state = State {
             begun: Instant::now(),
             first: true,
-            // A post before this one may have signed some, whose end nobody saw.
-            may_land: self.open.posted(self.id()).is_some(),
+            gone: Vec::new(),
             pooled: false,
+            adrift: false,
             attempt: Attempt::Open,
             reverts: 0,
             complete_before: false,
@@ -79,45 +81,50 @@ impl Run<'_> {
             last: None,
         };
         loop {
-            let (hashes, signed) = self.open.all(self.id());
+            let (own, signed) = self.open.all(self.id());
+            let hashes: Vec<B256> = own.iter().map(|post| post.hash).collect();
             let looked = match hashes.is_empty() {
                 true => self.lookout.first_look().await,
                 false => self.lookout.look(&hashes).await,
             };
             let look = match looked {
                 Ok(look) => look,
-                Err(error) if !state.may_land => {
+                Err(error) if self.last_open(&state).is_none() => {
                     self.settled();
                     return Err(if state.attempt == Attempt::Failed { state.last.unwrap_or(error) } else { error });
                 }
                 Err(error) => {
                     state.last = Some(error);
                     if self.is_over() {
-                        return Err(self.late_in_pool(state.last));
+                        return Err(self.late_in_pool(&state));
                     }
                     sleep(AGAIN).await;
                     continue;
                 }
             };
-            state.pooled |= look.in_pool;
-            state.may_land |= look.in_pool;
+            if look.in_pool {
+                // Of which of them it is, a look does not tell.
+                (state.pooled, state.gone) = (true, Vec::new());
+            }
             let step = decide(self.memory(&state, signed), look.shows());
             (state.first, state.complete_before) = (false, look.standing == ChainStanding::Complete);
             match step {
                 PostStep::Send => {
-                    let transaction = self.transaction(look.chain_id, &mut state).await?;
+                    let made = self.transaction(look.chain_id, &mut state).await;
+                    let transaction = made.map_err(|error| self.left_open(error, &state))?;
                     if self.send(&transaction, &mut state).await? {
                         self.next_block(look.head).await;
                     }
                 }
                 PostStep::Care => {
-                    let transaction = self.transaction(look.chain_id, &mut state).await?;
+                    let made = self.transaction(look.chain_id, &mut state).await;
+                    let transaction = made.map_err(|error| self.left_open(error, &state))?;
                     if self.follow_up(&transaction, &mut state, signed).await {
                         self.next_block(look.head).await;
                     }
                 }
                 PostStep::Wait => self.next_block(look.head).await,
-                ended => return self.end(ended, look, &hashes, state).await,
+                ended => return self.end(ended, look, &own, state).await,
             }
         }
     }
@@ -129,8 +136,9 @@ impl Run<'_> {
             false => signed.map(|signed| signed.max(state.begun)),
         };
         let sent = match since {
-            _ if !state.may_land => OwnTx::Nothing,
+            _ if self.last_open(state).is_none() => OwnTx::Nothing,
             _ if state.pooled => OwnTx::Pooled,
+            _ if state.adrift => OwnTx::Adrift,
             Some(since) if since.elapsed() >= PATIENCE => OwnTx::Stale,
             _ => OwnTx::Fresh,
         };
@@ -156,60 +164,69 @@ impl Run<'_> {
         let (open, id) = (self.open, self.id());
         // Making the blobs takes its time.
         if self.is_over() {
-            return Err(late(id, None, "nothing was sent"));
+            return Err(self.left_open(late(id, None, "nothing was sent"), state));
         }
         state.attempt = Attempt::Open;
-        let signed = |hash| _ = open.add(id, hash);
+        let before = open.begin_round(id);
+        let signed = |hash| open.add(id, hash);
         match self.poster.post(transaction, &signed).await {
             Ok(hash) => {
                 open.add(id, hash);
-                (state.may_land, state.pooled) = (true, true);
+                (state.pooled, state.adrift) = (true, false);
                 Ok(false)
             }
             // Perhaps it is in the pool.
             Err(error) if error.outcome() == Outcome::Unknown => match error.tx_hash().or_else(|| open.posted(id)) {
                 Some(hash) => {
                     open.add(id, hash);
-                    (state.may_land, state.last) = (true, Some(error));
+                    (state.adrift, state.last) = (false, Some(error));
                     Ok(false)
                 }
                 None => Err(error),
             },
-            // The chain's own word was another a moment ago. So it is looked at again, and has the last word.
-            Err(error) if error.kind() == ErrorKind::Reverted => {
-                state.reverts += 1;
-                let there = Revert::of(&error).is_some_and(|revert| revert.cause() == RevertCause::NonceTaken);
-                state.attempt = match there {
-                    true => Attempt::InPool,
-                    false if state.reverts > REVERTS => Attempt::RevertsStill,
-                    false => Attempt::Reverts,
-                };
-                state.last = Some(error);
-                Ok(true)
-            }
-            // Whatever it is: if the result is there by now, that is a success.
             Err(error) => {
-                (state.attempt, state.last) = (Attempt::Failed, Some(error));
-                Ok(false)
+                // Of what was signed just now nothing was sent. Of what was signed before that says nothing.
+                let now = open.all(id).0.into_iter().filter(|post| !before.contains(post));
+                state.gone.extend(now.map(|post| post.hash));
+                Ok(Self::refused_send(error, state))
             }
         }
+    }
+
+    /// The poster has sent nothing. Returns whether to wait for another block before the next look.
+    fn refused_send(error: Error, state: &mut State) -> bool {
+        // The chain's own word was another a moment ago. So it is looked at again, and has the last word.
+        if error.kind() == ErrorKind::Reverted {
+            state.reverts += 1;
+            let there = Revert::of(&error).is_some_and(|revert| revert.cause() == RevertCause::NonceTaken);
+            state.attempt = match there {
+                true => Attempt::InPool,
+                false if state.reverts > REVERTS => Attempt::RevertsStill,
+                false => Attempt::Reverts,
+            };
+            state.last = Some(error);
+            return true;
+        }
+        // Whatever it is: if the result is there by now, that is a success.
+        (state.attempt, state.last) = (Attempt::Failed, Some(error));
+        false
     }
 
     /// Has the poster look after what was sent. Returns whether to wait for another block before the next look.
     async fn follow_up(&self, transaction: &PostTransaction, state: &mut State, signed: Option<Instant>) -> bool {
         let (open, id) = (self.open, self.id());
-        let (hashes, _) = open.all(id);
-        let note = |hash| _ = open.add(id, hash);
-        // Given up by an earlier post: the next one signs anew.
+        let hashes: Vec<B256> = open.all(id).0.iter().map(|post| post.hash).collect();
+        let note = |hash| open.add(id, hash);
+        // Given up by an earlier post, and nobody looks after it: the next one signs another.
         let stale = !state.pooled && signed.is_none_or(|signed| signed.elapsed() >= PATIENCE);
         match self.poster.follow_up(transaction, &hashes, &note).await {
-            Ok(FollowUp::Sent(hash)) => _ = open.add(id, hash),
+            Ok(FollowUp::Sent(hash)) => open.add(id, hash),
             Ok(FollowUp::Gone) => {
-                (state.may_land, state.pooled) = (false, false);
+                (state.gone, state.pooled) = (hashes, false);
                 return false;
             }
             Ok(FollowUp::Unable) if stale => {
-                state.may_land = false;
+                state.adrift = true;
                 return false;
             }
             Ok(FollowUp::Wait | FollowUp::Unable) => {}
@@ -218,45 +235,43 @@ impl Run<'_> {
         true
     }
 
-    async fn end(&self, step: PostStep, look: ChainLook, hashes: &[B256], state: State) -> Result<Posted> {
-        let own = hashes.last().copied();
+    async fn end(&self, step: PostStep, look: ChainLook, own: &[OwnPost], state: State) -> Result<Posted> {
         let id = self.id();
-        let failed = state.last;
+        let open = self.last_open(&state);
         match step {
-            PostStep::Landed | PostStep::Reverted => self.included(look),
+            PostStep::Landed | PostStep::Reverted => self.included(look, own, &state),
             PostStep::Already => {
                 // Of ours, the one that reverted; or those that are about to.
-                let wasted = look.receipt.as_ref().map(|receipt| receipt.tx_hash);
-                let wasted = wasted.or(own.filter(|_| state.may_land));
+                let wasted = look.receipt.as_ref().map(|receipt| receipt.tx_hash).or(open);
                 self.settled();
-                Ok(self.already(look.head, hashes, wasted).await)
+                let hashes: Vec<B256> = own.iter().map(|post| post.hash).collect();
+                Ok(self.already(look.head, &hashes, wasted).await)
             }
             PostStep::Taken => {
                 let ChainStanding::Taken(status) = look.standing else {
                     return Err(contradiction(&self.lookout.chain));
                 };
                 let error = taken(status);
-                match (look.receipt, own.filter(|_| state.may_land)) {
-                    (Some(receipt), _) => {
-                        self.settled();
-                        Err(error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash))
-                    }
-                    (None, Some(hash)) => Err(unknown(error, hash)),
-                    (None, None) => {
-                        self.settled();
-                        Err(error)
-                    }
-                }
+                let open = match &look.receipt {
+                    Some(receipt) => self.beside(receipt.tx_hash, own, &state),
+                    None => open.into_iter().collect(),
+                };
+                self.open.keep(id, &open);
+                Err(match (open.last(), look.receipt) {
+                    (Some(hash), _) => unknown(error, *hash),
+                    (None, Some(receipt)) => error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash),
+                    (None, None) => error,
+                })
             }
-            PostStep::GiveUp => Err(match (failed, own) {
-                (Some(failed), Some(hash)) => unknown(failed, hash).with_hint(NOT_KNOWN),
-                _ => late(id, own, "the chain does not know the transaction"),
+            PostStep::GiveUp => Err(match state.last.clone() {
+                Some(failed) => self.left_open(failed, &state),
+                None => late(id, open, "the chain does not know the transaction"),
             }),
-            PostStep::Late if state.may_land => Err(self.late_in_pool(failed)),
-            nothing_sent => {
-                self.settled();
+            PostStep::Late if open.is_some() => Err(self.late_in_pool(&state)),
+            unsent => {
                 let never = || contradiction(&self.lookout.chain);
-                Err(match nothing_sent {
+                let failed = state.last.clone();
+                let error = match unsent {
                     PostStep::Refused if look.lacks_gas => needs_too_much(),
                     PostStep::Refused => look.refusal.map_or_else(never, refused),
                     PostStep::Failed => failed.unwrap_or_else(never),
@@ -267,8 +282,35 @@ impl Run<'_> {
                         None => late(id, None, "nothing was sent"),
                     },
                     _ => never(),
-                })
+                };
+                Err(self.left_open(error, &state))
             }
+        }
+    }
+
+    /// Those of one's own that may land.
+    fn open_of<'o>(&self, own: &'o [OwnPost], state: &State) -> impl Iterator<Item = &'o OwnPost> {
+        own.iter().filter(|post| !state.gone.contains(&post.hash))
+    }
+
+    /// The last one that may land.
+    fn last_open(&self, state: &State) -> Option<B256> {
+        self.open_of(&self.open.all(self.id()).0, state).last().map(|post| post.hash)
+    }
+
+    /// Those that may land although this one is in a block: they may have another account nonce.
+    fn beside(&self, included: B256, own: &[OwnPost], state: &State) -> Vec<B256> {
+        let round = own.iter().find(|post| post.hash == included).map(|post| post.round);
+        self.open_of(own, state).filter(|post| Some(post.round) != round).map(|post| post.hash).collect()
+    }
+
+    /// The post ends with this. If one that was signed before may land, that is open, whatever the error says.
+    fn left_open(&self, error: Error, state: &State) -> Error {
+        let open: Vec<B256> = self.open_of(&self.open.all(self.id()).0, state).map(|post| post.hash).collect();
+        self.open.keep(self.id(), &open);
+        match open.last() {
+            Some(hash) => unknown(error, *hash).with_hint(NOT_KNOWN),
+            None => error,
         }
     }
 
@@ -277,10 +319,10 @@ impl Run<'_> {
         self.open.settle(self.id());
     }
 
-    fn late_in_pool(&self, last: Option<Error>) -> Error {
-        let error = late(self.id(), self.open.posted(self.id()), "it may be included any time");
-        match last {
-            Some(last) => error.with_source(last),
+    fn late_in_pool(&self, state: &State) -> Error {
+        let error = late(self.id(), self.last_open(state), "it may be included any time");
+        match &state.last {
+            Some(last) => error.with_source(last.clone()),
             None => error,
         }
     }
@@ -310,10 +352,10 @@ impl Run<'_> {
     }
 
     /// A transaction of one's own is in a block: it has brought the result, or the result is not there.
-    fn included(&self, look: ChainLook) -> Result<Posted> {
-        self.settled();
+    fn included(&self, look: ChainLook, own: &[OwnPost], state: &State) -> Result<Posted> {
         let Some(receipt) = look.receipt else { return Err(contradiction(&self.lookout.chain)) };
         if receipt.succeeded {
+            self.settled();
             return Ok(Posted {
                 job_id: self.id(),
                 tx_hash: Some(receipt.tx_hash),
@@ -332,7 +374,12 @@ impl Run<'_> {
             .with_retryable(true)
             .with_hint("post it again: it is tried in a call first"),
         };
-        Err(error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash))
+        let open = self.beside(receipt.tx_hash, own, state);
+        self.open.keep(self.id(), &open);
+        Err(match open.last() {
+            Some(hash) => unknown(error, *hash).with_hint(NOT_KNOWN),
+            None => error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash),
+        })
     }
 
     /// The job is complete. By which transaction is looked for where it costs little; it may be one of one's own whose

@@ -18,19 +18,19 @@ use support::{ledger_chain, plain_client, vectors};
 
 use ledger_chain::{FakeChain, FakePoster, Fate, JOB_MANAGER, JobState, submitResultForOffchainJobCall};
 
-const CONSUMER: Address = Address::repeat_byte(0xc0);
+pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 
-struct Case {
-    revision: Revision,
-    chain: FakeChain,
-    poster: FakePoster,
-    client: Client,
+pub struct Case {
+    pub revision: Revision,
+    pub chain: FakeChain,
+    pub poster: FakePoster,
+    pub client: Client,
     signer: LocalSigner,
-    operator: LocalSigner,
+    pub operator: LocalSigner,
 }
 
 impl Case {
-    async fn new(revision: Revision) -> Self {
+    pub async fn new(revision: Revision) -> Self {
         let (signer, operator) = (LocalSigner::random().unwrap(), LocalSigner::random().unwrap());
         let chain = FakeChain::new(revision, operator.address());
         chain.deploy(CONSUMER, signer.address(), None);
@@ -60,18 +60,18 @@ impl Case {
         job
     }
 
-    fn verified(&self, job: &SignedJob, blobs: &[B256]) -> Verified {
+    pub fn verified(&self, job: &SignedJob, blobs: &[B256]) -> Verified {
         verified(job, &self.operator, &ledger_chain::result(job, b"out", blobs), None)
     }
 
-    async fn job(&self) -> (SignedJob, Verified) {
+    pub async fn job(&self) -> (SignedJob, Verified) {
         let job = self.sign(1, b"in", &[]).await;
         let verified = self.verified(&job, &[]);
         (job, verified)
     }
 }
 
-async fn both<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
+pub async fn both<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for revision in Revision::ALL {
         test(Case::new(revision).await).await;
     }
@@ -144,7 +144,7 @@ pub fn verified(job: &SignedJob, operator: &LocalSigner, result: &[u8], tx_hash:
 }
 
 #[track_caller]
-fn is(error: &Error, kind: ErrorKind, outcome: Outcome, tx_hash: Option<B256>) {
+pub fn is(error: &Error, kind: ErrorKind, outcome: Outcome, tx_hash: Option<B256>) {
     assert_eq!((error.kind(), error.outcome(), error.tx_hash()), (kind, outcome, tx_hash), "{}", error.report());
     assert!(error.job_id().is_some() && error.hint().is_some(), "{}", error.report());
 }

@@ -7,3 +7,4 @@ mod in_memory;
 mod on_anvil;
 #[cfg(feature = "chain")]
 mod pool;
+mod uncared;
