@@ -5,8 +5,14 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 
-use super::{Blobs, Call, Chain};
-use crate::{error::Result, job::Verified};
+use super::{Batch, Blobs, Block, Call, Chain};
+use crate::{
+    error::Result,
+    job::{JobRecord, Verified, claimed_post},
+};
+
+/// More gas than any chain's block has.
+const MUCH_GAS: u64 = 1_000_000_000;
 
 impl Chain {
     /// The call that posts a result, by this account and with the blobs it needs.
@@ -15,6 +21,21 @@ impl Chain {
         call.from = from;
         call.blob_hashes = verified.blob_hashes().to_vec();
         call
+    }
+
+    /// The call that posts the result which a node's record claims; nothing if it claims none.
+    pub(crate) fn claimed_post_call(&self, record: &JobRecord) -> Option<Call> {
+        let (data, blob_hashes) = claimed_post(record)?;
+        Some(Call { blob_hashes, ..Call::new(self.job_manager(), data) })
+    }
+
+    /// Whether a call that reverts as of this block, for no reason that the JobManager has, would not with more gas
+    /// than a block has. A call that runs out of gas reverts without a reason of its own, or with one of the
+    /// consumer's.
+    pub(crate) async fn lands_with_much_gas(&self, call: &Call, at: Block) -> bool {
+        let call = Call { gas: Some(MUCH_GAS), ..call.clone() };
+        let tried = self.again(at, |batch: &mut Batch| batch.raw_call(call.clone())).await;
+        tried.is_ok_and(|mut snapshot| snapshot.answers.take(snapshot.asked).is_ok_and(|returned| returned.is_ok()))
     }
 }
 

@@ -39,6 +39,9 @@ pub enum RevertCause {
     Mismatch,
     /// The transaction does not carry the blobs whose hashes the operator signed.
     BlobHashes,
+    /// Posting the result needs more gas than a block has. Contracts do not say so: it is found out by trying the call
+    /// with more gas.
+    TooMuchGas,
     /// The consumer's own reason, or one that this release does not know.
     Other,
 }
@@ -108,7 +111,8 @@ impl RevertCause {
     pub fn advice(self) -> &'static str {
         match self {
             Self::RequestSignature => {
-                "the consumer does not accept the job's signer: sign the payload under a new nonce with the account that it accepts"
+                "the consumer does not accept the job's signer: sign the payload under a new nonce with the account that it accepts; in an \
+                 Ordered lane this nonce holds the later ones, and Client::diagnose says what frees it"
             }
             Self::ResultSignature => {
                 "the JobManager names another operator than the one that signed the result: check that this is the node of that \
@@ -116,13 +120,17 @@ impl RevertCause {
             }
             Self::NonceTaken => "the chain has a job under this nonce: submit the payload under another one",
             Self::StaleState => {
-                "the job's state is not the consumer's latest. If it never will be, build the job again from the latest state, under a \
-                 new nonce; if jobs before it are still to land, it can land after them"
+                "the job's state is not the consumer's latest. If jobs before it are still to land, it can land after them. If it never \
+                 will be, build the job again from the latest state, under a new nonce; in an Ordered lane this nonce holds the later \
+                 ones, and Client::diagnose says what frees it"
             }
             Self::Mismatch => {
                 "the operator signed something else than was requested: the result cannot land; keep the record as evidence"
             }
             Self::BlobHashes => "the transaction needs the blobs of the offchain input, and a chain with EIP-4844",
+            Self::TooMuchGas => {
+                "it cannot land as it is: have the consumer do less with a result, or the program write less"
+            }
             Self::Other => "the consumer refuses the result for a reason of its own: look into its contract",
         }
     }

@@ -139,7 +139,8 @@ async fn failed_at_node(node: &Node, job: &SignedJob) -> Result<()> {
                 let hint = if *status == JobStatus::Relayed {
                     "nothing is to be replaced: the node has relayed its result"
                 } else {
-                    "wait for it: what is signed under its nonce now may run beside it, and never lands beside it"
+                    "wait for it, and diagnose it if it does not move: what is signed under its nonce now may run beside it, and never lands \
+                     beside it"
                 };
                 return Err(not_failed(format!("the node's record of it is {status}")).with_hint(hint));
             }

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes};
 
-use super::sources::Sources;
+use super::{
+    lane::{HeadFacts, ask_head},
+    sources::Sources,
+    trial::Tried,
+};
 use crate::{
     chain::{
         Answers, Batch, Block, Chain, ChainIdentity, InputTickets, Inputs, JobMetadata, OnchainStatus, Receipt,
@@ -66,8 +70,17 @@ pub(super) struct Sent {
     pub job: JobFacts,
     /// Of the transaction that the node names.
     pub receipt: Option<Result<Option<Receipt>>>,
-    /// What posting the result would do, tried in a call: what it returns, or reverts with.
-    pub trial: Option<Result<std::result::Result<Bytes, Bytes>>>,
+    /// What posting the result would do.
+    pub trial: Option<Tried>,
+    /// Of the job at the head of an Ordered lane, if the job waits for that.
+    pub head: Option<HeadFacts>,
+}
+
+/// What they say of the job at the head of an Ordered lane.
+pub(super) struct AtHead {
+    pub next_nonce: Result<u64>,
+    pub latest_state: Result<Option<B256>>,
+    pub head: HeadFacts,
 }
 
 /// Asks about a job that is not sent yet, and how these other jobs stand.
@@ -97,26 +110,52 @@ pub(super) async fn unsent(
     read(sources, chain, seen, ask).await
 }
 
-/// Asks about a job that a node has: the transaction that the node names and the result that it shows, if it does.
+/// What a node's records show, and the chain is to judge.
+#[derive(Default)]
+pub(super) struct AtNode<'a> {
+    /// The transaction with the result.
+    pub transaction: Option<B256>,
+    pub result: Option<&'a Verified>,
+    /// The record of the job at the head of the lane.
+    pub head: Option<&'a JobRecord>,
+}
+
+/// Asks about a job that a node has.
 pub(super) async fn sent(
     sources: &Sources,
     chain: &Chain,
     job: &SignedJob,
-    transaction: Option<B256>,
-    result: Option<&Verified>,
+    shown: &AtNode<'_>,
     seen: Option<Block>,
 ) -> Result<Read<Sent>> {
     let ask = |batch: &mut Batch| {
         let job = of_job(batch, job);
-        let receipt = transaction.map(|hash| batch.receipt(hash));
-        let trial = result.map(|result| batch.raw_call(chain.post_call(result, None)));
+        let receipt = shown.transaction.map(|hash| batch.receipt(hash));
+        let trial = shown.result.map(|result| Tried::ask(batch, chain.post_call(result, None)));
+        let head = shown.head.map(|head| ask_head(batch, chain, head));
         move |answers: &mut Answers| Sent {
             job: job(answers),
             receipt: receipt.map(|receipt| answers.take(receipt)),
-            trial: trial.map(|trial| answers.take(trial)),
+            trial: trial.map(|trial| trial(answers)),
+            head: head.map(|head| head(answers)),
         }
     };
     read(sources, chain, seen, ask).await
+}
+
+/// Asks about the job at the head of a lane, as of this block or a later one.
+pub(super) async fn at_head(sources: &Sources, chain: &Chain, head: &JobRecord, seen: Block) -> Result<Read<AtHead>> {
+    let ask = |batch: &mut Batch| {
+        let next_nonce = batch.next_nonce(head.consumer());
+        let latest_state = batch.latest_state(head.consumer(), head.revision());
+        let head = ask_head(batch, chain, head);
+        move |answers: &mut Answers| AtHead {
+            next_nonce: answers.take(next_nonce),
+            latest_state: answers.take(latest_state),
+            head: head(answers),
+        }
+    };
+    read(sources, chain, Some(seen), ask).await
 }
 
 /// The chain's RPC sees the signature and the hash that was signed, as the consumer's check needs them, and not the

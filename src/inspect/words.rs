@@ -10,6 +10,14 @@ use crate::chain::OnchainStatus;
 pub(super) const CHAIN: &str = "chain's RPC";
 pub(super) const NODE: &str = "node";
 
+/// What frees an Ordered lane whose head can never land. Each sentence of it was tried on the dev node.
+pub(super) const FREES_THE_LANE: &str = "The lane waits for this very nonce, and the node takes nothing else under it while it has that job. With a restart of the node, which \
+     empties its queue: first end the waits for these jobs, as a wait sends a lost one again; then submit, from that nonce up, each under its \
+     own nonce with Client::submit_signed: the same signed job if it would land, else one that is built anew with \
+     OffchainJobRequest::prepare. Without a restart: submit what is built anew under new nonces, and bring each result to the chain yourself \
+     with Client::post_result once it is executed, the lowest nonce first: the contracts do not ask for the lane's order. The node relays \
+     for the consumer again once it was restarted";
+
 /// How a job that has the nonce on chain stands there.
 pub(super) fn status_words(status: OnchainStatus) -> &'static str {
     match status {

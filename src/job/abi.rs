@@ -134,6 +134,18 @@ impl RequestFields<'_> {
     }
 }
 
+/// The state that a stateful contract takes a job to begin with: signed in the State revision, and in the onchain input
+/// by convention in the Relay revision. Nothing if that has another form.
+#[cfg(feature = "client")]
+pub(crate) fn input_state(revision: Revision, onchain_input: &[u8], state_hash: B256) -> Option<B256> {
+    match revision {
+        Revision::State => Some(state_hash),
+        Revision::Relay => {
+            relay::StatefulAppOnchainInput::abi_decode_validate(onchain_input).ok().map(|input| input.inputStateRoot)
+        }
+    }
+}
+
 /// Decodes a struct, and refuses any encoding but the canonical one.
 pub(crate) fn decode_canonical<T>(what: &'static str, bytes: &[u8]) -> Result<T, Error>
 where

@@ -51,6 +51,6 @@ pub use revision::{RelayStrategy, Revision, VmType};
 pub use signed::{SignedJob, UnsignedJob};
 pub use signer::{JobSigner, LocalSigner, SignerKind, recover_signer};
 pub use verified::{StatefulOutput, Verified};
-pub use verify::{echo_difference, verify};
 #[cfg(feature = "client")]
-pub(crate) use verify::{failed, nonce_taken, posted};
+pub(crate) use verify::{claimed_post, failed, nonce_taken, posted};
+pub use verify::{echo_difference, verify};

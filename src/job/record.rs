@@ -3,10 +3,14 @@
 use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::SolCall;
 
+use super::{JobId, ProgramId, Revision, abi::job_manager};
 #[cfg(feature = "client")]
-use super::recover_signer;
-use super::{JobId, ProgramId, Revision};
+use super::{
+    abi::{RequestFields, input_state},
+    recover_signer,
+};
 
 /// How far a node says a job has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +170,38 @@ impl JobRecord {
     #[cfg(feature = "client")]
     pub(crate) fn signed_by(&self) -> Option<Address> {
         recover_signer(&self.result_with_metadata, &self.operator_signature).ok()
+    }
+
+    /// The signed request, made again of its fields.
+    #[cfg(feature = "client")]
+    pub(crate) fn request(&self) -> Bytes {
+        let fields = RequestFields {
+            nonce: self.nonce,
+            max_cycles: self.max_cycles,
+            consumer: self.consumer,
+            program_id: self.program_id.as_bytes(),
+            onchain_input: &self.onchain_input,
+            offchain_input_hash: self.offchain_input_hash,
+            state_hash: self.state_hash.unwrap_or_default(),
+        };
+        fields.encode(self.revision).into()
+    }
+
+    /// The state that a stateful contract takes the job to begin with. Nothing if its onchain input has another form.
+    #[cfg(feature = "client")]
+    pub(crate) fn input_state(&self) -> Option<B256> {
+        input_state(self.revision, &self.onchain_input, self.state_hash.unwrap_or_default())
+    }
+
+    /// The call that posts the result to the JobManager, with the job's signed request.
+    pub(super) fn post_calldata(&self, request: Bytes) -> Bytes {
+        let call = job_manager::submitResultForOffchainJobCall {
+            result: self.result_with_metadata.clone(),
+            operatorSignature: self.operator_signature.clone(),
+            request,
+            requestSignature: self.request_signature.clone(),
+        };
+        call.abi_encode().into()
     }
 
     /// Whether the node holds a result and a signature of it. Neither has been checked.

@@ -3,9 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
-#[cfg(feature = "client")]
-use alloy_sol_types::SolValue;
 
+#[cfg(feature = "client")]
+use super::abi::input_state;
 use super::{
     JobId, JobSigner, Limits, ProgramId, RelayStrategy, Revision,
     abi::{decode_canonical, relay, state},
@@ -239,16 +239,10 @@ impl SignedJob {
         self.0.job.id
     }
 
-    /// The state that a stateful contract takes the job to begin with: signed in the State revision, and in the onchain
-    /// input by convention in the Relay revision. Nothing if that has another form.
+    /// The state that a stateful contract takes the job to begin with. Nothing if its onchain input has another form.
     #[cfg(feature = "client")]
     pub(crate) fn input_state(&self) -> Option<B256> {
-        match self.revision() {
-            Revision::State => Some(self.state_hash()),
-            Revision::Relay => <relay::StatefulAppOnchainInput as SolValue>::abi_decode_validate(self.onchain_input())
-                .ok()
-                .map(|input| input.inputStateRoot),
-        }
+        input_state(self.revision(), self.onchain_input(), self.state_hash())
     }
 
     /// Refuses a job that was signed for another revision than a client speaks.

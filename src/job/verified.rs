@@ -3,12 +3,9 @@
 use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolCall, SolType, SolValue};
+use alloy_sol_types::{SolType, SolValue};
 
-use super::{
-    Finality, JobId, JobRecord, SignedJob,
-    abi::{job_manager, relay},
-};
+use super::{Finality, JobId, JobRecord, SignedJob, abi::relay};
 use crate::error::{Error, ErrorKind, Outcome};
 
 /// A result that the operator signed for exactly this job. Made only by [`verify`](super::verify),
@@ -194,13 +191,7 @@ impl Verified {
     /// transaction must carry them.
     #[must_use]
     pub fn post_calldata(&self) -> Bytes {
-        let call = job_manager::submitResultForOffchainJobCall {
-            result: self.result_with_metadata().clone(),
-            operatorSignature: self.operator_signature().clone(),
-            request: self.job.request().clone(),
-            requestSignature: self.job.signature().clone(),
-        };
-        call.abi_encode().into()
+        self.record.post_calldata(self.job.request().clone())
     }
 
     /// Whether the transaction with the result must carry blobs (EIP-4844): those of the

@@ -75,6 +75,14 @@ pub fn verify(job: &SignedJob, record: &JobRecord, operator: Address) -> Result<
     check(job, record.clone(), &[operator])
 }
 
+/// The call that posts the result which a node's record claims, and the versioned hashes of the blobs that it needs.
+/// Nothing if the record claims none.
+#[cfg(feature = "client")]
+pub(crate) fn claimed_post(record: &JobRecord) -> Option<(Bytes, Vec<B256>)> {
+    let result = SignedResult::decode(record.revision, &record.result_with_metadata).ok()?;
+    Some((record.post_calldata(record.request()), result.blob_hashes))
+}
+
 /// Checks a result that somebody posted on chain against the job that was signed, as [`verify`] checks a node's.
 /// `accepted` are those whose signature the contract takes.
 #[cfg(feature = "client")]
@@ -217,32 +225,29 @@ struct SignedResult {
 impl SignedResult {
     fn decode(revision: Revision, bytes: &[u8]) -> Result<Self, Error> {
         const WHAT: &str = "OffchainResultWithMetadata";
+        // The fields the revisions share, whatever else their structs hold.
+        macro_rules! decoded {
+            ($result:ident, $state_hash:expr, $blob_hashes:expr) => {
+                Self {
+                    job_id: $result.jobID,
+                    onchain_input_hash: $result.onchainInputHash,
+                    offchain_input_hash: $result.offchainInputHash,
+                    state_hash: $state_hash,
+                    max_cycles: $result.maxCycles,
+                    program_id: $result.programID,
+                    output: $result.result,
+                    blob_hashes: $blob_hashes,
+                }
+            };
+        }
         Ok(match revision {
             Revision::State => {
                 let result: state::OffchainResultWithMetadata = decode_canonical(WHAT, bytes)?;
-                Self {
-                    job_id: result.jobID,
-                    onchain_input_hash: result.onchainInputHash,
-                    offchain_input_hash: result.offchainInputHash,
-                    state_hash: Some(result.stateHash),
-                    max_cycles: result.maxCycles,
-                    program_id: result.programID,
-                    output: result.result,
-                    blob_hashes: Vec::new(),
-                }
+                decoded!(result, Some(result.stateHash), Vec::new())
             }
             Revision::Relay => {
                 let result: relay::OffchainResultWithMetadata = decode_canonical(WHAT, bytes)?;
-                Self {
-                    job_id: result.jobID,
-                    onchain_input_hash: result.onchainInputHash,
-                    offchain_input_hash: result.offchainInputHash,
-                    state_hash: None,
-                    max_cycles: result.maxCycles,
-                    program_id: result.programID,
-                    output: result.result,
-                    blob_hashes: result.versionedBlobHashes,
-                }
+                decoded!(result, None, result.versionedBlobHashes)
             }
         })
     }

@@ -18,8 +18,6 @@ use crate::{
 
 /// Before a chain that could not be read is asked again.
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
-/// More gas than any chain's block has.
-const MUCH_GAS: u64 = 1_000_000_000;
 /// How often a chain that contradicts itself is looked at again before anything is sent.
 const LOOKS: u32 = 3;
 
@@ -165,20 +163,14 @@ impl Lookout<'_> {
             return Err(self.object(objection));
         }
         if look.shows().trial == TrialCall::Reverts && look.cause() == Some(RevertCause::Other) {
-            look.lacks_gas = self.lands_with_much_gas(look.head).await;
+            // So it is tried with more than a block has.
+            let call = self.chain.post_call(self.verified, Some(self.from));
+            look.lacks_gas = self.chain.lands_with_much_gas(&call, look.head).await;
         }
         let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
         transactions.extend(posted.iter().filter(|hash| !transactions.contains(hash)).collect::<Vec<_>>());
         look.standing = look.standing.settled(&self.chain, self.job, transactions, Some(self.verified)).await?;
         Ok(look)
-    }
-
-    /// A call that runs out of gas reverts without a reason of its own. So it is tried with more than a block has.
-    async fn lands_with_much_gas(&self, head: Block) -> bool {
-        let mut call = self.chain.post_call(self.verified, Some(self.from));
-        call.gas = Some(MUCH_GAS);
-        let tried = self.chain.again(head, |batch: &mut Batch| batch.raw_call(call.clone())).await;
-        tried.is_ok_and(|mut snapshot| snapshot.answers.take(snapshot.asked).is_ok_and(|returned| returned.is_ok()))
     }
 
     /// One look: at the latest block, or a second one, about this block or a later one.

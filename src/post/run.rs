@@ -448,7 +448,7 @@ fn elsewhere(id: JobId) -> Error {
 
 fn needs_too_much() -> Error {
     Error::new(ErrorKind::TooLarge, "posting the result needs more gas than a block of this chain has")
-        .with_hint("it cannot land as it is: have the consumer do less with a result, or the program write less")
+        .with_hint(RevertCause::TooMuchGas.advice())
 }
 
 fn refused(refusal: Revert) -> Error {

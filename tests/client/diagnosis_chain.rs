@@ -19,16 +19,16 @@ use support::tapped::Tapped;
 
 use crate::rig::{CONSUMER, Rig, within};
 
-const SUBMIT_RESULT: &str = "submitResultForOffchainJob(bytes,bytes,bytes,bytes)";
+pub const SUBMIT_RESULT: &str = "submitResultForOffchainJob(bytes,bytes,bytes,bytes)";
 /// A consumer with a state.
-const STATEFUL: Address = Address::repeat_byte(0xcf);
+pub const STATEFUL: Address = Address::repeat_byte(0xcf);
 
 /// A node, its chain as an RPC shows it, and a client that has both.
-struct Case {
-    rig: Rig,
-    chain: Tapped,
+pub struct Case {
+    pub rig: Rig,
+    pub chain: Tapped,
     rest: bool,
-    client: Client,
+    pub client: Client,
     /// Its state is a number, which it counts up.
     counting: ProgramId,
 }
@@ -52,7 +52,7 @@ impl Case {
     }
 
     /// A client with books of its own.
-    async fn connect(&self, chain: bool, operator: Option<Address>) -> Client {
+    pub async fn connect(&self, chain: bool, operator: Option<Address>) -> Client {
         let builder = Client::builder().revision(self.rig.revision).retry(RetryPolicy::default());
         let builder = builder.signer(self.rig.signer.clone()).nonces(Sequential::starting_at(1));
         let builder =
@@ -76,16 +76,16 @@ impl Case {
         !self.is_state() && !self.rest
     }
 
-    async fn sign_by(&self, signer: &LocalSigner, job: OffchainJobRequest, nonce: u64) -> SignedJob {
+    pub async fn sign_by(&self, signer: &LocalSigner, job: OffchainJobRequest, nonce: u64) -> SignedJob {
         job.prepare(self.rig.revision, nonce).unwrap().sign(signer).await.unwrap()
     }
 
-    async fn ordered(&self, nonce: u64, input: &str) -> SignedJob {
+    pub async fn ordered(&self, nonce: u64, input: &str) -> SignedJob {
         self.sign_by(&self.rig.signer, self.rig.ordered(input), nonce).await
     }
 
     /// Counts from this number to the next.
-    fn count(&self, from: u8, ordered: bool) -> OffchainJobRequest {
+    pub fn count(&self, from: u8, ordered: bool) -> OffchainJobRequest {
         let job = OffchainJobRequest::builder(STATEFUL, self.counting.clone()).max_cycles(1000);
         let input =
             StatefulAppOnchainInput { inputStateRoot: keccak256([from]), onchainInput: Bytes::from(vec![from]) };
@@ -97,28 +97,28 @@ impl Case {
         job.build().unwrap()
     }
 
-    async fn send(&self, job: &SignedJob, state: JobState) -> JobHandle {
+    pub async fn send(&self, job: &SignedJob, state: JobState) -> JobHandle {
         let handle = self.client.submit_signed(job.clone()).await.unwrap();
         self.rig.reaches(job.id(), state).await;
         handle
     }
 
     /// A diagnosis, and how often it asked the chain.
-    async fn diagnose(&self, job: &SignedJob) -> (Diagnosis, usize) {
+    pub async fn diagnose(&self, job: &SignedJob) -> (Diagnosis, usize) {
         let before = self.chain.rpc().asked;
         let diagnosis = self.client.diagnose(job).await.unwrap();
         (diagnosis, self.chain.rpc().asked - before)
     }
 
     /// Whatever stands at the node counts as standing still.
-    async fn stalled(&self, handle: &JobHandle) -> Diagnosis {
+    pub async fn stalled(&self, handle: &JobHandle) -> Diagnosis {
         let mut events = handle.events();
         while events.next().await.unwrap().unwrap().stage() != Some(Stage::Executed) {}
         handle.diagnose().stalled_after(Duration::ZERO).await.unwrap()
     }
 }
 
-async fn in_every_cell<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
+pub async fn in_every_cell<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for revision in Revision::ALL {
         for rest in [false, true] {
             within(test(Case::new(revision, rest).await)).await;
@@ -126,7 +126,7 @@ async fn in_every_cell<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     }
 }
 
-async fn in_relay<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
+pub async fn in_relay<F: Future<Output = ()>>(test: impl Fn(Case) -> F) {
     for rest in [false, true] {
         within(test(Case::new(Revision::Relay, rest).await)).await;
     }

@@ -14,6 +14,7 @@ mod handlers;
 mod happy;
 mod hunted;
 mod key_service;
+mod lane_head;
 mod load;
 mod lost;
 mod programs;

@@ -13,8 +13,8 @@ use std::{
 
 use futures_util::future::join_all;
 use infinityvm_sdk::{
-    Client, ErrorKind, Outcome, Revision, Until,
-    chain::{RpcPoster, RpcReader},
+    Cause, Client, ErrorKind, Outcome, Revision, Until,
+    chain::{RevertCause, RpcPoster, RpcReader},
 };
 use serde_json::{Value, json};
 use support::{
@@ -249,13 +249,16 @@ async fn two_clients_with_one_account() {
 async fn more_gas_than_a_block_has() {
     both_on(Anvil::start, |rig| async move {
         let job = rig.world.sign(&rig.job(rig.world.square_root, 144).build().unwrap(), 1);
-        let (_, result) = rig.done(&job).await;
+        let (handle, result) = rig.done(&job).await;
         rig.world.rpc.call("evm_setBlockGasLimit", json!(["0x15f90"])).await;
         rig.world.rpc.call("evm_mine", json!([])).await;
         let error = rig.client.post_result(&job, &result).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::TooLarge, Outcome::NotSent), "{}", error.report());
         assert!(error.to_string().contains("more gas than a block"), "{}", error.report());
         assert_eq!(rig.sent_by(STRANGER).await, 0);
+        // A diagnosis finds the same.
+        let diagnosis = handle.diagnose().stalled_after(Duration::ZERO).await.unwrap();
+        assert!(matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::TooMuchGas, .. }), "{diagnosis}");
     })
     .await;
 }

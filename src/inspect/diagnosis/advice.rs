@@ -26,7 +26,8 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
         | Cause::RelayDropped { .. }
         | Cause::Contradiction { .. }
         | Cause::SignatureCheckReverted
-        | Cause::NoSigner => needs_the_chain(cause, *nonce),
+        | Cause::BehindReverting { .. }
+        | Cause::NoSigner => needs_the_chain(cause, evidence),
         Cause::Relayed => "nothing: the node saw the transaction included, with one confirmation. Whether it succeeded, only the \
              chain says; without a pinned operator the result is not checked either"
             .into(),

@@ -43,7 +43,10 @@ impl fmt::Display for Confidence {
 /// - [`SignatureCheckReverted`](Self::SignatureCheckReverted), [`NoSigner`](Self::NoSigner) (chain): the consumer has
 ///   to be mended, then the result lands: do not sign the payload anew for it.
 /// - [`SignerRefused`](Self::SignerRefused), [`StaleState`](Self::StaleState) (chain): it can never land: sign the
-///   payload with the account, or build it from the state, that it names, under another nonce.
+///   payload with the account, or build it from the state, that it names, under another nonce. In an Ordered lane that
+///   is not enough, as the lane waits for this nonce: the advice says what frees it.
+/// - [`BehindReverting`](Self::BehindReverting) (chain): the same of the job at the head of the lane, whose nonce it
+///   names.
 /// - [`OtherOperator`](Self::OtherOperator) (chain): the pinned operator is wrong, or the node is another operator's:
 ///   it names them.
 /// - [`NonceTakenOnChain`](Self::NonceTakenOnChain) (chain): another job, or a request made on chain, has the nonce:
@@ -204,6 +207,16 @@ pub enum Cause {
         #[serde(rename = "stalled_ms", serialize_with = "millis")]
         stalled: Duration,
     },
+    /// Held in an Ordered lane behind the job that is the next to land, and that the contracts would refuse.
+    #[non_exhaustive]
+    BehindReverting {
+        /// Its nonce.
+        nonce: u64,
+        /// What the refusal means.
+        cause: RevertCause,
+        /// Why it is refused: the contracts' words, or the states that differ.
+        reason: String,
+    },
     /// The consumer has an Unordered job below this Ordered one. Unordered jobs do not advance the counter that Ordered
     /// ones wait for, so the node waits for that nonce until it is restarted.
     #[non_exhaustive]
@@ -293,6 +306,7 @@ impl Cause {
                 | Self::StaleState { .. }
                 | Self::OtherOperator { .. }
                 | Self::RelayReverts { .. }
+                | Self::BehindReverting { .. }
         )
     }
 
@@ -306,6 +320,10 @@ impl Cause {
             // Other jobs may land meanwhile, and the contracts' words may hold numbers.
             (Self::StaleState { given, .. }, Self::StaleState { given: other, .. }) => given == other,
             (Self::RelayReverts { cause, .. }, Self::RelayReverts { cause: other, .. }) => cause == other,
+            (
+                Self::BehindReverting { nonce, cause, .. },
+                Self::BehindReverting { nonce: other_nonce, cause: other, .. },
+            ) => (nonce, cause) == (other_nonce, other),
             _ => self == other,
         }
     }
@@ -356,6 +374,9 @@ impl fmt::Display for Cause {
             Self::BehindLost { nonce } => write!(f, "held behind nonce {nonce}, which the node lost"),
             Self::BehindStalled { nonce, stalled } => {
                 write!(f, "held behind nonce {nonce}, which does not move for {:.1} s", stalled.as_secs_f64())
+            }
+            Self::BehindReverting { nonce, reason, .. } => {
+                write!(f, "held behind nonce {nonce}, whose relay reverts: {}", one_line(reason))
             }
             Self::StrategyMixed { nonce } => {
                 write!(f, "strategies mixed: an Ordered job above the Unordered nonce {nonce}")

@@ -2,17 +2,20 @@
 
 use super::{
     cause::Cause,
-    evidence::{Onchain, Seen, Symptoms, Trial},
+    evidence::{Onchain, Seen, Symptoms},
 };
 use crate::{
     chain::{ChainStanding, OnchainStatus, RevertCause},
+    inspect::{trial::Trial, words::FREES_THE_LANE},
     job::Revision,
     text::one_line,
     watch::Stage,
 };
 
 /// About the causes that only the chain shows.
-pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
+pub(super) fn needs_the_chain(cause: &Cause, evidence: &Symptoms) -> String {
+    let Symptoms { nonce, revision, ordered, .. } = *evidence;
+    let unsent = evidence.seen == Seen::NotFound;
     match cause {
         Cause::Complete => "nothing: the JobManager has the result, whatever the node says".into(),
         Cause::Contradiction { .. } => {
@@ -33,10 +36,14 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
         }
         Cause::SignerRefused { named, .. } => {
             let who = named.map_or_else(|| "an account that the consumer accepts".to_owned(), |it| it.to_string());
-            format!(
-                "sign the payload with {who}, under another nonce if the node has this job already. It takes no money to find out: the node \
-                 executes such a job and tries for hours to relay it; in an Ordered lane it holds all later ones"
-            )
+            match (unsent, ordered) {
+                (true, _) => format!("sign the payload with {who}, under this nonce: the node does not have the job"),
+                (false, true) => format!("sign the payload with {who}; another nonce is not enough. {FREES_THE_LANE}"),
+                (false, false) => format!(
+                    "sign the payload with {who}, under another nonce. The node executes this job, and {}",
+                    gives_up(revision)
+                ),
+            }
         }
         Cause::SignatureCheckReverted => {
             "the consumer is paused, or not set up: nothing lands until its check of signatures works again. Then post the result with \
@@ -48,10 +55,18 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
              from anybody. Then post the result with Client::post_result"
                 .into()
         }
-        Cause::StaleState { .. } => format!(
-            "build the job again from the consumer's latest state, and submit it under another nonce. The node tries for hours to relay \
-             this one; in an Ordered lane nonce {nonce} holds all later ones meanwhile"
-        ),
+        Cause::StaleState { .. } => match (unsent, ordered) {
+            (true, _) => "build the job again from the consumer's latest state, and sign it under this nonce: the node does not have the job".into(),
+            (false, true) => format!(
+                "build the job again from the consumer's latest state, and with it those behind it whose states follow from its result; another \
+                 nonce is not enough. {FREES_THE_LANE}"
+            ),
+            (false, false) => format!(
+                "build the job again from the consumer's latest state, and submit it under another nonce. Of this one the node {}",
+                gives_up(revision)
+            ),
+        },
+        Cause::BehindReverting { cause, .. } => behind_reverting(*cause, evidence),
         Cause::OtherOperator { signed_by, named, .. } if signed_by == named => {
             "nothing is wrong with the job: the pinned operator is. Set ClientBuilder::operator to the one that the JobManager names, or leave \
              it out and the client reads it from the chain"
@@ -64,10 +79,13 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
         }
         Cause::RelayReverts { cause, .. } => {
             let then = match cause {
-                RevertCause::Other => ". Once it would be accepted, post it with Client::post_result, which tries it in a call first",
+                RevertCause::Other => {
+                    ". Once it would be accepted, the node brings it to the chain, or you do with Client::post_result, which tries it in a call first"
+                }
                 _ => "",
             };
-            format!("{}{then}", cause.advice())
+            let lane = if ordered { format!(". If it never lands: {FREES_THE_LANE}") } else { String::new() };
+            format!("{}{then}{lane}", cause.advice())
         }
         Cause::RelayDropped { .. } => format!(
             "post the result with Client::post_result: the node does not send it again. If jobs of lower nonces are gone from the chain, too, post those \
@@ -75,6 +93,39 @@ pub(super) fn needs_the_chain(cause: &Cause, nonce: u64) -> String {
         ),
         other => format!("{other}"),
     }
+}
+
+/// What becomes of a result whose relay reverts, where no lane waits for it.
+fn gives_up(revision: Revision) -> &'static str {
+    match revision {
+        Revision::Relay => "tries the relay for hours, which holds no other job",
+        Revision::State => {
+            "tries the relay three times; after that it may relay nothing more, of any consumer: then bring results to the chain with \
+             Client::post_result"
+        }
+    }
+}
+
+/// About a job whose own state and signer may be well, behind one that is not.
+fn behind_reverting(cause: RevertCause, evidence: &Symptoms) -> String {
+    let head = match cause {
+        RevertCause::StaleState => {
+            "that job starts from a state that is not the consumer's latest: build it again from that, and this one, too, if its state follows from \
+             that job's result"
+        }
+        RevertCause::RequestSignature => {
+            "the consumer does not accept who signed that job: sign its payload with the account that it accepts"
+        }
+        RevertCause::TooMuchGas => {
+            "that job cannot land as it is: have the consumer do less with its result, or the program write less"
+        }
+        RevertCause::ResultSignature | RevertCause::Mismatch => "that job's result can never land: diagnose it",
+        _ => "that job lands by itself once the consumer takes its result: look into its contract",
+    };
+    let lands = evidence.onchain.as_ref().is_some_and(|onchain| onchain.trial == Trial::Lands);
+    let post =
+        if lands { "This job's own result would be accepted now: post it with Client::post_result. " } else { "" };
+    format!("{head}. {post}{FREES_THE_LANE}")
 }
 
 /// About the causes that the node shows, of a job that is not complete on chain.
@@ -108,6 +159,15 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Symptoms, onchain: &Onchain
             "wait for some blocks and diagnose again: the node has seen a higher nonce on chain than the RPC shows. If the job is complete by \
              then, nothing is left to do; if not, sign the payload under a new nonce, from getNextNonce() on"
                 .into()
+        }
+        // Posted by somebody's hand, which a node's lane does not notice; or the record of it follows.
+        Cause::InLine { behind } | Cause::BehindStalled { nonce: behind, .. }
+            if lands && onchain.max_nonce.is_some_and(|max| max >= *behind) =>
+        {
+            format!(
+                "wait for some seconds: the chain has nonce {behind} already, and the node is about to notice. If it does not, that one was posted by \
+                 hand, and the lane waits for it until the node is restarted: then {post}, and so will those behind it, one after the other"
+            )
         }
         Cause::RelayStalled { .. } if lands => {
             format!("{post}. The node's own transaction does no harm then. Its chain is slow or out of reach, or it has no funds")

@@ -6,14 +6,14 @@ use alloy_primitives::{Address, B256};
 
 use super::cause::Confidence;
 use crate::{
-    chain::{ChainStanding, RevertCause},
-    inspect::facts::Signer,
+    chain::ChainStanding,
+    inspect::{
+        facts::Signer,
+        lane::{NeighbourState, Refused},
+        trial::Trial,
+    },
     job::{JobStatus, ProgramId, Revision},
-    nonce::NonceStanding,
 };
-
-/// The reason that nodes give for an Ordered job below the consumer's next nonce.
-const LOW_NONCE: &str = "low nonce";
 
 /// Everything seen of a job in one round of questions.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Onchain {
     /// If the operator is not the one that signed, or not the pinned one.
     pub operators: Option<Operators>,
     pub trial: Trial,
+    /// What keeps the job at the head of the lane from landing, if the job waits for that one.
+    pub head: Option<Refused>,
     /// The transaction that the node names is in a block, and has reverted.
     pub reverted: bool,
     /// There is no such transaction in a block, as far as the RPC knows.
@@ -65,18 +67,6 @@ pub(super) struct Operators {
     pub signed_by: Address,
     pub pinned: Option<Address>,
     pub named: Address,
-}
-
-/// What posting the result would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trial {
-    /// There is no verified result.
-    NotMade,
-    Lands,
-    Reverts {
-        cause: RevertCause,
-        reason: String,
-    },
 }
 
 /// What the job's record shows.
@@ -152,29 +142,6 @@ pub(super) struct NeighbourBook {
     pub unordered: bool,
 }
 
-/// How a lower nonce stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NeighbourState {
-    /// The node does not know it.
-    Missing,
-    /// Neither, and this client is signing or sending it.
-    Held,
-    /// Neither, and this client keeps it in quarantine.
-    Quarantined,
-    Failed(Option<String>),
-    /// Unfinished, and not in the list.
-    Lost {
-        executed: bool,
-    },
-    /// Unfinished, and in the list, or there is no list.
-    Working {
-        /// If its record was read.
-        executed: Option<bool>,
-        /// For how long this client has seen it stand still, if that is long enough to say so.
-        stalled: Option<Duration>,
-    },
-}
-
 /// Where the walk down the lane ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WalkEnd {
@@ -191,46 +158,6 @@ pub(super) struct Overtaken {
     pub by: u64,
     /// Whether this client knows that the higher one is Ordered, too.
     pub ordered: bool,
-}
-
-/// What one look at a lower nonce means. The client's books are read before and after, as a submission can land
-/// meanwhile.
-pub(super) enum NeighbourLook {
-    /// Relayed, or too low: no lane waits for it.
-    Passed,
-    Stands(NeighbourState),
-}
-
-impl NeighbourLook {
-    pub(super) fn of(
-        status: Option<&JobStatus>,
-        unlisted: bool,
-        before: Option<NonceStanding>,
-        after: Option<NonceStanding>,
-        stalled: Option<Duration>,
-    ) -> Self {
-        let leased =
-            [before, after].iter().any(|it| matches!(it, Some(NonceStanding::Leased { .. }))) || before != after;
-        let executed = status.is_some_and(JobStatus::is_executed);
-        Self::Stands(match status {
-            Some(JobStatus::Relayed) => return Self::Passed,
-            Some(JobStatus::Failed { reason: Some(reason) }) if is_low_nonce(reason) => return Self::Passed,
-            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) if !unlisted => {
-                NeighbourState::Working { executed: Some(executed), stalled }
-            }
-            _ if leased => NeighbourState::Held,
-            None if after == Some(NonceStanding::Quarantined) => NeighbourState::Quarantined,
-            None => NeighbourState::Missing,
-            Some(JobStatus::Failed { reason }) => NeighbourState::Failed(reason.clone()),
-            Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) => {
-                NeighbourState::Lost { executed }
-            }
-        })
-    }
-}
-
-pub(super) fn is_low_nonce(reason: &str) -> bool {
-    reason.contains(LOW_NONCE)
 }
 
 impl LaneBelow {

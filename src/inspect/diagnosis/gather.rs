@@ -11,16 +11,17 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     cause::Confidence,
-    evidence::{
-        Books, InList, LaneBelow, Neighbour, NeighbourBook, NeighbourLook, NeighbourState, Overtaken, Seen, Symptoms,
-        WalkEnd,
-    },
+    evidence::{Books, InList, LaneBelow, Neighbour, NeighbourBook, Overtaken, Seen, Symptoms, WalkEnd},
     onchain::{Claims, onchain},
 };
 use crate::{
     chain::Block,
     error::{Error, ErrorKind, Result},
-    inspect::{facts::record, sources::Sources},
+    inspect::{
+        facts::record,
+        lane::{NeighbourLook, NeighbourState},
+        sources::Sources,
+    },
     job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob},
     node::PendingNonces,
     nonce::{Lane, NonceStanding},
@@ -73,7 +74,7 @@ impl<'a> Questions<'a> {
         let mut lines = Vec::new();
         let listed = sources.pending.get(job.consumer(), self.patience).await;
         let listing = self.describe_list(&listed, &mut lines);
-        let (seen, claims) = self.look(&mut lines).await?;
+        let (seen, mut claims) = self.look(&mut lines).await?;
         let books = self.books(&mut lines);
         let has_program = match seen {
             Seen::Pending | Seen::Failed(_) => self.has_program(&mut lines).await,
@@ -86,7 +87,11 @@ impl<'a> Questions<'a> {
             PendingNonces::Known(nonces) => Some(&**nonces),
             _ => None,
         };
-        let lane = if ordered && waits { Some(self.walk(nonces, &mut lines).await?) } else { None };
+        let mut lane = None;
+        if ordered && waits {
+            let (below, head) = self.walk(nonces, &mut lines).await?;
+            (lane, claims.head) = (Some(below), head);
+        }
         // Last, so that it is not older than what the node says.
         let onchain = match &sources.chain {
             Some(chain) => onchain(sources, chain, job, &claims, since, &mut lines).await,
@@ -288,8 +293,12 @@ impl<'a> Questions<'a> {
         }
     }
 
-    /// Down the lane to a nonce that it is past.
-    async fn walk(&self, listed: Option<&BTreeSet<u64>>, lines: &mut Vec<String>) -> Result<LaneBelow> {
+    /// Down the lane to a nonce that it is past; and the record of the next job to be relayed.
+    async fn walk(
+        &self,
+        listed: Option<&BTreeSet<u64>>,
+        lines: &mut Vec<String>,
+    ) -> Result<(LaneBelow, Option<JobRecord>)> {
         let consumer = self.job.consumer();
         let in_list = |nonce: u64| listed.is_some_and(|listed| listed.contains(&nonce));
         let working = || NeighbourState::Working { executed: None, stalled: None };
@@ -312,7 +321,7 @@ impl<'a> Questions<'a> {
                 break if nonce > 1 { WalkEnd::Bound { nonce: nonce - 1 } } else { WalkEnd::Bottom };
             }
             looks += batch.len();
-            for (nonce, look, book) in self.looks(batch, listed.is_some()).await? {
+            for Looked { nonce, look, book, .. } in self.looks(batch, listed.is_some()).await? {
                 match look {
                     NeighbourLook::Passed => {
                         below = below.split_off(&nonce);
@@ -325,16 +334,16 @@ impl<'a> Questions<'a> {
             }
         };
         let mut lane = LaneBelow { below, end, overtaken: None };
-        self.look_at_next(&mut lane).await?;
+        let head = self.look_at_next(&mut lane).await?;
         describe_lane(&lane, listed.is_some(), lines);
         if lane.below.values().all(|neighbour| neighbour.state == NeighbourState::Missing) {
             lane.overtaken = self.overtaken(lines).await?;
         }
-        Ok(lane)
+        Ok((lane, head))
     }
 
     /// Looks at these nonces at once, and sorts the answers from the highest down.
-    async fn looks(&self, nonces: Vec<u64>, unlisted: bool) -> Result<Vec<(u64, NeighbourLook, NeighbourBook)>> {
+    async fn looks(&self, nonces: Vec<u64>, unlisted: bool) -> Result<Vec<Looked>> {
         let consumer = self.job.consumer();
         let mut tasks = JoinSet::new();
         for nonce in nonces {
@@ -343,18 +352,19 @@ impl<'a> Questions<'a> {
                 let before = nonces.standing(consumer, nonce);
                 let record = record(&node, JobId::derive(nonce, consumer)).await;
                 let after = nonces.standing(consumer, nonce);
-                record.map(|record| (nonce, record.map(|record| record.status().clone()), before, after))
+                record.map(|record| (nonce, record, before, after))
             });
         }
         let mut looks = Vec::new();
         while let Some(joined) = tasks.join_next().await {
             let cut_off = |error| Error::new(ErrorKind::Closed, "a look was cut off").with_source(error);
-            let (nonce, status, before, after) = joined.map_err(cut_off)??;
-            let stalled = self.neighbour_stalled(nonce, status.as_ref());
-            let look = NeighbourLook::of(status.as_ref(), unlisted, before, after, stalled);
-            looks.push((nonce, look, self.book(nonce, after)));
+            let (nonce, record, before, after) = joined.map_err(cut_off)??;
+            let status = record.as_ref().map(JobRecord::status);
+            let stalled = self.neighbour_stalled(nonce, status);
+            let look = NeighbourLook::of(status, unlisted, before, after, stalled);
+            looks.push(Looked { nonce, look, book: self.book(nonce, after), record });
         }
-        looks.sort_unstable_by_key(|(nonce, ..)| std::cmp::Reverse(*nonce));
+        looks.sort_unstable_by_key(|looked| std::cmp::Reverse(looked.nonce));
         Ok(looks)
     }
 
@@ -363,24 +373,26 @@ impl<'a> Questions<'a> {
         self.known.get(&nonce).and_then(|job| self.stalled_in(job, stage))
     }
 
-    /// Reads the record of the nonce that is next to be relayed, if only the list has spoken of it.
-    async fn look_at_next(&self, lane: &mut LaneBelow) -> Result<()> {
-        let Some((nonce, NeighbourState::Working { executed: None, .. })) = lane.next() else { return Ok(()) };
-        for (nonce, look, book) in self.looks(vec![nonce], false).await? {
-            match look {
-                // Meanwhile.
-                NeighbourLook::Passed => {
-                    lane.below = lane.below.split_off(&(nonce + 1));
-                    lane.end = WalkEnd::Passed { nonce, book };
-                }
-                NeighbourLook::Stands(state @ NeighbourState::Working { .. }) => {
-                    lane.below.insert(nonce, Neighbour { state, book });
-                }
-                // The list says otherwise; the next round has both anew.
-                NeighbourLook::Stands(_) => {}
+    /// Reads the record of the nonce that is next to be relayed.
+    async fn look_at_next(&self, lane: &mut LaneBelow) -> Result<Option<JobRecord>> {
+        let Some((next, NeighbourState::Working { .. })) = lane.next() else { return Ok(None) };
+        let Some(Looked { nonce, look, book, record }) = self.looks(vec![next], false).await?.pop() else {
+            return Ok(None);
+        };
+        match look {
+            // Meanwhile.
+            NeighbourLook::Passed => {
+                lane.below = lane.below.split_off(&(nonce + 1));
+                lane.end = WalkEnd::Passed { nonce, book };
             }
+            NeighbourLook::Stands(state @ NeighbourState::Working { .. }) => {
+                lane.below.insert(nonce, Neighbour { state, book });
+                return Ok(record);
+            }
+            // It was seen otherwise just now; the next round has both anew.
+            NeighbourLook::Stands(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whether a higher nonce was relayed, though this job is not yet when it is looked at again.
@@ -401,6 +413,14 @@ impl<'a> Questions<'a> {
         lines.push(format!("GetResult of nonce {by}: RELAYED, before this job"));
         Ok(Some(Overtaken { by, ordered: strategy.is_some() }))
     }
+}
+
+/// A look at a lower nonce.
+struct Looked {
+    nonce: u64,
+    look: NeighbourLook,
+    book: NeighbourBook,
+    record: Option<JobRecord>,
 }
 
 /// How many lines the nonces below may take.

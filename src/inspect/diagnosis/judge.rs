@@ -2,11 +2,17 @@
 
 use super::{
     cause::{Cause, Confidence},
-    evidence::{InList, LaneBelow, NeighbourState, Seen, Symptoms, WalkEnd, is_low_nonce},
+    evidence::{InList, LaneBelow, Seen, Symptoms, WalkEnd},
     verdict::{Verdict, likely, shown},
     weigh::weigh,
 };
-use crate::{inspect::words::CHAIN, watch::Stage};
+use crate::{
+    inspect::{
+        lane::{NeighbourState, is_low_nonce},
+        words::CHAIN,
+    },
+    watch::Stage,
+};
 
 /// The node is heard, and the chain has the last word.
 pub(super) fn judge(evidence: &Symptoms) -> Verdict {
@@ -150,36 +156,16 @@ fn next_in_line(evidence: &Symptoms, lane: Option<&LaneBelow>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use super::{
-        super::evidence::{Books, Neighbour, NeighbourBook, NeighbourLook, Overtaken},
+        super::{
+            evidence::{Books, Neighbour, NeighbourBook, Overtaken},
+            samples::{LISTINGS, LONG, name, symptoms},
+        },
         *,
     };
-    use crate::{
-        job::{JobStatus, ProgramId, Revision},
-        nonce::{Lane, NonceStanding},
-    };
-
-    const LONG: Duration = Duration::from_secs(40);
-
-    fn evidence(seen: Seen, listing: InList) -> Symptoms {
-        Symptoms {
-            nonce: 9,
-            revision: Revision::Relay,
-            ordered: false,
-            program: ProgramId::new(vec![7]),
-            seen,
-            listing,
-            books: Books::default(),
-            has_program: None,
-            lane: None,
-            stalled: None,
-            retries: 0,
-            lower_pending: None,
-            onchain: None,
-        }
-    }
+    use crate::job::JobStatus;
 
     fn sights() -> Vec<Seen> {
         let failed = |reason: &str| Seen::Failed(Some(reason.into()));
@@ -200,33 +186,13 @@ mod tests {
         ]
     }
 
-    const LISTINGS: [InList; 5] =
-        [InList::None, InList::Listed, InList::Unlisted, InList::Dead(Confidence::Shown), InList::Hanging];
-
-    /// A short name for a verdict; a question mark where it is only likely.
-    fn name(verdict: &Verdict) -> String {
-        let text = match &verdict.cause {
-            Cause::InProgress { stage } => format!("{stage}"),
-            Cause::NonceGap { first, last } => format!("gap {first}-{last}"),
-            Cause::InLine { behind } => format!("line {behind}"),
-            Cause::BehindQuarantined { nonce } => format!("quarantined {nonce}"),
-            Cause::BehindFailed { nonce, .. } => format!("failed {nonce}"),
-            Cause::BehindLost { nonce } => format!("lost {nonce}"),
-            Cause::BehindStalled { nonce, .. } => format!("stalled {nonce}"),
-            Cause::StrategyMixed { nonce } => format!("mixed {nonce}"),
-            Cause::RelayGivenUp { overtaken_by } => format!("given up {overtaken_by}"),
-            other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
-        };
-        if verdict.confidence == Confidence::Likely { text + "?" } else { text }
-    }
-
     /// One row for each sight, one column for each listing.
     fn check_table(change: impl Fn(&mut Symptoms), rows: &[(usize, [&str; 5])]) {
         let sights = sights();
         assert!(rows.iter().map(|(sight, _)| *sight).eq(0..sights.len()), "a row for each sight");
         for ((sight, expected), seen) in rows.iter().zip(sights) {
             for (listing, expected) in LISTINGS.into_iter().zip(expected) {
-                let mut evidence = evidence(seen.clone(), listing);
+                let mut evidence = symptoms(seen.clone(), listing);
                 change(&mut evidence);
                 assert_eq!(name(&judge(&evidence)), *expected, "row {sight}: {seen:?}, {listing:?}");
             }
@@ -319,12 +285,12 @@ mod tests {
             (Seen::Pending, InList::None, |it| (it.books.under_way, it.stalled) = (true, Some(LONG)), "UnderWay"),
         ];
         for (seen, listing, change, expected) in rows {
-            let mut evidence = evidence(seen.clone(), listing);
+            let mut evidence = symptoms(seen.clone(), listing);
             change(&mut evidence);
             assert_eq!(name(&judge(&evidence)), expected, "{seen:?} {listing:?}");
         }
         for seen_before in [false, true] {
-            let mut evidence = evidence(Seen::NotFound, InList::None);
+            let mut evidence = symptoms(Seen::NotFound, InList::None);
             evidence.books.seen_before = seen_before;
             assert_eq!(judge(&evidence).cause, Cause::NotKnown { seen_before });
         }
@@ -374,7 +340,7 @@ mod tests {
             ordered: true,
             lane: Some(lane(letters)),
             stalled: stalled.then_some(LONG),
-            ..evidence(Seen::Executed { verified: true }, InList::Listed)
+            ..symptoms(Seen::Executed { verified: true }, InList::Listed)
         }
     }
 
@@ -479,7 +445,7 @@ mod tests {
     #[test]
     fn what_shows_something_else_each_time_moves() {
         for seen in sights() {
-            let evidence = evidence(seen.clone(), InList::Unlisted);
+            let evidence = symptoms(seen.clone(), InList::Unlisted);
             let expected = match seen {
                 Seen::Pending => "accepted?".to_owned(),
                 Seen::Executed { .. } => "executed?".to_owned(),
@@ -492,59 +458,6 @@ mod tests {
             for (one, other) in [(&taken, before.clone()), (&before, taken.clone())] {
                 assert_eq!(unsettled(&evidence, one, other), likely(Cause::Contradiction { of: CHAIN }));
             }
-        }
-    }
-
-    #[test]
-    fn looks_at_lower_nonces() {
-        use NonceStanding::{Leased, Quarantined};
-        const SPENT: NonceStanding = NonceStanding::Spent { lane: Some(Lane::Ordered) };
-        let failed = |reason: &str| JobStatus::Failed { reason: Some(reason.into()) };
-        let (sent, signing) = (Leased { sent: true }, Leased { sent: false });
-        let rows = [
-            (None, None, None, "missing"),
-            (None, Some(SPENT), Some(SPENT), "missing"),
-            (None, Some(signing), Some(signing), "held"),
-            (None, Some(sent), Some(SPENT), "held"),
-            (None, None, Some(sent), "held"),
-            // It landed between two looks at the books.
-            (None, None, Some(SPENT), "held"),
-            (None, Some(Quarantined), Some(Quarantined), "quarantined"),
-            (None, Some(Quarantined), Some(sent), "held"),
-            (Some(JobStatus::Relayed), Some(sent), Some(sent), "passed"),
-            (Some(failed("low nonce")), None, None, "passed"),
-            (Some(failed("execution_error")), None, None, "failed"),
-            (Some(failed("execution_error")), Some(sent), Some(sent), "held"),
-            (Some(JobStatus::Failed { reason: None }), None, None, "failed"),
-        ];
-        let words = |look| match look {
-            NeighbourLook::Passed => "passed",
-            NeighbourLook::Stands(NeighbourState::Missing) => "missing",
-            NeighbourLook::Stands(NeighbourState::Held) => "held",
-            NeighbourLook::Stands(NeighbourState::Quarantined) => "quarantined",
-            NeighbourLook::Stands(NeighbourState::Failed(_)) => "failed",
-            NeighbourLook::Stands(NeighbourState::Lost { executed: false }) => "lost",
-            NeighbourLook::Stands(NeighbourState::Lost { executed: true }) => "lost, executed",
-            NeighbourLook::Stands(NeighbourState::Working { executed: Some(true), .. }) => "working, executed",
-            NeighbourLook::Stands(NeighbourState::Working { .. }) => "working",
-        };
-        for (status, before, after, expected) in rows {
-            for unlisted in [false, true] {
-                let look = words(NeighbourLook::of(status.as_ref(), unlisted, before, after, None));
-                assert_eq!(look, expected, "{status:?} {before:?} {after:?}");
-            }
-        }
-        for (status, unlisted, expected) in [
-            (JobStatus::Pending, false, "working"),
-            (JobStatus::Unrecognized(9), false, "working"),
-            (JobStatus::Done, false, "working, executed"),
-            (JobStatus::Pending, true, "lost"),
-            (JobStatus::Done, true, "lost, executed"),
-        ] {
-            assert_eq!(words(NeighbourLook::of(Some(&status), unlisted, None, None, None)), expected);
-            assert_eq!(words(NeighbourLook::of(Some(&status), unlisted, Some(SPENT), Some(SPENT), None)), expected);
-            let again = words(NeighbourLook::of(Some(&status), unlisted, Some(sent), Some(sent), None));
-            assert_eq!(again, if unlisted { "held" } else { expected });
         }
     }
 }

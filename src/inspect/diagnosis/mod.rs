@@ -21,6 +21,8 @@ mod gather;
 mod judge;
 mod onchain;
 mod report;
+#[cfg(test)]
+mod samples;
 mod verdict;
 mod weigh;
 

@@ -2,13 +2,15 @@
 
 use alloy_primitives::{Address, B256};
 
-use super::evidence::{Onchain, Operators, Trial};
+use super::evidence::{Onchain, Operators};
 use crate::{
     chain::{Block, Chain, ChainStanding, Revert},
     error::{Error, Result},
     inspect::{
-        facts::{Read, Sent, Signer, sent},
+        facts::{AtNode, Read, Sent, Signer, sent},
+        lane::Refused,
         sources::Sources,
+        trial::Trial,
         words::status_words,
     },
     job::{JobRecord, SignedJob, Verified, recover_signer},
@@ -24,6 +26,8 @@ pub(super) struct Claims {
     /// How often the node has tried to relay the result.
     pub retries: u32,
     pub tx_hash: Option<B256>,
+    /// The record of the job at the head of the lane, if this one waits for it.
+    pub head: Option<JobRecord>,
 }
 
 impl Claims {
@@ -32,7 +36,7 @@ impl Claims {
             .has_result()
             .then(|| recover_signer(&record.result_with_metadata, &record.operator_signature).ok())
             .flatten();
-        Self { verified, signed_by, retries: record.retries(), tx_hash: record.relay_tx_hash() }
+        Self { verified, signed_by, retries: record.retries(), tx_hash: record.relay_tx_hash(), head: None }
     }
 }
 
@@ -47,8 +51,10 @@ pub(super) async fn onchain(
     lines: &mut Vec<String>,
 ) -> Option<(Onchain, Block)> {
     let read = async {
-        let Read { facts, tip, .. } = sent(sources, chain, job, claims.tx_hash, claims.verified.as_ref(), seen).await?;
-        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims).await?, tip))
+        let Claims { verified, tx_hash, head, .. } = claims;
+        let shown = AtNode { transaction: *tx_hash, result: verified.as_ref(), head: head.as_ref() };
+        let Read { facts, tip, .. } = sent(sources, chain, job, &shown, seen).await?;
+        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims, tip).await?, tip))
     };
     match read.await {
         Ok((onchain, tip)) => {
@@ -68,6 +74,7 @@ async fn interpret(
     chain: &Chain,
     job: &SignedJob,
     claims: &Claims,
+    tip: Block,
 ) -> Result<Onchain> {
     // What is no consumer has said nothing.
     let signer = if facts.job.max_nonce.is_ok() { facts.job.signer(job).ok() } else { None };
@@ -81,6 +88,13 @@ async fn interpret(
     let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
     let operators =
         claims.signed_by.filter(|signed_by| *signed_by != operator || pinned.is_some_and(|it| it != operator));
+    // It is at the head of the lane if the chain has all before it.
+    let is_next =
+        |head: &&JobRecord| facts.job.max_nonce.as_ref().is_ok_and(|max| max.saturating_add(1) >= head.nonce());
+    let head = match (facts.head, claims.head.as_ref().filter(is_next)) {
+        (Some(of), Some(head)) => of.refused(chain, head, latest, tip).await,
+        _ => None,
+    };
     let receipt = facts.receipt.as_ref().and_then(|receipt| receipt.as_ref().ok()?.as_ref());
     Ok(Onchain {
         standing,
@@ -89,13 +103,8 @@ async fn interpret(
         signer,
         state,
         operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
-        trial: facts.trial.and_then(Result::ok).map_or(Trial::NotMade, |tried| match tried {
-            Ok(_) => Trial::Lands,
-            Err(data) => {
-                let revert = Revert::decode(&data);
-                Trial::Reverts { cause: revert.cause(), reason: revert.to_string() }
-            }
-        }),
+        trial: Trial::of(chain, facts.trial, tip).await,
+        head,
         reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
         absent: matches!(facts.receipt, None | Some(Ok(None))),
     })
@@ -143,6 +152,9 @@ fn describe(onchain: &Onchain, claims: &Claims, lines: &mut Vec<String>) {
         Trial::Reverts { reason, .. } => {
             say(format!("posting the result, tried in a call, reverts: {}", one_line(reason)))
         }
+    }
+    if let Some(Refused { nonce, reason, .. }) = &onchain.head {
+        say(format!("nonce {nonce} is the next to land, and would be refused: {}", one_line(reason)));
     }
     if claims.tx_hash.is_some() && onchain.absent {
         say("the transaction that the node names is in no block".into());

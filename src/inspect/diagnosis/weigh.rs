@@ -2,12 +2,12 @@
 
 use super::{
     cause::{Cause, Confidence},
-    evidence::{LaneBelow, Onchain, Operators, Seen, Symptoms, Trial},
+    evidence::{LaneBelow, Onchain, Operators, Seen, Symptoms},
     verdict::{Verdict, likely, shown},
 };
 use crate::{
     chain::{ChainStanding, RevertCause},
-    inspect::facts::Signer,
+    inspect::{facts::Signer, lane::Refused, trial::Trial},
     watch::Stage,
 };
 
@@ -136,6 +136,11 @@ fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     {
         return shown(gap);
     }
+    if waits_for_relay(&by_node.cause)
+        && let Some(Refused { nonce, cause, reason }) = onchain.head.clone()
+    {
+        return shown(Cause::BehindReverting { nonce, cause, reason });
+    }
     let Verdict { cause, confidence } = by_node;
     let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
     match cause {
@@ -186,23 +191,20 @@ fn gap(evidence: &Symptoms, onchain: &Onchain, max: u64) -> Option<Cause> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use alloy_primitives::{Address, B256, Bytes};
 
     use super::{
         super::{
-            evidence::{Books, InList, Neighbour, NeighbourBook, NeighbourState, Overtaken, WalkEnd},
+            evidence::{InList, Neighbour, NeighbourBook, Overtaken, WalkEnd},
             judge::judge,
+            samples::{LISTINGS, LONG, name, symptoms},
         },
         *,
     };
-    use crate::{
-        chain::OnchainStatus,
-        job::{JobStatus, ProgramId, Revision},
-    };
+    use crate::{chain::OnchainStatus, inspect::lane::NeighbourState, job::JobStatus};
 
-    const LONG: Duration = Duration::from_secs(40);
     const OPERATOR: Address = Address::repeat_byte(1);
     const OTHER: Address = Address::repeat_byte(2);
     const STATES: (B256, B256) = (B256::repeat_byte(3), B256::repeat_byte(4));
@@ -217,6 +219,7 @@ mod tests {
             state: None,
             operators: None,
             trial: Trial::NotMade,
+            head: None,
             reverted: false,
             absent: false,
         }
@@ -228,32 +231,7 @@ mod tests {
 
     /// A job of nonce 9, Unordered unless told otherwise.
     fn evidence(seen: Seen, listing: InList, onchain: Onchain) -> Symptoms {
-        Symptoms {
-            nonce: 9,
-            revision: Revision::Relay,
-            ordered: false,
-            program: ProgramId::new(vec![7]),
-            seen,
-            listing,
-            books: Books::default(),
-            has_program: None,
-            lane: None,
-            stalled: None,
-            retries: 0,
-            lower_pending: (listing == InList::Listed || listing == InList::Unlisted).then_some(false),
-            onchain: Some(onchain),
-        }
-    }
-
-    fn name(verdict: &Verdict) -> String {
-        let text = match &verdict.cause {
-            Cause::InProgress { stage } => format!("{stage}"),
-            Cause::NonceGap { first, last } => format!("gap {first}-{last}"),
-            Cause::RelayReverts { cause, .. } => format!("{cause:?}"),
-            Cause::NonceTakenOnChain { status } => format!("Taken{status:?}"),
-            other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
-        };
-        if verdict.confidence == Confidence::Likely { text + "?" } else { text }
+        Symptoms { onchain: Some(onchain), ..symptoms(seen, listing) }
     }
 
     fn sights() -> [Seen; 10] {
@@ -270,9 +248,6 @@ mod tests {
             Seen::Unproven("signed by another".into()),
         ]
     }
-
-    const LISTINGS: [InList; 5] =
-        [InList::None, InList::Listed, InList::Unlisted, InList::Dead(Confidence::Shown), InList::Hanging];
 
     /// Whatever the node says, with whatever list, for however long: what the chain has is what counts.
     #[test]
@@ -531,6 +506,52 @@ mod tests {
         assert_eq!(name(&judge(&young)), "gap 7-7");
     }
 
+    /// What the contracts would refuse of the job that is next to land holds all behind it, at once.
+    #[test]
+    fn a_head_that_would_be_refused_holds_what_waits_for_its_turn() {
+        let refused = |nonce, cause| Some(Refused { nonce, cause, reason: "no".into() });
+        let behind = |letters: &[(u64, NeighbourState)], max, head| {
+            let mut evidence = in_lane(&letters.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), None, max);
+            for (nonce, state) in letters {
+                let below = &mut evidence.lane.as_mut().unwrap().below;
+                below.get_mut(nonce).unwrap().state = state.clone();
+            }
+            evidence.onchain.as_mut().unwrap().head = head;
+            evidence
+        };
+        let works = |stalled| NeighbourState::Working { executed: Some(true), stalled };
+        for cause in
+            [RevertCause::StaleState, RevertCause::RequestSignature, RevertCause::TooMuchGas, RevertCause::Other]
+        {
+            for (lane, expected) in [
+                (vec![(8, works(None))], 8),
+                (vec![(7, works(None)), (8, works(None))], 7),
+                (vec![(7, works(Some(LONG))), (8, works(None))], 7),
+                // What else there is to act upon comes behind it.
+                (vec![(7, works(None)), (8, NeighbourState::Failed(None))], 7),
+                (vec![(7, works(None)), (8, NeighbourState::Missing)], 7),
+            ] {
+                for stalled in [None, Some(LONG)] {
+                    for trial in [Trial::Lands, tried(RevertCause::StaleState), tried(RevertCause::Other)] {
+                        let mut evidence = behind(&lane, expected - 1, refused(expected, cause));
+                        evidence.stalled = stalled;
+                        evidence.onchain.as_mut().unwrap().trial = trial;
+                        assert_eq!(name(&judge(&evidence)), format!("{cause:?} {expected}"), "{lane:?}");
+                    }
+                }
+            }
+        }
+        // Nothing is said of a head that would land, and of no lane that is stuck for another reason.
+        assert_eq!(name(&judge(&behind(&[(8, works(None))], 7, None))), "stalled 8?");
+        let mut dead = behind(&[(8, works(None))], 7, refused(8, RevertCause::Other));
+        dead.listing = InList::Dead(Confidence::Shown);
+        assert_eq!(name(&judge(&dead)), "ConsumerDead");
+        // The job's own reason, which cannot pass, comes first.
+        let mut own = behind(&[(8, works(None))], 7, refused(8, RevertCause::Other));
+        own.onchain.as_mut().unwrap().signer = Some(Signer::Refused { recovered: None, named: None });
+        assert_eq!(name(&judge(&own)), "SignerRefused");
+    }
+
     #[test]
     fn the_chain_decides_what_was_open() {
         let given_up = |max| {
@@ -538,7 +559,7 @@ mod tests {
             evidence.lane.as_mut().unwrap().overtaken = Some(Overtaken { by: 10, ordered: false });
             name(&judge(&evidence))
         };
-        assert_eq!((given_up(9), given_up(10)), ("RelayGivenUp?".into(), "RelayGivenUp".into()));
+        assert_eq!((given_up(9), given_up(10)), ("given up 10?".into(), "given up 10".into()));
         let low = |max| {
             let onchain = Onchain { max_nonce: Some(max), ..quiet() };
             name(&judge(&evidence(Seen::Failed(Some("low nonce".into())), InList::Unlisted, onchain)))
@@ -550,10 +571,10 @@ mod tests {
             lane.below.get_mut(&8).unwrap().state = state;
             name(&judge(&evidence))
         };
-        assert_eq!(behind(NeighbourState::Lost { executed: true }, 8), "BehindLost?");
-        assert_eq!(behind(NeighbourState::Lost { executed: true }, 7), "BehindLost");
-        assert_eq!(behind(NeighbourState::Quarantined, 8), "BehindQuarantined?");
-        assert_eq!(behind(NeighbourState::Quarantined, 7), "BehindQuarantined");
+        assert_eq!(behind(NeighbourState::Lost { executed: true }, 8), "lost 8?");
+        assert_eq!(behind(NeighbourState::Lost { executed: true }, 7), "lost 8");
+        assert_eq!(behind(NeighbourState::Quarantined, 8), "quarantined 8?");
+        assert_eq!(behind(NeighbourState::Quarantined, 7), "quarantined 8");
     }
 
     /// Jobs that are well, on a chain that lags behind by any number of nonces: none is stuck.

@@ -6,7 +6,10 @@ use super::finding::{Finding, FindingKind, Severity};
 use crate::{
     chain::{Binding, OnchainStatus},
     error::{Error, Result},
-    inspect::facts::Unsent,
+    inspect::{
+        facts::Unsent,
+        lane::{NeighbourState, Refused},
+    },
     job::{JobRecord, Limits, RelayStrategy, SignedJob, echo_difference},
     nonce::Unknown,
 };
@@ -29,6 +32,25 @@ pub(super) struct Prospects {
     pub record: Option<Result<Option<JobRecord>>>,
     /// Nothing where there is no such call.
     pub has_program: Option<Result<bool>>,
+    /// The job that is next to land, if that is before this one in an Ordered lane.
+    pub ahead: Option<Ahead>,
+}
+
+/// How the job at the head of the lane stands.
+pub(super) struct Ahead {
+    pub nonce: u64,
+    pub seen: Result<AheadSeen>,
+}
+
+pub(super) enum AheadSeen {
+    /// It is on its way.
+    Well,
+    /// At the node, or not there.
+    Stands(NeighbourState),
+    /// At the node, and the contracts would refuse its result.
+    Refused(Refused),
+    /// At the node, and the chain could not be asked.
+    Unread(Error),
 }
 
 impl Prospects {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::inspect::words::{CHAIN, NODE, status_words};
 use crate::{
-    chain::OnchainStatus,
+    chain::{OnchainStatus, RevertCause},
     error::{Error, named},
     job::{JobStatus, ProgramId},
     text::{one_line, shorten},
@@ -136,6 +136,30 @@ pub enum FindingKind {
         /// The missing ones, as runs from first to last, both included; the lowest first, eight runs at most.
         missing: Vec<(u64, u64)>,
     },
+    /// An Ordered nonce behind one whose job this client has signed, and has not sent: the lane waits for that.
+    #[non_exhaustive]
+    BehindQuarantined {
+        /// That nonce.
+        nonce: u64,
+    },
+    /// An Ordered nonce behind one whose job has failed at the node: the lane waits for another in its place.
+    #[non_exhaustive]
+    BehindFailed {
+        /// That nonce.
+        nonce: u64,
+        /// The node's reason.
+        reason: Option<String>,
+    },
+    /// An Ordered nonce behind one whose job is the next to land, and that the contracts would refuse.
+    #[non_exhaustive]
+    BehindReverting {
+        /// That nonce.
+        nonce: u64,
+        /// What the refusal means.
+        cause: RevertCause,
+        /// Why it is refused: the contracts' words, or the states that differ.
+        reason: String,
+    },
     /// An Unordered nonce so far above the highest one known that it looks like a mistake. It could not be taken back.
     #[non_exhaustive]
     NonceTooFar {
@@ -239,6 +263,14 @@ impl fmt::Display for FindingKind {
                 }
                 Ok(())
             }
+            Self::BehindQuarantined { nonce } => write!(f, "held behind nonce {nonce}, in quarantine in this client"),
+            Self::BehindFailed { nonce, reason } => {
+                let reason = one_line(reason.as_deref().unwrap_or("no reason given"));
+                write!(f, "held behind nonce {nonce}, which failed: {reason}")
+            }
+            Self::BehindReverting { nonce, reason, .. } => {
+                write!(f, "held behind nonce {nonce}, whose relay reverts: {}", one_line(reason))
+            }
             Self::NonceTooFar { highest } => write!(f, "the nonce is too far above {highest}"),
             Self::NonceLargest => f.write_str("the nonce is the largest u64"),
             Self::AlreadyAtNode { status } => {
@@ -283,6 +315,7 @@ impl FindingKind {
             | Self::NonceTooLow { .. }
             | Self::NonceGap { .. }
             | Self::NonceTooFar { .. }
+            | Self::BehindReverting { .. }
             | Self::StaleState { .. }
             | Self::StateMissing
             | Self::RequestedBefore { .. }
@@ -291,6 +324,8 @@ impl FindingKind {
             Self::AlreadyAtNode { .. }
             | Self::Failed { .. }
             | Self::NonceTakenAtNode { .. }
+            | Self::BehindFailed { .. }
+            | Self::BehindQuarantined { .. }
             | Self::ProgramMissing { .. } => Some(NODE),
             Self::NoChain
             | Self::ChainNotRead { .. }

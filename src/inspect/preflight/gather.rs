@@ -9,12 +9,13 @@ use std::{
 use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
-use super::evidence::{ChainSide, Chained, Prospects};
+use super::evidence::{Ahead, AheadSeen, ChainSide, Chained, Prospects};
 use crate::{
     chain::{Block, Chain, Kept, OnchainStatus},
     error::{Error, ErrorKind, Result},
     inspect::{
         facts::{self, Read},
+        lane::{NeighbourLook, NeighbourState},
         sources::Sources,
     },
     job::{JobId, JobRecord, RelayStrategy, SignedJob},
@@ -57,7 +58,26 @@ pub(super) async fn gather(
         if mine.is_some() { None } else { Some(ask_node(sources, job).await) }
     })
     .await;
-    let node_round_trips = u32::from(node.is_some());
+    let mut node_round_trips = u32::from(node.is_some());
+    let AskedChain { side, mut tip, operator, mut round_trips } = asked;
+    // Who is next is known only now.
+    let mut ahead = None;
+    if node.is_some()
+        && let (Some(chain), Some(seen)) = (&sources.chain, tip)
+        && let Some(nonce) = before(job, &side)
+    {
+        node_round_trips += 1;
+        let seen = look_ahead(sources, chain, nonce, job, seen).await;
+        ahead = Some(Ahead {
+            nonce,
+            seen: seen.map(|(seen, read)| {
+                if let Some((later, trips)) = read {
+                    (tip, round_trips) = (Some(later), round_trips + trips);
+                }
+                seen
+            }),
+        });
+    }
     let (speaks, record, has_program) = match node {
         Some((speaks, record, has_program)) => (speaks, Some(record), has_program),
         None => (None, None, None),
@@ -71,12 +91,50 @@ pub(super) async fn gather(
         binding: sources.binding,
         limits: sources.limits.unwrap_or_else(|| job.limits()),
         held: sources.submissions.on_hand(job).other,
-        chain: asked.side,
+        chain: side,
         record,
         has_program,
+        ahead,
     };
-    let AskedChain { tip, operator, round_trips, .. } = asked;
     Gathered { evidence, tip, operator, chain_round_trips: round_trips, node_round_trips }
+}
+
+/// The nonce that is next to land, if that is before an Ordered job's.
+fn before(job: &SignedJob, side: &ChainSide) -> Option<u64> {
+    let ChainSide::Read(chain) = side else { return None };
+    let ordered = job.relay_strategy() == RelayStrategy::Ordered;
+    chain.facts.job.next_nonce.as_ref().ok().copied().filter(|next| ordered && *next < job.nonce())
+}
+
+/// How the job at the head of the lane stands, and which block was the latest where the chain was asked, with the
+/// number of round trips.
+async fn look_ahead(
+    sources: &Sources,
+    chain: &Chain,
+    nonce: u64,
+    job: &SignedJob,
+    seen: Block,
+) -> Result<(AheadSeen, Option<(Block, u32)>)> {
+    let consumer = job.consumer();
+    let books = || sources.nonces.standing(consumer, nonce);
+    let before = books();
+    let record = facts::record(&sources.node, JobId::derive(nonce, consumer)).await?;
+    let look = NeighbourLook::of(record.as_ref().map(JobRecord::status), false, before, books(), None);
+    let (state, head) = match (look, record) {
+        (NeighbourLook::Passed | NeighbourLook::Stands(NeighbourState::Held), _) => return Ok((AheadSeen::Well, None)),
+        (NeighbourLook::Stands(NeighbourState::Working { .. }), Some(head)) => (AheadSeen::Well, head),
+        (NeighbourLook::Stands(state), _) => return Ok((AheadSeen::Stands(state), None)),
+    };
+    let Read { facts, tip, round_trips } = match facts::at_head(sources, chain, &head, seen).await {
+        Ok(read) => read,
+        Err(error) => return Ok((AheadSeen::Unread(error), Some((seen, 1)))),
+    };
+    // It may have landed meanwhile.
+    let refused = match facts.next_nonce {
+        Ok(next) if next == nonce => facts.head.refused(chain, &head, facts.latest_state.ok().flatten(), tip).await,
+        _ => None,
+    };
+    Ok((refused.map_or(state, AheadSeen::Refused), Some((tip, round_trips))))
 }
 
 /// The node's revision, if it is another; its record of the job; whether it has the program.

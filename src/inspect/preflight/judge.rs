@@ -1,9 +1,13 @@
 //! From evidence to findings: pure, and in one place.
 
 use super::{
-    evidence::{ChainSide, Prospects},
+    evidence::{Ahead, AheadSeen, ChainSide, Prospects},
     finding::{Finding, FindingKind, Severity},
     on_chain,
+};
+use crate::inspect::{
+    lane::{NeighbourState, Refused},
+    words::FREES_THE_LANE,
 };
 use crate::job::{JobRecord, JobStatus, Revision, echo_difference};
 
@@ -48,6 +52,9 @@ pub(super) fn judge(evidence: &Prospects) -> Vec<Finding> {
         found.push(Finding::new(Severity::Error, FindingKind::NonceHeld, seen, remedy));
     }
     if evidence.wrong_revision.is_none() {
+        if !complete {
+            ahead(evidence, found);
+        }
         at_node(evidence, complete, found);
     }
     findings
@@ -78,6 +85,51 @@ fn sizes(evidence: &Prospects, found: &mut Vec<Finding>) {
             found.push(Finding::new(Severity::Error, kind, fault.problem, remedy));
         }
     }
+}
+
+/// What is wrong with the job at the head of the lane: this one is not relayed before it.
+fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
+    let Some(Ahead { nonce, seen }) = &evidence.ahead else { return };
+    let nonce = *nonce;
+    let state = match seen {
+        Ok(AheadSeen::Well) => return,
+        Ok(AheadSeen::Stands(state)) => state,
+        Ok(AheadSeen::Refused(Refused { cause, reason, .. })) => {
+            let kind = FindingKind::BehindReverting { nonce, cause: *cause, reason: reason.clone() };
+            let seen = format!("getNextNonce: {nonce}; posting the result of that job: {reason}");
+            found.push(Finding::new(Severity::Error, kind, seen, FREES_THE_LANE));
+            return;
+        }
+        Ok(AheadSeen::Unread(error)) => {
+            found.push(evidence.not_read(FindingKind::ChainNotRead { call: "submitResultForOffchainJob" }, error));
+            return;
+        }
+        Err(error) => {
+            found.push(evidence.not_read(FindingKind::NodeNotRead { call: "GetResult of the next nonce" }, error));
+            return;
+        }
+    };
+    let known = |found: &[Finding]| found.iter().any(|it| matches!(it.kind, FindingKind::NonceGap { .. }));
+    let seen = format!("getNextNonce: {nonce}; GetResult of that");
+    let (kind, seen, remedy) = match state {
+        NeighbourState::Failed(reason) => (
+            FindingKind::BehindFailed { nonce, reason: reason.clone() },
+            format!("{seen}: {}", JobStatus::Failed { reason: reason.clone() }),
+            "submit that job again, or put another in its place with Client::replace: the lane waits for its nonce",
+        ),
+        NeighbourState::Quarantined => (
+            FindingKind::BehindQuarantined { nonce },
+            format!("{seen}: the node does not know it; this client has signed a job with it"),
+            "submit the signed job of that nonce again with Client::submit_signed: it is in Client::unresolved, or where it was stored",
+        ),
+        NeighbourState::Missing if !known(found) => (
+            FindingKind::NonceGap { missing: vec![(nonce, nonce)] },
+            format!("{seen}: the node does not know it, although this client has used it"),
+            "submit the stored signed job of that nonce again with Client::submit_signed, or another under it",
+        ),
+        _ => return,
+    };
+    found.push(Finding::new(Severity::Error, kind, seen, remedy));
 }
 
 fn at_node(evidence: &Prospects, complete: bool, found: &mut Vec<Finding>) {

@@ -105,15 +105,17 @@ impl PreflightReport {
         })
     }
 
-    /// How many round trips to the chain it took: one, or none without a chain; more where a block came in between,
-    /// and where what was found forbids the job.
+    /// How many round trips to the chain it took: one, or none without a chain; one more for an Ordered job behind
+    /// others, of which the first is looked at; more where a block came in between, and where what was found forbids
+    /// the job.
     #[must_use]
     pub fn chain_round_trips(&self) -> u32 {
         self.chain_round_trips
     }
 
-    /// How many round trips to the node it took: one, as its calls go out together, and as many more as looks were
-    /// taken at what forbids the job. Repetitions of calls that failed are not counted.
+    /// How many round trips to the node it took: one, as its calls go out together, and one more for an Ordered job
+    /// behind others; as many again for each further look at what forbids the job. Repetitions of calls that failed are
+    /// not counted.
     #[must_use]
     pub fn node_round_trips(&self) -> u32 {
         self.node_round_trips

@@ -1,0 +1,52 @@
+//! What posting a result would do, tried in a call.
+
+use alloy_primitives::Bytes;
+
+use crate::{
+    chain::{Answers, Batch, Block, Call, Chain, Revert, RevertCause},
+    error::Result,
+};
+
+/// A call that was made, and what it returned or reverted with.
+pub(super) struct Tried {
+    call: Call,
+    answer: Result<std::result::Result<Bytes, Bytes>>,
+}
+
+/// What it came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// There is no result, or the call could not be made.
+    NotMade,
+    Lands,
+    Reverts {
+        cause: RevertCause,
+        reason: String,
+    },
+}
+
+impl Tried {
+    pub(super) fn ask(batch: &mut Batch, call: Call) -> impl FnOnce(&mut Answers) -> Self + use<> {
+        let answer = batch.raw_call(call.clone());
+        move |answers| Self { call, answer: answers.take(answer) }
+    }
+}
+
+impl Trial {
+    /// What it means. A revert for no known reason is looked into: it may be for want of gas.
+    pub(super) async fn of(chain: &Chain, tried: Option<Tried>, at: Block) -> Self {
+        let (call, data) = match tried {
+            Some(Tried { call, answer: Ok(Err(data)) }) => (call, data),
+            Some(Tried { answer: Ok(Ok(_)), .. }) => return Self::Lands,
+            Some(Tried { answer: Err(_), .. }) | None => return Self::NotMade,
+        };
+        let revert = Revert::decode(&data);
+        match revert.cause() {
+            RevertCause::Other if chain.lands_with_much_gas(&call, at).await => Self::Reverts {
+                cause: RevertCause::TooMuchGas,
+                reason: "it needs more gas than a block of this chain has".into(),
+            },
+            cause => Self::Reverts { cause, reason: revert.to_string() },
+        }
+    }
+}
