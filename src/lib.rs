@@ -27,6 +27,7 @@
 //! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
 //! | lose no job in a crash, and run none twice | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
 //! | set TLS, proxies, headers and limits | [`transport`], [`tls`] | [`transports`] |
+//! | trace and measure what the client does | [`observe`], [`observe::Metrics`] | [`seeing_what_happens`] |
 //! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
 //! | bind a client to the one chain that you sign for | [`chain::Binding`] | [`will_it_land`] |
 //! | read the contracts on a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
@@ -94,6 +95,7 @@
 //! [`ordered_and_stateful`]: guide::ordered_and_stateful
 //! [`posting_results`]: guide::posting_results
 //! [`programs`]: guide::programs
+//! [`seeing_what_happens`]: guide::seeing_what_happens
 //! [`signers`]: guide::signers
 //! [`stateful_onchain_input`]: job::OffchainJobRequestBuilder::stateful_onchain_input
 //! [`stuck_jobs`]: guide::stuck_jobs
@@ -141,6 +143,8 @@ pub mod job;
 mod node;
 #[cfg(feature = "client")]
 pub mod nonce;
+#[cfg(feature = "client")]
+pub mod observe;
 #[cfg(feature = "client")]
 mod post;
 #[cfg(feature = "client")]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::{Backoff, Jitter, Random},
     error::{Error, ErrorKind, Result},
+    observe::{ClientEvent, Observers},
 };
 
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -232,12 +233,19 @@ pub(crate) struct Retries {
     /// In parts of a token.
     tokens: AtomicU64,
     random: Random,
+    observers: Observers,
 }
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
         let tokens = AtomicU64::new(u64::from(policy.budget) * TOKEN);
-        Self { policy, tokens, random: Random::default() }
+        Self { policy, tokens, random: Random::default(), observers: Observers::default() }
+    }
+
+    /// Tells these how the budget changes, beginning with all of it.
+    pub(crate) fn observed(self, observers: Observers) -> Self {
+        observers.tell(ClientEvent::BudgetChanged { change: i64::from(self.policy.budget) });
+        Self { observers, ..self }
     }
 
     pub(crate) fn read_deadline(&self) -> Deadline {
@@ -263,7 +271,10 @@ impl Retries {
 
     pub(crate) fn succeeded(&self) {
         let full = u64::from(self.policy.budget) * TOKEN;
-        _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| (tokens < full).then_some(tokens + 1));
+        let before = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| (tokens < full).then_some(tokens + 1));
+        if before.is_ok_and(|before| (before + 1).is_multiple_of(TOKEN)) {
+            self.observers.tell(ClientEvent::BudgetChanged { change: 1 });
+        }
     }
 
     /// The attempts of one call, which begins now.
@@ -272,7 +283,11 @@ impl Retries {
     }
 
     fn take_token(&self) -> bool {
-        self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(TOKEN)).is_ok()
+        let taken = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(TOKEN)).is_ok();
+        if taken {
+            self.observers.tell(ClientEvent::BudgetChanged { change: -1 });
+        }
+        taken
     }
 
     /// The nominal pause after so many attempts in a row that reached nobody, and by how much it is shortened.

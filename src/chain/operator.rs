@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Batch, Binding, Chain, Heard, SecondLook, Tidings, contradiction};
 use crate::{
     error::{Error, ErrorKind, Result},
+    observe::{ClientEvent, Observers},
     runtime::Joint,
     sync::Lock,
 };
@@ -33,6 +34,7 @@ struct Shared {
     chain: Option<Chain>,
     binding: Option<Binding>,
     ttl: Duration,
+    observers: Observers,
     state: Lock<State>,
 }
 
@@ -61,6 +63,8 @@ impl Tidings for Said {
 struct State {
     /// What the chain said last, and when the reading began.
     said: Option<(Instant, Result<Address>)>,
+    /// The last operator that it named, and that is of use.
+    named: Option<Address>,
     /// The last reading, if that failed.
     failed: Option<(Instant, Error)>,
     begun: u64,
@@ -87,8 +91,14 @@ impl Reading {
 }
 
 impl TrustedOperator {
-    pub(crate) fn new(pinned: Option<Address>, chain: Option<Chain>, binding: Option<Binding>, ttl: Duration) -> Self {
-        Self(Arc::new(Shared { pinned, chain, binding, ttl, state: Lock::default() }))
+    pub(crate) fn new(
+        pinned: Option<Address>,
+        chain: Option<Chain>,
+        binding: Option<Binding>,
+        ttl: Duration,
+        observers: Observers,
+    ) -> Self {
+        Self(Arc::new(Shared { pinned, chain, binding, ttl, observers, state: Lock::default() }))
     }
 
     pub(crate) fn pinned(&self) -> Option<Address> {
@@ -141,7 +151,7 @@ impl TrustedOperator {
     /// Takes note of what a reading for another purpose has shown.
     pub(crate) fn saw(&self, begun: Instant, operator: Address) {
         let said = self.0.judge(operator);
-        self.0.state.lock().take_in(begun, Ok(said));
+        self.0.take_in(begun, Ok(said));
     }
 
     /// Joins the reading in progress, or starts one. Given `after`, ignores readings that began earlier. Waits for at
@@ -181,7 +191,7 @@ impl Shared {
         tokio::spawn(async move {
             let read = tokio::time::timeout(TIMEOUT, shared.ask()).await;
             let read = read.unwrap_or_else(|_| Err(unread("the chain did not say in time who the operator is")));
-            shared.state.lock().take_in(begun, read.clone());
+            shared.take_in(begun, read.clone());
             teller.tell(read);
         });
         (begun, end)
@@ -221,6 +231,13 @@ impl Shared {
                 }
                 Heard::Contradiction { .. } => return Err(contradiction(chain)),
             }
+        }
+    }
+
+    fn take_in(&self, begun: Instant, read: Read) {
+        let changed = self.state.lock().take_in(begun, read);
+        if let Some((from, to)) = changed {
+            self.observers.tell(ClientEvent::OperatorChanged { from, to });
         }
     }
 
@@ -265,14 +282,21 @@ impl State {
         }
     }
 
-    fn take_in(&mut self, begun: Instant, read: Read) {
+    /// Returns the operator before and after, if it is another one.
+    fn take_in(&mut self, begun: Instant, read: Read) -> Option<(Address, Address)> {
         match read {
             // Of two readings the earlier may end later.
             Ok(said) if self.said.as_ref().is_none_or(|(last, _)| *last <= begun) => {
-                (self.said, self.failed) = (Some((begun, said)), None);
+                let named = said.as_ref().ok().copied();
+                let before = self.named;
+                (self.said, self.failed, self.named) = (Some((begun, said)), None, named.or(before));
+                before.zip(named).filter(|(before, named)| before != named)
             }
-            Ok(_) => {}
-            Err(error) => self.failed = Some((Instant::now(), error)),
+            Ok(_) => None,
+            Err(error) => {
+                self.failed = Some((Instant::now(), error));
+                None
+            }
         }
     }
 }
@@ -329,7 +353,7 @@ mod tests {
         let second = Builder::new_current_thread().enable_time().build().unwrap();
         let slow = Slow::default();
         let chain = Chain::new(slow.clone(), Address::repeat_byte(1));
-        let operator = TrustedOperator::new(None, Some(chain), None, OPERATOR_TTL);
+        let operator = TrustedOperator::new(None, Some(chain), None, OPERATOR_TTL, Observers::default());
         for changed in [false, true] {
             slow.0.0.store(false, SeqCst);
             let operator = operator.clone();

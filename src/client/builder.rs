@@ -12,6 +12,7 @@ use crate::{
     job::{JobSigner, Limits, RelayStrategy, Revision},
     node::{Node, PendingLists},
     nonce::{NonceManager, NonceSource, UnixMillis},
+    observe::{Observer, Observers},
     post::Posts,
     retry::RetryPolicy,
     runtime::require_runtime,
@@ -41,6 +42,7 @@ pub struct ClientBuilder {
     heal: HealPolicy,
     retry: RetryPolicy,
     lanes: Vec<(Address, RelayStrategy)>,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl ClientBuilder {
@@ -61,6 +63,7 @@ impl ClientBuilder {
             heal: HealPolicy::default(),
             retry: RetryPolicy::default(),
             lanes: Vec::new(),
+            observers: Vec::new(),
         }
     }
 
@@ -215,6 +218,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Tells this observer what the client does; several calls add several. See [`observe`](crate::observe).
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
     /// Makes the client. Talks to the chain only if the client is [bound](Self::bind), and to the node only if the
     /// [`revision`](Self::revision) was left out, as often as the [retry policy](Self::retry) allows for a read.
     ///
@@ -259,11 +268,14 @@ impl ClientBuilder {
         for (consumer, strategy) in self.lanes {
             nonces.check_lane(consumer, lane_of(strategy))?;
         }
-        let node = Arc::new(Node::connect(transport, self.revision, self.retry).await?);
+        let observers = Observers::new(self.observers);
+        nonces.observe(&observers);
+        let node = Arc::new(Node::connect(transport, self.revision, self.retry, observers.clone()).await?);
         let submissions = Arc::new(Submissions::new(Arc::clone(&node), nonces.clone()));
-        let operator = TrustedOperator::new(self.operator, chain.clone(), self.binding, self.operator_ttl);
+        let operator =
+            TrustedOperator::new(self.operator, chain.clone(), self.binding, self.operator_ttl, observers.clone());
         let chain = chain.map(|chain| chain.bound_to(self.binding));
-        let watchers = Arc::new(Watchers::new(self.poll, self.heal));
+        let watchers = Arc::new(Watchers::new(self.poll, self.heal, observers));
         let backend = Backend {
             node: Arc::clone(&node),
             submissions: Arc::clone(&submissions),

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::Address;
+use tokio::time::Instant;
 
 #[cfg(doc)]
 use super::{HealPolicy, RetryPolicy};
@@ -19,6 +20,7 @@ use crate::{
     inspect::{Preflight, PreflightReport},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, Revision, SignedJob},
     nonce::{Claim, NonceLease, NonceManager},
+    observe,
     submit::lane_of,
     watch::{Stage, Until},
     wire::ProgramUpload,
@@ -108,6 +110,11 @@ impl Client {
     /// - [`ErrorKind::InvalidInput`], [`ErrorKind::TooLarge`], [`ErrorKind::Nonce`] before anything is sent,
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
+        let span = observe::submit(job.consumer(), job.relay_strategy());
+        observe::within(span, self.submit_at(job, Instant::now())).await
+    }
+
+    async fn submit_at(&self, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
         let mut lease = self.lease(&job).await?;
         let mut signed = self.sign_under(&job, lease.nonce()).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
@@ -137,7 +144,7 @@ impl Client {
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
-        Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted))
+        Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted, begun))
     }
 
     /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.
@@ -205,6 +212,12 @@ impl Client {
     /// - [`ErrorKind::Unavailable`], [`ErrorKind::CallTimeout`]: see [`Error::outcome`]. The outcome is about what
     ///   this client did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
+        let span = observe::submit(job.consumer(), job.relay_strategy());
+        observe::within(span, self.submit_signed_at(job, Instant::now())).await
+    }
+
+    async fn submit_signed_at(&self, job: SignedJob, begun: Instant) -> Result<JobHandle> {
+        observe::signed(&job);
         job.check_revision(self.revision())?;
         self.check_binding(&job)?;
         let lane = lane_of(job.relay_strategy());
@@ -216,7 +229,7 @@ impl Client {
         }
         self.require_preflight(&job).await?;
         self.parts.submissions.submit_signed(job.clone()).await?;
-        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Accepted))
+        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Accepted, begun))
     }
 
     /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing
@@ -237,7 +250,7 @@ impl Client {
         if let Claim::Leased(lease) = self.parts.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
             lease.commit();
         }
-        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Submitted))
+        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Submitted, Instant::now()))
     }
 
     /// Waits for many jobs, and hands them out as they are done.
@@ -385,10 +398,12 @@ impl Client {
         self.may_sign(job)?;
         let parts = &self.parts;
         let (consumer, lane) = (job.consumer(), lane_of(job.relay_strategy()));
-        match job.nonce() {
+        let lease = match job.nonce() {
             Some(nonce) => parts.nonces.lease_exact(consumer, lane, nonce).await,
             None => parts.nonces.lease(consumer, lane).await,
-        }
+        };
+        parts.nonces.tell();
+        lease
     }
 
     pub(super) fn may_sign(&self, job: &OffchainJobRequest) -> Result<()> {
@@ -403,7 +418,10 @@ impl Client {
 
     /// Until the signature is handed on, nobody else has it: the lease may be dropped, and is free again.
     pub(super) async fn sign_under(&self, job: &OffchainJobRequest, nonce: u64) -> Result<SignedJob> {
-        signing::sign(job.prepare(self.revision(), nonce)?, self.signer()?, self.parts.node.retries()).await
+        let signed =
+            signing::sign(job.prepare(self.revision(), nonce)?, self.signer()?, self.parts.node.retries()).await?;
+        observe::signed(&signed);
+        Ok(signed)
     }
 
     /// The preflight that submissions of this client need, if they do.

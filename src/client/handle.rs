@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::parts::Parts;
 use crate::{
     error::Result,
     inspect::Diagnose,
     job::{JobId, JobRecord, SignedJob, Verified},
+    observe::{ClientEvent, ObservedJob},
     post::Posting,
     watch::{Events, Stage, StageCell, Subject, Until, Wait},
 };
@@ -20,9 +23,14 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
-    /// `stage` is what the caller knows of the job at the node.
-    pub(super) fn new(parts: Arc<Parts>, job: SignedJob, stage: Stage) -> Self {
-        Self { parts, job, best: Arc::new(StageCell::new(stage)) }
+    /// `stage` is what the caller knows of the job at the node, and `begun` when its call began.
+    pub(super) fn new(parts: Arc<Parts>, job: SignedJob, stage: Stage, begun: Instant) -> Self {
+        let best = Arc::new(StageCell::new(stage, begun));
+        if stage == Stage::Accepted {
+            let job = ObservedJob::of(&job);
+            parts.node.observers().tell(ClientEvent::StageReached { job, stage, time: best.age() });
+        }
+        Self { parts, job, best }
     }
 
     /// The job's id.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{connection::Client, handle::JobHandle};
 use crate::{
     chain::{Chain, ChainStanding, StandingTickets},
     error::{Error, ErrorKind, Result},
     job::{JobStatus, OffchainJobRequest, RelayStrategy, Revision, SignedJob, echo_difference, nonce_taken},
     node::{Doubt, Node, looks_needed},
+    observe,
     watch::Stage,
 };
 
@@ -63,6 +66,11 @@ impl Client {
     /// - those of [`submit`](Self::submit). Once the job was signed, an error of unknown outcome is about the new job:
     ///   call [`submit_signed`](Self::submit_signed) with the one that is in [`unresolved`](Self::unresolved).
     pub async fn replace(&self, failed: &JobHandle, job: OffchainJobRequest) -> Result<JobHandle> {
+        let span = observe::submit(job.consumer(), job.relay_strategy());
+        observe::within(span, self.replace_at(failed, job, Instant::now())).await
+    }
+
+    async fn replace_at(&self, failed: &JobHandle, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
         let old = failed.signed_job();
         fits(&job, old).map_err(|error| error.with_job(old.id()))?;
         self.may_sign(&job)?;
@@ -72,7 +80,7 @@ impl Client {
         // A person may have taken a minute to sign it.
         self.has_failed(old).await?;
         self.parts.submissions.replace(old, signed.clone()).await?;
-        Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted))
+        Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted, begun))
     }
 
     async fn has_failed(&self, job: &SignedJob) -> Result<()> {

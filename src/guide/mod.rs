@@ -14,6 +14,7 @@
 //! | lose no job in a crash, and run none twice | [`surviving_a_crash`] |
 //! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
 //! | sign in WebAssembly | [`wasm`] |
+//! | see what happens: traces and metrics | [`seeing_what_happens`] |
 //! | test your app | [`testing`] |
 //! | handle errors; set deadlines and retries | [`errors`] |
 //! | see which faults of nodes the client makes up for | [`careless_nodes`] |
@@ -56,6 +57,9 @@ pub mod transports {}
 
 #[doc = include_str!("wasm.md")]
 pub mod wasm {}
+
+#[doc = include_str!("seeing_what_happens.md")]
+pub mod seeing_what_happens {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}

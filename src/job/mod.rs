@@ -35,6 +35,8 @@ mod serial;
 pub mod signature;
 mod signed;
 mod signer;
+#[cfg(feature = "client")]
+pub(crate) mod stage;
 mod verified;
 mod verify;
 

@@ -5,6 +5,7 @@ use std::{result, sync::Arc};
 use alloy_primitives::Address;
 use bytes::Bytes;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use super::{
     detect::{Identity, describe_node},
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, ProgramId, Revision, SignedJob},
+    observe::{Observers, Server},
     retry::{Deadline, Retries, RetryPolicy},
     rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
@@ -32,6 +34,8 @@ pub(crate) struct Node {
     reach: Reach,
     retries: Retries,
     lists: watch::Sender<Lists>,
+    observers: Observers,
+    server: Server,
 }
 
 /// The calls under way that would hurt the node if they were cut off, but for submissions.
@@ -66,8 +70,9 @@ impl Node {
         transport: Arc<dyn Transport>,
         revision: Option<Revision>,
         policy: RetryPolicy,
+        observers: Observers,
     ) -> Result<Self> {
-        let retries = Retries::new(policy);
+        let retries = Retries::new(policy).observed(observers.clone());
         let (revision, description) = match revision {
             Some(revision) => (revision, None),
             None => {
@@ -76,9 +81,10 @@ impl Node {
             }
         };
         let wire = Wire::new(revision, transport.encoding());
-        let reach = if description.is_some() { Reach::known() } else { Reach::default() };
+        let reach = Reach::new(description.is_some(), observers.clone());
+        let server = Server::new(transport.encoding(), transport.endpoint());
         let identity = Identity::new(Arc::clone(&transport), revision, description);
-        Ok(Self { transport, wire, identity, reach, retries, lists: watch::Sender::default() })
+        Ok(Self { transport, wire, identity, reach, retries, lists: watch::Sender::default(), observers, server })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -97,6 +103,10 @@ impl Node {
         &self.reach
     }
 
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
     /// Refuses a node that says it speaks another revision; asks it, if it has not said yet.
     pub(crate) async fn check_identity(&self) -> Result<()> {
         self.identity.check().await
@@ -107,8 +117,19 @@ impl Node {
         self.wire.has(Method::GetPendingJobs) && self.require(Method::GetPendingJobs).is_ok()
     }
 
-    /// Calls the node once. The outer error is about the call itself, the inner one is the node's or the network's.
+    /// Calls the node once, for the attempt of this number. The outer error is about the call itself, the inner one is
+    /// the node's or the network's.
     async fn call_once(
+        &self,
+        method: Method,
+        body: RequestBody,
+        attempt: u32,
+        deadline: Deadline,
+    ) -> Result<result::Result<Bytes, CallError>> {
+        self.observers.call(&self.server, method, attempt, self.call_unseen(method, body, deadline)).await
+    }
+
+    async fn call_unseen(
         &self,
         method: Method,
         body: RequestBody,
@@ -118,11 +139,12 @@ impl Node {
             // Abandoning these calls can kill the node's task for the consumer, so they outlive their caller.
             let transport = Arc::clone(&self.transport);
             let running = self.running()?;
-            let call = tokio::spawn(async move {
+            let call = async move {
                 let answer = transport.call(method, body).await;
                 drop(running);
                 answer
-            });
+            };
+            let call = tokio::spawn(call.in_current_span());
             deadline.bound(call).await.transpose().map_err(|source| {
                 Error::new(ErrorKind::Closed, format!("{method} was cut off"))
                     .with_outcome(Outcome::Unknown)
@@ -198,8 +220,8 @@ impl Node {
         let whole = self.retries.read_deadline();
         let (mut attempts, mut arrived) = (self.retries.attempts(whole), false);
         loop {
-            let attempt = self.retries.attempt_deadline(whole, !method.must_run_to_end());
-            let failure = match self.call_once(method, body.clone(), attempt).await? {
+            let deadline = self.retries.attempt_deadline(whole, !method.must_run_to_end());
+            let failure = match self.call_once(method, body.clone(), attempts.failed() + 1, deadline).await? {
                 Ok(response) => {
                     self.retries.succeeded();
                     return Ok(response);
@@ -223,12 +245,15 @@ impl Node {
     pub(crate) async fn submit_once(
         &self,
         job: &SignedJob,
+        attempt: u32,
         mut departing: Departing<'_>,
     ) -> Result<result::Result<JobId, SubmitFailure>> {
         const METHOD: Method = Method::SubmitJob;
         let leaving = Leaving::new();
         let body = self.wire.submit_job(job)?.with_leaving(&leaving);
-        match departing.follow(self.transport.call(METHOD, body), &leaving).await {
+        let call = async { Ok::<_, Error>(departing.follow(self.transport.call(METHOD, body), &leaving).await) };
+        let answer = self.observers.call(&self.server, METHOD, attempt, call).await?;
+        match answer {
             Ok(response) => {
                 departing.reached();
                 self.retries.succeeded();
@@ -285,7 +310,7 @@ impl Node {
         let (mut attempts, mut arrived) = (self.retries.attempts(deadline), false);
         loop {
             // Deriving the id can take the node minutes: the transport's own bound holds.
-            let failure = match self.call_once(METHOD, body.clone(), Deadline::NONE).await? {
+            let failure = match self.call_once(METHOD, body.clone(), attempts.failed() + 1, Deadline::NONE).await? {
                 Ok(response) => {
                     self.retries.succeeded();
                     return self.at_endpoint(self.wire.submit_program_response(&response));
@@ -337,10 +362,10 @@ impl Node {
     /// One look at a job, for those who look again anyway.
     pub(crate) async fn look(&self, id: JobId) -> Result<JobRecord> {
         const METHOD: Method = Method::GetResult;
-        let attempt = self.retries.attempt_deadline(self.retries.read_deadline(), true);
+        let deadline = self.retries.attempt_deadline(self.retries.read_deadline(), true);
         let look = async {
             self.require(METHOD)?;
-            let answer = self.call_once(METHOD, self.wire.get_result(id), attempt).await?;
+            let answer = self.call_once(METHOD, self.wire.get_result(id), 1, deadline).await?;
             answer.map_err(|failure| self.error(METHOD, failure))
         };
         self.record(id, look.await)
@@ -351,7 +376,7 @@ impl Node {
     pub(crate) async fn list(&self, consumer: Address) -> Result<Vec<u64>> {
         const METHOD: Method = Method::GetPendingJobs;
         self.require(METHOD)?;
-        let answer = self.call_once(METHOD, self.wire.get_pending_jobs(consumer)?, Deadline::NONE).await?;
+        let answer = self.call_once(METHOD, self.wire.get_pending_jobs(consumer)?, 1, Deadline::NONE).await?;
         let response = answer.map_err(|failure| self.error(METHOD, failure))?;
         self.at_endpoint(self.wire.get_pending_jobs_response(&response))
     }

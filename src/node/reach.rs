@@ -7,6 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
+    observe::{ClientEvent, Observers},
     retry::{Attempts, Deadline, Retries},
     rpc::{CallError, Leaving},
     sync::Lock,
@@ -27,6 +28,7 @@ const LONGEST_AT_FIRST: Duration = Duration::from_secs(1);
 pub(crate) struct Reach {
     state: Lock<State>,
     changed: watch::Sender<()>,
+    observers: Observers,
 }
 
 #[derive(Default)]
@@ -73,10 +75,13 @@ enum Turn<'a> {
 }
 
 impl Reach {
-    /// The way to a node that has answered already.
-    pub(super) fn known() -> Self {
-        let reach = Self::default();
-        reach.state.lock().ever = true;
+    /// The way to a node; `known` is whether it has answered already.
+    pub(super) fn new(known: bool, observers: Observers) -> Self {
+        let reach = Self { observers, ..Self::default() };
+        reach.state.lock().ever = known;
+        if known {
+            reach.observers.tell(ClientEvent::ConnectionChanged { connected: true });
+        }
         reach
     }
 
@@ -169,13 +174,18 @@ impl Reach {
 
     /// A call got through to something.
     pub(super) fn reached(&self) {
-        {
+        let changed = {
             let mut state = self.state.lock();
+            let changed = !state.ever || state.failures > 0;
             state.ever = true;
             state.open_until = Instant::now().checked_add(OPEN_FOR);
             (state.failures, state.last, state.due, state.next) = (0, None, None, None);
-        }
+            changed
+        };
         self.changed.send_replace(());
+        if changed {
+            self.observers.tell(ClientEvent::ConnectionChanged { connected: true });
+        }
     }
 }
 
@@ -241,6 +251,7 @@ impl Departing<'_> {
     /// There was nobody, so nothing has left.
     pub(super) fn reached_nobody(self, error: &Error, retries: &Retries) {
         let mut state = self.reach.state.lock();
+        let lost = state.ever && state.failures == 0;
         // Of those that began beside each other, one counts.
         if self.ahead || state.failures == 0 {
             state.failures = state.failures.saturating_add(1);
@@ -254,6 +265,9 @@ impl Departing<'_> {
         }
         drop(state);
         self.reach.changed.send_replace(());
+        if lost {
+            self.reach.observers.tell(ClientEvent::ConnectionChanged { connected: false });
+        }
     }
 }
 

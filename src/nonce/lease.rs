@@ -24,6 +24,7 @@ pub struct NonceLease {
 
 impl NonceLease {
     pub(super) fn new(shared: Arc<Shared>, consumer: Address, nonce: u64) -> Self {
+        shared.leased();
         Self { shared, consumer, nonce, signed: false, open: true }
     }
 

@@ -274,6 +274,10 @@ impl Ledger {
         was
     }
 
+    pub(super) fn is_quarantined(&self, nonce: u64) -> bool {
+        self.quarantined.contains_key(&nonce)
+    }
+
     pub(super) fn quarantined(&self) -> Vec<u64> {
         self.quarantined.keys().copied().collect()
     }

@@ -10,7 +10,10 @@ use super::{
     shared::Shared,
     source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, Settlement},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    observe::Observers,
+};
 
 /// How often in a row a source may hand out a nonce that is in use before it counts as broken. A sound one does so only
 /// where a caller gave that nonce, and moves on.
@@ -298,7 +301,19 @@ impl NonceManager {
             .with_hint("see `NonceManager::quarantined`; a job that is being sent again settles its nonce itself"));
         }
         self.shared.source.settle(consumer, nonce, settlement);
+        drop(ledgers);
+        self.shared.quarantine_changed(consumer, nonce, true, false);
         Ok(())
+    }
+
+    /// Tells these, too, which nonces are leased and quarantined.
+    pub(crate) fn observe(&self, observers: &Observers) {
+        self.shared.observe(observers);
+    }
+
+    /// Tells the observers of what has been leased. Not to be called under a lock.
+    pub(crate) fn tell(&self) {
+        self.shared.tell();
     }
 }
 

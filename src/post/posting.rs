@@ -10,6 +10,7 @@ use std::{
 
 use alloy_primitives::B256;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     look::Lookout,
@@ -20,6 +21,7 @@ use crate::{
     chain::{Binding, Chain, Poster},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, Revision, SignedJob, Verified, echo_difference},
+    observe,
     runtime::{Joint, require_runtime},
 };
 
@@ -99,13 +101,14 @@ impl Posts {
             Err(running) => return running,
         };
         let (open, binding) = (self.open.clone(), self.binding);
-        tokio::spawn(async move {
+        let post = async move {
             let lookout = Lookout { job: &job, verified: &verified, chain, binding, from: poster.address(), deadline };
             let landed = Run { lookout, poster, open: &open }.run().await;
             // First out of the books, then the answer: who has it begins the next one.
             drop(place);
             teller.tell(landed);
-        });
+        };
+        tokio::spawn(post.in_current_span());
         landing
     }
 
@@ -143,6 +146,10 @@ impl Posting {
     }
 
     async fn run(self) -> Result<Posted> {
+        observe::within(observe::post(&self.job), self.post()).await
+    }
+
+    async fn post(self) -> Result<Posted> {
         let Self { posts, job, verified, timeout } = self;
         let id = job.id();
         let (chain, poster) = posts.ready(&job, &verified).map_err(|error| error.with_job(id))?;

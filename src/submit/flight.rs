@@ -1,6 +1,12 @@
 //! A submission under way: at most one for a job id, in a task of its own, run to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use super::open::{Airborne, Board, OpenJobs};
 use crate::{
@@ -8,6 +14,7 @@ use crate::{
     job::{JobId, JobRecord, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
     node::{Deadline, Doubt, Node, SubmitFailure, looks_needed},
     nonce::NonceManager,
+    observe::{ClientEvent, ObservedJob},
     runtime::Joint,
     wire::refusal::{self, Again},
 };
@@ -33,6 +40,8 @@ pub(super) struct Flight {
     pub(super) open: Arc<OpenJobs>,
     pub(super) job: SignedJob,
     pub(super) landing: Joint<Result<()>>,
+    /// How often the bytes were sent, or were about to be.
+    pub(super) attempts: AtomicU32,
 }
 
 impl Drop for Flight {
@@ -63,6 +72,9 @@ impl Flight {
         if landed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NonceTaken) {
             self.nonces.taken_by_others(self.job.consumer(), self.job.nonce());
         }
+        let (job, attempts) = (ObservedJob::of(&self.job), self.attempts.load(Relaxed));
+        let error = landed.as_ref().err();
+        self.node.observers().tell(ClientEvent::SubmissionEnded { job, attempts, error });
         landed
     }
 
@@ -145,7 +157,8 @@ impl Flight {
                 return Err(last);
             }
             // Called here and not in a task of its own: this is one already.
-            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job, departing).await? {
+            let attempt = self.attempts.fetch_add(1, Relaxed) + 1;
+            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job, attempt, departing).await? {
                 Ok(id) => return self.accepted(id).await,
                 Err(failure) => failure,
             };

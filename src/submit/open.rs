@@ -2,10 +2,13 @@
 
 use std::{collections::HashMap, sync::MutexGuard};
 
+use tracing::Span;
+
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob},
     nonce::{NonceLease, NonceManager, Settlement},
+    observe,
     runtime::Joint,
     sync::Lock,
 };
@@ -74,6 +77,27 @@ pub(super) struct Airborne {
     pub(super) copied: bool,
     /// The flight is only a wait's, and the job was not unresolved before.
     pub(super) passing: bool,
+    pub(super) span: Span,
+}
+
+impl Airborne {
+    pub(super) fn new(job: SignedJob, landing: Joint<Result<()>>, lease: Option<NonceLease>, passing: bool) -> Self {
+        Self { job, landing, lease, copied: false, passing, span: Span::none() }
+    }
+}
+
+/// A flight under way, for one more who waits for it.
+pub(super) struct Joined {
+    landing: Joint<Result<()>>,
+    span: Span,
+}
+
+impl Joined {
+    /// Its landing, which is waited for in the current span. Not to be called under a lock.
+    pub(super) fn landing(self) -> Joint<Result<()>> {
+        observe::follow(&self.span);
+        self.landing
+    }
 }
 
 impl OpenJobs {
@@ -109,6 +133,15 @@ impl OpenJobs {
             other: airborne == Some(false) || (open.is_some() && open_here.is_none()),
             open: open_here.is_some(),
             stored: open_here.is_some_and(|open| open.stored),
+        }
+    }
+
+    /// Who joins the flight from now on is linked to this span.
+    pub(super) fn set_span(&self, id: JobId, span: &Span) {
+        if !span.is_disabled()
+            && let Some(entry) = self.lock().airborne.get_mut(&id)
+        {
+            entry.span = span.clone();
         }
     }
 
@@ -198,7 +231,7 @@ impl Board {
     }
 
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
-    pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joint<Result<()>>>> {
+    pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joined>> {
         let Departure { job, lease, by_wait } = departure;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
@@ -209,7 +242,7 @@ impl Board {
                     lease.mark_signed();
                     entry.lease = Some(lease);
                 }
-                return Ok(Some(entry.landing.clone()));
+                return Ok(Some(Joined { landing: entry.landing.clone(), span: entry.span.clone() }));
             }
             Some(entry) => return Err(taken_here(&entry.job)),
             None => {}

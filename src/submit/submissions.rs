@@ -1,9 +1,10 @@
 //! Submitting: a flight for each job, and what is known of the jobs that were sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use alloy_primitives::{Address, B256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use super::{
     flight::Flight,
@@ -15,6 +16,7 @@ use crate::{
     job::{JobId, JobRecord, RelayStrategy, SignedJob, Verified, echo_difference},
     node::{Deadline, Node},
     nonce::{Claim, Lane, NonceLease, NonceManager},
+    observe,
     runtime::{Joint, require_runtime},
 };
 
@@ -126,7 +128,7 @@ impl Submissions {
         let deadline = self.node.retries().submit_deadline();
         let joined = self.at_endpoint(self.open.lock().join(&mut departure))?;
         let landing = match joined {
-            Some(landing) => landing,
+            Some(joined) => joined.landing(),
             None => {
                 // A caller that goes away here takes a signature made for this flight along: nothing has happened.
                 let slot = deadline.bound(Arc::clone(&self.slots).acquire_owned()).await;
@@ -186,8 +188,9 @@ impl Submissions {
         let may_have_run;
         {
             let mut board = self.open.lock();
-            if let Some(landing) = self.at_endpoint(board.join(&mut departure))? {
-                return Ok(landing);
+            if let Some(joined) = self.at_endpoint(board.join(&mut departure))? {
+                drop(board);
+                return Ok(joined.landing());
             }
             let (id, job) = (departure.job.id(), departure.job.clone());
             // The manager knows of the other clients that share it.
@@ -213,10 +216,11 @@ impl Submissions {
             let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
-            board
-                .airborne
-                .insert(id, Airborne { job, landing: landing.clone(), lease: departure.lease, copied: false, passing });
+            board.airborne.insert(id, Airborne::new(job, landing.clone(), departure.lease, passing));
         }
+        self.nonces.tell();
+        let span = observe::flight(&departure.job);
+        self.open.set_span(departure.job.id(), &span);
         // Made out here, as a runtime that is shutting down drops the task at once, before its first step.
         let flight = Flight {
             node: Arc::clone(&self.node),
@@ -224,12 +228,16 @@ impl Submissions {
             open: Arc::clone(&self.open),
             job: departure.job,
             landing: landing.clone(),
+            attempts: AtomicU32::new(0),
         };
-        tokio::spawn(async move {
+        let landing_span = span.clone();
+        let fly = async move {
             let landed = flight.run(made_here, may_have_run, deadline).await;
+            observe::ended(&landing_span, landed.as_ref().err());
             drop((flight, slot));
             teller.tell(landed);
-        });
+        };
+        tokio::spawn(fly.instrument(span));
         Ok(landing)
     }
 

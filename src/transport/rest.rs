@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     http::{client::Clients, find, probe::Struck},
+    observe::http_url,
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody},
 };
 
@@ -137,6 +138,7 @@ impl Transport for RestTransport {
         self.limits.admit(len)?;
         let mut url = self.base.clone();
         url.set_path(&format!("{}/v1/coprocessor_node/{route}", url.path().trim_end_matches('/')));
+        http_url(&url);
         let leaving = message.leaving();
         let message = if len <= COALESCE { RequestBody::from(message.to_bytes()) } else { message };
         let message = match &leaving {

@@ -8,12 +8,14 @@ use std::{
 
 use alloy_primitives::Address;
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tracing::{Instrument, Span};
 
 use super::{backend::Backend, decide::Sight, head::ChainQuestion, schedule::Slot, watchlist::Work};
 use crate::{
     chain::{self, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobRecord, SignedJob, Verified},
+    observe,
 };
 
 /// An answer to a piece of work.
@@ -32,11 +34,11 @@ impl Answered {
     /// The answer where there is none.
     fn failed(work: Work, error: Error) -> Self {
         match work {
-            Work::Look(slot, job, _) => Self::Looked(slot, job, Err(error)),
-            Work::List(consumer) => Self::Listed(consumer, Err(error)),
-            Work::Send(slot, job, _) => Self::Sent(slot, job, Err(error)),
+            Work::Look(slot, job, ..) => Self::Looked(slot, job, Err(error)),
+            Work::List(consumer, _) => Self::Listed(consumer, Err(error)),
+            Work::Send(slot, job, ..) => Self::Sent(slot, job, Err(error)),
             Work::Head(_) => Self::Head(Err(error)),
-            Work::Chain(asked) => Self::Chain(asked, Err(error)),
+            Work::Chain(asked, _) => Self::Chain(asked, Err(error)),
         }
     }
 }
@@ -54,7 +56,15 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn begin(&mut self, backend: &Arc<Backend>, work: Work) {
-        let task = self.tasks.spawn(answer(Arc::clone(backend), work.clone()));
+        let span = match &work {
+            Work::Look(_, job, _, callers) => callers.look(job),
+            Work::List(consumer, callers) => callers.list(*consumer),
+            // The flight has a span of its own.
+            Work::Send(.., callers) => callers.first(),
+            Work::Chain(asked, callers) => callers.chain_look(asked.len()),
+            Work::Head(_) => Span::none(),
+        };
+        let task = self.tasks.spawn(answer(Arc::clone(backend), work.clone()).instrument(span));
         let (id, is_head) = (task.id(), matches!(work, Work::Head(_)));
         self.head = if is_head { Some(task) } else { self.head.take() };
         self.work.insert(id, work);
@@ -107,12 +117,13 @@ impl Calls {
 
 async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
     match work {
-        Work::Look(slot, job, known) => {
+        Work::Look(slot, job, known, _) => {
             let sight = look(&backend, &job, known.as_deref()).await;
+            observe::shown(sight.as_ref().map_or_else(|error| error.kind().as_str(), |sight| sight.shown().name()));
             Answered::Looked(slot, job, sight)
         }
-        Work::List(consumer) => Answered::Listed(consumer, backend.node.list(consumer).await),
-        Work::Send(slot, job, old) => {
+        Work::List(consumer, _) => Answered::Listed(consumer, backend.node.list(consumer).await),
+        Work::Send(slot, job, old, _) => {
             // In some states of the node another job under the nonce would be overwritten by this one.
             let sight = if old { look(&backend, &job, None).await.ok() } else { None };
             match sight.filter(|sight| matches!(sight, Sight::Taken { .. })) {
@@ -127,7 +138,7 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
             Some(chain) => chain.reader().next_head(Some(known)).await,
             None => Err(no_chain()),
         }),
-        Work::Chain(asked) => {
+        Work::Chain(asked, _) => {
             let asks: Vec<_> = asked.iter().map(|asked| asked.ask.clone()).collect();
             let seen = match &backend.chain {
                 Some(chain) => chain::look(chain, &asks).await,
@@ -189,7 +200,7 @@ mod tests {
         calls.head = Some(head);
         let consumer = Address::ZERO;
         let list = calls.tasks.spawn(async move { Answered::Listed(consumer, Ok(Vec::new())) });
-        calls.work.insert(list.id(), Work::List(consumer));
+        calls.work.insert(list.id(), Work::List(consumer, Default::default()));
         calls.unfollow();
         // Both end before anybody looks.
         for _ in 0..10 {

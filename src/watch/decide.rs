@@ -104,6 +104,21 @@ pub(super) enum Shown {
     Unproven,
 }
 
+impl Shown {
+    /// In a word of snake case.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Taken => "taken",
+            Self::Pending => "pending",
+            Self::Executed => "executed",
+            Self::Relayed => "relayed",
+            Self::Failed => "failed",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
 /// Whether the node lists the job's nonce as pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListEvidence {

@@ -8,9 +8,6 @@ use std::{
 use super::stage::Stage;
 use crate::{error::Result, job::Verified, sync::Lock};
 
-/// To be woken once no lock is held.
-pub(super) type Wakers = Vec<Waker>;
-
 /// Something that happened to the job that has this number with its waiter.
 #[derive(Debug)]
 pub(crate) struct News {

@@ -77,6 +77,7 @@ mod onchain;
 mod pace;
 mod schedule;
 mod stage;
+mod told;
 mod track;
 mod wait;
 mod waiter;

@@ -2,63 +2,30 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
+pub use crate::job::stage::Stage;
 use crate::{
     error::{Error, named},
     sync::Lock,
 };
 
-/// How far a job has come, as far as this client knows. It never goes back, whatever the node says later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Stage {
-    /// Signed, and perhaps sent; this client has not seen it at the node yet.
-    Submitted,
-    /// The node has shown the job back, equal in every field.
-    Accepted,
-    /// The operator has signed a result, and it verifies.
-    Executed,
-    /// As [`Executed`](Self::Executed), and the node says that the transaction with the result was included. Where
-    /// the client has a chain, the node's word does not count: a look at the chain has shown the job completed.
-    Relayed,
-    /// As [`Relayed`](Self::Relayed), and a wait for [`Until::Finalized`] had the confirmations it asked for.
-    Finalized,
-}
-
-impl Stage {
-    pub(crate) fn at(number: u8) -> Self {
-        match number {
-            0 => Self::Submitted,
-            1 => Self::Accepted,
-            2 => Self::Executed,
-            3 => Self::Relayed,
-            _ => Self::Finalized,
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Submitted => "submitted",
-            Self::Accepted => "accepted",
-            Self::Executed => "executed",
-            Self::Relayed => "relayed",
-            Self::Finalized => "finalized",
-        })
-    }
-}
-
 /// The best stage a handle knows of, and since when.
 #[derive(Debug)]
-pub(crate) struct StageCell(Lock<(Stage, Instant)>);
+pub(crate) struct StageCell {
+    best: Lock<(Stage, Instant)>,
+    /// When the call began that made the handle.
+    begun: Instant,
+}
 
 impl StageCell {
-    pub(crate) fn new(stage: Stage) -> Self {
-        Self(Lock::from((stage, Instant::now())))
+    pub(crate) fn new(stage: Stage, begun: Instant) -> Self {
+        Self { best: Lock::from((stage, Instant::now())), begun }
+    }
+
+    /// Since the call began that made the handle.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     pub(crate) fn get(&self) -> Stage {
@@ -66,14 +33,17 @@ impl StageCell {
     }
 
     pub(crate) fn since(&self) -> (Stage, Instant) {
-        *self.0.lock()
+        *self.best.lock()
     }
 
-    pub(crate) fn raise(&self, stage: Stage) {
-        let mut best = self.0.lock();
-        if stage > best.0 {
+    /// Returns the stage it was at, if this one is later.
+    pub(crate) fn raise(&self, stage: Stage) -> Option<Stage> {
+        let mut best = self.best.lock();
+        let before = best.0;
+        (stage > before).then(|| {
             *best = (stage, Instant::now());
-        }
+            before
+        })
     }
 }
 

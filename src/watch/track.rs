@@ -41,6 +41,8 @@ pub(super) struct Track {
     not_found: u32,
     unlisted: u32,
     pub sent_again: u32,
+    /// How often the node was asked for its record.
+    pub looks: u32,
     /// When it was last sent, or came to another stage.
     moved: Instant,
     /// Since when it has been quiet for too long, where there is no list.
@@ -61,6 +63,7 @@ impl Track {
             not_found: 0,
             unlisted: 0,
             sent_again: 0,
+            looks: 0,
             moved: now,
             overdue: None,
         }

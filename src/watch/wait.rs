@@ -19,6 +19,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{SignedJob, Verified},
+    observe,
 };
 
 /// A job and whom to ask about it.
@@ -73,6 +74,7 @@ impl Subject {
             best: Arc::clone(&self.best),
             mailbox: Arc::clone(mailbox),
             number,
+            span: observe::wait(&self.job, until.stage()),
         };
         let (slot, id) = registry.subscribe(&self.job, wants, self.backend.node.has_list(), has_chain);
         ensure(&registry, &self.backend);

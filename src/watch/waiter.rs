@@ -3,11 +3,13 @@
 use std::{sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::{
-    mailbox::{Mailbox, News, Wakers, What},
+    mailbox::{Mailbox, News, What},
     onchain::OnChain,
     stage::{Stage, StageCell, Until},
+    told::{Told, Wakers},
     track::Track,
 };
 use crate::{
@@ -39,6 +41,8 @@ pub(super) struct WaitRequest {
     pub mailbox: Arc<Mailbox>,
     /// The job's number with this waiter.
     pub number: u32,
+    /// The wait, for traces.
+    pub span: Span,
 }
 
 impl WaitRequest {
@@ -83,7 +87,7 @@ impl Waiter {
     /// Tells it what is new to it; `fresh` right after a look at the chain. True if its wait is over.
     pub(super) fn hear(&mut self, job: &SignedJob, track: &Track, fresh: bool, wakers: &mut Wakers) -> bool {
         let (until, every) = (self.wants.until, self.wants.interest == Interest::Every);
-        self.wants.best.raise(track.stage());
+        self.raise(job, track.stage(), wakers);
         while self.wants.interest != Interest::End && self.told < track.stage() {
             let next = Stage::at(self.told as u8 + 1);
             if every && next > track.proven() {
@@ -97,14 +101,20 @@ impl Waiter {
         let Some(verdict) = track.verdict(job, until, fresh) else { return false };
         // Of this wait alone: another may want more blocks.
         if let (Stage::Finalized, Ok(result)) = (until.stage(), &verdict) {
-            self.wants.best.raise(Stage::Finalized);
+            self.raise(job, Stage::Finalized, wakers);
             if self.wants.interest != Interest::End {
                 let result = every.then(|| Box::new(result.clone()));
                 self.put(What::Stage(Stage::Finalized, result), wakers);
             }
         }
-        self.end(verdict, wakers);
+        self.end(job, track, verdict, wakers);
         true
+    }
+
+    fn raise(&self, job: &SignedJob, to: Stage, wakers: &mut Wakers) {
+        if let Some(from) = self.wants.best.raise(to) {
+            wakers.tell(job, Told::Rose { from, to, time: self.wants.best.age() });
+        }
     }
 
     /// The job was sent again.
@@ -115,7 +125,10 @@ impl Waiter {
     }
 
     /// Its wait is over.
-    pub(super) fn end(&self, verdict: Result<Verified, Error>, wakers: &mut Wakers) {
+    pub(super) fn end(&self, job: &SignedJob, track: &Track, verdict: Result<Verified, Error>, wakers: &mut Wakers) {
+        let (span, until) = (self.wants.span.clone(), self.wants.until.stage());
+        let error = verdict.as_ref().err().cloned();
+        wakers.tell(job, Told::WaitEnded { span, until, looks: track.looks, error });
         self.put(What::End(Box::new(verdict)), wakers);
     }
 

@@ -2,14 +2,15 @@
 
 use alloy_primitives::B256;
 use tokio::time::{Duration, Instant};
+use tracing::Span;
 
 use super::{
     decide::{Action, ListEvidence, Sight},
     head::ChainQuestion,
     healing::HealPolicy,
-    mailbox::Wakers,
     schedule::{JobQueue, Schedule, Slot, Timer},
     stage::Stage,
+    told::{Told, Wakers},
     track::{MAX_NOT_FOUND, Track},
     waiter::{WaitRequest, Waiter},
 };
@@ -211,6 +212,7 @@ impl WatchedJob {
     /// Begins a look at it: with the result that is known.
     pub(super) fn begin_look(&mut self, now: Instant) -> Option<Box<Verified>> {
         self.last_look = Some(now);
+        self.track.looks = self.track.looks.saturating_add(1);
         self.listing_then = self.listing;
         self.forget_list();
         self.track.result().cloned().map(Box::new)
@@ -305,7 +307,10 @@ impl WatchedJob {
             (self.looks, self.looks_listed) = (0, 0);
         }
         match answer {
-            Ok(()) => self.waiters.iter().for_each(|waiter| waiter.hear_of_sending(wakers)),
+            Ok(()) => {
+                wakers.tell(&self.job, Told::SentAgain);
+                self.waiters.iter().for_each(|waiter| waiter.hear_of_sending(wakers));
+            }
             Err(error) if error.kind() == ErrorKind::NonceTaken => {
                 self.track.refused(error);
                 return true;
@@ -313,6 +318,11 @@ impl WatchedJob {
             Err(error) => self.error = Some(error),
         }
         false
+    }
+
+    /// The spans of its waits.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.waiters.iter().map(|waiter| &waiter.wants.span)
     }
 
     /// What to ask the chain about it, if somebody waits for that.
@@ -329,11 +339,19 @@ impl WatchedJob {
         head: B256,
         after_end: bool,
         now: Instant,
+        wakers: &mut Wakers,
     ) -> (bool, Option<Box<Verified>>) {
         let proven = match &standing {
             Standing::Complete(result) => self.settle(result),
             _ => None,
         };
-        (self.track.chain_says(standing, head, after_end, now), proven)
+        // Of one that cannot be proven now it is not known where it is.
+        let place = |track: &Track| Some(track.chain()?.final_result()?.finality()?.block_hash);
+        let (before, known) = (place(&self.track), !matches!(standing, Standing::Unproven(_)));
+        let fresh = self.track.chain_says(standing, head, after_end, now);
+        if fresh && known && before.is_some() && place(&self.track) != before {
+            wakers.tell(&self.job, Told::Reorganised);
+        }
+        (fresh, proven)
     }
 }

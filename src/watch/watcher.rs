@@ -29,6 +29,7 @@ use crate::{
     backoff::Random,
     error::{Error, ErrorKind, Result},
     job::SignedJob,
+    observe::{ClientEvent, Observers},
     runtime::require_runtime,
     sync::Lock,
 };
@@ -37,12 +38,13 @@ use crate::{
 pub(crate) struct Watchers {
     poll: PollPolicy,
     heal: HealPolicy,
+    observers: Observers,
     registries: Lock<HashMap<Id, Arc<Registry>>>,
 }
 
 impl Watchers {
-    pub(crate) fn new(poll: PollPolicy, heal: HealPolicy) -> Self {
-        Self { poll, heal, registries: Lock::default() }
+    pub(crate) fn new(poll: PollPolicy, heal: HealPolicy, observers: Observers) -> Self {
+        Self { poll, heal, observers, registries: Lock::default() }
     }
 
     pub(super) fn policy(&self) -> &PollPolicy {
@@ -56,7 +58,7 @@ impl Watchers {
         let mut registries = self.registries.lock();
         // Of runtimes that are gone.
         registries.retain(|id, registry| *id == runtime || !registry.watchlist.lock().is_idle());
-        let new = || Arc::new(Registry::new(self.poll, self.heal, Random::default()));
+        let new = || Arc::new(Registry::new(self.poll, self.heal, Random::default(), self.observers.clone()));
         Ok(Arc::clone(registries.entry(runtime).or_insert_with(new)))
     }
 
@@ -75,20 +77,25 @@ pub(super) struct Registry {
     watchlist: Lock<Watchlist>,
     /// There is something new to do, or nothing any more.
     wake: Notify,
+    observers: Observers,
 }
 
 impl Registry {
-    fn new(poll: PollPolicy, heal: HealPolicy, random: Random) -> Self {
-        Self { watchlist: Lock::from(Watchlist::new(poll, heal, random)), wake: Notify::new() }
+    fn new(poll: PollPolicy, heal: HealPolicy, random: Random, observers: Observers) -> Self {
+        Self { watchlist: Lock::from(Watchlist::new(poll, heal, random)), wake: Notify::new(), observers }
     }
 
-    /// Changes the watchlist, and wakes whom that concerns once the lock is released.
+    /// Changes the watchlist, and wakes and tells whom that concerns once the lock is released.
     fn update<T>(&self, change: impl FnOnce(&mut Watchlist) -> T) -> T {
         let mut watchlist = self.watchlist.lock();
+        let before = watchlist.len();
         let out = change(&mut watchlist);
-        let wakers = watchlist.take_wakers();
+        let (after, wakers) = (watchlist.len(), watchlist.take_wakers());
         drop(watchlist);
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        if before != after {
+            self.observers.tell(ClientEvent::WaitingChanged { change: after as i64 - before as i64 });
+        }
+        wakers.release(&self.observers);
         out
     }
 

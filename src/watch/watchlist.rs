@@ -15,10 +15,10 @@ use super::{
     healing::HealPolicy,
     health::{CallKind, NodeHealth},
     lists::ConsumerLists,
-    mailbox::Wakers,
     onchain::OnChain,
     pace::{Pace, PollPolicy},
     schedule::{JobQueue, Schedule, Slot, Timer},
+    told::Wakers,
     waiter::{WaitRequest, Waiter},
     watched::{History, JobPlan, ListChange, WatchedJob},
 };
@@ -27,6 +27,7 @@ use crate::{
     chain::{Block, Standing},
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
+    observe::Callers,
 };
 
 /// The pause between lists of a consumer whose jobs only the chain has anything more to say of.
@@ -36,14 +37,14 @@ const RESTS: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) enum Work {
     /// With the result that is known of the job.
-    Look(Slot, SignedJob, Option<Box<Verified>>),
-    List(Address),
+    Look(Slot, SignedJob, Option<Box<Verified>>, Callers),
+    List(Address, Callers),
     /// With whether the node may have another job by now.
-    Send(Slot, SignedJob, bool),
+    Send(Slot, SignedJob, bool, Callers),
     /// Wait until the chain has another head than this.
     Head(B256),
     /// Look at the chain.
-    Chain(Vec<ChainQuestion>),
+    Chain(Vec<ChainQuestion>, Callers),
 }
 
 /// The calls to make now, and when to come again if none of them is answered before.
@@ -88,7 +89,7 @@ impl Watchlist {
             health: NodeHealth::default(),
             head: ChainHead::default(),
             verified: Vec::new(),
-            wakers: Wakers::new(),
+            wakers: Wakers::default(),
             next_waiter: 0,
         }
     }
@@ -96,6 +97,11 @@ impl Watchlist {
     /// Whether the caller is to start a watcher.
     pub(super) fn must_start(&mut self) -> bool {
         !self.jobs.is_empty() && !std::mem::replace(&mut self.running, true)
+    }
+
+    /// How many jobs are watched.
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -199,7 +205,8 @@ impl Watchlist {
         }
         for (_, watched) in self.jobs.drain() {
             let why = watched.track.of_another_matter(why.clone()).with_job(watched.job.id());
-            watched.waiters.iter().for_each(|waiter| waiter.end(Err(why.clone()), &mut self.wakers));
+            let (job, track) = (&watched.job, &watched.track);
+            watched.waiters.iter().for_each(|waiter| waiter.end(job, track, Err(why.clone()), &mut self.wakers));
         }
         self.lists = ConsumerLists::default();
         self.rest();
@@ -297,7 +304,7 @@ impl Watchlist {
                 let Some(waiter) = self.jobs.get_mut(&slot).and_then(|watched| watched.remove(id)) else { return };
                 if let Some(watched) = self.jobs.get(&slot) {
                     let error = exceeded(watched, &waiter, self.heal.is_on(), self.head.error(), endpoint, now);
-                    waiter.end(Err(error), &mut self.wakers);
+                    waiter.end(&watched.job, &watched.track, Err(error), &mut self.wakers);
                 }
                 self.release(slot, &waiter);
             }
@@ -319,7 +326,10 @@ impl Watchlist {
         }
         work.extend(self.head.follow().map(Work::Head));
         let asked = self.head.look(|slot| self.jobs.get(&slot)?.chain_question(slot));
-        work.extend((!asked.is_empty()).then_some(Work::Chain(asked)));
+        if !asked.is_empty() {
+            let callers = self.callers(asked.iter().map(|question| question.slot));
+            work.push(Work::Chain(asked, callers));
+        }
     }
 
     fn ask_node(&mut self, now: Instant, work: &mut Vec<Work>) {
@@ -338,7 +348,7 @@ impl Watchlist {
         {
             self.health.begun(CallKind::List);
             allowed -= 1;
-            work.push(Work::List(consumer));
+            work.push(Work::List(consumer, self.callers(self.lists.slots(consumer))));
         }
         self.take(JobQueue::Urgent, now, &mut allowed, work);
         if !down {
@@ -367,16 +377,21 @@ impl Watchlist {
             }
             self.schedule.pop(queue);
             if let Some(watched) = self.jobs.get_mut(&slot) {
-                let job = watched.job.clone();
+                let (job, callers) = (watched.job.clone(), Callers::of(watched.spans()));
                 work.push(match kind {
-                    CallKind::Send => Work::Send(slot, job, watched.is_out_of_sight(now)),
-                    _ => Work::Look(slot, job, watched.begin_look(now)),
+                    CallKind::Send => Work::Send(slot, job, watched.is_out_of_sight(now), callers),
+                    _ => Work::Look(slot, job, watched.begin_look(now), callers),
                 });
             }
             self.plan(slot, plan);
             self.health.begun(kind);
             *allowed -= 1;
         }
+    }
+
+    /// Those who wait for jobs that are asked about together.
+    fn callers(&self, slots: impl Iterator<Item = Slot>) -> Callers {
+        Callers::of(slots.filter_map(|slot| self.jobs.get(&slot)).flat_map(|watched| watched.spans()))
     }
 
     // What answers change.
@@ -489,7 +504,7 @@ impl Watchlist {
             let consumer = job.consumer();
             let Some(watched) = self.jobs.get_mut(&slot).filter(|watched| watched.job == job) else { continue };
             let rested = watched.track.rests();
-            let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now);
+            let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now, &mut self.wakers);
             let (turned, settled) = (watched.track.rests() != rested, watched.track.is_settled());
             let (in_vain, plan) = (watched.track.chain().map_or(0, OnChain::in_vain), watched.plan);
             self.verified.extend(proven.map(|result| (job, result)));

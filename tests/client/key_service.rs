@@ -30,6 +30,7 @@ use support::{
     http1::{Reply, Seen, Server, json},
     rpc,
     signatures::{der, high},
+    traces::Traces,
 };
 
 /// What lets the adapter in. It must not show either.
@@ -321,12 +322,16 @@ async fn what_does_not_pass_ends_at_once_and_is_not_sent() {
 }
 
 #[tokio::test]
-async fn nothing_signed_shows_in_what_is_printed() {
+async fn nothing_signed_shows_in_what_is_printed_or_traced() {
+    let (traces, _guard) = Traces::here();
     let rig = Rig::new().await;
     let client = rig.client(eager()).await;
+    rig.service.next([Mood::Throttles]);
     let handle = client.submit(rig.job.clone()).await.unwrap();
     let signed = handle.signed_job();
-    for text in [format!("{signed:?} {signed:#?}"), format!("{handle:?}"), format!("{client:?}")] {
+    handle.wait(Until::Executed).await.unwrap();
+    assert!(traces.spans().len() > 5);
+    for text in [format!("{signed:?} {signed:#?}"), format!("{handle:?}"), format!("{client:?}"), traces.printed()] {
         hides(signed.signature(), &text, "a signed job");
         hides(TOKEN.as_bytes(), &text, "a signed job");
         assert_hidden(&text, "a signed job");

@@ -295,6 +295,19 @@ impl Cause {
         )
     }
 
+    /// Whether something below the job keeps an Ordered lane from coming to it.
+    pub(super) fn stalls_lane(&self) -> bool {
+        matches!(
+            self,
+            Self::NonceGap { .. }
+                | Self::BehindQuarantined { .. }
+                | Self::BehindFailed { .. }
+                | Self::BehindLost { .. }
+                | Self::BehindStalled { .. }
+                | Self::BehindReverting { .. }
+        )
+    }
+
     /// Whether the chain shows it, and it is acted upon for good.
     pub(super) fn is_the_chains(&self) -> bool {
         matches!(

@@ -15,7 +15,13 @@ use super::{
     report::Diagnosis,
     verdict::Verdict,
 };
-use crate::{error::Result, inspect::sources::Sources, job::SignedJob, watch::Stage};
+use crate::{
+    error::Result,
+    inspect::sources::Sources,
+    job::SignedJob,
+    observe::{ClientEvent, ObservedJob},
+    watch::Stage,
+};
 
 /// How long a job may stand still before it counts as stalled, unless set.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -96,6 +102,9 @@ impl<'a> Diagnose<'a> {
         }
         let advice = advice(&verdict.cause, &seen.evidence);
         let Verdict { cause, confidence } = verdict;
+        if cause.stalls_lane() {
+            self.sources.node.observers().tell(ClientEvent::LaneStalled { job: ObservedJob::of(self.job) });
+        }
         let (job, nonce) = (self.job.id(), self.job.nonce());
         Ok(Diagnosis { job, nonce, cause, confidence, evidence: seen.lines, advice })
     }

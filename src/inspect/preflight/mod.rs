@@ -43,6 +43,7 @@ use std::{
 };
 
 use alloy_primitives::B256;
+use tracing::Instrument;
 
 pub use self::{
     finding::{Finding, FindingKind, Severity},
@@ -52,6 +53,7 @@ use super::sources::Sources;
 use crate::{
     error::Result,
     job::{SignedJob, Verified},
+    observe,
     runtime::require_runtime,
 };
 
@@ -99,7 +101,8 @@ impl<'a> Preflight<'a> {
 
     async fn run(self) -> Result<PreflightReport> {
         require_runtime().map_err(|error| error.with_job(self.job.id()))?;
-        let seen = look::look(self.sources, self.job, self.required, &self.expected).await;
+        let look = look::look(self.sources, self.job, self.required, &self.expected);
+        let seen = look.instrument(observe::preflight(self.job)).await;
         Ok(PreflightReport::new(self.job, seen.findings, seen.chain_round_trips, seen.node_round_trips))
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     http::body::{self, Unread},
+    observe::http_status,
     rpc::{CallError, CallFailure, StatusCode},
     text::clean,
     transport::{
@@ -36,6 +37,7 @@ where
 {
     let (head, body) = response.into_parts();
     let encoded = head.headers.get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity");
+    http_status(head.status.as_u16());
     if head.status != HttpStatus::OK {
         return Err(refusal(head.status, &head.headers, encoded, body).await);
     }

@@ -36,6 +36,8 @@ pub mod node;
 #[cfg(feature = "rigs")]
 pub mod plain_client;
 #[cfg(feature = "rigs")]
+pub mod recorder;
+#[cfg(feature = "rigs")]
 pub mod rpc;
 #[cfg(feature = "rigs")]
 pub mod scripted;
@@ -43,4 +45,6 @@ pub mod scripted;
 pub mod signatures;
 #[cfg(feature = "rigs")]
 pub mod tapped;
+#[cfg(feature = "rigs")]
+pub mod traces;
 pub mod vectors;

@@ -1,0 +1,71 @@
+//! The context of a trace goes out with each call: whoever provides headers is asked in the call's span.
+
+use std::sync::{Arc, Mutex};
+
+use infinityvm_sdk::{
+    Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until,
+    devnode::{ConsumerRules, DevNode},
+    nonce::Sequential,
+    transport::{GrpcTransport, HeaderRequest, RestTransport},
+};
+use tracing::{Instrument, Span, info_span};
+
+use crate::{
+    rig::consumer,
+    traces::{TEST, Traces},
+};
+
+/// Hands out the id of the current span as a `traceparent`, as a propagator would.
+fn propagate(
+    seen: &Arc<Mutex<Vec<u64>>>,
+) -> impl Fn(HeaderRequest<'_>) -> infinityvm_sdk::Result<Vec<(String, String)>> + use<> {
+    let seen = Arc::clone(seen);
+    move |_| {
+        let id = Span::current().id().map_or(0, |id| id.into_u64());
+        seen.lock().unwrap().push(id);
+        Ok(vec![("traceparent".to_owned(), format!("00-{:032x}-{id:016x}-01", 1))])
+    }
+}
+
+#[tokio::test]
+async fn headers_are_provided_within_the_span_of_their_call() {
+    for rest in [false, true] {
+        let (traces, _guard) = Traces::here();
+        let signer = LocalSigner::random().unwrap();
+        let rules = ConsumerRules::signed_by(signer.address());
+        let node = DevNode::builder(Revision::Relay).consumer(consumer(), rules).start().await.unwrap();
+        let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
+        let seen = Arc::default();
+        let builder = Client::builder().revision(Revision::Relay).signer(signer).operator(node.operator());
+        let builder = match rest {
+            true => builder
+                .transport(RestTransport::builder(node.rest_url()).header_provider(propagate(&seen)).build().unwrap()),
+            false => builder
+                .transport(GrpcTransport::builder(node.grpc_url()).header_provider(propagate(&seen)).build().unwrap()),
+        };
+        let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
+        let job = OffchainJobRequest::builder(consumer(), ProgramId::new(echo)).max_cycles(1000).onchain_input(vec![1]);
+        let job = job.build().unwrap();
+        async {
+            let handle = client.submit(job).await.unwrap();
+            handle.wait(Until::Executed).await.unwrap();
+        }
+        .instrument(info_span!(target: TEST, "order"))
+        .await;
+        let (seen, spans) = (seen.lock().unwrap().clone(), traces.spans());
+        // Before the first submission the node is asked who it is, which over REST it cannot be.
+        let calls: Vec<_> = spans.iter().filter(|span| span.fields.get("otel.kind") == Some("client")).collect();
+        assert!(calls.len() >= 3, "{calls:?}");
+        for call in &calls {
+            assert!(seen.contains(&call.id), "{} sent no context of its own", call.name);
+        }
+        let order = traces.named("order")[0].id;
+        for call in calls {
+            let mut at = call.id;
+            while let Some(parent) = spans[at as usize - 1].parent {
+                at = parent;
+            }
+            assert_eq!(at, order, "{} is part of the caller's trace", call.name);
+        }
+    }
+}
