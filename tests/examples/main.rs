@@ -6,6 +6,7 @@ use std::{
 };
 
 mod custom_transport;
+mod observed;
 mod quickstart;
 mod square_root;
 

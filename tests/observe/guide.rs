@@ -77,6 +77,40 @@ fn the_values_of_labels_are_listed() {
     assert_eq!(told, real);
 }
 
+#[test]
+fn every_name_in_a_query_is_exported() {
+    let (recorder, page) = (exported(), page());
+    let metrics = recorder.metrics();
+    let queries: Vec<_> = page.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(queries.len(), 3, "a block for each question");
+    let (mut seen, mut matched) = (BTreeSet::new(), 0);
+    for query in &queries {
+        for rest in query.split("infinityvm_").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let of = format!("infinityvm_{name}");
+            let base = of.strip_suffix("_bucket").unwrap_or(&of);
+            let metric = metrics.get(base).unwrap_or_else(|| panic!("{base} is not exported"));
+            assert!(base == of || metric.kind == Kind::Histogram, "{of}");
+            seen.insert(base.to_owned());
+            // In braces: labels and values that it has.
+            let Some(labels) = rest[name.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next()) else {
+                continue;
+            };
+            let (label, value) = labels.split_once('=').expect("a label");
+            let series = format!("{}={}", label.trim_end_matches('!'), value.trim_matches('"'));
+            assert!(metric.series.keys().flatten().any(|known| *known == series), "{of} has no {series}");
+            matched += 1;
+        }
+        for rest in query.split("sum by (").skip(1) {
+            for label in rest.split(')').next().expect("labels").split(", ").filter(|label| *label != "le") {
+                let known = metrics.values().flat_map(|metric| metric.series.keys()).flatten();
+                assert!(known.into_iter().any(|known| known.starts_with(&format!("{label}="))), "no label {label}");
+            }
+        }
+    }
+    assert!(seen.len() >= 6 && matched == 3, "{seen:?}, {matched}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_trace_is_a_real_one() {
     let (_, tree) = lost_reply().await;
