@@ -31,7 +31,7 @@
 //! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
 //! | bind a client to the one chain that you sign for | [`chain::Binding`] | [`will_it_land`] |
 //! | read the contracts on a chain | [`chain::Chain`], [`chain::RpcReader`], [`chain::ChainReader`] | [`did_it_land`] |
-//! | store a result, or verify one that came another way | [`Proof`], [`verify`] | [`surviving_a_crash`], [`wasm`] |
+//! | store a result, or verify one that came another way | [`Proof`], [`verify`] | [`submit_and_wait`], [`wasm`] |
 //! | sign in WebAssembly | [`job`] | [`wasm`] |
 //! | test your app without a real node or a real chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
 //! | test your app with its contracts on a real chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |

@@ -3,6 +3,7 @@
 //! | You want to … | Page |
 //! |---|---|
 //! | submit a job and wait for its result | [`submit_and_wait`] |
+//! | keep a result, and verify it again | [`submit_and_wait`](submit_and_wait#keep-a-result) |
 //! | upload a program to the node | [`programs`] |
 //! | run a stateful app; keep the results of jobs in order | [`ordered_and_stateful`] |
 //! | know before a job is sent whether it will land | [`will_it_land`] |
@@ -12,6 +13,7 @@
 //! | sign with a keystore, a key service or a wallet | [`signers`] |
 //! | choose where nonces come from; run several processes | [`nonces`] |
 //! | lose no job in a crash, and run none twice | [`surviving_a_crash`] |
+//! | end a process | [`surviving_a_crash`](surviving_a_crash#ending-a-process) |
 //! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
 //! | sign in WebAssembly | [`wasm`] |
 //! | see what happens: traces and metrics | [`seeing_what_happens`] |
