@@ -127,31 +127,26 @@ pub(super) struct Request {
 impl Request {
     /// Reads the fields as a node does: leniently. What is not canonical fails later, on chain.
     pub(super) fn decode(revision: Revision, bytes: &[u8]) -> Option<Self> {
-        Some(match revision {
-            Revision::State => {
-                let r = state::OffchainJobRequest::abi_decode(bytes).ok()?;
+        // The fields the revisions share, whatever else their structs hold.
+        macro_rules! decoded {
+            ($r:ident, $state_hash:expr) => {
                 Self {
-                    nonce: r.nonce,
-                    max_cycles: r.maxCycles,
-                    consumer: r.consumer,
-                    program_id: r.programID,
-                    onchain_input: r.onchainInput,
-                    offchain_input_hash: r.offchainInputHash,
-                    state_hash: r.stateHash,
+                    nonce: $r.nonce,
+                    max_cycles: $r.maxCycles,
+                    consumer: $r.consumer,
+                    program_id: $r.programID,
+                    onchain_input: $r.onchainInput,
+                    offchain_input_hash: $r.offchainInputHash,
+                    state_hash: $state_hash,
                 }
-            }
-            _ => {
-                let r = relay::OffchainJobRequest::abi_decode(bytes).ok()?;
-                Self {
-                    nonce: r.nonce,
-                    max_cycles: r.maxCycles,
-                    consumer: r.consumer,
-                    program_id: r.programID,
-                    onchain_input: r.onchainInput,
-                    offchain_input_hash: r.offchainInputHash,
-                    state_hash: B256::ZERO,
-                }
-            }
+            };
+        }
+        Some(if revision == Revision::State {
+            let r = state::OffchainJobRequest::abi_decode(bytes).ok()?;
+            decoded!(r, r.stateHash)
+        } else {
+            let r = relay::OffchainJobRequest::abi_decode(bytes).ok()?;
+            decoded!(r, B256::ZERO)
         })
     }
 
@@ -224,33 +219,26 @@ impl ResultWithMetadata {
     }
 
     pub(super) fn decode(revision: Revision, bytes: &[u8]) -> Option<Self> {
-        Some(match revision {
-            Revision::State => {
-                let r = state::OffchainResultWithMetadata::abi_decode(bytes).ok()?;
+        macro_rules! decoded {
+            ($r:ident, $state_hash:expr, $blob_hashes:expr) => {
                 Self {
-                    job_id: r.jobID,
-                    onchain_input_hash: r.onchainInputHash,
-                    offchain_input_hash: r.offchainInputHash,
-                    state_hash: r.stateHash,
-                    max_cycles: r.maxCycles,
-                    program_id: r.programID,
-                    output: r.result,
-                    blob_hashes: Vec::new(),
+                    job_id: $r.jobID,
+                    onchain_input_hash: $r.onchainInputHash,
+                    offchain_input_hash: $r.offchainInputHash,
+                    state_hash: $state_hash,
+                    max_cycles: $r.maxCycles,
+                    program_id: $r.programID,
+                    output: $r.result,
+                    blob_hashes: $blob_hashes,
                 }
-            }
-            _ => {
-                let r = relay::OffchainResultWithMetadata::abi_decode(bytes).ok()?;
-                Self {
-                    job_id: r.jobID,
-                    onchain_input_hash: r.onchainInputHash,
-                    offchain_input_hash: r.offchainInputHash,
-                    state_hash: B256::ZERO,
-                    max_cycles: r.maxCycles,
-                    program_id: r.programID,
-                    output: r.result,
-                    blob_hashes: r.versionedBlobHashes,
-                }
-            }
+            };
+        }
+        Some(if revision == Revision::State {
+            let r = state::OffchainResultWithMetadata::abi_decode(bytes).ok()?;
+            decoded!(r, r.stateHash, Vec::new())
+        } else {
+            let r = relay::OffchainResultWithMetadata::abi_decode(bytes).ok()?;
+            decoded!(r, B256::ZERO, r.versionedBlobHashes)
         })
     }
 

@@ -195,8 +195,9 @@ impl<'de> Deserialize<'de> for SignedJob {
     }
 }
 
+/// The form of a status, which is read as a part of a record only.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "JobStatus", rename_all = "lowercase")]
 enum StoredStatus {
     Pending,
     Done,
@@ -210,33 +211,13 @@ enum StoredStatus {
 
 impl Serialize for JobStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.clone() {
-            Self::Pending => StoredStatus::Pending,
-            Self::Done => StoredStatus::Done,
-            Self::Relayed => StoredStatus::Relayed,
-            Self::Failed { reason } => StoredStatus::Failed { reason },
-            Self::Unrecognized(number) => StoredStatus::Unrecognized(number),
-        }
-        .serialize(serializer)
+        StoredStatus::serialize(self, serializer)
     }
 }
 
-impl From<StoredStatus> for JobStatus {
-    fn from(stored: StoredStatus) -> Self {
-        match stored {
-            StoredStatus::Pending => Self::Pending,
-            StoredStatus::Done => Self::Done,
-            StoredStatus::Relayed => Self::Relayed,
-            StoredStatus::Failed { reason } => Self::Failed { reason },
-            StoredStatus::Unrecognized(number) => Self::Unrecognized(number),
-        }
-    }
-}
-
-/// What is written of a record, with its status, which is written as one and read as a part of the record.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredRecord<S> {
+struct StoredRecord {
     #[serde(deserialize_with = "known::record")]
     version: u32,
     revision: Revision,
@@ -252,7 +233,8 @@ struct StoredRecord<S> {
     request_signature: Bytes,
     result_with_metadata: Bytes,
     operator_signature: Bytes,
-    status: S,
+    #[serde(with = "StoredStatus")]
+    status: JobStatus,
     retries: u32,
     #[serde(deserialize_with = "Option::deserialize")]
     relay_tx_hash: Option<B256>,
@@ -285,7 +267,7 @@ impl Serialize for JobRecord {
 
 impl<'de> Deserialize<'de> for JobRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let stored = StoredRecord::<StoredStatus>::deserialize(deserializer)?;
+        let stored = StoredRecord::deserialize(deserializer)?;
         Ok(Self {
             revision: stored.revision,
             id: stored.id,
@@ -299,7 +281,7 @@ impl<'de> Deserialize<'de> for JobRecord {
             request_signature: stored.request_signature,
             result_with_metadata: stored.result_with_metadata,
             operator_signature: stored.operator_signature,
-            status: stored.status.into(),
+            status: stored.status,
             retries: stored.retries,
             relay_tx_hash: stored.relay_tx_hash,
         })

@@ -270,10 +270,19 @@ async fn a_result_that_needs_more_gas_than_a_block_has_is_told_as_that() {
                 "{diagnosis}"
             );
             assert!(diagnosis.to_string().contains("more gas than a block"), "{diagnosis}");
+            // A preflight of the job, which the node has by now, finds the same.
+            let report = case.client.preflight(&job).await.unwrap();
+            let told = report
+                .findings()
+                .iter()
+                .any(|it| matches!(it.kind(), FindingKind::RelayReverts { cause: RevertCause::TooMuchGas, .. }));
+            assert!(told && !report.will_land(), "{report}");
             assert!(!diagnosis.advice().contains("a reason of its own"), "{diagnosis}");
         }
-        // One that is refused with any gas has that reason.
+        // One that is refused with any gas has that reason, which may pass.
         case.chain.reverts(SUBMIT_RESULT, "the shop is closed");
+        let report = case.client.preflight(&job).await.unwrap();
+        assert!(report.will_land() && report.to_string().contains("the shop is closed"), "{report}");
         let diagnosis = case.stalled(&handle).await;
         assert!(matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::Other, .. }), "{diagnosis}");
     })

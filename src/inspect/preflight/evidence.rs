@@ -32,11 +32,11 @@ pub(super) struct Prospects {
     pub record: Option<Result<Option<JobRecord>>>,
     /// Nothing where there is no such call.
     pub has_program: Option<Result<bool>>,
-    /// The job that is next to land, if that is before this one in an Ordered lane.
+    /// The job that is next to land, if that is before this one in an Ordered lane; or this one, if it is executed.
     pub ahead: Option<Ahead>,
 }
 
-/// How the job at the head of the lane stands.
+/// How the job stands that is next to land.
 pub(super) struct Ahead {
     pub nonce: u64,
     pub seen: Result<AheadSeen>,

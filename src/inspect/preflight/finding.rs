@@ -160,6 +160,15 @@ pub enum FindingKind {
         /// Why it is refused: the contracts' words, or the states that differ.
         reason: String,
     },
+    /// The node has executed this very job, and the contracts would refuse the result, tried in a call. What they have
+    /// against the signer or the state is a finding of its own.
+    #[non_exhaustive]
+    RelayReverts {
+        /// What that means.
+        cause: RevertCause,
+        /// The contracts' words.
+        reason: String,
+    },
     /// An Unordered nonce so far above the highest one known that it looks like a mistake. It could not be taken back.
     #[non_exhaustive]
     NonceTooFar {
@@ -271,6 +280,7 @@ impl fmt::Display for FindingKind {
             Self::BehindReverting { nonce, reason, .. } => {
                 write!(f, "held behind nonce {nonce}, whose relay reverts: {}", one_line(reason))
             }
+            Self::RelayReverts { reason, .. } => write!(f, "its relay reverts: {}", one_line(reason)),
             Self::NonceTooFar { highest } => write!(f, "the nonce is too far above {highest}"),
             Self::NonceLargest => f.write_str("the nonce is the largest u64"),
             Self::AlreadyAtNode { status } => {
@@ -316,6 +326,7 @@ impl FindingKind {
             | Self::NonceGap { .. }
             | Self::NonceTooFar { .. }
             | Self::BehindReverting { .. }
+            | Self::RelayReverts { .. }
             | Self::StaleState { .. }
             | Self::StateMissing
             | Self::RequestedBefore { .. }

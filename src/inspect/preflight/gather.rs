@@ -14,11 +14,11 @@ use crate::{
     chain::{Block, Chain, Kept, OnchainStatus},
     error::{Error, ErrorKind, Result},
     inspect::{
-        facts::{self, Read},
+        facts::{self, Read, Signer},
         lane::{NeighbourLook, NeighbourState},
         sources::Sources,
     },
-    job::{JobId, JobRecord, RelayStrategy, SignedJob},
+    job::{JobId, JobRecord, JobStatus, RelayStrategy, SignedJob, echo_difference},
     nonce::Unknown,
 };
 
@@ -60,28 +60,29 @@ pub(super) async fn gather(
     .await;
     let mut node_round_trips = u32::from(node.is_some());
     let AskedChain { side, mut tip, operator, mut round_trips } = asked;
-    // Who is next is known only now.
-    let mut ahead = None;
-    if node.is_some()
-        && let (Some(chain), Some(seen)) = (&sources.chain, tip)
-        && let Some(nonce) = before(job, &side)
-    {
-        node_round_trips += 1;
-        let seen = look_ahead(sources, chain, nonce, job, seen).await;
-        ahead = Some(Ahead {
-            nonce,
-            seen: seen.map(|(seen, read)| {
-                if let Some((later, trips)) = read {
-                    (tip, round_trips) = (Some(later), round_trips + trips);
-                }
-                seen
-            }),
-        });
-    }
     let (speaks, record, has_program) = match node {
         Some((speaks, record, has_program)) => (speaks, Some(record), has_program),
         None => (None, None, None),
     };
+    // Who is next is known only now.
+    let mut ahead = None;
+    if let (Some(record), Some(chain), Some(seen), ChainSide::Read(chained)) = (&record, &sources.chain, tip, &side) {
+        let before = before(job, chained);
+        let (nonce, looked) = match before {
+            Some(nonce) => {
+                node_round_trips += 1;
+                (nonce, look_ahead(sources, chain, nonce, job, seen).await)
+            }
+            None => (job.nonce(), look_at_result(sources, chain, chained, job, record, seen).await),
+        };
+        let seen = looked.map(|(seen, read)| {
+            if let Some((later, trips)) = read {
+                (tip, round_trips) = (Some(later), round_trips + trips);
+            }
+            seen
+        });
+        ahead = Some(Ahead { nonce, seen });
+    }
     let evidence = Prospects {
         job: job.clone(),
         wrong_revision: mine.or(speaks),
@@ -100,41 +101,66 @@ pub(super) async fn gather(
 }
 
 /// The nonce that is next to land, if that is before an Ordered job's.
-fn before(job: &SignedJob, side: &ChainSide) -> Option<u64> {
-    let ChainSide::Read(chain) = side else { return None };
+fn before(job: &SignedJob, chained: &Chained) -> Option<u64> {
     let ordered = job.relay_strategy() == RelayStrategy::Ordered;
-    chain.facts.job.next_nonce.as_ref().ok().copied().filter(|next| ordered && *next < job.nonce())
+    chained.facts.job.next_nonce.as_ref().ok().copied().filter(|next| ordered && *next < job.nonce())
 }
 
-/// How the job at the head of the lane stands, and which block was the latest where the chain was asked, with the
-/// number of round trips.
-async fn look_ahead(
+/// How a job stands, and which block was the latest where the chain was asked, with the number of round trips.
+type LookedAhead = Result<(AheadSeen, Option<(Block, u32)>)>;
+
+/// This very job, if the node has executed it.
+async fn look_at_result(
     sources: &Sources,
     chain: &Chain,
-    nonce: u64,
+    chained: &Chained,
     job: &SignedJob,
+    record: &Result<Option<JobRecord>>,
     seen: Block,
-) -> Result<(AheadSeen, Option<(Block, u32)>)> {
+) -> LookedAhead {
+    let executed = |record: &&JobRecord| *record.status() == JobStatus::Done && echo_difference(job, record).is_none();
+    let record = record.as_ref().ok().and_then(Option::as_ref).filter(executed);
+    let accepted = matches!(chained.facts.job.signer(job), Ok(Signer::Accepted));
+    match record.filter(|_| accepted) {
+        None => Ok((AheadSeen::Well, None)),
+        Some(record) => Ok(tried(sources, chain, record, seen, false).await),
+    }
+}
+
+/// Whether the contracts would refuse the job of this record. `next`: only while it is the consumer's next one.
+async fn tried(
+    sources: &Sources,
+    chain: &Chain,
+    record: &JobRecord,
+    seen: Block,
+    next: bool,
+) -> (AheadSeen, Option<(Block, u32)>) {
+    match facts::at_head(sources, chain, record, seen).await {
+        Ok(Read { facts, tip, round_trips }) => {
+            // It may have landed meanwhile.
+            let moved_on = next && !matches!(facts.next_nonce, Ok(next) if next == record.nonce());
+            let latest = facts.latest_state.ok().flatten();
+            let refused = if moved_on { None } else { facts.head.refused(chain, record, latest, tip).await };
+            (refused.map_or(AheadSeen::Well, AheadSeen::Refused), Some((tip, round_trips)))
+        }
+        Err(error) => (AheadSeen::Unread(error), Some((seen, 1))),
+    }
+}
+
+/// The job at the head of the lane.
+async fn look_ahead(sources: &Sources, chain: &Chain, nonce: u64, job: &SignedJob, seen: Block) -> LookedAhead {
     let consumer = job.consumer();
     let books = || sources.nonces.standing(consumer, nonce);
     let before = books();
     let record = facts::record(&sources.node, JobId::derive(nonce, consumer)).await?;
     let look = NeighbourLook::of(record.as_ref().map(JobRecord::status), false, before, books(), None);
-    let (state, head) = match (look, record) {
-        (NeighbourLook::Passed | NeighbourLook::Stands(NeighbourState::Held), _) => return Ok((AheadSeen::Well, None)),
-        (NeighbourLook::Stands(NeighbourState::Working { .. }), Some(head)) => (AheadSeen::Well, head),
-        (NeighbourLook::Stands(state), _) => return Ok((AheadSeen::Stands(state), None)),
-    };
-    let Read { facts, tip, round_trips } = match facts::at_head(sources, chain, &head, seen).await {
-        Ok(read) => read,
-        Err(error) => return Ok((AheadSeen::Unread(error), Some((seen, 1)))),
-    };
-    // It may have landed meanwhile.
-    let refused = match facts.next_nonce {
-        Ok(next) if next == nonce => facts.head.refused(chain, &head, facts.latest_state.ok().flatten(), tip).await,
-        _ => None,
-    };
-    Ok((refused.map_or(state, AheadSeen::Refused), Some((tip, round_trips))))
+    Ok(match (look, record) {
+        (NeighbourLook::Passed | NeighbourLook::Stands(NeighbourState::Held), _) => (AheadSeen::Well, None),
+        (NeighbourLook::Stands(NeighbourState::Working { .. }), Some(head)) => {
+            tried(sources, chain, &head, seen, true).await
+        }
+        (NeighbourLook::Stands(state), _) => (AheadSeen::Stands(state), None),
+    })
 }
 
 /// The node's revision, if it is another; its record of the job; whether it has the program.

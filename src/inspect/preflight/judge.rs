@@ -5,6 +5,7 @@ use super::{
     finding::{Finding, FindingKind, Severity},
     on_chain,
 };
+use crate::chain::RevertCause;
 use crate::inspect::{
     lane::{NeighbourState, Refused},
     words::FREES_THE_LANE,
@@ -94,6 +95,9 @@ fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
     let state = match seen {
         Ok(AheadSeen::Well) => return,
         Ok(AheadSeen::Stands(state)) => state,
+        Ok(AheadSeen::Refused(Refused { cause, reason, .. })) if nonce == evidence.job.nonce() => {
+            return of_result(*cause, reason, found);
+        }
         Ok(AheadSeen::Refused(Refused { cause, reason, .. })) => {
             let kind = FindingKind::BehindReverting { nonce, cause: *cause, reason: reason.clone() };
             let seen = format!("getNextNonce: {nonce}; posting the result of that job: {reason}");
@@ -130,6 +134,18 @@ fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
         _ => return,
     };
     found.push(Finding::new(Severity::Error, kind, seen, remedy));
+}
+
+/// What the contracts have against a result that is there already, but for what they have against any of this job.
+fn of_result(cause: RevertCause, reason: &str, found: &mut Vec<Finding>) {
+    let severity = match cause {
+        RevertCause::RequestSignature | RevertCause::StaleState => return,
+        // It may pass.
+        RevertCause::Other => Severity::Warning,
+        _ => Severity::Error,
+    };
+    let kind = FindingKind::RelayReverts { cause, reason: reason.to_owned() };
+    found.push(Finding::new(severity, kind, format!("posting the result, tried in a call: {reason}"), cause.advice()));
 }
 
 fn at_node(evidence: &Prospects, complete: bool, found: &mut Vec<Finding>) {

@@ -24,6 +24,7 @@
 //!   way before the first preflight.
 //! - **The head of an Ordered lane.** Who is next to land is known once the chain has answered. If that is another job,
 //!   its record is asked for, and then what the contracts would say to its result. Nothing behind it is relayed before.
+//!   The same is asked of this very job, if the node has executed it.
 //! - **States on their way.** A job may begin with a state that a verified result of this client leads to, of which
 //!   128 are remembered for a consumer, or with one that the caller gives. That counts until that result's job is on
 //!   chain; from then on the contract's latest state decides.
