@@ -106,8 +106,8 @@ impl PreflightReport {
     }
 
     /// How many round trips to the chain it took: one, or none without a chain; one more for an Ordered job behind
-    /// others, of which the first is looked at, and for a job that the node has executed; more where a block came in between, and where what was found forbids
-    /// the job.
+    /// others, of which the first is looked at, and for a job that the node has executed; more where a block came in
+    /// between, and where what was found forbids the job.
     #[must_use]
     pub fn chain_round_trips(&self) -> u32 {
         self.chain_round_trips
