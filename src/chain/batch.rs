@@ -6,8 +6,9 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolCall, SolType, SolValue};
 
 use super::{
-    Chain,
+    Chain, OneRpc,
     abi::{Consumer, EIP1271_MAGIC, JobManager},
+    fallback::EXTRA,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
 };
 use crate::{
@@ -256,8 +257,14 @@ impl Batch {
 
     /// Asks, again where that helps.
     async fn ask(&self, reader: &dyn ChainReader) -> Result<Vec<Result<Answer>>> {
+        if self.chain.is_chosen_from() {
+            let ask = |one: OneRpc| async move { one.reader().ask(&self.questions).await };
+            return self.chain.verdict(ask).await;
+        }
         // Without a runtime there is no clock to wait by.
-        let Some(retries) = self.chain.retries().filter(|_| tokio::runtime::Handle::try_current().is_ok()) else {
+        // One of several RPCs is not waited for.
+        let waits = self.chain.session.is_none() && tokio::runtime::Handle::try_current().is_ok();
+        let Some(retries) = self.chain.retries(0).filter(|_| waits) else {
             return reader.ask(&self.questions).await;
         };
         let whole = retries.read_deadline();
@@ -296,7 +303,8 @@ impl Batch {
     }
 
     fn put<T>(&mut self, question: Question, decode: Decode<T>) -> Ticket<T> {
-        if self.questions.len().is_multiple_of(FENCED) {
+        let fenced = if self.chain.is_checked() { FENCED - EXTRA } else { FENCED };
+        if self.questions.len().is_multiple_of(fenced) {
             self.fence();
         }
         self.questions.push(question);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::limit::Limit;
+use super::{fallback::LeftRpc, limit::Limit};
 use crate::sync::Lock;
 
 /// How often in a row no state may be had by a block's hash, while no hash ever worked, until numbers are tried.
@@ -26,7 +26,23 @@ pub struct RpcTraits {
     pub max_rate: Option<u64>,
 }
 
-/// The same while it is learnt. All clones of a chain share it.
+/// How one of a chain's RPCs stands, as [`Chain::rpcs`](super::Chain::rpcs) tells it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RpcState {
+    /// Where it is, without credentials.
+    pub endpoint: String,
+    /// Whether it is the one that is read.
+    pub in_use: bool,
+    /// Why it is not used for a while. Nothing of an RPC that is in use, or would be if the ones before it failed.
+    pub left: Option<LeftRpc>,
+    /// The number of the latest block that it has shown; nothing of an only RPC.
+    pub head: Option<u64>,
+    /// What was learnt of it.
+    pub traits: RpcTraits,
+}
+
+/// What is learnt, while it is. All clones of a chain share it.
 pub(super) struct Learnt {
     hashes: Lock<Hashes>,
     logs: Lock<Limit>,

@@ -8,6 +8,7 @@ mod abi;
 mod batch;
 mod binding;
 mod blobs;
+mod fallback;
 mod finality;
 mod learnt;
 mod limit;
@@ -23,12 +24,16 @@ mod rpc;
 mod second_look;
 mod snapshot;
 mod standing;
+mod verdict;
 
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 
-use self::learnt::Learnt;
+use self::{
+    fallback::{MeantChain, Rpcs, Session},
+    learnt::Learnt,
+};
 
 #[cfg(all(feature = "chain", feature = "devnode"))]
 pub(crate) use self::rpc::{Draft, Sender};
@@ -38,7 +43,8 @@ pub use self::{
     batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
     binding::Binding,
     blobs::Blobs,
-    learnt::RpcTraits,
+    fallback::{LeftRpc, WhyLeft},
+    learnt::{RpcState, RpcTraits},
     nonces::ChainNonces,
     post::{FollowUp, PostTransaction, Poster},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
@@ -51,9 +57,10 @@ pub(crate) use self::{
     recorded::{InputTickets, Inputs, Kept},
     second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
     standing::{ChainStanding, StandingTickets},
+    verdict::OneRpc,
 };
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     job::{JobId, Revision},
     retry::{Retries, RetryPolicy},
 };
@@ -65,12 +72,19 @@ const LOG_RANGE: u64 = 2_000;
 /// clone.
 #[derive(Clone)]
 pub struct Chain {
+    /// The only RPC, whichever of several is in use, or the one of them that a verdict is read from.
     reader: Arc<dyn ChainReader>,
+    rpcs: Rpcs,
+    /// The one that a verdict is read from, if there are several.
+    session: Option<Arc<Session>>,
     job_manager: Address,
     log_reach: u64,
     /// The chain that this must be.
     binding: Option<Binding>,
-    learnt: Arc<Learnt>,
+    /// Whether its id must be this, for all RPCs.
+    chain_id: Option<u64>,
+    /// Of each RPC.
+    learnt: Arc<[Learnt]>,
     repeats: Repeats,
 }
 
@@ -78,21 +92,85 @@ impl Chain {
     /// The JobManager at this address, read through this reader.
     #[must_use]
     pub fn new(reader: impl ChainReader, job_manager: Address) -> Self {
-        Self {
-            reader: Arc::new(reader),
-            job_manager,
-            log_reach: 50_000,
-            binding: None,
-            learnt: Arc::new(Learnt::new(LOG_RANGE)),
-            repeats: Repeats::default(),
+        Self::of(vec![Arc::new(reader)], job_manager)
+    }
+
+    /// The JobManager at this address, read through one of these readers, each of which is an RPC of the same chain.
+    ///
+    /// The first that works is used. One that fails, lags, or is on another chain is left for a while, a second at
+    /// first and up to a minute (on another chain: ten minutes), and for as long as it asks for. Then it is looked at,
+    /// and used again if it works. Each verdict (whether a result has landed, a preflight, a diagnosis, a nonce) is
+    /// read from one RPC from beginning to end. If that one fails in between, the verdict is made anew by the next. The
+    /// latest block never goes back because the RPC has changed: one that does not have it yet is read once it has. A
+    /// block that no RPC shows for two minutes does not count any more.
+    ///
+    /// Each read holds one question more, for the chain id, and all RPCs are looked at every 15 seconds while they are
+    /// read. An RPC lags if it is more than 3 blocks and more than 10 seconds of the chain's time behind another. Which
+    /// chain is the right one says [`with_chain_id`](Self::with_chain_id), a [`Binding`] of the client, or else most of
+    /// the RPCs that answer at first. [`rpcs`](Self::rpcs) tells how they stand.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # let scene = doc::scene().await;
+    /// # let (one, consumer) = (scene.node.chain().clone(), scene.job.consumer());
+    /// # let (other, job_manager) = (one.clone(), one.to_chain().job_manager());
+    /// use infinityvm_sdk::chain::Chain;
+    ///
+    /// let chain = Chain::over_any([one, other], job_manager)?;
+    /// println!("next nonce {}", chain.next_nonce(consumer).await?);
+    /// for rpc in chain.rpcs() {
+    ///     println!("{}: in use: {}, left: {:?}", rpc.endpoint, rpc.in_use, rpc.left.map(|left| left.why));
+    /// }
+    /// # assert!(chain.rpcs()[0].in_use && chain.rpcs().iter().all(|rpc| rpc.left.is_none()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if there is none. Nothing is asked yet.
+    pub fn over_any<R: ChainReader>(readers: impl IntoIterator<Item = R>, job_manager: Address) -> Result<Self> {
+        let readers: Vec<_> = readers.into_iter().map(|reader| Arc::new(reader) as Arc<dyn ChainReader>).collect();
+        if readers.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidConfig, "no RPC of the chain").with_hint("give at least one"));
         }
+        Ok(Self::of(readers, job_manager))
+    }
+
+    fn of(readers: Vec<Arc<dyn ChainReader>>, job_manager: Address) -> Self {
+        let rpcs = Rpcs::new(readers);
+        let (learnt, repeats) = (nothing_learnt(&rpcs, LOG_RANGE), Repeats::shared(&rpcs, &RetryPolicy::default()));
+        let (session, binding, chain_id) = Default::default();
+        let reader = Arc::new(rpcs.clone());
+        Self { reader, rpcs, session, job_manager, log_reach: 50_000, binding, chain_id, learnt, repeats }
+            .read_directly()
+    }
+
+    /// An only RPC is read without further questions, unless its chain id is to be checked.
+    fn read_directly(mut self) -> Self {
+        self.reader = match self.rpcs.readers() {
+            [only] if self.chain_id.is_none() => Arc::clone(only),
+            _ => Arc::new(self.rpcs.clone()),
+        };
+        self
+    }
+
+    /// Requires that the RPC is on the chain with this id; each RPC, where there are several. Reads fail with
+    /// [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if none is. A client that is
+    /// [bound](crate::client::ClientBuilder::bind) requires that by itself, and the same block 0.
+    #[must_use]
+    pub fn with_chain_id(mut self, chain_id: u64) -> Self {
+        self.chain_id = Some(chain_id);
+        self.rpcs = self.rpcs.meaning(MeantChain { chain_id, genesis: None });
+        self.read_directly()
     }
 
     /// Sets how many blocks one question for logs spans at most; 0 counts as 1. Default: 2,000. Where the RPC refuses
     /// as many, ranges become smaller by themselves, and grow again now and then.
     #[must_use]
     pub fn with_log_range(mut self, blocks: u64) -> Self {
-        self.learnt = Arc::new(Learnt::new(blocks));
+        self.learnt = nothing_learnt(&self.rpcs, blocks);
         self
     }
 
@@ -105,21 +183,22 @@ impl Chain {
     }
 
     /// Sets how reads that failed are repeated, and how long they may take. The rules are those of a node's calls that
-    /// read, and the budget is the chain's own. Default: the policy of the client that the chain is given to, or else
-    /// [`RetryPolicy::default`]. A pause that the RPC asks for is kept. If the pause is longer than what is left of the
-    /// deadline, the read fails at once, and [`Error::retry_after`](crate::Error::retry_after) says how long it is.
+    /// read, and the budget is the chain's own; of several RPCs, each has one of its own. Default: the policy of the
+    /// client that the chain is given to, or else [`RetryPolicy::default`]. A pause that the RPC asks for is kept. If
+    /// the pause is longer than what is left of the deadline, the read fails at once, and
+    /// [`Error::retry_after`](crate::Error::retry_after) says how long it is.
     ///
     /// Looks of a [`wait`](crate::JobHandle::wait) are not repeated, as the next look follows anyway.
     #[must_use]
     pub fn with_retry(mut self, policy: RetryPolicy) -> Self {
-        self.repeats = Repeats::Own(Arc::new(Retries::new(policy)));
+        self.repeats = Repeats::Own(budgets(&self.rpcs, &policy));
         self
     }
 
     /// Repeats reads by this policy, unless one of its own was set.
     pub(crate) fn repeated(mut self, policy: &RetryPolicy) -> Self {
         if let Repeats::Shared(_) = self.repeats {
-            self.repeats = Repeats::Shared(Arc::new(Retries::new(policy.clone())));
+            self.repeats = Repeats::shared(&self.rpcs, policy);
         }
         self
     }
@@ -130,16 +209,22 @@ impl Chain {
         self
     }
 
-    fn retries(&self) -> Option<&Retries> {
+    /// How one of the RPCs is asked again.
+    fn retries(&self, index: usize) -> Option<&Retries> {
         match &self.repeats {
-            Repeats::Own(retries) | Repeats::Shared(retries) => Some(retries),
+            Repeats::Own(retries) | Repeats::Shared(retries) => retries.get(index),
             Repeats::Never => None,
         }
     }
 
-    /// Has looks at jobs fail on any other chain, if there is one that it must be.
+    /// Has looks at jobs fail on any other chain, if there is one that it must be. Of several RPCs only those on it are
+    /// read.
     pub(crate) fn bound_to(mut self, binding: Option<Binding>) -> Self {
         self.binding = binding;
+        if let Some(Binding { chain_id, genesis_hash, .. }) = binding {
+            self.rpcs = self.rpcs.meaning(MeantChain { chain_id, genesis: Some(genesis_hash) });
+            self = self.read_directly();
+        }
         self
     }
 
@@ -147,17 +232,45 @@ impl Chain {
         self.binding
     }
 
+    /// Whether each verdict is read from another RPC, perhaps. Not while one is.
+    fn is_chosen_from(&self) -> bool {
+        self.session.is_none() && self.is_checked()
+    }
+
+    /// Whether questions go along with those that are asked.
+    fn is_checked(&self) -> bool {
+        self.rpcs.len() > 1 || self.chain_id.is_some()
+    }
+
+    /// The same, read from one RPC.
+    fn read_by(&self, session: Arc<Session>) -> Self {
+        Self { reader: Arc::<Session>::clone(&session), session: Some(session), ..self.clone() }
+    }
+
+    /// The RPC that is read, or in use.
+    fn index(&self) -> usize {
+        self.session.as_ref().map_or_else(|| self.rpcs.current(), |session| session.index())
+    }
+
+    fn learnt(&self) -> Option<&Learnt> {
+        self.learnt.get(self.index())
+    }
+
     /// How many blocks the next question for logs is to span.
     pub(crate) fn log_range(&self) -> u64 {
-        self.learnt.log_range()
+        self.learnt().map_or(1, Learnt::log_range)
     }
 
     pub(crate) fn logs_taken(&self, blocks: u64) {
-        self.learnt.logs_taken(blocks);
+        if let Some(learnt) = self.learnt() {
+            learnt.logs_taken(blocks);
+        }
     }
 
     pub(crate) fn logs_refused(&self, blocks: u64) {
-        self.learnt.logs_refused(blocks);
+        if let Some(learnt) = self.learnt() {
+            learnt.logs_refused(blocks);
+        }
     }
 
     pub(crate) fn log_reach(&self) -> u64 {
@@ -170,10 +283,27 @@ impl Chain {
         self.job_manager
     }
 
-    /// What was learnt of the RPC so far: how much it takes at once, and in which form. It takes effect by itself.
+    /// What was learnt of the RPC so far: how much it takes at once, and in which form. It takes effect by itself. Of
+    /// several RPCs it is about the one in use.
     #[must_use]
     pub fn rpc_traits(&self) -> RpcTraits {
-        self.learnt.traits(self.reader.max_batch(), self.reader.max_rate())
+        let learnt = self.learnt();
+        learnt.map(|learnt| learnt.traits(self.reader.max_batch(), self.reader.max_rate())).unwrap_or_default()
+    }
+
+    /// How each RPC stands, in the order in which they were given: which one is in use, which ones are left for a while
+    /// and why, and what was learnt of them.
+    #[must_use]
+    pub fn rpcs(&self) -> Vec<RpcState> {
+        let in_use = self.index();
+        let state = |(index, (reader, learnt)): (usize, (&Arc<dyn ChainReader>, &Learnt))| RpcState {
+            endpoint: reader.endpoint().to_owned(),
+            in_use: index == in_use,
+            left: self.rpcs.left(index),
+            head: self.rpcs.head(index),
+            traits: learnt.traits(reader.max_batch(), reader.max_rate()),
+        };
+        self.rpcs.readers().iter().zip(&*self.learnt).enumerate().map(state).collect()
     }
 
     /// What carries the questions.
@@ -276,28 +406,38 @@ impl Chain {
     }
 }
 
-/// How reads are repeated.
+/// How reads are repeated: for each RPC, by a budget of its own.
 #[derive(Clone)]
 enum Repeats {
-    Own(Arc<Retries>),
+    Own(Arc<[Retries]>),
     /// Or by the policy of the client.
-    Shared(Arc<Retries>),
+    Shared(Arc<[Retries]>),
     Never,
 }
 
-impl Default for Repeats {
-    fn default() -> Self {
-        Self::Shared(Arc::new(Retries::new(RetryPolicy::default())))
+impl Repeats {
+    fn shared(rpcs: &Rpcs, policy: &RetryPolicy) -> Self {
+        Self::Shared(budgets(rpcs, policy))
     }
+}
+
+fn budgets(rpcs: &Rpcs, policy: &RetryPolicy) -> Arc<[Retries]> {
+    rpcs.readers().iter().map(|_| Retries::new(policy.clone())).collect()
+}
+
+fn nothing_learnt(rpcs: &Rpcs, log_range: u64) -> Arc<[Learnt]> {
+    rpcs.readers().iter().map(|_| Learnt::new(log_range)).collect()
 }
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chain")
-            .field("endpoint", &self.reader.endpoint())
-            .field("job_manager", &self.job_manager)
-            .field("rpc_traits", &self.rpc_traits())
-            .finish_non_exhaustive()
+        let mut chain = f.debug_struct("Chain");
+        chain.field("endpoint", &self.reader.endpoint()).field("job_manager", &self.job_manager);
+        match self.rpcs.len() {
+            1 => chain.field("rpc_traits", &self.rpc_traits()),
+            _ => chain.field("rpcs", &self.rpcs()),
+        };
+        chain.finish_non_exhaustive()
     }
 }
 

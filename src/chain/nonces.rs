@@ -11,7 +11,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 use tokio::{sync::Mutex as Gate, time::Instant};
 
-use super::{Batch, Block, Chain, OnchainStatus};
+use super::{Batch, Block, Chain, OnchainStatus, OneRpc};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::JobId,
@@ -137,7 +137,7 @@ impl ChainNonces {
     ///
     /// Nonces that are given up are never handed out again, and an Ordered lane waits for them for ever. So that
     /// others have used them must have been read twice.
-    async fn read(&self, consumer: Address, last: &mut Last) -> Result<Reading> {
+    async fn read(&self, chain: &OneRpc, consumer: Address, last: &mut Last) -> Result<Reading> {
         let (hint, candidate, doubts) = {
             let mut books = self.books();
             let book = books.entry(consumer).or_default();
@@ -150,8 +150,8 @@ impl ChainNonces {
             (batch.next_nonce(consumer), batch.max_nonce(consumer), metadata)
         };
         let snapshot = match last.tip {
-            None => self.chain.at_latest(ask).await?,
-            Some(tip) => self.chain.again(tip, ask).await?,
+            None => chain.at_latest(ask).await?,
+            Some(tip) => chain.again(tip, ask).await?,
         };
         last.tip = Some(snapshot.tip);
         let ((next, max, metadata), mut answers) = (snapshot.asked, snapshot.answers);
@@ -187,6 +187,32 @@ impl ChainNonces {
             book.read = Some(begun);
         }
         book.take(consumer).map(Reading::Nonce)
+    }
+
+    /// Reads, as often as that takes.
+    async fn read_until_known(&self, chain: &OneRpc, consumer: Address) -> Result<u64> {
+        let (mut overridden, mut last) = (0, Last::default());
+        for _ in 0..MAX_READS {
+            match self.read(chain, consumer, &mut last).await? {
+                Reading::Nonce(nonce) => return Ok(nonce),
+                Reading::Moved => {}
+                Reading::Overridden { next, max } => {
+                    overridden += 1;
+                    if overridden == OVERRIDDEN {
+                        let what = format!("{consumer} says that its next nonce is {next} and the highest one {max}");
+                        return Err(Error::new(ErrorKind::Nonce, what).with_hint(
+                            "a contract with numbers of its own needs ChainNonces::with_gaps, and Unordered jobs only",
+                        ));
+                    }
+                }
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Nonce,
+            format!("others take the nonces of {consumer} as fast as the chain can be read"),
+        )
+        .with_retryable(true)
+        .with_hint("try again; a consumer with so many on-chain requests needs offchain jobs under another one"))
     }
 }
 
@@ -292,28 +318,7 @@ impl NonceSource for ChainNonces {
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);
         }
-        let (mut overridden, mut last) = (0, Last::default());
-        for _ in 0..MAX_READS {
-            match self.read(consumer, &mut last).await? {
-                Reading::Nonce(nonce) => return Ok(nonce),
-                Reading::Moved => {}
-                Reading::Overridden { next, max } => {
-                    overridden += 1;
-                    if overridden == OVERRIDDEN {
-                        let what = format!("{consumer} says that its next nonce is {next} and the highest one {max}");
-                        return Err(Error::new(ErrorKind::Nonce, what).with_hint(
-                            "a contract with numbers of its own needs ChainNonces::with_gaps, and Unordered jobs only",
-                        ));
-                    }
-                }
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Nonce,
-            format!("others take the nonces of {consumer} as fast as the chain can be read"),
-        )
-        .with_retryable(true)
-        .with_hint("try again; a consumer with so many on-chain requests needs offchain jobs under another one"))
+        self.chain.verdict(|chain| async move { self.read_until_known(&chain, consumer).await }).await
     }
 
     fn settle(&self, consumer: Address, nonce: u64, settlement: Settlement) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use alloy_primitives::Address;
 use tokio::time::Instant;
 
-use super::{Batch, Binding, Chain, Heard, SecondLook, Tidings, contradiction};
+use super::{Batch, Binding, Chain, Heard, OneRpc, SecondLook, Tidings, contradiction};
 use crate::{
     error::{Error, ErrorKind, Result},
     observe::{ClientEvent, Observers},
@@ -201,6 +201,10 @@ impl Shared {
     /// is believed at the second look.
     async fn ask(&self) -> Read {
         let Some(chain) = &self.chain else { return Err(unread("the client has no chain")) };
+        chain.verdict(|chain| async move { self.ask_one(&chain).await }).await
+    }
+
+    async fn ask_one(&self, chain: &OneRpc) -> Read {
         let (mut second, mut seen) = (SecondLook::new(), None);
         loop {
             let ask = |batch: &mut Batch| (batch.operator(), self.binding.map(|binding| (binding, batch.identity())));

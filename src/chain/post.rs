@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 
-use super::{Batch, Blobs, Block, Call, Chain};
+use super::{Batch, Blobs, Block, Call, Chain, OneRpc};
 use crate::{
     error::Result,
     job::{JobRecord, Verified, claimed_post},
@@ -28,7 +28,9 @@ impl Chain {
         let (data, blob_hashes) = claimed_post(record)?;
         Some(Call { blob_hashes, ..Call::new(self.job_manager(), data) })
     }
+}
 
+impl OneRpc {
     /// Whether a call that reverts as of this block, for no reason that the JobManager has, would not with more gas
     /// than a block has. A call that runs out of gas reverts without a reason of its own, or with one of the
     /// consumer's.

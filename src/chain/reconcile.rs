@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::Address;
 
 use super::{
-    Batch, Block, ChainNonces, JobMetadata, OnchainStatus, Ticket,
+    Batch, Block, ChainNonces, JobMetadata, OnchainStatus, OneRpc, Ticket,
     batch::Answers,
     finality::{Ask, Standing, look},
     recorded::{InputTickets, Kept},
@@ -122,23 +122,8 @@ impl ChainNonces {
     pub async fn reconcile(&self, consumer: Address, jobs: &[SignedJob]) -> Result<Reconciliation> {
         let out: Vec<u64> =
             self.books().get(&consumer).map_or_else(Vec::new, |book| book.out.iter().copied().collect());
-        let first = self.survey(consumer, jobs, &out, None).await?;
-        let mut fates = first.fates.clone();
-        let lost: Vec<u64> = first.lost().map(|(nonce, _)| nonce).collect();
-        let (mut second, mut seen, mut survey) = (SecondLook::new(), first.tip, first);
-        let told = loop {
-            match second.hear(survey) {
-                Heard::Told(told) => break told,
-                Heard::Again(pause) => tokio::time::sleep(pause).await,
-                Heard::Contradiction { .. } => return Err(contradiction(self.chain())),
-            }
-            survey = self.survey(consumer, jobs, &lost, Some(seen)).await?;
-            seen = survey.tip;
-        };
-        fates.extend(told.fates);
-        self.clear_up(jobs, consumer, &mut fates).await?;
-
-        let mut found = Reconciliation { next_on_chain: told.next, ..Reconciliation::default() };
+        let (next, fates) = self.chain().verdict(|chain| self.told(chain, consumer, jobs, &out)).await?;
+        let mut found = Reconciliation { next_on_chain: next, ..Reconciliation::default() };
         for (nonce, fate) in fates {
             found.sort_in(nonce, fate);
         }
@@ -159,10 +144,37 @@ impl ChainNonces {
         Ok(found)
     }
 
+    /// The chain's next nonce, and how these nonces stand.
+    async fn told(
+        &self,
+        chain: OneRpc,
+        consumer: Address,
+        jobs: &[SignedJob],
+        out: &[u64],
+    ) -> Result<(u64, BTreeMap<u64, Fate>)> {
+        let first = self.survey(&chain, consumer, jobs, out, None).await?;
+        let mut fates = first.fates.clone();
+        let lost: Vec<u64> = first.lost().map(|(nonce, _)| nonce).collect();
+        let (mut second, mut seen, mut survey) = (SecondLook::new(), first.tip, first);
+        let told = loop {
+            match second.hear(survey) {
+                Heard::Told(told) => break told,
+                Heard::Again(pause) => tokio::time::sleep(pause).await,
+                Heard::Contradiction { .. } => return Err(contradiction(&chain)),
+            }
+            survey = self.survey(&chain, consumer, jobs, &lost, Some(seen)).await?;
+            seen = survey.tip;
+        };
+        fates.extend(told.fates);
+        self.clear_up(&chain, jobs, consumer, &mut fates).await?;
+        Ok((told.next, fates))
+    }
+
     /// Looks at these nonces, and at the next one. With the tip of an earlier look it is a second one, about that
     /// block or a later one.
     async fn survey(
         &self,
+        chain: &OneRpc,
         consumer: Address,
         jobs: &[SignedJob],
         nonces: &[u64],
@@ -184,8 +196,8 @@ impl ChainNonces {
             };
             // All of a second look at one block; of a first one each chunk at what is the latest then.
             let snapshot = match seen {
-                None => self.chain().at_latest(ask).await?,
-                Some(block) => self.chain().again(block, ask).await?,
+                None => chain.at_latest(ask).await?,
+                Some(block) => chain.again(block, ask).await?,
             };
             let (asked, mut answers) = (snapshot.asked, snapshot.answers);
             next = next.max(answers.take(asked.0)?);
@@ -203,7 +215,13 @@ impl ChainNonces {
     }
 
     /// Finds out whose the jobs are that the consumer does not show, by the transactions that completed them.
-    async fn clear_up(&self, jobs: &[SignedJob], consumer: Address, fates: &mut BTreeMap<u64, Fate>) -> Result<()> {
+    async fn clear_up(
+        &self,
+        chain: &OneRpc,
+        jobs: &[SignedJob],
+        consumer: Address,
+        fates: &mut BTreeMap<u64, Fate>,
+    ) -> Result<()> {
         let unclear = fates.iter_mut().filter(|(_, fate)| **fate == Fate::Unclear);
         let (mut asks, mut places) = (Vec::new(), Vec::new());
         for (nonce, fate) in unclear {
@@ -217,7 +235,7 @@ impl ChainNonces {
         if asks.is_empty() {
             return Ok(());
         }
-        let (_, standings) = look(self.chain(), &asks).await?;
+        let (_, standings) = look(chain, &asks).await?;
         for (fate, standing) in places.into_iter().zip(standings) {
             *fate = match standing {
                 Standing::Complete(_) => Fate::Relayed,

@@ -6,13 +6,13 @@
 //! has its nonce. So no verdict is made of a bare [`Batch`]; it is made of a [`Snapshot`], and there is no other way
 //! to one than through here:
 //!
-//! - [`Chain::at_latest`] asks for the head first and last, in the same round trip. Where that is one block, the
+//! - [`OneRpc::at_latest`] asks for the head first and last, in the same round trip. Where that is one block, the
 //!   answers count as of it. Else they are asked for again, of that block by its hash.
-//! - [`Chain::at_block`] asks about a block by its hash (EIP-1898), and last whether that is the chain's still. Of an
+//! - [`OneRpc::at_block`] asks about a block by its hash (EIP-1898), and last whether that is the chain's still. Of an
 //!   RPC that refuses hashes it asks by number, and for the block before and after.
-//! - [`Chain::again`] is a second look: a round trip of its own about the same block, or about a later one if that is
+//! - [`OneRpc::again`] is a second look: a round trip of its own about the same block, or about a later one if that is
 //!   gone.
-//! - [`Chain::glance`] is for questions each of which stands by itself; [`Chain::hold`] says whether blocks are the
+//! - [`OneRpc::glance`] is for questions each of which stands by itself; [`OneRpc::hold`] says whether blocks are the
 //!   chain's still.
 //!
 //! An RPC may lie about this, and some do: they answer a pinned batch from two states. Therefore bad news that cannot
@@ -21,8 +21,9 @@
 use std::time::Duration;
 
 use super::{
-    Chain,
+    OneRpc,
     batch::{Answers, Batch, StateKnown, Ticket},
+    learnt::Learnt,
     reader::{At, Block},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +54,7 @@ enum Pinned<T> {
     Gone,
 }
 
-impl Chain {
+impl OneRpc {
     /// Questions about the latest block: one round trip, and a second one where a block comes in between.
     ///
     /// # Errors
@@ -148,7 +149,7 @@ impl Chain {
     }
 
     async fn pinned<T>(&self, block: Block, ask: &impl Fn(&mut Batch) -> T) -> Result<Pinned<T>> {
-        if self.learnt.by_number() {
+        if self.learnt().is_some_and(Learnt::by_number) {
             return self.pin(block, true, ask).await;
         }
         let read = self.pin(block, false, ask).await?;
@@ -156,10 +157,10 @@ impl Chain {
         match answers.state_known() {
             StateKnown::Unasked => return Ok(read),
             StateKnown::Some => {
-                self.learnt.takes_hashes();
+                self.learnt().inspect(|learnt| learnt.takes_hashes());
                 return Ok(read);
             }
-            StateKnown::Lacking if !self.learnt.misses_hash() => return Ok(read),
+            StateKnown::Lacking if !self.learnt().is_some_and(Learnt::misses_hash) => return Ok(read),
             // Perhaps it takes numbers. If so, it is asked by them from now on.
             StateKnown::Lacking | StateKnown::Refused => {}
         }
@@ -167,7 +168,7 @@ impl Chain {
         if let Pinned::Read(_, answers) = &by_number
             && answers.state_known() == StateKnown::Some
         {
-            self.learnt.refuses_hashes();
+            self.learnt().inspect(|learnt| learnt.refuses_hashes());
         }
         Ok(by_number)
     }
@@ -199,7 +200,7 @@ fn no_head() -> Error {
 }
 
 /// The chain's head moves faster than it can be pinned.
-pub(crate) fn restless(chain: &Chain) -> Error {
+pub(crate) fn restless(chain: &OneRpc) -> Error {
     Error::new(ErrorKind::Chain, "the chain changes while it is read")
         .with_retryable(true)
         .with_endpoint(chain.reader().endpoint())

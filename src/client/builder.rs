@@ -253,7 +253,7 @@ impl ClientBuilder {
         if self.preflight.is_some() && self.chain.is_none() {
             return Err(missing("a preflight is required, and there is no chain", "set one with ClientBuilder::chain"));
         }
-        let chain = self.chain.map(|chain| chain.repeated(&self.retry));
+        let chain = self.chain.map(|chain| chain.repeated(&self.retry).bound_to(self.binding));
         if let Some(binding) = &self.binding {
             let chain = chain.as_ref();
             let chain = chain
@@ -274,7 +274,6 @@ impl ClientBuilder {
         let submissions = Arc::new(Submissions::new(Arc::clone(&node), nonces.clone()));
         let operator =
             TrustedOperator::new(self.operator, chain.clone(), self.binding, self.operator_ttl, observers.clone());
-        let chain = chain.map(|chain| chain.bound_to(self.binding));
         let watchers = Arc::new(Watchers::new(self.poll, self.heal, observers));
         let backend = Backend {
             node: Arc::clone(&node),

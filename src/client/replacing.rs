@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{connection::Client, handle::JobHandle};
 use crate::{
-    chain::{Chain, ChainStanding, StandingTickets},
+    chain::{ChainStanding, OneRpc, StandingTickets},
     error::{Error, ErrorKind, Result},
     job::{JobStatus, OffchainJobRequest, RelayStrategy, Revision, SignedJob, echo_difference, nonce_taken},
     node::{Doubt, Node, looks_needed},
@@ -90,7 +90,8 @@ impl Client {
         let Some(chain) = &self.parts.chain else { return Ok(()) };
         let deadline = node.retries().read_deadline();
         let late = || Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
-        let absent = deadline.bound(not_on_chain(chain, job)).await.unwrap_or_else(|| Err(late()));
+        let absent =
+            deadline.bound(chain.verdict(|chain| not_on_chain(chain, job))).await.unwrap_or_else(|| Err(late()));
         absent.map_err(|error| error.with_job(job.id()).with_endpoint(chain.reader().endpoint()))
     }
 }
@@ -163,7 +164,7 @@ fn not_failed(why: String) -> Error {
 
 /// Whether the chain has nothing under the job's nonce, at two looks, the second one about the same block or a later
 /// one.
-async fn not_on_chain(chain: &Chain, job: &SignedJob) -> Result<()> {
+async fn not_on_chain(chain: OneRpc, job: &SignedJob) -> Result<()> {
     let ask = |batch: &mut crate::chain::Batch| {
         let standing = StandingTickets::ask(batch, job);
         move |answers: &mut crate::chain::Answers| standing.take(answers, job)

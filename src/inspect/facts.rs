@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     chain::{
-        Answers, Batch, Block, Chain, ChainIdentity, InputTickets, Inputs, JobMetadata, OnchainStatus, Receipt,
+        Answers, Batch, Block, Chain, ChainIdentity, InputTickets, Inputs, JobMetadata, OnchainStatus, OneRpc, Receipt,
         SignatureCheck,
     },
     error::{Error, ErrorKind, Result},
@@ -31,9 +31,16 @@ pub(super) async fn record(node: &Node, id: JobId) -> Result<Option<JobRecord>> 
 /// Answers of the contracts, all of one block.
 pub(super) struct Read<T> {
     pub facts: T,
-    /// The latest block that the chain has shown.
-    pub tip: Block,
+    /// Where a second look goes on.
+    pub seen: SeenAt,
     pub round_trips: u32,
+}
+
+/// The latest block that the chain has shown, and the RPC that has shown it: a second look is one at the same.
+#[derive(Clone, Debug)]
+pub(super) struct SeenAt {
+    pub tip: Block,
+    pub rpc: OneRpc,
 }
 
 /// What the contracts say of any job. Answers of a contract that is not there are errors.
@@ -89,7 +96,7 @@ pub(super) async fn unsent(
     chain: &Chain,
     job: &SignedJob,
     others: &[JobId],
-    seen: Option<Block>,
+    seen: Option<&SeenAt>,
 ) -> Result<Read<Unsent>> {
     let consumer = job.consumer();
     let ask = |batch: &mut Batch| {
@@ -126,7 +133,7 @@ pub(super) async fn sent(
     chain: &Chain,
     job: &SignedJob,
     shown: &AtNode<'_>,
-    seen: Option<Block>,
+    seen: Option<&SeenAt>,
 ) -> Result<Read<Sent>> {
     let ask = |batch: &mut Batch| {
         let job = of_job(batch, job);
@@ -144,7 +151,7 @@ pub(super) async fn sent(
 }
 
 /// Asks about the job at the head of a lane, as of this block or a later one.
-pub(super) async fn at_head(sources: &Sources, chain: &Chain, head: &JobRecord, seen: Block) -> Result<Read<AtHead>> {
+pub(super) async fn at_head(sources: &Sources, chain: &Chain, head: &JobRecord, seen: &SeenAt) -> Result<Read<AtHead>> {
     let ask = |batch: &mut Batch| {
         let next_nonce = batch.next_nonce(head.consumer());
         let latest_state = batch.latest_state(head.consumer(), head.revision());
@@ -184,20 +191,21 @@ fn of_job(batch: &mut Batch, job: &SignedJob) -> impl FnOnce(&mut Answers) -> Jo
 async fn read<T, F: FnOnce(&mut Answers) -> T>(
     sources: &Sources,
     chain: &Chain,
-    seen: Option<Block>,
+    seen: Option<&SeenAt>,
     ask: impl Fn(&mut Batch) -> F,
 ) -> Result<Read<T>> {
+    let ask = &ask;
     let look = async {
         match seen {
-            None => chain.at_latest(ask).await,
-            Some(seen) => chain.again(seen, ask).await,
+            None => chain.verdict(|rpc| async move { Ok((rpc.at_latest(ask).await?, rpc)) }).await,
+            Some(SeenAt { tip, rpc }) => Ok((rpc.again(*tip, ask).await?, rpc.clone())),
         }
     };
     let late = || Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
     let looked = sources.node.retries().read_deadline().bound(look).await;
-    let mut snapshot = looked.ok_or_else(|| late().with_endpoint(chain.reader().endpoint()))??;
+    let (mut snapshot, rpc) = looked.ok_or_else(|| late().with_endpoint(chain.reader().endpoint()))??;
     let facts = (snapshot.asked)(&mut snapshot.answers);
-    Ok(Read { facts, tip: snapshot.tip, round_trips: snapshot.round_trips })
+    Ok(Read { facts, seen: SeenAt { tip: snapshot.tip, rpc }, round_trips: snapshot.round_trips })
 }
 
 /// What the consumer's check says of who signed a job.

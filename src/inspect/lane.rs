@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 
 use super::trial::{Trial, Tried};
 use crate::{
-    chain::{Answers, Batch, Block, Chain, JobMetadata, OnchainStatus, Revert, RevertCause, SignatureCheck},
+    chain::{Answers, Batch, Block, Chain, JobMetadata, OnchainStatus, OneRpc, Revert, RevertCause, SignatureCheck},
     error::Result,
     job::{JobRecord, JobStatus, eip191_hash},
     nonce::NonceStanding,
@@ -115,7 +115,7 @@ impl HeadFacts {
     /// executed, its signer and its state tell.
     pub(super) async fn refused(
         self,
-        chain: &Chain,
+        chain: &OneRpc,
         head: &JobRecord,
         latest: Option<B256>,
         at: Block,

@@ -3,7 +3,7 @@
 use alloy_primitives::Bytes;
 
 use crate::{
-    chain::{Answers, Batch, Block, Call, Chain, Revert, RevertCause},
+    chain::{Answers, Batch, Block, Call, OneRpc, Revert, RevertCause},
     error::Result,
 };
 
@@ -34,7 +34,7 @@ impl Tried {
 
 impl Trial {
     /// What it means. A revert for no known reason is looked into: it may be for want of gas.
-    pub(super) async fn of(chain: &Chain, tried: Option<Tried>, at: Block) -> Self {
+    pub(super) async fn of(chain: &OneRpc, tried: Option<Tried>, at: Block) -> Self {
         let (call, data) = match tried {
             Some(Tried { call, answer: Ok(Err(data)) }) => (call, data),
             Some(Tried { answer: Ok(Ok(_)), .. }) => return Self::Lands,

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use super::decide::{Ours, Shows, TrialCall};
 use crate::{
     chain::{
-        Batch, Binding, Block, Chain, ChainStanding, Heard, Receipt, Revert, RevertCause, SecondLook, StandingTickets,
-        Tidings, contradiction, contradicts,
+        Batch, Binding, Block, Chain, ChainStanding, Heard, OneRpc, Receipt, Revert, RevertCause, SecondLook,
+        StandingTickets, Tidings, contradiction, contradicts,
     },
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
@@ -134,9 +134,13 @@ impl Lookout<'_> {
     /// Everything there is to know, in one round trip. What is bad is looked at once more; what the contracts have
     /// against any result is an error. `posted` are the transactions of one's own.
     pub(super) async fn look(&self, posted: &[B256]) -> Result<ChainLook> {
+        self.chain.verdict(|chain| async move { self.look_by(&chain, posted).await }).await
+    }
+
+    async fn look_by(&self, chain: &OneRpc, posted: &[B256]) -> Result<ChainLook> {
         let (mut second, mut seen) = (SecondLook::new(), None);
         let mut look = loop {
-            let pause = match self.look_once(posted, seen).await {
+            let pause = match self.look_once(chain, posted, seen).await {
                 Ok(look) => {
                     seen = Some(look.tip);
                     match second.hear(look) {
@@ -148,7 +152,7 @@ impl Lookout<'_> {
                         {
                             break ChainLook { pending: true, ..last };
                         }
-                        Heard::Contradiction { .. } => return Err(contradiction(&self.chain)),
+                        Heard::Contradiction { .. } => return Err(contradiction(chain)),
                     }
                 }
                 Err(error) => match second.missed().filter(|_| error.is_retryable()) {
@@ -164,17 +168,17 @@ impl Lookout<'_> {
         }
         if look.shows().trial == TrialCall::Reverts && look.cause() == Some(RevertCause::Other) {
             // So it is tried with more than a block has.
-            let call = self.chain.post_call(self.verified, Some(self.from));
-            look.lacks_gas = self.chain.lands_with_much_gas(&call, look.head).await;
+            let call = chain.post_call(self.verified, Some(self.from));
+            look.lacks_gas = chain.lands_with_much_gas(&call, look.head).await;
         }
         let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
         transactions.extend(posted.iter().filter(|hash| !transactions.contains(hash)).collect::<Vec<_>>());
-        look.standing = look.standing.settled(&self.chain, self.job, transactions, Some(self.verified)).await?;
+        look.standing = look.standing.settled(chain, self.job, transactions, Some(self.verified)).await?;
         Ok(look)
     }
 
     /// One look: at the latest block, or a second one, about this block or a later one.
-    async fn look_once(&self, posted: &[B256], seen: Option<Block>) -> Result<ChainLook> {
+    async fn look_once(&self, chain: &OneRpc, posted: &[B256], seen: Option<Block>) -> Result<ChainLook> {
         let ask = |batch: &mut Batch| {
             (
                 StandingTickets::ask(batch, self.job),
@@ -186,8 +190,8 @@ impl Lookout<'_> {
             )
         };
         let snapshot = match seen {
-            None => self.chain.at_latest(ask).await?,
-            Some(seen) => self.chain.again(seen, ask).await?,
+            None => chain.at_latest(ask).await?,
+            Some(seen) => chain.again(seen, ask).await?,
         };
         let (head, tip, mut answers) = (snapshot.head, snapshot.tip, snapshot.answers);
         let (standing, (chain_id, operator), identity, manager, call, posted) = snapshot.asked;

@@ -81,9 +81,9 @@ pub const ONLY: &[(&str, &str, &str)] = &[("devnode", "wire/", "wire/generated/"
 /// The most lines of code in a file.
 pub const LINES: usize = 600;
 
-/// The most documented public items of the crate. The room `observe` and the builder's setting for it brought the last of
-/// them.
-pub const PUBLIC: usize = 743;
+/// The most documented public items of the crate. The room `observe` with the builder's setting for it, and several RPCs of
+/// a chain with how each of them stands, brought the last of them.
+pub const PUBLIC: usize = 750;
 
 /// Files that need each other, and why they may. A circle is excused if each of its files is one of these, or below one of
 /// these folders.

@@ -12,7 +12,8 @@ use alloy_sol_types::SolEvent;
 use super::{Blocks, Evidence, Need, PostedResult, Search, Standing, Step, concerns};
 use crate::{
     chain::{
-        Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, Receipt, Ticket, Transaction,
+        Answers, At, Batch, Block, Chain, JobMetadata, Log, LogFilter, OnchainStatus, OneRpc, Receipt, Ticket,
+        Transaction,
         abi::JobManager,
         batch::IdentityTickets,
         recorded::InputTickets,
@@ -84,6 +85,15 @@ impl Tidings for Seen {
 /// # Errors
 /// Retryable, if the chain cannot be read or changes faster than it can be.
 pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Standing>)> {
+    let unread = |(_, standings): &(Block, Vec<Standing>)| {
+        standings
+            .iter()
+            .find_map(|standing| if let Standing::Unread(error) = standing { Some(error.clone()) } else { None })
+    };
+    chain.verdict_unless(unread, |one| async move { look_by(&one, asks).await }).await
+}
+
+async fn look_by(chain: &OneRpc, asks: &[Ask]) -> Result<(Block, Vec<Standing>)> {
     for _ in 0..ATTEMPTS {
         if let Some(seen) = looks(chain, asks).await? {
             return Ok(seen);
@@ -93,7 +103,7 @@ pub(crate) async fn look(chain: &Chain, asks: &[Ask]) -> Result<(Block, Vec<Stan
 }
 
 /// Looks until all of it is told. Nothing if the chain has changed meanwhile.
-async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Standing>)>> {
+async fn looks(chain: &OneRpc, asks: &[Ask]) -> Result<Option<(Block, Vec<Standing>)>> {
     let mut told: Vec<Option<Standing>> = asks.iter().map(|_| None).collect();
     let mut doubted: Vec<_> = (0..asks.len()).map(|index| (index, SecondLook::new())).collect();
     let (mut heads, mut once) = (Vec::new(), true);
@@ -142,7 +152,7 @@ async fn looks(chain: &Chain, asks: &[Ask]) -> Result<Option<(Block, Vec<Standin
 }
 
 /// One look; `closely`, if nothing is to be believed that was not read in the state of a block by its hash.
-async fn look_at(chain: &Chain, asks: &[&Ask], closely: bool) -> Result<(Block, Vec<Standing>)> {
+async fn look_at(chain: &OneRpc, asks: &[&Ask], closely: bool) -> Result<(Block, Vec<Standing>)> {
     for _ in 0..ATTEMPTS {
         if let Some(seen) = look_once(chain, asks, closely).await? {
             return Ok(seen);
@@ -152,7 +162,7 @@ async fn look_at(chain: &Chain, asks: &[&Ask], closely: bool) -> Result<(Block, 
 }
 
 /// Nothing if the head moved away meanwhile.
-async fn look_once<'a>(chain: &'a Chain, asks: &[&'a Ask], closely: bool) -> Result<Option<(Block, Vec<Standing>)>> {
+async fn look_once<'a>(chain: &'a OneRpc, asks: &[&'a Ask], closely: bool) -> Result<Option<(Block, Vec<Standing>)>> {
     // Each of them is one answer, and those that are not completed need no more.
     let screened = |batch: &mut Batch| -> Vec<_> { asks.iter().map(|ask| batch.job_metadata(ask.job.id())).collect() };
     let mut glance = chain.glance(screened).await?;
@@ -186,7 +196,7 @@ async fn look_once<'a>(chain: &'a Chain, asks: &[&'a Ask], closely: bool) -> Res
 }
 
 struct Look<'a> {
-    chain: &'a Chain,
+    chain: &'a OneRpc,
     blocks: Blocks,
     /// Those that are completed or cancelled, with their number among all.
     jobs: Vec<(usize, Evidence<'a>)>,

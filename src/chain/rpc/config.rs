@@ -141,6 +141,18 @@ impl RpcReaderBuilder {
         }
     }
 
+    /// As [`connect`](Self::connect), and a websocket is opened with the first question only.
+    pub(super) fn connect_later(self) -> Result<RpcReader> {
+        let plan = self.plan()?;
+        match plan.uri.scheme_str() {
+            Some("ws" | "wss") => {
+                let (way, endpoint) = self.way(plan)?;
+                Ok(self.over_ws(ws::later(way), endpoint))
+            }
+            _ => self.build_http(plan),
+        }
+    }
+
     /// As [`connect`](Self::connect), for `http(s)://` only.
     pub(crate) fn http(self) -> Result<RpcReader> {
         let plan = self.plan()?;
@@ -197,6 +209,13 @@ impl RpcReaderBuilder {
     }
 
     async fn build_ws(&self, plan: Plan) -> Result<RpcReader> {
+        let (way, endpoint) = self.way(plan)?;
+        let client = ws::connect(way).await.map_err(|error| error.with_endpoint(&endpoint))?;
+        Ok(self.over_ws(client, endpoint))
+    }
+
+    /// How a websocket is opened, and where.
+    fn way(&self, plan: Plan) -> Result<(ws::Way, String)> {
         let headers = settings::headers(&self.headers, &RESERVED)?;
         let tls = plan.encrypted.then(|| tls::config(&self.tls, &["http/1.1"], true)).transpose()?;
         // Both are added to the clock's time, which must not overflow.
@@ -213,10 +232,13 @@ impl RpcReaderBuilder {
             max_message: self.max_response,
             timeout,
         };
-        let client = ws::connect(way).await.map_err(|error| error.with_endpoint(&plan.endpoint))?;
+        Ok((way, plan.endpoint))
+    }
+
+    fn over_ws(&self, client: ws::WsClient, endpoint: String) -> RpcReader {
         let quiet = self.poll_interval.saturating_mul(QUIET).clamp(SHORTEST_QUIET, LONGEST_QUIET);
         let poll = Polls::new(self.interval(), Some((client.clone(), quiet)));
-        Ok(RpcReader::over(client, plan.endpoint, self.limits, poll, true))
+        RpcReader::over(client, endpoint, self.limits, poll, true)
     }
 
     fn interval(&self) -> Duration {

@@ -209,6 +209,28 @@ impl Chain {
     pub async fn connect(url: impl Into<String>, job_manager: Address) -> Result<Self> {
         Ok(Self::new(RpcReader::builder(url).connect().await?, job_manager))
     }
+
+    /// The JobManager at this address, read from one of these RPCs of one chain, with fall-back: see
+    /// [`over_any`](Self::over_any), which takes readers with settings of their own. The first one that works is used.
+    /// `http(s)://` and `ws(s)://` may be mixed.
+    ///
+    /// ```no_run
+    /// # async fn example() -> infinityvm_sdk::Result<()> {
+    /// # use infinityvm_sdk::{chain::Chain, primitives::Address};
+    /// # let job_manager = Address::ZERO;
+    /// let urls = ["wss://rpc.example.org/v1/key", "https://other.example.org/key"];
+    /// let chain = Chain::connect_any(urls, job_manager).await?.with_chain_id(8453);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if there is no URL, or for one of them as
+    /// [`RpcReaderBuilder::connect`]. Nothing is asked yet, so an RPC that is away is no error.
+    pub async fn connect_any<U: Into<String>>(urls: impl IntoIterator<Item = U>, job_manager: Address) -> Result<Self> {
+        let readers = urls.into_iter().map(|url| RpcReader::builder(url).connect_later());
+        Self::over_any(readers.collect::<Result<Vec<_>>>()?, job_manager)
+    }
 }
 
 impl fmt::Debug for RpcReader {

@@ -90,7 +90,7 @@ impl<'a> Diagnose<'a> {
                 break;
             }
             tokio::time::sleep(BETWEEN_ROUNDS).await;
-            seen = questions.ask(seen.tip).await?;
+            seen = questions.ask(seen.seen).await?;
             let again = judge(&seen.evidence);
             let before = std::mem::replace(&mut verdict, again);
             if verdict.cause.agrees(&before.cause) {

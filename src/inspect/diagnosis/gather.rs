@@ -15,10 +15,9 @@ use super::{
     onchain::{Claims, onchain},
 };
 use crate::{
-    chain::Block,
     error::{Error, ErrorKind, Result},
     inspect::{
-        facts::record,
+        facts::{SeenAt, record},
         lane::{NeighbourLook, NeighbourState},
         sources::Sources,
     },
@@ -49,8 +48,9 @@ pub(super) struct Questions<'a> {
 pub(super) struct Round {
     pub evidence: Symptoms,
     pub lines: Vec<String>,
-    /// The latest block that the chain has shown, in this round or in one before.
-    pub tip: Option<Block>,
+    /// What the chain has shown last, in this round or in one before. Nothing once that RPC has failed: then the next
+    /// look is a first one again.
+    pub seen: Option<SeenAt>,
 }
 
 impl<'a> Questions<'a> {
@@ -68,8 +68,9 @@ impl<'a> Questions<'a> {
 
     /// First the list, then the record: a job that is relayed in between is then not in one and finished in the other.
     ///
-    /// With the tip of an earlier round, what the chain shows is a second look, about that block or a later one.
-    pub(super) async fn ask(&self, since: Option<Block>) -> Result<Round> {
+    /// After an earlier round, what the chain shows is a second look, about the block that was the latest then or a
+    /// later one.
+    pub(super) async fn ask(&self, since: Option<SeenAt>) -> Result<Round> {
         let Self { sources, job, .. } = self;
         let mut lines = Vec::new();
         let listed = sources.pending.get(job.consumer(), self.patience).await;
@@ -94,10 +95,11 @@ impl<'a> Questions<'a> {
         }
         // Last, so that it is not older than what the node says.
         let onchain = match &sources.chain {
-            Some(chain) => onchain(sources, chain, job, &claims, since, &mut lines).await,
+            Some(chain) => onchain(sources, chain, job, &claims, since.as_ref(), &mut lines).await,
             None => None,
         };
-        let (onchain, tip) = onchain.unzip();
+        let (onchain, shown) = onchain.unzip();
+        let shown = shown.or(since.filter(|since| !since.rpc.has_failed()));
         let evidence = Symptoms {
             nonce: job.nonce(),
             revision: job.revision(),
@@ -113,7 +115,7 @@ impl<'a> Questions<'a> {
             lower_pending: nonces.map(|nonces| nonces.first().is_some_and(|lowest| *lowest < job.nonce())),
             onchain,
         };
-        Ok(Round { evidence, lines, tip: tip.or(since) })
+        Ok(Round { evidence, lines, seen: shown })
     }
 
     fn describe_list(&self, list: &PendingNonces, lines: &mut Vec<String>) -> InList {

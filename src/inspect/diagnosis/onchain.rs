@@ -4,10 +4,10 @@ use alloy_primitives::{Address, B256};
 
 use super::evidence::{Onchain, Operators};
 use crate::{
-    chain::{Block, Chain, ChainStanding, Revert},
+    chain::{Chain, ChainStanding, Revert},
     error::{Error, Result},
     inspect::{
-        facts::{AtNode, Read, Sent, Signer, sent},
+        facts::{AtNode, Read, SeenAt, Sent, Signer, sent},
         lane::Refused,
         sources::Sources,
         trial::Trial,
@@ -40,26 +40,26 @@ impl Claims {
     }
 }
 
-/// Asks the chain, and says in words what it showed, and which block is the latest. Nothing if it cannot be read. With
-/// the tip of an earlier round it is a second look, about that block or a later one.
+/// Asks the chain, and says in words what it showed, and where a second look goes on. Nothing if it cannot be read.
+/// After an earlier round it is a second look, about the block that was the latest then or a later one.
 pub(super) async fn onchain(
     sources: &Sources,
     chain: &Chain,
     job: &SignedJob,
     claims: &Claims,
-    seen: Option<Block>,
+    seen: Option<&SeenAt>,
     lines: &mut Vec<String>,
-) -> Option<(Onchain, Block)> {
+) -> Option<(Onchain, SeenAt)> {
     let read = async {
         let Claims { verified, tx_hash, head, .. } = claims;
         let shown = AtNode { transaction: *tx_hash, result: verified.as_ref(), head: head.as_ref() };
-        let Read { facts, tip, .. } = sent(sources, chain, job, &shown, seen).await?;
-        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), chain, job, claims, tip).await?, tip))
+        let Read { facts, seen, .. } = sent(sources, chain, job, &shown, seen).await?;
+        Ok::<_, Error>((interpret(facts, sources.operator.pinned(), &seen, job, claims).await?, seen))
     };
     match read.await {
-        Ok((onchain, tip)) => {
+        Ok((onchain, seen)) => {
             describe(&onchain, claims, lines);
-            Some((onchain, tip))
+            Some((onchain, seen))
         }
         Err(error) => {
             lines.push(format!("chain: not read: {}", one_line(&error.to_string())));
@@ -71,11 +71,11 @@ pub(super) async fn onchain(
 async fn interpret(
     facts: Sent,
     pinned: Option<Address>,
-    chain: &Chain,
+    seen: &SeenAt,
     job: &SignedJob,
     claims: &Claims,
-    tip: Block,
 ) -> Result<Onchain> {
+    let SeenAt { tip, rpc } = seen;
     // What is no consumer has said nothing.
     let signer = if facts.job.max_nonce.is_ok() { facts.job.signer(job).ok() } else { None };
     // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
@@ -83,7 +83,7 @@ async fn interpret(
     let operator = facts.job.operator?;
     // Where the consumer does not show whose job it is, perhaps the transaction does.
     let transactions = claims.tx_hash.into_iter().collect();
-    let standing = standing.settled(chain, job, transactions, claims.verified.as_ref()).await.unwrap_or(standing);
+    let standing = standing.settled(rpc, job, transactions, claims.verified.as_ref()).await.unwrap_or(standing);
     let latest = facts.job.latest_state.ok().flatten();
     let state = job.input_state().zip(latest).filter(|(input, latest)| input != latest);
     let operators =
@@ -92,7 +92,7 @@ async fn interpret(
     let is_next =
         |head: &&JobRecord| facts.job.max_nonce.as_ref().is_ok_and(|max| max.saturating_add(1) >= head.nonce());
     let head = match (facts.head, claims.head.as_ref().filter(is_next)) {
-        (Some(of), Some(head)) => of.refused(chain, head, latest, tip).await,
+        (Some(of), Some(head)) => of.refused(rpc, head, latest, *tip).await,
         _ => None,
     };
     let receipt = facts.receipt.as_ref().and_then(|receipt| receipt.as_ref().ok()?.as_ref());
@@ -103,7 +103,7 @@ async fn interpret(
         signer,
         state,
         operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
-        trial: Trial::of(chain, facts.trial, tip).await,
+        trial: Trial::of(rpc, facts.trial, *tip).await,
         head,
         reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
         absent: matches!(facts.receipt, None | Some(Ok(None))),

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::evidence::{Ahead, AheadSeen, ChainSide, Chained, Prospects};
 use crate::{
-    chain::{Block, Chain, Kept, OnchainStatus},
+    chain::{Chain, Kept, OnchainStatus},
     error::{Error, ErrorKind, Result},
     inspect::{
-        facts::{self, Read, Signer},
+        facts::{self, Read, SeenAt, Signer},
         lane::{NeighbourLook, NeighbourState},
         sources::Sources,
     },
@@ -29,8 +29,8 @@ const MAX_PREDICTIONS: usize = 4;
 
 pub(super) struct Gathered {
     pub evidence: Prospects,
-    /// The latest block that the chain has shown.
-    pub tip: Option<Block>,
+    /// What the chain has shown last.
+    pub seen: Option<SeenAt>,
     /// The operator, if this chain is the right one, and when it was asked for.
     pub operator: Option<(Instant, Address)>,
     pub chain_round_trips: u32,
@@ -50,7 +50,7 @@ pub(super) async fn gather(
     job: &SignedJob,
     required: bool,
     expected: &Expected,
-    seen: Option<Block>,
+    seen: Option<&SeenAt>,
 ) -> Gathered {
     let mine = job.check_revision(sources.node.revision()).err();
     let (asked, node) = together(ask_chain(sources, job, expected, seen), async {
@@ -59,25 +59,27 @@ pub(super) async fn gather(
     })
     .await;
     let mut node_round_trips = u32::from(node.is_some());
-    let AskedChain { side, mut tip, operator, mut round_trips } = asked;
+    let AskedChain { side, seen: mut shown, operator, mut round_trips } = asked;
     let (speaks, record, has_program) = match node {
         Some((speaks, record, has_program)) => (speaks, Some(record), has_program),
         None => (None, None, None),
     };
     // Who is next is known only now.
     let mut ahead = None;
-    if let (Some(record), Some(chain), Some(seen), ChainSide::Read(chained)) = (&record, &sources.chain, tip, &side) {
+    if let (Some(record), Some(chain), Some(seen), ChainSide::Read(chained)) =
+        (&record, &sources.chain, shown.clone(), &side)
+    {
         let before = before(job, chained);
         let (nonce, looked) = match before {
             Some(nonce) => {
                 node_round_trips += 1;
-                (nonce, look_ahead(sources, chain, nonce, job, seen).await)
+                (nonce, look_ahead(sources, chain, nonce, job, &seen).await)
             }
-            None => (job.nonce(), look_at_result(sources, chain, chained, job, record, seen).await),
+            None => (job.nonce(), look_at_result(sources, chain, chained, job, record, &seen).await),
         };
         let seen = looked.map(|(seen, read)| {
             if let Some((later, trips)) = read {
-                (tip, round_trips) = (Some(later), round_trips + trips);
+                (shown, round_trips) = (Some(later), round_trips + trips);
             }
             seen
         });
@@ -97,7 +99,7 @@ pub(super) async fn gather(
         has_program,
         ahead,
     };
-    Gathered { evidence, tip, operator, chain_round_trips: round_trips, node_round_trips }
+    Gathered { evidence, seen: shown, operator, chain_round_trips: round_trips, node_round_trips }
 }
 
 /// The nonce that is next to land, if that is before an Ordered job's.
@@ -107,7 +109,7 @@ fn before(job: &SignedJob, chained: &Chained) -> Option<u64> {
 }
 
 /// How a job stands, and which block was the latest where the chain was asked, with the number of round trips.
-type LookedAhead = Result<(AheadSeen, Option<(Block, u32)>)>;
+type LookedAhead = Result<(AheadSeen, Option<(SeenAt, u32)>)>;
 
 /// This very job, if the node has executed it.
 async fn look_at_result(
@@ -116,7 +118,7 @@ async fn look_at_result(
     chained: &Chained,
     job: &SignedJob,
     record: &Result<Option<JobRecord>>,
-    seen: Block,
+    seen: &SeenAt,
 ) -> LookedAhead {
     let executed = |record: &&JobRecord| *record.status() == JobStatus::Done && echo_difference(job, record).is_none();
     let record = record.as_ref().ok().and_then(Option::as_ref).filter(executed);
@@ -132,23 +134,23 @@ async fn tried(
     sources: &Sources,
     chain: &Chain,
     record: &JobRecord,
-    seen: Block,
+    seen: &SeenAt,
     next: bool,
-) -> (AheadSeen, Option<(Block, u32)>) {
+) -> (AheadSeen, Option<(SeenAt, u32)>) {
     match facts::at_head(sources, chain, record, seen).await {
-        Ok(Read { facts, tip, round_trips }) => {
+        Ok(Read { facts, seen, round_trips }) => {
             // It may have landed meanwhile.
             let moved_on = next && !matches!(facts.next_nonce, Ok(next) if next == record.nonce());
             let latest = facts.latest_state.ok().flatten();
-            let refused = if moved_on { None } else { facts.head.refused(chain, record, latest, tip).await };
-            (refused.map_or(AheadSeen::Well, AheadSeen::Refused), Some((tip, round_trips)))
+            let refused = if moved_on { None } else { facts.head.refused(&seen.rpc, record, latest, seen.tip).await };
+            (refused.map_or(AheadSeen::Well, AheadSeen::Refused), Some((seen, round_trips)))
         }
-        Err(error) => (AheadSeen::Unread(error), Some((seen, 1))),
+        Err(error) => (AheadSeen::Unread(error), Some((seen.clone(), 1))),
     }
 }
 
 /// The job at the head of the lane.
-async fn look_ahead(sources: &Sources, chain: &Chain, nonce: u64, job: &SignedJob, seen: Block) -> LookedAhead {
+async fn look_ahead(sources: &Sources, chain: &Chain, nonce: u64, job: &SignedJob, seen: &SeenAt) -> LookedAhead {
     let consumer = job.consumer();
     let books = || sources.nonces.standing(consumer, nonce);
     let before = books();
@@ -181,21 +183,21 @@ async fn ask_node(
 
 struct AskedChain {
     side: ChainSide,
-    tip: Option<Block>,
+    seen: Option<SeenAt>,
     operator: Option<(Instant, Address)>,
     round_trips: u32,
 }
 
-async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen: Option<Block>) -> AskedChain {
-    let nothing = |side, round_trips| AskedChain { side, tip: None, operator: None, round_trips };
+async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen: Option<&SeenAt>) -> AskedChain {
+    let nothing = |side, round_trips| AskedChain { side, seen: None, operator: None, round_trips };
     let Some(chain) = &sources.chain else { return nothing(ChainSide::None, 0) };
     let begun = Instant::now();
     let (foreseen, leading) = leading(sources, job, expected);
     let ordered = job.relay_strategy() == RelayStrategy::Ordered;
     let before = job.nonce().checked_sub(1).filter(|_| ordered).map(|nonce| JobId::derive(nonce, job.consumer()));
     let others: Vec<_> = before.into_iter().chain(leading.iter().copied()).collect();
-    let (facts, tip, round_trips) = match facts::unsent(sources, chain, job, &others, seen).await {
-        Ok(Read { facts, tip, round_trips }) => (facts, tip, round_trips),
+    let (facts, seen, round_trips) = match facts::unsent(sources, chain, job, &others, seen).await {
+        Ok(Read { facts, seen, round_trips }) => (facts, seen, round_trips),
         Err(error) => return nothing(ChainSide::Unread(error), 1),
     };
     let status = |id: &JobId| facts.others.get(id).and_then(|status| status.as_ref().ok().copied());
@@ -235,7 +237,7 @@ async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen
             chained.too_far_above = beyond(highest).then_some(highest);
         }
     }
-    AskedChain { side: ChainSide::Read(Box::new(chained)), tip: Some(tip), operator, round_trips }
+    AskedChain { side: ChainSide::Read(Box::new(chained)), seen: Some(seen), operator, round_trips }
 }
 
 /// Whether the caller foresees the job's state, and the jobs below it whose results lead there.

@@ -10,9 +10,12 @@ use super::{
 };
 use crate::{
     chain::{Heard, SecondLook, Tidings},
-    inspect::sources::Sources,
+    inspect::{facts::SeenAt, sources::Sources},
     job::SignedJob,
 };
+
+/// How often it is begun anew as an RPC has failed in between.
+const RESTARTS: u32 = 3;
 
 /// What was found, and what that took.
 pub(super) struct Looked {
@@ -47,18 +50,23 @@ impl Tidings for Found {
 
 /// Looks at everything once, and once more at what forbids the job.
 pub(super) async fn look(sources: &Sources, job: &SignedJob, required: bool, expected: &Expected) -> Looked {
-    let (mut second, mut seen) = (SecondLook::new(), None);
+    let (mut second, mut seen, mut restarts) = (SecondLook::new(), None::<SeenAt>, RESTARTS);
     let (mut chain_round_trips, mut node_round_trips) = (0, 0);
     let found = loop {
-        let gathered = gather(sources, job, required, expected, seen).await;
+        let gathered = gather(sources, job, required, expected, seen.as_ref()).await;
         chain_round_trips += gathered.chain_round_trips;
         node_round_trips += gathered.node_round_trips;
         // After a first look that found something: one that could not be made.
         let missed = seen.is_some() && matches!(gathered.evidence.chain, ChainSide::Unread(_));
+        // Of several RPCs, another one may tell: then all looks are its own.
+        if missed && restarts > 0 && seen.as_ref().is_some_and(|seen| seen.rpc.has_failed()) {
+            (second, seen, restarts) = (SecondLook::new(), None, restarts - 1);
+            continue;
+        }
         let pause = match missed.then(|| second.missed()).flatten() {
             Some(pause) => pause,
             None => {
-                seen = gathered.tip.or(seen);
+                seen = gathered.seen.clone().or(seen);
                 let findings = judge(&gathered.evidence);
                 match second.hear(Found { gathered, findings }) {
                     Heard::Told(found) => break found,

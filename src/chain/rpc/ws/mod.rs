@@ -58,10 +58,15 @@ pub(in crate::chain::rpc) struct Link {
 
 /// Connects, and starts the task on this runtime.
 pub(super) async fn connect(way: Way) -> Result<WsClient> {
-    let socket = way.open().await?;
-    let client = WsClient(Arc::new(Wires { way: Arc::new(way), links: PerRuntime::default() }));
+    let client = later(way);
+    let socket = client.0.way.open().await?;
     client.link_over(Some(socket))?;
     Ok(client)
+}
+
+/// Connects once there is something to ask.
+pub(super) fn later(way: Way) -> WsClient {
+    WsClient(Arc::new(Wires { way: Arc::new(way), links: PerRuntime::default() }))
 }
 
 impl WsClient {
