@@ -12,10 +12,12 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::Revision,
+    observe::Server,
     retry::Retries,
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
     runtime::Joint,
@@ -117,6 +119,7 @@ impl Identity {
 impl Questioned {
     /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
     fn asking(self: &Arc<Self>) -> Joint<()> {
+        let span = Span::current();
         let mut asking = self.asking.lock();
         let under_way = |it: &&Asking| it.end.is_running() && it.begun.elapsed() <= CHECK_TIMEOUT;
         match asking.as_ref().filter(|it| under_way(it) || self.said.get().is_some()) {
@@ -125,10 +128,11 @@ impl Questioned {
                 let (teller, end) = Joint::new();
                 *asking = Some(Asking { end: end.clone(), begun: Instant::now() });
                 let questioned = Arc::clone(self);
-                tokio::spawn(async move {
+                let ask = async move {
                     questioned.ask().await;
                     teller.tell(());
-                });
+                };
+                tokio::spawn(ask.instrument(span));
                 end
             }
         }
@@ -215,7 +219,9 @@ async fn ask_by(transport: &dyn Transport, protocol: Reflection) -> Result<Resul
     let mut descriptors = Descriptors::default();
     // Most servers answer the first with the one file that holds both.
     for symbol in [Symbol::Service, Symbol::SubmitJobRequest] {
-        descriptors.read(&transport.reflect(protocol, reflection::ask(symbol)).await?)?;
+        let server = Server::new(transport.encoding(), transport.endpoint());
+        let answer = server.reflection(protocol, transport.reflect(protocol, reflection::ask(symbol)));
+        descriptors.read(&answer.await?)?;
         if let Some(decided) = descriptors.decide().transpose() {
             return Ok(decided);
         }

@@ -8,7 +8,38 @@ use tracing::{
 };
 
 use super::{TARGET, event::ClientEvent, observer::Observers};
-use crate::rpc::{CallError, CallFailure, Encoding, Method};
+use crate::rpc::{CallError, CallFailure, Encoding, Method, Reflection};
+
+/// The span of one attempt of a call to a server.
+macro_rules! call_span {
+    ($server:expr, $attempt:expr, $name:expr, $($field:tt)*) => {
+        span!(
+            target: TARGET,
+            Level::DEBUG,
+            $name,
+            otel.kind = "client",
+            server.address = &*$server.address,
+            server.port = $server.port,
+            infinityvm.attempt = $attempt,
+            error.type = Empty,
+            otel.status_code = Empty,
+            $($field)*
+        )
+    };
+}
+
+macro_rules! grpc {
+    ($server:expr, $attempt:expr, $name:literal) => {
+        call_span!(
+            $server,
+            $attempt,
+            $name,
+            rpc.system.name = "grpc",
+            rpc.method = $name,
+            rpc.response.status_code = Empty
+        )
+    };
+}
 
 /// The node, as spans of calls name it.
 #[derive(Clone)]
@@ -35,32 +66,32 @@ impl Server {
         Self { encoding, address: address.trim_matches(['[', ']']).into(), port: port.or(usual) }
     }
 
+    /// Asks the server what it serves, in a span of its own.
+    pub(crate) async fn reflection<T>(
+        &self,
+        protocol: Reflection,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        // Not every transport can ask, and those that cannot call nobody.
+        if self.encoding != Encoding::Protobuf {
+            return call.await;
+        }
+        let span = match protocol {
+            Reflection::V1 => grpc!(self, 1, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+            Reflection::V1Alpha => grpc!(self, 1, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+        };
+        let answer = call.instrument(span.clone()).await;
+        ended(&span, self.encoding, answer.as_ref().err().map(|error| &error.failure));
+        answer
+    }
+
     /// The span of one attempt. A span's name is part of the program, so there is one for each method.
     fn span(&self, method: Method, attempt: u32) -> Span {
-        macro_rules! call_span {
-            ($name:expr, $($field:tt)*) => {
-                span!(
-                    target: TARGET,
-                    Level::DEBUG,
-                    $name,
-                    otel.kind = "client",
-                    server.address = &*self.address,
-                    server.port = self.port,
-                    infinityvm.attempt = attempt,
-                    error.type = Empty,
-                    otel.status_code = Empty,
-                    $($field)*
-                )
-            };
-        }
-        macro_rules! grpc {
-            ($name:literal) => {
-                call_span!($name, rpc.system.name = "grpc", rpc.method = $name, rpc.response.status_code = Empty)
-            };
-        }
         macro_rules! rest {
             ($route:literal) => {
                 call_span!(
+                    self,
+                    attempt,
                     concat!("POST ", $route),
                     http.request.method = "POST",
                     url.template = $route,
@@ -70,12 +101,20 @@ impl Server {
             };
         }
         match (self.encoding, method) {
-            (Encoding::Protobuf, Method::SubmitJob) => grpc!("coprocessor_node.v1.CoprocessorNode/SubmitJob"),
-            (Encoding::Protobuf, Method::GetResult) => grpc!("coprocessor_node.v1.CoprocessorNode/GetResult"),
-            (Encoding::Protobuf, Method::SubmitProgram) => grpc!("coprocessor_node.v1.CoprocessorNode/SubmitProgram"),
-            (Encoding::Protobuf, Method::GetPendingJobs) => grpc!("coprocessor_node.v1.CoprocessorNode/GetPendingJobs"),
+            (Encoding::Protobuf, Method::SubmitJob) => {
+                grpc!(self, attempt, "coprocessor_node.v1.CoprocessorNode/SubmitJob")
+            }
+            (Encoding::Protobuf, Method::GetResult) => {
+                grpc!(self, attempt, "coprocessor_node.v1.CoprocessorNode/GetResult")
+            }
+            (Encoding::Protobuf, Method::SubmitProgram) => {
+                grpc!(self, attempt, "coprocessor_node.v1.CoprocessorNode/SubmitProgram")
+            }
+            (Encoding::Protobuf, Method::GetPendingJobs) => {
+                grpc!(self, attempt, "coprocessor_node.v1.CoprocessorNode/GetPendingJobs")
+            }
             (Encoding::Protobuf, Method::ContainsProgram) => {
-                grpc!("coprocessor_node.v1.CoprocessorNode/ContainsProgram")
+                grpc!(self, attempt, "coprocessor_node.v1.CoprocessorNode/ContainsProgram")
             }
             (Encoding::Json, Method::SubmitJob) => rest!("/v1/coprocessor_node/submit_job"),
             (Encoding::Json, Method::GetResult) => rest!("/v1/coprocessor_node/get_result"),

@@ -7,6 +7,7 @@ use std::{
 
 use alloy_primitives::B256;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{error::Result, job::JobId, runtime::Joint, sync::Lock};
 
@@ -35,6 +36,7 @@ pub(super) struct OpenPosts(Arc<Lock<HashMap<JobId, OpenPost>>>);
 struct OpenPost {
     /// Of the one that runs.
     landing: Option<Joint<Result<Posted>>>,
+    span: Option<Span>,
     /// All transactions that were signed, in their order, as long as one may be included.
     posted: Vec<OwnPost>,
     /// When the last one was signed.
@@ -116,18 +118,20 @@ impl OpenPosts {
         posted.last().map(|post| post.hash)
     }
 
-    /// The post of a job that runs, or a place for a new one, whose end is told by this channel.
+    /// The post of a job that runs, and its span; or a place for a new one, whose end is told by this channel, and
+    /// which has the current span.
     pub(super) fn begin(
         &self,
         id: JobId,
         landing: Joint<Result<Posted>>,
-    ) -> std::result::Result<Place, Joint<Result<Posted>>> {
+    ) -> std::result::Result<Place, (Joint<Result<Posted>>, Span)> {
+        let span = Span::current();
         let mut posts = self.lock();
         let entry = posts.entry(id).or_default();
         if let Some(running) = entry.landing.as_ref().filter(|running| running.is_running()) {
-            return Err(running.clone());
+            return Err((running.clone(), entry.span.clone().unwrap_or_else(Span::none)));
         }
-        entry.landing = Some(landing.clone());
+        (entry.landing, entry.span) = (Some(landing.clone()), Some(span));
         drop(posts);
         Ok(Place { posts: self.clone(), id, landing })
     }
@@ -142,11 +146,14 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Dropped once the lock is released.
+        let _span;
         let mut posts = self.posts.lock();
         let Some(entry) = posts.get_mut(&self.id) else { return };
         // The next one may have been made already.
         if entry.landing.as_ref().is_some_and(|landing| landing.is(&self.landing)) {
             entry.landing = None;
+            _span = entry.span.take();
             if entry.posted.is_empty() {
                 posts.remove(&self.id);
             }

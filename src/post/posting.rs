@@ -98,7 +98,10 @@ impl Posts {
         let (teller, landing) = Joint::new();
         let place = match self.open.begin(job.id(), landing.clone()) {
             Ok(place) => place,
-            Err(running) => return running,
+            Err((running, span)) => {
+                observe::follow(&span);
+                return running;
+            }
         };
         let (open, binding) = (self.open.clone(), self.binding);
         let post = async move {

@@ -21,9 +21,11 @@ const SHOWN: [&str; 4] = ["infinityvm.attempt", "rpc.response.status_code", "err
 
 /// The trace of one job with a lost reply, as the guide prints it.
 pub async fn lost_reply() -> (Traces, String) {
-    let (traces, _guard) = Traces::here();
     let node = Node::default();
     let client = connected(builder(&node.scripted())).await;
+    // With the first submission it asks the node who it is, once.
+    client.submit(job()).await.unwrap();
+    let (traces, _guard) = Traces::here();
     node.next([Mood::Loses]);
     let order = info_span!(target: TEST, "order");
     async {
@@ -47,7 +49,7 @@ async fn a_lost_reply_is_one_tree_below_the_callers_span() {
         assert_eq!(span.level, level, "{}", span.name);
     }
     let submit = &traces.named("submit")[0].fields;
-    assert_eq!(submit.get("infinityvm.nonce"), Some("1"));
+    assert_eq!(submit.get("infinityvm.nonce"), Some("2"));
     assert_eq!(submit.get("infinityvm.lane"), Some("ordered"));
     assert_eq!(submit.get("infinityvm.consumer"), Some(&*consumer().to_string()));
     for name in ["flight", "wait", "look"] {
@@ -132,12 +134,18 @@ async fn over_rest_calls_are_named_by_the_conventions_for_http_and_nothing_secre
     let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
     node.faults().stall_relays(true);
     let job = OffchainJobRequest::builder(consumer(), ProgramId::new(echo)).max_cycles(1000);
-    let job = job.onchain_input(secret.clone()).offchain_input(secret.clone()).build().unwrap();
-    let signed = client.sign(job).await.unwrap();
+    let job = job.onchain_input(secret.clone());
+    let with_more = job.clone().offchain_input(secret.clone()).build().unwrap();
+    client.submit(with_more).await.unwrap().wait(Until::Executed).await.unwrap();
+    let signed = client.sign(job.build().unwrap()).await.unwrap();
     client.preflight(&signed).await.unwrap();
     let handle = client.submit_signed(signed.clone()).await.unwrap();
     let result = handle.wait(Until::Executed).await.unwrap();
-    _ = handle.post_result(&result).await;
+    // The second one joins the first.
+    let (posted, joined) = tokio::join!(handle.post_result(&result), handle.post_result(&result));
+    assert_eq!(posted.unwrap(), joined.unwrap());
+    let posts = traces.named("post");
+    assert_eq!((posts.len(), &posts[0].follows, &posts[1].follows), (2, &vec![], &vec![posts[0].id]));
 
     let url = url(&node.rest_url());
     let call = &traces.named("POST /v1/coprocessor_node/submit_job")[0].fields;

@@ -56,6 +56,8 @@ async fn headers_are_provided_within_the_span_of_their_call() {
         // Before the first submission the node is asked who it is, which over REST it cannot be.
         let calls: Vec<_> = spans.iter().filter(|span| span.fields.get("otel.kind") == Some("client")).collect();
         assert!(calls.len() >= 3, "{calls:?}");
+        let asked = calls.iter().filter(|call| call.name.starts_with("grpc.reflection.v1")).count();
+        assert_eq!(asked > 0, !rest, "a gateway cannot be asked what it serves");
         for call in &calls {
             assert!(seen.contains(&call.id), "{} sent no context of its own", call.name);
         }
