@@ -32,6 +32,16 @@ pub(super) enum BlobForm {
     Eip7594,
 }
 
+#[cfg(feature = "chain")]
+impl BlobForm {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Eip4844 => Self::Eip7594,
+            Self::Eip7594 => Self::Eip4844,
+        }
+    }
+}
+
 impl Blobs {
     /// The blobs of an offchain input, as the nodes make them: the input is compressed in LZ4's block format, with its
     /// length before it in 4 little-endian bytes, and cut into blobs by alloy's `SimpleCoder`.

@@ -264,7 +264,11 @@ impl Run<'_> {
                 })
             }
             PostStep::GiveUp => Err(match state.last.clone() {
-                Some(failed) => self.left_open(failed, &state),
+                Some(failed) => {
+                    let hint =
+                        failed.hint().map_or_else(|| NOT_KNOWN.to_owned(), |hint| format!("{hint}; {NOT_KNOWN}"));
+                    self.left_open(failed, &state).with_hint(hint)
+                }
                 None => late(id, open, "the chain does not know the transaction"),
             }),
             PostStep::Late if open.is_some() => Err(self.late_in_pool(&state)),

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use alloy_network::TxSigner;
+use alloy_primitives::Signature;
 use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome as Fate, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified,
@@ -24,7 +26,7 @@ use crate::{
     pool::{BASE_FEE, Outcome, PoolChain, TIP, error},
 };
 
-const CONSUMER: Address = Address::repeat_byte(0xc0);
+pub const CONSUMER: Address = Address::repeat_byte(0xc0);
 
 /// A chain that makes a block every 6 seconds, and an account that posts to it.
 pub struct Edge {
@@ -68,8 +70,21 @@ impl Edge {
         set: impl FnOnce(RpcPoster) -> RpcPoster,
     ) -> Client {
         let poster = set(RpcPoster::over(chain.reader(), RpcPoster::key(KEY).unwrap()));
+        Self::with_poster(chain, revision, operator, poster).await
+    }
+
+    async fn with_poster(chain: &PoolChain, revision: Revision, operator: Address, poster: RpcPoster) -> Client {
         let builder = Client::builder().grpc("http://127.0.0.1:9").revision(revision).operator(operator);
         builder.chain(Chain::new(chain.reader(), JOB_MANAGER)).poster(poster).connect().await.unwrap()
+    }
+
+    /// A client whose account signs in its own way.
+    pub async fn signing(&self, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Client {
+        self.posting(RpcPoster::over(self.chain.reader(), signer)).await
+    }
+
+    pub async fn posting(&self, poster: RpcPoster) -> Client {
+        Self::with_poster(&self.chain, self.revision, self.operator.address(), poster).await
     }
 
     /// Another client with the same account, or another setting of the poster.
@@ -100,13 +115,12 @@ impl Edge {
         (job, verified)
     }
 
-    fn account(&self) -> Address {
-        use alloy_network::TxSigner;
+    pub fn account(&self) -> Address {
         RpcPoster::key(KEY).unwrap().address()
     }
 
     /// How many transactions were signed: their hashes.
-    fn signed(&self) -> usize {
+    pub fn signed(&self) -> usize {
         let mut hashes: Vec<B256> = self.chain.sent().iter().map(|sent| sent.hash).collect();
         hashes.sort_unstable();
         hashes.dedup();
@@ -114,19 +128,19 @@ impl Edge {
     }
 }
 
-async fn both<F: Future<Output = ()>>(test: impl Fn(Edge) -> F) {
+pub async fn both<F: Future<Output = ()>>(test: impl Fn(Edge) -> F) {
     for revision in Revision::ALL {
         test(Edge::new(revision).await).await;
     }
 }
 
 /// Whether this is the first time.
-fn once() -> impl Fn() -> bool + Send + Sync + 'static {
+pub fn once() -> impl Fn() -> bool + Send + Sync + 'static {
     let asked = AtomicUsize::new(0);
     move || asked.fetch_add(1, SeqCst) == 0
 }
 
-const SEND: &str = "eth_sendRawTransaction";
+pub const SEND: &str = "eth_sendRawTransaction";
 
 /// Nothing in the way: what a post costs.
 #[tokio::test(start_paused = true)]
@@ -354,7 +368,7 @@ async fn an_answer_that_is_lost_decides_nothing() {
 
 /// A refusal that never ends, of a transaction that never comes into a pool.
 #[tokio::test(start_paused = true)]
-async fn an_unknown_refusal_is_told_as_open_and_known_ones_as_refusals() {
+async fn a_refusal_is_told_as_open_whether_its_words_are_known_or_not() {
     both(|edge| async move {
         let text = Arc::new(std::sync::Mutex::new("the moon is in the wrong house"));
         let said = Arc::clone(&text);
@@ -372,17 +386,59 @@ async fn an_unknown_refusal_is_told_as_open_and_known_ones_as_refusals() {
         assert!(!edge.client.post_result(&job, &verified).await.unwrap().already);
         assert_eq!(edge.chain.results(), (1, 0));
 
-        for known in ["insufficient funds for gas * price + value", "transaction type not supported", "fee too low"] {
+        let known = ["insufficient funds for gas * price + value", "transaction type not supported", "fee too low"];
+        for (known, nonce) in known.into_iter().zip([2, 4, 6]) {
             let said = known.to_owned();
             edge.chain.edge(move |method, params, chain| match method {
                 SEND => super::pool::error(-32000, &said),
                 _ => chain.forward(method, params),
             });
-            let (job, verified) = edge.result(2).await;
+            let (job, verified) = edge.result(nonce).await;
             let error = edge.client.post_result(&job, &verified).await.unwrap_err();
-            assert_eq!((error.outcome(), error.tx_hash()), (Fate::Rejected, None), "{}", error.report());
-            assert!(edge.client.open_posts().is_empty() && error.to_string().contains(known));
+            // Another server may have taken it.
+            assert_eq!(error.outcome(), Fate::Unknown, "{}", error.report());
+            assert_eq!(edge.client.open_posts(), [(job.id(), error.tx_hash().unwrap())]);
+            assert!(error.to_string().contains(known), "{}", error.report());
             assert_eq!(error.is_retryable(), known == "fee too low", "{}", error.report());
+            if known.starts_with("insufficient") {
+                assert!(error.hint().unwrap().contains("needs funds"), "{}", error.report());
+            }
+            // The next post has its account nonce at once.
+            edge.chain.edge(|method, params, chain| chain.forward(method, params));
+            let (next, result) = edge.result(nonce + 1).await;
+            let posts = [(&job, &verified), (&next, &result)]
+                .map(|(job, result)| tokio::spawn(edge.client.post_result(job, result).into_future()));
+            for post in posts {
+                assert!(!post.await.unwrap().unwrap_or_else(|error| panic!("{known}: {}", error.report())).already);
+            }
+            assert_eq!(edge.chain.results(), (nonce as usize + 1, 0));
+        }
+    })
+    .await;
+}
+
+/// What the account cannot pay for is not signed, by the chain's own word.
+#[tokio::test(start_paused = true)]
+async fn an_account_that_cannot_pay_signs_nothing() {
+    both(|edge| async move {
+        let needed = 187_500 * (2 * BASE_FEE + TIP);
+        for balance in [0, needed - 1, needed] {
+            edge.chain.edge(move |method, params, chain| match method {
+                "eth_getBalance" => Outcome::Result(json!(format!("{balance:#x}"))),
+                _ => chain.forward(method, params),
+            });
+            let (job, verified) = edge.result(1).await;
+            let post = edge.client.post_result(&job, &verified).await;
+            if balance == needed {
+                assert!(!post.unwrap_or_else(|error| panic!("{}", error.report())).already);
+                continue;
+            }
+            let error = post.unwrap_err();
+            assert_eq!((error.outcome(), error.tx_hash()), (Fate::NotSent, None), "{}", error.report());
+            assert!(
+                error.to_string().contains(&format!("may cost {needed}")) && error.hint().unwrap().contains("funds")
+            );
+            assert!(edge.chain.sent().is_empty() && edge.client.open_posts().is_empty());
         }
     })
     .await;

@@ -4,7 +4,9 @@ mod chaos;
 mod edges;
 mod edges_on_anvil;
 mod in_memory;
+mod limits;
 mod on_anvil;
+mod orders;
 #[cfg(feature = "chain")]
 mod pool;
 mod uncared;

@@ -252,6 +252,13 @@ impl PoolChain {
         true
     }
 
+    /// The first account nonce that no block and no pool has, if one behind it waits in the pool.
+    pub fn gap(&self, of: Address) -> Option<u64> {
+        let state = self.state();
+        let gap = (state.nonce(of)..).find(|nonce| !state.pool.contains_key(&(of, *nonce)))?;
+        state.pool.keys().any(|(from, nonce)| *from == of && *nonce > gap).then_some(gap)
+    }
+
     /// The answer of the chain itself.
     pub fn forward(&self, method: &str, params: &Value) -> Outcome {
         let mut state = self.state();

@@ -18,7 +18,7 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 use alloy_primitives::{Address, B256};
 use alloy_provider::{Network, Provider};
 use alloy_rpc_client::RpcClientInner;
-use alloy_transport::{IntoBoxTransport, TransportError, TransportErrorKind};
+use alloy_transport::{IntoBoxTransport, TransportError};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -109,11 +109,9 @@ impl RpcReader {
         Self(Arc::new(Inner { asker, endpoint, polls, _provider: Some(Box::new(provider)) }))
     }
 
-    /// A request of a method that is no [`Question`].
+    /// A request of a method that is no [`Question`]. It waits for its turn as they do.
     pub(crate) async fn request<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
-        let limit = self.0.asker.limits().timeout;
-        let answer = tokio::time::timeout(limit, self.0.asker.client().request::<Value, R>(method, params)).await;
-        answer.unwrap_or_else(|_| Err(TransportErrorKind::custom(fault::late(limit))))
+        self.0.asker.other(method, params).await
     }
 
     /// `apart`, if every question is a message of its own.

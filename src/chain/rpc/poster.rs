@@ -23,13 +23,17 @@ use crate::{
 /// that the RPC suggests ([`with_tip`](Self::with_tip)). A transaction that waits for long is priced again
 /// ([`with_repricing`](Self::with_repricing)).
 ///
-/// The account's nonce is read from the RPC's pool for each transaction, one at a time. A second process that posts
-/// with the same account may get in between: what it took is seen on chain or said by the pool, and the next nonce is
-/// used. Pools do not take transactions with and without blobs of one account at once: use two accounts, or post them
-/// after each other.
+/// Where blocks have no base fee, it sends transactions from before EIP-1559, and bids what the RPC asks
+/// (`eth_gasPrice`) and a quarter more.
 ///
-/// A transaction whose hash is known is looked for by its hash before another is signed. A refusal that is not known
-/// leaves open whether it lands; it is sent again then, with the same bytes, while it is waited for.
+/// The account's nonce is read from the RPC's pool for each transaction, one at a time. A second process that posts
+/// with the same account may get in between. If the pool or a block shows its transaction, the next nonce is used; if
+/// neither does, the block that has it is waited for. Pools do not take transactions with and without blobs of one
+/// account at once: use two accounts, or post them after each other.
+///
+/// A transaction whose hash is known is looked for by its hash before another is signed. A refusal leaves open whether
+/// it lands, as another of the RPC's servers may have it. It is sent again then, with the same bytes, while it is
+/// waited for. What the account cannot pay for is not signed.
 ///
 /// ```no_run
 /// # fn example(key: [u8; 32]) -> infinityvm_sdk::Result<()> {
@@ -87,6 +91,15 @@ impl RpcPoster {
     #[must_use]
     pub fn with_repricing(self, after: Duration, times: u32) -> Self {
         self.0.set(|settings| (settings.raise_after, settings.raises) = (after, times));
+        self
+    }
+
+    /// Sets how long the signer may take for one transaction. For all clones. Default: 60 seconds, which may be short
+    /// where a person has to press a button. One that has not answered by then is given up: nothing was sent, and the
+    /// post fails with [`ErrorKind::Signer`]. Other posts of the account wait for it for 10 seconds at most.
+    #[must_use]
+    pub fn with_signing_deadline(self, deadline: Duration) -> Self {
+        self.0.set(|settings| settings.signing = deadline);
         self
     }
 

@@ -8,13 +8,14 @@ use std::{
 
 use alloy_json_rpc::{Id, RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest};
 use alloy_rpc_client::RpcClientInner;
-use alloy_transport::TransportResult;
+use alloy_transport::{RpcError, TransportErrorKind, TransportResult};
 use futures_util::stream::{self, StreamExt};
+use serde_json::Value;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    convert,
+    Received, convert,
     fault::{self, Sign},
     rate::{RateLimit, Turn},
 };
@@ -92,11 +93,6 @@ impl Asker {
     /// How many questions in a second the RPC takes, if that was found out.
     pub(super) fn learnt_rate(&self) -> Option<u64> {
         self.rate.lock().rate()
-    }
-
-    /// For what is no question.
-    pub(super) fn client(&self) -> &RpcClientInner {
-        &self.client
     }
 
     /// Answers in the order of the questions. Fails if nothing could be asked.
@@ -227,9 +223,9 @@ impl Asker {
                 return Part::Answered(answers);
             }
         };
-        // If it was not their number, each has been told what is wrong with it.
+        // If it was not their number, each has been told what is wrong with it, unless it was the time for all of them.
         match part {
-            Part::Failed(_) if whole => Part::Answered(answers),
+            Part::Failed(error) if whole && !is_limit(&error) => Part::Answered(answers),
             part => part,
         }
     }
@@ -326,17 +322,36 @@ impl Asker {
         request.map_err(|error| fault::chain("the question cannot be written as JSON").with_source(error))
     }
 
-    /// Sends a packet when it is its turn; with when that was.
-    async fn exchange(&self, packet: RequestPacket) -> (Instant, Result<ResponsePacket>) {
-        let (questions, now) = (packet.len(), Instant::now());
-        if tokio::runtime::Handle::try_current().is_err() {
-            return (now, Err(fault::chain("reading a chain needs a tokio runtime")));
+    /// A request that is no question, when it is its turn.
+    pub(super) async fn other<R: Received>(&self, method: &'static str, params: Value) -> TransportResult<R> {
+        let sent = self.turn(1).await.map_err(TransportErrorKind::custom)?;
+        let answer = tokio::time::timeout(self.limits.timeout, self.client.request::<Value, R>(method, params)).await;
+        let answer = answer.unwrap_or_else(|_| Err(TransportErrorKind::custom(fault::late(self.limits.timeout))));
+        let (limited, pause) = match &answer {
+            Err(RpcError::ErrorResp(payload)) => (fault::is_limit(payload), fault::asked_pause(payload)),
+            Err(RpcError::Transport(kind)) => {
+                (kind.as_http_error().is_some_and(|http| http.status == 429), kind.retry_after())
+            }
+            _ => (false, None),
+        };
+        match &answer {
+            _ if limited => _ = self.rate.lock().limited(sent, 1, pause.unwrap_or_default(), Instant::now()),
+            Ok(_) | Err(RpcError::ErrorResp(_)) => self.rate.lock().took(),
+            Err(_) => {}
         }
-        let latest = now + LONGEST_WAIT;
-        let sent = loop {
+        answer
+    }
+
+    /// Waits until so many questions may be sent, and returns when that was.
+    async fn turn(&self, questions: usize) -> Result<Instant> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(fault::chain("reading a chain needs a tokio runtime"));
+        }
+        let latest = Instant::now() + LONGEST_WAIT;
+        loop {
             let turn = match self.rate.lock().turn(questions, Instant::now(), latest) {
                 Ok(turn) => turn,
-                Err(at) => return (at, Err(fault::asked_to_wait(at.saturating_duration_since(Instant::now())))),
+                Err(at) => return Err(fault::asked_to_wait(at.saturating_duration_since(Instant::now()))),
             };
             let mut queued = Queued { rate: &self.rate, turn: Some(turn) };
             tokio::time::sleep_until(turn.at).await;
@@ -344,8 +359,16 @@ impl Asker {
             if rate.holds(turn) {
                 queued.turn = None;
                 rate.sent(questions, now);
-                break now;
+                return Ok(now);
             }
+        }
+    }
+
+    /// Sends a packet when it is its turn; with when that was.
+    async fn exchange(&self, packet: RequestPacket) -> (Instant, Result<ResponsePacket>) {
+        let sent = match self.turn(packet.len()).await {
+            Ok(sent) => sent,
+            Err(error) => return (Instant::now(), Err(error)),
         };
         let answer = tokio::time::timeout(self.limits.timeout, send(self.client.transport().clone(), packet)).await;
         let answer = match answer {

@@ -1,69 +1,136 @@
-//! An RPC as the sender asks it: what it lacks is remembered.
+//! An RPC as the sender asks it. Reads are repeated by the policy of all reads of a chain, and what the RPC lacks is
+//! remembered for a while.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use alloy_transport::TransportError;
+use alloy_transport::{RpcError, TransportError, TransportErrorKind};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     chain::rpc::{Received, RpcReader, fault},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
+    retry::{Retries, RetryPolicy},
+    sync::Lock,
 };
 
-/// An RPC, and what it was found to lack.
+/// How long the RPC is believed to lack something. Not all of its servers need be alike, nor stay as they are.
+const BELIEVED: Duration = Duration::from_secs(600);
+
+/// One way to an RPC. A transaction is prepared, sent and looked for through one of them from beginning to end: servers
+/// of different RPCs differ in what their pools hold.
+#[derive(Clone)]
 pub(super) struct Access {
     pub reader: RpcReader,
-    /// It has no `eth_maxPriorityFeePerGas`.
-    no_tip: AtomicBool,
-    /// It takes no block as the second parameter of `eth_estimateGas`.
-    no_block: AtomicBool,
-    /// The chain takes no blobs in the form before Osaka.
-    no_plain_blobs: AtomicBool,
+    lacks: Arc<Lacks>,
+    /// A budget of its own.
+    retries: Arc<Retries>,
+}
+
+/// What an RPC was found to lack, and when.
+#[derive(Default)]
+struct Lacks {
+    /// `eth_maxPriorityFeePerGas`.
+    tip: Lock<Option<Instant>>,
+    /// A block as the second parameter of `eth_estimateGas`.
+    block: Lock<Option<Instant>>,
+    /// Blobs in the form before Osaka.
+    plain_blobs: AtomicBool,
+}
+
+fn believed(found: &Lock<Option<Instant>>) -> bool {
+    found.lock().is_some_and(|found| found.elapsed() < BELIEVED)
 }
 
 impl Access {
     pub(super) fn new(reader: RpcReader) -> Self {
-        let [no_tip, no_block, no_plain_blobs] = Default::default();
-        Self { reader, no_tip, no_block, no_plain_blobs }
+        Self { reader, lacks: Arc::default(), retries: Arc::new(Retries::new(RetryPolicy::default())) }
     }
 
     pub(super) fn suggests_tips(&self) -> bool {
-        !self.no_tip.load(Relaxed)
+        !believed(&self.lacks.tip)
     }
 
     pub(super) fn note_no_tips(&self) {
-        self.no_tip.store(true, Relaxed);
+        *self.lacks.tip.lock() = Some(Instant::now());
     }
 
     pub(super) fn takes_blocks(&self) -> bool {
-        !self.no_block.load(Relaxed)
+        !believed(&self.lacks.block)
     }
 
     pub(super) fn note_no_blocks(&self) {
-        self.no_block.store(true, Relaxed);
+        *self.lacks.block.lock() = Some(Instant::now());
     }
 
     pub(super) fn takes_plain_blobs(&self) -> bool {
-        !self.no_plain_blobs.load(Relaxed)
+        !self.lacks.plain_blobs.load(Relaxed)
     }
 
     pub(super) fn note_plain_blobs(&self, taken: bool) {
-        self.no_plain_blobs.store(!taken, Relaxed);
+        self.lacks.plain_blobs.store(!taken, Relaxed);
     }
 
+    /// Asks once: what is sent, and looks that are followed by others anyway.
     pub(super) async fn request<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
         self.reader.request(method, params).await
     }
 
-    /// A read: whatever fails, nothing was sent.
-    pub(super) async fn read<R: Received>(&self, method: &'static str, params: Value) -> Result<R> {
-        self.request(method, params).await.map_err(failed)
+    /// A read, which is made again if what it failed of may pass.
+    pub(super) async fn ask<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
+        let mut attempts = self.retries.attempts(self.retries.read_deadline());
+        loop {
+            let error = match self.request(method, params.clone()).await {
+                Ok(answer) => {
+                    self.retries.succeeded();
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            attempts.fail();
+            match passing(&error) {
+                Some(told) if attempts.again(&told).await => {}
+                _ => return Err(error),
+            }
+        }
     }
+
+    /// The same: whatever fails, nothing was sent.
+    pub(super) async fn read<R: Received>(&self, method: &'static str, params: Value) -> Result<R> {
+        self.ask(method, params).await.map_err(failed)
+    }
+}
+
+/// What the RPC says, if the same question may be answered later.
+fn passing(error: &TransportError) -> Option<Error> {
+    let told = match error {
+        RpcError::ErrorResp(payload) => fault::said(payload),
+        RpcError::Transport(kind) => {
+            let told = Error::new(ErrorKind::Chain, "the RPC could not be asked").with_retryable(true);
+            let told = match (kind, kind.as_http_error()) {
+                (_, Some(http)) => told.with_retryable(matches!(http.status, 408 | 425 | 429 | 500 | 502..=599)),
+                (TransportErrorKind::Custom(custom), _) => custom.downcast_ref::<Error>().cloned().unwrap_or(told),
+                _ => told,
+            };
+            match kind.retry_after() {
+                Some(pause) => told.with_retry_after(pause),
+                None => told,
+            }
+        }
+        _ => return None,
+    };
+    told.is_retryable().then_some(told)
 }
 
 pub(super) fn failed(error: TransportError) -> Error {
     let text = match &error {
-        alloy_transport::RpcError::ErrorResp(payload) => payload.message.to_lowercase(),
+        RpcError::ErrorResp(payload) => payload.message.to_lowercase(),
         _ => String::new(),
     };
     let error = fault::of(error);

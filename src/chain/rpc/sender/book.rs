@@ -5,23 +5,32 @@ use std::collections::BTreeMap;
 use alloy_primitives::{B256, Bytes};
 use tokio::time::Instant;
 
-use super::sign::Terms;
+use super::sign::{Signed, Terms};
 
 /// How many nonces are remembered.
 const KEPT: usize = 512;
+/// How many drafts under one nonce are. More than a few there are only if an RPC refuses all of them.
+const KEPT_BESIDE: usize = 16;
 /// The longest transaction whose bytes are kept, to be sent again. Longer ones are signed anew.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// The account's nonces that were signed with, the latest of them.
+/// Which draft was signed with which nonce, in the order in which that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SigningId(u64);
+
+/// What the account has signed. Whatever was signed stays here, also if another draft was signed with its nonce since:
+/// one of them can land, and whoever waits for the other has to know it.
 #[derive(Default)]
 pub(super) struct Signings {
-    slots: BTreeMap<u64, Signing>,
-    /// Transactions whose nonce was given to another one since, because no pool had shown them.
-    ousted: BTreeMap<u64, Vec<B256>>,
+    /// Of each nonce, the latest draft last.
+    slots: BTreeMap<u64, Vec<Signing>>,
+    next: u64,
 }
 
-/// A nonce that was signed with. Of its transactions one can land.
+/// A draft and the nonce that it was signed with. Of its transactions one can land.
+#[derive(Clone)]
 pub(super) struct Signing {
+    pub id: SigningId,
     pub hashes: Vec<B256>,
     /// Of the last one.
     pub terms: Terms,
@@ -30,103 +39,154 @@ pub(super) struct Signing {
     /// When the last one was signed, and when one was sent.
     pub signed: Instant,
     pub sent: Instant,
-    /// How often the price was raised.
+    /// When it was last tried to raise the price, and how often it was raised.
+    pub tried: Instant,
     pub raises: u32,
     /// An RPC has said that it has one.
     pub pooled: bool,
+    /// An RPC has refused it and does not show it. It may land all the same, and another draft may have its nonce.
+    pub refused: bool,
+}
+
+/// A nonce that is free, as far as is known: nothing was signed with it, or only drafts up to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FreeNonce {
+    pub nonce: u64,
+    after: Option<SigningId>,
 }
 
 impl Signings {
-    /// A transaction that is about to be sent.
-    pub(super) fn put(&mut self, hash: B256, terms: Terms, raw: &Bytes) {
-        let now = Instant::now();
-        let raw = (raw.len() <= KEPT_BYTES).then(|| raw.clone());
-        match self.slots.get_mut(&terms.nonce) {
-            Some(slot) => {
-                slot.raises += u32::from(!slot.hashes.contains(&hash));
-                slot.hashes.retain(|known| *known != hash);
-                slot.hashes.push(hash);
-                (slot.terms, slot.raw, slot.signed, slot.sent) = (terms, raw, now, now);
-            }
-            None => {
-                let (hashes, raises, pooled) = (vec![hash], 0, false);
-                self.slots.insert(terms.nonce, Signing { hashes, terms, raw, signed: now, sent: now, raises, pooled });
-            }
+    /// This nonce for another draft, whoever else was signed with it so far.
+    pub(super) fn free(&self, nonce: u64) -> FreeNonce {
+        FreeNonce { nonce, after: self.last(nonce).map(|signing| signing.id) }
+    }
+
+    /// A draft that was signed with a nonce and is about to be sent. Nothing if the nonce was taken meanwhile.
+    pub(super) fn begin(&mut self, free: FreeNonce, terms: Terms, signed: &Signed) -> Option<SigningId> {
+        if self.free(free.nonce) != free {
+            return None;
+        }
+        let (id, now) = (SigningId(self.next), Instant::now());
+        self.next += 1;
+        let (hashes, raw) = (vec![signed.hash], kept(&signed.raw));
+        let (raises, pooled, refused) = (0, false, false);
+        let slot = self.slots.entry(free.nonce).or_default();
+        slot.push(Signing { id, hashes, terms, raw, signed: now, sent: now, tried: now, raises, pooled, refused });
+        if slot.len() > KEPT_BESIDE {
+            slot.remove(0);
         }
         while self.slots.len() > KEPT {
             self.slots.pop_first();
         }
+        Some(id)
     }
 
-    /// A nonce is nobody's now, and may be another transaction's next.
-    pub(super) fn begin(&mut self, nonce: u64) {
-        if let Some(slot) = self.slots.remove(&nonce) {
-            self.ousted.entry(nonce).or_default().extend(slot.hashes);
-        }
-        while self.ousted.len() > KEPT {
-            self.ousted.pop_first();
-        }
+    /// Another transaction of the draft, with its nonce: at another price, or the same one once more.
+    pub(super) fn add(&mut self, id: SigningId, terms: Terms, signed: &Signed) {
+        let Some(signing) = self.get(id) else { return };
+        let now = Instant::now();
+        signing.raises += u32::from(!signing.hashes.contains(&signed.hash));
+        signing.hashes.retain(|known| *known != signed.hash);
+        signing.hashes.push(signed.hash);
+        (signing.terms, signing.raw) = (terms, kept(&signed.raw));
+        (signing.signed, signing.sent) = (now, now);
     }
 
-    /// The last nonce that one of these transactions had, if it has that no more.
-    pub(super) fn ousted(&self, hashes: &[B256]) -> Option<u64> {
-        let mut nonces = self.ousted.iter().rev();
-        nonces.find(|(_, ousted)| ousted.iter().any(|hash| hashes.contains(hash))).map(|(nonce, _)| *nonce)
+    pub(super) fn get(&mut self, id: SigningId) -> Option<&mut Signing> {
+        self.slots.values_mut().flatten().find(|signing| signing.id == id)
     }
 
-    pub(super) fn slot(&mut self, nonce: u64) -> Option<&mut Signing> {
-        self.slots.get_mut(&nonce)
+    /// The latest of what was signed for these.
+    pub(super) fn of(&self, hashes: &[B256]) -> Option<&Signing> {
+        let signed = |signing: &&Signing| signing.hashes.iter().any(|hash| hashes.contains(hash));
+        self.slots.values().flatten().filter(signed).max_by_key(|signing| signing.id)
     }
 
-    /// The last nonce that was signed with for one of these transactions.
-    pub(super) fn of(&self, hashes: &[B256]) -> Option<u64> {
-        let signed = |slot: &Signing| slot.hashes.iter().any(|hash| hashes.contains(hash));
-        self.slots.iter().rev().find(|(_, slot)| signed(slot)).map(|(nonce, _)| *nonce)
+    /// The transactions of other drafts that have been signed with the same nonce since.
+    pub(super) fn since(&self, signing: &Signing) -> Vec<B256> {
+        let slot = self.slots.get(&signing.terms.nonce);
+        let later = slot.into_iter().flatten().filter(|other| other.id > signing.id);
+        later.flat_map(|other| other.hashes.clone()).collect()
     }
 
-    /// What the pool's count lacks first, if that was sent from here.
-    pub(super) fn lacking(&self, pool: u64) -> Option<&Signing> {
-        self.slots.get(&pool)
+    /// The latest draft that was signed with a nonce.
+    pub(super) fn last(&self, nonce: u64) -> Option<&Signing> {
+        self.slots.get(&nonce)?.last()
     }
 
-    /// The first nonce from the pool's count on under which nothing was sent.
-    pub(super) fn after(&self, pool: u64) -> u64 {
-        (pool..u64::MAX).find(|nonce| !self.slots.contains_key(nonce)).unwrap_or(u64::MAX)
+    /// The first nonce from this one on that no draft has, or none that was not refused.
+    pub(super) fn free_from(&self, nonce: u64) -> FreeNonce {
+        let held = |nonce| self.last(nonce).is_some_and(|signing| !signing.refused);
+        self.free((nonce..u64::MAX).find(|nonce| !held(*nonce)).unwrap_or(u64::MAX))
     }
+}
+
+fn kept(raw: &Bytes) -> Option<Bytes> {
+    (raw.len() <= KEPT_BYTES).then(|| raw.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_never_came_into_the_pool_is_asked_about_although_others_were_sent_after_it() {
-        let mut book = Signings::default();
-        for nonce in [5, 6, 7, 9] {
-            book.put(B256::repeat_byte(nonce as u8), Terms { nonce, ..Terms::default() }, &Bytes::new());
-        }
-        let first = book.lacking(5).map(|slot| slot.hashes.clone());
-        assert_eq!(first, Some(vec![B256::repeat_byte(5)]), "not about the last one");
-        assert_eq!((book.after(5), book.after(8)), (8, 8));
-        assert!(book.lacking(8).is_none());
-        let sixth = [B256::repeat_byte(6), B256::repeat_byte(1)];
-        assert_eq!((book.of(&sixth), book.ousted(&sixth)), (Some(6), None));
-        book.begin(6);
-        assert_eq!((book.of(&sixth), book.ousted(&sixth)), (None, Some(6)));
+    fn signed(byte: u8) -> Signed {
+        Signed { hash: B256::repeat_byte(byte), raw: Bytes::new() }
+    }
+
+    fn terms(nonce: u64) -> Terms {
+        Terms { nonce, ..Terms::default() }
+    }
+
+    fn put(book: &mut Signings, nonce: u64, byte: u8) -> SigningId {
+        let free = book.free(nonce);
+        book.begin(free, terms(nonce), &signed(byte)).unwrap()
     }
 
     #[test]
-    fn one_nonce_has_many_transactions_and_memory_is_bounded() {
+    fn the_next_nonce_is_one_that_nobody_holds() {
         let mut book = Signings::default();
-        let terms = Terms { nonce: 3, ..Terms::default() };
-        for byte in [1, 2, 2] {
-            book.put(B256::repeat_byte(byte), terms, &Bytes::from(vec![0; KEPT_BYTES + 1]));
+        for nonce in [5, 6, 7, 9] {
+            put(&mut book, nonce, nonce as u8);
         }
-        let slot = book.slot(3).unwrap();
-        assert_eq!((slot.hashes.len(), slot.raises), (2, 1), "sent again is not priced again");
-        assert!(slot.raw.is_none());
+        assert_eq!((book.free_from(5).nonce, book.free_from(8).nonce), (8, 8));
+        let sixth = book.of(&[B256::repeat_byte(6), B256::repeat_byte(1)]).unwrap().id;
+        book.get(sixth).unwrap().refused = true;
+        assert_eq!(book.free_from(5).nonce, 6);
+    }
+
+    #[test]
+    fn a_nonce_goes_to_one_of_those_that_found_it_free_and_what_was_signed_with_it_stays() {
+        let mut book = Signings::default();
+        let first = put(&mut book, 3, 1);
+        let (one, other) = (book.free(3), book.free(3));
+        let second = book.begin(one, terms(3), &signed(2)).unwrap();
+        assert_eq!(book.begin(other, terms(3), &signed(9)), None, "it is not free any more");
+        let known = book.of(&[B256::repeat_byte(1)]).unwrap().clone();
+        assert_eq!((known.id, book.since(&known)), (first, vec![B256::repeat_byte(2)]));
+        let last = book.last(3).unwrap().clone();
+        assert_eq!((last.id, book.since(&last)), (second, vec![]));
+        // Signed anew: its latest nonce counts, be it lower.
+        put(&mut book, 2, 1);
+        assert_eq!(book.of(&[B256::repeat_byte(1)]).unwrap().terms.nonce, 2);
+    }
+
+    #[test]
+    fn one_draft_has_many_transactions_and_memory_is_bounded() {
+        let mut book = Signings::default();
+        let long = |byte| Signed { hash: B256::repeat_byte(byte), raw: Bytes::from(vec![0; KEPT_BYTES + 1]) };
+        let id = put(&mut book, 3, 1);
+        for byte in [2, 2] {
+            book.add(id, terms(3), &long(byte));
+        }
+        let signing = book.get(id).unwrap();
+        assert_eq!((signing.hashes.len(), signing.raises), (2, 1), "sent again is not priced again");
+        assert!(signing.raw.is_none());
+        for byte in 0..100 {
+            put(&mut book, 3, byte);
+        }
+        assert_eq!(book.slots[&3].len(), KEPT_BESIDE);
         for nonce in 4..2_000 {
-            book.put(B256::ZERO, Terms { nonce, ..terms }, &Bytes::new());
+            put(&mut book, nonce, 0);
         }
         assert_eq!(book.slots.len(), KEPT);
     }

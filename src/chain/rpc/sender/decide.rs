@@ -1,10 +1,12 @@
 //! From what an RPC says of a transaction, and what a look by its hash finds, to the next step: decided without any
 //! I/O.
 //!
-//! A text decides nothing by being unknown. That a transaction cannot land any more is believed of the chain alone: it
-//! shows the account's nonce used, and none of the transactions that were signed with it, at two looks in a row. All
-//! else that is not good news leaves the outcome open. A transaction under the same account nonce may always be sent
-//! again, as only one of them can land.
+//! A text decides nothing, known or not: who says it may be one of several servers, and another have the transaction.
+//! That a transaction cannot land any more is believed of the chain alone: it shows the account's nonce used, and none
+//! of the transactions that were signed with it, at two looks in a row. Another account nonce is also used if the RPC's
+//! pool shows a stranger's transaction under this one, and none of ours, at two looks. All else that is not good news
+//! leaves the outcome open. A transaction under the same account nonce may always be sent again, as only one of them
+//! can land.
 
 /// What an RPC said when a transaction was sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(super) enum Found {
     Pool,
     /// None is there, and a block has the account's nonce.
     Used,
+    /// None is there, no block has the account's nonce, and the pool shows another transaction under it.
+    Held,
     /// None is there, and no block has the account's nonce.
     Free,
 }
@@ -63,7 +67,7 @@ pub(super) enum Next {
     AnotherNonce,
     /// It may land.
     Open,
-    /// It is in no pool.
+    /// It cannot land, and no other nonce is tried.
     Rejected,
 }
 
@@ -80,12 +84,11 @@ pub(super) fn after(word: Word, sought: Sought, other_form: bool, more_nonces: b
         (_, Found::Unasked) => Next::Look,
         (_, Found::Unread) => look_or(Next::Open),
         (_, Found::Used) if sought.again => next_nonce(Next::Rejected),
-        (_, Found::Used) => look_or(Next::Open),
-        (Word::Refused, Found::Free) => Next::Rejected,
-        (Word::NonceHeld, Found::Free) if sought.again => next_nonce(Next::Open),
+        (Word::NonceHeld, Found::Held) if sought.again => next_nonce(Next::Open),
+        (_, Found::Used) | (Word::NonceHeld, Found::Held) => look_or(Next::Open),
         // The RPC's servers are not at one block.
-        (Word::NonceUsed | Word::NonceHeld, Found::Free) => look_or(Next::Open),
-        (Word::Unclear, Found::Free) => Next::Open,
+        (Word::NonceUsed | Word::NonceHeld, Found::Free | Found::Held) => look_or(Next::Open),
+        (Word::Refused | Word::Unclear, Found::Free | Found::Held) => Next::Open,
     }
 }
 
@@ -111,9 +114,11 @@ pub(super) fn meanwhile(sought: Sought, resend: bool, raise: bool) -> Care {
         Found::Used if sought.again => Care::Gone,
         Found::Used if sought.more_looks => Care::Look,
         Found::Used => Care::Wait,
-        Found::Pool | Found::Free if raise => Care::Raise,
+        // It costs nothing, and nobody has to be asked for it.
         Found::Free if resend => Care::Resend,
-        Found::Pool | Found::Free => Care::Wait,
+        Found::Pool | Found::Free if raise => Care::Raise,
+        // Of a stranger's transaction under the nonce a block decides.
+        Found::Pool | Found::Free | Found::Held => Care::Wait,
     }
 }
 
@@ -123,7 +128,8 @@ mod tests {
 
     const WORDS: [Word; 6] =
         [Word::Taken, Word::NonceUsed, Word::NonceHeld, Word::Refused, Word::Unclear, Word::Silent];
-    const FOUND: [Found; 6] = [Found::Unasked, Found::Unread, Found::Block, Found::Pool, Found::Used, Found::Free];
+    const FOUND: [Found; 7] =
+        [Found::Unasked, Found::Unread, Found::Block, Found::Pool, Found::Used, Found::Held, Found::Free];
 
     fn every(mut check: impl FnMut(Sought, bool, bool)) {
         for found in FOUND {
@@ -156,13 +162,13 @@ mod tests {
             .collect();
         #[rustfmt::skip]
         assert_eq!(table, [
-            // unasked unread block pool used free
-            "ddd ddd ddd ddd ddd ddd", // taken
-            "lll llo ddd ddd lno llo", // nonce used
-            "lll llo ddd ddd lno lno", // nonce held
-            "lll llo ddd ddd lno rrr", // refused
-            "lll llo ddd ddd lno ooo", // unclear
-            "ooo ooo ddd ddd ooo ooo", // silent
+            // unasked unread block pool used held free
+            "ddd ddd ddd ddd ddd ddd ddd", // taken
+            "lll llo ddd ddd lno llo llo", // nonce used
+            "lll llo ddd ddd lno lno llo", // nonce held
+            "lll llo ddd ddd lno ooo ooo", // refused
+            "lll llo ddd ddd lno ooo ooo", // unclear
+            "ooo ooo ddd ddd ooo ooo ooo", // silent
         ]);
     }
 
@@ -171,18 +177,15 @@ mod tests {
         every(|sought, other_form, more_nonces| {
             for word in WORDS {
                 let next = after(word, sought, other_form, more_nonces);
-                let absent = matches!(sought.found, Found::Used | Found::Free);
                 let case = format!("{word:?} {sought:?} {other_form} {more_nonces}: {next:?}");
-                // Nothing is signed with another nonce, and nothing called rejected, before a look has found nothing.
+                // Nothing is signed with another nonce, and nothing called rejected, unless two looks have found the
+                // nonce with another transaction. No text is enough for that.
                 if matches!(next, Next::AnotherNonce | Next::Rejected) {
-                    assert!(absent, "{case}");
+                    let held = sought.found == Found::Held && word == Word::NonceHeld && next == Next::AnotherNonce;
+                    assert!(sought.again && (sought.found == Found::Used || held), "{case}");
                 }
-                // By a text alone nothing is over.
                 if next == Next::AnotherNonce {
-                    assert!(sought.again && more_nonces, "{case}");
-                }
-                if word == Word::Unclear && sought.found != Found::Used {
-                    assert!(!matches!(next, Next::Rejected | Next::AnotherNonce), "{case}");
+                    assert!(more_nonces, "{case}");
                 }
                 if matches!(sought.found, Found::Block | Found::Pool) {
                     assert_eq!(next, Next::Done, "{case}");
@@ -219,8 +222,9 @@ mod tests {
                 (Found::Used, true, ..) => Care::Gone,
                 (Found::Used, false, true, ..) => Care::Look,
                 (Found::Used, false, false, ..) => Care::Wait,
-                (Found::Free, _, _, _, true) => Care::Raise,
-                (Found::Free, _, _, true, false) => Care::Resend,
+                (Found::Held, ..) => Care::Wait,
+                (Found::Free, _, _, true, _) => Care::Resend,
+                (Found::Free, _, _, false, true) => Care::Raise,
                 (Found::Free, _, _, false, false) => Care::Wait,
             };
             assert_eq!(care, wanted, "{sought:?} {resend} {raise}");

@@ -25,10 +25,13 @@ pub(in crate::chain::rpc) struct Allowed {
     /// How long a transaction waits before it is priced again, and how often that may be.
     pub(in crate::chain::rpc) raise_after: Duration,
     pub(in crate::chain::rpc) raises: u32,
+    /// How long the signer may take for a transaction.
+    pub(in crate::chain::rpc) signing: Duration,
 }
 
 impl Default for Allowed {
     fn default() -> Self {
-        Self { max_fee: 2_000_000_000_000, tip: None, raise_after: Duration::from_secs(45), raises: 4 }
+        let (raise_after, signing) = (Duration::from_secs(45), Duration::from_secs(60));
+        Self { max_fee: 2_000_000_000_000, tip: None, raise_after, raises: 4, signing }
     }
 }

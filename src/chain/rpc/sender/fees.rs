@@ -20,6 +20,8 @@ pub(super) struct Bid {
     pub tip: u128,
     /// For each unit of blob gas. Zero without blobs.
     pub blob: u128,
+    /// A price from before EIP-1559, as the chain has no base fee.
+    pub legacy: bool,
 }
 
 /// What the latest block says.
@@ -39,7 +41,7 @@ impl Bid {
         };
         let tip = more(self.tip).max(now.tip);
         let blob = if self.blob == 0 { 0 } else { more(self.blob).max(now.blob) };
-        Self { most: more(self.most).max(now.most).max(tip), tip, blob }
+        Self { most: more(self.most).max(now.most).max(tip), tip, blob, legacy: self.legacy }
     }
 
     pub(super) fn highest(self) -> u128 {
@@ -54,17 +56,29 @@ fn number(value: &Value) -> Option<u128> {
 /// What is to be bid now, whatever the bound is.
 pub(super) async fn market(access: &Access, allowed: Allowed, blobs: bool) -> Result<Market> {
     let block: Value = access.read("eth_getBlockByNumber", json!(["latest", false])).await?;
-    let base = block.get("baseFeePerGas").and_then(number).ok_or_else(|| {
-        Error::new(ErrorKind::Chain, "the latest block has no base fee").with_hint("the chain must have EIP-1559")
-    })?;
+    let block_gas = block.get("gasLimit").and_then(number).and_then(|gas| gas.try_into().ok());
+    let Some(base) = block.get("baseFeePerGas").and_then(number) else {
+        let bid = legacy(access, blobs).await?;
+        return Ok(Market { bid, block_gas });
+    };
     let tip = match allowed.tip {
         Some(tip) => u128::from(tip),
         None => suggested_tip(access).await?,
     };
     let blob = if blobs { blob_fee(access).await?.saturating_mul(2).max(1) } else { 0 };
-    let bid = Bid { most: base.saturating_mul(2).saturating_add(tip), tip, blob };
-    let block_gas = block.get("gasLimit").and_then(number).and_then(|gas| gas.try_into().ok());
+    let bid = Bid { most: base.saturating_mul(2).saturating_add(tip), tip, blob, legacy: false };
     Ok(Market { bid, block_gas })
+}
+
+/// On a chain without EIP-1559.
+async fn legacy(access: &Access, blobs: bool) -> Result<Bid> {
+    if blobs {
+        return Err(Error::new(ErrorKind::Chain, "the latest block has no base fee, and the result needs blobs")
+            .with_hint("blobs need a chain with EIP-4844"));
+    }
+    let price: U256 = access.read("eth_gasPrice", json!([])).await?;
+    let price: u128 = price.saturating_to();
+    Ok(Bid { most: price.saturating_add(price / 4), legacy: true, ..Bid::default() })
 }
 
 /// Fees above the bound are not paid.
@@ -84,7 +98,11 @@ async fn suggested_tip(access: &Access) -> Result<u128> {
     if access.suggests_tips() {
         match access.request::<U256>("eth_maxPriorityFeePerGas", json!([])).await {
             Ok(tip) => return Ok(tip.saturating_to()),
-            Err(error) if words::lacks(&error) => access.note_no_tips(),
+            Err(error) if words::lacks(&error) => {
+                if words::lacks_method(&error) {
+                    access.note_no_tips();
+                }
+            }
             // It may have said so in a form that is not known: then the history is there.
             Err(error) => return paid_tips(access).await.ok_or_else(|| failed(error)),
         }
@@ -121,14 +139,14 @@ mod tests {
     #[test]
     fn a_raise_is_one_that_pools_take() {
         for fee in [0, 1, 7, 8, 9, 1_000_000_007, u128::MAX] {
-            let bid = Bid { most: fee, tip: fee / 2, blob: 0 };
+            let bid = Bid { most: fee, tip: fee / 2, ..Bid::default() };
             let raised = bid.raised(Bid::default());
             for (before, after) in [(bid.most, raised.most), (bid.tip, raised.tip)] {
                 assert!(after == u128::MAX || (after > before && (after - before) * 8 >= before), "{fee}");
             }
             assert!(raised.most >= raised.tip && raised.blob == 0);
         }
-        let with_blobs = Bid { most: 10, tip: 1, blob: 3 }.raised(Bid { most: 50, tip: 1, blob: 4 });
-        assert_eq!(with_blobs, Bid { most: 50, tip: 2, blob: 6 }, "twice, or what is asked now");
+        let bid = |most, tip, blob| Bid { most, tip, blob, legacy: false };
+        assert_eq!(bid(10, 1, 3).raised(bid(50, 1, 4)), bid(50, 2, 6), "twice, or what is asked now");
     }
 }

@@ -1,13 +1,13 @@
 //! How much gas a transaction needs.
 
-use alloy_primitives::{Address, TxKind, U64, hex};
+use alloy_primitives::{Address, TxKind, U64, U256, hex};
 use alloy_transport::TransportError;
 use serde_json::{Value, json};
 
 use super::{
     access::{Access, failed},
     draft::Draft,
-    fees::Market,
+    fees::{Bid, Market},
     words,
 };
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 
 /// The most gas that a transaction may have since Osaka (EIP-7825).
 const OSAKA: u64 = 1 << 24;
+/// What a blob takes of its own kind of gas (EIP-4844).
+const BLOB_GAS: u64 = 1 << 17;
 /// So many blocks' gas is more than anything needs.
 const BLOCKS: u64 = 16;
 
@@ -35,15 +37,36 @@ fn call(from: Address, draft: &Draft, market: &Market) -> Value {
 }
 
 /// At the latest block: without one an RPC takes the state with all that is in its pool, where the result may be
-/// already. Some take no block.
+/// already. Some take no block. That is learnt where they take the same question without one.
 async fn estimate(access: &Access, call: &Value) -> Result<u64, TransportError> {
-    if access.takes_blocks() {
-        match access.request::<U64>("eth_estimateGas", json!([call, "latest"])).await {
-            Err(error) if words::reverted(&error).is_none() && words::lacks(&error) => access.note_no_blocks(),
-            gas => return gas.map(|gas| gas.to()),
-        }
+    let plain = async || access.ask::<U64>("eth_estimateGas", json!([call])).await.map(|gas| gas.to());
+    if !access.takes_blocks() {
+        return plain().await;
     }
-    access.request::<U64>("eth_estimateGas", json!([call])).await.map(|gas| gas.to())
+    match access.ask::<U64>("eth_estimateGas", json!([call, "latest"])).await {
+        Err(error) if words::reverted(&error).is_none() && words::lacks(&error) => {
+            let gas = plain().await;
+            if gas.is_ok() && words::lacks_form(&error) {
+                access.note_no_blocks();
+            }
+            gas
+        }
+        gas => gas.map(|gas| gas.to()),
+    }
+}
+
+/// What the account cannot pay for is not signed: who takes it is not to be foreseen. An RPC that does not tell what
+/// the account has is believed to know what it does.
+pub(super) async fn affords(access: &Access, from: Address, draft: &Draft, gas: u64, bid: Bid) -> Result<()> {
+    let blobs = draft.blobs.as_ref().map_or(0, |blobs| blobs.hashes().len());
+    let Ok(balance) = access.ask::<U256>("eth_getBalance", json!([from, "latest"])).await else { return Ok(()) };
+    let of = |gas: u64, fee: u128| U256::from(gas).saturating_mul(U256::from(fee));
+    let needed = of(gas, bid.most).saturating_add(of(BLOB_GAS.saturating_mul(blobs as u64), bid.blob));
+    if balance >= needed {
+        return Ok(());
+    }
+    let what = format!("the account {from} has {balance} wei, and the transaction may cost {needed}");
+    Err(Error::new(ErrorKind::Chain, what).with_hint("the account needs funds"))
 }
 
 /// A quarter more than the transaction takes now, as the contracts' state may change before the block.

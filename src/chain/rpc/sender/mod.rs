@@ -4,14 +4,21 @@
 //! Everything that was signed is remembered before it is sent, with its nonce. A transaction whose hash is known is
 //! looked for by its hash before another is signed, and if another is signed while it may still land, it has the same
 //! account nonce: then one of them can land, and no more.
+//!
+//! One post at a time takes a nonce and sends (`turns.rs`). What was signed meanwhile by one that was overtaken counts
+//! only if nobody else has used its nonce (`book.rs`). A post that a nonce before its own holds up sends again what it
+//! knows to belong there.
 
 mod access;
 mod book;
+mod care;
 mod decide;
 mod draft;
 mod fees;
 mod gas;
+mod look;
 mod sign;
+mod turns;
 mod words;
 
 use std::time::Duration;
@@ -20,22 +27,22 @@ use alloy_network::TxSigner;
 use alloy_primitives::{Address, B256, Bytes, Signature, U64};
 use alloy_transport::{RpcError, TransportError};
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, time::sleep};
 
 pub(super) use self::draft::Allowed;
 pub(crate) use self::draft::Draft;
 use self::{
     access::{Access, failed},
-    book::Signings,
-    decide::{Care, Found, Next, Sought, Word, after, meanwhile},
-    fees::{Market, check, market},
-    gas::gas,
-    sign::{DynSigner, Signed, Terms, sign},
+    book::{FreeNonce, SigningId, Signings},
+    decide::{Found, Next, Word, after},
+    fees::{check, market},
+    gas::{affords, gas},
+    look::Seek,
+    sign::{DynSigner, Hand, Signed, Terms, sign},
+    turns::Turns,
 };
 use super::RpcReader;
 use crate::{
-    backoff::{Backoff, Jitter},
-    chain::{FollowUp, blobs::BlobForm},
+    chain::blobs::BlobForm,
     error::{Error, ErrorKind, Outcome, Result},
     sync::Lock,
 };
@@ -45,21 +52,32 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a transaction is signed with another account nonce, because others take them.
 const TRIES: u32 = 16;
-/// How often a transaction is looked for by its hash at most, and the pause before the second look. It doubles.
-const LOOKS: u32 = 5;
-const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800), Jitter::None);
-/// When a transaction is sent again that no pool has shown, and one that a pool has shown and does not any more.
-const RESEND: Duration = Duration::from_secs(5);
-const RESEND_POOLED: Duration = Duration::from_secs(20);
-
 /// An account and its way to a chain.
 pub(crate) struct Sender {
     access: Access,
     signer: Box<DynSigner>,
     allowed: Lock<Allowed>,
     grace: Duration,
-    /// Held from the reading of a nonce until it is known what became of the transaction that uses it.
-    book: Mutex<Signings>,
+    turns: Turns,
+    book: Lock<Signings>,
+}
+
+/// A transaction that is sent, and under which nonce.
+struct Sending<'a> {
+    rpc: &'a Access,
+    draft: &'a Draft,
+    id: SigningId,
+    terms: Terms,
+    made: Signed,
+    form: BlobForm,
+}
+
+/// What became of it.
+struct Told {
+    next: Next,
+    found: Found,
+    hash: B256,
+    error: Option<TransportError>,
 }
 
 impl Sender {
@@ -69,7 +87,8 @@ impl Sender {
             signer: Box::new(signer),
             allowed: Lock::default(),
             grace: GRACE,
-            book: Mutex::default(),
+            turns: Turns::default(),
+            book: Lock::default(),
         }
     }
 
@@ -95,13 +114,22 @@ impl Sender {
         self.signer.address()
     }
 
-    /// The form in which the chain takes blobs, as far as that is known.
-    fn form(&self) -> BlobForm {
-        if self.access.takes_plain_blobs() { BlobForm::Eip4844 } else { BlobForm::Eip7594 }
+    /// The RPC for all that is asked about a transaction, from the account's nonce to the last look.
+    fn rpc(&self) -> Access {
+        self.access.clone()
     }
 
-    async fn chain_id(&self, draft: &Draft) -> Result<u64> {
-        let chain_id: U64 = self.access.read("eth_chainId", json!([])).await?;
+    fn hand(&self) -> Hand<'_> {
+        Hand { signer: &*self.signer, within: self.allowed().signing }
+    }
+
+    /// The form in which the chain takes blobs, as far as that is known.
+    fn form(rpc: &Access) -> BlobForm {
+        if rpc.takes_plain_blobs() { BlobForm::Eip4844 } else { BlobForm::Eip7594 }
+    }
+
+    async fn chain_id(&self, rpc: &Access, draft: &Draft) -> Result<u64> {
+        let chain_id: U64 = rpc.read("eth_chainId", json!([])).await?;
         let chain_id = chain_id.to::<u64>();
         match draft.chain_id {
             Some(wanted) if wanted != chain_id => Err(Error::new(
@@ -113,43 +141,27 @@ impl Sender {
         }
     }
 
-    /// How many transactions of the account are in blocks, or those in the pool, too.
-    async fn count(&self, tag: &'static str) -> Result<u64, TransportError> {
-        let count = self.access.request::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await?;
-        Ok(count.to())
-    }
-
-    /// The account's next nonce: after those in the pool, and after those that were sent, if they are still to be seen
-    /// there.
-    async fn next_nonce(&self, book: &Signings) -> Result<u64> {
-        let pool = match self.count("pending").await {
+    /// The account's next nonce, and no lower one than this: after those in the pool, and after those that were sent,
+    /// if they are still to be seen there.
+    async fn next_nonce(&self, rpc: &Access, least: u64) -> Result<FreeNonce> {
+        let count = async |tag| rpc.ask::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await;
+        let pool = match count("pending").await {
             // Some do not tell of their pool. What is there is noticed when it is clashed with.
-            Err(RpcError::ErrorResp(_)) => self.count("latest").await.map_err(failed)?,
+            Err(RpcError::ErrorResp(_)) => count("latest").await.map_err(failed)?,
             count => count.map_err(failed)?,
         };
-        let Some(slot) = book.lacking(pool) else { return Ok(pool) };
-        let (hash, sent) = (slot.hashes.last(), slot.sent);
-        let known: Value = self.access.read("eth_getTransactionByHash", json!([hash])).await?;
+        let pool = pool.to::<u64>().max(least);
+        let (free, known) = {
+            let book = self.book.lock();
+            (book.free(pool), book.last(pool).filter(|it| !it.refused).cloned())
+        };
+        let Some(known) = known else { return Ok(free) };
+        let shown: Value = rpc.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?;
         // One that never came there, or that the pool has dropped, leaves a gap, behind which all others wait for ever.
-        Ok(if known.is_null() && sent.elapsed() > self.grace { pool } else { book.after(pool) })
-    }
-
-    /// Looks for transactions that were signed with a nonce.
-    async fn look(&self, hashes: &[B256], nonce: u64) -> Found {
-        let mut found = Found::Free;
-        for hash in hashes.iter().rev() {
-            match self.access.request::<Value>("eth_getTransactionByHash", json!([hash])).await {
-                Ok(Value::Null) => {}
-                Ok(it) if it.get("blockNumber").is_some_and(|block| !block.is_null()) => return Found::Block,
-                Ok(_) => found = Found::Pool,
-                Err(_) => return Found::Unread,
-            }
-        }
-        match (found, self.count("latest").await) {
-            (Found::Free, Ok(count)) if count > nonce => Found::Used,
-            (Found::Free, Err(_)) => Found::Unread,
-            (found, _) => found,
-        }
+        Ok(match shown.is_null() && known.sent.elapsed() > self.grace {
+            true => free,
+            false => self.book.lock().free_from(pool),
+        })
     }
 
     /// Signs the transaction and sends it, and returns its hash once the pool has it. Says the hash before the first
@@ -158,217 +170,103 @@ impl Sender {
     /// # Errors
     /// As [`Poster::post`](crate::chain::Poster::post); with the transaction's hash, if it may be in the pool.
     pub(crate) async fn send(&self, draft: &Draft, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        let chain_id = self.chain_id(draft).await?;
+        let rpc = self.rpc();
+        let chain_id = self.chain_id(&rpc, draft).await?;
         let allowed = self.allowed();
-        let market = market(&self.access, allowed, draft.blobs.is_some()).await?;
+        let market = market(&rpc, allowed, draft.blobs.is_some()).await?;
         check(market.bid, allowed)?;
-        let mut needed = gas(&self.access, self.address(), draft, &market).await?;
-        let mut book = self.book.lock().await;
-        let mut nonce = self.next_nonce(&book).await?;
-        for tries in 1.. {
-            book.begin(nonce);
-            let terms = Terms { chain_id, nonce, gas: needed, bid: market.bid };
-            let (next, hash, error) = self.send_under(draft, terms, tries < TRIES, &mut book, signed).await?;
-            let error = match (next, error) {
-                (Next::Done, _) | (_, None) => return Ok(hash),
+        let mut needed = gas(&rpc, self.address(), draft, &market).await?;
+        affords(&rpc, self.address(), draft, needed, market.bid).await?;
+        let _turn = self.turns.mine().await;
+        let mut free = self.next_nonce(&rpc, 0).await?;
+        // One that a stranger's in the pool stands in the way of may land, if that one goes away.
+        let mut beside = None;
+        let open = |error: Error, beside: Option<B256>| match beside {
+            Some(hash) => error.with_outcome(Outcome::Unknown).with_tx_hash(hash),
+            None => error,
+        };
+        for tries in 1..=4 * TRIES {
+            let terms = Terms { chain_id, nonce: free.nonce, gas: needed, bid: market.bid };
+            let form = Self::form(&rpc);
+            let made = sign(self.hand(), draft, terms, form).await.map_err(|error| open(error, beside))?;
+            let begun = self.book.lock().begin(free, terms, &made);
+            let Some(id) = begun else {
+                // It took so long that another has the nonce by now.
+                free = self.next_nonce(&rpc, 0).await.map_err(|error| open(error, beside))?;
+                continue;
+            };
+            let sending = Sending { rpc: &rpc, draft, id, terms, made, form };
+            let told = self.send_under(sending, tries < TRIES, signed).await?;
+            let error = match (told.next, told.error) {
+                (Next::Done, _) | (_, None) => return Ok(told.hash),
                 (_, Some(error)) => error,
             };
-            match next {
+            match told.next {
                 Next::AnotherNonce => {
+                    beside = beside.or(Some(told.hash).filter(|_| told.found == Found::Held));
                     // It may have landed all the same, and only the look not have shown it. Then this one would revert.
-                    needed = gas(&self.access, self.address(), draft, &market).await?;
-                    nonce = self.next_nonce(&book).await?.max(nonce.saturating_add(1));
+                    let next = async {
+                        needed = gas(&rpc, self.address(), draft, &market).await?;
+                        self.next_nonce(&rpc, free.nonce.saturating_add(1)).await
+                    };
+                    free = next.await.map_err(|error| open(error, beside))?;
                 }
                 Next::Rejected => {
-                    book.begin(nonce);
-                    return Err(failed(error).with_outcome(Outcome::Rejected));
+                    return Err(open(failed(error).with_outcome(Outcome::Rejected), beside));
                 }
-                _ => return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(hash)),
+                _ => return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(told.hash)),
             }
         }
-        Err(Error::new(ErrorKind::Chain, "all account nonces are taken").with_retryable(true))
+        let error = Error::new(ErrorKind::Chain, "others take each account nonce before this post can use it");
+        Err(open(error.with_retryable(true).with_hint("post it again, or with an account of its own"), beside))
     }
 
     /// One transaction, until it is known what became of it under this nonce.
     async fn send_under(
         &self,
-        draft: &Draft,
-        terms: Terms,
+        sending: Sending<'_>,
         more_nonces: bool,
-        book: &mut Signings,
         signed: &(dyn Fn(B256) + Send + Sync),
-    ) -> Result<(Next, B256, Option<TransportError>)> {
-        let nonce = terms.nonce;
-        let mut form = self.form();
-        let Signed { mut hash, mut raw } = sign(&*self.signer, draft, terms, form).await?;
+    ) -> Result<Told> {
+        let Sending { rpc, draft, id, terms, mut made, mut form } = sending;
+        let mut other_form = draft.blobs.is_some();
         loop {
+            let hash = made.hash;
             signed(hash);
-            book.put(hash, terms, &raw);
-            let (word, error) = self.put(raw).await;
-            let hashes = book.slot(nonce).map_or_else(|| vec![hash], |slot| slot.hashes.clone());
-            let other_form = draft.blobs.is_some() && form == BlobForm::Eip4844;
-            let next = self.settle(&hashes, nonce, |sought| after(word, sought, other_form, more_nonces)).await;
-            match next {
-                Next::OtherForm => {
-                    form = BlobForm::Eip7594;
-                    Signed { hash, raw } = sign(&*self.signer, draft, terms, form).await?;
+            let (word, error) = self.put(rpc, made.raw).await;
+            let hashes = self.book.lock().get(id).map_or_else(|| vec![hash], |it| it.hashes.clone());
+            let mut seek = Seek::default().for_strangers(word == Word::NonceHeld);
+            let next = loop {
+                match after(word, seek.sought(), other_form, more_nonces) {
+                    Next::Look => seek.take(rpc, self.address(), &hashes, terms.nonce).await,
+                    next => break next,
                 }
-                next => {
-                    if next == Next::Done {
-                        if let Some(slot) = book.slot(nonce) {
-                            slot.pooled = true;
-                        }
-                        if draft.blobs.is_some() && word == Word::Taken {
-                            self.access.note_plain_blobs(form == BlobForm::Eip4844);
-                        }
-                    }
-                    return Ok((next, hash, error));
-                }
+            };
+            if next == Next::OtherForm {
+                (form, other_form) = (form.other(), false);
+                // What was sent in the first form may land, whatever happens to the second one.
+                let again = sign(self.hand(), draft, terms, form).await;
+                made = again.map_err(|error| error.with_outcome(Outcome::Unknown).with_tx_hash(hash))?;
+                self.book.lock().add(id, terms, &made);
+                continue;
             }
+            if let Some(it) = self.book.lock().get(id) {
+                it.pooled |= next == Next::Done;
+                it.refused = word == Word::Refused && next == Next::Open;
+            }
+            if draft.blobs.is_some() && word == Word::Taken {
+                rpc.note_plain_blobs(form == BlobForm::Eip4844);
+            }
+            return Ok(Told { next, found: seek.found(), hash, error });
         }
     }
 
-    async fn put(&self, raw: Bytes) -> (Word, Option<TransportError>) {
-        match self.access.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
+    async fn put(&self, rpc: &Access, raw: Bytes) -> (Word, Option<TransportError>) {
+        match rpc.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
             // By its own hash, whatever the RPC calls it.
             Ok(Value::Null) => (Word::Silent, Some(RpcError::NullResp)),
             Ok(_) => (Word::Taken, None),
             Err(error) => (words::of(&error), Some(error)),
         }
-    }
-
-    /// Looks, as often as that is decided, until something else is.
-    async fn settle(&self, hashes: &[B256], nonce: u64, decide: impl Fn(Sought) -> Next) -> Next {
-        let mut seek = Seek::default();
-        loop {
-            match decide(seek.sought()) {
-                Next::Look => seek.take(self, hashes, nonce).await,
-                next => return next,
-            }
-        }
-    }
-
-    /// Looks after transactions that were sent and are in no block yet: sends them again if they are lost, and prices
-    /// them again if they have waited for long. Asks nothing before it is time.
-    ///
-    /// # Errors
-    /// As [`Poster::follow_up`](crate::chain::Poster::follow_up).
-    pub(crate) async fn follow_up(
-        &self,
-        draft: &Draft,
-        sent: &[B256],
-        signed: &(dyn Fn(B256) + Send + Sync),
-    ) -> Result<FollowUp> {
-        let mut book = self.book.lock().await;
-        let nonce = book.of(sent);
-        let Some((nonce, slot)) = nonce.and_then(|nonce| Some((nonce, book.slot(nonce)?))) else {
-            return Ok(match book.ousted(sent) {
-                // Another transaction of the account has been sent with their nonce since.
-                Some(nonce) => self.ousted(sent, nonce).await,
-                None => FollowUp::Unable,
-            });
-        };
-        let (hashes, terms, raw) = (slot.hashes.clone(), slot.terms, slot.raw.clone());
-        let allowed = self.allowed();
-        let raise = slot.raises < allowed.raises && slot.signed.elapsed() >= allowed.raise_after;
-        let resend = slot.sent.elapsed() >= if slot.pooled { RESEND_POOLED } else { RESEND };
-        let mut seek = Seek::default();
-        let care = loop {
-            match meanwhile(seek.sought(), resend, raise) {
-                Care::Look => seek.take(self, &hashes, nonce).await,
-                care => break care,
-            }
-        };
-        if let Some(slot) = book.slot(nonce)
-            && matches!(seek.last, Found::Pool | Found::Block)
-        {
-            slot.pooled = true;
-            slot.sent = tokio::time::Instant::now();
-        }
-        match (care, raw) {
-            (Care::Gone, _) => Ok(FollowUp::Gone),
-            (Care::Resend, Some(raw)) => {
-                if let (Some(hash), Some(slot)) = (hashes.last(), book.slot(nonce)) {
-                    slot.sent = tokio::time::Instant::now();
-                    // Whatever is said of it: the next look tells.
-                    let _ = self.put(raw).await;
-                    return Ok(FollowUp::Sent(*hash));
-                }
-                Ok(FollowUp::Wait)
-            }
-            (Care::Resend, None) => self.sign_again(draft, terms, terms, &mut book, signed).await,
-            (Care::Raise, _) => {
-                let Market { bid, .. } = market(&self.access, allowed, draft.blobs.is_some()).await?;
-                let raised = Terms { bid: terms.bid.raised(bid), ..terms };
-                // The bound holds: it waits as it is.
-                if check(raised.bid, allowed).is_err() {
-                    return Ok(FollowUp::Wait);
-                }
-                self.sign_again(draft, terms, raised, &mut book, signed).await
-            }
-            (Care::Wait | Care::Look, _) => Ok(FollowUp::Wait),
-        }
-    }
-
-    /// Whether transactions cannot land any more whose nonce was given to another one.
-    async fn ousted(&self, hashes: &[B256], nonce: u64) -> FollowUp {
-        let mut seek = Seek::default();
-        loop {
-            match meanwhile(seek.sought(), true, false) {
-                Care::Look => seek.take(self, hashes, nonce).await,
-                Care::Gone => return FollowUp::Gone,
-                _ => return FollowUp::Wait,
-            }
-        }
-    }
-
-    /// Another transaction under the same nonce. Whatever is said of it, one of them may land.
-    async fn sign_again(
-        &self,
-        draft: &Draft,
-        before: Terms,
-        terms: Terms,
-        book: &mut Signings,
-        signed: &(dyn Fn(B256) + Send + Sync),
-    ) -> Result<FollowUp> {
-        let Signed { hash, raw } = sign(&*self.signer, draft, terms, self.form()).await?;
-        signed(hash);
-        book.put(hash, terms, &raw);
-        if let (Word::NonceHeld, _) = self.put(raw).await
-            && let Some(slot) = book.slot(before.nonce)
-        {
-            // Not enough for this pool. The next raise is on top of this one.
-            slot.pooled = true;
-        }
-        Ok(FollowUp::Sent(hash))
-    }
-}
-
-/// Looks in a row.
-struct Seek {
-    last: Found,
-    again: bool,
-    looks: u32,
-}
-
-impl Default for Seek {
-    fn default() -> Self {
-        Self { last: Found::Unasked, again: false, looks: 0 }
-    }
-}
-
-impl Seek {
-    fn sought(&self) -> Sought {
-        Sought { found: self.last, again: self.again, more_looks: self.looks < LOOKS }
-    }
-
-    async fn take(&mut self, sender: &Sender, hashes: &[B256], nonce: u64) {
-        if self.looks > 0 {
-            sleep(PAUSES.nominal(self.looks)).await;
-        }
-        let found = sender.look(hashes, nonce).await;
-        self.again = found == self.last;
-        self.last = found;
-        self.looks += 1;
     }
 }

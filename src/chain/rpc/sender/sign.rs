@@ -1,6 +1,8 @@
 //! A transaction, signed.
 
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use std::time::Duration;
+
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope, TxLegacy};
 #[cfg(feature = "blobs")]
 use alloy_consensus::{TxEip4844, TxEip4844WithSidecar};
 use alloy_network::{TxSigner, eip2718::Encodable2718};
@@ -23,15 +25,34 @@ pub(super) struct Terms {
     pub bid: Bid,
 }
 
+/// The account's signer, and how long it may take.
+pub(super) struct Hand<'a> {
+    pub signer: &'a DynSigner,
+    pub within: Duration,
+}
+
 /// A signed transaction as it is sent.
+#[derive(Clone)]
 pub(super) struct Signed {
     pub hash: B256,
     pub raw: Bytes,
 }
 
-pub(super) async fn sign(signer: &DynSigner, draft: &Draft, terms: Terms, form: BlobForm) -> Result<Signed> {
+pub(super) async fn sign(hand: Hand<'_>, draft: &Draft, terms: Terms, form: BlobForm) -> Result<Signed> {
     let Terms { chain_id, nonce, gas, bid } = terms;
     let Some(blobs) = &draft.blobs else {
+        if bid.legacy {
+            let tx = TxLegacy {
+                chain_id: Some(chain_id),
+                nonce,
+                gas_price: bid.most,
+                gas_limit: gas,
+                to: draft.to,
+                value: U256::ZERO,
+                input: draft.data.clone(),
+            };
+            return envelope(hand, tx).await;
+        }
         let tx = TxEip1559 {
             chain_id,
             nonce,
@@ -43,13 +64,13 @@ pub(super) async fn sign(signer: &DynSigner, draft: &Draft, terms: Terms, form: 
             access_list: Default::default(),
             input: draft.data.clone(),
         };
-        return envelope(signer, tx).await;
+        return envelope(hand, tx).await;
     };
-    with_blobs(signer, draft, blobs, terms, form).await
+    with_blobs(hand, draft, blobs, terms, form).await
 }
 
 #[cfg(feature = "blobs")]
-async fn with_blobs(signer: &DynSigner, draft: &Draft, blobs: &Blobs, terms: Terms, form: BlobForm) -> Result<Signed> {
+async fn with_blobs(hand: Hand<'_>, draft: &Draft, blobs: &Blobs, terms: Terms, form: BlobForm) -> Result<Signed> {
     let Terms { chain_id, nonce, gas, bid } = terms;
     let alloy_primitives::TxKind::Call(to) = draft.to else {
         return Err(Error::new(ErrorKind::InvalidInput, "a transaction with blobs creates no contract"));
@@ -69,21 +90,28 @@ async fn with_blobs(signer: &DynSigner, draft: &Draft, blobs: &Blobs, terms: Ter
     };
     let sidecar = blobs.in_form(form).await?;
     let tx = alloy_consensus::TxEip4844Variant::from(TxEip4844WithSidecar::from_tx_and_sidecar(tx, sidecar));
-    envelope(signer, tx).await
+    envelope(hand, tx).await
 }
 
 /// Blobs cannot be made in this build, so none can be here.
 #[cfg(not(feature = "blobs"))]
-async fn with_blobs(_: &DynSigner, _: &Draft, _: &Blobs, _: Terms, _: BlobForm) -> Result<Signed> {
+async fn with_blobs(_: Hand<'_>, _: &Draft, _: &Blobs, _: Terms, _: BlobForm) -> Result<Signed> {
     Blobs::of_input(&[]).and(Err(Error::new(ErrorKind::Unsupported, "no blobs in this build")))
 }
 
-async fn envelope<T>(signer: &DynSigner, mut tx: T) -> Result<Signed>
+async fn envelope<T>(hand: Hand<'_>, mut tx: T) -> Result<Signed>
 where
     T: SignableTransaction<Signature>,
     TxEnvelope: From<alloy_consensus::Signed<T>>,
 {
-    let signature = signer.sign_transaction(&mut tx).await.map_err(|error| {
+    let signed = tokio::time::timeout(hand.within, hand.signer.sign_transaction(&mut tx)).await;
+    let signed = signed.map_err(|_| {
+        let what = format!("the account's signer has not answered within {:?}", hand.within);
+        Error::new(ErrorKind::Signer, what)
+            .with_retryable(true)
+            .with_hint("post it again, or give the signer longer: RpcPoster::with_signing_deadline")
+    })?;
+    let signature = signed.map_err(|error| {
         Error::new(ErrorKind::Signer, "the account did not sign the transaction").with_source(error)
     })?;
     let envelope = TxEnvelope::from(tx.into_signed(signature));

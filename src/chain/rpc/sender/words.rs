@@ -146,7 +146,7 @@ pub(super) fn may_be_a_trial(error: &TransportError) -> bool {
     !broke && !fault::is_limit(payload) && !lacks(error)
 }
 
-/// Whether an RPC lacks a method, or a form of it.
+/// Whether an RPC may lack a method, or a form of it, so that another is tried. What passes is no lack.
 pub(super) fn lacks(error: &TransportError) -> bool {
     let payload = match error {
         RpcError::ErrorResp(payload) => payload,
@@ -155,17 +155,40 @@ pub(super) fn lacks(error: &TransportError) -> bool {
         }
         other => return matches!(other, RpcError::NullResp),
     };
+    if fault::is_limit(payload) {
+        return false;
+    }
+    if payload.code == METHOD {
+        return true;
+    }
     let text = squashed(&payload.message);
-    let words = [
-        "notfound",
-        "doesnotexist",
-        "notavailable",
-        "notsupported",
-        "unsupported",
-        "notimplemented",
-        "toomanyarguments",
-    ];
-    matches!(payload.code, -32601 | -32602 | -32004) || words.iter().any(|word| text.contains(word))
+    let words = ["notsupported", "unsupported", "notimplemented", "toomanyarguments"];
+    let absent = ["notfound", "doesnotexist", "notavailable"];
+    let of_method = text.contains("method") && absent.iter().any(|word| text.contains(word));
+    !fault::is_behind(payload)
+        && (matches!(payload.code, PARAMS | -32004) || of_method || words.iter().any(|word| text.contains(word)))
+}
+
+/// The codes of JSON-RPC for a method that there is not, and for parameters that it does not take.
+const METHOD: i64 = -32601;
+const PARAMS: i64 = -32602;
+
+/// Whether it says so in a way that leaves no doubt: by the code for that.
+pub(super) fn lacks_method(error: &TransportError) -> bool {
+    code(error) == Some(METHOD) && lacks(error)
+}
+
+/// The same of a form of a method.
+pub(super) fn lacks_form(error: &TransportError) -> bool {
+    let counted = matches!(error, RpcError::ErrorResp(it) if squashed(&it.message).contains("toomanyarguments"));
+    (code(error) == Some(PARAMS) || counted) && lacks(error)
+}
+
+fn code(error: &TransportError) -> Option<i64> {
+    match error {
+        RpcError::ErrorResp(payload) => Some(payload.code),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -252,7 +275,25 @@ mod tests {
         assert_eq!(allowance(&said(-32000, "gas required exceeds allowance (30000000)")), Some(30_000_000));
         assert!(lacks(&said(-32601, "the method eth_maxPriorityFeePerGas does not exist/is not available")));
         assert!(lacks(&said(-32602, "too many arguments, want at most 1")));
-        assert!(!lacks(&said(-32000, "timeout")));
+        assert!(lacks(&said(-32600, "Unsupported method: eth_maxPriorityFeePerGas")));
+        for (code, text, method, form) in [
+            (-32601, "Method not found", true, false),
+            (-32602, "invalid argument 1", false, true),
+            (-32000, "too many arguments, want at most 1", false, true),
+            (-32004, "this request method is not supported", false, false),
+            // What passes, and what says nothing.
+            (-32000, "timeout", false, false),
+            (-32000, "header not found", false, false),
+            (-32602, "header not found", false, false),
+            (-32000, "service is not available", false, false),
+            (-32601, "too many requests", false, false),
+        ] {
+            let error = said(code, text);
+            assert_eq!((lacks_method(&error), lacks_form(&error)), (method, form), "{text}");
+        }
+        for text in ["timeout", "header not found", "service not available", "state not available", "not found"] {
+            assert!(!lacks(&said(-32000, text)), "{text}");
+        }
         for (code, text, trial) in [
             (-32000, "simulation failed", true),
             (-32603, "cannot estimate gas; transaction may fail", true),
