@@ -6,15 +6,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use infinityvm_sdk::{
-    Cause, Client, ErrorKind, Outcome, Revision, Until,
+    Cause, Client, ErrorKind, Outcome, Revision, SignedJob, Until, Verified,
     chain::{RevertCause, RpcPoster, RpcReader},
+    primitives::Address,
 };
 use serde_json::{Value, json};
 use support::{
@@ -308,45 +309,113 @@ async fn a_transaction_that_pays_too_little_is_priced_again() {
 #[ignore = "needs anvil: tests/run installs it"]
 async fn whatever_an_rpc_does_nothing_wrong_is_told() {
     println!("seed {}", seed());
-    let worlds = Revision::ALL.map(|revision| async move {
-        let rig = Rig::on(Anvil::builder().block_time(1).start(), revision).await;
-        let random = Arc::new(Mutex::new(Random::new(seed())));
-        let server = proxy(rig.world.anvil.http_url(), move |request, behind| {
-            let random = Arc::clone(&random);
-            Box::pin(async move { chaos(&random, &request, &behind).await })
+    within(join_all(Revision::ALL.map(|revision| chaotic(revision, false)))).await;
+}
+
+/// The same on a chain that takes blocks back.
+#[tokio::test]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn whatever_a_chain_takes_back_nothing_wrong_is_told() {
+    println!("seed {}", seed());
+    within(join_all(Revision::ALL.map(|revision| chaotic(revision, true)))).await;
+}
+
+/// The chain takes blocks back as long as this is set.
+#[derive(Default)]
+struct Forks {
+    on: AtomicBool,
+    /// How often it has, and how many transactions of the account were in those blocks.
+    times: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Forks {
+    async fn reorganise(&self, depth: usize, behind: &Behind, account: Address) {
+        let sent = async || number(&behind.call("eth_getTransactionCount", json!([account, "latest"])).await);
+        let before = sent().await;
+        behind.call("anvil_reorg", json!([depth, []])).await;
+        self.times.fetch_add(1, SeqCst);
+        self.taken.fetch_add(before.saturating_sub(sent().await), SeqCst);
+    }
+}
+
+fn number(value: &Value) -> usize {
+    usize::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+async fn chaotic(revision: Revision, forks: bool) {
+    let rig = Rig::on(Anvil::builder().block_time(1).start(), revision).await;
+    let (account, on) = (rig.world.anvil.address(STRANGER), Arc::new(Forks::default()));
+    if forks {
+        // None of them reaches back to the contracts.
+        rig.world.rpc.call("anvil_mine", json!(["0xa"])).await;
+        on.on.store(true, SeqCst);
+    }
+    let random = Arc::new(Mutex::new(Random::new(seed())));
+    let weather = Arc::clone(&on);
+    let server = proxy(rig.world.anvil.http_url(), move |request, behind| {
+        let (random, forks) = (Arc::clone(&random), Arc::clone(&weather));
+        Box::pin(async move {
+            let (now, depth) = {
+                let mut random = random.lock().unwrap();
+                (random.up_to(12) == 1, random.up_to(3))
+            };
+            let now = now && request["method"] == SEND && forks.on.load(SeqCst);
+            let answer = chaos(&random, &request, &behind).await;
+            if now {
+                forks.reorganise(depth, &behind, account).await;
+            }
+            answer
         })
-        .await;
-        let clients = [rig.through(&server, |it| it).await, rig.through(&server, |it| it).await];
-        let mut posts = Vec::new();
-        for nonce in 1..=50 {
-            let job = rig.world.sign(&rig.job(rig.world.square_root, nonce * nonce).build().unwrap(), nonce);
-            let (_, result) = rig.done(&job).await;
-            let client = clients[nonce as usize % 2].clone();
-            posts.push(tokio::spawn(async move {
-                for _ in 0..20 {
-                    match client.post_result(&job, &result).await {
-                        Ok(post) => {
-                            // Nobody else posts.
-                            assert!(!post.already && post.wasted.is_none(), "{nonce}: {post:?}");
-                            return job;
-                        }
-                        Err(error) => {
-                            let wrong = matches!(error.kind(), ErrorKind::NonceTaken | ErrorKind::Reverted);
-                            assert!(!wrong, "{nonce}: {}", error.report());
-                        }
-                    }
-                }
-                panic!("{nonce} does not land");
-            }));
+    })
+    .await;
+    let clients = [rig.through(&server, |it| it).await, rig.through(&server, |it| it).await];
+    let mut posts = Vec::new();
+    for nonce in 1..=50 {
+        let job = rig.world.sign(&rig.job(rig.world.square_root, nonce * nonce).build().unwrap(), nonce);
+        let (_, result) = rig.done(&job).await;
+        let client = clients[nonce as usize % 2].clone();
+        posts.push(tokio::spawn(async move {
+            lands(&client, &job, &result, forks).await;
+            (client, job, result)
+        }));
+    }
+    let mut landed = Vec::new();
+    for post in posts {
+        landed.push(post.await.unwrap());
+    }
+    // What was taken back since it was told.
+    on.on.store(false, SeqCst);
+    let mut again = 0;
+    for (client, job, result) in &landed {
+        while rig.status(job).await != 3 {
+            assert!(forks, "told as landed, and it is not there");
+            again += 1;
+            lands(client, job, result, forks).await;
         }
-        for post in posts {
-            let job = post.await.unwrap();
-            assert_eq!(rig.status(&job).await, 3);
+    }
+    // Each transaction in a block is a post, and none is there twice, unless the chain took the first one back.
+    let (sent, times, taken) = (rig.sent_by(STRANGER).await as usize, on.times.load(SeqCst), on.taken.load(SeqCst));
+    println!("{revision:?}: {sent} transactions for 50 results; {times} forks took {taken} back; {again} posted again");
+    assert!((50..=50 + taken).contains(&sent), "{sent}, {taken}");
+    assert!(!forks || taken > 0, "no block with a post was taken back");
+}
+
+async fn lands(client: &Client, job: &SignedJob, result: &Verified, forks: bool) {
+    for _ in 0..20 {
+        match client.post_result(job, result).await {
+            Ok(post) => {
+                // Nobody else posts.
+                assert!(forks || !post.already && post.wasted.is_none(), "{}: {post:?}", job.nonce());
+                return;
+            }
+            Err(error) => {
+                let wrong = matches!(error.kind(), ErrorKind::NonceTaken | ErrorKind::Reverted);
+                assert!(!wrong, "{}: {}", job.nonce(), error.report());
+            }
         }
-        // Each transaction in a block is a post, and none is there twice.
-        assert_eq!(rig.sent_by(STRANGER).await, 50);
-    });
-    within(join_all(worlds)).await;
+    }
+    panic!("{} does not land", job.nonce());
 }
 
 async fn chaos(random: &Mutex<Random>, request: &Value, behind: &Behind) -> Option<Value> {

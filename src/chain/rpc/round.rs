@@ -223,9 +223,9 @@ impl Asker {
                 return Part::Answered(answers);
             }
         };
-        // If it was not their number, each has been told what is wrong with it, unless it was the time for all of them.
+        // If it was not their number, each has been told what is wrong with it.
         match part {
-            Part::Failed(error) if whole && !is_limit(&error) => Part::Answered(answers),
+            Part::Failed(_) if whole => Part::Answered(answers),
             part => part,
         }
     }
