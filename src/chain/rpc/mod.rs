@@ -22,6 +22,7 @@ use alloy_transport::{IntoBoxTransport, TransportError};
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub(crate) use self::round::Received;
 #[cfg(feature = "devnode")]
 pub(crate) use self::sender::{Draft, Sender};
 pub use self::{config::RpcReaderBuilder, poster::RpcPoster};
@@ -34,10 +35,6 @@ use super::{
     reader::{Answer, At, Block, ChainReader, Question},
 };
 use crate::error::Result;
-
-/// What an answer is read as.
-pub(crate) trait Received: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static {}
-impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static> Received for T {}
 
 /// Reads a chain over JSON-RPC: HTTP or a websocket. Cheap to clone; clones share connection and subscription.
 ///

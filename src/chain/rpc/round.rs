@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    Received, convert,
+    convert,
     fault::{self, Sign},
     rate::{RateLimit, Turn},
 };
@@ -33,6 +34,10 @@ use crate::{
 const AT_ONCE: usize = 16;
 /// How long a packet waits for its turn at most. What would wait longer is not sent.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What an answer is read as.
+pub(crate) trait Received: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static {}
+impl<T: serde::de::DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static> Received for T {}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RpcLimits {

@@ -38,7 +38,7 @@ use self::{
     gas::{affords, gas},
     look::Seek,
     sign::{DynSigner, Hand, Signed, Terms, sign},
-    turns::Turns,
+    turns::NonceTurns,
 };
 use super::RpcReader;
 use crate::{
@@ -58,7 +58,7 @@ pub(crate) struct Sender {
     signer: Box<DynSigner>,
     allowed: Lock<Allowed>,
     grace: Duration,
-    turns: Turns,
+    turns: NonceTurns,
     book: Lock<Signings>,
 }
 
@@ -87,7 +87,7 @@ impl Sender {
             signer: Box::new(signer),
             allowed: Lock::default(),
             grace: GRACE,
-            turns: Turns::default(),
+            turns: NonceTurns::default(),
             book: Lock::default(),
         }
     }

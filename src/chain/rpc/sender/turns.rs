@@ -1,5 +1,5 @@
-//! One after the other takes an account nonce, has it signed, and sends it. Whoever takes too long is overtaken, and has
-//! to look for another nonce then.
+//! One after the other takes an account nonce, has it signed, and sends it. Whoever takes too long is overtaken, and
+//! has to look for another nonce then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::sync::Lock;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(super) struct Turns(Lock<Arc<Line>>);
+pub(super) struct NonceTurns(Lock<Arc<Line>>);
 
 /// Those that wait, and the one that they wait for.
 #[derive(Default)]
@@ -25,20 +25,20 @@ struct Line {
 }
 
 /// Held while it is somebody's turn.
-pub(super) struct Turn {
+pub(super) struct NonceTurn {
     line: Arc<Line>,
     _turn: OwnedMutexGuard<()>,
 }
 
-impl Drop for Turn {
+impl Drop for NonceTurn {
     fn drop(&mut self) {
         // Before the next one has it.
         *self.line.since.lock() = None;
     }
 }
 
-impl Turns {
-    pub(super) async fn mine(&self) -> Turn {
+impl NonceTurns {
+    pub(super) async fn mine(&self) -> NonceTurn {
         loop {
             let line = Arc::clone(&self.0.lock());
             let since = *line.since.lock();
@@ -51,7 +51,7 @@ impl Turns {
             match turn {
                 Ok(turn) => {
                     *line.since.lock() = Some(Instant::now());
-                    return Turn { line: Arc::clone(&line), _turn: turn };
+                    return NonceTurn { line: Arc::clone(&line), _turn: turn };
                 }
                 // The others of the line overtake as well, one after the other.
                 Err(_) if *line.since.lock() == since => *current = Arc::default(),
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_after_the_other_and_past_one_that_hangs() {
-        let (turns, begun) = (Arc::new(Turns::default()), Instant::now());
+        let (turns, begun) = (Arc::new(NonceTurns::default()), Instant::now());
         let hangs = turns.mine().await;
         let waiting: Vec<_> = (0..5)
             .map(|_| {
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_fast_enough_is_not_overtaken_however_many_wait() {
-        let (turns, begun) = (Arc::new(Turns::default()), Instant::now());
+        let (turns, begun) = (Arc::new(NonceTurns::default()), Instant::now());
         let waiting: Vec<_> = (0..20)
             .map(|_| {
                 let turns = Arc::clone(&turns);
