@@ -207,14 +207,14 @@ fn request(target: &Target, revision: Revision, program: &ProgramId) -> infinity
     }
 }
 
-/// Submits a job and waits until its result is on chain, telling what happens.
+/// Runs a job, and waits until its result is on chain, telling what happens.
 async fn execute(client: &Client, job: OffchainJobRequest) -> Result<Verified, AnyError> {
     let begun = Instant::now();
-    let handle = client.submit(job).await?;
-    println!("   submitted  nonce {}, job {}", handle.signed_job().nonce(), handle.id());
-    let result = handle.wait(Until::Executed).await?;
+    let result = client.run(job, Until::Executed).await?;
+    let signed = result.job();
+    println!("   submitted  nonce {}, job {}", signed.nonce(), signed.id());
     println!("   executed   and verified against the operator's signature, after {:.0?}", begun.elapsed());
-    let relayed = handle.wait(Until::Relayed).await?;
+    let relayed = client.resume(signed.clone())?.wait(Until::Relayed).await?;
     if let Some(transaction) = relayed.record().relay_tx_hash() {
         println!("   relayed    in transaction {transaction}, says the node");
     }

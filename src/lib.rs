@@ -10,7 +10,8 @@
 //!
 //! | You want to … | Use | Guide |
 //! |---|---|---|
-//! | submit a job and wait for it | [`Client`], [`OffchainJobRequest`], [`JobHandle::wait`] | [`submit_and_wait`] |
+//! | submit a job and wait for it | [`Client::run`], [`OffchainJobRequest`] | [`submit_and_wait`] |
+//! | submit a job now, and wait for it later | [`Client::submit`], [`JobHandle::wait`] | [`submit_and_wait`] |
 //! | watch many jobs and their progress | [`Client::watch_many`], [`Client::wait_all`] | [`submit_and_wait`] |
 //! | upload a program to the node | [`Client::submit_program`], [`ProgramUpload`] | [`programs`] |
 //! | run a stateful app | [`Verified::stateful`], [`stateful_onchain_input`] | [`ordered_and_stateful`] |
@@ -69,8 +70,7 @@
 //!     .max_cycles(1_000_000)
 //!     .onchain_input(U256::from(21).abi_encode())
 //!     .build()?;
-//! let handle = client.submit(job).await?;
-//! let result = handle.wait(Until::Relayed).await?;
+//! let result = client.run(job, Until::Relayed).await?;
 //! assert_eq!(result.decode::<U256>()?, U256::from(42));
 //! # Ok(())
 //! # }

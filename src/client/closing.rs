@@ -40,6 +40,7 @@ impl Client {
     pub async fn close(&self, deadline: Duration) -> Vec<SignedJob> {
         let (node, submissions) = (&self.parts.node, &self.parts.submissions);
         node.close();
+        submissions.hurry();
         let ended = async {
             submissions.ended().await;
             node.lists_ended().await;

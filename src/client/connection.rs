@@ -1,6 +1,6 @@
 //! The client, from the job to its handle.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::{
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, Revision, SignedJob},
     nonce::{Claim, NonceLease, NonceManager},
     observe,
-    submit::lane_of,
+    submit::{Arrival, KeptJob, lane_of},
     watch::{Stage, Until},
     wire::ProgramUpload,
 };
@@ -115,6 +115,18 @@ impl Client {
     }
 
     async fn submit_at(&self, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
+        let (signed, arrival, _) = self.send(job, &|_| None).await?;
+        Ok(JobHandle::landed(Arc::clone(&self.parts), signed, arrival.landed, begun))
+    }
+
+    /// Signs a job and submits it. `first_look` says how long after the node took it its record is to be compared, for
+    /// a run; the job is then kept until the run says that it is over.
+    pub(super) async fn send(
+        &self,
+        job: OffchainJobRequest,
+        first_look: &(dyn Fn(&SignedJob) -> Option<Duration> + Sync),
+    ) -> Result<(SignedJob, Arrival, Option<KeptJob>)> {
+        let submissions = &self.parts.submissions;
         let mut lease = self.lease(&job).await?;
         let mut signed = self.sign_under(&job, lease.nonce()).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
@@ -133,18 +145,24 @@ impl Client {
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
-        for again in (0..=OTHER_NONCES).rev() {
-            let Err(error) = self.parts.submissions.submit_new(signed.clone(), lease).await else { break };
+        let mut tries = OTHER_NONCES;
+        loop {
+            let first_look = first_look(&signed);
+            let kept = first_look.map(|_| submissions.keep(signed.clone()));
+            let error = match submissions.submit_new(signed.clone(), lease, first_look).await {
+                Ok(arrival) => return Ok((signed, arrival, kept)),
+                Err(error) => error,
+            };
             // In this revision a node never takes a second payload under a nonce. Elsewhere both may run.
             let refused = error.kind() == ErrorKind::NonceTaken && error.outcome() == Outcome::Rejected;
-            if again == 0 || !refused || self.revision() != Revision::State || job.nonce().is_some() {
+            if tries == 0 || !refused || self.revision() != Revision::State || job.nonce().is_some() {
                 return Err(error);
             }
+            tries -= 1;
             lease = self.lease(&job).await?;
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
-        Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted, begun))
     }
 
     /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.
@@ -228,8 +246,8 @@ impl Client {
             return Err(error.with_job(job.id()));
         }
         self.require_preflight(&job).await?;
-        self.parts.submissions.submit_signed(job.clone()).await?;
-        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Accepted, begun))
+        let landed = self.parts.submissions.submit_signed(job.clone()).await?;
+        Ok(JobHandle::landed(Arc::clone(&self.parts), job, landed, begun))
     }
 
     /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing
@@ -299,8 +317,8 @@ impl Client {
 
     /// The jobs this client sent, or tried to send, without learning what became of them, and those the node refused.
     ///
-    /// Those under way are listed, too. As the caller then has a copy, their nonces stay quarantined even if it turns
-    /// out that nothing was sent.
+    /// Those under way are listed, too, and those of a [`run`](Self::run) until it ends. As the caller then has a copy,
+    /// their nonces stay quarantined even if it turns out that nothing was sent.
     ///
     /// For each: [`submit_signed`](Self::submit_signed) it again, which settles it, as does a wait that ends with its
     /// verified result; or, once you know that it is of no more use, [`forget`](Self::forget) it.

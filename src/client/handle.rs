@@ -11,6 +11,7 @@ use crate::{
     job::{JobId, JobRecord, SignedJob, Verified},
     observe::{ClientEvent, ObservedJob},
     post::Posting,
+    submit::Landed,
     watch::{Events, Stage, StageCell, Subject, Until, Wait},
 };
 
@@ -20,6 +21,8 @@ pub struct JobHandle {
     parts: Arc<Parts>,
     job: SignedJob,
     best: Arc<StageCell>,
+    /// What is known of how the node took it.
+    landed: Option<Landed>,
 }
 
 impl JobHandle {
@@ -30,7 +33,12 @@ impl JobHandle {
             let job = ObservedJob::of(&job);
             parts.node.observers().tell(ClientEvent::StageReached { job, stage, time: best.age() });
         }
-        Self { parts, job, best }
+        Self { parts, job, best, landed: None }
+    }
+
+    /// Of a job that was submitted just now, in a call that began then.
+    pub(super) fn landed(parts: Arc<Parts>, job: SignedJob, landed: Landed, begun: Instant) -> Self {
+        Self { landed: Some(landed), ..Self::new(parts, job, Stage::Accepted, begun) }
     }
 
     /// The job's id.
@@ -128,6 +136,7 @@ impl JobHandle {
             watchers: Arc::clone(&self.parts.watchers),
             job: self.job.clone(),
             best: Arc::clone(&self.best),
+            landed: self.landed,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a
 //! *flight* (`submit/flight.rs`): a task of its own that sends them, compares the node's record with them, and settles
-//! the nonce. The caller may go away at any time; the flight runs to its end.
+//! the nonce. The caller may go away at any time; the flight runs to its end. [`Client::run`] waits for the result,
+//! too: mostly the record that its flight compares holds it.
 
 mod builder;
 mod closing;
@@ -12,6 +13,7 @@ mod landing;
 mod many;
 mod parts;
 mod replacing;
+mod run;
 mod signing;
 
 pub use self::{
@@ -19,6 +21,7 @@ pub use self::{
     connection::Client,
     handle::JobHandle,
     many::{Counts, WaitAll, WatchMany},
+    run::JobRun,
 };
 pub use crate::{
     inspect::{Cause, Confidence, Diagnose, Diagnosis, Finding, FindingKind, Preflight, PreflightReport, Severity},

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use super::open::{Airborne, Board, OpenJobs};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::Instant,
+};
+
+use super::open::{Airborne, Arrival, Board, Landed, OpenJobs};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
@@ -16,6 +21,7 @@ use crate::{
     nonce::NonceManager,
     observe::{ClientEvent, ObservedJob},
     runtime::Joint,
+    sync::Lock,
     wire::refusal::{self, Again},
 };
 
@@ -39,9 +45,14 @@ pub(super) struct Flight {
     pub(super) nonces: NonceManager,
     pub(super) open: Arc<OpenJobs>,
     pub(super) job: SignedJob,
-    pub(super) landing: Joint<Result<()>>,
+    pub(super) landing: Joint<Result<Arrival>>,
     /// How often the bytes were sent, or were about to be.
     pub(super) attempts: AtomicU32,
+    /// How long after the node took it the record is compared, unless somebody hurries.
+    pub(super) first_look: Option<Duration>,
+    pub(super) hurry: Arc<Notify>,
+    /// What it holds of the client's bound on submissions, until the node has the job.
+    pub(super) slot: Lock<Option<OwnedSemaphorePermit>>,
 }
 
 impl Drop for Flight {
@@ -60,7 +71,7 @@ impl Flight {
         if own { board.airborne.remove(&id) } else { None }
     }
 
-    pub(super) async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<()> {
+    pub(super) async fn run(&self, made_here: bool, may_have_run: bool, deadline: Deadline) -> Result<Arrival> {
         let landed = self.submit(made_here, deadline).await.map_err(|error| {
             let error = error.with_job(self.job.id());
             // That this flight did nothing says nothing of the ones before; only a State node never replaces a job.
@@ -78,7 +89,7 @@ impl Flight {
         landed
     }
 
-    fn settle(&self, landed: &Result<()>, made_here: bool) {
+    fn settle(&self, landed: &Result<Arrival>, made_here: bool) {
         let id = self.job.id();
         let mut board = self.open.lock();
         let entry = board.airborne.get_mut(&id);
@@ -86,7 +97,7 @@ impl Flight {
         let passing = entry.as_ref().is_some_and(|entry| entry.passing);
         let mut lease = entry.and_then(|entry| entry.lease.take());
         let decided = match landed {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::NonceTaken => true,
             // The bytes never left, and their only copy is about to be dropped: as if they had not been signed.
             Err(error) if error.outcome() == Outcome::NotSent && made_here && !copied => {
@@ -125,13 +136,14 @@ impl Flight {
             // Spent before this flight.
             (None, _) => {}
         }
-        if decided {
+        // The job of a run stays until that says what became of it.
+        if decided && !(landed.is_ok() && self.first_look.is_some()) {
             self.open.lock().unresolved.remove(&id);
         }
     }
 
     /// Sends the bytes until the node has them, or until going on is not safe or takes too long.
-    async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<()> {
+    async fn submit(&self, made_here: bool, deadline: Deadline) -> Result<Arrival> {
         let (node, id) = (&self.node, self.job.id());
         let mut attempts = node.retries().attempts(deadline);
         let mut waiting = node.reach().waiting();
@@ -159,7 +171,7 @@ impl Flight {
             // Called here and not in a task of its own: this is one already.
             let attempt = self.attempts.fetch_add(1, Relaxed) + 1;
             let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job, attempt, departing).await? {
-                Ok(id) => return self.accepted(id).await,
+                Ok(id) => return self.accepted(id, deadline).await,
                 Err(failure) => failure,
             };
             let error = error.with_attempts(attempts.fail());
@@ -187,7 +199,7 @@ impl Flight {
                 return Err(error);
             }
             if again == Again::Died {
-                return if self.is_taken_over(made_here).await { Ok(()) } else { Err(error) };
+                return self.is_taken_over(made_here).await.ok_or(error);
             }
             // Not beside an attempt that got through: two submissions that race can both be executed.
             if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
@@ -202,20 +214,27 @@ impl Flight {
         checked.map_err(|error| if arrived { error.with_outcome(Outcome::Unknown) } else { error })
     }
 
-    async fn accepted(&self, id: JobId) -> Result<()> {
+    async fn accepted(&self, id: JobId, deadline: Deadline) -> Result<Arrival> {
+        let accepted = Instant::now();
+        if let Some(pause) = self.first_look.filter(|pause| !pause.is_zero() && deadline.allows(*pause * 2)) {
+            drop(self.slot.lock().take());
+            _ = tokio::time::timeout(pause, self.hurry.notified()).await;
+        }
         if id != self.job.id() {
             return Err(Error::new(ErrorKind::BadResponse, format!("the node answers with the job id {id}"))
                 .with_outcome(Outcome::Unknown)
                 .with_endpoint(self.node.endpoint())
                 .with_hint("the node's revision, or what answers at this endpoint, is not what the client was told"));
         }
-        self.compare_echo(Outcome::Unknown).await
+        let mut arrival = self.compare_echo(Outcome::Unknown).await?;
+        arrival.landed.accepted = Some(accepted);
+        Ok(arrival)
     }
 
-    async fn refused_as_in_use(&self, refused: Error, if_different: Outcome) -> Result<()> {
+    async fn refused_as_in_use(&self, refused: Error, if_different: Outcome) -> Result<Arrival> {
         match self.compare_echo(if_different).await {
             // The node has this very job: an earlier submission of it arrived.
-            Ok(()) => Ok(()),
+            Ok(arrival) => Ok(arrival),
             Err(error) if error.kind() == ErrorKind::NonceTaken => Err(error.with_source(refused)),
             // The record could not be read, so whose job the node has is open.
             Err(error) => Err(error.with_outcome(Outcome::Unknown)),
@@ -223,7 +242,8 @@ impl Flight {
     }
 
     /// Whether an attempt that failed arrived after all; nothing if the node knows no job that has this nonce.
-    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<()>> {
+    async fn known_to_node(&self, error: Error, made_here: bool) -> Option<Result<Arrival>> {
+        let begun = Instant::now();
         // In this revision a failed job runs again, and its place can be taken by another.
         let is_open = |record: &JobRecord| {
             matches!(record.status(), JobStatus::Failed { .. }) && self.node.revision() == Revision::Relay
@@ -241,13 +261,13 @@ impl Flight {
                     // A restart of the node leaves records behind of jobs that are in no queue, also of this attempt's.
                     None if !record.status().is_finished() && self.job.revision() == Revision::Relay => {
                         match self.in_hand().await {
-                            InHand::Yes => Some(Ok(())),
+                            InHand::Yes => Some(Ok(arrival(begun, &record))),
                             // A node that has it after all takes no notice of the same bytes.
                             InHand::NotShown => None,
                             InHand::Hangs => Some(Err(error)),
                         }
                     }
-                    None => Some(Ok(())),
+                    None => Some(Ok(arrival(begun, &record))),
                     Some(_) if open => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
                         .with_endpoint(self.node.endpoint())
@@ -266,30 +286,32 @@ impl Flight {
     ///
     /// In the Relay revision a record alone does not say so. A consumer's task that is dead leaves one that is PENDING,
     /// of a job that is in no queue.
-    async fn is_taken_over(&self, made_here: bool) -> bool {
+    async fn is_taken_over(&self, made_here: bool) -> Option<Arrival> {
         let mut looks = 0;
         loop {
-            let Ok(record) = self.node.get_result(self.job.id()).await else { return false };
+            let begun = Instant::now();
+            let record = self.node.get_result(self.job.id()).await.ok()?;
             if echo_difference(&self.job, &record).is_some() {
-                return false;
+                return None;
             }
+            let arrival = arrival(begun, &record);
             match record.status() {
-                JobStatus::Relayed => return true,
+                JobStatus::Relayed => return Some(arrival),
                 // Of this very submission. One from before may be in no queue any more.
-                JobStatus::Done | JobStatus::Failed { .. } if made_here => return true,
+                JobStatus::Done | JobStatus::Failed { .. } if made_here => return Some(arrival),
                 // No consumer has a task there.
-                _ if self.job.revision() == Revision::State => return true,
+                _ if self.job.revision() == Revision::State => return Some(arrival),
                 _ => {}
             }
             looks += 1;
             if !self.node.has_list() || looks > 2 {
-                return false;
+                return None;
             }
             match self.listed().await {
-                Some(Ok(true)) => return true,
+                Some(Ok(true)) => return Some(arrival),
                 // It may have been executed since the look.
                 Some(Ok(false)) => {}
-                Some(Err(_)) | None => return false,
+                Some(Err(_)) | None => return None,
             }
         }
     }
@@ -320,7 +342,8 @@ impl Flight {
     }
 
     /// "OK" is not acceptance: only the record says whose payload the node has.
-    async fn compare_echo(&self, if_different: Outcome) -> Result<()> {
+    async fn compare_echo(&self, if_different: Outcome) -> Result<Arrival> {
+        let begun = Instant::now();
         let record = match self.node.get_result(self.job.id()).await {
             Ok(record) => self.confirm(record).await,
             Err(error) => Err(error),
@@ -335,7 +358,10 @@ impl Flight {
             )
         })?;
         match echo_difference(&self.job, &record) {
-            None => Ok(()),
+            None => {
+                let arrival = arrival(begun, &record);
+                Ok(Arrival { record: self.first_look.map(|_| Arc::new(record)), ..arrival })
+            }
             Some(field) => Err(nonce_taken(field, if_different).with_endpoint(self.node.endpoint())),
         }
     }
@@ -358,6 +384,13 @@ impl Flight {
             record = self.node.get_result(self.job.id()).await?;
         }
     }
+}
+
+/// The node has the job, by a record that was asked for then.
+fn arrival(compared: Instant, record: &JobRecord) -> Arrival {
+    let finished = record.status().is_executed() || record.status().is_finished();
+    let landed = Landed { accepted: None, compared, finished };
+    Arrival { landed, record: None }
 }
 
 /// The looks did not agree whose job the node has.

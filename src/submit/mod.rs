@@ -21,12 +21,14 @@
 //!    node is asked for the record first. If the node does not show that it works on the job, the job is sent again. In
 //!    the Relay revision a PENDING or DONE record may be left over from before a restart, so it counts only if the list
 //!    of pending jobs contains the job.
-//! 6. After "OK", or after "exists already", the node's record is compared with the job, field by field.
+//! 6. After "OK", or after "exists already", the node's record is compared with the job, field by field. For a
+//!    `Client::run` this comes when the job is likely done, so that the record holds the result. Whoever joins such a
+//!    flight, or closes the client, has it compared at once.
 //! 7. The nonce is settled:
 //!
 //! | how the flight ended | nonce | the signed job |
 //! |---|---|---|
-//! | the record is equal | committed | in the handle |
+//! | the record is equal | committed | in the handle; of a run, in `Client::unresolved` until the run is over |
 //! | the record is another job's, also at a second look (`NonceTaken`) | committed: somebody used it | dropped |
 //! | nothing was sent, and nobody else has a copy of the signed job | released | dropped |
 //! | refused, unknown, or cut off | quarantined | in `Client::unresolved` |
@@ -52,4 +54,7 @@ mod open;
 mod states;
 mod submissions;
 
-pub(crate) use self::submissions::{Submissions, lane_of};
+pub(crate) use self::{
+    open::{Arrival, Landed},
+    submissions::{KeptJob, Submissions, lane_of},
+};

@@ -1,12 +1,19 @@
 //! The jobs that a client has under way or of unknown fate.
 
-use std::{collections::HashMap, sync::MutexGuard};
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard},
+};
 
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant},
+};
 use tracing::Span;
 
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{JobId, SignedJob},
+    job::{JobId, JobRecord, SignedJob},
     nonce::{NonceLease, NonceManager, Settlement},
     observe,
     runtime::Joint,
@@ -19,6 +26,23 @@ const MAX_UNRESOLVED: usize = 1024;
 /// Nonces of which a client remembers that it has replaced the job.
 const MAX_REPLACED: usize = 4096;
 
+/// What is known of a job that the node has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Landed {
+    /// When it took the job, if this client saw that.
+    pub(crate) accepted: Option<Instant>,
+    /// When the look began that showed its record; and whether that said that it is executed, or has failed.
+    pub(crate) compared: Instant,
+    pub(crate) finished: bool,
+}
+
+/// How a submission has ended well: with the record that was compared, if the caller wants it.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) landed: Landed,
+    pub(crate) record: Option<Arc<JobRecord>>,
+}
+
 /// A job to be sent.
 pub(super) struct Departure {
     pub(super) job: SignedJob,
@@ -27,6 +51,8 @@ pub(super) struct Departure {
     /// A wait sends the job again. Who waits has the job, so it is not kept for that alone: the room for jobs of
     /// unknown fate is for what callers submit.
     pub(super) by_wait: bool,
+    /// How long after the node took it the record is to be compared, where the caller waits for the result anyway.
+    pub(super) first_look: Option<Duration>,
 }
 
 /// What a client has under a job's id.
@@ -52,6 +78,8 @@ pub(super) struct Board {
     pub(super) unresolved: HashMap<JobId, Unresolved>,
     /// Failed jobs that this client has put others in the place of.
     replaced: HashMap<JobId, Replaced>,
+    /// Runs under way: each may have a job among the unresolved, which does not count there.
+    pub(super) runs: usize,
 }
 
 struct Replaced {
@@ -70,31 +98,38 @@ pub(super) struct Unresolved {
 /// A flight.
 pub(super) struct Airborne {
     pub(super) job: SignedJob,
-    pub(super) landing: Joint<Result<()>>,
+    pub(super) landing: Joint<Result<Arrival>>,
     /// Held by the flight, whichever of its callers had it.
     pub(super) lease: Option<NonceLease>,
     /// Somebody outside of the flight has the signed bytes.
     pub(super) copied: bool,
+    /// Somebody waits for the comparison, which may be put off otherwise.
+    pub(super) hurry: Arc<Notify>,
     /// The flight is only a wait's, and the job was not unresolved before.
     pub(super) passing: bool,
     pub(super) span: Span,
 }
 
 impl Airborne {
-    pub(super) fn new(job: SignedJob, landing: Joint<Result<()>>, lease: Option<NonceLease>, passing: bool) -> Self {
-        Self { job, landing, lease, copied: false, passing, span: Span::none() }
+    pub(super) fn new(
+        job: SignedJob,
+        landing: Joint<Result<Arrival>>,
+        lease: Option<NonceLease>,
+        passing: bool,
+    ) -> Self {
+        Self { job, landing, lease, copied: false, hurry: Arc::default(), passing, span: Span::none() }
     }
 }
 
 /// A flight under way, for one more who waits for it.
 pub(super) struct Joined {
-    landing: Joint<Result<()>>,
+    landing: Joint<Result<Arrival>>,
     span: Span,
 }
 
 impl Joined {
     /// Its landing, which is waited for in the current span. Not to be called under a lock.
-    pub(super) fn landing(self) -> Joint<Result<()>> {
+    pub(super) fn landing(self) -> Joint<Result<Arrival>> {
         observe::follow(&self.span);
         self.landing
     }
@@ -186,7 +221,7 @@ impl OpenJobs {
     }
 
     /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.
-    pub(super) fn keep(&self, id: JobId, landing: &Joint<Result<()>>) -> bool {
+    pub(super) fn keep(&self, id: JobId, landing: &Joint<Result<Arrival>>) -> bool {
         match self.lock().airborne.get_mut(&id) {
             Some(entry) if entry.landing.is(landing) => {
                 entry.copied = true;
@@ -223,6 +258,16 @@ impl OpenJobs {
     pub(super) fn may_have_run(&self, id: JobId) -> bool {
         self.lock().may_have_run(id)
     }
+
+    /// The job of a run is over. One under way is settled by its flight.
+    pub(super) fn end(&self, job: &SignedJob) {
+        let mut board = self.lock();
+        if !board.airborne.contains_key(&job.id())
+            && board.unresolved.get(&job.id()).is_some_and(|open| open.job == *job)
+        {
+            board.unresolved.remove(&job.id());
+        }
+    }
 }
 
 impl Board {
@@ -232,10 +277,11 @@ impl Board {
 
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
     pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joined>> {
-        let Departure { job, lease, by_wait } = departure;
+        let Departure { job, lease, by_wait, .. } = departure;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
+                entry.hurry.notify_one();
                 entry.passing &= *by_wait;
                 // Both are the caller's work: it was given the nonce, and the same bytes were submitted as signed.
                 if let Some(mut lease) = lease.take() {
@@ -251,7 +297,7 @@ impl Board {
             Some(open) if open.job != *job => Err(taken_here(&open.job)),
             Some(_) => Ok(None),
             // Those under way are bounded by their slots.
-            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() => {
+            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() + self.runs => {
                 Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
                     .with_job(job.id())
                     .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"))

@@ -3,12 +3,15 @@
 use std::sync::{Arc, atomic::AtomicU32};
 
 use alloy_primitives::{Address, B256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Duration,
+};
 use tracing::Instrument;
 
 use super::{
     flight::Flight,
-    open::{Airborne, Departure, OnHand, OpenJobs, Unresolved, replaced, taken_here},
+    open::{Airborne, Arrival, Departure, Landed, OnHand, OpenJobs, Unresolved, replaced, taken_here},
     states::StatesAhead,
 };
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     nonce::{Claim, Lane, NonceLease, NonceManager},
     observe,
     runtime::{Joint, require_runtime},
+    sync::Lock,
 };
 
 /// Submissions that a client may have under way at once.
@@ -39,19 +43,38 @@ impl Submissions {
     }
 
     /// Sends a job whose signature was made in this very call, so that nobody else has it.
-    pub(crate) async fn submit_new(&self, job: SignedJob, lease: NonceLease) -> Result<()> {
-        self.fly(Departure { job, lease: Some(lease), by_wait: false }).await
+    ///
+    /// With `first_look` its record is compared so long after the node took it, and comes along. The job is then kept
+    /// as one of unknown fate beyond the submission, for the run that it is [kept](Self::keep) for.
+    pub(crate) async fn submit_new(
+        &self,
+        job: SignedJob,
+        lease: NonceLease,
+        first_look: Option<Duration>,
+    ) -> Result<Arrival> {
+        self.fly(Departure { job, lease: Some(lease), by_wait: false, first_look }).await
+    }
+
+    /// Has room for the job of a run, until what this returns is dropped.
+    pub(crate) fn keep(self: &Arc<Self>, job: SignedJob) -> KeptJob {
+        self.open.lock().runs += 1;
+        KeptJob { submissions: Arc::clone(self), job }
+    }
+
+    /// Has everything under way compared now that was to be compared later.
+    pub(crate) fn hurry(&self) {
+        self.open.lock().airborne.values().for_each(|airborne| airborne.hurry.notify_one());
     }
 
     /// Sends a job that was signed before.
-    pub(crate) async fn submit_signed(&self, job: SignedJob) -> Result<()> {
-        self.fly(Departure { job, lease: None, by_wait: false }).await
+    pub(crate) async fn submit_signed(&self, job: SignedJob) -> Result<Landed> {
+        self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
     }
 
     /// Sends a job in the place of one that has failed.
-    pub(crate) async fn replace(&self, old: &SignedJob, job: SignedJob) -> Result<()> {
+    pub(crate) async fn replace(&self, old: &SignedJob, job: SignedJob) -> Result<Landed> {
         self.at_endpoint(self.open.replace(old, &job))?;
-        self.fly(Departure { job, lease: None, by_wait: false }).await
+        self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
     }
 
     /// If a record of the node's shows the job that this client has put in the place of this one: what to tell of it.
@@ -70,7 +93,7 @@ impl Submissions {
         if self.open.replacement(&job).is_some() {
             return self.at_endpoint(Err(replaced(&job)));
         }
-        self.fly(Departure { job, lease: None, by_wait: true }).await
+        self.fly(Departure { job, lease: None, by_wait: true, first_look: None }).await.map(drop)
     }
 
     /// Waits until none is under way.
@@ -113,7 +136,7 @@ impl Submissions {
     }
 
     /// Starts the flight, or joins the one that carries the same bytes, and waits for its landing.
-    async fn fly(&self, mut departure: Departure) -> Result<()> {
+    async fn fly(&self, mut departure: Departure) -> Result<Arrival> {
         let (nonce, id) = (departure.job.nonce(), departure.job.id());
         let job = departure.job.clone();
         require_runtime().map_err(|error| error.with_job(id))?;
@@ -182,10 +205,10 @@ impl Submissions {
         mut departure: Departure,
         slot: Option<OwnedSemaphorePermit>,
         deadline: Deadline,
-    ) -> Result<Joint<Result<()>>> {
+    ) -> Result<Joint<Result<Arrival>>> {
         let (teller, landing) = Joint::new();
         let made_here = departure.lease.is_some();
-        let may_have_run;
+        let (may_have_run, hurry);
         {
             let mut board = self.open.lock();
             if let Some(joined) = self.at_endpoint(board.join(&mut departure))? {
@@ -216,7 +239,9 @@ impl Submissions {
             let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
-            board.airborne.insert(id, Airborne::new(job, landing.clone(), departure.lease, passing));
+            let airborne = Airborne::new(job, landing.clone(), departure.lease, passing);
+            hurry = Arc::clone(&airborne.hurry);
+            board.airborne.insert(id, airborne);
         }
         self.nonces.tell();
         let span = observe::flight(&departure.job);
@@ -229,12 +254,15 @@ impl Submissions {
             job: departure.job,
             landing: landing.clone(),
             attempts: AtomicU32::new(0),
+            first_look: departure.first_look,
+            hurry,
+            slot: Lock::from(slot),
         };
         let landing_span = span.clone();
         let fly = async move {
             let landed = flight.run(made_here, may_have_run, deadline).await;
             observe::ended(&landing_span, landed.as_ref().err());
-            drop((flight, slot));
+            drop(flight);
             teller.tell(landed);
         };
         tokio::spawn(fly.instrument(span));
@@ -243,6 +271,25 @@ impl Submissions {
 
     fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.with_endpoint(self.node.endpoint()))
+    }
+}
+
+/// The job of a run, which is of unknown fate until the run says that it is over.
+pub(crate) struct KeptJob {
+    submissions: Arc<Submissions>,
+    job: SignedJob,
+}
+
+impl KeptJob {
+    /// It is known what became of the job.
+    pub(crate) fn end(self) {
+        self.submissions.open.end(&self.job);
+    }
+}
+
+impl Drop for KeptJob {
+    fn drop(&mut self) {
+        self.submissions.open.lock().runs -= 1;
     }
 }
 

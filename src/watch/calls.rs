@@ -167,7 +167,12 @@ async fn look(backend: &Backend, job: &SignedJob, known: Option<&Verified>) -> R
 
 /// Verifies a record by whose results are believed; asks once more who that is if somebody else has signed the
 /// result, as the JobManager may name a new operator at any time.
-async fn see(backend: &Backend, job: &SignedJob, record: &JobRecord, known: Option<&Verified>) -> Result<Sight> {
+pub(crate) async fn see(
+    backend: &Backend,
+    job: &SignedJob,
+    record: &JobRecord,
+    known: Option<&Verified>,
+) -> Result<Sight> {
     // Nobody waits without an operator: `Wait` says so.
     let Some(operator) = backend.operator.get().await? else { return Ok(Sight::Pending) };
     let mut sight = Sight::of(job, record, operator, known);

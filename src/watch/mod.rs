@@ -12,8 +12,10 @@
 //!
 //! The watchlist is made of parts, each of which changes its own fields only. `schedule.rs` says what is due next,
 //! `lists.rs` what the node lists as pending, `health.rs` how much may be asked of the node, and `head.rs` what is
-//! looked at on chain. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs` what the node showed of the
-//! job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an answer means.
+//! looked at on chain. `program_times.rs` holds how long jobs of each program took (`durations.rs`), from which
+//! `foresight.rs` says when a job is likely done. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs`
+//! what the node showed of the job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an
+//! answer means.
 //!
 //! # The rules
 //!
@@ -37,7 +39,13 @@
 //!   leaves the list three times and is still not done, it is looked up on a timer of its own. A node may list a job
 //!   for ever that it has given up. So listed jobs are looked up, too, after 5 seconds to 4 minutes: the more jobs
 //!   there are, the longer the pause.
-//! - **Everything is bounded**: looks one by one at `PollPolicy::with_rate`, 32 of them under way; 64 lists; 8 jobs
+//! - **A job is looked at when it is likely done.** Each look shows that a job is done or not yet, so how long it took
+//!   is known as an interval, from its acceptance on. For each program of a consumer a histogram of these intervals is
+//!   kept, in which old jobs fade. Jobs that ran at the same time weigh a quarter of it at most, so that one stall of a
+//!   node does not hide how long jobs take. While fewer than 4 jobs are known, and for jobs of unknown age or after a
+//!   failed look, pauses grow from `PollPolicy::with_first` on.
+//! - **Everything is bounded**: looks one by one that are in vain at `PollPolicy::with_rate` (a look takes from the
+//!   rate when it begins, and gives it back if it was not in vain), 32 of them under way; 64 lists; 8 jobs
 //!   that are sent again. After three calls without an answer the node counts as down. Then it gets one call at a time,
 //!   with random pauses of up to a few seconds. Meanwhile lost jobs are sent again one at a time, and only if no other
 //!   call is due. A call that panics counts as failed, for its own job alone.
@@ -67,7 +75,9 @@ mod backend;
 mod calls;
 mod deadline;
 mod decide;
+mod durations;
 mod events;
+mod foresight;
 mod head;
 mod healing;
 mod health;
@@ -75,6 +85,7 @@ mod lists;
 mod mailbox;
 mod onchain;
 mod pace;
+mod program_times;
 mod schedule;
 mod stage;
 mod told;
@@ -87,10 +98,11 @@ mod watchlist;
 
 pub(crate) use self::{
     backend::Backend,
+    calls::see,
     decide::Sight,
     mailbox::{Mailbox, What},
     stage::StageCell,
-    wait::{Keeper, Subject, Subscription},
+    wait::{Keeper, Subject, Subscription, check_wait},
     waiter::Interest,
     watched::History,
     watcher::Watchers,

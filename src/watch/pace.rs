@@ -19,8 +19,14 @@ const GROWTH: f64 = 1.5;
 ///
 /// Where the node has `GetPendingJobs` (Relay revision since v0.2.1, over gRPC), the pending jobs of a consumer are
 /// listed once a [tick](Self::with_tick), and a job is looked up when it has left the list. Elsewhere, and for waits
-/// that end with the execution, which the list does not show, each job is looked up by itself: soon at first, then
-/// less and less often, and all of them together at most at a [rate](Self::with_rate).
+/// that end with the execution, which the list does not show, each job is looked up by itself, and all of them
+/// together at most at a [rate](Self::with_rate).
+///
+/// The client learns, for each program of a consumer, how long jobs take from acceptance on, and looks when a job is
+/// likely done: mostly once or twice. If a job takes longer than others did, looks come close together at first, and
+/// then less and less often. Until four jobs of a program were seen, and for jobs whose age is not known, as after
+/// [`Client::resume`](super::Client::resume), looks come soon at first and then less and less often. The client
+/// remembers 1,024 programs, in memory only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PollPolicy {
     first: Duration,
@@ -28,17 +34,20 @@ pub struct PollPolicy {
     timeout: Duration,
     tick: Duration,
     rate: u32,
+    max_rate: Option<u32>,
 }
 
 impl PollPolicy {
-    /// Sets the pause after the first look, 1 ms to an hour. Later pauses grow by half. Default: 25 ms.
+    /// Sets the pause after the first look, 1 ms to an hour, for jobs of programs that the client knows too little of.
+    /// Later pauses grow by half. Default: 25 ms.
     #[must_use]
     pub fn with_first(mut self, pause: Duration) -> Self {
         self.first = bounded(pause);
         self
     }
 
-    /// Sets the longest pause between two looks at a job, 1 ms to an hour. Default: 2 s.
+    /// Sets the longest pause between two looks at a job, 1 ms to an hour. Default: 2 s. Where the client has learnt
+    /// how long jobs take, it waits for that, but no longer than 10 seconds, before it looks for the first time.
     #[must_use]
     pub fn with_most(mut self, pause: Duration) -> Self {
         self.most = bounded(pause);
@@ -60,12 +69,30 @@ impl PollPolicy {
         self
     }
 
-    /// Sets how many looks a second the client makes at most at jobs that no list speaks of; 0 counts as 1. Lists,
-    /// and looks at jobs that have left one, come on top: there is one for each. Default: 500.
+    /// Sets how many looks a second may be in vain, of those at jobs that no list speaks of; 0 counts as 1. A look
+    /// that ends a wait, or shows that a job is executed or relayed, does not count. Looks at jobs that are likely
+    /// done may be begun ahead of the rate, up to 32 of them, so at most this many and 32 are in vain within any
+    /// second. At most 32 looks are under way at once. Default: 500.
+    ///
+    /// What comes on top: lists; the looks at jobs that have left one, of which there is one for each job; and the
+    /// look with which each submission compares the node's record.
     #[must_use]
     pub fn with_rate(mut self, per_second: u32) -> Self {
         self.rate = per_second.max(1);
         self
+    }
+
+    /// Sets how many looks a second all waits together make at most, whatever they show: for a gateway that counts
+    /// requests. 0 counts as 1. Lists, and the look with which each submission compares the node's record, come on
+    /// top. Default: no such bound.
+    #[must_use]
+    pub fn with_max_rate(mut self, per_second: u32) -> Self {
+        self.max_rate = Some(per_second.max(1));
+        self
+    }
+
+    pub(super) fn most(&self) -> Duration {
+        self.most
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -81,6 +108,7 @@ impl Default for PollPolicy {
             timeout: Duration::from_secs(300),
             tick: Duration::from_millis(250),
             rate: 500,
+            max_rate: None,
         }
     }
 }
@@ -96,14 +124,41 @@ const IN_VAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 #[derive(Debug)]
 pub(super) struct Pace {
     policy: PollPolicy,
-    /// Of looks one by one.
-    pub rate: Rate,
+    /// Of looks one by one that are in vain, and of all looks.
+    rate: Rate,
+    max_rate: Option<Rate>,
     random: Random,
 }
 
 impl Pace {
     pub(super) fn new(policy: PollPolicy, random: Random) -> Self {
-        Self { policy, rate: Rate::new(policy.rate), random }
+        Self { policy, rate: Rate::new(policy.rate), max_rate: policy.max_rate.map(Rate::new), random }
+    }
+
+    /// The longest pause between two looks at a job.
+    pub(super) fn most(&self) -> Duration {
+        self.policy.most()
+    }
+
+    /// Takes what a call costs, or says when to try again. `likely`: a look that may well show something new.
+    pub(super) fn take(&mut self, cost: Cost, now: Instant) -> Result<(), Instant> {
+        if let Some(most) = self.max_rate.as_ref().filter(|_| cost != Cost::Send) {
+            most.check(BURST, now)?;
+        }
+        match cost {
+            Cost::Free => {}
+            Cost::Likely => self.rate.take(BURST.max(self.rate.interval * AHEAD), now)?,
+            Cost::Look | Cost::Send => self.rate.take(BURST, now)?,
+        }
+        if let Some(most) = self.max_rate.as_mut().filter(|_| cost != Cost::Send) {
+            most.take(BURST, now)?;
+        }
+        Ok(())
+    }
+
+    /// A look that was begun then was not in vain.
+    pub(super) fn give_back(&mut self, begun: Instant) {
+        self.rate.give_back(begun);
     }
 
     /// The pauses between looks at one thing.
@@ -162,30 +217,64 @@ const BURST: Duration = Duration::from_millis(20);
 /// By how much one call may begin later than it is taken, while others do not, with the rate still kept.
 const LATE: Duration = Duration::from_millis(10);
 
+/// Looks at jobs that are likely done may be begun so far ahead of the rate.
+const AHEAD: u32 = 31;
+
+/// What a call takes from the rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// A look that is owed to a job, once.
+    Free,
+    Look,
+    /// A look at a job that is likely done.
+    Likely,
+    Send,
+}
+
 /// At most so many in any second (GCRA).
 #[derive(Debug)]
-pub(super) struct Rate {
+struct Rate {
     interval: Duration,
     /// When the next would come if they came evenly.
     due: Option<Instant>,
+    /// When one was last taken that none before had delayed: what was taken before that has been paid for by time.
+    since: Option<Instant>,
 }
 
 impl Rate {
     fn new(per_second: u32) -> Self {
         // Longer by what bursts and delays add to a second, and rounded up.
         let second = Duration::from_secs(1) + BURST + LATE;
-        Self { interval: second / per_second.max(1) + Duration::from_nanos(1), due: None }
+        Self { interval: second / per_second.max(1) + Duration::from_nanos(1), due: None, since: None }
     }
 
-    /// Takes one, or says when most of a burst can be taken again.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let due = self.due.map_or(now, |due| due.max(now));
-        if due > now + BURST {
+    /// Whether one can be taken that is so far ahead, or when most of a burst can be taken again.
+    fn check(&self, ahead: Duration, now: Instant) -> Result<(), Instant> {
+        match self.due.filter(|due| *due > now + ahead) {
             // All of it would cost rate, as clocks wake late.
-            return Err(due - BURST / 4);
+            Some(due) => Err(due - (ahead - BURST) - BURST / 4),
+            None => Ok(()),
         }
+    }
+
+    fn take(&mut self, ahead: Duration, now: Instant) -> Result<(), Instant> {
+        self.check(ahead, now)?;
+        let due = match self.due.filter(|due| *due > now) {
+            Some(due) => due,
+            None => {
+                self.since = Some(now);
+                now
+            }
+        };
         self.due = Some(due + self.interval);
         Ok(())
+    }
+
+    /// One that was taken then did not count.
+    fn give_back(&mut self, taken: Instant) {
+        if self.since.is_some_and(|since| taken >= since) {
+            self.due = self.due.and_then(|due| due.checked_sub(self.interval));
+        }
     }
 }
 
@@ -243,7 +332,7 @@ mod tests {
             let mut now = begun;
             let mut taken = Vec::new();
             while now < begun + Duration::from_secs(5) {
-                match rate.take(now) {
+                match rate.take(BURST, now) {
                     Ok(()) => taken.push(now),
                     Err(later) => {
                         assert!(later > now);
@@ -257,5 +346,37 @@ mod tests {
             assert!(most <= per_second, "{most} in a second at {per_second}");
             assert!(taken.len() >= per_second * 48 / 10, "{}", taken.len());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_that_show_something_cost_nothing_and_those_in_vain_keep_to_the_rate() {
+        let (begun, random) = (Instant::now(), Random::seeded(3));
+        let mut pace = Pace::new(PollPolicy::default().with_rate(100), Random::seeded(1));
+        let (mut in_vain, mut all) = (Vec::new(), 0);
+        // What is under way: when it is answered, when it began, and whether it shows something.
+        let mut under_way: Vec<(Instant, Instant, bool)> = Vec::new();
+        let mut now = begun;
+        while now < begun + Duration::from_secs(20) {
+            now += Duration::from_millis(1);
+            for (_, taken, useful) in under_way.extract_if(.., |look| look.0 <= now) {
+                if useful {
+                    pace.give_back(taken);
+                } else {
+                    in_vain.push(taken);
+                }
+            }
+            // For a while hardly any are useful, and for a while there is nothing to look at.
+            let phase = (now - begun).as_secs() % 4;
+            while phase != 3 && under_way.len() < 32 && pace.take(Cost::Likely, now).is_ok() {
+                let answered = now + Duration::from_millis(200).mul_f64(random.unit());
+                under_way.push((answered, now, random.unit() < if phase == 0 { 0.05 } else { 0.95 }));
+                all += 1;
+            }
+        }
+        in_vain.sort();
+        let within = |first: &Instant| in_vain.partition_point(|at| *at < *first + Duration::from_secs(1));
+        let most = in_vain.iter().enumerate().map(|(number, first)| within(first) - number).max();
+        assert!(most <= Some(132), "{most:?} in a second");
+        assert!(all > 3 * in_vain.len(), "{all} looks, {} in vain", in_vain.len());
     }
 }

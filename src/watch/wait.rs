@@ -13,6 +13,7 @@ use super::{
     mailbox::{Mailbox, What},
     schedule::Slot,
     stage::{Stage, StageCell, Until},
+    told::Told,
     waiter::{Interest, WaitRequest},
     watcher::{Registry, Watchers, ensure},
 };
@@ -20,6 +21,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{SignedJob, Verified},
     observe,
+    submit::Landed,
 };
 
 /// A job and whom to ask about it.
@@ -29,16 +31,29 @@ pub(crate) struct Subject {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) job: SignedJob,
     pub(crate) best: Arc<StageCell>,
+    /// What is known of how the node took it.
+    pub(crate) landed: Option<Landed>,
 }
 
 impl Subject {
     pub(crate) fn timeout(&self) -> Duration {
-        self.watchers.policy().timeout()
+        self.watchers.timeout()
     }
 
     fn refuse(&self, error: Error) -> Error {
         let accepted = self.best.get() > Stage::Submitted;
         error.with_outcome(if accepted { Outcome::Accepted } else { Outcome::Unknown }).with_job(self.job.id())
+    }
+
+    /// The look that compared the record has shown what is waited for: nobody is asked any more.
+    pub(crate) fn saw_at_once(&self, until: Until, stage: Stage) {
+        let span = observe::wait(&self.job, until.stage());
+        let rose = |from| Told::Rose { from, to: stage, time: self.best.age() };
+        let rose = self.best.raise(stage).map(rose);
+        let ended = Told::WaitEnded { span, until: until.stage(), looks: 1, error: None };
+        if let Some(landed) = &self.landed {
+            self.watchers.saw_at_once(&self.job, landed, [rose, Some(ended)]);
+        }
     }
 
     /// Begins to wait, in this runtime.
@@ -51,27 +66,15 @@ impl Subject {
         number: u32,
     ) -> Result<Subscription> {
         let registry = self.watchers.here().map_err(|error| self.refuse(error))?;
-        if !self.backend.operator.is_known() {
-            let what = "the client does not know the operator, so it cannot verify results";
-            return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
-                "pin the operator your JobManager names, with ClientBuilder::operator, or give the client a chain to read it from, and \
-                 resume the job",
-            )));
-        }
+        check_wait(&self.backend, until).map_err(|error| self.refuse(error))?;
         let has_chain = self.backend.chain.is_some();
-        if matches!(until, Until::Finalized { .. }) && !has_chain {
-            let what = "the client has no chain, so it cannot know what is final";
-            return Err(self.refuse(Error::new(ErrorKind::InvalidConfig, what).with_hint(
-                "give the client the chain and its JobManager, with ClientBuilder::chain, and resume the job; or wait for Until::Relayed, \
-                 which is the node's word",
-            )));
-        }
         let wants = WaitRequest {
             until,
             depth: until.depth(has_chain),
             interest,
             timeout,
             best: Arc::clone(&self.best),
+            landed: self.landed,
             mailbox: Arc::clone(mailbox),
             number,
             span: observe::wait(&self.job, until.stage()),
@@ -80,6 +83,25 @@ impl Subject {
         ensure(&registry, &self.backend);
         Ok(Subscription { registry, slot, id })
     }
+}
+
+/// Whether a client can know what is waited for.
+pub(crate) fn check_wait(backend: &Backend, until: Until) -> Result<()> {
+    if !backend.operator.is_known() {
+        let what = "the client does not know the operator, so it cannot verify results";
+        return Err(Error::new(ErrorKind::InvalidConfig, what).with_hint(
+            "pin the operator your JobManager names, with ClientBuilder::operator, or give the client a chain to read it from, and \
+             resume the job",
+        ));
+    }
+    if matches!(until, Until::Finalized { .. }) && backend.chain.is_none() {
+        let what = "the client has no chain, so it cannot know what is final";
+        return Err(Error::new(ErrorKind::InvalidConfig, what).with_hint(
+            "give the client the chain and its JobManager, with ClientBuilder::chain, and resume the job; or wait for Until::Relayed, \
+             which is the node's word",
+        ));
+    }
+    Ok(())
 }
 
 /// A place with the watcher; given up when it is dropped.

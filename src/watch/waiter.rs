@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     job::{SignedJob, Verified},
+    submit::Landed,
 };
 
 /// How long before a deadline a job is looked up once more; less before short ones.
@@ -38,6 +39,8 @@ pub(super) struct WaitRequest {
     pub interest: Interest,
     pub timeout: Duration,
     pub best: Arc<StageCell>,
+    /// What is known of how the node took the job.
+    pub landed: Option<Landed>,
     pub mailbox: Arc<Mailbox>,
     /// The job's number with this waiter.
     pub number: u32,

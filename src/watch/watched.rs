@@ -5,9 +5,10 @@ use tokio::time::{Duration, Instant};
 use tracing::Span;
 
 use super::{
-    decide::{Action, ListEvidence, Sight},
+    decide::{Action, ListEvidence, Shown, Sight},
     head::ChainQuestion,
     healing::HealPolicy,
+    program_times::{Between, Milestone, ProgramTimes},
     schedule::{JobQueue, Schedule, Slot, Timer},
     stage::Stage,
     told::{Told, Wakers},
@@ -18,6 +19,7 @@ use crate::{
     chain::Standing,
     error::{Error, ErrorKind, Result},
     job::{SignedJob, Verified},
+    submit::Landed,
 };
 
 /// How often a job may have left the list without being done, before it is looked up at its own pace, whatever lists
@@ -85,6 +87,14 @@ pub(super) struct WatchedJob {
     looks: u32,
     looks_listed: u32,
     last_look: Option<Instant>,
+    /// What is known of how the node took it, and when the last looks began that did not show it executed, and relayed.
+    landed: Option<Landed>,
+    unexecuted: Option<Instant>,
+    unrelayed: Option<Instant>,
+    /// Whether the next look is at a job that is likely done.
+    pub likely: bool,
+    /// When the look under way began, if it counts as in vain until it shows something.
+    pub token: Option<Instant>,
     /// Looks for having left the list, since it came to another stage or was sent again.
     alarms: u32,
     /// Answers about it, without those that still stand with its consumer.
@@ -106,6 +116,11 @@ impl WatchedJob {
             looks: 0,
             looks_listed: 0,
             last_look: None,
+            landed: None,
+            unexecuted: None,
+            unrelayed: None,
+            likely: false,
+            token: None,
             alarms: 0,
             polls: 0,
             error: None,
@@ -121,6 +136,7 @@ impl WatchedJob {
 
     pub(super) fn add(&mut self, id: u64, wants: WaitRequest, now: Instant) -> Option<Instant> {
         self.track.raise(wants.best.get());
+        self.know(wants.landed);
         self.waiters.push(Waiter::new(id, wants, self.polls, now));
         self.waiters.last().and_then(|waiter| waiter.deadline)
     }
@@ -165,16 +181,97 @@ impl WatchedJob {
         }
     }
 
+    /// Takes in what a submission has shown of it.
+    pub(super) fn know(&mut self, landed: Option<Landed>) {
+        if let Some(landed) = landed.filter(|_| self.landed.is_none() && self.last_look.is_none()) {
+            self.landed = Some(landed);
+            if !landed.finished {
+                (self.unexecuted, self.unrelayed) = (Some(landed.compared), Some(landed.compared));
+            }
+        }
+    }
+
+    /// When it was taken, if looks can be planned by that.
+    fn accepted(&self) -> Option<Instant> {
+        self.landed.filter(|_| self.track.sent_again == 0)?.accepted
+    }
+
+    /// When it is looked up first. `execution`: that is waited for.
+    pub(super) fn first_look(
+        &mut self,
+        execution: bool,
+        times: &ProgramTimes,
+        most: Duration,
+        now: Instant,
+    ) -> Instant {
+        let finished = self.landed.is_none_or(|landed| landed.finished);
+        let foreseen = if finished { None } else { self.foresee(execution, times, most, now) };
+        foreseen.unwrap_or(now)
+    }
+
+    /// When it is likely done, or its next look is due as it is overdue; nothing if too little is known.
+    fn foresee(&mut self, execution: bool, times: &ProgramTimes, most: Duration, now: Instant) -> Option<Instant> {
+        self.likely = false;
+        let accepted = self.accepted()?;
+        let by_result = execution || (self.track.chain().is_some() && self.track.result().is_none());
+        let (step, last) = match by_result {
+            true => (Milestone::Executed, self.unexecuted),
+            false => (Milestone::Relayed, self.unrelayed),
+        };
+        // A look that showed nothing, or failed, says nothing of when to look.
+        if self.last_look > last {
+            return None;
+        }
+        let last = last.map(|last| last.saturating_duration_since(accepted));
+        let next = times.next_look(&self.job, step, last, self.looks, most)?;
+        self.likely = next.likely;
+        Some((accepted + next.after).max(now))
+    }
+
+    /// Learns from a look how long jobs like it take.
+    fn learn(&mut self, shown: Shown, execution: bool, knew: Stage, times: &ProgramTimes, now: Instant) {
+        let (Some(looked), Some(accepted)) = (self.last_look, self.accepted()) else { return };
+        times.looked(now.saturating_duration_since(looked));
+        let since = |at: Instant| at.saturating_duration_since(accepted);
+        let between = |last: Option<Instant>, done| Between {
+            begun: accepted,
+            not_after: last.map(since),
+            done_after: since(done),
+        };
+        if matches!(shown, Shown::Executed | Shown::Relayed) && knew < Stage::Executed && execution {
+            let landed = self.landed.filter(|landed| landed.finished);
+            let done = landed.map_or(looked, |landed| landed.compared);
+            times.saw(&self.job, Milestone::Executed, between(self.unexecuted, done), now);
+        }
+        match shown {
+            Shown::NotFound | Shown::Pending => (self.unexecuted, self.unrelayed) = (Some(looked), Some(looked)),
+            Shown::Executed => self.unrelayed = Some(looked),
+            Shown::Relayed if self.listing_then == ListEvidence::NoList && knew < Stage::Relayed => {
+                times.saw(&self.job, Milestone::Relayed, between(self.unrelayed, looked), now);
+            }
+            Shown::Relayed | Shown::Taken | Shown::Failed | Shown::Unproven => {}
+        }
+    }
+
     /// When it is looked up next: as far away as its age and the list allow. `listed`: whether lists work, and
     /// `jobs`, how many are watched.
-    pub(super) fn next_look(&mut self, listed: bool, jobs: usize, schedule: &mut Schedule, now: Instant) -> Instant {
+    pub(super) fn next_look(
+        &mut self,
+        listed: bool,
+        jobs: usize,
+        times: &ProgramTimes,
+        schedule: &mut Schedule,
+        now: Instant,
+    ) -> Instant {
         let by_list = listed && !self.wants_execution() && !self.is_alone();
         let at = if self.track.rests() || by_list {
+            self.likely = false;
             self.looks_listed = self.looks_listed.saturating_add(1);
             now + schedule.pace.of_listed(self.looks_listed - 1, jobs)
         } else {
             self.looks = self.looks.saturating_add(1);
-            now + schedule.pace.after_looks(self.looks)
+            let foreseen = self.foresee(self.wants_execution(), times, schedule.pace.most(), now);
+            foreseen.unwrap_or_else(|| now + schedule.pace.after_looks(self.looks))
         };
         self.last_chance(now).map_or(at, |last| last.min(at))
     }
@@ -195,6 +292,9 @@ impl WatchedJob {
 
     /// Another waiter has come: it is as good as young again. When it is to be looked up rather than planned.
     pub(super) fn hurry(&mut self, wants_execution: bool, pause: Duration, now: Instant) -> Option<Instant> {
+        if self.likely && self.last_look.is_none() {
+            return None; // It is looked up when it is likely done.
+        }
         self.looks = 0;
         let soon = self.last_look.map_or(now, |last| last + pause).max(now);
         // Otherwise the next look is soon enough: the last one is not long ago, or the list shows it.
@@ -211,7 +311,7 @@ impl WatchedJob {
 
     /// Begins a look at it: with the result that is known.
     pub(super) fn begin_look(&mut self, now: Instant) -> Option<Box<Verified>> {
-        self.last_look = Some(now);
+        (self.last_look, self.likely) = (Some(now), false);
         self.track.looks = self.track.looks.saturating_add(1);
         self.listing_then = self.listing;
         self.forget_list();
@@ -237,9 +337,11 @@ impl WatchedJob {
         sight: Result<Sight>,
         heal: HealPolicy,
         trouble: Option<Instant>,
+        times: &ProgramTimes,
         now: Instant,
     ) -> (Action, Option<Box<Verified>>) {
         let (before, mut proven) = (self.track.stage(), None);
+        let looked_for = self.wants_execution() || self.listing_then == ListEvidence::NoList;
         let action = match sight {
             Ok(sight) => {
                 if let Sight::Executed(result) | Sight::Relayed(result) = &sight {
@@ -247,6 +349,7 @@ impl WatchedJob {
                 }
                 self.polls = self.polls.saturating_add(1);
                 self.error = None;
+                self.learn(sight.shown(), looked_for, self.track.proven(), times, now);
                 self.track.see(&self.job, sight, self.listing_then, heal, trouble, now)
             }
             Err(error) if error.is_retryable() => {

@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     runtime::{Handle, Id},
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Duration, Instant, sleep_until},
 };
 
 use super::{
@@ -20,7 +20,10 @@ use super::{
     calls::{Answered, Calls},
     healing::HealPolicy,
     pace::PollPolicy,
+    program_times::{Between, Milestone, ProgramTimes},
     schedule::Slot,
+    stage::Until,
+    told::{Told, Wakers},
     waiter::WaitRequest,
     watched::History,
     watchlist::Watchlist,
@@ -31,6 +34,7 @@ use crate::{
     job::SignedJob,
     observe::{ClientEvent, Observers},
     runtime::require_runtime,
+    submit::Landed,
     sync::Lock,
 };
 
@@ -39,16 +43,38 @@ pub(crate) struct Watchers {
     poll: PollPolicy,
     heal: HealPolicy,
     observers: Observers,
+    times: Arc<ProgramTimes>,
     registries: Lock<HashMap<Id, Arc<Registry>>>,
 }
 
 impl Watchers {
     pub(crate) fn new(poll: PollPolicy, heal: HealPolicy, observers: Observers) -> Self {
-        Self { poll, heal, observers, registries: Lock::default() }
+        Self { poll, heal, observers, times: Arc::default(), registries: Lock::default() }
     }
 
-    pub(super) fn policy(&self) -> &PollPolicy {
-        &self.poll
+    /// How long a wait lasts that says nothing else.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.poll.timeout()
+    }
+
+    /// How long after a job is taken the first look at it is to come, if that is known.
+    pub(crate) fn first_look(&self, job: &SignedJob, until: Until) -> Option<Duration> {
+        let look = |step| self.times.next_look(job, step, None, 0, self.poll.most());
+        let relayed = look(Milestone::Relayed).filter(|_| until == Until::Relayed);
+        relayed.or_else(|| look(Milestone::Executed)).map(|foreseen| foreseen.after)
+    }
+
+    /// The look that compared a job's record has shown the result that is waited for.
+    pub(super) fn saw_at_once(&self, job: &SignedJob, landed: &Landed, told: [Option<Told>; 2]) {
+        let now = Instant::now();
+        if let Some(begun) = landed.accepted {
+            let done_after = landed.compared.saturating_duration_since(begun);
+            self.times.looked(now.saturating_duration_since(landed.compared));
+            self.times.saw(job, Milestone::Executed, Between { begun, not_after: None, done_after }, now);
+        }
+        let mut wakers = Wakers::default();
+        told.into_iter().flatten().for_each(|told| wakers.tell(job, told));
+        wakers.release(&self.observers);
     }
 
     /// The registry of this runtime.
@@ -58,7 +84,8 @@ impl Watchers {
         let mut registries = self.registries.lock();
         // Of runtimes that are gone.
         registries.retain(|id, registry| *id == runtime || !registry.watchlist.lock().is_idle());
-        let new = || Arc::new(Registry::new(self.poll, self.heal, Random::default(), self.observers.clone()));
+        let (times, observers) = (&self.times, &self.observers);
+        let new = || Arc::new(Registry::new(self.poll, self.heal, Arc::clone(times), observers.clone()));
         Ok(Arc::clone(registries.entry(runtime).or_insert_with(new)))
     }
 
@@ -81,8 +108,9 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    fn new(poll: PollPolicy, heal: HealPolicy, random: Random, observers: Observers) -> Self {
-        Self { watchlist: Lock::from(Watchlist::new(poll, heal, random)), wake: Notify::new(), observers }
+    fn new(poll: PollPolicy, heal: HealPolicy, times: Arc<ProgramTimes>, observers: Observers) -> Self {
+        let watchlist = Lock::from(Watchlist::new(poll, heal, times, Random::default()));
+        Self { watchlist, wake: Notify::new(), observers }
     }
 
     /// Changes the watchlist, and wakes and tells whom that concerns once the lock is released.

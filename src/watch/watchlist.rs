@@ -3,7 +3,7 @@
 //! Each part keeps its own: the schedule what is due when, the lists what the node says of pending jobs, the node's
 //! health how much may be asked, the head what is looked at on chain, and each job what is known of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 use tokio::time::{Duration, Instant};
@@ -16,8 +16,10 @@ use super::{
     health::{CallKind, NodeHealth},
     lists::ConsumerLists,
     onchain::OnChain,
-    pace::{Pace, PollPolicy},
+    pace::{Cost, Pace, PollPolicy},
+    program_times::ProgramTimes,
     schedule::{JobQueue, Schedule, Slot, Timer},
+    stage::Stage,
     told::Wakers,
     waiter::{WaitRequest, Waiter},
     watched::{History, JobPlan, ListChange, WatchedJob},
@@ -65,6 +67,7 @@ fn same<'a>(jobs: &'a mut WatchedJobs, slot: Slot, job: &SignedJob, plan: JobPla
 /// Everything behind the registry's lock.
 pub(super) struct Watchlist {
     heal: HealPolicy,
+    times: Arc<ProgramTimes>,
     running: bool,
     jobs: WatchedJobs,
     lists: ConsumerLists,
@@ -79,9 +82,10 @@ pub(super) struct Watchlist {
 }
 
 impl Watchlist {
-    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, random: Random) -> Self {
+    pub(super) fn new(poll: PollPolicy, heal: HealPolicy, times: Arc<ProgramTimes>, random: Random) -> Self {
         Self {
             heal,
+            times,
             running: false,
             jobs: HashMap::new(),
             lists: ConsumerLists::default(),
@@ -143,11 +147,13 @@ impl Watchlist {
             let soon = watched.hurry(execution, self.schedule.pace.short(), now);
             self.plan_look(slot, soon);
         } else {
-            let watched = WatchedJob::new(job.clone(), wants.best.get(), has_chain, self.lists.exist(), now);
+            let mut watched = WatchedJob::new(job.clone(), wants.best.get(), has_chain, self.lists.exist(), now);
+            watched.know(wants.landed);
+            let first = watched.first_look(execution, &self.times, self.schedule.pace.most(), now);
             self.jobs.insert(slot, Box::new(watched));
             self.lists.add(job, slot, execution, now, &mut self.schedule);
             if execution || !self.lists.work(job.consumer()) {
-                self.plan_look(slot, Some(now));
+                self.plan_look(slot, Some(first));
             } else {
                 self.plan_next(slot, now);
             }
@@ -264,7 +270,7 @@ impl Watchlist {
         let jobs = self.jobs.len();
         if let Some(watched) = self.jobs.get_mut(&slot) {
             let listed = self.lists.work(watched.job.consumer());
-            let at = watched.next_look(listed, jobs, &mut self.schedule, now);
+            let at = watched.next_look(listed, jobs, &self.times, &mut self.schedule, now);
             self.plan_look(slot, Some(at));
         }
     }
@@ -370,9 +376,14 @@ impl Watchlist {
         while *allowed > 0 && self.health.has_room(kind) {
             let is_valid = |slot| self.jobs.get(&slot).is_some_and(|watched| watched.plan == JobPlan::In(queue));
             let Some(slot) = self.schedule.first(queue, is_valid) else { return };
-            if queue != JobQueue::Urgent
-                && let Err(later) = self.schedule.pace.rate.take(now)
-            {
+            let likely = self.jobs.get(&slot).is_some_and(|watched| watched.likely);
+            let cost = match queue {
+                JobQueue::Urgent => Cost::Free,
+                JobQueue::Lost => Cost::Send,
+                JobQueue::Due if likely => Cost::Likely,
+                JobQueue::Due => Cost::Look,
+            };
+            if let Err(later) = self.schedule.pace.take(cost, now) {
                 return self.schedule.set(Timer::Wake, later);
             }
             self.schedule.pop(queue);
@@ -380,7 +391,10 @@ impl Watchlist {
                 let (job, callers) = (watched.job.clone(), Callers::of(watched.spans()));
                 work.push(match kind {
                     CallKind::Send => Work::Send(slot, job, watched.is_out_of_sight(now), callers),
-                    _ => Work::Look(slot, job, watched.begin_look(now), callers),
+                    _ => {
+                        watched.token = (cost != Cost::Free).then_some(now);
+                        Work::Look(slot, job, watched.begin_look(now), callers)
+                    }
                 });
             }
             self.plan(slot, plan);
@@ -400,7 +414,18 @@ impl Watchlist {
     pub(super) fn looked(&mut self, slot: Slot, job: SignedJob, sight: Result<Sight>, now: Instant) {
         self.health.ended(CallKind::Look);
         self.health.answered(CallKind::Look, &sight, now, &mut self.schedule.pace);
+        let before = same(&mut self.jobs, slot, &job, JobPlan::Looking)
+            .and_then(|watched| Some((watched.token.take()?, watched.track.stage(), watched.track.ended().is_some())));
         self.saw(slot, job, JobPlan::Looking, sight, now);
+        if let Some((begun, stage, ended)) = before {
+            // That the node has the job is what everybody expects.
+            let in_vain = |watched: &WatchedJob| {
+                watched.track.stage() <= stage.max(Stage::Accepted) && watched.track.ended().is_some() == ended
+            };
+            if !self.jobs.get(&slot).is_some_and(|watched| in_vain(watched)) {
+                self.schedule.pace.give_back(begun);
+            }
+        }
     }
 
     /// The job was not sent again, as a look just before has shown another under its nonce.
@@ -413,7 +438,7 @@ impl Watchlist {
         let (heal, trouble, blocked) = (self.heal, self.health.trouble(), self.lists.hang(job.consumer()));
         let Some(watched) = same(&mut self.jobs, slot, &job, during) else { return };
         let urges = watched.track.urges();
-        let (action, proven) = watched.see(sight, heal, trouble, now);
+        let (action, proven) = watched.see(sight, heal, trouble, &self.times, now);
         let (urgent, again) = (watched.track.urges() != urges, now + watched.track.doubt().pause());
         self.verified.extend(proven.map(|result| (job, result)));
         if urgent {
