@@ -82,6 +82,22 @@ async fn stale(case: &Case) -> Vec<SignedJob> {
     jobs
 }
 
+/// Not executed yet, and held all the same.
+#[tokio::test]
+async fn a_job_that_is_not_executed_yet_is_told_of_a_stale_head_too() {
+    in_relay(|case| async move {
+        let jobs = chained(&case, 3, 1..=3).await;
+        execute(&case, &jobs[..1]).await;
+        let gate = case.rig.node.faults().hold_executions();
+        for job in &jobs[1..] {
+            case.send(job, JobState::Pending).await;
+            behind(&case.diagnose(job).await.0, 1, RevertCause::StaleState);
+        }
+        gate.open();
+    })
+    .await;
+}
+
 /// The first way: the node is restarted, and the nonces are filled from the lowest on.
 #[tokio::test]
 async fn a_stale_head_is_replaced_under_its_nonce_after_a_restart() {

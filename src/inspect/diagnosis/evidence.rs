@@ -27,7 +27,7 @@ pub(super) struct Symptoms {
     pub books: Books,
     /// Whether the node has the program, if that was asked.
     pub has_program: Option<bool>,
-    /// Of an Ordered job that is executed and not relayed.
+    /// Of an Ordered job that is not relayed.
     pub lane: Option<LaneBelow>,
     /// For how long this client has seen the job stand still, if that is long enough to say so.
     pub stalled: Option<Duration>,

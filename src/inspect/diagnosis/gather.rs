@@ -83,7 +83,12 @@ impl<'a> Questions<'a> {
         };
         let stalled = self.stalled(&seen, &mut lines);
         let ordered = job.relay_strategy() == RelayStrategy::Ordered;
-        let waits = matches!(seen, Seen::Executed { .. }) && matches!(listing, InList::None | InList::Listed);
+        // Of what is not executed yet, only the chain can say that it will be held.
+        let waits = match seen {
+            Seen::Executed { .. } => true,
+            Seen::Pending => sources.chain.is_some(),
+            _ => false,
+        } && matches!(listing, InList::None | InList::Listed);
         let nonces = match &listed {
             PendingNonces::Known(nonces) => Some(&**nonces),
             _ => None,

@@ -120,12 +120,19 @@ fn now(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
     }
 }
 
-/// Not executed yet, and next in its lane: no job that is still to land can make its state the latest.
+/// Not executed yet. If it is next in its lane, no job that is still to land can make its state the latest; and behind
+/// one that would be refused it will wait.
 fn ahead(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
-    match onchain.state {
-        Some((given, latest)) if is_next(evidence, onchain) => shown(Cause::StaleState { given, latest }),
+    match (onchain.state, &onchain.head) {
+        (Some((given, latest)), _) if is_next(evidence, onchain) => shown(Cause::StaleState { given, latest }),
+        (_, Some(head)) if matches!(by_node.cause, Cause::InProgress { .. }) => shown(behind(head)),
         _ => by_node,
     }
+}
+
+fn behind(head: &Refused) -> Cause {
+    let Refused { nonce, cause, reason } = head.clone();
+    Cause::BehindReverting { nonce, cause, reason }
 }
 
 /// The node's verdict stands, and the chain says how sure it is.
@@ -137,9 +144,9 @@ fn refine(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
         return shown(gap);
     }
     if waits_for_relay(&by_node.cause)
-        && let Some(Refused { nonce, cause, reason }) = onchain.head.clone()
+        && let Some(head) = &onchain.head
     {
-        return shown(Cause::BehindReverting { nonce, cause, reason });
+        return shown(behind(head));
     }
     let Verdict { cause, confidence } = by_node;
     let confirmed = |proven: bool| if proven { Confidence::Shown } else { confidence };
@@ -541,6 +548,11 @@ mod tests {
                 }
             }
         }
+        // Of what is not executed yet, too.
+        let mut pending = behind(&[(8, works(None))], 7, refused(8, RevertCause::Other));
+        (pending.seen, pending.stalled) = (Seen::Pending, None);
+        pending.onchain.as_mut().unwrap().trial = Trial::NotMade;
+        assert_eq!(name(&judge(&pending)), "Other 8");
         // Nothing is said of a head that would land, and of no lane that is stuck for another reason.
         assert_eq!(name(&judge(&behind(&[(8, works(None))], 7, None))), "stalled 8?");
         let mut dead = behind(&[(8, works(None))], 7, refused(8, RevertCause::Other));
