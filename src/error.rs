@@ -2,7 +2,7 @@
 
 mod serial;
 
-use std::{borrow::Cow, error::Error as StdError, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
 use serde::Serialize;
@@ -128,6 +128,35 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// Gives the values of an enum their names: `Display` writes them, and `FromStr` reads them in any case.
+macro_rules! written_as {
+    ($type:ident, $what:literal, $($variant:ident: $name:literal),+) => {
+        impl $type {
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::error::Error;
+
+            /// Reads what [`Display`](std::fmt::Display) writes, in any case.
+            fn from_str(name: &str) -> Result<Self, Self::Err> {
+                $crate::error::named($what, name, [$(($name, Self::$variant)),+])
+            }
+        }
+    };
+}
+pub(crate) use written_as;
+
 /// Whether the request that the error speaks of may have run. Written `not_sent`, `rejected`, `unknown` or `accepted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -143,33 +172,7 @@ pub enum Outcome {
     Accepted,
 }
 
-impl Outcome {
-    const ALL: [Self; 4] = [Self::NotSent, Self::Rejected, Self::Unknown, Self::Accepted];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::NotSent => "not_sent",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-            Self::Accepted => "accepted",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Outcome {
-    type Err = Error;
-
-    /// Reads what [`Display`](fmt::Display) writes, in any case.
-    fn from_str(name: &str) -> Result<Self> {
-        named("outcome", name, Self::ALL.map(|outcome| (outcome.name(), outcome)))
-    }
-}
+written_as!(Outcome, "outcome", NotSent: "not_sent", Rejected: "rejected", Unknown: "unknown", Accepted: "accepted");
 
 /// Finds a value by its name, in any case.
 pub(crate) fn named<T: Copy, const N: usize>(what: &str, given: &str, values: [(&str, T); N]) -> Result<T> {

@@ -24,3 +24,31 @@ pub(super) fn status_number(state: JobState) -> i32 {
     };
     status as i32
 }
+
+/// A record as a message of either revision, with what only one of them has.
+macro_rules! result_response {
+    ($record:ident $(, $field:ident: $value:expr)?) => {
+        pb::GetResultResponse {
+            job_result: Some(pb::JobResult {
+                id: $record.id.to_vec().into(),
+                nonce: $record.request.nonce,
+                max_cycles: $record.request.max_cycles,
+                consumer_address: $record.request.consumer.to_vec().into(),
+                program_id: $record.request.program_id.0,
+                onchain_input: $record.request.onchain_input.0,
+                offchain_input_hash: $record.request.offchain_input_hash.to_vec().into(),
+                $($field: $value,)?
+                request_signature: $record.signature.0,
+                result_with_metadata: $record.result.0,
+                zkvm_operator_signature: $record.operator_signature.0,
+                status: Some(pb::JobStatus {
+                    status: status_number($record.state),
+                    failure_reason: $record.failure.map(str::to_owned),
+                    retries: 0,
+                }),
+                relay_tx_hash: $record.tx_hash.map(|hash| hash.to_vec().into()).unwrap_or_default(),
+            }),
+        }
+    };
+}
+pub(super) use result_response;

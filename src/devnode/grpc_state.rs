@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
-    grpc_answer::{answer, status_number},
+    grpc_answer::{self, answer, status_number},
     intake::RawSubmission,
     node::NodeCore,
     record::Record,
@@ -15,30 +15,8 @@ use crate::wire::generated::state::{self as pb, coprocessor_node_server::Coproce
 
 pub(super) struct StateService(pub Arc<NodeCore>);
 
-fn job_result(record: Record) -> pb::JobResult {
-    pb::JobResult {
-        id: record.id.to_vec().into(),
-        nonce: record.request.nonce,
-        max_cycles: record.request.max_cycles,
-        consumer_address: record.request.consumer.to_vec().into(),
-        program_id: record.request.program_id.0,
-        onchain_input: record.request.onchain_input.0,
-        offchain_input_hash: record.request.offchain_input_hash.to_vec().into(),
-        state_hash: record.request.state_hash.to_vec().into(),
-        request_signature: record.signature.0,
-        result_with_metadata: record.result.0,
-        zkvm_operator_signature: record.operator_signature.0,
-        status: Some(pb::JobStatus {
-            status: status_number(record.state),
-            failure_reason: record.failure.map(str::to_owned),
-            retries: 0,
-        }),
-        relay_tx_hash: record.tx_hash.map(|hash| hash.to_vec().into()).unwrap_or_default(),
-    }
-}
-
 pub(super) fn result_response(record: Record) -> pb::GetResultResponse {
-    pb::GetResultResponse { job_result: Some(job_result(record)) }
+    grpc_answer::result_response!(record, state_hash: record.request.state_hash.to_vec().into())
 }
 
 impl From<pb::SubmitJobRequest> for RawSubmission {

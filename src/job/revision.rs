@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, named};
+use crate::error::{Error, named, written_as};
 
 /// A revision of the node's protocol.
 ///
@@ -78,31 +78,7 @@ impl RelayStrategy {
     }
 }
 
-impl RelayStrategy {
-    const ALL: [Self; 2] = [Self::Unordered, Self::Ordered];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Unordered => "unordered",
-            Self::Ordered => "ordered",
-        }
-    }
-}
-
-impl fmt::Display for RelayStrategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RelayStrategy {
-    type Err = Error;
-
-    /// Reads `unordered` or `ordered`, in any case.
-    fn from_str(name: &str) -> Result<Self, Error> {
-        named("relay strategy", name, Self::ALL.map(|strategy| (strategy.name(), strategy)))
-    }
-}
+written_as!(RelayStrategy, "relay strategy", Unordered: "unordered", Ordered: "ordered");
 
 /// The virtual machine a program is built for. The numbers differ by revision; the Relay revision has only
 /// [`Sp1`](Self::Sp1).

@@ -39,3 +39,34 @@ pub(super) fn job_status(number: i32, reason: Option<String>) -> JobStatus {
         other => JobStatus::Unrecognized(other),
     }
 }
+
+/// A node's record, of a GetResultResponse of either revision. The last argument makes the hash of its state.
+macro_rules! record {
+    ($response:expr, $revision:expr, |$job:ident| $state_hash:expr) => {{
+        use $crate::{
+            rpc::Method::GetResult,
+            wire::fields::{address, bad, hash, job_status, optional_hash},
+        };
+
+        let $job = $response.job_result.ok_or_else(|| bad(GetResult, "the response holds no job_result"))?;
+        let status = $job.status.ok_or_else(|| bad(GetResult, "the record holds no status"))?;
+        Ok($crate::job::JobRecord {
+            revision: $revision,
+            id: hash(GetResult, "id", &$job.id)?.into(),
+            nonce: $job.nonce,
+            max_cycles: $job.max_cycles,
+            consumer: address(GetResult, "consumer_address", &$job.consumer_address)?,
+            state_hash: $state_hash,
+            program_id: $crate::job::ProgramId::new($job.program_id),
+            onchain_input: $job.onchain_input.into(),
+            offchain_input_hash: hash(GetResult, "offchain_input_hash", &$job.offchain_input_hash)?,
+            request_signature: $job.request_signature.into(),
+            result_with_metadata: $job.result_with_metadata.into(),
+            operator_signature: $job.zkvm_operator_signature.into(),
+            status: job_status(status.status, status.failure_reason),
+            retries: status.retries,
+            relay_tx_hash: optional_hash(GetResult, "relay_tx_hash", &$job.relay_tx_hash)?,
+        })
+    }};
+}
+pub(super) use record;

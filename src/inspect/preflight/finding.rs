@@ -1,6 +1,6 @@
 //! What a preflight can find.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use alloy_primitives::{Address, B256};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::inspect::words::{CHAIN, NODE, status_words};
 use crate::{
     chain::{OnchainStatus, RevertCause},
-    error::{Error, named},
+    error::written_as,
     job::{JobStatus, ProgramId},
     text::{one_line, shorten},
 };
@@ -26,32 +26,7 @@ pub enum Severity {
     Error,
 }
 
-impl Severity {
-    const ALL: [Self; 3] = [Self::Note, Self::Warning, Self::Error];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Severity {
-    type Err = Error;
-
-    /// Reads what [`Display`](fmt::Display) writes, in any case.
-    fn from_str(name: &str) -> Result<Self, Error> {
-        named("severity", name, Self::ALL.map(|severity| (severity.name(), severity)))
-    }
-}
+written_as!(Severity, "severity", Note: "note", Warning: "warning", Error: "error");
 
 /// What was found. Nonces are those of the job's consumer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
