@@ -145,6 +145,19 @@ async fn errors_that_come_with_a_status_are_read() {
     assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
 }
 
+/// A result is for the client, and what looks like a key in it is not one that is shown.
+#[tokio::test]
+async fn results_are_read_as_they_came() {
+    let key = "000000000000000000000009";
+    let server = Server::replying(http1::json(200, format!(r#"{{"id":0,"result":"0x{key}"}}"#))).await;
+    let reader = RpcReader::http(format!("{}/v3/{key}", server.url())).expect("a reader");
+    let call = infinityvm_sdk::chain::Call::new(infinityvm_sdk::primitives::Address::ZERO, vec![]);
+    let question = infinityvm_sdk::chain::Question::Call(call, infinityvm_sdk::chain::At::Latest);
+    let answer = reader.ask(&[question]).await.expect("asked").remove(0).expect("answered");
+    let returned = infinityvm_sdk::primitives::hex::decode(key).expect("hex");
+    assert_eq!(answer, infinityvm_sdk::chain::Answer::Returned(returned.into()));
+}
+
 #[tokio::test]
 async fn keys_are_not_quoted() {
     let key = "0123456789abcdef0123";

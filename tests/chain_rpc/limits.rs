@@ -12,7 +12,7 @@ use std::{
 
 use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, ProgramId, RetryPolicy, Revision, Severity,
-    chain::{Chain, ChainReader, RpcReader},
+    chain::{Chain, ChainReader, Question, RpcReader},
     devnode::{ConsumerRules, DevNode, ProgramOutput},
     nonce::Sequential,
     primitives::{Address, Bytes},
@@ -175,4 +175,35 @@ async fn items_that_are_limited_are_asked_again_by_themselves() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert!(server.requests() <= 4);
     chain_id(&reader).await.expect("an id");
+}
+
+/// Counted where it is refused.
+#[tokio::test]
+async fn growing_a_batch_again_costs_at_most_one_refused_request_in_a_hundred() {
+    let (asked, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counts = (Arc::clone(&asked), Arc::clone(&refused));
+    let (_server, reader) = serving(move |packet| {
+        counts.0.fetch_add(1, SeqCst);
+        if packet.as_array().map_or(1, Vec::len) > 7 {
+            counts.1.fetch_add(1, SeqCst);
+            let error = json!({ "code": -32600, "message": "batch too large" });
+            return crate::http1::json(200, failure(&json!({}), error).to_string());
+        }
+        crate::http1::json(200, crate::rig::each(&packet, crate::rig::healthy).to_string())
+    })
+    .await;
+    let questions = vec![Question::ChainId; 20];
+    // It is found out.
+    for _ in 0..5 {
+        reader.ask(&questions).await.expect("asked");
+    }
+    let before = (asked.load(SeqCst), refused.load(SeqCst));
+    assert!(before.1 <= 6, "{before:?}");
+    for _ in 0..700 {
+        let answers = reader.ask(&questions).await.expect("asked");
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    let (asked, refused) = (asked.load(SeqCst) - before.0, refused.load(SeqCst) - before.1);
+    assert!(asked > 2_000 && refused >= 1 && refused * 100 <= asked, "{refused} of {asked} were refused");
+    assert_eq!(reader.max_batch(), Some(7));
 }

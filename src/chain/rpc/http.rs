@@ -48,9 +48,6 @@ impl Http {
     }
 }
 
-/// So much of a body is searched for secrets before the beginning of it is quoted.
-const LONGEST_QUOTABLE: usize = 4096;
-
 /// The status, the pause that is asked for, the body, and what is not to be quoted of it.
 type Posted<'a> = (StatusCode, Option<Duration>, Bytes, Cow<'a, Secrets>);
 
@@ -63,20 +60,24 @@ impl Inner {
         if self.credentials.may_differ(status.as_u16()) {
             (status, pause, said, secrets) = self.post(&body, true).await?;
         }
-        let body = secrets.hide(&said);
-        let quotable = || secrets.hide(said.get(..LONGEST_QUOTABLE).unwrap_or(&said)).into_owned();
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
         // fails, the status says it better.
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
-        match packet::read(&body) {
+        let mut packet = packet::read(&said);
+        match &mut packet {
+            Some(ResponsePacket::Single(answer)) => secrets.hide_in(answer),
+            Some(ResponsePacket::Batch(answers)) => answers.iter_mut().for_each(|answer| secrets.hide_in(answer)),
+            None => {}
+        }
+        match packet {
             Some(packet) if node => Ok(packet),
             packet if !status.is_success() => {
-                let text = fault::quoted(&quotable());
+                let text = fault::quoted(&secrets.hide(&said));
                 // The header counts. Some name the pause in the error only.
                 let pause = pause.or_else(|| packet.as_ref()?.iter_errors().find_map(fault::asked_pause));
                 Err(TransportErrorKind::http_error_with_retry_after(status.as_u16(), text, pause))
             }
-            _ => Err(ours(fault::not_json(&quotable()))),
+            _ => Err(ours(fault::not_json(&secrets.hide(&said)))),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use alloy_json_rpc::{Response, ResponsePayload};
 use http::HeaderMap;
 use reqwest::Url;
 
@@ -10,8 +11,8 @@ use crate::{error::Result, http::provider::Provided};
 
 /// What is shorter is more likely a word than a key, in bytes.
 const SHORTEST: usize = 12;
-/// Texts of errors are short. What is longer is not searched.
-const LONGEST_TEXT: usize = 64 * 1024;
+/// So much of a text is searched, and shown at most. Results are not shown, and so not searched.
+const LONGEST_TEXT: usize = 4096;
 
 /// What an RPC is shown of who asks, and what of that is not to be quoted.
 pub(super) struct Credentials {
@@ -78,12 +79,16 @@ impl Secrets {
         self.0.extend(words.filter(|word| word.len() >= SHORTEST).map(|word| word.as_bytes().to_vec()));
     }
 
-    /// The text without them.
-    pub(super) fn hide<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
-        let mut text = Cow::Borrowed(text);
-        if text.len() > LONGEST_TEXT {
-            return text;
+    /// What an answer says went wrong, without them.
+    pub(super) fn hide_in(&self, answer: &mut Response) {
+        if let ResponsePayload::Failure(error) = &mut answer.payload {
+            error.message = String::from_utf8_lossy(&self.hide(error.message.as_bytes())).into_owned().into();
         }
+    }
+
+    /// The beginning of a text, without them.
+    pub(super) fn hide<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut text = Cow::Borrowed(text.get(..LONGEST_TEXT).unwrap_or(text));
         for secret in &self.0 {
             let mut from = 0;
             while let Some(at) = text[from..].windows(secret.len()).position(|window| window == secret) {
@@ -107,5 +112,7 @@ mod tests {
         assert_eq!(hidden("no 0123456789abcdef, nor 0123456789abcdef"), "no ***, nor ***");
         assert_eq!(hidden("secret-of-mine and abcdefghijkl of v3"), "*** and *** of v3");
         assert_eq!(hidden(""), "");
+        // Of what is long, only the beginning is shown.
+        assert_eq!(hidden(&format!("{}{}", "a".repeat(LONGEST_TEXT), "secret-of-mine")), "a".repeat(LONGEST_TEXT));
     }
 }

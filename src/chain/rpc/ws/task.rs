@@ -263,10 +263,12 @@ impl Session {
 
     /// What came in.
     fn take(&mut self, raw: &[u8], news: &watch::Sender<Pushes>) -> Result<()> {
-        let raw = self.secrets.hide(raw);
-        let item = serde_json::from_slice(&raw).ok();
-        let item = item.or_else(|| packet::response(&raw).map(PubSubItem::Response));
-        let item = item.ok_or_else(|| fault::not_json(&raw))?;
+        let item = serde_json::from_slice(raw).ok();
+        let item = item.or_else(|| packet::response(raw).map(PubSubItem::Response));
+        let mut item = item.ok_or_else(|| fault::not_json(&self.secrets.hide(raw)))?;
+        if let PubSubItem::Response(answer) = &mut item {
+            self.secrets.hide_in(answer);
+        }
         self.unanswered = None;
         match item {
             // There is one subscription, and what it tells is only that there is something to look at.
