@@ -30,6 +30,9 @@ pub enum ErrorKind {
     Signer,
     /// No nonce could be reserved, or its use would break the rules of its lane.
     Nonce,
+    /// The window of the consumer's Ordered lane is full: as many jobs as may be are sent and not relayed. Nothing was
+    /// sent now.
+    LaneFull,
     /// The node or the chain shows another payload under the nonce. The outcome says whether this job may have run:
     /// only [`Outcome::NotSent`] and [`Outcome::Rejected`] exclude it, as two payloads that are sent at once can both
     /// run.
@@ -80,6 +83,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::Signer => "signer",
             Self::Nonce => "nonce",
+            Self::LaneFull => "lane_full",
             Self::NonceTaken => "nonce_taken",
             Self::Unsupported => "unsupported",
             Self::WrongRevision => "wrong_revision",
@@ -108,6 +112,7 @@ impl fmt::Display for ErrorKind {
             Self::TooLarge => "too large",
             Self::Signer => "signer failed",
             Self::Nonce => "no usable nonce",
+            Self::LaneFull => "lane full",
             Self::NonceTaken => "nonce taken",
             Self::Unsupported => "unsupported",
             Self::WrongRevision => "wrong protocol revision",

@@ -19,7 +19,7 @@
 //! | know before a job is sent whether it will land | [`Client::preflight`], [`PreflightReport`] | [`will_it_land`] |
 //! | know that a result is on chain | [`Until::Finalized`], [`Verified::finality`] | [`did_it_land`] |
 //! | find out why a job does not move | [`Client::diagnose`], [`Cause`] | [`stuck_jobs`] |
-//! | replace a job that failed | [`Client::replace`] | [`stuck_jobs`] |
+//! | replace a job that failed | [`Client::replace`], [`Client::replace_signed`] | [`stuck_jobs`] |
 //! | end a process | [`Client::close`] | [`surviving_a_crash`] |
 //! | post a result that the node does not relay | [`Client::post_result`], [`chain::RpcPoster`] | [`posting_results`] |
 //! | sign with a key, a keystore or a key service | [`LocalSigner`], [`AlloySigner`], [`JobSigner`] | [`signers`] |

@@ -38,6 +38,7 @@ pub struct ClientBuilder {
     limits: Option<Limits>,
     poster: Option<Arc<dyn Poster>>,
     nonces: Option<NonceManager>,
+    refuse_when_full: bool,
     poll: PollPolicy,
     heal: HealPolicy,
     retry: RetryPolicy,
@@ -59,6 +60,7 @@ impl ClientBuilder {
             limits: None,
             poster: None,
             nonces: None,
+            refuse_when_full: false,
             poll: PollPolicy::default(),
             heal: HealPolicy::default(),
             retry: RetryPolicy::default(),
@@ -193,6 +195,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether an Ordered job is refused at once, with [`ErrorKind::LaneFull`], where the window of its lane is full.
+    /// Unless set, a submission [waits](Client::submit) for a place. How many jobs the window has room for is set with
+    /// [`NonceManager::with_window`].
+    pub fn refuse_when_full(mut self, refuse: bool) -> Self {
+        self.refuse_when_full = refuse;
+        self
+    }
+
     /// Declares how a consumer's jobs are relayed, so that a source of nonces that does not fit is refused by
     /// [`connect`](Self::connect) and not by the first job.
     pub fn lane(mut self, consumer: Address, strategy: RelayStrategy) -> Self {
@@ -301,6 +311,7 @@ impl ClientBuilder {
             binding: self.binding,
             preflight: self.preflight,
             nonces,
+            refuse_when_full: self.refuse_when_full,
             submissions,
             watchers,
             backend: Arc::new(backend),

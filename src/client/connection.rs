@@ -19,7 +19,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     inspect::{Preflight, PreflightReport},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, Revision, SignedJob},
-    nonce::{Claim, NonceLease, NonceManager},
+    nonce::{Claim, Lane, LanePlace, NonceLease, NonceManager},
     observe,
     submit::{Arrival, KeptJob, lane_of},
     watch::{Stage, Until},
@@ -54,8 +54,15 @@ impl Client {
     /// nonce is quarantined. Those are memory; to survive a crash, store the job between [`sign`](Self::sign) and
     /// [`submit_signed`](Self::submit_signed).
     ///
-    /// Keep at most 128 `Ordered` jobs of a consumer unrelayed: behind a stalled relay a node stops answering at about
-    /// twice that, and giving up on it then costs the consumer its task in the node.
+    /// At most 128 `Ordered` jobs of a consumer are sent and not relayed ([`NonceManager::with_window`] has the rule):
+    /// behind a stalled relay a node stops answering at about twice that, and giving up on it then costs the consumer
+    /// its task in the node. A submission beyond that waits until one of them is relayed, before a nonce is leased, in
+    /// the order in which the calls came, for as long as [`RetryPolicy::with_submit_deadline`] says. Then, or
+    /// [at once](ClientBuilder::refuse_when_full), it fails with [`ErrorKind::LaneFull`], and nothing was sent. Whoever
+    /// waits for jobs makes room as they are relayed. Beside that the client asks how far the lane has come: a list of
+    /// pending jobs and one to a few records for all that wait, at once and then after pauses that double from 250 ms
+    /// to 5 s. A failed job keeps its place until another [replaces](Self::replace) it. There are no such lanes in the
+    /// State revision.
     ///
     /// The signature is checked before anything is sent: see [`SignerKind`](crate::job::SignerKind). A signer that
     /// calls its failure retryable is asked again, and one that does not answer is given up, both by
@@ -71,7 +78,8 @@ impl Client {
     ///
     /// Cancel safety: dropping the future before the signature is there, while a
     /// [required preflight](ClientBuilder::require_preflight) is made, or while 512 other submissions are under way and
-    /// this one waits for its turn, gives the nonce back; after that the submission runs to its end by itself.
+    /// this one waits for its turn, gives the nonce and its place in the lane back; after that the submission runs to
+    /// its end by itself.
     ///
     /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of
     /// nonces is told, and asked for another one, once. So it is, up to three times, if a node of the State revision
@@ -127,7 +135,9 @@ impl Client {
         first_look: &(dyn Fn(&SignedJob) -> Option<Duration> + Sync),
     ) -> Result<(SignedJob, Arrival, Option<KeptJob>)> {
         let submissions = &self.parts.submissions;
-        let mut lease = self.lease(&job).await?;
+        // Dropped after the lease: whoever gets the place finds the nonce free.
+        let mut place = self.place(&job).await?;
+        let mut lease = self.lease(&job, &mut place).await?;
         let mut signed = self.sign_under(&job, lease.nonce()).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
         // chain's RPC has seen the signature, but not what was signed.
@@ -138,7 +148,7 @@ impl Client {
                 return Err(error);
             }
             drop(lease);
-            lease = self.lease(&job).await?;
+            lease = self.lease(&job, &mut place).await?;
             if lease.nonce() == signed.nonce() {
                 return Err(error);
             }
@@ -159,7 +169,7 @@ impl Client {
                 return Err(error);
             }
             tries -= 1;
-            lease = self.lease(&job).await?;
+            lease = self.lease(&job, &mut place).await?;
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
@@ -197,7 +207,7 @@ impl Client {
     /// # Errors
     /// Those of [`submit`](Self::submit) before anything is sent.
     pub async fn sign(&self, job: OffchainJobRequest) -> Result<SignedJob> {
-        let mut lease = self.lease(&job).await?;
+        let mut lease = self.lease(&job, &mut None).await?;
         let signed = self.sign_under(&job, lease.nonce()).await?;
         lease.mark_signed();
         lease.quarantine();
@@ -210,13 +220,15 @@ impl Client {
     /// already is asked for its record, which must be equal in every field.
     ///
     /// In the Relay revision it also takes the place of a job that failed, if it was signed under that one's nonce. For
-    /// that, [`replace`](Self::replace) signs and checks.
+    /// that, [`replace`](Self::replace) signs and checks, and [`replace_signed`](Self::replace_signed) checks.
     ///
     /// # Errors
     /// - [`ErrorKind::NonceTaken`] if the nonce belongs to another payload: at the node, being signed or under way in
     ///   this client, or unresolved in it,
     /// - [`ErrorKind::Nonce`] of unknown outcome if another client that shares the [`NonceManager`] submits under the
     ///   nonce at this moment, perhaps this very job,
+    /// - [`ErrorKind::LaneFull`] for an Ordered job that found no place in its lane's window: see
+    ///   [`submit`](Self::submit). A job that has one already, or is below all that have, does not wait,
     /// - [`ErrorKind::InvalidConfig`] outside of a Tokio runtime,
     /// - [`ErrorKind::WrongRevision`] if the job was signed for another revision than the client's, if the node says
     ///   that it speaks another (see [`ClientBuilder::revision`]), or that it read another; where it cannot be told,
@@ -245,14 +257,16 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
+        let _place = self.place_of(&job).await?;
         self.require_preflight(&job).await?;
         let landed = self.parts.submissions.submit_signed(job.clone()).await?;
         Ok(JobHandle::landed(Arc::clone(&self.parts), job, landed, begun))
     }
 
     /// A handle to a job that was submitted before, for instance before a restart of this process. Sends nothing
-    /// itself; the job's nonce counts as spent from here on. A wait for a job that the node turns out not to know
-    /// sends it, unless [healing](HealPolicy) is off.
+    /// itself; the job's nonce counts as spent from here on, and an Ordered job has a place in its lane's window until
+    /// it is seen relayed. A wait for a job that the node turns out not to know sends it, unless
+    /// [healing](HealPolicy) is off.
     ///
     /// A [`Sequential`](crate::nonce::Sequential) source should still be started above every nonce that was ever
     /// signed: the larger of the contract's `getNextNonce()` and the highest stored nonce plus one.
@@ -267,6 +281,9 @@ impl Client {
         let lane = lane_of(job.relay_strategy());
         if let Claim::Leased(lease) = self.parts.nonces.claim_signed(job.consumer(), lane, job.nonce()) {
             lease.commit();
+        }
+        if lane == Lane::Ordered {
+            self.parts.nonces.count(job.consumer(), job.nonce());
         }
         Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Submitted, Instant::now()))
     }
@@ -412,7 +429,8 @@ impl Client {
         })
     }
 
-    async fn lease(&self, job: &OffchainJobRequest) -> Result<NonceLease> {
+    /// A nonce, which is the place's from here on.
+    async fn lease(&self, job: &OffchainJobRequest, place: &mut Option<LanePlace>) -> Result<NonceLease> {
         self.may_sign(job)?;
         let parts = &self.parts;
         let (consumer, lane) = (job.consumer(), lane_of(job.relay_strategy()));
@@ -421,7 +439,11 @@ impl Client {
             None => parts.nonces.lease(consumer, lane).await,
         };
         parts.nonces.tell();
-        lease
+        let lease = lease?;
+        if let Some(place) = place {
+            place.number(lease.nonce());
+        }
+        Ok(lease)
     }
 
     pub(super) fn may_sign(&self, job: &OffchainJobRequest) -> Result<()> {
@@ -457,7 +479,7 @@ impl Client {
         Err(report.into_error(if sent { Outcome::Unknown } else { Outcome::NotSent }))
     }
 
-    fn check_binding(&self, job: &SignedJob) -> Result<()> {
+    pub(super) fn check_binding(&self, job: &SignedJob) -> Result<()> {
         self.parts.binding.map_or(Ok(()), |binding| binding.check_job(job))
     }
 }

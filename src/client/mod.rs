@@ -1,9 +1,9 @@
 //! The client: submits jobs, waits for them, verifies what comes back.
 //!
-//! The way of a submission: [`Client::submit`] leases a nonce, encodes and signs once, and hands the bytes to a
-//! *flight* (`submit/flight.rs`): a task of its own that sends them, compares the node's record with them, and settles
-//! the nonce. The caller may go away at any time; the flight runs to its end. [`Client::run`] waits for the result,
-//! too: mostly the record that its flight compares holds it.
+//! The way of a submission: [`Client::submit`] takes a place in its lane's window, leases a nonce, encodes and signs
+//! once, and hands the bytes to a *flight* (`submit/flight.rs`): a task of its own that sends them, compares the node's
+//! record with them, and settles the nonce. The caller may go away at any time; the flight runs to its end.
+//! [`Client::run`] waits for the result, too: mostly the record that its flight compares holds it.
 
 mod builder;
 mod closing;
@@ -15,6 +15,7 @@ mod parts;
 mod replacing;
 mod run;
 mod signing;
+mod window;
 
 pub use self::{
     builder::ClientBuilder,

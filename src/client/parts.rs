@@ -23,6 +23,8 @@ pub(super) struct Parts {
     /// The worst finding that a submission's preflight may not have; nothing where none is needed.
     pub(super) preflight: Option<Severity>,
     pub(super) nonces: NonceManager,
+    /// Whether a submission is refused where it would wait for a place in its lane.
+    pub(super) refuse_when_full: bool,
     pub(super) submissions: Arc<Submissions>,
     pub(super) watchers: Arc<Watchers>,
     pub(super) backend: Arc<Backend>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::Address;
 use tokio::time::Instant;
 
 use super::{connection::Client, handle::JobHandle};
@@ -19,7 +20,8 @@ const MOST_LOOKS: u32 = 8;
 
 impl Client {
     /// Puts a job in the place of one that failed: signs it under the failed one's nonce, and submits it. In an Ordered
-    /// lane that is the way to free the jobs behind it. Relay revision only.
+    /// lane that is the way to free the jobs behind it. Relay revision only. A service that must survive a crash signs
+    /// and stores the job first, and calls [`replace_signed`](Self::replace_signed).
     ///
     /// It is refused, and nothing is sent, unless the node's record of that very job is FAILED now, at three looks in a
     /// row, and the [chain](super::ClientBuilder::chain), if there is one, has nothing under the nonce. A job that is
@@ -67,13 +69,16 @@ impl Client {
     ///   call [`submit_signed`](Self::submit_signed) with the one that is in [`unresolved`](Self::unresolved).
     pub async fn replace(&self, failed: &JobHandle, job: OffchainJobRequest) -> Result<JobHandle> {
         let span = observe::submit(job.consumer(), job.relay_strategy());
-        observe::within(span, self.replace_at(failed, job, Instant::now())).await
+        // Boxed, as its checks make a large future, which every caller's would hold.
+        observe::within(span, Box::pin(self.replace_at(failed, job, Instant::now()))).await
     }
 
     async fn replace_at(&self, failed: &JobHandle, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
         let old = failed.signed_job();
-        fits(&job, old).map_err(|error| error.with_job(old.id()))?;
+        let fits = fits(old, job.consumer(), job.nonce(), job.relay_strategy());
+        fits.map_err(|error| error.with_job(old.id()))?;
         self.may_sign(&job)?;
+        let _place = self.place_under(old).await?;
         self.has_failed(old).await?;
         let signed = self.sign_under(&job, old.nonce()).await?;
         self.require_preflight(&signed).await?;
@@ -83,20 +88,111 @@ impl Client {
         Ok(JobHandle::new(Arc::clone(&self.parts), signed, Stage::Accepted, begun))
     }
 
+    /// Puts a job that is signed already in the place of one that failed: [`replace`](Self::replace) for services that
+    /// must survive a crash. Store the signed job beside the failed one, and then call this; after a restart, call it
+    /// again with both, and the failed one [resumed](Self::resume).
+    ///
+    /// If the node has the new job by then, or the chain its result, nothing is sent, and the handle is as one of
+    /// [`resume`](Self::resume). Otherwise the checks are those of `replace`. Where that fails because the failed job
+    /// runs, or has landed, the new one is of no use.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/doc_scene.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> doc::Outcome {
+    /// # use infinityvm_sdk::{Client, OffchainJobRequest, Revision, SignedJob, Until, devnode::ProgramOutput};
+    /// # let doc::Parts { node, signer, consumer, .. } = doc::parts(Revision::Relay).await;
+    /// # let program = node.register_program(|input| {
+    /// #     Ok(ProgramOutput::new(vec![1]).with_cycles(if input.onchain == b"too much" { u64::MAX } else { 1 }))
+    /// # });
+    /// # let client = Client::builder().grpc(node.grpc_url()).revision(Revision::Relay);
+    /// # let client = client.signer(signer.clone()).operator(node.operator()).connect().await?;
+    /// # let job = |input: &'static [u8]| {
+    /// #     OffchainJobRequest::builder(consumer, program.clone()).max_cycles(1000).onchain_input(input).build()
+    /// # };
+    /// # struct Row { failed: SignedJob, signed: Option<SignedJob> }
+    /// # let failed = client.submit(job(b"too much")?).await?;
+    /// # failed.wait(Until::Executed).await.unwrap_err();
+    /// # let mut row = Row { failed: failed.signed_job().clone(), signed: None };
+    /// # let (less, nonce) = (job(b"less")?, failed.signed_job().nonce());
+    /// let signed = less.prepare(Revision::Relay, nonce)?.sign(&signer).await?;
+    /// row.signed = Some(signed.clone()); // committed to the database before the next line
+    /// let handle = client.replace_signed(&client.resume(row.failed)?, signed).await?;
+    /// handle.wait(Until::Relayed).await?;
+    /// # assert_eq!(handle.id(), failed.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`replace`](Self::replace), but for those of signing, and [`ErrorKind::WrongRevision`] if the job was
+    /// signed for another revision. What was sent before a restart is not known here: an error of outcome `NotSent` is
+    /// about this call.
+    pub async fn replace_signed(&self, failed: &JobHandle, job: SignedJob) -> Result<JobHandle> {
+        let span = observe::submit(job.consumer(), job.relay_strategy());
+        // Boxed, as its checks make a large future, which every caller's would hold.
+        observe::within(span, Box::pin(self.replace_signed_at(failed, job, Instant::now()))).await
+    }
+
+    async fn replace_signed_at(&self, failed: &JobHandle, job: SignedJob, begun: Instant) -> Result<JobHandle> {
+        observe::signed(&job);
+        let old = failed.signed_job();
+        let fits =
+            fits(old, job.consumer(), Some(job.nonce()), job.relay_strategy()).and_then(|()| match job == *old {
+                true => Err(Error::new(ErrorKind::InvalidInput, "the job is the very one that failed")
+                    .with_hint("send it once more with Client::submit_signed, or sign another one")),
+                false => Ok(()),
+            });
+        fits.map_err(|error| error.with_job(old.id()))?;
+        job.check_revision(self.revision())?;
+        self.check_binding(&job)?;
+        self.parts.node.require_open().map_err(|error| error.with_job(old.id()))?;
+        let _place = self.place_under(old).await?;
+        if Box::pin(self.has_replaced(old, &job)).await? {
+            self.parts.submissions.note_replaced(old, &job)?;
+            return self.resume(job);
+        }
+        Box::pin(self.has_failed(old)).await?;
+        self.require_preflight(&job).await?;
+        self.parts.submissions.replace(old, job.clone()).await?;
+        Ok(JobHandle::new(Arc::clone(&self.parts), job, Stage::Accepted, begun))
+    }
+
+    /// Whether the node has the new job already, or the chain its result.
+    async fn has_replaced(&self, old: &SignedJob, job: &SignedJob) -> Result<bool> {
+        match self.parts.node.get_result(job.id()).await {
+            Ok(record) if echo_difference(job, &record).is_none() => return Ok(true),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let Some(chain) = &self.parts.chain else { return Ok(false) };
+        let standing = chain.verdict(|chain| async move {
+            let mut looked = chain.at_latest(|batch| StandingTickets::ask(batch, job)).await?;
+            looked.asked.take(&mut looked.answers, job)
+        });
+        let standing = self.parts.node.retries().read_deadline().bound(standing).await.unwrap_or_else(|| Err(late()));
+        let standing = standing.map_err(|error| error.with_job(old.id()).with_endpoint(chain.reader().endpoint()))?;
+        Ok(matches!(standing, ChainStanding::Complete))
+    }
+
     async fn has_failed(&self, job: &SignedJob) -> Result<()> {
         let node = &self.parts.node;
         let failed = failed_at_node(node, job).await.map_err(|error| error.with_endpoint(node.endpoint()));
         failed.map_err(|error| error.with_job(job.id()))?;
         let Some(chain) = &self.parts.chain else { return Ok(()) };
         let deadline = node.retries().read_deadline();
-        let late = || Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true);
         let absent =
             deadline.bound(chain.verdict(|chain| not_on_chain(chain, job))).await.unwrap_or_else(|| Err(late()));
         absent.map_err(|error| error.with_job(job.id()).with_endpoint(chain.reader().endpoint()))
     }
 }
 
-fn fits(job: &OffchainJobRequest, old: &SignedJob) -> Result<()> {
+fn late() -> Error {
+    Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true)
+}
+
+/// Whether a job of these values may be in the place of an old one.
+fn fits(old: &SignedJob, consumer: Address, nonce: Option<u64>, strategy: RelayStrategy) -> Result<()> {
     if old.revision() == Revision::State {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -105,17 +201,17 @@ fn fits(job: &OffchainJobRequest, old: &SignedJob) -> Result<()> {
         .with_hint("submit the job under another nonce, with Client::submit"));
     }
     let other = |what: String, hint: &'static str| Err(Error::new(ErrorKind::InvalidInput, what).with_hint(hint));
-    if job.consumer() != old.consumer() {
-        let what = format!("the job is for {}, and the one to be replaced for {}", job.consumer(), old.consumer());
+    if consumer != old.consumer() {
+        let what = format!("the job is for {consumer}, and the one to be replaced for {}", old.consumer());
         return other(what, "build it for the same consumer: a nonce is one of a consumer's");
     }
-    if job.nonce().is_some_and(|nonce| nonce != old.nonce()) {
+    if nonce.is_some_and(|nonce| nonce != old.nonce()) {
         let what = format!("the job has a nonce of its own, and the one to be replaced nonce {}", old.nonce());
         return other(what, "leave the nonce out, or submit the job with Client::submit");
     }
-    if job.relay_strategy() != old.relay_strategy() {
+    if strategy != old.relay_strategy() {
         let which = |strategy| if strategy == RelayStrategy::Ordered { "Ordered" } else { "Unordered" };
-        let what = format!("the job is {}, and the one to be replaced is not", which(job.relay_strategy()));
+        let what = format!("the job is {}, and the one to be replaced is not", which(strategy));
         return other(what, "give it the same strategy: a consumer has one, and a lane waits for jobs of its own");
     }
     Ok(())

@@ -176,6 +176,12 @@ impl Node {
         self.lists.send_modify(|lists| lists.closed = true);
     }
 
+    /// Waits until the client is closed.
+    pub(crate) async fn until_closed(&self) {
+        // The sender is in `self`.
+        _ = self.lists.subscribe().wait_for(|lists| lists.closed).await;
+    }
+
     /// Refuses what the client is too late for.
     pub(crate) fn require_open(&self) -> Result<()> {
         if self.lists.borrow().closed { Err(self.closed()) } else { Ok(()) }

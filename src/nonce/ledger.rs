@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{Lane, Settlement};
+use super::{
+    source::{Lane, Settlement},
+    window::Window,
+};
 
 /// How many runs of committed nonces are remembered for a consumer: about 100 kB.
 pub(super) const MAX_RUNS: usize = 4096;
@@ -18,7 +21,7 @@ pub(crate) struct Unknown {
 
 /// The committed nonces, as runs of consecutive ones.
 ///
-/// A lane without gaps is one run however long it gets. For numbers with gaps the oldest runs are given up beyond a
+/// A lane without gaps is one run however long it gets. For numbers with gaps the lowest runs are given up beyond a
 /// bound: then everything below the floor counts as committed.
 #[derive(Debug, Default)]
 struct Committed {
@@ -45,21 +48,23 @@ impl Committed {
         }
     }
 
-    /// Whether the nonce would be a run of its own.
-    fn is_apart(&self, nonce: u64) -> bool {
-        !nonce.checked_sub(1).is_some_and(|before| self.contains(before))
-            && !nonce.checked_add(1).is_some_and(|after| self.contains(after))
+    /// Joins the runs up to this nonce: nothing in between can be used any more.
+    fn join(&mut self, past: u64) {
+        let Some((&first, _)) = self.runs.range(..=past).next() else { return };
+        let mut last = past;
+        while let Some((&start, &end)) = self.runs.range(first..=past.saturating_add(1)).next_back() {
+            last = last.max(end);
+            self.runs.remove(&start);
+        }
+        self.runs.insert(first, last);
     }
 
-    fn is_full(&self) -> bool {
-        self.runs.len() >= MAX_RUNS
-    }
-
-    fn trim(&mut self) {
-        while self.runs.len() > MAX_RUNS {
-            if let Some((_, last)) = self.runs.pop_first() {
-                self.floor = last.saturating_add(1);
-            }
+    /// Gives up the lowest runs beyond the bound, but none that reaches above this nonce.
+    fn trim(&mut self, kept: Option<u64>) {
+        while self.runs.len() > MAX_RUNS
+            && let Some(run) = self.runs.first_entry().filter(|run| kept.is_none_or(|kept| *run.get() < kept))
+        {
+            self.floor = run.remove().saturating_add(1);
         }
     }
 }
@@ -95,6 +100,8 @@ pub(super) struct Ledger {
     source_high: Option<u64>,
     /// The highest nonce that a caller gave and signed with.
     given_high: Option<u64>,
+    /// What an Ordered lane has at the node.
+    pub(super) window: Window,
 }
 
 impl Ledger {
@@ -180,12 +187,6 @@ impl Ledger {
         [live, quarantined, committed].into_iter().flatten().min()
     }
 
-    /// Whether there are so many gaps that no further one may be opened. Elsewhere old runs are forgotten instead, but
-    /// in an ordered lane that would turn a hole into a gap for ever.
-    pub(super) fn is_too_patchy(&self, lane: Lane, nonce: u64) -> bool {
-        lane == Lane::Ordered && self.committed.is_full() && self.committed.is_apart(nonce)
-    }
-
     /// Leases a nonce that the source has reserved.
     pub(super) fn lease_reserved(&mut self, lane: Lane, nonce: u64) {
         self.lane = Some(lane);
@@ -260,9 +261,18 @@ impl Ledger {
 
     fn commit(&mut self, nonce: u64) {
         self.committed.insert(nonce);
-        if self.lane != Some(Lane::Ordered) {
-            self.committed.trim();
+        if self.committed.runs.len() <= MAX_RUNS {
+            return;
         }
+        let mut kept = None;
+        if self.lane == Some(Lane::Ordered) {
+            if let Some(past) = self.window.past() {
+                self.committed.join(past);
+            }
+            // A nonce that is forgotten is not handed out again, and the lane may wait for it.
+            kept = self.live.keys().next().into_iter().chain(self.quarantined.keys().next()).min().copied();
+        }
+        self.committed.trim(kept);
     }
 
     /// Takes a nonce out of quarantine. Returns whether it was there, and what was signed with it is not under way.
@@ -299,8 +309,6 @@ mod tests {
         }
         let runs: Vec<_> = committed.runs.iter().map(|(first, last)| (*first, *last)).collect();
         assert_eq!(runs, [(0, 0), (3, 5), (9, 9), (u64::MAX - 1, u64::MAX)]);
-        assert!(committed.is_apart(7));
-        assert!(!committed.is_apart(1) && !committed.is_apart(2) && !committed.is_apart(8));
     }
 
     #[test]
@@ -333,18 +341,41 @@ mod tests {
         assert_eq!(ledger.taken(3 * MAX_RUNS as u64 * 10 - 10), Some(Taken::Committed));
     }
 
-    #[test]
-    fn an_ordered_lane_forgets_nothing_and_opens_no_gap_when_full() {
-        let mut ledger = Ledger::default();
-        for nonce in (1..=MAX_RUNS as u64).map(|n| n * 10) {
-            assert!(!ledger.is_too_patchy(Lane::Ordered, nonce));
+    /// Every tenth nonce: the others are other processes'.
+    fn every_tenth(ledger: &mut Ledger, numbers: impl Iterator<Item = u64>) {
+        for nonce in numbers.map(|n| n * 10) {
+            assert_eq!(ledger.taken(nonce), None);
             ledger.lease_given(Lane::Ordered, nonce);
             ledger.settle(nonce, Settlement::Commit);
         }
+    }
+
+    #[test]
+    fn an_ordered_lane_with_numbers_of_other_processes_stays_bounded_and_forgets_nothing_it_waits_for() {
+        let most = MAX_RUNS as u64;
+        let mut ledger = Ledger::default();
+        every_tenth(&mut ledger, 1..=most);
         assert_eq!(ledger.taken(5), None);
-        assert!(ledger.is_too_patchy(Lane::Ordered, 5));
-        assert!(!ledger.is_too_patchy(Lane::Ordered, 11));
-        assert!(!ledger.is_too_patchy(Lane::Unordered, 5));
+        // What the lane has passed is one run.
+        ledger.window.relayed(most * 10 - 95);
+        every_tenth(&mut ledger, most + 1..=most + 1);
+        assert_eq!((ledger.committed.runs.len(), ledger.committed.floor), (12, 0));
+        assert_eq!(ledger.taken(15), Some(Taken::Committed), "the lane is past it");
+        assert_eq!([5, most * 10 - 85, most * 10 - 5].map(|nonce| ledger.taken(nonce)), [None; 3]);
+        // Nobody has said how far the lane is.
+        every_tenth(&mut ledger, most + 2..=3 * most);
+        assert_eq!(ledger.committed.runs.len(), MAX_RUNS);
+        assert_eq!(ledger.taken(most * 10 - 5), Some(Taken::Forgotten));
+        // One that is open stays, and so does everything above.
+        let mut ledger = Ledger::default();
+        ledger.lease_given(Lane::Ordered, 25);
+        every_tenth(&mut ledger, 1..=2 * most);
+        assert_eq!(ledger.taken(35), None);
+        ledger.settle(25, Settlement::Quarantine);
+        every_tenth(&mut ledger, 2 * most + 1..=2 * most + 9);
+        assert_eq!((ledger.taken(25), ledger.taken(35)), (Some(Taken::Quarantined), None));
+        ledger.resolve(25, true);
+        assert_eq!((ledger.committed.runs.len(), ledger.taken(35)), (MAX_RUNS, Some(Taken::Forgotten)));
     }
 
     proptest! {
@@ -370,11 +401,17 @@ mod tests {
         }
 
         #[test]
-        fn runs_hold_what_a_set_holds(nonces in prop::collection::vec(0_u64..64, 0..64)) {
+        fn runs_hold_what_a_set_holds(nonces in prop::collection::vec((0_u64..64, prop::bool::weighted(0.1)), 0..64)) {
             let (mut committed, mut set) = (Committed::default(), BTreeSet::new());
-            for nonce in nonces {
-                committed.insert(nonce);
-                set.insert(nonce);
+            for (nonce, join) in nonces {
+                if join {
+                    committed.join(nonce);
+                    let first = set.first().copied().unwrap_or(u64::MAX);
+                    set.extend(first..=nonce);
+                } else {
+                    committed.insert(nonce);
+                    set.insert(nonce);
+                }
             }
             for nonce in 0..65 {
                 prop_assert_eq!(committed.contains(nonce), set.contains(&nonce));

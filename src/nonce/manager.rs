@@ -9,6 +9,7 @@ use super::{
     ledger::{Ledger, Taken, Unknown},
     shared::Shared,
     source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, Settlement},
+    window::WIDEST,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -19,8 +20,8 @@ use crate::{
 /// where a caller gave that nonce, and moves on.
 const MAX_STALE: usize = 64;
 
-/// Leases the nonces of any number of consumers. Clones share everything but their
-/// [bound](Self::with_max_jump).
+/// Leases the nonces of any number of consumers. Clones share everything but their two bounds
+/// ([`with_max_jump`](Self::with_max_jump), [`with_window`](Self::with_window)).
 ///
 /// It stands in front of any [`NonceSource`], and makes sure that
 /// - a nonce is in one lease at a time, and never again once it is committed or quarantined,
@@ -29,19 +30,22 @@ const MAX_STALE: usize = 64;
 ///   `getNextNonce()` for ever.
 ///
 /// It remembers for each consumer the leased and quarantined nonces, each until it is settled, and the runs of
-/// consecutive committed ones. Numbers without gaps are one run. Of an unordered lane with gaps it keeps the highest
-/// 4096 runs, and counts every nonce below them as committed.
+/// consecutive committed ones. Numbers without gaps are one run. Of numbers with gaps it keeps the highest 4096 runs,
+/// and counts every nonce below them as committed. An ordered lane has such gaps where several processes draw its
+/// nonces from one place ([`Given`](super::Given)): the others have those in between. There the runs that the lane has
+/// passed are joined first, and none is given up that a leased or quarantined nonce lies below.
 #[derive(Clone)]
 pub struct NonceManager {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     max_jump: Option<u64>,
+    pub(super) window: usize,
 }
 
 impl NonceManager {
     /// Leases what the source hands out.
     #[must_use]
     pub fn new(source: impl NonceSource + 'static) -> Self {
-        Self { shared: Shared::new(source), max_jump: None }
+        Self { shared: Shared::new(source), max_jump: None, window: WIDEST }
     }
 
     /// How far a nonce may lie above the highest one handed out or committed for its consumer.
@@ -52,6 +56,23 @@ impl NonceManager {
     #[must_use]
     pub fn with_max_jump(mut self, nonces: u64) -> Self {
         self.max_jump = Some(nonces);
+        self
+    }
+
+    /// How many Ordered jobs of a consumer may be sent and not relayed, from 1 to 128. Default: 128.
+    ///
+    /// Counted are the jobs that the clients with this manager have sent or resumed and not seen relayed. At the bound
+    /// a submission waits ([`Client::submit`](crate::Client::submit)), or is refused
+    /// ([`ClientBuilder::refuse_when_full`](crate::client::ClientBuilder::refuse_when_full)). A node that has about 258
+    /// such jobs stops answering for the consumer. Managers do not know of each other's jobs, and neither do processes:
+    /// where several submit for one consumer, give each its share, such as 64 to each of two.
+    ///
+    /// A job whose nonce is below all that are counted does not wait for a place, as their lane waits for it; with such
+    /// jobs there may be 240. Resumed jobs are counted however many they are. Where that is more than the bound, waits
+    /// send those that the node lacks from the lowest nonce on, and no more than the bound.
+    #[must_use]
+    pub fn with_window(mut self, jobs: usize) -> Self {
+        self.window = jobs.clamp(1, WIDEST);
         self
     }
 
@@ -111,8 +132,8 @@ impl NonceManager {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`] or [`ErrorKind::Nonce`] as [`check_lane`](Self::check_lane); [`ErrorKind::Nonce`]
-    /// if the nonce is leased, committed or quarantined here, is too far ahead, is [`u64::MAX`], or would open a gap in
-    /// an ordered lane that has thousands already; and whatever [`NonceSource::peek`] fails with.
+    /// if the nonce is leased, committed or quarantined here, is too far ahead, or is [`u64::MAX`]; and whatever
+    /// [`NonceSource::peek`] fails with.
     pub async fn lease_exact(&self, consumer: Address, lane: Lane, nonce: u64) -> Result<NonceLease> {
         self.check_lane(consumer, lane)?;
         not_the_largest(nonce)?;
@@ -140,10 +161,6 @@ impl NonceManager {
             Some(Taken::Forgotten) => refused(
                 "is below all those still remembered, so it may be spent",
                 "set a higher nonce: one nonce is one job",
-            ),
-            None if ledger.is_too_patchy(lane, nonce) => refused(
-                "would open yet another gap in an ordered lane",
-                "fill the gaps first, or use the unordered lane",
             ),
             None => {
                 ledger.lease_given(lane, nonce);
@@ -303,6 +320,9 @@ impl NonceManager {
         self.shared.source.settle(consumer, nonce, settlement);
         drop(ledgers);
         self.shared.quarantine_changed(consumer, nonce, true, false);
+        if !commit {
+            self.uncount(consumer, nonce);
+        }
         Ok(())
     }
 
@@ -365,6 +385,7 @@ impl fmt::Debug for NonceManager {
         f.debug_struct("NonceManager")
             .field("source", &self.shared.source)
             .field("max_jump", &self.max_jump)
+            .field("window", &self.window)
             .finish_non_exhaustive()
     }
 }

@@ -39,6 +39,13 @@
 //!
 //! [`ChainNonces`]: crate::chain::ChainNonces
 //!
+//! # The window
+//!
+//! A node that has about 258 unrelayed jobs of one `Ordered` lane stops answering for the consumer. So the manager
+//! counts the Ordered jobs that its clients have sent or resumed and not seen relayed, 128 at most
+//! ([`NonceManager::with_window`]). A submission takes a place before its nonce is leased, and waits for one where
+//! there is none: see [`Client::submit`](crate::Client::submit).
+//!
 //! # Leases
 //!
 //! ```
@@ -62,10 +69,12 @@ mod ledger;
 mod line;
 mod manager;
 mod millis;
+mod place;
 mod scattered;
 mod sequential;
 mod shared;
 mod source;
+mod window;
 
 pub use given::Given;
 pub use lease::NonceLease;
@@ -74,6 +83,7 @@ pub(crate) use line::Line;
 pub use manager::NonceManager;
 pub(crate) use manager::{Claim, NonceStanding};
 pub use millis::UnixMillis;
+pub(crate) use place::{LaneLook, LanePlace, LaneStep};
 pub use scattered::ScatteredMillis;
 pub use sequential::Sequential;
 pub use source::{GAP_FREE_MAX_JUMP, Lane, NonceSource, SPARSE_MAX_JUMP, Settlement};

@@ -80,6 +80,12 @@ impl Flight {
             if may_have_run && harmless && !never_had { error.with_outcome(Outcome::Unknown) } else { error }
         });
         self.settle(&landed, made_here);
+        // The nonce is free by now, so whoever gets the place can have it.
+        if landed.as_ref().is_err_and(|error| {
+            error.kind() == ErrorKind::NonceTaken || matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected)
+        }) {
+            self.nonces.uncount(self.job.consumer(), self.job.nonce());
+        }
         if landed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NonceTaken) {
             self.nonces.taken_by_others(self.job.consumer(), self.job.nonce());
         }

@@ -6,8 +6,9 @@
 //!
 //! # A submission, step by step
 //!
-//! 1. A nonce is leased. If the caller goes away before step 3, the nonce is released. The nonce of a job that comes in
-//!    signed is leased in step 3.
+//! 1. An Ordered job takes a place in its lane's window (`nonce/window.rs`, `client/window.rs`), and keeps it until it
+//!    is seen relayed. A nonce is leased. If the caller goes away before step 3, the nonce is released. The nonce of a
+//!    job that comes in signed is leased in step 3.
 //! 2. The request is encoded and signed (`client/signing.rs`). If a signer in another process returns an error that it
 //!    calls retryable, it is asked again. At the deadline for signing, the client stops waiting for the signer. The
 //!    signature is checked and brought into one form (`job/signature.rs`).

@@ -71,9 +71,14 @@ impl Submissions {
         self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
     }
 
+    /// Notes that a job is in the place of one that has failed.
+    pub(crate) fn note_replaced(&self, old: &SignedJob, job: &SignedJob) -> Result<()> {
+        self.at_endpoint(self.open.replace(old, job))
+    }
+
     /// Sends a job in the place of one that has failed.
     pub(crate) async fn replace(&self, old: &SignedJob, job: SignedJob) -> Result<Landed> {
-        self.at_endpoint(self.open.replace(old, &job))?;
+        self.note_replaced(old, &job)?;
         self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
     }
 
@@ -92,6 +97,10 @@ impl Submissions {
     pub(crate) async fn send_again(&self, job: SignedJob) -> Result<()> {
         if self.open.replacement(&job).is_some() {
             return self.at_endpoint(Err(replaced(&job)));
+        }
+        // As many as a node takes, and those first that the others wait for.
+        if lane_of(job.relay_strategy()) == Lane::Ordered && !self.nonces.is_its_turn(job.consumer(), job.nonce()) {
+            return self.at_endpoint(Err(not_its_turn(&job)));
         }
         self.fly(Departure { job, lease: None, by_wait: true, first_look: None }).await.map(drop)
     }
@@ -128,6 +137,13 @@ impl Submissions {
     pub(crate) fn verified(&self, job: &SignedJob, result: &Verified) {
         self.states.note(job, result);
         self.open.verified(&self.nonces, job);
+    }
+
+    /// A job was seen relayed: it makes room in its lane.
+    pub(crate) fn relayed(&self, job: &SignedJob) {
+        if lane_of(job.relay_strategy()) == Lane::Ordered {
+            self.nonces.relayed(job.consumer(), job.nonce());
+        }
     }
 
     /// The nonces below one whose verified results lead to a state, the highest first.
@@ -236,6 +252,9 @@ impl Submissions {
             if let Some(lease) = &mut departure.lease {
                 lease.set_sent(true);
             }
+            if lane_of(job.relay_strategy()) == Lane::Ordered {
+                self.nonces.count(job.consumer(), job.nonce());
+            }
             let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
@@ -298,6 +317,16 @@ fn may_have_run_before(error: Error) -> Error {
     error.with_outcome(Outcome::Unknown).with_hint(
         "nothing was sent now, but this job was sent before and may have run: submit the same signed job again, with another client",
     )
+}
+
+/// A wait tries again.
+fn not_its_turn(job: &SignedJob) -> Error {
+    let what = "the job is not sent again yet: its Ordered lane has as many jobs below it as may be unrelayed";
+    Error::new(ErrorKind::LaneFull, what)
+        .with_outcome(Outcome::Unknown)
+        .with_retryable(true)
+        .with_job(job.id())
+        .with_hint("wait for the jobs below it, which are sent first")
 }
 
 /// Perhaps these very bytes.

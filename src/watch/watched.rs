@@ -403,6 +403,13 @@ impl WatchedJob {
 
     /// It was sent again, or that was tried. True if it turned out that it is over.
     pub(super) fn sent(&mut self, answer: Result<()>, now: Instant, wakers: &mut Wakers) -> bool {
+        if let Err(error) = &answer
+            && error.kind() == ErrorKind::LaneFull
+        {
+            // Not even tried: others of its lane come first. The next look that misses it has it tried again.
+            self.error = Some(error.clone());
+            return false;
+        }
         self.track.sent(now);
         (self.since, self.settled, self.alarms) = (now, false, 0);
         // Without a list it was sent on a guess, and most such jobs were not lost: they are not as good as young.

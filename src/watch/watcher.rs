@@ -230,7 +230,7 @@ impl Watcher {
 
     fn take_in(&self, answer: Answered) {
         let now = Instant::now();
-        let verified = self.registry.update(|watchlist| {
+        let (verified, relayed) = self.registry.update(|watchlist| {
             match answer {
                 Answered::Looked(slot, job, sight) => watchlist.looked(slot, job, sight, now),
                 Answered::Listed(consumer, pending) => watchlist.listed(consumer, pending, now),
@@ -239,8 +239,9 @@ impl Watcher {
                 Answered::Head(head) => watchlist.headed(head, now),
                 Answered::Chain(asked, seen) => watchlist.chain_saw(asked, seen, now),
             }
-            watchlist.take_verified()
+            (watchlist.take_verified(), watchlist.take_relayed())
         });
         verified.iter().for_each(|(job, result)| self.backend.submissions.verified(job, result));
+        relayed.iter().for_each(|job| self.backend.submissions.relayed(job));
     }
 }

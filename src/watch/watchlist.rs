@@ -76,6 +76,8 @@ pub(super) struct Watchlist {
     head: ChainHead,
     /// Jobs that have a verified result, and that, for the client to settle.
     verified: Vec<(SignedJob, Box<Verified>)>,
+    /// Jobs that were seen relayed.
+    relayed: Vec<SignedJob>,
     /// Of those to whom there is something new to say, once the lock is released.
     wakers: Wakers,
     next_waiter: u64,
@@ -93,6 +95,7 @@ impl Watchlist {
             health: NodeHealth::default(),
             head: ChainHead::default(),
             verified: Vec::new(),
+            relayed: Vec::new(),
             wakers: Wakers::default(),
             next_waiter: 0,
         }
@@ -115,6 +118,11 @@ impl Watchlist {
     /// The results that were verified since this was asked last.
     pub(super) fn take_verified(&mut self) -> Vec<(SignedJob, Box<Verified>)> {
         std::mem::take(&mut self.verified)
+    }
+
+    /// The jobs that were seen relayed since this was asked last.
+    pub(super) fn take_relayed(&mut self) -> Vec<SignedJob> {
+        std::mem::take(&mut self.relayed)
     }
 
     /// Whom to wake once the lock is released.
@@ -440,6 +448,7 @@ impl Watchlist {
         let urges = watched.track.urges();
         let (action, proven) = watched.see(sight, heal, trouble, &self.times, now);
         let (urgent, again) = (watched.track.urges() != urges, now + watched.track.doubt().pause());
+        self.relayed.extend((watched.track.stage() >= Stage::Relayed).then(|| job.clone()));
         self.verified.extend(proven.map(|result| (job, result)));
         if urgent {
             self.head.hurry(slot);
@@ -532,6 +541,7 @@ impl Watchlist {
             let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now, &mut self.wakers);
             let (turned, settled) = (watched.track.rests() != rested, watched.track.is_settled());
             let (in_vain, plan) = (watched.track.chain().map_or(0, OnChain::in_vain), watched.plan);
+            self.relayed.extend((watched.track.stage() >= Stage::Relayed).then(|| job.clone()));
             self.verified.extend(proven.map(|result| (job, result)));
             self.announce(slot, fresh);
             if in_vain > 0 && self.head.is_waited_for(slot) {

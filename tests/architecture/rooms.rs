@@ -81,10 +81,10 @@ pub const ONLY: &[(&str, &str, &str)] = &[("devnode", "wire/", "wire/generated/"
 /// The most lines of code in a file.
 pub const LINES: usize = 600;
 
-/// The most documented public items of the crate. The room `observe` with the builder's setting for it, and several RPCs of
-/// a chain with how each of them stands,, the bound on all looks, and a job in
-/// one call brought the last of them.
-pub const PUBLIC: usize = 755;
+/// The most documented public items of the crate. The room `observe` with the builder's setting for it, several RPCs of a
+/// chain with how each of them stands, the bound on all looks, a job in one call, the window of a lane (two setters) and
+/// `replace_signed` brought the last of them.
+pub const PUBLIC: usize = 758;
 
 /// Files that need each other, and why they may. A circle is excused if each of its files is one of these, or below one of
 /// these folders.

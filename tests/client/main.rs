@@ -28,3 +28,4 @@ mod signers;
 mod taken;
 mod unreachable;
 mod waits;
+mod window;

@@ -233,3 +233,131 @@ async fn the_new_handle_says_if_the_old_job_came_back() {
         assert!(error.to_string().contains("this one has replaced"), "{}", error.report());
     }
 }
+
+/// A service that has stored a job in the place of a failed one, and crashes; what it finds after the restart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Crash {
+    BeforeItWasSent,
+    BeforeTheReply,
+    AfterwardsAndSoDidTheNode,
+    OnceItWasExecuted,
+    OnceItWasRelayed,
+}
+
+#[tokio::test]
+async fn a_stored_replacement_goes_on_after_a_crash_and_runs_once() {
+    use Crash::{AfterwardsAndSoDidTheNode, BeforeItWasSent, BeforeTheReply, OnceItWasExecuted, OnceItWasRelayed};
+    for crash in [BeforeItWasSent, BeforeTheReply, AfterwardsAndSoDidTheNode, OnceItWasExecuted, OnceItWasRelayed] {
+        for chain in [false, true] {
+            let rig = Rig::new(Revision::Relay).await;
+            let before = rig.another().await;
+            let old = failed(&rig, &before).await;
+            let behind = before.submit_signed(ordered(&rig, 2, "behind").await).await.unwrap();
+            let new = ordered(&rig, 1, "good").await;
+            rig.node.faults().stall_relays(crash != OnceItWasRelayed);
+            let sending = Box::pin(before.replace_signed(&old, new.clone()));
+            match crash {
+                BeforeItWasSent => drop(sending),
+                BeforeTheReply => {
+                    let gate = rig.node.faults().hold_reply(Method::SubmitJob);
+                    let mut sending = sending;
+                    tokio::select! {
+                        _ = &mut sending => panic!("it was held"),
+                        () = gate.arrived(1) => {}
+                    }
+                    drop(sending);
+                    gate.open();
+                }
+                AfterwardsAndSoDidTheNode => {
+                    let gate = rig.node.faults().hold_executions();
+                    within(sending).await.unwrap();
+                    rig.node.restart();
+                    gate.open();
+                }
+                OnceItWasExecuted | OnceItWasRelayed => {
+                    within(sending).await.unwrap();
+                    let state = if crash == OnceItWasRelayed { JobState::Relayed } else { JobState::Done };
+                    rig.reaches(new.id(), state).await;
+                }
+            }
+            drop((old, before));
+            rig.node.faults().clear();
+            // After the restart there are the stored jobs.
+            let builder = rig.builder();
+            let builder = if chain { builder.chain(rig.node.chain().to_chain()) } else { builder };
+            let client = builder.connect().await.unwrap();
+            let old = client.resume(ordered(&rig, 1, "bad").await).unwrap();
+            let handle = within(client.replace_signed(&old, new.clone())).await.unwrap();
+            let result = within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+            assert_eq!(result.output()[..], *b"doog", "{crash:?}");
+            let behind = client.resume(behind.signed_job().clone()).unwrap();
+            within(behind.wait(Until::Relayed).into_future()).await.unwrap();
+            assert_eq!(end(&old).await.kind(), ErrorKind::NonceTaken, "{crash:?}");
+            assert_eq!(rig.on_chain(), [1, 2]);
+            // Once more, for nothing.
+            let sent = rig.node.stats().calls(Method::SubmitJob);
+            within(client.replace_signed(&old, new.clone())).await.unwrap();
+            assert_eq!(rig.node.stats().calls(Method::SubmitJob), sent);
+            rig.never_two_in_flight();
+        }
+    }
+}
+
+/// The node shows the failed job again, and the chain has the new one.
+#[tokio::test]
+async fn a_stored_replacement_that_has_landed_is_not_sent_again_whatever_the_node_says() {
+    let rig = Rig::new(Revision::Relay).await;
+    let (old, new) = (ordered(&rig, 1, "bad").await, ordered(&rig, 1, "good").await);
+    let before = rig.another().await;
+    let failed = failed(&rig, &before).await;
+    let handle = within(before.replace_signed(&failed, new.clone())).await.unwrap();
+    within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+    rig.node.faults().lie(Lie::Echo);
+    let client = rig.builder().chain(rig.node.chain().to_chain()).connect().await.unwrap();
+    let sent = rig.node.stats().calls(Method::SubmitJob);
+    let handle = within(client.replace_signed(&client.resume(old).unwrap(), new)).await.unwrap();
+    assert_eq!(rig.node.stats().calls(Method::SubmitJob), sent);
+    rig.node.faults().clear();
+    within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+}
+
+/// The checks are those of `replace`.
+#[tokio::test]
+async fn a_signed_job_replaces_only_what_has_failed_and_what_it_fits() {
+    let rig = Rig::new(Revision::Relay).await;
+    let client = rig.another().await;
+    let refused = async |old: &JobHandle, new: SignedJob, kind: ErrorKind, why: &str| {
+        let before = rig.node.stats().calls(Method::SubmitJob);
+        let error = within(client.replace_signed(old, new)).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{}", error.report());
+        assert!(error.to_string().contains(why), "{why}: {}", error.report());
+        assert!(error.hint().is_some() && error.job_id() == Some(old.id().into()), "{}", error.report());
+        assert_eq!(rig.node.stats().calls(Method::SubmitJob), before, "{why}");
+    };
+    let old = failed(&rig, &client).await;
+    let invalid = ErrorKind::InvalidInput;
+    refused(&old, old.signed_job().clone(), invalid, "the very one that failed").await;
+    refused(&old, ordered(&rig, 2, "good").await, invalid, "a nonce of its own").await;
+    refused(&old, rig.sign(1, "good").await, invalid, "the job is Unordered").await;
+    // Not failed: the node does not know it, and has it in hand.
+    let unsent = client.resume(ordered(&rig, 9, "abc").await).unwrap();
+    refused(&unsent, ordered(&rig, 9, "good").await, ErrorKind::Nonce, "does not know it").await;
+    rig.node.faults().stall_relays(true);
+    let done = client.submit_signed(ordered(&rig, 2, "abc").await).await.unwrap();
+    rig.reaches(done.id(), JobState::Done).await;
+    refused(&done, ordered(&rig, 2, "good").await, ErrorKind::Nonce, "has not failed").await;
+    // One look that shows it as failed.
+    rig.node.faults().lie_once(2, Lie::Status(JobState::Failed));
+    refused(&done, ordered(&rig, 2, "good").await, ErrorKind::Nonce, "has not failed").await;
+    // Another one has taken its place.
+    let third = ordered(&rig, 1, "third").await;
+    within(client.replace_signed(&old, third)).await.unwrap();
+    refused(&old, ordered(&rig, 1, "fourth").await, ErrorKind::NonceTaken, "another job under this nonce").await;
+
+    let rig = Rig::new(Revision::State).await;
+    let client = rig.another().await;
+    let old = client.submit(rig.build("bad")).await.unwrap();
+    rig.reaches(old.id(), JobState::Failed).await;
+    let error = within(client.replace_signed(&old, rig.sign(1, "good").await)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}

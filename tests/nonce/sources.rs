@@ -371,6 +371,22 @@ async fn only_the_quarantined_can_be_resolved() {
     assert_eq!(nonces.lease(A, Lane::Ordered).await.unwrap().nonce(), 2);
 }
 
+/// Three processes draw the numbers of one lane from a database: to each of them the lane has a gap at every number.
+#[tokio::test]
+async fn an_ordered_lane_numbered_for_several_processes_goes_on_without_end() {
+    let nonces = NonceManager::new(Given);
+    for nonce in (0..10_000).map(|number| 1 + 3 * number) {
+        let mut lease = nonces.lease_exact(A, Lane::Ordered, nonce).await.unwrap();
+        lease.mark_signed();
+        lease.commit();
+    }
+    // The latest are known one by one, and none is signed with twice.
+    for nonce in [1, 29_989, 29_998] {
+        assert_eq!(nonces.lease_exact(A, Lane::Ordered, nonce).await.unwrap_err().kind(), ErrorKind::Nonce);
+    }
+    assert!(nonces.lease_exact(A, Lane::Ordered, 29_990).await.is_ok());
+}
+
 #[tokio::test]
 async fn memory_of_an_unordered_lane_is_bounded_and_old_nonces_are_refused() {
     let nonces = NonceManager::new(Given);

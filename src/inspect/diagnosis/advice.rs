@@ -144,7 +144,7 @@ pub(super) fn advice(cause: &Cause, evidence: &Symptoms) -> String {
         }
         Cause::ConsumerBlocked => {
             "submit nothing more for this consumer, and cancel nothing: calls for it hang until its relays move, and one that is given up \
-             kills the task. Diagnose the lowest nonce that is not relayed; keep at most 128 Ordered jobs unrelayed. If it was \
+             kills the task. Diagnose the lowest nonce that is not relayed; clients keep at most 128 Ordered jobs unrelayed, each. If it was \
              only slow, diagnose again, with more patience"
                 .into()
         }
