@@ -15,11 +15,18 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use alloy_primitives::B256;
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use self::health::WhyLeft;
 use self::{health::SURVEY, shared::RpcSet};
@@ -109,14 +116,19 @@ impl Rpcs {
         let reader = self.shared.reader(index)?;
         let mut last = known;
         loop {
-            let changed = self.shared.changed.notified();
+            let mut changed = pin!(self.shared.changed.notified());
             if self.choose(&[]) != Some(index) {
                 return Ok(None);
             }
-            let head = tokio::select! {
-                head = reader.next_head(last) => head,
-                () = changed => continue,
-                () = tokio::time::sleep(SURVEY) => {
+            let mut head = pin!(reader.next_head(last));
+            let first = poll_fn(|cx| match head.as_mut().poll(cx) {
+                Poll::Ready(head) => Poll::Ready(Some(head)),
+                Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
+            });
+            let head = match timeout(SURVEY, first).await {
+                Ok(Some(head)) => head,
+                Ok(None) => continue,
+                Err(_) => {
                     // While nobody else reads, too.
                     self.session(index).await?;
                     last = known;
