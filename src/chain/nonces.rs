@@ -1,4 +1,8 @@
 //! Nonces that begin where the contract says, and that know of on-chain requests.
+//!
+//! The chain's answer is stored and the nonce is taken without an `await` in between. One task reads for a consumer at
+//! a time. If two readings show that the chain is past a released nonce, that nonce is not handed out again: an Ordered
+//! job under it could not be relayed, and in an Unordered lane the gap does no harm.
 
 use std::{
     collections::{BTreeSet, HashMap},

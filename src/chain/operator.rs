@@ -1,4 +1,8 @@
 //! Whose results are believed: pinned, or read from the JobManager and remembered for a while.
+//!
+//! The address is read in a task that all share. It is used for its time to live, and up to an hour longer while the
+//! chain cannot be read. An error is kept for one second. A caller that already has an address stops waiting for a new
+//! reading 2 seconds after that reading began.
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ use crate::{
     post::Posts,
     retry::RetryPolicy,
     runtime::require_runtime,
-    submit::{Submissions, lane_of},
+    submit::{Places, Submissions, lane_of},
     transport::Transport,
     watch::{Backend, HealPolicy, PollPolicy, Watchers},
 };
@@ -291,9 +291,17 @@ impl ClientBuilder {
             operator: operator.clone(),
             chain: chain.clone().map(Chain::unrepeated),
         };
+        let pending = PendingLists::new(Arc::clone(&node));
+        let places = Places {
+            node: Arc::clone(&node),
+            pending: pending.clone(),
+            nonces: nonces.clone(),
+            submissions: Arc::clone(&submissions),
+            refuse_when_full: self.refuse_when_full,
+        };
         let sources = Sources {
             node: Arc::clone(&node),
-            pending: PendingLists::new(Arc::clone(&node)),
+            pending,
             chain: chain.clone(),
             binding: self.binding,
             operator: operator.clone(),
@@ -311,7 +319,7 @@ impl ClientBuilder {
             binding: self.binding,
             preflight: self.preflight,
             nonces,
-            refuse_when_full: self.refuse_when_full,
+            places,
             submissions,
             watchers,
             backend: Arc::new(backend),

@@ -136,7 +136,8 @@ impl Client {
     ) -> Result<(SignedJob, Arrival, Option<KeptJob>)> {
         let submissions = &self.parts.submissions;
         // Dropped after the lease: whoever gets the place finds the nonce free.
-        let mut place = self.place(&job).await?;
+        self.may_sign(&job)?;
+        let mut place = self.parts.places.of_unsigned(&job).await?;
         let mut lease = self.lease(&job, &mut place).await?;
         let mut signed = self.sign_under(&job, lease.nonce()).await?;
         // A lease that is dropped here is free again: nothing was sent, and the only copy of the signed job goes with it. The
@@ -257,7 +258,7 @@ impl Client {
         {
             return Err(error.with_job(job.id()));
         }
-        let _place = self.place_of(&job).await?;
+        let _place = self.parts.places.of_signed(&job).await?;
         self.require_preflight(&job).await?;
         let landed = self.parts.submissions.submit_signed(job.clone()).await?;
         Ok(JobHandle::landed(Arc::clone(&self.parts), job, landed, begun))

@@ -15,7 +15,6 @@ mod parts;
 mod replacing;
 mod run;
 mod signing;
-mod window;
 
 pub use self::{
     builder::ClientBuilder,

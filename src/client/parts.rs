@@ -9,7 +9,7 @@ use crate::{
     node::Node,
     nonce::NonceManager,
     post::Posts,
-    submit::Submissions,
+    submit::{Places, Submissions},
     watch::{Backend, Watchers},
 };
 
@@ -23,8 +23,7 @@ pub(super) struct Parts {
     /// The worst finding that a submission's preflight may not have; nothing where none is needed.
     pub(super) preflight: Option<Severity>,
     pub(super) nonces: NonceManager,
-    /// Whether a submission is refused where it would wait for a place in its lane.
-    pub(super) refuse_when_full: bool,
+    pub(super) places: Places,
     pub(super) submissions: Arc<Submissions>,
     pub(super) watchers: Arc<Watchers>,
     pub(super) backend: Arc<Backend>,

@@ -78,7 +78,7 @@ impl Client {
         let fits = fits(old, job.consumer(), job.nonce(), job.relay_strategy());
         fits.map_err(|error| error.with_job(old.id()))?;
         self.may_sign(&job)?;
-        let _place = self.place_under(old).await?;
+        let _place = self.parts.places.instead_of(old).await?;
         self.has_failed(old).await?;
         let signed = self.sign_under(&job, old.nonce()).await?;
         self.require_preflight(&signed).await?;
@@ -147,7 +147,7 @@ impl Client {
         job.check_revision(self.revision())?;
         self.check_binding(&job)?;
         self.parts.node.require_open().map_err(|error| error.with_job(old.id()))?;
-        let _place = self.place_under(old).await?;
+        let _place = self.parts.places.instead_of(old).await?;
         if Box::pin(self.has_replaced(old, &job)).await? {
             self.parts.submissions.note_replaced(old, &job)?;
             return self.resume(job);

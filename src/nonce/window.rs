@@ -1,5 +1,11 @@
 //! The window of an Ordered lane: how many of a consumer's jobs may be at the node and not relayed. No I/O, no locks,
 //! and no clock of its own.
+//!
+//! It counts by nonce, and never blocks what its lane waits for. A node relays in the order of nonces, so one job seen
+//! relayed frees the places of all below it. A list that lacks a job frees none: the node may have lost it. A nonce
+//! below all that are counted gets in past the bound, or the lane and the window would wait for each other. A place is
+//! given up after its nonce, so that whoever gets the place also gets the nonce. Lost jobs are sent again from the
+//! lowest nonce on.
 
 use std::{
     collections::{BTreeMap, VecDeque},

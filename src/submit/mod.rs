@@ -1,12 +1,13 @@
 //! Submissions. Only one submission of a job runs at a time, and it runs to its end, even if no caller waits for it.
 //!
 //! `submissions.rs` starts a flight for a job, or joins the one under way. `flight.rs` sends the bytes, compares the
-//! node's record with them, and settles the nonce. `open.rs` keeps what is under way, and what is of unknown fate.
-//! `states.rs` remembers the states that verified results lead to.
+//! node's record with them, and settles the nonce. `places.rs` lets jobs into the
+//! window of an Ordered lane. `open.rs` keeps what is under way, and what is of unknown fate. `states.rs` remembers the
+//! states that verified results lead to.
 //!
 //! # A submission, step by step
 //!
-//! 1. An Ordered job takes a place in its lane's window (`nonce/window.rs`, `client/window.rs`), and keeps it until it
+//! 1. An Ordered job takes a place in its lane's window (`nonce/window.rs`, `submit/places.rs`), and keeps it until it
 //!    is seen relayed. A nonce is leased. If the caller goes away before step 3, the nonce is released. The nonce of a
 //!    job that comes in signed is leased in step 3.
 //! 2. The request is encoded and signed (`client/signing.rs`). If a signer in another process returns an error that it
@@ -52,10 +53,12 @@
 
 mod flight;
 mod open;
+mod places;
 mod states;
 mod submissions;
 
 pub(crate) use self::{
     open::{Arrival, Landed},
+    places::Places,
     submissions::{KeptJob, Submissions, lane_of},
 };
