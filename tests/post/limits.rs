@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use infinityvm_sdk::RetryPolicy;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -105,6 +106,29 @@ async fn what_was_learnt_is_forgotten_in_the_end() {
         assert_eq!(edge.chain.sent().last().unwrap().tip, TIP);
     })
     .await;
+}
+
+/// By the policy that was set.
+#[tokio::test(start_paused = true)]
+async fn a_poster_repeats_its_reads_as_often_as_it_is_told() {
+    for (policy, times) in [(RetryPolicy::none(), 1), (RetryPolicy::default().with_attempts(3), 3)] {
+        both(|edge| {
+            let policy = policy.clone();
+            async move {
+                edge.chain.edge(|method, params, chain| match (method, chain.forward(method, params)) {
+                    ("eth_maxPriorityFeePerGas", _) => error(-32000, "service temporarily unavailable"),
+                    (_, answer) => answer,
+                });
+                let client = edge.another(|poster| poster.with_retry(policy)).await;
+                let (job, verified) = edge.result(1).await;
+                // There is another way to learn the tip.
+                client.post_result(&job, &verified).await.unwrap_or_else(|error| panic!("{}", error.report()));
+                let asked = edge.chain.methods().into_iter().filter(|it| it == "eth_maxPriorityFeePerGas").count();
+                assert_eq!(asked, times);
+            }
+        })
+        .await;
+    }
 }
 
 /// Whatever a post reads is read again after a limit, and not before the pause is over that is asked for.

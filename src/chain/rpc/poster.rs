@@ -14,6 +14,7 @@ use super::{
 use crate::{
     chain::{FollowUp, PostTransaction, Poster, reader::ChainReader},
     error::{Error, ErrorKind, Result},
+    retry::RetryPolicy,
 };
 
 /// Posts results over JSON-RPC, with an account of its own: type 2 transactions (EIP-1559), and type 3 (EIP-4844) where
@@ -100,6 +101,15 @@ impl RpcPoster {
     #[must_use]
     pub fn with_signing_deadline(self, deadline: Duration) -> Self {
         self.0.set(|settings| settings.signing = deadline);
+        self
+    }
+
+    /// Sets how reads that failed are repeated, as [`Chain::with_retry`](crate::chain::Chain::with_retry) does, with a
+    /// budget of the poster's own. What is sent is never repeated by this. For all clones. Default:
+    /// [`RetryPolicy::default`].
+    #[must_use]
+    pub fn with_retry(self, policy: RetryPolicy) -> Self {
+        self.0.repeat(policy);
         self
     }
 

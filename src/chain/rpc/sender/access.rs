@@ -30,7 +30,7 @@ pub(super) struct Access {
     pub reader: RpcReader,
     lacks: Arc<Lacks>,
     /// A budget of its own.
-    retries: Arc<Retries>,
+    retries: Arc<Lock<Arc<Retries>>>,
 }
 
 /// What an RPC was found to lack, and when.
@@ -50,7 +50,12 @@ fn believed(found: &Lock<Option<Instant>>) -> bool {
 
 impl Access {
     pub(super) fn new(reader: RpcReader) -> Self {
-        Self { reader, lacks: Arc::default(), retries: Arc::new(Retries::new(RetryPolicy::default())) }
+        let retries = Lock::from(Arc::new(Retries::new(RetryPolicy::default())));
+        Self { reader, lacks: Arc::default(), retries: Arc::new(retries) }
+    }
+
+    pub(super) fn repeat(&self, policy: RetryPolicy) {
+        *self.retries.lock() = Arc::new(Retries::new(policy));
     }
 
     pub(super) fn suggests_tips(&self) -> bool {
@@ -84,11 +89,12 @@ impl Access {
 
     /// A read, which is made again if what it failed of may pass.
     pub(super) async fn ask<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
-        let mut attempts = self.retries.attempts(self.retries.read_deadline());
+        let retries = Arc::clone(&self.retries.lock());
+        let mut attempts = retries.attempts(retries.read_deadline());
         loop {
             let error = match self.request(method, params.clone()).await {
                 Ok(answer) => {
-                    self.retries.succeeded();
+                    retries.succeeded();
                     return Ok(answer);
                 }
                 Err(error) => error,

@@ -96,7 +96,7 @@ pub(super) fn check(bid: Bid, allowed: Allowed) -> Result<()> {
 /// What the RPC suggests, or what others paid, or a floor. That it suggests nothing is remembered.
 async fn suggested_tip(access: &Access) -> Result<u128> {
     if access.suggests_tips() {
-        match access.request::<U256>("eth_maxPriorityFeePerGas", json!([])).await {
+        match access.ask::<U256>("eth_maxPriorityFeePerGas", json!([])).await {
             Ok(tip) => return Ok(tip.saturating_to()),
             Err(error) if words::lacks(&error) => {
                 if words::lacks_method(&error) {
@@ -112,7 +112,7 @@ async fn suggested_tip(access: &Access) -> Result<u128> {
 
 /// The median of what the median transaction of the last blocks paid; nothing if none is told.
 async fn paid_tips(access: &Access) -> Option<u128> {
-    let history: Value = access.request("eth_feeHistory", json!(["0x5", "latest", [50.0]])).await.ok()?;
+    let history: Value = access.ask("eth_feeHistory", json!(["0x5", "latest", [50.0]])).await.ok()?;
     let rewards = history.get("reward")?.as_array()?;
     let mut tips: Vec<u128> = rewards.iter().filter_map(|block| number(block.get(0)?)).collect();
     tips.retain(|tip| *tip > 0);
@@ -121,10 +121,10 @@ async fn paid_tips(access: &Access) -> Option<u128> {
 }
 
 async fn blob_fee(access: &Access) -> Result<u128> {
-    match access.request::<U256>("eth_blobBaseFee", json!([])).await {
+    match access.ask::<U256>("eth_blobBaseFee", json!([])).await {
         Ok(fee) => Ok(fee.saturating_to()),
         Err(error) => {
-            let history: Result<Value, _> = access.request("eth_feeHistory", json!(["0x1", "latest", []])).await;
+            let history: Result<Value, _> = access.ask("eth_feeHistory", json!(["0x1", "latest", []])).await;
             // The last is the next block's.
             let fee = history.ok().and_then(|it| number(it.get("baseFeePerBlobGas")?.as_array()?.last()?));
             fee.ok_or_else(|| failed(error))

@@ -44,6 +44,7 @@ use super::RpcReader;
 use crate::{
     chain::blobs::BlobForm,
     error::{Error, ErrorKind, Outcome, Result},
+    retry::RetryPolicy,
     sync::Lock,
 };
 
@@ -100,6 +101,10 @@ impl Sender {
 
     pub(super) fn set(&self, change: impl FnOnce(&mut Allowed)) {
         change(&mut self.allowed.lock());
+    }
+
+    pub(super) fn repeat(&self, policy: RetryPolicy) {
+        self.access.repeat(policy);
     }
 
     fn allowed(&self) -> Allowed {
