@@ -53,6 +53,8 @@ pub(super) struct Departure {
     pub(super) by_wait: bool,
     /// How long after the node took it the record is to be compared, where the caller waits for the result anyway.
     pub(super) first_look: Option<Duration>,
+    /// A job that has failed, in whose place this one is put as it departs.
+    pub(super) replaces: Option<SignedJob>,
 }
 
 /// What a client has under a job's id.
@@ -157,6 +159,22 @@ impl OpenJobs {
         board.unresolved.remove(&id).map(|open| open.job)
     }
 
+    /// Notes that a job, which the caller keeps, is in the place of one that has failed.
+    pub(super) fn note_replaced(&self, old: &SignedJob, job: &SignedJob) -> Result<()> {
+        let mut board = self.lock();
+        let id = old.id();
+        if let Some(airborne) = board.airborne.get(&id) {
+            return Err(not_replaced_now(&airborne.job));
+        }
+        match board.unresolved.get(&id) {
+            Some(open) if open.job == *old => drop(board.unresolved.remove(&id)),
+            Some(open) if open.job != *job => return Err(taken_here(&open.job)),
+            Some(_) | None => {}
+        }
+        board.replace(old.clone(), job);
+        Ok(())
+    }
+
     /// What there is under a job's id, for those who only look: they take no copy.
     pub(super) fn on_hand(&self, job: &SignedJob) -> OnHand {
         let board = self.lock();
@@ -178,32 +196,6 @@ impl OpenJobs {
         {
             entry.span = span.clone();
         }
-    }
-
-    /// Puts a job in the place of one that has failed, which is sent no more by itself.
-    pub(super) fn replace(&self, old: &SignedJob, job: &SignedJob) -> Result<()> {
-        let mut board = self.lock();
-        let id = old.id();
-        if let Some(airborne) = board.airborne.get(&id) {
-            let error = taken_here(&airborne.job).with_retryable(true);
-            return Err(error.with_hint("a submission is under way: replace the job once that has ended"));
-        }
-        match board.unresolved.get(&id) {
-            Some(open) if open.job == *old => drop(board.unresolved.remove(&id)),
-            Some(open) if open.job != *job => return Err(taken_here(&open.job)),
-            Some(_) | None => {}
-        }
-        if board.replaced.len() >= MAX_REPLACED && !board.replaced.contains_key(&id) {
-            board.replaced.clear();
-        }
-        let entry = board.replaced.entry(id).or_insert_with(|| Replaced { earlier: Vec::new(), now: old.clone() });
-        let before = std::mem::replace(&mut entry.now, job.clone());
-        for gone in [before, old.clone()] {
-            if gone != *job && !entry.earlier.contains(&gone) {
-                entry.earlier.push(gone);
-            }
-        }
-        Ok(())
     }
 
     /// The job that this client has put in the place of this one.
@@ -275,9 +267,25 @@ impl Board {
         self.unresolved.get(&id).is_some_and(|open| open.may_have_run)
     }
 
-    /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce.
+    /// Notes that a job is put in the place of one that has failed, which is sent no more by itself.
+    pub(super) fn replace(&mut self, old: SignedJob, job: &SignedJob) {
+        let id = job.id();
+        if self.replaced.len() >= MAX_REPLACED && !self.replaced.contains_key(&id) {
+            self.replaced.clear();
+        }
+        let entry = self.replaced.entry(id).or_insert_with(|| Replaced { earlier: Vec::new(), now: old.clone() });
+        let before = std::mem::replace(&mut entry.now, job.clone());
+        for gone in [before, old] {
+            if gone != *job && !entry.earlier.contains(&gone) {
+                entry.earlier.push(gone);
+            }
+        }
+    }
+
+    /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce, but for those of
+    /// a job that is to be replaced and is not under way.
     pub(super) fn join(&mut self, departure: &mut Departure) -> Result<Option<Joined>> {
-        let Departure { job, lease, by_wait, .. } = departure;
+        let Departure { job, lease, by_wait, replaces, .. } = departure;
         match self.airborne.get_mut(&job.id()) {
             Some(entry) if entry.job == *job => {
                 entry.copied = true;
@@ -290,11 +298,12 @@ impl Board {
                 }
                 return Ok(Some(Joined { landing: entry.landing.clone(), span: entry.span.clone() }));
             }
+            Some(entry) if replaces.is_some() => return Err(not_replaced_now(&entry.job)),
             Some(entry) => return Err(taken_here(&entry.job)),
             None => {}
         }
         match self.unresolved.get(&job.id()) {
-            Some(open) if open.job != *job => Err(taken_here(&open.job)),
+            Some(open) if open.job != *job && replaces.as_ref() != Some(&open.job) => Err(taken_here(&open.job)),
             Some(_) => Ok(None),
             // Those under way are bounded by their slots.
             None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() + self.runs => {
@@ -311,6 +320,11 @@ pub(super) fn taken_here(other: &SignedJob) -> Error {
     Error::new(ErrorKind::NonceTaken, "this client has another signed job under the same nonce, and its fate is open")
         .with_job(other.id())
         .with_hint("settle the job in Client::unresolved first, or use another nonce")
+}
+
+fn not_replaced_now(other: &SignedJob) -> Error {
+    let error = taken_here(other).with_retryable(true);
+    error.with_hint("a submission is under way: replace the job once that has ended")
 }
 
 /// The end of a job whose place this client has given to another.

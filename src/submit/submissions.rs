@@ -52,7 +52,7 @@ impl Submissions {
         lease: NonceLease,
         first_look: Option<Duration>,
     ) -> Result<Arrival> {
-        self.fly(Departure { job, lease: Some(lease), by_wait: false, first_look }).await
+        self.fly(Departure { job, lease: Some(lease), by_wait: false, first_look, replaces: None }).await
     }
 
     /// Has room for the job of a run, until what this returns is dropped.
@@ -68,18 +68,21 @@ impl Submissions {
 
     /// Sends a job that was signed before.
     pub(crate) async fn submit_signed(&self, job: SignedJob) -> Result<Landed> {
-        self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
+        self.fly(Departure { job, lease: None, by_wait: false, first_look: None, replaces: None })
+            .await
+            .map(|arrival| arrival.landed)
     }
 
     /// Notes that a job is in the place of one that has failed.
     pub(crate) fn note_replaced(&self, old: &SignedJob, job: &SignedJob) -> Result<()> {
-        self.at_endpoint(self.open.replace(old, job))
+        self.at_endpoint(self.open.note_replaced(old, job))
     }
 
-    /// Sends a job in the place of one that has failed.
+    /// Sends a job in the place of one that has failed, which is kept until then.
     pub(crate) async fn replace(&self, old: &SignedJob, job: SignedJob) -> Result<Landed> {
-        self.note_replaced(old, &job)?;
-        self.fly(Departure { job, lease: None, by_wait: false, first_look: None }).await.map(|arrival| arrival.landed)
+        let replaces = Some(old.clone());
+        let departure = Departure { job, lease: None, by_wait: false, first_look: None, replaces };
+        self.fly(departure).await.map(|arrival| arrival.landed)
     }
 
     /// If a record of the node's shows the job that this client has put in the place of this one: what to tell of it.
@@ -102,7 +105,7 @@ impl Submissions {
         if lane_of(job.relay_strategy()) == Lane::Ordered && !self.nonces.is_its_turn(job.consumer(), job.nonce()) {
             return self.at_endpoint(Err(not_its_turn(&job)));
         }
-        self.fly(Departure { job, lease: None, by_wait: true, first_look: None }).await.map(drop)
+        self.fly(Departure { job, lease: None, by_wait: true, first_look: None, replaces: None }).await.map(drop)
     }
 
     /// Waits until none is under way.
@@ -233,7 +236,9 @@ impl Submissions {
             }
             let (id, job) = (departure.job.id(), departure.job.clone());
             // The manager knows of the other clients that share it.
-            may_have_run = board.may_have_run(id)
+            let before = board.unresolved.get(&id).filter(|open| open.job == job);
+            let stored = before.is_some_and(|open| open.stored);
+            may_have_run = before.is_some_and(|open| open.may_have_run)
                 || departure.lease.is_none() && self.nonces.may_be_sent(job.consumer(), job.nonce());
             // Under the lock: whoever closes the client sees this one under way, or this one sees that it is closed.
             if let Err(error) = self.node.require_open() {
@@ -255,7 +260,9 @@ impl Submissions {
             if lane_of(job.relay_strategy()) == Lane::Ordered {
                 self.nonces.count(job.consumer(), job.nonce());
             }
-            let stored = board.unresolved.get(&id).is_some_and(|open| open.stored);
+            if let Some(old) = departure.replaces.take() {
+                board.replace(old, &job);
+            }
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
             let airborne = Airborne::new(job, landing.clone(), departure.lease, passing);

@@ -1,7 +1,13 @@
 //! Another job in the place of one that failed.
 
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobHandle, OffchainJobRequest, Outcome, RelayStrategy, Revision, SignedJob, Until,
+    Client, Error, ErrorKind, JobHandle, LocalSigner, OffchainJobRequest, Outcome, RelayStrategy, RetryPolicy,
+    Revision, SignedJob, Until,
     chain::Chain,
     client::ClientBuilder,
     devnode::{JobState, Lie},
@@ -9,7 +15,13 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
-use crate::rig::{CONSUMER, Rig, within};
+use support::{
+    answers::{self, Row},
+    scripted::{self, Scripted, at_once},
+};
+use tokio::time::sleep;
+
+use crate::rig::{CONSUMER, Mood, Moody, Rig, poll_once, within};
 
 fn over(rig: &Rig, rest: bool) -> ClientBuilder {
     let builder = rig.builder();
@@ -360,4 +372,93 @@ async fn a_signed_job_replaces_only_what_has_failed_and_what_it_fits() {
     rig.reaches(old.id(), JobState::Failed).await;
     let error = within(client.replace_signed(&old, rig.sign(1, "good").await)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// A node that has a job as failed, loses the answer to its submission, and never answers another one's.
+fn losing(old: &SignedJob) -> Scripted {
+    let (row, id) = (Row::of(old, answers::FAILED).encode(), old.id());
+    Scripted::new(false, move |method, body| match method {
+        Method::SubmitJob if body.windows(32).any(|window| window == [0xff; 32]) => {
+            (Duration::from_secs(1 << 30), Err(scripted::broken()))
+        }
+        Method::SubmitJob => at_once(Err(scripted::broken())),
+        _ if body.windows(32).any(|window| window == id.as_bytes()) => at_once(Ok(row.clone())),
+        _ => at_once(Err(scripted::not_found())),
+    })
+}
+
+/// While a replacement waits for its turn, the caller goes away, or the turn does not come: the failed job's bytes stay
+/// in the list until those of the new one are there.
+#[tokio::test(start_paused = true)]
+async fn at_any_time_the_old_job_is_kept_or_the_new_one() {
+    let signer = LocalSigner::random().unwrap();
+    let sign = async |input: &[u8], nonce| {
+        let job = scripted::request(CONSUMER, input).prepare(Revision::Relay, nonce).unwrap();
+        job.sign(&signer).await.unwrap()
+    };
+    let old = sign(b"old", 1).await;
+    let new = scripted::request(CONSUMER, b"new");
+    // As many as may be under way at once.
+    let mut others = Vec::new();
+    for nonce in 2..514 {
+        others.push(sign(&[0xff; 32], nonce).await);
+    }
+    for crowded in [false, true] {
+        for polls in 0..24 {
+            let node = losing(&old);
+            let policy = RetryPolicy::none().with_submit_deadline(Duration::from_secs(60));
+            let client = node.client(Revision::Relay, answers::operator()).retry(policy).signer(signer.clone());
+            let client = client.connect().await.unwrap();
+            client.submit_signed(old.clone()).await.unwrap_err();
+            let failed = client.resume(old.clone()).unwrap();
+            let under_way = if crowded { others.len() } else { 0 };
+            for job in &others[..under_way] {
+                let (client, job) = (client.clone(), job.clone());
+                tokio::spawn(async move { client.submit_signed(job).await });
+            }
+            while node.count(Method::SubmitJob) < 1 + under_way {
+                tokio::task::yield_now().await;
+            }
+            let mut replacing = Box::pin(client.replace(&failed, new.clone()));
+            for poll in 0..polls {
+                let ended = poll_once(&mut replacing).await.is_ready();
+                let kept = client.unresolved().iter().filter(|job| job.id() == old.id()).count();
+                assert_eq!(kept, 1, "crowded: {crowded}, poll {poll} of {polls}, ended: {ended}");
+                if ended {
+                    break;
+                }
+                sleep(Duration::from_millis(900)).await;
+            }
+            drop(replacing);
+            let kept = client.unresolved().into_iter().find(|job| job.id() == old.id()).unwrap();
+            let sent = node.count(Method::SubmitJob) > 1 + under_way;
+            assert_eq!(kept != old, sent, "crowded: {crowded}, {polls} polls: {kept:?}");
+        }
+    }
+}
+
+/// A client that is closed while the replacement is signed keeps the failed job, too.
+#[tokio::test]
+async fn what_is_not_replaced_after_all_is_kept() {
+    let signer = LocalSigner::random().unwrap();
+    let job = scripted::request(CONSUMER, b"old").prepare(Revision::Relay, 1).unwrap();
+    let old = job.sign(&signer).await.unwrap();
+    let node = losing(&old);
+    let mood = Arc::new(Mood::default());
+    let moody = Moody { inner: signer, mood: Arc::clone(&mood) };
+    let client = node.client(Revision::Relay, answers::operator()).retry(RetryPolicy::none()).signer(moody);
+    let client = client.connect().await.unwrap();
+    client.submit_signed(old.clone()).await.unwrap_err();
+    let failed = client.resume(old.clone()).unwrap();
+    mood.yields.store(1000, SeqCst);
+    let mut replacing = Box::pin(client.replace(&failed, scripted::request(CONSUMER, b"new")));
+    while mood.asked.load(SeqCst) == 0 {
+        assert!(poll_once(&mut replacing).await.is_pending());
+        tokio::task::yield_now().await;
+    }
+    let open = within(client.close(Duration::from_secs(60))).await;
+    assert_eq!(open, [old]);
+    let error = within(replacing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{}", error.report());
+    assert_eq!(client.unresolved(), open);
 }
