@@ -41,7 +41,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The node speaks another protocol revision than the client was told, or one that this release does not know.
     WrongRevision,
-    /// The node could not be reached, or the connection broke.
+    /// The node could not be reached, or the connection broke; or whoever provides headers for the call is away, as the
+    /// message says then.
     Unavailable,
     /// One call took longer than its deadline.
     CallTimeout,

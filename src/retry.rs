@@ -44,6 +44,10 @@ const TOKEN: u64 = 10;
 /// left. Only [`with_attempts`](Self::with_attempts) bounds that, if it is set, and
 /// [`with_first_contact`](Self::with_first_contact) where the client has never reached the node.
 ///
+/// A provider of headers (`header_provider` of the transports) is no node. While it fails with an error that is
+/// [retryable](Error::is_retryable), it is asked again until the deadline of the call, which costs no budget. Only
+/// [`with_attempts`](Self::with_attempts) bounds that, if it is set.
+///
 /// A pause that the node, or something before it, asks for is kept: `Retry-After` over HTTP, `grpc-retry-pushback-ms`
 /// over gRPC. If it is longer than what is left of the deadline, the call ends at once, and [`Error::retry_after`] says
 /// how long.
@@ -79,9 +83,9 @@ impl RetryPolicy {
         Self::default().with_attempts(1)
     }
 
-    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6; for a signer, and for
-    /// a submission of which nothing has left, as often as the deadline allows. Attempts to reach the node that a
-    /// submission waits for count as its own.
+    /// Sets how often a call is made at most, the first time included; 0 counts as 1. Default: 6; for a signer, for a
+    /// provider of headers, and for a submission of which nothing has left, as often as the deadline allows. If this is
+    /// set, attempts to reach the node that a submission waits for count as its own.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts.max(1));
@@ -279,7 +283,7 @@ impl Retries {
 
     /// The attempts of one call, which begins now.
     pub(crate) fn attempts(&self, deadline: Deadline) -> Attempts<'_> {
-        Attempts { retries: self, deadline, failed: 0 }
+        Attempts { retries: self, deadline, failed: 0, excused: 0 }
     }
 
     fn take_token(&self) -> bool {
@@ -302,11 +306,22 @@ impl Retries {
     }
 }
 
+/// Who failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// A node, a chain's RPC, or the way to them: a repetition is taken from the budget.
+    Peer,
+    /// A signer, or a provider of headers: asked as often as the deadline allows, and the budget is not for them.
+    Helper,
+}
+
 /// The attempts of one call: how many have failed, and whether another may follow.
 pub(crate) struct Attempts<'a> {
     retries: &'a Retries,
     deadline: Deadline,
     failed: u32,
+    /// Those of them that count only if the policy has a number: they came to nobody who could answer.
+    excused: u32,
 }
 
 impl Attempts<'_> {
@@ -314,6 +329,11 @@ impl Attempts<'_> {
     pub(crate) fn fail(&mut self) -> u32 {
         self.failed += 1;
         self.failed
+    }
+
+    /// The last one that failed came to nobody who could answer.
+    pub(crate) fn excuse(&mut self) {
+        self.excused = self.excused.saturating_add(1).min(self.failed);
     }
 
     pub(crate) fn failed(&self) -> u32 {
@@ -334,31 +354,32 @@ impl Attempts<'_> {
     }
 
     /// The pause before the next one, if it does not end too late.
-    fn pause(&self, at_least: Duration) -> Option<Duration> {
+    fn pause(&self, at_least: Duration, until: Deadline) -> Option<Duration> {
         let pause = self.retries.pause(self.failed).saturating_add(at_least);
-        self.deadline.allows(pause).then_some(pause)
+        until.allows(pause).then_some(pause)
     }
 
-    /// Waits until the next one begins after this error, which is taken from the budget, and comes no sooner than
-    /// whoever refused asks for; false at once if there is none.
+    /// Waits until the next one begins after this error, and comes no sooner than whoever refused asks for; false at
+    /// once if there is none.
     pub(crate) async fn again(&self, error: &Error) -> bool {
-        let left = self.failed < self.retries.policy.attempts.unwrap_or(ATTEMPTS);
-        match self.pause(error.retry_after().unwrap_or_default()) {
-            Some(pause) if left && self.retries.take_token() => tokio::time::sleep(pause).await,
-            _ => return false,
-        }
-        true
+        self.again_of(Party::Peer, error).await
     }
 
-    /// The same after the error of a signer, which is no node: the budget is not for it, and it may ask for a pause of
-    /// its own.
-    pub(crate) async fn again_after(&self, error: &Error) -> bool {
-        let left = self.retries.policy.attempts.is_none_or(|most| self.failed < most);
-        match self.pause(error.retry_after().unwrap_or_default()) {
-            Some(pause) if left => tokio::time::sleep(pause).await,
-            _ => return false,
+    /// The same after the failure of either.
+    pub(crate) async fn again_of(&self, party: Party, error: &Error) -> bool {
+        let left = match self.retries.policy.attempts {
+            Some(most) => self.failed < most,
+            None => party == Party::Helper || self.failed - self.excused < ATTEMPTS,
+        };
+        // A helper's failure is told before the deadline passes: nothing was sent.
+        let until = if party == Party::Helper { self.deadline.shortly_before() } else { self.deadline };
+        match self.pause(error.retry_after().unwrap_or_default(), until) {
+            Some(pause) if left && (party == Party::Helper || self.retries.take_token()) => {
+                tokio::time::sleep(pause).await;
+                true
+            }
+            _ => false,
         }
-        true
     }
 }
 
@@ -368,7 +389,7 @@ mod tests {
 
     async fn again(retries: &Retries, failed: u32, deadline: Deadline) -> bool {
         let error = Error::new(ErrorKind::Unavailable, "away");
-        Attempts { retries, deadline, failed }.again(&error).await
+        Attempts { retries, deadline, failed, excused: 0 }.again(&error).await
     }
 
     #[test]

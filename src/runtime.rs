@@ -1,6 +1,9 @@
 //! Tasks of the Tokio runtime, and what belongs to one runtime of several.
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::watch,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,9 +22,13 @@ pub(crate) fn require_runtime() -> Result<()> {
     }
 }
 
-/// The outcome of a task that any number of callers wait for. The task goes on whoever waits.
+/// The outcome of a task that any number of callers wait for. The task goes on whoever waits, as long as somebody
+/// drives its runtime.
 #[derive(Clone, Debug)]
-pub(crate) struct Joint<T>(watch::Receiver<Option<T>>);
+pub(crate) struct Joint<T> {
+    outcome: watch::Receiver<Option<T>>,
+    home: Option<Id>,
+}
 
 /// Held by the task: if it is dropped untold, the task was cut off.
 #[derive(Debug)]
@@ -30,27 +37,36 @@ pub(crate) struct Teller<T>(watch::Sender<Option<T>>);
 impl<T: Clone> Joint<T> {
     pub(crate) fn new() -> (Teller<T>, Self) {
         let (teller, outcome) = watch::channel(None);
-        (Teller(teller), Self(outcome))
+        (Teller(teller), Self { outcome, home: here() })
+    }
+
+    /// Whether this is the runtime of the task. Of another one it is not known whether anybody drives it.
+    pub(crate) fn is_here(&self) -> bool {
+        self.home == here()
     }
 
     /// The outcome; nothing if the task was cut off, by a panic or the end of its runtime.
     pub(crate) async fn outcome(&self) -> Option<T> {
-        self.0.clone().wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+        self.outcome.clone().wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.0.has_changed().is_ok() && self.0.borrow().is_none()
+        self.outcome.has_changed().is_ok() && self.outcome.borrow().is_none()
     }
 
     /// Whether the task will tell nothing any more, and has told nothing.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.0.has_changed().is_err() && self.0.borrow().is_none()
+        self.outcome.has_changed().is_err() && self.outcome.borrow().is_none()
     }
 
     /// Whether both are of one task.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.0.same_channel(&other.0)
+        self.outcome.same_channel(&other.outcome)
     }
+}
+
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 impl<T> Teller<T> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     error::{Error, ErrorKind, Result},
     job::{JobSigner, RelayStrategy, SignedJob, SignerKind, UnsignedJob},
-    node::Retries,
+    node::{Party, Retries},
     runtime::require_runtime,
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn sign(job: UnsignedJob, signer: &dyn JobSigner, retries: &Ret
             None => return Err(late(&job, retries.signing_time(), attempts.fail(), last)),
         };
         let error = error.with_attempts(attempts.fail());
-        if !error.is_retryable() || !attempts.again_after(&error).await {
+        if !error.is_retryable() || !attempts.again_of(Party::Helper, &error).await {
             return Err(error);
         }
         last = Some(error);

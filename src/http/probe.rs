@@ -34,6 +34,8 @@ pub(crate) enum Speaks {
     Tls,
     /// HTTP/1.1 in plain text.
     Http1,
+    /// The same, with status 400: also servers of TLS refuse plain text so.
+    Refusal,
     /// HTTP/2 in plain text.
     Http2,
 }
@@ -88,16 +90,26 @@ impl Probe {
         worth && !self.heard.load(Relaxed)
     }
 
-    /// The protocol, if it can be told and is another than the transport's.
+    /// The protocol, if it can be told, is another than the transport's, and the transport's own is not spoken there,
+    /// too: some ports take both TLS and plain text.
     pub(crate) async fn look(&self) -> Option<Speaks> {
+        let hello = client_hello();
         if self.encrypted {
-            return self.ask(REQUEST).await.filter(|speaks| *speaks != Speaks::Tls);
+            let plain = self.ask(REQUEST).await.filter(|speaks| *speaks != Speaks::Tls)?;
+            let takes_tls = match hello {
+                Some(hello) => self.ask(&hello).await == Some(Speaks::Tls),
+                None => false,
+            };
+            return (!takes_tls).then_some(plain);
         }
-        match self.ask(&client_hello()?).await {
-            Some(Speaks::Tls) => Some(Speaks::Tls),
+        match (self.ask(&hello?).await, self.expected) {
+            (Some(Speaks::Tls), Speaks::Http2) if self.ask(PREFACE).await == Some(Speaks::Http2) => None,
+            (Some(Speaks::Tls), Speaks::Http1) if self.ask(REQUEST).await == Some(Speaks::Http1) => None,
+            (Some(Speaks::Tls), _) => Some(Speaks::Tls),
             // It may take for HTTP/1.1 whatever is no HTTP/2, and speak both.
-            _ if self.expected == Speaks::Http2 => self.ask(PREFACE).await.filter(|speaks| *speaks == Speaks::Http1),
-            speaks => speaks.filter(|speaks| *speaks != self.expected),
+            (_, Speaks::Http2) => self.ask(PREFACE).await.filter(|speaks| is_http1(*speaks)),
+            (Some(Speaks::Refusal), _) => None,
+            (speaks, expected) => speaks.filter(|speaks| *speaks != expected),
         }
     }
 
@@ -108,8 +120,8 @@ impl Probe {
     async fn greet(&self, greeting: &[u8]) -> Option<Speaks> {
         let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await.ok()?;
         stream.write_all(greeting).await.ok()?;
-        let (mut first, mut len) = ([0; 9], 0);
-        while len < first.len() {
+        let (mut first, mut len) = ([0; 12], 0);
+        while len < first.len() && !matches!(speaks(&first[..len]), Some(Speaks::Tls | Speaks::Http2)) {
             match stream.read(&mut first[len..]).await {
                 Ok(more) if more > 0 => len += more,
                 _ => break,
@@ -119,14 +131,19 @@ impl Probe {
     }
 }
 
+fn is_http1(speaks: Speaks) -> bool {
+    matches!(speaks, Speaks::Http1 | Speaks::Refusal)
+}
+
 /// By the first bytes of an answer.
 fn speaks(first: &[u8]) -> Option<Speaks> {
     match first {
         // A record of TLS: an alert, or a part of the handshake.
         [0x15 | 0x16, 0x03, ..] => Some(Speaks::Tls),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'4', b'0', b'0'] => Some(Speaks::Refusal),
         [b'H', b'T', b'T', b'P', b'/', b'1', ..] => Some(Speaks::Http1),
         // A frame of the whole connection: SETTINGS or GOAWAY, which is what a server begins or ends with.
-        [0, _, _, 4 | 7, _, 0, 0, 0, 0] => Some(Speaks::Http2),
+        [0, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => Some(Speaks::Http2),
         _ => None,
     }
 }
@@ -164,8 +181,11 @@ mod tests {
             (&b"\x15\x03\x03\0\x02\x02\x32"[..], Some(Speaks::Tls)),
             (b"\x16\x03\x03\0\x7a\x02\0\0\x76", Some(Speaks::Tls)),
             (b"HTTP/1.1 ", Some(Speaks::Http1)),
+            (b"HTTP/1.1 404", Some(Speaks::Http1)),
+            (b"HTTP/1.1 400", Some(Speaks::Refusal)),
             (b"HTTP/1.0 ", Some(Speaks::Http1)),
             (b"\0\0\x12\x04\0\0\0\0\0", Some(Speaks::Http2)),
+            (b"\0\0\x12\x04\0\0\0\0\0\0\x03\0", Some(Speaks::Http2)),
             (b"\0\0\x08\x07\0\0\0\0\0", Some(Speaks::Http2)),
             (b"\0\0\x08\x07\0\0\0\0\x01", None),
             (b"SSH-2.0-O", None),

@@ -37,7 +37,8 @@ impl HeaderRequest<'_> {
 /// After a 401 it is asked once more, and the call is repeated; no such call has run.
 ///
 /// A function is one. For what has to wait, implement the trait, with `#[async_trait]` of the crate `async-trait`. Its
-/// time is part of the call's. What it provides takes the place of headers of the same name, is marked as sensitive,
+/// time is part of the call's, and at most that of a call that reads (`call_timeout`), also where the call may take
+/// longer. What it provides takes the place of headers of the same name, is marked as sensitive,
 /// and must not be headers of the protocol.
 ///
 /// ```
@@ -58,8 +59,9 @@ pub trait HeaderProvider: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The call fails with it as the cause, and nothing is sent. It is made again, as the retry policy says, if the
-    /// error is [retryable](crate::Error::is_retryable).
+    /// The call fails with it as the cause, and nothing is sent. If the error is
+    /// [retryable](crate::Error::is_retryable), the call is made again until its deadline, and no sooner than the error
+    /// asks for ([`Error::retry_after`](crate::Error::retry_after)). It says nothing of the node.
     async fn headers(&self, request: HeaderRequest<'_>) -> Result<Vec<(String, String)>>;
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, ProgramId, Revision, SignedJob},
     observe::{Observers, Server},
-    retry::{Deadline, Retries, RetryPolicy},
+    retry::{Deadline, Party, Retries, RetryPolicy},
     rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
     text::shorten,
@@ -53,6 +53,26 @@ pub(crate) struct SubmitFailure {
     pub(crate) again: Again,
     /// The node has a job under the nonce.
     pub(crate) in_use: bool,
+    pub(crate) party: Party,
+}
+
+/// Whose failure it is that a call failed.
+pub(super) fn party(failure: &CallError) -> Party {
+    if failure.unprepared { Party::Helper } else { Party::Peer }
+}
+
+/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun.
+async fn prepared<T>(
+    call: impl Future<Output = result::Result<T, CallError>>,
+    leaving: &Leaving,
+    until: Deadline,
+) -> result::Result<T, CallError> {
+    let mut call = std::pin::pin!(call);
+    match until.bound(call.as_mut()).await {
+        Some(answer) => answer,
+        None if leaving.is_prepared() => call.await,
+        None => Err(CallError::unprepared("the header provider gave no headers before the deadline of the call")),
+    }
 }
 
 /// Counts a call until it ends, however that is.
@@ -238,14 +258,16 @@ impl Node {
             // One that still runs is not joined by another.
             let runs_on = method.must_run_to_end() && matches!(failure.failure, CallFailure::TimedOut);
             let helps = refusal::again(method, &failure) != Again::Never && !runs_on;
+            let party = party(&failure);
             let error = self.failed(method, failure, failed, &mut arrived);
-            if !helps || !attempts.again(&error).await {
+            if !helps || !attempts.again_of(party, &error).await {
                 return Err(error);
             }
         }
     }
 
-    /// Submits a job, once. The call is not to be abandoned: a task of the caller's makes it.
+    /// Submits a job, once. The call is not to be abandoned: a task of the caller's makes it. Until the deadline there
+    /// must be headers for it.
     ///
     /// The outer error is about the request or the answer, the inner one says why the call failed.
     pub(crate) async fn submit_once(
@@ -253,11 +275,13 @@ impl Node {
         job: &SignedJob,
         attempt: u32,
         mut departing: Departing<'_>,
+        deadline: Deadline,
     ) -> Result<result::Result<JobId, SubmitFailure>> {
         const METHOD: Method = Method::SubmitJob;
         let leaving = Leaving::new();
         let body = self.wire.submit_job(job)?.with_leaving(&leaving);
-        let call = async { Ok::<_, Error>(departing.follow(self.transport.call(METHOD, body), &leaving).await) };
+        let call = departing.follow(self.transport.call(METHOD, body), &leaving);
+        let call = async { Ok::<_, Error>(prepared(call, &leaving, deadline.shortly_before()).await) };
         let answer = self.observers.call(&self.server, METHOD, attempt, call).await?;
         match answer {
             Ok(response) => {
@@ -269,16 +293,16 @@ impl Node {
                 self.identity.after(&failure.failure);
                 let again = refusal::again(METHOD, &failure);
                 let in_use = Refusal::of(&failure) == Refusal::NonceInUse;
-                let not_sent = matches!(failure.failure, CallFailure::NotSent);
+                let (not_sent, party) = (matches!(failure.failure, CallFailure::NotSent), party(&failure));
                 // Nothing was sent either, and nobody was reached.
                 let refused_here = matches!(failure.failure, CallFailure::RequestTooLarge | CallFailure::Misconfigured);
                 let error = self.error(METHOD, failure);
-                if not_sent && again == Again::Safe {
+                if not_sent && again == Again::Safe && party == Party::Peer {
                     departing.reached_nobody(&error, &self.retries);
                 } else if !not_sent && !refused_here {
                     departing.reached();
                 }
-                Ok(Err(SubmitFailure { error, again, in_use }))
+                Ok(Err(SubmitFailure { error, again, in_use, party }))
             }
         }
     }
@@ -331,7 +355,7 @@ impl Node {
             }
             let failed = attempts.fail();
             self.identity.after(&failure.failure);
-            let again = refusal::again(METHOD, &failure);
+            let (again, party) = (refusal::again(METHOD, &failure), party(&failure));
             let error = self.failed(METHOD, failure, failed, &mut arrived);
             let helps = match again {
                 Again::Safe => true,
@@ -340,7 +364,7 @@ impl Node {
                 Again::Died => id.is_some() && self.wire.has(Method::ContainsProgram),
                 Again::Stored | Again::Never => false,
             };
-            if !helps || !attempts.again(&error).await {
+            if !helps || !attempts.again_of(party, &error).await {
                 return Err(error);
             }
             if again == Again::Died {

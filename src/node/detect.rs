@@ -18,7 +18,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::Revision,
     observe::Server,
-    retry::Retries,
+    retry::{Party, Retries},
     rpc::{CallError, CallFailure, Method, Reflection, StatusCode},
     runtime::Joint,
     sync::Lock,
@@ -48,9 +48,9 @@ struct Questioned {
     failures: AtomicU32,
 }
 
-/// A question under way, which all callers share.
+/// A question under way, which all callers on its runtime share; and why there cannot be one.
 struct Asking {
-    end: Joint<()>,
+    end: Joint<Option<Error>>,
     begun: Instant,
 }
 
@@ -94,11 +94,11 @@ impl Identity {
     pub(super) async fn check(&self) -> Result<()> {
         let Questioned { transport, told, said, failures, .. } = &*self.0;
         if said.get().is_none() && failures.load(Relaxed) < MAX_FAILURES {
-            // It ends by itself, unless the runtime it was begun on stands still.
+            // It ends by itself.
             let asked = tokio::time::timeout(CHECK_TIMEOUT, self.0.asking().outcome()).await;
-            if let Ok(None) = asked {
-                // That runtime has ended. The next question is of this one.
-                _ = tokio::time::timeout(CHECK_TIMEOUT, self.0.asking().outcome()).await;
+            // A submission would fail like the question, and could not be told from one that has arrived.
+            if let Ok(Some(Some(error))) = asked {
+                return Err(error);
             }
         }
         match said.get() {
@@ -118,27 +118,25 @@ impl Identity {
 
 impl Questioned {
     /// The question under way, or a new one: in a task of its own, as the time of whoever began it may be over sooner.
-    fn asking(self: &Arc<Self>) -> Joint<()> {
+    fn asking(self: &Arc<Self>) -> Joint<Option<Error>> {
         let span = Span::current();
         let mut asking = self.asking.lock();
-        let under_way = |it: &&Asking| it.end.is_running() && it.begun.elapsed() <= CHECK_TIMEOUT;
+        let under_way = |it: &&Asking| it.end.is_running() && it.end.is_here() && it.begun.elapsed() <= CHECK_TIMEOUT;
         match asking.as_ref().filter(|it| under_way(it) || self.said.get().is_some()) {
             Some(Asking { end, .. }) => end.clone(),
             None => {
                 let (teller, end) = Joint::new();
                 *asking = Some(Asking { end: end.clone(), begun: Instant::now() });
                 let questioned = Arc::clone(self);
-                let ask = async move {
-                    questioned.ask().await;
-                    teller.tell(());
-                };
+                let ask = async move { teller.tell(questioned.ask().await) };
                 tokio::spawn(ask.instrument(span));
                 end
             }
         }
     }
 
-    async fn ask(&self) {
+    /// Asks, and says why that cannot be, if it cannot.
+    async fn ask(&self) -> Option<Error> {
         let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(&*self.transport)).await;
         let page =
             |unclear: &Unclear| matches!(unclear, Unclear::Silent(error) if error.kind() == ErrorKind::BadResponse);
@@ -150,10 +148,12 @@ impl Questioned {
             Ok(Err(Unclear::Neither(error))) => Said::Neither(error),
             Ok(Err(Unclear::Silent(_))) if !failed => Said::Nothing,
             // Not an answer that would stay: a proxy's page may be about an outage.
-            Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_) | Unclear::Misconfigured(_))) | Err(_) => return,
+            Ok(Err(Unclear::Silent(_) | Unclear::Unreachable(_) | Unclear::Unprepared(_))) | Err(_) => return None,
+            Ok(Err(Unclear::Misconfigured(error))) => return Some(error),
         };
-        // Only a question that took too long can have been overtaken.
+        // Another question may have been faster.
         _ = self.said.set(said);
+        None
     }
 }
 
@@ -165,6 +165,8 @@ enum Unclear {
     Silent(Error),
     /// The node could not be asked, or could not answer now.
     Unreachable(Error),
+    /// It was not asked, as there were no headers for that.
+    Unprepared(Error),
     /// Nor can it be asked by this transport.
     Misconfigured(Error),
 }
@@ -175,6 +177,7 @@ impl From<Unclear> for Error {
             Unclear::Neither(error)
             | Unclear::Silent(error)
             | Unclear::Unreachable(error)
+            | Unclear::Unprepared(error)
             | Unclear::Misconfigured(error) => error,
         }
     }
@@ -186,16 +189,17 @@ pub(super) async fn describe_node(transport: &dyn Transport, retries: &Retries) 
     let mut attempts = retries.attempts(whole);
     loop {
         let answer = retries.attempt_deadline(whole, true).bound(ask(transport)).await;
-        let error = match answer {
-            Some(Err(Unclear::Unreachable(error))) => error,
+        let (error, party) = match answer {
+            Some(Err(Unclear::Unreachable(error))) => (error, Party::Peer),
+            Some(Err(Unclear::Unprepared(error))) => (error, Party::Helper),
             Some(answer) => return Ok(answer?),
             None => {
                 let timed_out = CallError::new(CallFailure::TimedOut, "no answer within the deadline");
-                unclear(timed_out, transport.endpoint()).into()
+                (unclear(timed_out, transport.endpoint()).into(), Party::Peer)
             }
         };
         let failed = attempts.fail();
-        if !attempts.again(&error).await {
+        if !attempts.again_of(party, &error).await {
             return Err(error.with_attempts(failed));
         }
     }
@@ -246,6 +250,7 @@ fn unclear(failure: CallError, endpoint: &str) -> Unclear {
              coprocessor node does answer there, state its revision with ClientBuilder::revision",
         ),
         F::Misconfigured => return Unclear::Misconfigured(refusal::of_reflection(failure, endpoint)),
+        F::NotSent if failure.unprepared => return Unclear::Unprepared(refusal::of_reflection(failure, endpoint)),
         _ => return Unclear::Unreachable(refusal::of_reflection(failure, endpoint).with_outcome(Outcome::NotSent)),
     };
     Unclear::Silent(

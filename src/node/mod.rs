@@ -17,4 +17,4 @@ pub(crate) use self::{
     doubt::{Doubt, looks_needed},
     pending::{PendingLists, PendingNonces},
 };
-pub(crate) use crate::retry::{Deadline, Retries};
+pub(crate) use crate::retry::{Deadline, Party, Retries};

@@ -1,7 +1,7 @@
 //! The list of pending jobs, for those who do not wait for ever.
 //!
 //! GetPendingJobs hangs where the consumer's task in the node is blocked, and kills it if it is given up. So it runs in
-//! a task of its own until it is answered, and there is one at a time for a consumer.
+//! a task of its own until it is answered, and there is one at a time for a consumer and a runtime.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,7 +38,8 @@ struct Calls {
 struct State {
     /// How many were begun.
     begun: u64,
-    running: HashMap<Address, Running>,
+    /// By consumer; of other runtimes nobody knows whether they are driven.
+    running: HashMap<Address, Vec<Running>>,
 }
 
 #[derive(Clone)]
@@ -91,22 +92,37 @@ impl PendingLists {
     /// The call under way, or a new one.
     fn running(&self, consumer: Address) -> Running {
         let mut state = self.0.state.lock();
-        if let Some(running) = state.running.get(&consumer).filter(|running| running.answer.is_running()) {
+        let number = state.begun;
+        let all = state.running.entry(consumer).or_default();
+        all.retain(|running| running.answer.is_running());
+        if let Some(running) = all.iter().find(|running| running.answer.is_here()) {
             return running.clone();
         }
         let (teller, answer) = Joint::new();
-        let running = Running { number: state.begun, answer };
+        let running = Running { number, answer };
+        all.push(running.clone());
         state.begun += 1;
-        state.running.insert(consumer, running.clone());
         drop(state);
         let calls = Arc::clone(&self.0);
         tokio::spawn(async move {
             let answer = ask(&calls.node, consumer).await;
             // First out of the books, then the answer: who has it finds the next call, not this one.
-            calls.state.lock().running.remove(&consumer);
+            calls.end(consumer, number);
             teller.tell(answer);
         });
         running
+    }
+}
+
+impl Calls {
+    fn end(&self, consumer: Address, number: u64) {
+        let mut state = self.state.lock();
+        if let Some(all) = state.running.get_mut(&consumer) {
+            all.retain(|running| running.number != number);
+            if all.is_empty() {
+                state.running.remove(&consumer);
+            }
+        }
     }
 }
 

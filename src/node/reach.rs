@@ -20,6 +20,13 @@ const OPEN_FOR: Duration = Duration::from_millis(100);
 /// After so long the others no longer wait for a call whose transport cannot tell when its message leaves.
 const ASSUMED_LEFT: Duration = Duration::from_secs(1);
 
+/// How often a call that goes ahead shows that its runtime is driven.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// After so long without that the others no longer wait for it. A runtime that nobody drives stands still with all of
+/// its calls, for ever perhaps.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+
 /// The longest pause while the client has never reached the node, as that is soon given up.
 const LONGEST_AT_FIRST: Duration = Duration::from_secs(1);
 
@@ -37,7 +44,11 @@ struct State {
     ever: bool,
     open_until: Option<Instant>,
     /// Somebody goes ahead.
-    ahead: bool,
+    ahead: Option<Ahead>,
+    /// How many went ahead so far.
+    departed: u64,
+    /// Since when it is tried to reach the node, if it ever was.
+    tried: Option<Instant>,
     /// Attempts in a row that reached nobody, and of all times.
     failures: u32,
     missed: u64,
@@ -47,31 +58,52 @@ struct State {
     next: Option<Instant>,
 }
 
+/// A call that the others wait for.
+struct Ahead {
+    number: u64,
+    /// When its runtime was last seen to be driven.
+    seen: Instant,
+}
+
 /// What a submission waits for of which nothing has left.
 pub(crate) struct Waiting {
     /// The attempts that it knows to have reached nobody.
     missed: u64,
     last: Option<Error>,
+    /// It knows that it is tried to reach the node.
+    tried: bool,
     begun: Instant,
 }
 
 /// A call that may begin.
 pub(crate) struct Departing<'a> {
     reach: &'a Reach,
-    /// The others wait for it.
-    ahead: bool,
+    /// The number under which the others wait for it.
+    ahead: Option<u64>,
+    begun: Instant,
 }
 
 /// That a message has left.
 enum Left {
     Told,
     Assumed,
+    /// It has not, as there are no headers for it yet.
+    NotYet,
 }
 
 enum Turn<'a> {
     Go(Departing<'a>),
     /// Another call reached nobody.
     Missed(Error),
+    /// The time for a first contact has begun.
+    Tried,
+}
+
+impl State {
+    /// Whether this one goes ahead; it may have been overtaken.
+    fn is_ahead(&self, departing: &Departing<'_>) -> bool {
+        departing.ahead.is_some() && self.ahead.as_ref().map(|ahead| ahead.number) == departing.ahead
+    }
 }
 
 impl Reach {
@@ -86,7 +118,8 @@ impl Reach {
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
-        Waiting { missed: self.state.lock().missed, last: None, begun: Instant::now() }
+        let state = self.state.lock();
+        Waiting { missed: state.missed, last: None, tried: state.tried.is_some(), begun: Instant::now() }
     }
 
     /// Whether the last attempt has reached nobody.
@@ -96,7 +129,7 @@ impl Reach {
 
     /// A call that waits for no other.
     pub(crate) fn beside_others(&self) -> Departing<'_> {
-        Departing { reach: self, ahead: false }
+        Departing { reach: self, ahead: None, begun: Instant::now() }
     }
 
     /// Waits until a call may begin, as long as that is wanted. What another call finds out counts as an attempt.
@@ -104,10 +137,14 @@ impl Reach {
     /// # Errors
     /// Why the node could not be reached.
     pub(crate) async fn turn(&self, waiting: &mut Waiting, attempts: &mut Attempts<'_>) -> Result<Departing<'_>> {
-        let first_contact = Deadline::at(waiting.begun.checked_add(attempts.first_contact()));
         loop {
-            let (ever, next) = self.now();
-            let patience = if ever { Deadline::NONE } else { first_contact };
+            let (tried, next) = self.now();
+            waiting.tried = tried.is_some();
+            // As long as nobody could even try, that says nothing of the address.
+            let patience = match tried {
+                Some(tried) => Deadline::at(tried.max(waiting.begun).checked_add(attempts.first_contact())),
+                None => Deadline::NONE,
+            };
             if let Some(error) = &waiting.last {
                 let error = || error.clone().with_attempts(attempts.failed());
                 if !attempts.may_wait_until(next) {
@@ -123,22 +160,27 @@ impl Reach {
                 Some(Turn::Go(departing)) => return Ok(departing),
                 Some(Turn::Missed(error)) => {
                     attempts.fail();
+                    attempts.excuse();
                     waiting.last = Some(error);
                 }
+                Some(Turn::Tried) => {}
                 None => {
+                    let (tried, _) = self.now();
+                    if tried.is_none() && attempts.deadline().shortly_before().allows(Duration::ZERO) {
+                        continue;
+                    }
                     let error = waiting.last.take().unwrap_or_else(no_connection).with_attempts(attempts.failed());
-                    let ever = self.now().0;
-                    return Err(if ever { error } else { never_reached(error, attempts.first_contact()) });
+                    return Err(if tried.is_some() { never_reached(error, attempts.first_contact()) } else { error });
                 }
             }
         }
     }
 
-    /// Whether the node was ever reached, and when another attempt may begin.
-    fn now(&self) -> (bool, Instant) {
+    /// Since when it is tried to reach the node, if it never was reached; and when another attempt may begin.
+    fn now(&self) -> (Option<Instant>, Instant) {
         let state = self.state.lock();
         let now = Instant::now();
-        (state.ever, state.next.map_or(now, |next| next.max(now)))
+        (state.tried.filter(|_| !state.ever), state.next.map_or(now, |next| next.max(now)))
     }
 
     async fn next(&self, waiting: &mut Waiting) -> Turn<'_> {
@@ -155,13 +197,18 @@ impl Reach {
                 if state.open_until.is_some_and(|until| now < until) {
                     return Turn::Go(self.beside_others());
                 }
-                match state.next.filter(|next| now < *next) {
-                    _ if state.ahead => None,
+                if !waiting.tried && !state.ever && state.tried.is_some() {
+                    return Turn::Tried;
+                }
+                let overdue = state.ahead.as_ref().map(|ahead| ahead.seen + STANDS_STILL);
+                match overdue.filter(|overdue| now < *overdue).or(state.next.filter(|next| now < *next)) {
                     None => {
-                        state.ahead = true;
-                        return Turn::Go(Departing { reach: self, ahead: true });
+                        state.departed += 1;
+                        let number = state.departed;
+                        state.ahead = Some(Ahead { number, seen: now });
+                        return Turn::Go(Departing { reach: self, ahead: Some(number), begun: now });
                     }
-                    next => next,
+                    until => until,
                 }
             };
             // The sender is in `self`.
@@ -195,6 +242,11 @@ impl Waiting {
         self.last.is_some()
     }
 
+    /// Until now it did not come to trying to reach the node.
+    pub(crate) fn restart(&mut self) {
+        self.begun = Instant::now();
+    }
+
     /// The submission's own attempt reached nobody.
     pub(crate) fn missed(&mut self, error: Error, reach: &Reach) {
         self.missed = reach.state.lock().missed;
@@ -210,26 +262,71 @@ impl Departing<'_> {
         leaving: &Leaving,
     ) -> Result<T, CallError> {
         let mut call = std::pin::pin!(call);
-        if self.ahead {
-            let mut left = std::pin::pin!(left(leaving));
-            let first = poll_fn(|cx| match call.as_mut().poll(cx) {
-                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-                Poll::Pending => left.as_mut().poll(cx).map(Err),
-            });
-            match first.await {
+        if self.ahead.is_some() {
+            let first = {
+                let mut left = std::pin::pin!(self.before_others(self.left(leaving)));
+                poll_fn(|cx| match call.as_mut().poll(cx) {
+                    Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                    Poll::Pending => left.as_mut().poll(cx).map(Err),
+                })
+                .await
+            };
+            match first {
                 Ok(answer) => return answer,
                 Err(Left::Told) => self.reached(),
                 Err(Left::Assumed) => self.assume_left(),
+                Err(Left::NotYet) => {
+                    self.step_aside(&mut self.reach.state.lock());
+                    self.reach.changed.send_replace(());
+                }
             }
         }
         call.await
     }
 
+    /// Waits until the message has left, for all one knows.
+    async fn left(&self, leaving: &Leaving) -> Left {
+        if tokio::time::timeout(ASSUMED_LEFT, leaving.expected()).await.is_err() {
+            return if leaving.is_prepared() { Left::Assumed } else { Left::NotYet };
+        }
+        self.try_to_reach();
+        leaving.wait().await;
+        Left::Told
+    }
+
+    /// Does what the others wait for, and shows meanwhile that this runtime is driven.
+    pub(crate) async fn before_others<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(BEAT, work.as_mut()).await {
+                return done;
+            }
+            let mut state = self.reach.state.lock();
+            if state.is_ahead(self)
+                && let Some(ahead) = &mut state.ahead
+            {
+                ahead.seen = Instant::now();
+            }
+        }
+    }
+
+    /// Notes that it is tried to reach the node: who waits for that has only so much time for it.
+    fn try_to_reach(&self) {
+        self.reach.state.lock().tried.get_or_insert_with(Instant::now);
+        self.reach.changed.send_replace(());
+    }
+
+    /// No other waits for it any more.
+    fn step_aside(&mut self, state: &mut State) {
+        if state.is_ahead(self) {
+            state.ahead = None;
+        }
+        self.ahead = None;
+    }
+
     /// Something has left, or was answered.
     pub(super) fn reached(&mut self) {
-        if std::mem::take(&mut self.ahead) {
-            self.reach.state.lock().ahead = false;
-        }
+        self.step_aside(&mut self.reach.state.lock());
         self.reach.reached();
     }
 
@@ -237,12 +334,11 @@ impl Departing<'_> {
     fn assume_left(&mut self) {
         let mut state = self.reach.state.lock();
         let there = state.ever && state.failures == 0;
-        if !there {
-            (state.ahead, self.ahead) = (false, false);
-        }
+        self.step_aside(&mut state);
+        state.tried.get_or_insert(self.begun);
         drop(state);
         if there {
-            self.reached();
+            self.reach.reached();
         } else {
             self.reach.changed.send_replace(());
         }
@@ -253,7 +349,8 @@ impl Departing<'_> {
         let mut state = self.reach.state.lock();
         let lost = state.ever && state.failures == 0;
         // Of those that began beside each other, one counts.
-        if self.ahead || state.failures == 0 {
+        if state.is_ahead(&self) || state.failures == 0 {
+            state.tried.get_or_insert(self.begun);
             state.failures = state.failures.saturating_add(1);
             state.missed += 1;
             let longest = if state.ever { Duration::MAX } else { LONGEST_AT_FIRST };
@@ -273,22 +370,11 @@ impl Departing<'_> {
 
 impl Drop for Departing<'_> {
     fn drop(&mut self) {
-        if self.ahead {
-            self.reach.state.lock().ahead = false;
+        if self.ahead.is_some() {
+            self.step_aside(&mut self.reach.state.lock());
             self.reach.changed.send_replace(());
         }
     }
-}
-
-/// Waits until a message has left, for all one knows.
-async fn left(leaving: &Leaving) -> Left {
-    if tokio::time::timeout(ASSUMED_LEFT, leaving.wait()).await.is_err() {
-        if !leaving.is_expected() {
-            return Left::Assumed;
-        }
-        leaving.wait().await;
-    }
-    Left::Told
 }
 
 fn never_reached(error: Error, patience: Duration) -> Error {

@@ -68,12 +68,10 @@ impl RequestBody {
         Self { leaving: Some(leaving.clone()), ..self }
     }
 
-    /// Who wants to know when the message begins to leave. Whoever takes it is going to tell.
+    /// Who wants to know when the message begins to leave.
     #[cfg(any(feature = "grpc", feature = "rest"))]
     pub(crate) fn leaving(&self) -> Option<Leaving> {
-        let leaving = self.leaving.clone()?;
-        leaving.expect();
-        Some(leaving)
+        self.leaving.clone()
     }
 
     /// The length of the message in bytes, exactly.

@@ -12,6 +12,8 @@ pub(crate) struct Leaving(Arc<watch::Sender<Phase>>);
 enum Phase {
     /// No transport has said that it will tell.
     Untold,
+    /// It is to get headers first, from somewhere else than the node.
+    Preparing,
     Expected,
     Left,
 }
@@ -21,9 +23,18 @@ impl Leaving {
         Self(Arc::new(watch::Sender::new(Phase::Untold)))
     }
 
-    /// The transport is going to tell.
     #[cfg(any(feature = "grpc", feature = "rest"))]
-    pub(super) fn expect(&self) {
+    pub(crate) fn prepare(&self) {
+        self.advance(Phase::Preparing);
+    }
+
+    pub(crate) fn is_prepared(&self) -> bool {
+        *self.0.borrow() != Phase::Preparing
+    }
+
+    /// All is there that the message needs, and the transport is going to tell when it leaves.
+    #[cfg(any(feature = "grpc", feature = "rest"))]
+    pub(crate) fn expect(&self) {
         self.advance(Phase::Expected);
     }
 
@@ -40,12 +51,16 @@ impl Leaving {
         });
     }
 
-    pub(crate) fn is_expected(&self) -> bool {
-        *self.0.borrow() >= Phase::Expected
+    pub(crate) async fn expected(&self) {
+        self.reached(Phase::Expected).await;
     }
 
     pub(crate) async fn wait(&self) {
+        self.reached(Phase::Left).await;
+    }
+
+    async fn reached(&self, wanted: Phase) {
         // The sender is in `self`.
-        _ = self.0.subscribe().wait_for(|phase| *phase == Phase::Left).await;
+        _ = self.0.subscribe().wait_for(|phase| *phase >= wanted).await;
     }
 }

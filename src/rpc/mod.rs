@@ -244,6 +244,10 @@ pub struct CallError {
     pub message: String,
     /// What the server asks for, as to another attempt.
     pub pushback: Pushback,
+    /// What may explain the failure, with what to change then. It changes nothing of what the failure says.
+    pub(crate) hint: Option<String>,
+    /// Nothing was tried: it failed here, for want of headers. So it says nothing of the way to the node.
+    pub(crate) unprepared: bool,
     /// The cause.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -252,7 +256,8 @@ impl CallError {
     /// A failure without a further cause.
     #[must_use]
     pub fn new(failure: CallFailure, message: impl Into<String>) -> Self {
-        Self { failure, message: message.into(), pushback: Pushback::Unsaid, source: None }
+        let (message, pushback) = (message.into(), Pushback::Unsaid);
+        Self { failure, message, pushback, hint: None, unprepared: false, source: None }
     }
 
     /// Adds what the server asks for, as to another attempt.
@@ -260,6 +265,19 @@ impl CallError {
     pub fn with_pushback(mut self, pushback: Pushback) -> Self {
         self.pushback = pushback;
         self
+    }
+
+    /// Adds what may explain the failure.
+    #[cfg(any(feature = "grpc", feature = "rest"))]
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A call that was not begun, for want of headers.
+    #[cfg(any(feature = "grpc", feature = "rest", feature = "client"))]
+    pub(crate) fn unprepared(message: impl Into<String>) -> Self {
+        Self { unprepared: true, ..Self::new(CallFailure::NotSent, message) }
     }
 
     /// Adds the cause.

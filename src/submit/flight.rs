@@ -17,7 +17,7 @@ use super::open::{Airborne, Arrival, Board, Landed, OpenJobs};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, JobStatus, Revision, SignedJob, echo_difference, nonce_taken},
-    node::{Deadline, Doubt, Node, SubmitFailure, looks_needed},
+    node::{Deadline, Doubt, Node, Party, SubmitFailure, looks_needed},
     nonce::NonceManager,
     observe::{ClientEvent, ObservedJob},
     runtime::Joint,
@@ -169,23 +169,29 @@ impl Flight {
                 turn.map_err(|error| error.with_endpoint(node.endpoint()))?
             };
             if out_of_reach || waiting.has_missed() {
-                self.check_identity(arrived).await?;
+                departing.before_others(self.check_identity(arrived)).await?;
             }
             if let Some(last) = last.take().filter(|_| !deadline.allows(Duration::ZERO)) {
                 return Err(last);
             }
             // Called here and not in a task of its own: this is one already.
             let attempt = self.attempts.fetch_add(1, Relaxed) + 1;
-            let SubmitFailure { error, again, in_use } = match node.submit_once(&self.job, attempt, departing).await? {
-                Ok(id) => return self.accepted(id, deadline).await,
-                Err(failure) => failure,
-            };
+            let SubmitFailure { error, again, in_use, party } =
+                match node.submit_once(&self.job, attempt, departing, deadline).await? {
+                    Ok(id) => return self.accepted(id, deadline).await,
+                    Err(failure) => failure,
+                };
             let error = error.with_attempts(attempts.fail());
+            if party == Party::Helper {
+                attempts.excuse();
+                waiting.restart();
+            }
             if in_use {
                 let if_different = if arrived { Outcome::Unknown } else { Outcome::Rejected };
                 return self.refused_as_in_use(error, if_different).await;
             }
-            if again == Again::Safe && !arrived {
+            if again == Again::Safe && !arrived && party == Party::Peer {
+                attempts.excuse();
                 waiting.missed(error, node.reach());
                 continue;
             }
@@ -201,7 +207,7 @@ impl Flight {
                 Again::Safe | Again::Never => {}
             }
             let error = if arrived { error.with_outcome(Outcome::Unknown) } else { error };
-            if again == Again::Never || !attempts.again(&error).await {
+            if again == Again::Never || !attempts.again_of(party, &error).await {
                 return Err(error);
             }
             if again == Again::Died {

@@ -56,6 +56,7 @@ struct Call {
     path: &'static str,
     deadline: Duration,
     expect: Expect,
+    reads: bool,
 }
 
 impl GrpcTransport {
@@ -77,13 +78,12 @@ impl GrpcTransport {
         }
     }
 
-    async fn headers(&self, attempt: CallAttempt) -> Result<HeaderMap, CallError> {
-        let mut headers = self.peer.headers(attempt).await?;
+    async fn headers(&self, attempt: &mut CallAttempt, message: &RequestBody) -> Result<HeaderMap, CallError> {
+        let mut headers = self.peer.headers(attempt, &self.limits, message.leaving().as_ref()).await?;
         if let Some(intercept) = &self.intercept {
             let request = tonic::Request::from_parts(MetadataMap::from_headers(headers), Default::default(), ());
-            let request = intercept(request).map_err(|status| {
-                CallError::new(CallFailure::NotSent, "the interceptor refused the call").with_source(status)
-            })?;
+            let request = intercept(request)
+                .map_err(|status| CallError::unprepared("the interceptor refused the call").with_source(status))?;
             headers = request.into_parts().0.into_headers();
         }
         // Last, as an interceptor must not change them.
@@ -109,10 +109,11 @@ impl GrpcTransport {
             Some(_) => Some(Struck::Calling),
             None => None,
         };
-        self.peer.explained(answer, struck).await
+        self.peer.explained(answer, call.reads, struck).await
     }
 
-    async fn attempt(&self, call: &Call, message: RequestBody, attempt: CallAttempt) -> Result<Bytes, CallError> {
+    async fn attempt(&self, call: &Call, message: RequestBody, mut attempt: CallAttempt) -> Result<Bytes, CallError> {
+        let headers = self.headers(&mut attempt, &message).await?;
         let not_sent = |message: String| CallError::new(CallFailure::NotSent, message);
         let len = message.len();
         let Some((channel, pace)) = self.pool.channel() else {
@@ -122,7 +123,6 @@ impl GrpcTransport {
             return Err(not_sent(format!("the request has {len} bytes, more than gRPC can carry")));
         };
         let exchange = async {
-            let headers = self.headers(attempt).await?;
             let mut request = http::Request::new(tonic::body::Body::new(body));
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = Uri::from_static(call.path);
@@ -179,7 +179,13 @@ impl Transport for GrpcTransport {
 
     async fn call(&self, method: Method, message: RequestBody) -> Result<Bytes, CallError> {
         let deadline = self.limits.deadline(method);
-        let call = Call { name: method.name(), path: method.grpc_path(), deadline, expect: Expect::One };
+        let call = Call {
+            name: method.name(),
+            path: method.grpc_path(),
+            deadline,
+            expect: Expect::One,
+            reads: method.is_read(),
+        };
         self.send(call, message).await
     }
 
@@ -187,7 +193,13 @@ impl Transport for GrpcTransport {
     /// keep its own stream open after the answer; abandoning it does no harm.
     async fn reflect(&self, protocol: Reflection, request: RequestBody) -> Result<Bytes, CallError> {
         let deadline = self.limits.call_timeout;
-        let call = Call { name: "server reflection", path: protocol.grpc_path(), deadline, expect: Expect::First };
+        let call = Call {
+            name: "server reflection",
+            path: protocol.grpc_path(),
+            deadline,
+            expect: Expect::First,
+            reads: true,
+        };
         self.send(call, request).await
     }
 }

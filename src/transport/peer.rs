@@ -8,11 +8,13 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
+    error::Error,
     http::{
         probe::{Probe, Speaks, Struck},
         provider::Provided,
     },
-    rpc::{CallError, CallFailure, StatusCode},
+    rpc::{CallError, CallFailure, Leaving, Pushback, StatusCode},
+    transport::settings::CallLimits,
 };
 
 /// What a transport knows of its peer, beside how it connects.
@@ -44,16 +46,32 @@ impl Peer {
         Self { name, headers: HeaderMap::new(), provider: None, reserved: &[], probe: None }
     }
 
-    /// The headers of an attempt.
-    pub(super) async fn headers(&self, attempt: CallAttempt) -> Result<HeaderMap, CallError> {
+    /// The headers of an attempt, from whose time the provider takes. Nothing of the call has begun before they are
+    /// there, so a provider that fails or hangs says nothing of the way to the peer.
+    pub(super) async fn headers(
+        &self,
+        attempt: &mut CallAttempt,
+        limits: &CallLimits,
+        leaving: Option<&Leaving>,
+    ) -> Result<HeaderMap, CallError> {
         let mut headers = self.headers.clone();
         if let Some(provider) = &self.provider {
-            let provided = provider.add_to(&mut headers, self.reserved, &self.name, attempt.refused).await;
-            provided.map_err(|error| {
-                let failure = if error.is_retryable() { CallFailure::NotSent } else { CallFailure::Misconfigured };
-                CallError::new(failure, format!("the header provider failed: {error}")).with_source(error)
-            })?;
+            let begun = Instant::now();
+            leaving.inspect(|leaving| leaving.prepare());
+            // Even if the call itself must not be given up: this can be.
+            let patience = attempt.deadline.min(limits.call_timeout);
+            let provided = provider.add_to(&mut headers, self.reserved, &self.name, attempt.refused);
+            match tokio::time::timeout(patience, provided).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(unprovided(error)),
+                Err(_) => {
+                    let message = format!("the header provider gave no headers within {patience:?}");
+                    return Err(CallError::unprepared(message));
+                }
+            }
+            attempt.deadline = attempt.deadline.saturating_sub(begun.elapsed());
         }
+        leaving.inspect(|leaving| leaving.expect());
         Ok(headers)
     }
 
@@ -80,9 +98,13 @@ impl Peer {
 
     /// The answer, or what explains it better: that something else is spoken at the address. `struck` tells when an
     /// error of the network did.
+    ///
+    /// The explanation takes the place of the failure only if nothing depends on what became of the request: it was not
+    /// sent, or it only `reads`. What is found at the address afterwards does not show who had read a request before.
     pub(super) async fn explained(
         &self,
         answer: Result<Bytes, CallError>,
+        reads: bool,
         struck: impl FnOnce(&CallError) -> Option<Struck>,
     ) -> Result<Bytes, CallError> {
         let Some(probe) = &self.probe else { return answer };
@@ -114,12 +136,25 @@ impl Peer {
                 "what answers speaks HTTP/2 only, as a node's gRPC server does (usually port 50051): its REST gateway is another \
                  address (usually port 8080)"
             }
-            Some(Speaks::Http1) => {
+            Some(Speaks::Http1 | Speaks::Refusal) => {
                 "what answers speaks HTTP/1.1 only, as a node's REST gateway may (usually port 8080): its gRPC server is another \
                  address (usually port 50051)"
             }
             None => return Err(error),
         };
-        Err(CallError::new(CallFailure::Misconfigured, what).with_source(error))
+        match reads || matches!(error.failure, F::NotSent) {
+            true => Err(CallError::new(F::Misconfigured, what).with_source(error)),
+            false => Err(error.with_hint(what)),
+        }
     }
+}
+
+/// The failure of a call for which there are no headers.
+fn unprovided(error: Error) -> CallError {
+    let message = format!("the header provider failed: {error}");
+    let failed = match error.is_retryable() {
+        true => CallError::unprepared(message),
+        false => CallError::new(CallFailure::Misconfigured, message),
+    };
+    failed.with_pushback(error.retry_after().map_or(Pushback::Unsaid, Pushback::After)).with_source(error)
 }

@@ -29,6 +29,9 @@ pub use self::config::RestTransportBuilder;
 /// Messages up to this length, in bytes, travel as one piece.
 const COALESCE: usize = 8 * 1024;
 
+/// A message longer than this, in bytes, may be refused by its length before it was read.
+const LONG: usize = 64 * 1024;
+
 /// A node reached through its REST gateway.
 ///
 /// The gateway has no GetPendingJobs and no ContainsProgram, and no server reflection. Connections are opened when they
@@ -63,26 +66,35 @@ impl RestTransport {
         method: Method,
         url: Url,
         message: RequestBody,
-        attempt: CallAttempt,
+        mut attempt: CallAttempt,
     ) -> Result<Bytes, CallError> {
+        let (len, leaving) = (message.len(), message.leaving());
+        let headers = self.peer.headers(&mut attempt, &self.limits, leaving.as_ref()).await?;
         let (client, pace) = self
             .clients
             .here()
             .map_err(|error| CallError::new(CallFailure::NotSent, "there is no HTTP client").with_source(error))?;
-        let (len, leaving) = (message.len(), message.leaving());
         let (body, gate) = Guarded::new(message.into_chunks(), len, leaving);
         let exchange = async {
             let mut request = reqwest::Request::new(http::Method::POST, url);
-            *request.headers_mut() = self.peer.headers(attempt).await?;
+            *request.headers_mut() = headers;
             *request.body_mut() = Some(reqwest::Body::wrap(body));
             let response = client.execute(request).await.map_err(|error| self.broken(error))?;
             response::read(response.into(), self.limits).await
         };
         let answer = guard(&gate, method.name(), attempt.deadline, &self.peer.name, exchange).await;
-        answer.inspect_err(|error| {
+        answer.map_err(|error| {
             if let Some(cause) = error.source() {
                 self.clients.heed(pace, cause);
             }
+            let cut_short = matches!(error.failure, CallFailure::Interrupted) && len > LONG;
+            if cut_short && find(&error).is_some_and(stopped_reading) {
+                return error.with_hint(
+                    "the connection was closed while the message was sent, as by something before the node that takes smaller \
+                     messages only: if that goes on, send less, or raise its limit",
+                );
+            }
+            error
         })
     }
 
@@ -104,6 +116,14 @@ impl RestTransport {
             _ => broken(error, &self.peer.name),
         }
     }
+}
+
+/// Whether the other end closed the connection, and read no more. It may have answered before, as a server does that
+/// refuses a long message by its length alone. hyper looks for an answer before it goes on sending, and takes no other
+/// look once sending has failed, so what came in between is lost. Where the server reads on for a while, as nginx does,
+/// nothing is.
+fn stopped_reading(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
 }
 
 /// Where the gateway takes a method, if it does.
@@ -153,7 +173,7 @@ impl Transport for RestTransport {
             Some(error) if !error.is_body() => Some(Struck::Calling),
             _ => None,
         };
-        self.peer.explained(answer, struck).await
+        self.peer.explained(answer, method.is_read(), struck).await
     }
 }
 

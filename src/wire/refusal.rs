@@ -122,9 +122,14 @@ fn describe(call: &str, class: Class, failure: CallError, endpoint: &str) -> Err
     let message = match failure.failure {
         // What to change is all there is to say.
         CallFailure::Misconfigured => failure.message.clone(),
+        CallFailure::NotSent if failure.unprepared => failure.message.clone(),
         _ => format!("{call} failed"),
     };
-    let error = Error::new(kind, message).with_outcome(outcome).with_endpoint(endpoint).with_hint(hint);
+    let error = Error::new(kind, message).with_outcome(outcome).with_endpoint(endpoint);
+    let error = match &failure.hint {
+        Some(explained) => error.with_hint(format!("{explained}; {hint}")),
+        None => error.with_hint(hint),
+    };
     let error = match failure.pushback {
         Pushback::After(pause) => error.with_retryable(retryable).with_retry_after(pause),
         Pushback::Never => error,
@@ -135,6 +140,12 @@ fn describe(call: &str, class: Class, failure: CallError, endpoint: &str) -> Err
 
 fn classify(method: Method, failure: &CallError) -> Class {
     match &failure.failure {
+        CallFailure::NotSent if failure.unprepared => Class(
+            ErrorKind::Unavailable,
+            Outcome::NotSent,
+            true,
+            "nothing was sent, and the node was not asked: see to what the transport takes its headers from",
+        ),
         CallFailure::NotSent => Class(
             ErrorKind::Unavailable,
             Outcome::NotSent,

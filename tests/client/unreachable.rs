@@ -20,6 +20,10 @@ use infinityvm_sdk::{
     transport::Transport,
 };
 use prost::Message;
+use support::{
+    answers::{self, Row},
+    scripted::{self, Scripted, at_once},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -343,6 +347,29 @@ async fn a_call_that_the_node_does_not_answer_holds_up_no_other() {
             }
         }
     }
+}
+
+/// Attempts that reached nobody have cost nothing: what comes after them is tried as often as ever.
+#[tokio::test(start_paused = true)]
+async fn after_any_number_of_attempts_that_reached_nobody_a_call_that_breaks_is_made_again() {
+    let job = scripted::job(Revision::Relay, CONSUMER, 1);
+    let (taken, row) = (answers::taken(job.id().as_bytes()), Row::of(&job, answers::DONE).encode());
+    let submitted = AtomicUsize::new(0);
+    let node = Scripted::new(false, move |method, _| {
+        at_once(match method {
+            Method::SubmitJob => match submitted.fetch_add(1, SeqCst) {
+                0..10 => Err(down()),
+                10 => Err(broken()),
+                _ => Ok(taken.clone()),
+            },
+            _ if submitted.load(SeqCst) < 12 => Err(not_found()),
+            _ => Ok(row.clone()),
+        })
+    });
+    let policy = RetryPolicy::default().with_first_contact(Duration::from_secs(60));
+    let client = node.client(Revision::Relay, answers::operator()).retry(policy).connect().await.unwrap();
+    client.submit_signed(job).await.unwrap();
+    assert_eq!(node.count(Method::SubmitJob), 12);
 }
 
 /// Over real sockets: nobody listens, and all are told the same at the end of the time for that.

@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -17,14 +17,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use infinityvm_sdk::{
-    Error, ErrorKind, Result,
+    Client, Error, ErrorKind, Outcome, Result, RetryPolicy, Revision,
     chain::{Answer, ChainReader, Question, RpcReader},
+    primitives::B256,
     rpc::{CallError, CallFailure, Method, StatusCode},
     transport::{GrpcTransport, HeaderProvider, HeaderRequest, RestTransport, Transport},
 };
 use serde_json::json;
-use support::http1::{Server, answer as reply, json as json_reply};
-use tokio::net::TcpListener;
+use support::{
+    http1::{Server, answer as reply, json as json_reply},
+    scripted,
+};
+use tokio::{net::TcpListener, time::Instant};
 use tokio_tungstenite::{
     accept_hdr_async,
     tungstenite::{
@@ -33,7 +37,10 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{frames::headers_only, rig::within};
+use crate::{
+    frames::headers_only,
+    rig::{CONSUMER, Home, current_thread, paused, within},
+};
 
 /// Tokens that expire, and a provider that keeps one until it is refused.
 #[derive(Clone, Default)]
@@ -225,6 +232,140 @@ async fn the_time_of_a_provider_is_part_of_the_calls() {
         assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
     }
     assert_eq!(server.connections(), 0);
+}
+
+/// A client of a node that is there, whose headers come from this provider. Retries as by default.
+async fn client(home: &Home, rest: bool, provider: impl HeaderProvider) -> Client {
+    let builder = Client::builder().revision(Revision::Relay).signer(home.signer.clone()).retry(
+        // What is no failure of the node's costs none of its budget.
+        RetryPolicy::default().with_budget(0),
+    );
+    let builder =
+        match rest {
+            true => builder
+                .transport(RestTransport::builder(home.node.rest_url()).header_provider(provider).build().unwrap()),
+            false => builder
+                .transport(GrpcTransport::builder(home.node.grpc_url()).header_provider(provider).build().unwrap()),
+        };
+    builder.operator(home.node.operator()).connect().await.unwrap()
+}
+
+fn away(pause: Option<Duration>) -> Error {
+    let error = Error::new(ErrorKind::Signer, "the token service is away").with_retryable(true);
+    pause.into_iter().fold(error, Error::with_retry_after)
+}
+
+/// Away for longer than a first contact may take, and for more attempts than a node is given.
+#[test]
+fn a_provider_that_is_away_for_a_while_is_waited_for() {
+    let home = Home::new();
+    for rest in [false, true] {
+        for read in [false, true] {
+            for pause in [None, Some(Duration::from_secs(3))] {
+                paused().block_on(scripted::within(async {
+                    let until = Instant::now() + Duration::from_secs(12);
+                    let (asked, resumed) = (Arc::new(AtomicUsize::new(0)), AtomicBool::new(false));
+                    let count = Arc::clone(&asked);
+                    let provider = move |_: HeaderRequest<'_>| {
+                        if Instant::now() < until {
+                            count.fetch_add(1, SeqCst);
+                            return Err(away(pause));
+                        }
+                        // From here on there is a node to be waited for.
+                        if !resumed.swap(true, SeqCst) {
+                            tokio::time::resume();
+                        }
+                        Ok(vec![("authorization".to_owned(), "Bearer 1".to_owned())])
+                    };
+                    let client = client(&home, rest, provider).await;
+                    let ended = match read {
+                        true => match client.get_result(B256::repeat_byte(7).into()).await {
+                            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                            ended => ended.map(drop),
+                        },
+                        false => client.submit(home.job()).await.map(drop),
+                    };
+                    ended.unwrap_or_else(|error| panic!("REST {rest}, read {read}: {}", error.report()));
+                    // Over gRPC a submission asks twice, as the node is asked for its revision first.
+                    let asked = asked.load(SeqCst);
+                    assert!(pause.is_none() || asked <= 10, "its own pause was not kept: asked {asked} times");
+                }));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_stays_away_is_named_and_is_no_node_that_cannot_be_reached() {
+    let home = Home::new();
+    for rest in [false, true] {
+        paused().block_on(scripted::within(async {
+            let client = client(&home, rest, |_: HeaderRequest<'_>| Err(away(None))).await;
+            let begun = Instant::now();
+            let submissions = (0..20).map(|_| {
+                let (client, job) = (client.clone(), home.job());
+                tokio::spawn(async move { client.submit(job).await.unwrap_err() })
+            });
+            for submission in submissions.collect::<Vec<_>>() {
+                let error = submission.await.unwrap();
+                let report = error.report().to_string();
+                assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotSent), "{report}");
+                assert!(error.to_string().contains("the header provider failed"), "{error}");
+                assert!(error.to_string().contains("the token service is away"), "{error}");
+                assert!(!report.contains("never reached") && !report.contains("check that the node runs"), "{report}");
+                assert!(error.is_retryable() && error.attempts() > 6, "{report}");
+            }
+            assert!(begun.elapsed() > Duration::from_secs(50), "{:?}", begun.elapsed());
+            assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
+            let error = client.get_result(B256::repeat_byte(7).into()).await.unwrap_err();
+            assert!(error.to_string().contains("header provider failed"), "{}", error.report());
+        }));
+    }
+}
+
+/// Hangs when it is asked first, and then never again.
+#[derive(Clone, Default)]
+struct HangsOnce(Arc<AtomicUsize>);
+
+#[async_trait]
+impl HeaderProvider for HangsOnce {
+    async fn headers(&self, _: HeaderRequest<'_>) -> Result<Vec<(String, String)>> {
+        match self.0.fetch_add(1, SeqCst) {
+            0 => std::future::pending().await,
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Over REST, where the submission is the first call.
+#[test]
+fn submissions_do_not_wait_for_a_provider_that_hangs_in_another_one() {
+    let home = Home::new();
+    current_thread().block_on(within(async {
+        let provider = HangsOnce::default();
+        let client = client(&home, true, provider.clone()).await;
+        let (first, job) = (client.clone(), home.job());
+        let first = tokio::spawn(async move { first.submit(job).await });
+        while provider.0.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.submit(home.job()).await.unwrap();
+        assert!(!first.is_finished());
+    }));
+}
+
+#[test]
+fn a_provider_that_hangs_is_given_up_and_named() {
+    let home = Home::new();
+    for rest in [false, true] {
+        paused().block_on(scripted::within(async {
+            let client = client(&home, rest, Hanging).await;
+            let error = client.submit(home.job()).await.unwrap_err();
+            let report = error.report().to_string();
+            assert_eq!(error.outcome(), Outcome::NotSent, "{report}");
+            assert!(error.to_string().contains("the header provider gave no headers"), "{report}");
+        }));
+    }
 }
 
 #[tokio::test]

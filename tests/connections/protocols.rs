@@ -4,7 +4,10 @@
 //! TLS: a server that answers with an alert, one that answers in plain text (nginx, Apache, Go), and one that closes
 //! without a word. REST at the gRPC port, and gRPC at a server of HTTP/1.1 alone. And what must not be taken for any of
 //! these: a port where nobody listens, a server that closes every connection, a certificate that is not trusted, a
-//! connection that breaks.
+//! connection that breaks; and a port that takes both TLS and plain text, as multiplexers do.
+//!
+//! What is found at an address afterwards proves nothing about a submission that was sent there: its outcome stays open,
+//! and the explanation is a hint.
 
 use std::{
     sync::{
@@ -18,7 +21,7 @@ use bytes::Bytes;
 use infinityvm_sdk::{
     Client, Error, ErrorKind, Outcome, Revision,
     primitives::B256,
-    rpc::{CallError, CallFailure, Method},
+    rpc::{CallError, CallFailure, Encoding, Method},
     transport::{GrpcTransport, RestTransport, Transport},
 };
 use support::{
@@ -52,13 +55,13 @@ fn assert_misconfigured(error: &CallError, what: &str, form: &str) {
     assert!(error.message.contains(what), "{form}: {error}");
 }
 
-/// What becomes of a job that is submitted there, with the default retry policy.
+/// What becomes of a job that is submitted there, with the default retry policy. It is kept if its outcome is open.
 async fn submitted(home: &Home, transport: Arc<dyn Transport>) -> Error {
     let builder = Client::builder().transport(transport).revision(Revision::Relay).signer(home.signer.clone());
     let client = builder.operator(home.node.operator()).connect().await.unwrap();
     let error = within(client.submit(home.job())).await.unwrap_err();
-    assert!(client.unresolved().is_empty(), "nothing was sent");
-    assert!(client.nonces().quarantined(CONSUMER).is_empty());
+    let open = usize::from(error.outcome() != Outcome::NotSent);
+    assert_eq!((client.unresolved().len(), client.nonces().quarantined(CONSUMER).len()), (open, open));
     error
 }
 
@@ -138,10 +141,15 @@ fn http_to_tls() {
             for transport in transports(&url) {
                 let form = format!("{plain:?}, {transport:?}");
                 assert_misconfigured(&call(&*transport).await, "the server speaks TLS: use https://", &form);
+                let rest = transport.encoding() == Encoding::Json;
                 let error = submitted(&home, transport).await;
                 let report = error.report().to_string();
-                assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidConfig, Outcome::NotSent), "{report}");
-                assert_eq!((error.attempts(), error.is_retryable()), (1, false), "{report}");
+                assert!(report.contains("the server speaks TLS: use https://"), "{report}");
+                assert_eq!(error.attempts(), 1, "{report}");
+                // Over gRPC the node is asked for its revision first, which only reads. REST has nothing to ask with.
+                let outcome = if rest { Outcome::Unknown } else { Outcome::NotSent };
+                assert_eq!(error.outcome(), outcome, "{form}: {report}");
+                assert_eq!(error.kind() == ErrorKind::InvalidConfig, !rest, "{form}: {report}");
             }
         }
     });
@@ -156,7 +164,11 @@ fn the_other_one_of_two_ports() {
         assert_misconfigured(&error, "port 50051", "REST at the gRPC port");
         assert!(error.message.contains("8080") && error.message.contains("REST gateway"), "{error}");
         let error = submitted(&home, rest).await;
-        assert_eq!((error.outcome(), error.attempts()), (Outcome::NotSent, 1), "{}", error.report());
+        // The server speaks first. Whether anything was sent by then, the gate knows.
+        assert!(matches!(error.outcome(), Outcome::NotSent | Outcome::Unknown), "{}", error.report());
+        assert_eq!(error.attempts(), 1, "{}", error.report());
+        let report = error.report().to_string();
+        assert!(report.contains("50051") && report.contains("8080"), "{report}");
 
         let http1 =
             Server::replying(Reply::Close(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_vec())).await;
@@ -236,4 +248,117 @@ async fn a_connection_that_breaks_is_no_other_protocol() {
     let error = call(&*rest).await;
     assert!(matches!(error.failure, CallFailure::Interrupted), "{error:?}");
     assert_eq!(server.connections(), connections, "nobody looks again what is spoken there");
+}
+
+/// How the plain-text side of a port ends a submission that it has read.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    BreaksOff,
+    Refuses,
+    Garbles,
+}
+
+/// A port that takes TLS and plain text, by the first byte. In plain text it reads each request of HTTP/1.1 to its end,
+/// and each call of HTTP/2 up to its message, and ends it without an answer of the protocol. `shows` is whether its
+/// plain text can be told otherwise: by an answer to OPTIONS, and by the first frame of HTTP/2.
+async fn both_at_one_port(ends: Ends, shows: bool) -> (String, Arc<AtomicUsize>) {
+    let acceptor = acceptor(Authority::new().issue("localhost"), &["h2", "http/1.1"], None, rustls::ALL_VERSIONS);
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let (url, _) = doing(move |mut socket| {
+        let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+        async move {
+            let mut seen = vec![0; 1];
+            if socket.peek(&mut seen).await.is_ok_and(|_| seen == [0x16]) {
+                _ = acceptor.accept(socket).await;
+                return;
+            }
+            seen.clear();
+            let done = |seen: &[u8]| match seen {
+                [b'O', ..] => seen.ends_with(b"\r\n\r\n"),
+                [b'P', b'R', ..] => shows || seen.ends_with(b"message"),
+                _ => seen.ends_with(b"message"),
+            };
+            while !done(&seen) {
+                if !socket.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
+                    return;
+                }
+            }
+            let answer: &[u8] = match (&seen[..], ends) {
+                ([b'O', ..], _) if shows => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+                ([b'O', ..], _) => b"",
+                ([b'P', b'R', ..], _) => {
+                    if shows {
+                        _ = socket.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+                    }
+                    while !seen.ends_with(b"message") {
+                        if !socket.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
+                            return;
+                        }
+                    }
+                    b""
+                }
+                (_, Ends::BreaksOff) => b"",
+                (_, Ends::Refuses) => b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+                (_, Ends::Garbles) => b"\x15\x03\x03\0\x02\x02\x32",
+            };
+            count.fetch_add(usize::from(seen.ends_with(b"message")), SeqCst);
+            _ = socket.write_all(answer).await;
+            _ = socket.shutdown().await;
+        }
+    })
+    .await;
+    (url, read)
+}
+
+#[tokio::test]
+async fn a_port_that_takes_both_proves_nothing_of_a_submission() {
+    for ends in [Ends::BreaksOff, Ends::Refuses, Ends::Garbles] {
+        for shows in [true, false] {
+            for method in [Method::SubmitJob, Method::SubmitProgram, Method::GetResult] {
+                for at in 0..2 {
+                    let (url, read) = both_at_one_port(ends, shows).await;
+                    let form = format!("{method}, {ends:?}, shows itself: {shows}, transport {at}");
+                    let transport = &transports(&url)[at];
+                    let error =
+                        within(transport.call(method, Bytes::from_static(b"message").into())).await.unwrap_err();
+                    assert_eq!(read.load(SeqCst), 1, "{form}: it was read, and may run: {error:?}");
+                    let claims = matches!(error.failure, CallFailure::Misconfigured | CallFailure::NotSent);
+                    assert_eq!(claims, method.is_read() && !shows, "{form}: {error:?}");
+                    let explained = format!("{error:?}").contains("hint: Some(\"the server speaks TLS: use https://");
+                    assert_eq!(explained, !method.is_read() && !shows, "{form}: {error:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Advice to leave TLS would be the worst of all.
+#[tokio::test]
+async fn a_handshake_that_breaks_at_a_port_that_takes_both_is_no_reason_to_use_plain_text() {
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handshakes);
+    let acceptor = acceptor(Authority::new().issue("localhost"), &["h2", "http/1.1"], None, rustls::ALL_VERSIONS);
+    let (url, _) = doing(move |mut socket| {
+        let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+        async move {
+            let mut seen = vec![0; 1];
+            if socket.peek(&mut seen).await.is_ok_and(|_| seen == [0x16]) {
+                // The first one breaks.
+                if count.fetch_add(1, SeqCst) > 0 {
+                    _ = acceptor.accept(socket).await;
+                }
+                return;
+            }
+            _ = socket.read(&mut [0; 4096]).await;
+            _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+            _ = socket.shutdown().await;
+        }
+    })
+    .await;
+    for at in 0..2 {
+        handshakes.store(0, SeqCst);
+        let error = call(&*transports(&url.replace("http://", "https://"))[at]).await;
+        assert!(matches!(error.failure, CallFailure::NotSent), "{error:?}");
+    }
 }

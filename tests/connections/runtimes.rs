@@ -2,20 +2,23 @@
 //! handlers of serverless platforms. Connections belong to the runtime on which they were opened, and every runtime has
 //! its own. Each form of an end is tried on each way to a node, and calls are made once.
 //!
-//! The forms: dropped; ended in the background; one that stands still and is not dropped; several at the same time; one that
-//! ends during a call; and the same for the chain's RPC over HTTP and a websocket. tests/watching has the same of the watcher.
+//! The forms: dropped; ended in the background; one that stands still and is not dropped, also in the middle of a call;
+//! several at the same time; one that ends during a call; and the same for the chain's RPC over HTTP and a websocket. tests/watching has the same of the watcher.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use infinityvm_sdk::{
-    Until,
+    RetryPolicy, Until,
     chain::{Answer, At, ChainReader, Question, RpcReader},
     primitives::B256,
     rpc::Method,
 };
 use serde_json::{Value, json};
-use support::http1::{Server, json as json_answer};
+use support::{
+    harness::poll_once,
+    http1::{Server, json as json_answer},
+};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_tungstenite::{accept_async, tungstenite::Message};
 
@@ -117,6 +120,57 @@ fn a_runtime_that_ends_during_a_call_leaves_a_job_that_the_next_one_can_bring_ho
         }));
         assert!(client.unresolved().is_empty());
     }
+}
+
+/// Nobody drives the first runtime any more, and its submission stands still wherever it was.
+#[test]
+fn a_runtime_that_stands_still_within_a_submission_holds_up_no_other() {
+    let home = Home::new();
+    let policy = RetryPolicy::default().with_submit_deadline(Duration::from_secs(15));
+    for way in Way::ALL {
+        for polls in 0..24 {
+            let builder = home.client(way).retry(policy.clone());
+            let standing = current_thread();
+            let client = standing.block_on(builder.connect()).unwrap();
+            standing.block_on(async {
+                let mut submitting = Box::pin(client.submit(home.job()));
+                for _ in 0..polls {
+                    if poll_once(&mut submitting).await.is_ready() {
+                        break;
+                    }
+                    // Its tasks take a step each.
+                    tokio::task::yield_now().await;
+                }
+            });
+            let submitted = current_thread().block_on(within(client.submit(home.job())));
+            submitted.unwrap_or_else(|error| panic!("{way:?}, {polls} polls: {}", error.report()));
+            standing.shutdown_background();
+        }
+    }
+}
+
+/// A list that a runtime which stands still has asked for is asked for again by the next one.
+#[test]
+fn a_list_of_a_runtime_that_stands_still_is_not_waited_for() {
+    let home = Home::new();
+    let client = current_thread().block_on(home.client(Way::Grpc).connect()).unwrap();
+    let held_up = home.node.faults().hold_executions();
+    let job = current_thread().block_on(within(client.submit(home.job()))).unwrap().signed_job().clone();
+    let standing = current_thread();
+    let calls = || home.node.stats().calls(Method::GetPendingJobs);
+    standing.block_on(within(async {
+        let mut diagnosing = Box::pin(client.diagnose(&job).into_future());
+        let before = calls();
+        while calls() == before {
+            assert!(poll_once(&mut diagnosing).await.is_pending());
+            tokio::task::yield_now().await;
+        }
+    }));
+    let before = calls();
+    let diagnosis = current_thread().block_on(within(client.diagnose(&job).into_future())).unwrap();
+    assert!(calls() > before, "{diagnosis:?}");
+    held_up.open();
+    standing.shutdown_background();
 }
 
 fn answer(request: &Value) -> Value {

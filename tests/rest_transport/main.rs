@@ -24,6 +24,7 @@ use tokio::{
 
 use support::{authority, closed_port, http1};
 
+mod early;
 mod http2;
 mod proxies;
 mod settings;

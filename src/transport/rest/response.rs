@@ -22,6 +22,11 @@ pub(super) const JSON: &str = "application/json";
 /// The most that is read of a refusal, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
 
+/// The statuses of refusals that come before a message is cared for, whatever their text says: whoever sends them may
+/// close the connection at once, and that can cut off the text.
+const REFUSES_UNREAD: [HttpStatus; 3] =
+    [HttpStatus::UNAUTHORIZED, HttpStatus::PROXY_AUTHENTICATION_REQUIRED, HttpStatus::PAYLOAD_TOO_LARGE];
+
 /// The gateway's own form of a refusal: a gRPC status in JSON.
 #[derive(Deserialize)]
 struct Refusal {
@@ -72,6 +77,9 @@ where
     }
     let (text, end) = body::read(body, MAX_REFUSAL).await;
     if let Err(Unread::Broken(error)) = end {
+        if REFUSES_UNREAD.contains(&status) {
+            return http("its text broke off".to_owned()).with_source(error);
+        }
         let message = format!("HTTP status {}, and its text broke off", status.as_u16());
         return CallError { message, pushback, ..broke_off(error) };
     }
