@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 #[cfg(doc)]
 use super::{HealPolicy, RetryPolicy};
@@ -119,7 +120,8 @@ impl Client {
     /// - those of [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, job: OffchainJobRequest) -> Result<JobHandle> {
         let span = observe::submit(job.consumer(), job.relay_strategy());
-        observe::within(span, self.submit_at(job, Instant::now())).await
+        let done = self.submit_at(job, Instant::now()).instrument(span.clone()).await;
+        observe::end(&span, done)
     }
 
     async fn submit_at(&self, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
@@ -244,7 +246,8 @@ impl Client {
     ///   this client did: a job that another process sent before may have run although this one could not send it.
     pub async fn submit_signed(&self, job: SignedJob) -> Result<JobHandle> {
         let span = observe::submit(job.consumer(), job.relay_strategy());
-        observe::within(span, self.submit_signed_at(job, Instant::now())).await
+        let done = self.submit_signed_at(job, Instant::now()).instrument(span.clone()).await;
+        observe::end(&span, done)
     }
 
     async fn submit_signed_at(&self, job: SignedJob, begun: Instant) -> Result<JobHandle> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{connection::Client, handle::JobHandle};
 use crate::{
@@ -70,7 +71,8 @@ impl Client {
     pub async fn replace(&self, failed: &JobHandle, job: OffchainJobRequest) -> Result<JobHandle> {
         let span = observe::submit(job.consumer(), job.relay_strategy());
         // Boxed, as its checks make a large future, which every caller's would hold.
-        observe::within(span, Box::pin(self.replace_at(failed, job, Instant::now()))).await
+        let done = Box::pin(self.replace_at(failed, job, Instant::now())).instrument(span.clone()).await;
+        observe::end(&span, done)
     }
 
     async fn replace_at(&self, failed: &JobHandle, job: OffchainJobRequest, begun: Instant) -> Result<JobHandle> {
@@ -131,7 +133,8 @@ impl Client {
     pub async fn replace_signed(&self, failed: &JobHandle, job: SignedJob) -> Result<JobHandle> {
         let span = observe::submit(job.consumer(), job.relay_strategy());
         // Boxed, as its checks make a large future, which every caller's would hold.
-        observe::within(span, Box::pin(self.replace_signed_at(failed, job, Instant::now()))).await
+        let done = Box::pin(self.replace_signed_at(failed, job, Instant::now())).instrument(span.clone()).await;
+        observe::end(&span, done)
     }
 
     async fn replace_signed_at(&self, failed: &JobHandle, job: SignedJob, begun: Instant) -> Result<JobHandle> {

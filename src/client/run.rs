@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{connection::Client, handle::JobHandle};
 use crate::{
@@ -93,7 +94,8 @@ impl JobRun {
         let first_look = |job: &_| Some(parts.watchers.first_look(job, until).unwrap_or_default().min(longest));
         let called = Instant::now();
         let span = observe::submit(job.consumer(), job.relay_strategy());
-        let (signed, arrival, kept) = observe::within(span, client.send(job, &first_look)).await?;
+        let sent = client.send(job, &first_look).instrument(span.clone()).await;
+        let (signed, arrival, kept) = observe::end(&span, sent)?;
         let begun = arrival.landed.accepted.unwrap_or(arrival.landed.compared);
         let handle = JobHandle::landed(Arc::clone(parts), signed, arrival.landed, called);
         let verdict = match first_result(&client, &handle, &arrival, until).await {

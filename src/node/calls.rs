@@ -146,7 +146,10 @@ impl Node {
         attempt: u32,
         deadline: Deadline,
     ) -> Result<result::Result<Bytes, CallError>> {
-        self.observers.call(&self.server, method, attempt, self.call_unseen(method, body, deadline)).await
+        let attempted = self.observers.begin(&self.server, method, attempt);
+        let answer = self.call_unseen(method, body, deadline).instrument(attempted.span()).await?;
+        self.observers.ended(&attempted, &answer);
+        Ok(answer)
     }
 
     async fn call_unseen(
@@ -280,9 +283,11 @@ impl Node {
         const METHOD: Method = Method::SubmitJob;
         let leaving = Leaving::new();
         let body = self.wire.submit_job(job)?.with_leaving(&leaving);
+        let attempted = self.observers.begin(&self.server, METHOD, attempt);
         let call = departing.follow(self.transport.call(METHOD, body), &leaving);
-        let call = async { Ok::<_, Error>(prepared(call, &leaving, deadline.shortly_before()).await) };
-        let answer = self.observers.call(&self.server, METHOD, attempt, call).await?;
+        let call = prepared(call, &leaving, deadline.shortly_before());
+        let answer = call.instrument(attempted.span()).await;
+        self.observers.ended(&attempted, &answer);
         match answer {
             Ok(response) => {
                 departing.reached();

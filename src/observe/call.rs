@@ -127,30 +127,36 @@ impl Server {
 }
 
 impl Observers {
-    /// Makes one attempt of a call, in a span of its own, which begins now. The outer error is not the call's.
-    pub(crate) fn call<T, E>(
-        &self,
-        server: &Server,
-        method: Method,
-        attempt: u32,
-        call: impl Future<Output = Result<Result<T, CallError>, E>>,
-    ) -> impl Future<Output = Result<Result<T, CallError>, E>> {
+    /// One attempt of a call begins. It is awaited in the span of what this returns, by whoever calls this.
+    pub(crate) fn begin(&self, server: &Server, method: Method, attempt: u32) -> Attempted {
         if attempt > 1 {
             self.tell(ClientEvent::CallRepeated { method, attempt });
         }
-        let span = server.span(method, attempt);
         let begun = (!self.is_empty()).then(Instant::now);
-        let call = call.instrument(span.clone());
-        async move {
-            let answer = call.await;
-            let Ok(called) = &answer else { return answer };
-            let failure = called.as_ref().err().map(|error| &error.failure);
-            ended(&span, server.encoding, failure);
-            if let Some(begun) = begun {
-                self.hear(ClientEvent::CallEnded { method, failure, time: begun.elapsed() });
-            }
-            answer
+        Attempted { span: server.span(method, attempt), encoding: server.encoding, method, begun }
+    }
+
+    /// It has ended.
+    pub(crate) fn ended<T>(&self, attempted: &Attempted, answer: &Result<T, CallError>) {
+        let failure = answer.as_ref().err().map(|error| &error.failure);
+        ended(&attempted.span, attempted.encoding, failure);
+        if let Some(begun) = attempted.begun {
+            self.hear(ClientEvent::CallEnded { method: attempted.method, failure, time: begun.elapsed() });
         }
+    }
+}
+
+/// One attempt of a call, under way.
+pub(crate) struct Attempted {
+    span: Span,
+    encoding: Encoding,
+    method: Method,
+    begun: Option<Instant>,
+}
+
+impl Attempted {
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
     }
 }
 

@@ -31,7 +31,7 @@ pub use self::metrics::Metrics;
 pub(crate) use self::{
     call::Server,
     observer::{Observers, WeakObservers, tell_all},
-    spans::{Callers, ended, flight, follow, post, preflight, shown, signed, submit, wait, within},
+    spans::{Callers, end, ended, flight, follow, post, preflight, shown, signed, submit, wait},
 };
 pub use self::{
     event::{ClientEvent, ObservedJob},

@@ -2,7 +2,7 @@
 
 use alloy_primitives::Address;
 use tracing::{
-    Instrument, Level, Span,
+    Level, Span,
     field::{self, Empty},
     span,
     span::Id,
@@ -77,10 +77,12 @@ pub(crate) fn post(job: &SignedJob) -> Span {
     job_span!(INFO, "post", job)
 }
 
-/// Does work in a span, and notes how it ended.
-pub(crate) async fn within<T>(span: Span, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = work.instrument(span.clone()).await;
-    ended(&span, done.as_ref().err());
+/// Notes on a span how its work ended, and returns that.
+///
+/// The work is awaited by whoever calls this, as `work.instrument(span.clone()).await`. A function that takes a future
+/// and awaits it holds it twice, and the futures of submissions are nested deeply: they would be large to move.
+pub(crate) fn end<T>(span: &Span, done: Result<T>) -> Result<T> {
+    ended(span, done.as_ref().err());
     done
 }
 

@@ -149,7 +149,9 @@ impl Posting {
     }
 
     async fn run(self) -> Result<Posted> {
-        observe::within(observe::post(&self.job), self.post()).await
+        let span = observe::post(&self.job);
+        let done = self.post().instrument(span.clone()).await;
+        observe::end(&span, done)
     }
 
     async fn post(self) -> Result<Posted> {

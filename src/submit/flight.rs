@@ -413,3 +413,18 @@ fn contradiction(field: &str) -> Error {
          it there and wait for it, or submit the same signed job again; sign nothing again before they agree",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each flight is a task, and tokio moves a task's future several times.
+    #[test]
+    fn a_flight_is_small_to_move() {
+        fn size<F: Future>(_: impl Fn(&'static Flight) -> F) -> usize {
+            size_of::<F>()
+        }
+        let run = size(|flight| flight.run(true, false, Deadline::NONE));
+        assert!(run < 4096, "{run}");
+    }
+}

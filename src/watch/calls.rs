@@ -141,7 +141,8 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
         Work::Chain(asked, _) => {
             let asks: Vec<_> = asked.iter().map(|asked| asked.ask.clone()).collect();
             let seen = match &backend.chain {
-                Some(chain) => chain::look(chain, &asks).await,
+                // Several times as large as all other work together, which would be as large then.
+                Some(chain) => Box::pin(chain::look(chain, &asks)).await,
                 None => Err(no_chain()),
             };
             Answered::Chain(asked, seen)
@@ -196,6 +197,15 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+
+    /// Each look is a task, and tokio moves a task's future several times.
+    #[test]
+    fn a_call_is_small_to_move() {
+        fn size<F: Future>(_: fn(Arc<Backend>, Work) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(answer) < 2048, "{}", size(answer));
+    }
 
     #[tokio::test]
     async fn what_ended_together_with_an_unfollowed_head_is_taken_in() {

@@ -3,15 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
     thread::{self, ThreadId},
 };
 
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
-    subscriber::DefaultGuard,
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 
 /// The target of a test's own spans.
@@ -78,10 +78,15 @@ impl Line {
     }
 }
 
+/// While there is one subscriber only, `tracing` asks the thread that comes to a span first whether it is wanted, and remembers
+/// that for all: a thread without a subscriber would switch it off for the test's. With others beside it, all are asked.
+static OTHERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::default())));
+
 impl Traces {
     /// Begins to take in what this thread tells.
     #[must_use]
     pub fn here() -> (Self, DefaultGuard) {
+        LazyLock::force(&OTHERS);
         let traces = Self::default();
         let guard = tracing::subscriber::set_default(traces.clone());
         (traces, guard)
