@@ -129,7 +129,7 @@ impl Chain {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if there is none. Nothing is asked yet.
+    /// [`ErrorKind::InvalidConfig`] if there is none. Nothing is asked yet.
     pub fn over_any<R: ChainReader>(readers: impl IntoIterator<Item = R>, job_manager: Address) -> Result<Self> {
         let readers: Vec<_> = readers.into_iter().map(|reader| Arc::new(reader) as Arc<dyn ChainReader>).collect();
         if readers.is_empty() {
@@ -157,7 +157,7 @@ impl Chain {
     }
 
     /// Requires that the RPC is on the chain with this id; each RPC, where there are several. Reads fail with
-    /// [`ErrorKind::WrongChain`](crate::ErrorKind::WrongChain) if none is. A client that is
+    /// [`ErrorKind::WrongChain`] if none is. A client that is
     /// [bound](crate::client::ClientBuilder::bind) requires that by itself, and the same block 0.
     #[must_use]
     pub fn with_chain_id(mut self, chain_id: u64) -> Self {
@@ -326,7 +326,7 @@ impl Chain {
     /// Which chain this is.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
+    /// [`ErrorKind::Chain`] if the chain cannot be read.
     pub async fn identity(&self) -> Result<ChainIdentity> {
         let mut batch = self.batch();
         let identity = batch.identity();
@@ -336,7 +336,7 @@ impl Chain {
     /// `getNextNonce()` of a consumer: see [`Batch::next_nonce`].
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no consumer at the
+    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no consumer at the
     /// address.
     pub async fn next_nonce(&self, consumer: Address) -> Result<u64> {
         self.one(|batch| batch.next_nonce(consumer)).await
@@ -383,7 +383,7 @@ impl Chain {
     /// What the JobManager keeps of a job.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read, or if there is no JobManager at the
+    /// [`ErrorKind::Chain`] if the chain cannot be read, or if there is no JobManager at the
     /// address.
     pub async fn job_metadata(&self, job: JobId) -> Result<JobMetadata> {
         self.one(|batch| batch.job_metadata(job)).await
@@ -400,7 +400,7 @@ impl Chain {
     /// The code at an address; empty where there is no contract.
     ///
     /// # Errors
-    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) if the chain cannot be read.
+    /// [`ErrorKind::Chain`] if the chain cannot be read.
     pub async fn code(&self, address: Address) -> Result<Bytes> {
         self.one(|batch| batch.code(address)).await
     }

@@ -25,7 +25,7 @@ const GROWTH: f64 = 1.5;
 /// The client learns, for each program of a consumer, how long jobs take from acceptance on, and looks when a job is
 /// likely done: mostly once or twice. If a job takes longer than others did, looks come close together at first, and
 /// then less and less often. Until four jobs of a program were seen, and for jobs whose age is not known, as after
-/// [`Client::resume`](super::Client::resume), looks come soon at first and then less and less often. The client
+/// [`Client::resume`](crate::Client::resume), looks come soon at first and then less and less often. The client
 /// remembers 1,024 programs, in memory only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PollPolicy {
