@@ -71,6 +71,8 @@ pub enum ErrorKind {
     /// [`Revert::of`](crate::chain::Revert::of) says why. If the error names a [transaction](Error::tx_hash), that was
     /// sent, and has cost its gas.
     Reverted,
+    /// The outbox's store could not be read or written, belongs to another worker, or holds what must not be there.
+    Store,
 }
 
 impl ErrorKind {
@@ -101,6 +103,7 @@ impl ErrorKind {
             Self::WrongChain => "wrong_chain",
             Self::Preflight => "preflight",
             Self::Reverted => "reverted",
+            Self::Store => "store",
         }
     }
 }
@@ -130,6 +133,7 @@ impl fmt::Display for ErrorKind {
             Self::WrongChain => "wrong chain",
             Self::Preflight => "preflight failed",
             Self::Reverted => "reverted by the contracts",
+            Self::Store => "outbox store failed",
         })
     }
 }

@@ -26,7 +26,8 @@
 //! | sign on one machine, and send from another | [`SignedJob`], [`Client::submit_signed`] | [`signers`] |
 //! | choose where nonces come from | [`nonce`], [`chain::ChainNonces`] | [`nonces`] |
 //! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
-//! | lose no job in a crash, and run none twice | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
+//! | lose no job in a crash, and run none twice | [`outbox::Outbox`] | [`surviving_a_crash`] |
+//! | the same with a database of your own | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
 //! | set TLS, proxies, headers and limits | [`transport`], [`tls`] | [`transports`] |
 //! | trace and measure what the client does | [`observe`], [`observe::Metrics`] | [`seeing_what_happens`] |
 //! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
@@ -143,6 +144,8 @@ pub mod job;
 mod node;
 #[cfg(feature = "client")]
 pub mod nonce;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 #[cfg(feature = "client")]
 pub mod observe;
 #[cfg(feature = "client")]

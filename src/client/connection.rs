@@ -426,7 +426,7 @@ impl Client {
         &self.parts.nonces
     }
 
-    fn signer(&self) -> Result<&dyn JobSigner> {
+    pub(super) fn signer(&self) -> Result<&dyn JobSigner> {
         self.parts.signer.as_deref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the client has no signer")
                 .with_hint("set one with ClientBuilder::signer, or send signed jobs with submit_signed")

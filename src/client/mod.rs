@@ -12,6 +12,8 @@ mod handle;
 mod landing;
 mod many;
 mod parts;
+#[cfg(feature = "outbox")]
+mod prepared;
 mod replacing;
 mod run;
 mod signing;

@@ -7,6 +7,7 @@ use std::{
 
 mod custom_transport;
 mod observed;
+mod orders;
 mod quickstart;
 mod square_root;
 

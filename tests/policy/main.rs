@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, process::Command};
 
 /// Every feature but the other TLS provider.
 const WITH_RING: &str = "grpc,rest,tls-ring,rustls,webpki-roots,native-roots,asm-keccak,secp256k1,alloy-signer,chain,blobs,metrics,\
-                         unstable-conformance";
+                         sqlx-sqlite,unstable-conformance";
 
 /// The packages a user builds on this platform, as `name version`.
 fn packages(arguments: &[&str]) -> BTreeSet<String> {
@@ -73,7 +73,9 @@ fn the_chain_costs_only_who_reads_it() {
         ["alloy-provider", "alloy-network", "alloy-rpc-client", "alloy-transport", "alloy-consensus", "tungstenite"];
     let kzg = "c-kzg";
     let default = packages(&[]);
-    for features in ["", "grpc", "rest", "client", "devnode", "unstable-conformance", "alloy-signer", "default"] {
+    for features in
+        ["", "grpc", "rest", "client", "devnode", "unstable-conformance", "alloy-signer", "outbox", "default"]
+    {
         let alone = packages(&["--no-default-features", "--features", features]);
         for unwanted in chain.iter().chain([&kzg, &"alloy-pubsub", &"tokio-tungstenite"]) {
             assert!(!has(&alone, unwanted), "{unwanted} comes with {features:?}");
@@ -91,6 +93,22 @@ fn the_chain_costs_only_who_reads_it() {
     }
     assert_eq!(with_chain.iter().filter(|package| package.starts_with("webpki-roots ")).count(), 1);
     assert!(has(&packages(&["--features", "blobs"]), kzg));
+}
+
+/// SQLite comes with its feature only, without the macros, the migrator and the other databases of sqlx.
+#[test]
+fn sqlite_costs_only_who_asks_for_it() {
+    for features in ["", "client", "outbox", "default", "devnode,chain,blobs"] {
+        let alone = packages(&["--no-default-features", "--features", features]);
+        assert!(!has(&alone, "sqlx-core") && !has(&alone, "libsqlite3-sys"), "SQLite comes with {features:?}");
+    }
+    let (without, with) = (packages(&["--features", "outbox"]), packages(&["--features", "sqlx-sqlite"]));
+    let added: BTreeSet<_> = with.difference(&without).cloned().collect();
+    println!("SQLite adds {}", added.len());
+    assert!(has(&added, "libsqlite3-sys") && added.len() < 35, "SQLite adds {}: {added:?}", added.len());
+    for unwanted in ["sqlx-macros", "sqlx-macros-core", "sqlx-postgres", "sqlx-mysql", "native-tls", "chrono", "time"] {
+        assert!(!has(&with, unwanted), "{unwanted} comes with SQLite");
+    }
 }
 
 /// The HTTP client of the REST transport comes without what it must not do: cookies, decompression, its own DNS, proxies of

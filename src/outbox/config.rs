@@ -1,0 +1,325 @@
+//! What a lane is, and what it does about jobs that do not go well.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use alloy_primitives::Address;
+
+use super::decide::AfterFailure;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{OffchainJobRequest, RelayStrategy, Revision},
+    watch::Until,
+};
+
+/// Jobs that an Ordered lane may have unrelayed: a node stops answering for a consumer at about twice that.
+const MOST_UNRELAYED: u32 = 128;
+/// Jobs that an Unordered lane has under way, unless set.
+const WINDOW: u32 = 256;
+/// Confirmations after which nothing takes a result back, unless set.
+const FINALITY: u64 = 12;
+/// How long payloads are kept after they were relayed, where there is no chain that shows when they are final.
+const KEEP: Duration = Duration::from_secs(3600);
+/// How long a job may stand still before it is found out why, unless set.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Jobs that may wait for a nonce.
+const BACKLOG: u64 = 100_000;
+
+/// A job that a node has failed, and for which another payload is wanted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FailedJob {
+    /// The ticket's number.
+    pub ticket: i64,
+    /// The idempotency key.
+    pub key: Option<String>,
+    /// The nonce, which the other payload will have, too.
+    pub nonce: u64,
+    /// The payload that failed.
+    pub job: OffchainJobRequest,
+    /// What the node said.
+    pub reason: String,
+}
+
+type Rewrite = Arc<dyn Fn(&FailedJob) -> Result<OffchainJobRequest> + Send + Sync>;
+
+/// One consumer's jobs: how they are relayed, when they count as done, and what becomes of those that fail.
+///
+/// A consumer has one lane, as nonces are counted per consumer. Its strategy is fixed when the store first sees it.
+///
+/// ```
+/// use infinityvm_sdk::{RelayStrategy, Until, outbox::{AfterFailure, LaneConfig}};
+/// # use infinityvm_sdk::primitives::Address;
+/// # let consumer = Address::ZERO;
+/// let lane = LaneConfig::new(consumer, RelayStrategy::Ordered)
+///     .with_until(Until::Finalized { confirmations: 12 })
+///     .with_after_failure(AfterFailure::Hold);
+/// ```
+#[derive(Clone)]
+pub struct LaneConfig {
+    consumer: Address,
+    strategy: RelayStrategy,
+    until: Until,
+    finality: u64,
+    keep: Duration,
+    patience: Duration,
+    window: u32,
+    backlog: u64,
+    repetitions: u32,
+    after: AfterFailure,
+    append: bool,
+    first_nonce: Option<u64>,
+    replacement: Option<Rewrite>,
+    filler: Option<Rewrite>,
+}
+
+impl LaneConfig {
+    /// The lane of a consumer. In the State revision the strategy is [`RelayStrategy::Unordered`].
+    #[must_use]
+    pub fn new(consumer: Address, strategy: RelayStrategy) -> Self {
+        let ordered = strategy == RelayStrategy::Ordered;
+        Self {
+            consumer,
+            strategy,
+            until: Until::Relayed,
+            finality: FINALITY,
+            keep: KEEP,
+            patience: PATIENCE,
+            window: if ordered { MOST_UNRELAYED } else { WINDOW },
+            backlog: BACKLOG,
+            repetitions: 1,
+            after: if ordered { AfterFailure::Hold } else { AfterFailure::Tell },
+            append: false,
+            first_nonce: None,
+            replacement: None,
+            filler: None,
+        }
+    }
+
+    /// Sets how far a job must be before the service is told of its result; [`Until::Relayed`] unless set. After
+    /// [`Until::Executed`] and [`Until::Relayed`] a result can be retracted.
+    #[must_use]
+    pub fn with_until(mut self, until: Until) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// Sets how many confirmations make a result final: until then its bytes are kept and watched. 12 unless set. It
+    /// counts where the client has a chain, and never less than what [`with_until`](Self::with_until) asks for.
+    #[must_use]
+    pub fn with_finality(mut self, confirmations: u64) -> Self {
+        self.finality = confirmations;
+        self
+    }
+
+    /// Sets how long bytes are kept after a job was relayed, where the client has no chain; an hour unless set.
+    #[must_use]
+    pub fn with_keep(mut self, time: Duration) -> Self {
+        self.keep = time;
+        self
+    }
+
+    /// Sets how long a job may stand still before it is found out why, by the client's diagnosis; a minute unless set.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sets how many jobs may be on their way at once. 128 in an Ordered lane, where more are refused when the outbox
+    /// starts; 256 in others, unless set.
+    #[must_use]
+    pub fn with_window(mut self, jobs: u32) -> Self {
+        self.window = jobs;
+        self
+    }
+
+    /// Sets how many jobs may wait for a nonce before callers that enqueue are refused, or wait; 100,000 unless set.
+    #[must_use]
+    pub fn with_backlog(mut self, jobs: u64) -> Self {
+        self.backlog = jobs;
+        self
+    }
+
+    /// Sets how often a failed job is sent again as it is, before [`with_after_failure`](Self::with_after_failure)
+    /// counts; once unless set. Relay revision only: nodes of the State revision take a nonce once.
+    #[must_use]
+    pub fn with_repetitions(mut self, times: u32) -> Self {
+        self.repetitions = times;
+        self
+    }
+
+    /// Sets what becomes of a job that has failed: [`AfterFailure::Hold`] in Ordered lanes and [`AfterFailure::Tell`]
+    /// in others, unless set.
+    #[must_use]
+    pub fn with_after_failure(mut self, after: AfterFailure) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// Lets a job whose nonce somebody else took go to the end of its Ordered lane. Off unless set: then the lane
+    /// stops, as the order of its jobs is lost.
+    #[must_use]
+    pub fn with_append(mut self, append: bool) -> Self {
+        self.append = append;
+        self
+    }
+
+    /// Sets the nonce of the lane's first job. Unless set, it is what the consumer's `getNextNonce()` says when the
+    /// lane is made, or 1 if the client has no chain.
+    #[must_use]
+    pub fn with_first_nonce(mut self, nonce: u64) -> Self {
+        self.first_nonce = Some(nonce);
+        self
+    }
+
+    /// Sets who makes the payload that takes the place of one that failed, for [`AfterFailure::Replace`]. It is called
+    /// from the worker and must not block. After an error the job is held.
+    #[must_use]
+    pub fn with_replacement(
+        mut self,
+        make: impl Fn(&FailedJob) -> Result<OffchainJobRequest> + Send + Sync + 'static,
+    ) -> Self {
+        self.replacement = Some(Arc::new(make));
+        self
+    }
+
+    /// Sets who makes a payload that changes nothing in the app, for [`AfterFailure::Fill`] and for jobs that are
+    /// abandoned in an Ordered lane. As for [`with_replacement`](Self::with_replacement).
+    #[must_use]
+    pub fn with_filler(
+        mut self,
+        make: impl Fn(&FailedJob) -> Result<OffchainJobRequest> + Send + Sync + 'static,
+    ) -> Self {
+        self.filler = Some(Arc::new(make));
+        self
+    }
+
+    /// The consumer.
+    #[must_use]
+    pub fn consumer(&self) -> Address {
+        self.consumer
+    }
+
+    /// How its jobs are relayed.
+    #[must_use]
+    pub fn strategy(&self) -> RelayStrategy {
+        self.strategy
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.strategy == RelayStrategy::Ordered
+    }
+
+    pub(super) fn until(&self) -> Until {
+        self.until
+    }
+
+    /// What nothing takes back.
+    pub(super) fn final_stage(&self, has_chain: bool) -> Until {
+        let asked = match self.until {
+            Until::Finalized { confirmations } => confirmations,
+            _ => 1,
+        };
+        if has_chain { Until::Finalized { confirmations: self.finality.max(asked) } } else { Until::Relayed }
+    }
+
+    pub(super) fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn window(&self) -> u32 {
+        self.window
+    }
+
+    pub(super) fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
+    pub(super) fn repetitions(&self) -> u32 {
+        self.repetitions
+    }
+
+    pub(super) fn after(&self) -> AfterFailure {
+        self.after
+    }
+
+    pub(super) fn appends(&self) -> bool {
+        self.append
+    }
+
+    pub(super) fn first_nonce(&self) -> Option<u64> {
+        self.first_nonce
+    }
+
+    pub(super) fn rewrite(&self, failed: &FailedJob, fills: bool) -> Result<OffchainJobRequest> {
+        let make = if fills { &self.filler } else { &self.replacement };
+        let make = make.as_ref().ok_or_else(|| {
+            let (what, setter) = if fills { ("filler", "with_filler") } else { ("replacement", "with_replacement") };
+            Error::new(ErrorKind::InvalidConfig, format!("the lane of {} has no {what}", self.consumer))
+                .with_hint(format!("set one with LaneConfig::{setter}"))
+        })?;
+        let job = make(failed)?;
+        if job.consumer() != self.consumer || job.relay_strategy() != self.strategy {
+            return Err(Error::new(ErrorKind::InvalidInput, "the payload that was made is for another lane")
+                .with_hint("build it for the consumer and with the strategy of the lane"));
+        }
+        Ok(job)
+    }
+
+    /// Refuses policies that a node of the revision cannot carry out.
+    pub(super) fn check(&self, revision: Revision) -> Result<()> {
+        let refuse = |what: String, hint: &'static str| {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("the lane of {}: {what}", self.consumer)).with_hint(hint))
+        };
+        let ordered = self.is_ordered();
+        if ordered && revision == Revision::State {
+            return refuse("the State revision has no strategies".into(), "make the lane Unordered");
+        }
+        if self.window == 0 {
+            return refuse("its window is 0".into(), "set at least 1 with LaneConfig::with_window");
+        }
+        if ordered && self.window > MOST_UNRELAYED {
+            return refuse(
+                format!("a window of {} unrelayed jobs", self.window),
+                "an Ordered lane takes 128 at most: with twice that a node may stop answering for the consumer",
+            );
+        }
+        match self.after {
+            AfterFailure::Tell if ordered => {
+                refuse("a failed job's nonce would be a gap".into(), "in an Ordered lane choose Hold, Replace or Fill")
+            }
+            AfterFailure::Replace | AfterFailure::Fill if revision == Revision::State => {
+                refuse("nodes of the State revision take a nonce once".into(), "choose Hold, Tell or Renumber")
+            }
+            AfterFailure::Fill if !ordered => {
+                refuse("the nonces of an Unordered lane need not be filled".into(), "choose Hold, Tell or Replace")
+            }
+            AfterFailure::Renumber if revision == Revision::Relay => refuse(
+                "in the Relay revision a failed job is sent again under its nonce, or replaced".into(),
+                "choose Hold, Tell, Replace or Fill",
+            ),
+            AfterFailure::Replace if self.replacement.is_none() => {
+                refuse("it has no replacement".into(), "set one with LaneConfig::with_replacement")
+            }
+            AfterFailure::Fill if self.filler.is_none() => {
+                refuse("it has no filler".into(), "set one with LaneConfig::with_filler")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for LaneConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneConfig")
+            .field("consumer", &self.consumer)
+            .field("strategy", &self.strategy)
+            .field("until", &self.until)
+            .field("after_failure", &self.after)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! What is done next for a job, from what the store holds and what was seen of it. No I/O.
+
+mod words;
+
+pub use self::words::{AfterFailure, HoldReason};
+pub(crate) use self::words::{Saved, Told};
+use crate::job::Revision;
+
+/// What was seen of a job last: in this process, by the client's flights and its watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Sighted {
+    /// Nothing yet.
+    Nothing,
+    /// A verified result, as far as the lane asks for.
+    Reached,
+    /// A result that nothing takes back any more.
+    Final,
+    /// The node failed it, and the chain has nothing under the nonce.
+    Failed,
+    /// The node's lane is past its nonce.
+    Passed,
+    /// An earlier payload of this very job, signed under the same nonce, is what node or chain have.
+    Earlier,
+    /// Somebody else's payload has the nonce. `free`: this payload cannot run under it any more, as the chain shows the
+    /// nonce used up, or as its bytes never left.
+    Taken { free: bool },
+    /// Executed, and its relay does not come.
+    Stalled,
+    /// A result that proves nothing.
+    Unproven,
+    /// The signer or a preflight said no, before anything was sent.
+    Refused,
+    /// What may pass: the same call may succeed later.
+    Trouble,
+    /// This is not the world that the store's jobs are for.
+    OtherWorld,
+}
+
+/// What the next step depends on, beside what was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Situation {
+    pub(crate) revision: Revision,
+    pub(crate) ordered: bool,
+    pub(crate) saved: Saved,
+    pub(crate) told: Told,
+    /// It waits for a person.
+    pub(crate) held: bool,
+    /// The time after which it is of no use has passed.
+    pub(crate) lapsed: bool,
+    /// The same bytes may be sent once more after a failure.
+    pub(crate) again: bool,
+    pub(crate) after: AfterFailure,
+    /// A job whose nonce was taken may go to the end of its Ordered lane.
+    pub(crate) append: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NextStep {
+    /// Tell the service that its time has passed.
+    Lapse,
+    /// Fix the lane's next nonce to it.
+    Number,
+    /// Have it signed, and store the signature.
+    Sign,
+    /// Send the stored bytes, or go on watching them.
+    Send,
+    /// Count a failure, and send the stored bytes once more.
+    SendAgain,
+    /// Tell the service the result.
+    Tell,
+    /// Tell the service that there is none.
+    TellFailed,
+    /// Tell the service that what it was told does not stand.
+    Retract,
+    /// Go on with the earlier payload.
+    Switch,
+    /// Store another payload under the same nonce.
+    Replace,
+    /// Tell that there is no result, and store a payload that fills the nonce.
+    Fill,
+    /// Store the payload under a new nonce.
+    Renumber,
+    /// It is over.
+    Close,
+    /// Leave it to a person.
+    Hold(HoldReason),
+    /// Leave the lane to a person. The job itself goes on being watched if its relay stalls, and is held otherwise.
+    Stop(HoldReason),
+    /// Look again after a pause.
+    Rest,
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// The next step.
+pub(crate) fn decide(now: Situation, sighted: Sighted) -> NextStep {
+    match now.saved {
+        Saved::Closed => NextStep::Nothing,
+        _ if now.held => NextStep::Rest,
+        _ if sighted == Sighted::OtherWorld => NextStep::Stop(HoldReason::OtherWorld),
+        Saved::Queued if now.lapsed => NextStep::Lapse,
+        Saved::Queued => NextStep::Number,
+        _ if sighted == Sighted::Trouble => NextStep::Rest,
+        Saved::Numbered => match sighted {
+            Sighted::Refused => now.stand(HoldReason::Refused),
+            // Nothing of it ever left, so it can move.
+            Sighted::Taken { .. } => now.moved(true),
+            _ => NextStep::Sign,
+        },
+        Saved::Signed => match now.told {
+            Told::Nothing => now.untold(sighted),
+            Told::Result => now.told_result(sighted),
+            Told::NoResult => now.told_of_none(sighted),
+        },
+    }
+}
+
+impl Situation {
+    fn untold(&self, sighted: Sighted) -> NextStep {
+        match sighted {
+            Sighted::Nothing | Sighted::Trouble | Sighted::OtherWorld => NextStep::Send,
+            Sighted::Reached | Sighted::Final => NextStep::Tell,
+            Sighted::Earlier => NextStep::Switch,
+            Sighted::Failed => self.failed(),
+            Sighted::Passed => self.stand(HoldReason::NoncePassed),
+            Sighted::Taken { free } => self.moved(free),
+            Sighted::Stalled => self.stalled(),
+            Sighted::Unproven => self.stand(HoldReason::Unproven),
+            Sighted::Refused => self.stand(HoldReason::Refused),
+        }
+    }
+
+    fn failed(&self) -> NextStep {
+        // A node of the State revision takes a nonce once, also that of a job that failed.
+        if self.again && self.revision == Revision::Relay {
+            return NextStep::SendAgain;
+        }
+        match self.after {
+            AfterFailure::Replace if self.revision == Revision::Relay => NextStep::Replace,
+            AfterFailure::Fill if self.revision == Revision::Relay && self.ordered => NextStep::Fill,
+            AfterFailure::Renumber if self.revision == Revision::State => NextStep::Renumber,
+            AfterFailure::Tell if !self.ordered => NextStep::TellFailed,
+            _ => self.stand(HoldReason::Failed),
+        }
+    }
+
+    /// Its nonce is somebody else's.
+    fn moved(&self, free: bool) -> NextStep {
+        match (self.ordered, free) {
+            (true, true) if self.append => NextStep::Renumber,
+            (true, _) => NextStep::Stop(HoldReason::NonceTaken),
+            (false, true) => NextStep::Renumber,
+            (false, false) => NextStep::Rest,
+        }
+    }
+
+    fn stalled(&self) -> NextStep {
+        if self.ordered { NextStep::Stop(HoldReason::RelayStalled) } else { NextStep::Rest }
+    }
+
+    /// In an Ordered lane what stands still holds up what is behind it.
+    fn stand(&self, reason: HoldReason) -> NextStep {
+        if self.ordered { NextStep::Stop(reason) } else { NextStep::Hold(reason) }
+    }
+
+    fn told_result(&self, sighted: Sighted) -> NextStep {
+        match sighted {
+            Sighted::Final => NextStep::Close,
+            Sighted::Nothing | Sighted::Reached | Sighted::Trouble | Sighted::OtherWorld | Sighted::Refused => {
+                NextStep::Send
+            }
+            Sighted::Stalled => self.stalled(),
+            Sighted::Failed | Sighted::Passed | Sighted::Earlier | Sighted::Taken { .. } | Sighted::Unproven => {
+                NextStep::Retract
+            }
+        }
+    }
+
+    /// What is left is a nonce that the lane needs filled.
+    fn told_of_none(&self, sighted: Sighted) -> NextStep {
+        match sighted {
+            Sighted::Final | Sighted::Taken { free: true } => NextStep::Close,
+            Sighted::Nothing | Sighted::Reached | Sighted::Trouble | Sighted::OtherWorld => NextStep::Send,
+            // The job whose end was told landed after all.
+            Sighted::Earlier => NextStep::Retract,
+            Sighted::Failed if self.again && self.revision == Revision::Relay => NextStep::SendAgain,
+            Sighted::Failed => self.stand(HoldReason::Failed),
+            Sighted::Passed => self.stand(HoldReason::NoncePassed),
+            Sighted::Taken { free: false } => NextStep::Rest,
+            Sighted::Stalled => self.stalled(),
+            Sighted::Unproven => self.stand(HoldReason::Unproven),
+            Sighted::Refused => self.stand(HoldReason::Refused),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

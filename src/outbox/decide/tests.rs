@@ -1,0 +1,280 @@
+//! Every combination of what the store holds and what was seen has exactly one line of a table.
+
+use super::*;
+
+const SIGHTED: [Sighted; 13] = [
+    Sighted::Nothing,
+    Sighted::Reached,
+    Sighted::Final,
+    Sighted::Failed,
+    Sighted::Passed,
+    Sighted::Earlier,
+    Sighted::Taken { free: true },
+    Sighted::Taken { free: false },
+    Sighted::Stalled,
+    Sighted::Unproven,
+    Sighted::Refused,
+    Sighted::Trouble,
+    Sighted::OtherWorld,
+];
+const AFTER: [AfterFailure; 5] =
+    [AfterFailure::Hold, AfterFailure::Tell, AfterFailure::Replace, AfterFailure::Fill, AfterFailure::Renumber];
+
+/// One line of the table. What is not given is any.
+struct Row {
+    saved: &'static [Saved],
+    told: &'static [Told],
+    sighted: &'static [Sighted],
+    after: &'static [AfterFailure],
+    revision: Option<Revision>,
+    ordered: Option<bool>,
+    held: Option<bool>,
+    lapsed: Option<bool>,
+    again: Option<bool>,
+    append: Option<bool>,
+    step: NextStep,
+}
+
+const ANY: Row = Row {
+    saved: &Saved::ALL,
+    told: &Told::ALL,
+    sighted: &SIGHTED,
+    after: &AFTER,
+    revision: None,
+    ordered: None,
+    held: None,
+    lapsed: None,
+    again: None,
+    append: None,
+    step: NextStep::Nothing,
+};
+
+/// Not over, and not held.
+const OPEN: Row = Row { saved: &[Saved::Queued, Saved::Numbered, Saved::Signed], held: Some(false), ..ANY };
+const NUMBERED: Row = Row { saved: &[Saved::Numbered], ..OPEN };
+const UNTOLD: Row = Row { saved: &[Saved::Signed], told: &[Told::Nothing], ..OPEN };
+const RESULT: Row = Row { saved: &[Saved::Signed], told: &[Told::Result], ..OPEN };
+const NO_RESULT: Row = Row { saved: &[Saved::Signed], told: &[Told::NoResult], ..OPEN };
+
+/// What is no world's end, and no trouble.
+const OWN_WORLD: &[Sighted] = &[
+    Sighted::Nothing,
+    Sighted::Reached,
+    Sighted::Final,
+    Sighted::Failed,
+    Sighted::Passed,
+    Sighted::Earlier,
+    Sighted::Taken { free: true },
+    Sighted::Taken { free: false },
+    Sighted::Stalled,
+    Sighted::Unproven,
+    Sighted::Refused,
+    Sighted::Trouble,
+];
+const TAKEN: &[Sighted] = &[Sighted::Taken { free: true }, Sighted::Taken { free: false }];
+const FREE: &[Sighted] = &[Sighted::Taken { free: true }];
+const NOT_FREE: &[Sighted] = &[Sighted::Taken { free: false }];
+
+/// A failure of a job that is not told, once repeating it is over. In the State revision nothing is repeated, whatever
+/// the policy says.
+fn failure(revision: Revision, ordered: bool, after: &'static [AfterFailure], step: NextStep) -> Row {
+    let again = (revision == Revision::Relay).then_some(false);
+    let (revision, ordered) = (Some(revision), Some(ordered));
+    Row { sighted: &[Sighted::Failed], revision, ordered, again, after, step, ..UNTOLD }
+}
+
+/// What stops an Ordered lane, and holds a job elsewhere.
+fn stands(base: Row, sighted: &'static [Sighted], reason: HoldReason) -> [Row; 2] {
+    [
+        Row { sighted, ordered: Some(true), step: NextStep::Stop(reason), ..base },
+        Row { sighted, ordered: Some(false), step: NextStep::Hold(reason), ..base },
+    ]
+}
+
+fn table() -> Vec<Row> {
+    use AfterFailure::{Fill, Hold, Renumber, Replace, Tell};
+    use Sighted::{Earlier, Failed, Final, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Trouble, Unproven};
+    let mut rows = vec![
+        Row { saved: &[Saved::Closed], step: NextStep::Nothing, ..ANY },
+        Row { held: Some(true), step: NextStep::Rest, ..OPEN },
+        Row { sighted: &[OtherWorld], step: NextStep::Stop(HoldReason::OtherWorld), ..OPEN },
+        // Without a nonce.
+        Row { saved: &[Saved::Queued], sighted: OWN_WORLD, lapsed: Some(true), step: NextStep::Lapse, ..OPEN },
+        Row { saved: &[Saved::Queued], sighted: OWN_WORLD, lapsed: Some(false), step: NextStep::Number, ..OPEN },
+        // With a nonce, and nothing that could have left: its time may pass, as its nonce must not be a gap.
+        Row { sighted: &[Trouble], step: NextStep::Rest, ..NUMBERED },
+        Row {
+            sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unproven],
+            step: NextStep::Sign,
+            ..NUMBERED
+        },
+        Row { sighted: TAKEN, ordered: Some(false), step: NextStep::Renumber, ..NUMBERED },
+        Row { sighted: TAKEN, ordered: Some(true), append: Some(true), step: NextStep::Renumber, ..NUMBERED },
+        Row {
+            sighted: TAKEN,
+            ordered: Some(true),
+            append: Some(false),
+            step: NextStep::Stop(HoldReason::NonceTaken),
+            ..NUMBERED
+        },
+        // Signed.
+        Row { sighted: &[Trouble], step: NextStep::Rest, ..Row { saved: &[Saved::Signed], ..OPEN } },
+        Row { sighted: &[Nothing], step: NextStep::Send, ..UNTOLD },
+        Row { sighted: &[Reached, Final], step: NextStep::Tell, ..UNTOLD },
+        Row { sighted: &[Earlier], step: NextStep::Switch, ..UNTOLD },
+        // A nonce of somebody else's.
+        Row { sighted: FREE, ordered: Some(false), step: NextStep::Renumber, ..UNTOLD },
+        Row { sighted: FREE, ordered: Some(true), append: Some(true), step: NextStep::Renumber, ..UNTOLD },
+        Row {
+            sighted: FREE,
+            ordered: Some(true),
+            append: Some(false),
+            step: NextStep::Stop(HoldReason::NonceTaken),
+            ..UNTOLD
+        },
+        Row { sighted: NOT_FREE, ordered: Some(true), step: NextStep::Stop(HoldReason::NonceTaken), ..UNTOLD },
+        Row { sighted: NOT_FREE, ordered: Some(false), step: NextStep::Rest, ..UNTOLD },
+        // A relay that does not come holds up its lane, and nothing can be sent about it.
+        Row {
+            saved: &[Saved::Signed],
+            sighted: &[Stalled],
+            ordered: Some(true),
+            step: NextStep::Stop(HoldReason::RelayStalled),
+            ..OPEN
+        },
+        Row { saved: &[Saved::Signed], sighted: &[Stalled], ordered: Some(false), step: NextStep::Rest, ..OPEN },
+        // Failed.
+        Row {
+            sighted: &[Failed],
+            revision: Some(Revision::Relay),
+            again: Some(true),
+            step: NextStep::SendAgain,
+            ..UNTOLD
+        },
+        // Told of a result: watched until nothing takes it back.
+        Row { sighted: &[Nothing, Reached, Refused], step: NextStep::Send, ..RESULT },
+        Row { sighted: &[Final], step: NextStep::Close, ..RESULT },
+        Row { sighted: &[Failed, Passed, Earlier, Unproven], step: NextStep::Retract, ..RESULT },
+        Row { sighted: TAKEN, step: NextStep::Retract, ..RESULT },
+        // Told of none: the nonce is filled, by whomever.
+        Row { sighted: &[Nothing, Reached], step: NextStep::Send, ..NO_RESULT },
+        Row { sighted: &[Final], step: NextStep::Close, ..NO_RESULT },
+        Row { sighted: FREE, step: NextStep::Close, ..NO_RESULT },
+        Row { sighted: NOT_FREE, step: NextStep::Rest, ..NO_RESULT },
+        Row { sighted: &[Earlier], step: NextStep::Retract, ..NO_RESULT },
+        Row {
+            sighted: &[Failed],
+            revision: Some(Revision::Relay),
+            again: Some(true),
+            step: NextStep::SendAgain,
+            ..NO_RESULT
+        },
+    ];
+    rows.extend(stands(NUMBERED, &[Refused], HoldReason::Refused));
+    rows.extend(stands(UNTOLD, &[Refused], HoldReason::Refused));
+    rows.extend(stands(UNTOLD, &[Passed], HoldReason::NoncePassed));
+    rows.extend(stands(UNTOLD, &[Unproven], HoldReason::Unproven));
+    rows.extend(stands(NO_RESULT, &[Refused], HoldReason::Refused));
+    rows.extend(stands(NO_RESULT, &[Passed], HoldReason::NoncePassed));
+    rows.extend(stands(NO_RESULT, &[Unproven], HoldReason::Unproven));
+    for (revision, again) in [(Revision::Relay, Some(false)), (Revision::State, None)] {
+        let base = Row { revision: Some(revision), again, ..NO_RESULT };
+        rows.extend(stands(base, &[Failed], HoldReason::Failed));
+    }
+    let stop = NextStep::Stop(HoldReason::Failed);
+    let hold = NextStep::Hold(HoldReason::Failed);
+    for (revision, ordered, after, step) in [
+        (Revision::Relay, true, &[Replace][..], NextStep::Replace),
+        (Revision::Relay, true, &[Fill], NextStep::Fill),
+        (Revision::Relay, true, &[Hold, Tell, Renumber], stop),
+        (Revision::Relay, false, &[Replace], NextStep::Replace),
+        (Revision::Relay, false, &[Tell], NextStep::TellFailed),
+        (Revision::Relay, false, &[Hold, Fill, Renumber], hold),
+        (Revision::State, true, &[Renumber], NextStep::Renumber),
+        (Revision::State, true, &[Hold, Tell, Replace, Fill], stop),
+        (Revision::State, false, &[Renumber], NextStep::Renumber),
+        (Revision::State, false, &[Tell], NextStep::TellFailed),
+        (Revision::State, false, &[Hold, Replace, Fill], hold),
+    ] {
+        rows.push(failure(revision, ordered, after, step));
+    }
+    rows
+}
+
+fn every_combination() -> impl Iterator<Item = (Situation, Sighted)> {
+    (0..32u32).flat_map(|flags| {
+        let flag = move |bit: u32| flags >> bit & 1 == 1;
+        Revision::ALL.into_iter().flat_map(move |revision| {
+            Saved::ALL.into_iter().flat_map(move |saved| {
+                Told::ALL.into_iter().flat_map(move |told| {
+                    AFTER.into_iter().flat_map(move |after| {
+                        SIGHTED.into_iter().map(move |sighted| {
+                            let (ordered, held, lapsed, again) = (flag(0), flag(1), flag(2), flag(3));
+                            let append = flag(4);
+                            let situation =
+                                Situation { revision, ordered, saved, told, held, lapsed, again, after, append };
+                            (situation, sighted)
+                        })
+                    })
+                })
+            })
+        })
+    })
+}
+
+#[test]
+fn the_table_of_every_combination() {
+    let table = table();
+    let mut used = vec![0; table.len()];
+    for (now, sighted) in every_combination() {
+        let holds = |row: &Row| {
+            row.saved.contains(&now.saved)
+                && row.told.contains(&now.told)
+                && row.sighted.contains(&sighted)
+                && row.after.contains(&now.after)
+                && row.revision.is_none_or(|revision| revision == now.revision)
+                && row.ordered.is_none_or(|flag| flag == now.ordered)
+                && row.held.is_none_or(|flag| flag == now.held)
+                && row.lapsed.is_none_or(|flag| flag == now.lapsed)
+                && row.again.is_none_or(|flag| flag == now.again)
+                && row.append.is_none_or(|flag| flag == now.append)
+        };
+        let rows: Vec<_> = (0..table.len()).filter(|row| holds(&table[*row])).collect();
+        let [row] = rows[..] else { panic!("{now:?} {sighted:?}: rows {rows:?}") };
+        used[row] += 1;
+        assert_eq!(decide(now, sighted), table[row].step, "{now:?} {sighted:?}");
+    }
+    assert!(used.iter().all(|used| *used > 0), "a row without a case: {used:?}");
+}
+
+#[test]
+fn nothing_is_signed_anew_while_signed_bytes_may_run() {
+    for (now, sighted) in every_combination() {
+        let step = decide(now, sighted);
+        let another = matches!(step, NextStep::Replace | NextStep::Fill | NextStep::Renumber);
+        if !another || now.saved != Saved::Signed {
+            continue;
+        }
+        let over = matches!(sighted, Sighted::Failed | Sighted::Taken { free: true });
+        assert!(over && now.told == Told::Nothing, "{now:?} {sighted:?}: {step:?}");
+        // A second nonce beside a payload that may yet run is what `renumber` alone allows.
+        if step == NextStep::Renumber && sighted == Sighted::Failed {
+            assert!(now.after == AfterFailure::Renumber && now.revision == Revision::State, "{now:?}");
+        }
+    }
+}
+
+#[test]
+fn names_are_read_as_they_are_written() {
+    for reason in HoldReason::ALL {
+        assert_eq!(HoldReason::named(reason.as_str()), Some(reason));
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
+    for saved in Saved::ALL {
+        assert_eq!(Saved::of(saved.number()), Some(saved));
+    }
+    for told in Told::ALL {
+        assert_eq!(Told::of(told.number()), Some(told));
+    }
+    assert_eq!((Saved::of(4), Told::of(-1), HoldReason::named("none")), (None, None, None));
+}

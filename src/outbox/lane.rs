@@ -1,0 +1,93 @@
+//! A lane, as its worker and its callers share it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{config::LaneConfig, store::Fence};
+use crate::{error::Error, sync::Lock};
+
+/// A lane, as its worker and its callers share it.
+pub(super) struct LaneHandle {
+    id: i64,
+    config: LaneConfig,
+    /// Jobs that wait for a nonce, as far as is known here.
+    queued: AtomicU64,
+    /// There may be something to do.
+    changed: Notify,
+    /// Jobs were taken from the queue.
+    room: Notify,
+    fence: Option<Fence>,
+    /// Tickets that a person has acted upon.
+    commands: mpsc::UnboundedSender<i64>,
+    /// Why its worker has ended, or what it could not do lately.
+    trouble: Lock<Option<Error>>,
+}
+
+impl LaneHandle {
+    pub(super) fn new(
+        id: i64,
+        config: LaneConfig,
+        queued: u64,
+        fence: Option<Fence>,
+        commands: mpsc::UnboundedSender<i64>,
+    ) -> Self {
+        let (queued, changed, room) = (AtomicU64::new(queued), Notify::new(), Notify::new());
+        Self { id, config, queued, changed, room, fence, commands, trouble: Lock::default() }
+    }
+
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    pub(super) fn config(&self) -> &LaneConfig {
+        &self.config
+    }
+
+    pub(super) fn queued(&self) -> &AtomicU64 {
+        &self.queued
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queued.load(Relaxed) >= self.config.backlog()
+    }
+
+    /// Waits until there may be room again. Looked at every now and then, as jobs may leave the queue unseen.
+    pub(super) async fn room(&self) {
+        _ = tokio::time::timeout(Duration::from_millis(500), self.room.notified()).await;
+    }
+
+    pub(super) fn has_room(&self, queued: u64) {
+        self.queued.store(queued, Relaxed);
+        self.room.notify_waiters();
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn fence(&self) -> Option<Fence> {
+        self.fence
+    }
+
+    /// Has the worker look at a job again.
+    pub(super) fn command(&self, ticket: i64) {
+        // Where the worker has ended, its trouble says so.
+        _ = self.commands.send(ticket);
+    }
+
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.trouble.lock().clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<Error>) {
+        *self.trouble.lock() = trouble;
+    }
+}

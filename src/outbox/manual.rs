@@ -1,0 +1,263 @@
+//! What a person does about a lane or a job. Each act is recorded with its reason.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use super::{
+    clock::now,
+    config::FailedJob,
+    decide::{HoldReason, Saved},
+    intake::JobTicket,
+    lane::LaneHandle,
+    service::Outbox,
+    status::OutboxStatus,
+    store::{Act, Acted, Content, EventKind, Fence, Halt, JobRow, NewPayload, PayloadKind},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{OffchainJobRequest, Revision, SignedJob},
+};
+
+/// What was left when an outbox was drained.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Drained {
+    /// How the lanes stand. All of it is in the store, and gone on with at the next start.
+    pub status: OutboxStatus,
+    /// Signed jobs whose submission had no known outcome by the deadline. They are in the store, too.
+    pub open: Vec<SignedJob>,
+}
+
+/// A job that a person acts upon.
+struct Case<'a> {
+    lane: &'a LaneHandle,
+    fence: Fence,
+    job: JobRow,
+    now: u64,
+}
+
+impl Outbox {
+    /// Stops a lane: it gives out no further nonces. Jobs that have one go on. Returns whether it was going on.
+    ///
+    /// # Errors
+    /// Those of [`retry`](Self::retry) about the outbox.
+    pub async fn pause(&self, consumer: Address, reason: &str) -> Result<bool> {
+        let (lane, fence) = self.owned(self.lane(consumer)?)?;
+        let halt = Halt { reason: HoldReason::Manual, ticket: None, note: reason.to_owned() };
+        let done = self.storage().act(fence, Act::Halt { halt, now: now() }).await?;
+        lane.wake();
+        Ok(done == Acted::Done)
+    }
+
+    /// Goes on with a lane, whatever it was halted for. Returns whether it was halted.
+    ///
+    /// Of a lane that was halted as its store may have gone back ([`HoldReason::Restored`]), first find out which of
+    /// its queued jobs have landed under the nonces that were found, and [abandon](Self::abandon) those; then
+    /// [skip](Self::skip_nonces) these nonces.
+    ///
+    /// # Errors
+    /// Those of [`retry`](Self::retry) about the outbox.
+    pub async fn resume(&self, consumer: Address, reason: &str) -> Result<bool> {
+        let (lane, fence) = self.owned(self.lane(consumer)?)?;
+        let done = self.storage().act(fence, Act::Go { note: reason.to_owned(), now: now() }).await?;
+        lane.wake();
+        Ok(done == Acted::Done)
+    }
+
+    /// Has a lane give out this nonce next. In an Ordered lane all below it must be relayed, or their place is a gap.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if the lane is past the nonce: none is given out twice. Those of
+    /// [`retry`](Self::retry) about the outbox.
+    pub async fn skip_nonces(&self, consumer: Address, next_nonce: u64, reason: &str) -> Result<()> {
+        let (_, fence) = self.owned(self.lane(consumer)?)?;
+        if i64::try_from(next_nonce).is_err() {
+            return Err(Error::new(ErrorKind::InvalidInput, "the outbox has nonces below 2^63 only"));
+        }
+        let act = Act::Skip { next_nonce, note: reason.to_owned(), now: now() };
+        match self.storage().act(fence, act).await? {
+            Acted::Stale => {
+                Err(Error::new(ErrorKind::InvalidInput, format!("the lane is past the nonce {next_nonce}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on with a job that is held, as it is. Its lane, if that was halted, is to be [resumed](Self::resume) as
+    /// well.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidConfig`] if the outbox has no worker, or no lane for the job,
+    /// - [`ErrorKind::NotFound`] if there is no such job, or if it is over,
+    /// - [`ErrorKind::InvalidInput`] if it is not held: then its worker has it,
+    /// - [`ErrorKind::Store`] if it cannot be stored.
+    pub async fn retry(&self, ticket: JobTicket, reason: &str) -> Result<()> {
+        let case = self.held(ticket).await?;
+        self.release(&case, reason).await
+    }
+
+    /// Puts another payload in the place of the one of a held job, under its nonce. Relay revision only, and only if
+    /// the node's record of the job is FAILED: a node that still queues it takes no other payload.
+    ///
+    /// # Errors
+    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the node's record is not FAILED, or if the
+    /// job does not fit the lane; [`ErrorKind::Unsupported`] in the State revision.
+    pub async fn replace(&self, ticket: JobTicket, job: OffchainJobRequest, reason: &str) -> Result<()> {
+        let case = self.held(ticket).await?;
+        self.supersede(&case, job, PayloadKind::Replacement, None, reason).await?;
+        self.release(&case, reason).await
+    }
+
+    /// Puts a held job under the lane's next nonce. The payload under the old one is kept, as it may run: this is for
+    /// nonces that others have used up.
+    ///
+    /// # Errors
+    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce.
+    pub async fn renumber(&self, ticket: JobTicket, reason: &str) -> Result<()> {
+        let case = self.held(ticket).await?;
+        let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
+        let act = Act::Renumber { ticket, from, note: reason.to_owned(), now };
+        if self.storage().act(case.fence, act).await? == Acted::Stale {
+            return Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce"));
+        }
+        self.release(&case, reason).await
+    }
+
+    /// Gives a job up: readers hear that there will be no result. A queued job is taken from the queue. A held job of
+    /// an Unordered lane is over. The nonce of a held job of an Ordered lane is filled with what the lane's
+    /// [filler](super::LaneConfig::with_filler) makes, or everything behind it would wait for ever.
+    ///
+    /// # Errors
+    /// Those of [`retry`](Self::retry); for an Ordered lane also those of [`replace`](Self::replace), and
+    /// [`ErrorKind::InvalidConfig`] if it has no filler.
+    pub async fn abandon(&self, ticket: JobTicket, reason: &str) -> Result<()> {
+        let mut case = self.case(ticket).await?;
+        if case.job.saved == Saved::Queued && case.job.held.is_none() {
+            // So that it gets no nonce meanwhile.
+            let (ticket, note, now) = (case.job.ticket, reason.to_owned(), case.now);
+            self.storage().act(case.fence, Act::Hold { ticket, reason: HoldReason::Manual, note, now }).await?;
+            case = self.case(JobTicket(ticket)).await?;
+        }
+        let case = checked_held(case)?;
+        let ordered = case.lane.config().is_ordered();
+        if case.job.nonce.is_some() && ordered {
+            let payload = self.storage().payload(case.job.payload).await?;
+            let payload = payload.ok_or_else(|| super::store::damaged("the payload is gone"))?;
+            let consumer = case.lane.config().consumer();
+            let failed = FailedJob {
+                ticket: case.job.ticket,
+                key: case.job.key.clone(),
+                nonce: case.job.nonce.unwrap_or_default(),
+                job: payload.content.request(consumer, self.client().revision(), ordered)?,
+                reason: reason.to_owned(),
+            };
+            let filler = case.lane.config().rewrite(&failed, true)?;
+            self.supersede(&case, filler, PayloadKind::Filler, Some(EventKind::Abandoned), reason).await?;
+            return self.release(&case, reason).await;
+        }
+        let (ticket, note, now) = (case.job.ticket, Some(reason.to_owned()), case.now);
+        let act = Act::Tell { ticket, kind: EventKind::Abandoned, stage: None, note, over: true, now };
+        match self.storage().act(case.fence, act).await? {
+            Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "something was told of the job already")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the worker: no further job gets a nonce or is sent, and what is under way is waited for, but no longer than
+    /// this. The client is [closed](crate::Client::close). Nothing is lost: the next start goes on with what is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`] if it cannot be read what is left. The worker has ended even so.
+    pub async fn drain(&self, deadline: Duration) -> Result<Drained> {
+        let began = tokio::time::Instant::now();
+        _ = tokio::time::timeout(deadline, self.stop()).await;
+        let open = self.client().close(deadline.saturating_sub(began.elapsed())).await;
+        Ok(Drained { status: self.status().await?, open })
+    }
+
+    fn owned<'a>(&self, lane: &'a LaneHandle) -> Result<(&'a LaneHandle, Fence)> {
+        let fence = lane.fence().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, "this outbox has no worker")
+                .with_hint("act on the outbox that was made with OutboxBuilder::start")
+        })?;
+        Ok((lane, fence))
+    }
+
+    async fn case(&self, ticket: JobTicket) -> Result<Case<'_>> {
+        let found = self.storage().job(ticket.0).await?.filter(|job| job.saved != Saved::Closed);
+        let job = found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the ticket {ticket} is unknown, or its job is over"))
+        })?;
+        let lane = self.lanes().find(|lane| lane.id() == job.lane).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, format!("the outbox has no lane for the job of ticket {ticket}"))
+        })?;
+        let (lane, fence) = self.owned(lane)?;
+        Ok(Case { lane, fence, job, now: now() })
+    }
+
+    async fn held(&self, ticket: JobTicket) -> Result<Case<'_>> {
+        checked_held(self.case(ticket).await?)
+    }
+
+    async fn release(&self, case: &Case<'_>, reason: &str) -> Result<()> {
+        let (ticket, note, now) = (case.job.ticket, reason.to_owned(), case.now);
+        self.storage().act(case.fence, Act::Release { ticket, note, now }).await?;
+        case.lane.command(ticket);
+        Ok(())
+    }
+
+    async fn supersede(
+        &self,
+        case: &Case<'_>,
+        job: OffchainJobRequest,
+        kind: PayloadKind,
+        tells: Option<EventKind>,
+        reason: &str,
+    ) -> Result<()> {
+        let (client, config) = (self.client(), case.lane.config());
+        if client.revision() == Revision::State {
+            return Err(Error::new(ErrorKind::Unsupported, "a node of the State revision takes a nonce once")
+                .with_hint("abandon the job and enqueue another, or renumber it"));
+        }
+        if job.consumer() != config.consumer() || job.relay_strategy() != config.strategy() {
+            return Err(Error::new(ErrorKind::InvalidInput, "the payload is for another lane"));
+        }
+        self.require_replaceable(&case.job, config.consumer()).await?;
+        let (content, digest) = Content::of(&job, client.revision())?;
+        let (ticket, from, note, now) = (case.job.ticket, case.job.payload, reason.to_owned(), case.now);
+        let payload = NewPayload { digest, content };
+        match self.storage().act(case.fence, Act::Supersede { ticket, from, kind, payload, tells, note, now }).await? {
+            Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was never signed can be replaced; else the node must have given it up, or never have heard of it.
+    async fn require_replaceable(&self, job: &JobRow, consumer: Address) -> Result<()> {
+        let Some(nonce) = job.nonce.filter(|_| job.saved == Saved::Signed) else { return Ok(()) };
+        let id = crate::job::JobId::derive(nonce, consumer);
+        let status = match self.client().get_result(id).await {
+            Ok(record) => record.status().clone(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if matches!(status, crate::job::JobStatus::Failed { .. }) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, format!("the node's record of the job is {status}"))
+            .with_job(id)
+            .with_hint(
+                "a node takes no other payload for a job that it has not failed: it would say OK and drop it; restart the node, or \
+                 wait until the chain has the nonce used up",
+            ))
+    }
+}
+
+fn checked_held(case: Case<'_>) -> Result<Case<'_>> {
+    if case.job.held.is_some() {
+        return Ok(case);
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("the job of ticket {} is not held", case.job.ticket))
+        .with_hint("its worker has it, and goes on with it by itself"))
+}

@@ -1,0 +1,281 @@
+//! How lanes and jobs stand, as values that serialise.
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, Bytes};
+use serde::Serialize;
+
+use super::{
+    clock::now,
+    decide::{HoldReason, Saved, Told},
+    intake::JobTicket,
+    lane::LaneHandle,
+    service::Outbox,
+    store::{JobRow, LogRow, PayloadKind, damaged},
+};
+use crate::{
+    error::{Error, Result},
+    job::{JobId, Revision},
+};
+
+/// Log entries of a lane's status.
+const LOG: u32 = 20;
+
+/// How the outbox stands. Times are Unix times in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct OutboxStatus {
+    /// Every lane.
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// How a lane stands.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LaneStatus {
+    /// The consumer.
+    pub consumer: Address,
+    /// The network, as the store names it.
+    pub network: String,
+    /// The revision of its jobs.
+    pub revision: Revision,
+    /// Whether its jobs are relayed in the order of their nonces.
+    pub ordered: bool,
+    /// The nonce that the next job gets.
+    pub next_nonce: u64,
+    /// Jobs that wait for a nonce.
+    pub queued: u64,
+    /// Jobs that have a nonce, and no signature.
+    pub numbered: u64,
+    /// Jobs that are signed, and of whose end nothing was told.
+    pub under_way: u64,
+    /// Jobs of which something was told, and whose bytes are kept until they are final.
+    pub settling: u64,
+    /// Jobs that are over.
+    pub over: u64,
+    /// Jobs that wait for a person.
+    pub held: u64,
+    /// When the oldest job was enqueued of which nothing was told.
+    pub oldest: Option<u64>,
+    /// Why the lane gives out no nonces, if it does not.
+    pub halted: Option<LaneHalt>,
+    /// What its worker could not do lately, or why it has ended.
+    pub trouble: Option<Error>,
+    /// Its readers.
+    pub readers: Vec<ReaderStatus>,
+    /// What was done about it that was not the usual, the newest first.
+    pub log: Vec<LogEntry>,
+}
+
+/// Why a lane gives out no nonces.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LaneHalt {
+    /// Why.
+    pub reason: HoldReason,
+    /// The job that it is about.
+    pub ticket: Option<JobTicket>,
+    /// What was found, and what to do.
+    pub note: String,
+}
+
+/// How a reader stands in a lane.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ReaderStatus {
+    /// Its name.
+    pub name: String,
+    /// Events that it has not acknowledged.
+    pub waiting: u64,
+    /// How long the oldest of them has waited.
+    pub lag: Option<Duration>,
+}
+
+/// Something that was done about a lane or a job.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// The job, if it was about one.
+    pub ticket: Option<JobTicket>,
+    /// When.
+    pub at: u64,
+    /// What: such as `superseded`, `renumbered`, `halted`.
+    pub what: String,
+    /// Why.
+    pub note: String,
+}
+
+impl From<LogRow> for LogEntry {
+    fn from(row: LogRow) -> Self {
+        let LogRow { ticket, at, what, note } = row;
+        Self { ticket: ticket.map(JobTicket), at, what, note }
+    }
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JobProgress {
+    /// It waits for a nonce.
+    Queued,
+    /// It has a nonce, and waits for its signature.
+    Numbered,
+    /// It is signed, and perhaps sent.
+    UnderWay,
+    /// Its result was told, and may still be retracted.
+    Settling,
+    /// It was told that there is no result; its nonce is being filled.
+    Filling,
+    /// It is over.
+    Over,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct TicketStatus {
+    /// The ticket.
+    pub ticket: JobTicket,
+    /// The idempotency key.
+    pub key: Option<String>,
+    /// How far it is.
+    pub progress: JobProgress,
+    /// Its nonce.
+    pub nonce: Option<u64>,
+    /// Its id, which follows from the nonce.
+    pub job_id: Option<JobId>,
+    /// Why it waits for a person, if it does.
+    pub held: Option<HoldReason>,
+    /// What was last found out about it.
+    pub note: Option<String>,
+    /// How often its current payload has failed.
+    pub failures: u32,
+    /// When it was enqueued.
+    pub enqueued_at: u64,
+    /// When it lapses, unless it has a nonce by then.
+    pub not_after: Option<u64>,
+    /// Every payload that it has had. Empty once they were purged.
+    pub payloads: Vec<PayloadStatus>,
+}
+
+/// A payload of a job.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PayloadStatus {
+    /// How it came about.
+    pub kind: PayloadKind,
+    /// The nonce that it is fixed to.
+    pub nonce: Option<u64>,
+    /// Who signed it.
+    pub signer: Option<Address>,
+    /// The signature.
+    pub signature: Option<Bytes>,
+    /// Whether it is the one that is worked on.
+    pub current: bool,
+}
+
+fn progress(job: &JobRow) -> JobProgress {
+    match (job.saved, job.told) {
+        (Saved::Queued, _) => JobProgress::Queued,
+        (Saved::Closed, _) => JobProgress::Over,
+        (_, Told::NoResult) => JobProgress::Filling,
+        (_, Told::Result) => JobProgress::Settling,
+        (Saved::Numbered, Told::Nothing) => JobProgress::Numbered,
+        (Saved::Signed, Told::Nothing) => JobProgress::UnderWay,
+    }
+}
+
+impl Outbox {
+    /// How every lane stands. Counting reads what is not over, so it is for people and alarms, not for each request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
+    pub async fn status(&self) -> Result<OutboxStatus> {
+        let mut lanes = Vec::new();
+        for lane in self.lanes() {
+            lanes.push(self.lane_status(lane).await?);
+        }
+        Ok(OutboxStatus { lanes })
+    }
+
+    async fn lane_status(&self, lane: &LaneHandle) -> Result<LaneStatus> {
+        let storage = self.storage();
+        let row = storage.lanes().await?.into_iter().find(|row| row.id == lane.id());
+        let row = row.ok_or_else(|| damaged("a lane is gone"))?;
+        let counts = storage.counts(lane.id()).await?;
+        let now = now();
+        let readers = storage.readers(lane.id()).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {
+            name,
+            waiting,
+            lag: oldest.map(|oldest| Duration::from_millis(now.saturating_sub(oldest))),
+        });
+        Ok(LaneStatus {
+            consumer: row.spec.consumer,
+            network: row.spec.network,
+            revision: row.spec.revision,
+            ordered: row.spec.ordered,
+            next_nonce: row.next_nonce,
+            queued: counts.queued,
+            numbered: counts.numbered,
+            under_way: counts.signed,
+            settling: counts.told,
+            over: counts.closed,
+            held: counts.held,
+            oldest: counts.oldest,
+            halted: row.halt.map(|halt| LaneHalt {
+                reason: halt.reason,
+                ticket: halt.ticket.map(JobTicket),
+                note: halt.note,
+            }),
+            trouble: lane.trouble(),
+            readers: readers.collect(),
+            log: storage.log(lane.id(), LOG).await?.into_iter().map(LogEntry::from).collect(),
+        })
+    }
+
+    /// How a job stands; nothing if there is none of this ticket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
+    pub async fn job(&self, ticket: JobTicket) -> Result<Option<TicketStatus>> {
+        match self.storage().job(ticket.0).await? {
+            Some(job) => self.ticket_status(job).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// How the job of an idempotency key stands; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if the outbox has no lane for the consumer; as
+    /// [`job`](Self::job).
+    pub async fn job_by_key(&self, consumer: Address, key: &str) -> Result<Option<TicketStatus>> {
+        match self.storage().by_key(self.lane(consumer)?.id(), key).await? {
+            Some(job) => self.ticket_status(job).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn ticket_status(&self, job: JobRow) -> Result<TicketStatus> {
+        let consumer = self.lanes().find(|lane| lane.id() == job.lane).map(|lane| lane.config().consumer());
+        let payloads = self.storage().payloads(job.ticket).await?.into_iter().map(|payload| {
+            let (signer, signature) = payload.signed.unzip();
+            let current = payload.id == job.payload;
+            PayloadStatus { kind: payload.kind, nonce: payload.nonce, signer, signature, current }
+        });
+        Ok(TicketStatus {
+            ticket: JobTicket(job.ticket),
+            progress: progress(&job),
+            job_id: job.nonce.zip(consumer).map(|(nonce, consumer)| JobId::derive(nonce, consumer)),
+            key: job.key,
+            nonce: job.nonce,
+            held: job.held,
+            note: job.note,
+            failures: job.failures,
+            enqueued_at: job.enqueued_at,
+            not_after: job.not_after,
+            payloads: payloads.collect(),
+        })
+    }
+}

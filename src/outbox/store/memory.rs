@@ -1,0 +1,533 @@
+//! A store that ends with the process, for tests of whoever uses the outbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+
+use super::{
+    Act, Acted, Enqueued, EventKind, EventRow, Fence, Halt, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob,
+    NewPayload, OutboxStore, PayloadKind, PayloadRow, Storage, StoredResult, fenced,
+};
+use crate::{
+    error::Result,
+    outbox::decide::{HoldReason, Saved, Told},
+    sync::Lock,
+    watch::Stage,
+};
+
+/// A store in memory: for tests, and for services that may lose everything with the process.
+///
+/// ```
+/// let store = infinityvm_sdk::outbox::MemoryStore::new();
+/// ```
+#[derive(Debug, Default)]
+pub struct MemoryStore(Lock<Books>);
+
+/// Everything, as tables.
+#[derive(Debug, Default)]
+struct Books {
+    lanes: BTreeMap<i64, LaneBook>,
+    jobs: BTreeMap<i64, JobRow>,
+    payloads: BTreeMap<i64, PayloadRow>,
+    purged: BTreeSet<i64>,
+    results: BTreeMap<i64, StoredResult>,
+    events: BTreeMap<i64, (i64, EventRow)>,
+    unplaced: BTreeMap<i64, (i64, EventRow)>,
+    last: i64,
+    log: Vec<(i64, LogRow)>,
+    changes: i64,
+}
+
+#[derive(Debug)]
+struct LaneBook {
+    row: LaneRow,
+    token: i64,
+    /// The nonce whose event comes next, in an Ordered lane.
+    next_told: u64,
+    next_place: i64,
+    readers: BTreeMap<String, BTreeSet<i64>>,
+    keys: BTreeMap<String, i64>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl OutboxStore for MemoryStore {}
+
+impl Books {
+    fn next(&mut self) -> i64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn lane(&mut self, id: i64) -> Option<&mut LaneBook> {
+        self.lanes.get_mut(&id)
+    }
+
+    /// A job of this lane that is not over.
+    fn open(&mut self, lane: i64, ticket: i64) -> Option<&mut JobRow> {
+        self.jobs.get_mut(&ticket).filter(|job| job.lane == lane && job.saved != Saved::Closed)
+    }
+
+    fn note(&mut self, lane: i64, ticket: Option<i64>, at: u64, what: &str, note: &str) {
+        self.log.push((lane, LogRow { ticket, at, what: what.to_owned(), note: note.to_owned() }));
+    }
+
+    fn enqueue(&mut self, lane: i64, new: NewJob) -> Option<Enqueued> {
+        self.lanes.get(&lane)?;
+        let known = new.key.as_ref().and_then(|key| self.lanes.get(&lane)?.keys.get(key).copied());
+        if let Some(ticket) = known {
+            let first = self.payloads.values().find(|payload| payload.ticket == ticket)?;
+            let same = first.digest == new.payload.digest;
+            return Some(if same { Enqueued::Known(ticket) } else { Enqueued::Other(ticket) });
+        }
+        let ticket = self.next();
+        if let Some(key) = &new.key {
+            self.lane(lane)?.keys.insert(key.clone(), ticket);
+        }
+        let payload = self.payload(ticket, None, PayloadKind::Original, new.payload);
+        self.jobs.insert(
+            ticket,
+            JobRow {
+                ticket,
+                lane,
+                key: new.key,
+                saved: Saved::Queued,
+                told: Told::Nothing,
+                nonce: None,
+                payload,
+                held: None,
+                note: None,
+                failures: 0,
+                enqueued_at: new.now,
+                not_after: new.not_after,
+                keep_until: None,
+            },
+        );
+        Some(Enqueued::New(ticket))
+    }
+
+    fn payload(&mut self, ticket: i64, nonce: Option<u64>, kind: PayloadKind, new: NewPayload) -> i64 {
+        let id = self.next();
+        let NewPayload { digest, content } = new;
+        self.payloads.insert(id, PayloadRow { id, ticket, nonce, kind, digest, content, signed: None });
+        id
+    }
+
+    fn number(&mut self, lane: i64, most: u32, now: u64) -> Option<Acted> {
+        let queued = |job: &&JobRow| job.lane == lane && job.saved == Saved::Queued && job.held.is_none();
+        let (lapsed, fit): (Vec<_>, Vec<_>) = self
+            .jobs
+            .values()
+            .filter(queued)
+            .map(|job| (job.ticket, job.not_after.is_some_and(|last| last < now)))
+            .partition(|(_, lapsed)| *lapsed);
+        for (ticket, _) in lapsed {
+            self.tell(lane, ticket, EventKind::Lapsed, None, None, now);
+            self.jobs.get_mut(&ticket)?.saved = Saved::Closed;
+        }
+        let mut numbered = Vec::new();
+        for (ticket, _) in fit.into_iter().take(most as usize) {
+            let lane = self.lane(lane)?;
+            if lane.row.halt.is_some() {
+                break;
+            }
+            let nonce = lane.row.next_nonce;
+            lane.row.next_nonce += 1;
+            let job = self.jobs.get_mut(&ticket)?;
+            (job.nonce, job.saved) = (Some(nonce), Saved::Numbered);
+            self.payloads.get_mut(&job.payload)?.nonce = Some(nonce);
+            numbered.push((ticket, nonce));
+        }
+        Some(Acted::Numbered(numbered))
+    }
+
+    fn tell(
+        &mut self,
+        lane: i64,
+        ticket: i64,
+        kind: EventKind,
+        stage: Option<Stage>,
+        note: Option<String>,
+        now: u64,
+    ) -> Option<Acted> {
+        let job = self.open(lane, ticket)?;
+        let retracts = kind == EventKind::Retracted;
+        if (job.told == Told::Nothing) == retracts {
+            return Some(Acted::Stale);
+        }
+        job.told = kind.told();
+        let (key, nonce) = (job.key.clone(), job.nonce);
+        let payload = (kind == EventKind::Result).then_some(job.payload);
+        if retracts {
+            // What no reader has seen yet is taken back without a word.
+            let waiting = self.unplaced.iter().find(|(_, (_, event))| event.ticket == ticket).map(|(id, _)| *id);
+            if let Some(waiting) = waiting {
+                self.unplaced.remove(&waiting);
+                return Some(Acted::Done);
+            }
+        }
+        let id = self.next();
+        let event = EventRow { id, place: 0, ticket, key, nonce, kind, payload, stage, note, at: now };
+        let book = self.lane(lane)?;
+        let waits = book.row.spec.ordered && nonce.is_some_and(|nonce| nonce >= book.next_told);
+        if waits {
+            self.unplaced.insert(id, (lane, event));
+        } else {
+            self.place(lane, event);
+        }
+        self.place_what_waits(lane);
+        Some(Acted::Done)
+    }
+
+    fn place(&mut self, lane: i64, mut event: EventRow) -> Option<()> {
+        let book = self.lanes.get_mut(&lane)?;
+        book.next_place += 1;
+        event.place = book.next_place;
+        for deliveries in book.readers.values_mut() {
+            deliveries.insert(event.id);
+        }
+        self.events.insert(event.id, (lane, event));
+        Some(())
+    }
+
+    /// In an Ordered lane: events whose turn has come, as all before them were placed. No event waits for a nonce that
+    /// no job has any more.
+    fn place_what_waits(&mut self, lane: i64) -> Option<()> {
+        loop {
+            let book = self.lane(lane)?;
+            let next = book.next_told;
+            if next >= book.row.next_nonce {
+                return None;
+            }
+            let due = self.unplaced.values().find(|(of, event)| *of == lane && event.nonce == Some(next)).cloned();
+            if let Some((_, event)) = due {
+                self.unplaced.remove(&event.id);
+                self.place(lane, event);
+            } else if self.jobs.values().any(|job| job.lane == lane && job.nonce == Some(next)) {
+                return None;
+            }
+            self.lane(lane)?.next_told += 1;
+        }
+    }
+
+    fn act(&mut self, lane: i64, act: Act) -> Option<Acted> {
+        match act {
+            Act::Number { most, now } => return self.number(lane, most, now),
+            Act::Sign { payload, signer, signature } => {
+                let row = self.payloads.get_mut(&payload)?;
+                row.nonce?;
+                let (signer, signature) = row.signed.get_or_insert((signer, signature)).clone();
+                let ticket = row.ticket;
+                let job = self.open(lane, ticket).filter(|job| job.payload == payload)?;
+                job.saved = Saved::Signed;
+                return Some(Acted::Signature(signer, signature));
+            }
+            Act::Failure { ticket, payload, note } => {
+                let job = self.open(lane, ticket).filter(|job| job.payload == payload)?;
+                job.failures += 1;
+                job.note = Some(note);
+            }
+            Act::Result(result) => {
+                let payload = self.payloads.get(&result.payload)?.ticket;
+                self.open(lane, payload)?;
+                self.results.insert(result.payload, result);
+            }
+            Act::Tell { ticket, kind, stage, note, over, now } => {
+                let told = self.tell(lane, ticket, kind, stage, note, now)?;
+                if over && told == Acted::Done {
+                    self.close(lane, ticket, None, now)?;
+                }
+                return Some(told);
+            }
+            Act::Retract { ticket, note, now } => {
+                let told = self.tell(lane, ticket, EventKind::Retracted, None, Some(note.clone()), now)?;
+                if told == Acted::Done {
+                    self.open(lane, ticket)?.keep_until = None;
+                    self.note(lane, Some(ticket), now, "retracted", &note);
+                }
+                return Some(told);
+            }
+            Act::Switch { ticket, from, to, note, now } => {
+                let to = self.payloads.get(&to).filter(|to| to.ticket == ticket && to.signed.is_some())?;
+                let (to, nonce) = (to.id, to.nonce);
+                let job = self.open(lane, ticket).filter(|job| job.payload == from)?;
+                (job.payload, job.nonce, job.saved, job.failures) = (to, nonce, Saved::Signed, 0);
+                self.note(lane, Some(ticket), now, "switched", &note);
+            }
+            Act::Supersede { ticket, from, kind, payload, tells, note, now } => {
+                let nonce = self.open(lane, ticket).filter(|job| job.payload == from)?.nonce?;
+                if let Some(end) = tells {
+                    self.tell(lane, ticket, end, None, Some(note.clone()), now)?;
+                }
+                let id = self.payload(ticket, Some(nonce), kind, payload);
+                let job = self.open(lane, ticket)?;
+                (job.payload, job.saved, job.failures) = (id, Saved::Numbered, 0);
+                self.note(lane, Some(ticket), now, "superseded", &note);
+                return Some(Acted::Payload(id));
+            }
+            Act::Renumber { ticket, from, note, now } => {
+                self.open(lane, ticket).filter(|job| job.payload == from)?.nonce?;
+                let book = self.lane(lane)?;
+                let nonce = book.row.next_nonce;
+                book.row.next_nonce += 1;
+                let old = self.payloads.get(&from)?.clone();
+                let new = NewPayload { digest: old.digest, content: old.content };
+                let id = self.payload(ticket, Some(nonce), PayloadKind::Renumbered, new);
+                let job = self.open(lane, ticket)?;
+                (job.payload, job.nonce, job.saved, job.failures) = (id, Some(nonce), Saved::Numbered, 0);
+                self.note(lane, Some(ticket), now, "renumbered", &note);
+                self.place_what_waits(lane);
+                return Some(Acted::Payload(id));
+            }
+            Act::Hold { ticket, reason, note, now } => {
+                let job = self.open(lane, ticket).filter(|job| job.held.is_none())?;
+                (job.held, job.note) = (Some(reason), Some(note.clone()));
+                self.note(lane, Some(ticket), now, "held", &note);
+            }
+            Act::Release { ticket, note, now } => {
+                let job = self.open(lane, ticket).filter(|job| job.held.is_some())?;
+                (job.held, job.note, job.failures) = (None, None, 0);
+                self.note(lane, Some(ticket), now, "released", &note);
+            }
+            Act::Halt { halt, now } => {
+                let row = &mut self.lane(lane)?.row;
+                let weightier = |now: &Halt| halt.reason == HoldReason::Restored && now.reason != HoldReason::Restored;
+                if !row.halt.as_ref().is_none_or(weightier) {
+                    return Some(Acted::Stale);
+                }
+                let Halt { ticket, note, .. } = halt.clone();
+                row.halt = Some(halt);
+                self.note(lane, ticket, now, "halted", &note);
+            }
+            Act::Go { note, now } => {
+                self.lane(lane)?.row.halt.take()?;
+                self.note(lane, None, now, "resumed", &note);
+            }
+            Act::Close { ticket, keep_until, now } => self.close(lane, ticket, keep_until, now)?,
+            Act::Skip { next_nonce, note, now } => {
+                let book = self.lane(lane)?;
+                if next_nonce < book.row.next_nonce {
+                    return Some(Acted::Stale);
+                }
+                book.row.next_nonce = next_nonce;
+                self.note(lane, None, now, "skipped", &note);
+                self.place_what_waits(lane);
+            }
+            Act::Sweep { most, now } => return self.sweep(lane, most, now),
+        }
+        Some(Acted::Done)
+    }
+
+    fn close(&mut self, lane: i64, ticket: i64, keep_until: Option<u64>, now: u64) -> Option<()> {
+        let job = self.open(lane, ticket)?;
+        job.keep_until = keep_until;
+        if keep_until.is_none() {
+            (job.saved, job.held) = (Saved::Closed, None);
+        }
+        let halt = &mut self.lane(lane)?.row.halt;
+        let stalled = |halt: &mut Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
+        if halt.take_if(stalled).is_some() {
+            self.note(lane, Some(ticket), now, "resumed", "the relay came");
+        }
+        Some(())
+    }
+
+    fn sweep(&mut self, lane: i64, most: u32, now: u64) -> Option<Acted> {
+        let (mut closed, mut purged) = (0, 0);
+        let jobs = self.jobs.values_mut().filter(|job| job.lane == lane && job.saved != Saved::Closed);
+        for job in jobs.filter(|job| job.keep_until.is_some_and(|until| until <= now)).take(most as usize) {
+            (job.saved, job.held) = (Saved::Closed, None);
+            closed += 1;
+        }
+        let readers: Vec<_> = self.lane(lane)?.readers.values().cloned().collect();
+        if !readers.is_empty() {
+            let waiting = |ticket| {
+                let mut events = self.events.values().chain(self.unplaced.values());
+                events.any(|(_, event)| {
+                    event.ticket == ticket && (event.place == 0 || readers.iter().any(|of| of.contains(&event.id)))
+                })
+            };
+            let over = self.jobs.values().filter(|job| job.lane == lane && job.saved == Saved::Closed);
+            let landed =
+                over.filter(|job| self.results.contains_key(&job.payload) && !self.purged.contains(&job.ticket));
+            let done: Vec<_> =
+                landed.map(|job| job.ticket).filter(|ticket| !waiting(*ticket)).take(most as usize).collect();
+            for ticket in done {
+                self.purged.insert(ticket);
+                self.results.retain(|payload, _| self.payloads.get(payload).is_none_or(|of| of.ticket != ticket));
+                purged += 1;
+            }
+        }
+        Some(Acted::Swept { closed, purged })
+    }
+}
+
+#[async_trait]
+#[allow(private_interfaces, reason = "the trait is sealed")]
+impl Storage for MemoryStore {
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn identity(&self) -> &[u8] {
+        &[]
+    }
+
+    async fn begin(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn lanes(&self) -> Result<Vec<LaneRow>> {
+        Ok(self.0.lock().lanes.values().map(|book| book.row.clone()).collect())
+    }
+
+    async fn open_lane(&self, spec: LaneSpec) -> Result<LaneRow> {
+        let mut books = self.0.lock();
+        let same = |book: &&LaneBook| book.row.spec.network == spec.network && book.row.spec.consumer == spec.consumer;
+        if let Some(book) = books.lanes.values().find(same) {
+            return Ok(book.row.clone());
+        }
+        let id = books.next();
+        let (next_nonce, next_told) = (spec.first_nonce, spec.first_nonce);
+        let row = LaneRow { id, spec, next_nonce, halt: None };
+        let (readers, keys) = Default::default();
+        books.lanes.insert(id, LaneBook { row: row.clone(), token: 0, next_told, next_place: 0, readers, keys });
+        Ok(row)
+    }
+
+    async fn enqueue(&self, lane: i64, job: NewJob) -> Result<Enqueued> {
+        let mut books = self.0.lock();
+        books.changes += 1;
+        books.enqueue(lane, job).ok_or_else(|| no_lane(lane))
+    }
+
+    async fn job(&self, ticket: i64) -> Result<Option<JobRow>> {
+        Ok(self.0.lock().jobs.get(&ticket).cloned())
+    }
+
+    async fn by_key(&self, lane: i64, key: &str) -> Result<Option<JobRow>> {
+        let books = self.0.lock();
+        let ticket = books.lanes.get(&lane).and_then(|lane| lane.keys.get(key));
+        Ok(ticket.and_then(|ticket| books.jobs.get(ticket)).cloned())
+    }
+
+    async fn payload(&self, id: i64) -> Result<Option<PayloadRow>> {
+        let books = self.0.lock();
+        Ok(books.payloads.get(&id).filter(|payload| !books.purged.contains(&payload.ticket)).cloned())
+    }
+
+    async fn payloads(&self, ticket: i64) -> Result<Vec<PayloadRow>> {
+        let books = self.0.lock();
+        if books.purged.contains(&ticket) {
+            return Ok(Vec::new());
+        }
+        Ok(books.payloads.values().filter(|payload| payload.ticket == ticket).cloned().collect())
+    }
+
+    async fn unfinished(&self, lane: i64, above: Option<u64>, most: u32) -> Result<Vec<JobRow>> {
+        let books = self.0.lock();
+        let open = books.jobs.values().filter(|job| {
+            let open = matches!(job.saved, Saved::Numbered | Saved::Signed) && job.keep_until.is_none();
+            job.lane == lane && open && above.is_none_or(|above| job.nonce > Some(above))
+        });
+        let mut open: Vec<_> = open.cloned().collect();
+        open.sort_by_key(|job| job.nonce);
+        open.truncate(most as usize);
+        Ok(open)
+    }
+
+    async fn counts(&self, lane: i64) -> Result<LaneCounts> {
+        let books = self.0.lock();
+        let mut counts = LaneCounts::default();
+        for job in books.jobs.values().filter(|job| job.lane == lane) {
+            match (job.saved, job.told) {
+                (Saved::Queued, _) => counts.queued += 1,
+                (Saved::Numbered, _) => counts.numbered += 1,
+                (Saved::Signed, Told::Nothing) => counts.signed += 1,
+                (Saved::Signed, _) => counts.told += 1,
+                (Saved::Closed, _) => counts.closed += 1,
+            }
+            counts.held += u64::from(job.held.is_some());
+            if job.told == Told::Nothing && job.saved != Saved::Closed {
+                counts.oldest = Some(counts.oldest.unwrap_or(u64::MAX).min(job.enqueued_at));
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn result(&self, payload: i64) -> Result<Option<StoredResult>> {
+        Ok(self.0.lock().results.get(&payload).cloned())
+    }
+
+    async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>> {
+        let books = self.0.lock();
+        let of_lane = books.log.iter().rev().filter(|(of, _)| *of == lane);
+        Ok(of_lane.map(|(_, row)| row.clone()).take(most as usize).collect())
+    }
+
+    async fn mark(&self) -> Result<i64> {
+        Ok(self.0.lock().changes)
+    }
+
+    async fn take(&self, lane: i64) -> Result<Fence> {
+        let mut books = self.0.lock();
+        let book = books.lane(lane).ok_or_else(|| no_lane(lane))?;
+        book.token += 1;
+        Ok(Fence { lane, token: book.token })
+    }
+
+    async fn act(&self, fence: Fence, act: Act) -> Result<Acted> {
+        let mut books = self.0.lock();
+        if books.lane(fence.lane).is_none_or(|book| book.token != fence.token) {
+            return Err(fenced(&self.place()));
+        }
+        Ok(books.act(fence.lane, act).unwrap_or(Acted::Stale))
+    }
+
+    async fn add_reader(&self, lane: i64, name: &str) -> Result<bool> {
+        let mut books = self.0.lock();
+        let kept = books.events.values().filter(|(of, _)| *of == lane).map(|(_, event)| event.id).collect();
+        let readers = &mut books.lane(lane).ok_or_else(|| no_lane(lane))?.readers;
+        let new = !readers.contains_key(name);
+        readers.entry(name.to_owned()).or_insert(kept);
+        Ok(new)
+    }
+
+    async fn remove_reader(&self, lane: i64, name: &str) -> Result<bool> {
+        let mut books = self.0.lock();
+        Ok(books.lane(lane).is_some_and(|book| book.readers.remove(name).is_some()))
+    }
+
+    async fn readers(&self, lane: i64) -> Result<Vec<(String, u64, Option<u64>)>> {
+        let books = self.0.lock();
+        let Some(book) = books.lanes.get(&lane) else { return Ok(Vec::new()) };
+        let oldest = |of: &BTreeSet<i64>| of.iter().filter_map(|id| Some(books.events.get(id)?.1.at)).min();
+        Ok(book.readers.iter().map(|(name, of)| (name.clone(), of.len() as u64, oldest(of))).collect())
+    }
+
+    async fn events(&self, lane: i64, name: &str, beyond: i64, most: u32) -> Result<Vec<EventRow>> {
+        let books = self.0.lock();
+        let Some(of) = books.lanes.get(&lane).and_then(|book| book.readers.get(name)) else { return Ok(Vec::new()) };
+        let mut events: Vec<_> = of.iter().filter_map(|id| Some(books.events.get(id)?.1.clone())).collect();
+        events.retain(|event| event.place > beyond);
+        events.sort_by_key(|event| event.place);
+        events.truncate(most as usize);
+        Ok(events)
+    }
+
+    async fn acknowledge(&self, lane: i64, name: &str, event: i64) -> Result<bool> {
+        let mut books = self.0.lock();
+        let deliveries = books.lane(lane).and_then(|book| book.readers.get_mut(name));
+        Ok(deliveries.is_some_and(|deliveries| deliveries.remove(&event)))
+    }
+}
+
+fn no_lane(lane: i64) -> crate::error::Error {
+    super::damaged(format!("there is no lane {lane}"))
+}

@@ -1,0 +1,107 @@
+//! The seam between the outbox and what keeps it: rows, acts, and one trait that every store implements.
+//!
+//! A store is an *owner*'s: whoever holds the lane's [`Fence`] may act for it. Each [`Act`] is one step of one job, and
+//! durable when it returns. A store checks the fence in the transaction of the act, and each act says what it expects
+//! to find. If it finds something else, it changes nothing and returns [`Acted::Stale`]: the caller reads the job
+//! again. Enqueuing and acknowledging need no fence, as they only add a row, or take one away.
+
+mod content;
+mod faults;
+mod memory;
+mod rows;
+#[cfg(feature = "sqlx-sqlite")]
+pub mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use async_trait::async_trait;
+
+pub(crate) use self::{
+    content::Content,
+    faults::{damaged, fenced},
+    rows::{
+        Act, Acted, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob, NewPayload,
+        PayloadRow, StoredResult,
+    },
+};
+pub use self::{
+    memory::MemoryStore,
+    rows::{EventKind, PayloadKind},
+};
+use crate::error::Result;
+
+/// What keeps an [`Outbox`](super::Outbox). Sealed: the stores of this crate implement it.
+pub trait OutboxStore: Storage {}
+
+/// What a store does. Not to be called from outside: it is public only as it is what [`OutboxStore`] consists of.
+#[async_trait]
+#[doc(hidden)]
+#[allow(private_interfaces, unnameable_types, reason = "sealed: nobody outside can name it, implement it or call it")]
+pub trait Storage: Send + Sync + 'static {
+    /// What it is and where, for errors.
+    fn place(&self) -> String;
+
+    /// Differs for each store that was ever made; empty for one that nobody else can open.
+    fn identity(&self) -> &[u8];
+
+    /// To be called once, before any lane is taken: makes this the only worker of the store. True if the store is an
+    /// older one than the last worker had, such as a backup.
+    async fn begin(&self) -> Result<bool>;
+
+    /// Every lane.
+    async fn lanes(&self) -> Result<Vec<LaneRow>>;
+
+    /// The lane of a consumer, made if there is none; as it is in the store, which may differ from what is asked for.
+    async fn open_lane(&self, spec: LaneSpec) -> Result<LaneRow>;
+
+    /// Stores a job, unless the lane has one under its key.
+    async fn enqueue(&self, lane: i64, job: NewJob) -> Result<Enqueued>;
+
+    /// A job.
+    async fn job(&self, ticket: i64) -> Result<Option<JobRow>>;
+
+    /// The job with a key.
+    async fn by_key(&self, lane: i64, key: &str) -> Result<Option<JobRow>>;
+
+    /// A payload with its inputs; nothing once they were purged.
+    async fn payload(&self, id: i64) -> Result<Option<PayloadRow>>;
+
+    /// Every payload of a job, in the order in which they were made, as [`payload`](Self::payload) returns them.
+    async fn payloads(&self, ticket: i64) -> Result<Vec<PayloadRow>>;
+
+    /// Jobs that have a nonce and are not over, above a nonce, by their nonces.
+    async fn unfinished(&self, lane: i64, above: Option<u64>, most: u32) -> Result<Vec<JobRow>>;
+
+    /// How many jobs are where.
+    async fn counts(&self, lane: i64) -> Result<LaneCounts>;
+
+    /// The verified result that is kept of a payload.
+    async fn result(&self, payload: i64) -> Result<Option<StoredResult>>;
+
+    /// The latest entries of the lane's log, the newest first.
+    async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>>;
+
+    /// Something that differs once anybody has written to the store, without reading what. In memory and cheap.
+    async fn mark(&self) -> Result<i64>;
+
+    /// Makes the caller the owner of a lane; whoever was it before is it no more.
+    async fn take(&self, lane: i64) -> Result<Fence>;
+
+    /// One step, durable when this returns.
+    async fn act(&self, fence: Fence, act: Act) -> Result<Acted>;
+
+    /// Registers a reader of a lane's events, from the first that is kept. True if there was none of that name.
+    async fn add_reader(&self, lane: i64, name: &str) -> Result<bool>;
+
+    /// Removes a reader, and everything that it has not acknowledged. True if there was one.
+    async fn remove_reader(&self, lane: i64, name: &str) -> Result<bool>;
+
+    /// The readers of a lane, each with how many events it has not acknowledged, and when the oldest of them was made.
+    async fn readers(&self, lane: i64) -> Result<Vec<(String, u64, Option<u64>)>>;
+
+    /// Events that a reader has not acknowledged, beyond a place, in their order.
+    async fn events(&self, lane: i64, name: &str, beyond: i64, most: u32) -> Result<Vec<EventRow>>;
+
+    /// Acknowledges an event. False if that was done before, or if there is no such event or reader.
+    async fn acknowledge(&self, lane: i64, name: &str, event: i64) -> Result<bool>;
+}

@@ -1,0 +1,192 @@
+//! The texts: what makes the tables, and what adds a job or acknowledges an event.
+//!
+//! They are public, so that callers on other drivers can do the same in their own transactions, and operators can read
+//! the tables. Only the worker writes anything else.
+
+/// The version of the tables that this release reads and writes. A store of a newer one is refused.
+pub const VERSION: i64 = 1;
+
+/// What brings a store from each version to the next: the first text makes the tables. Each runs in a transaction of
+/// its own, which also writes the version.
+pub const MIGRATIONS: &[&str] = &[MAKE];
+
+/// Version 1.
+///
+/// Times are Unix times in milliseconds. Addresses, hashes, inputs and signatures are raw bytes.
+const MAKE: &str = "
+-- One row: which store this is, and the version of its tables. `starts` counts the starts of workers.
+CREATE TABLE ivm_store (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    version INTEGER NOT NULL,
+    identity BLOB NOT NULL,
+    starts INTEGER NOT NULL
+) STRICT;
+
+-- One row for each consumer. `token`: the fence of the worker that owns it. `halted`: why it takes no job from its queue.
+CREATE TABLE ivm_lanes (
+    lane INTEGER PRIMARY KEY,
+    network TEXT NOT NULL,
+    consumer BLOB NOT NULL,
+    revision TEXT NOT NULL CHECK (revision IN ('state', 'relay')),
+    ordered INTEGER NOT NULL,
+    first_nonce INTEGER NOT NULL,
+    next_nonce INTEGER NOT NULL,
+    token INTEGER NOT NULL DEFAULT 0,
+    next_told INTEGER NOT NULL,
+    next_place INTEGER NOT NULL DEFAULT 0,
+    halted TEXT,
+    halted_by INTEGER,
+    halted_note TEXT,
+    UNIQUE (network, consumer)
+) STRICT;
+
+-- One row for each enqueued job. `saved`: 0 queued, 1 has a nonce, 2 signed, 3 over. `told`: 0 nothing, 1 a result,
+-- 2 that there is none. `held`: why it waits for a person. The order of tickets is that of the commits.
+CREATE TABLE ivm_jobs (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane INTEGER NOT NULL REFERENCES ivm_lanes,
+    key TEXT,
+    digest BLOB NOT NULL,
+    saved INTEGER NOT NULL DEFAULT 0,
+    told INTEGER NOT NULL DEFAULT 0,
+    nonce INTEGER,
+    payload INTEGER,
+    held TEXT,
+    note TEXT,
+    failures INTEGER NOT NULL DEFAULT 0,
+    enqueued_at INTEGER NOT NULL,
+    not_after INTEGER,
+    keep_until INTEGER,
+    purged INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX ivm_jobs_key ON ivm_jobs (lane, key) WHERE key IS NOT NULL;
+CREATE INDEX ivm_jobs_queued ON ivm_jobs (lane, ticket) WHERE saved = 0;
+CREATE INDEX ivm_jobs_lapsing ON ivm_jobs (lane, not_after) WHERE saved = 0 AND not_after IS NOT NULL;
+CREATE INDEX ivm_jobs_nonce ON ivm_jobs (lane, nonce) WHERE nonce IS NOT NULL;
+CREATE INDEX ivm_jobs_open ON ivm_jobs (lane, saved, told, held, enqueued_at) WHERE saved < 3;
+CREATE INDEX ivm_jobs_under_way ON ivm_jobs (lane, nonce) WHERE saved IN (1, 2) AND keep_until IS NULL;
+CREATE INDEX ivm_jobs_kept ON ivm_jobs (lane, keep_until) WHERE saved < 3 AND keep_until IS NOT NULL;
+CREATE INDEX ivm_jobs_unpurged ON ivm_jobs (lane) WHERE saved = 3 AND purged = 0;
+
+-- Every payload that a job has had. `kind`: 0 enqueued, 1 replaces one that failed, 2 fills a nonce, 3 renumbered.
+-- What was ever signed under a nonce stays here until one of them is final.
+CREATE TABLE ivm_payloads (
+    payload INTEGER PRIMARY KEY AUTOINCREMENT,
+    ticket INTEGER NOT NULL,
+    nonce INTEGER,
+    kind INTEGER NOT NULL DEFAULT 0,
+    digest BLOB NOT NULL,
+    program BLOB NOT NULL,
+    max_cycles INTEGER NOT NULL,
+    inputs INTEGER NOT NULL,
+    signer BLOB,
+    signature BLOB
+) STRICT;
+CREATE INDEX ivm_payloads_ticket ON ivm_payloads (ticket);
+
+-- The inputs, apart from what is scanned. Renumbered payloads share them.
+CREATE TABLE ivm_inputs (
+    inputs INTEGER PRIMARY KEY AUTOINCREMENT,
+    ticket INTEGER NOT NULL,
+    onchain BLOB NOT NULL,
+    offchain BLOB NOT NULL,
+    state BLOB
+) STRICT;
+CREATE INDEX ivm_inputs_ticket ON ivm_inputs (ticket);
+
+-- A verified result of each payload that has one, and the operator that it was verified with.
+CREATE TABLE ivm_results (
+    payload INTEGER PRIMARY KEY,
+    operator BLOB NOT NULL,
+    result BLOB NOT NULL,
+    signature BLOB NOT NULL
+) STRICT;
+
+-- What the service is told. `kind`: 0 result, 1 failed, 2 lapsed, 3 abandoned, 4 retracted. `place`: the order of the
+-- lane's events; none while an event of a lower nonce is to come before.
+CREATE TABLE ivm_events (
+    event INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane INTEGER NOT NULL,
+    place INTEGER,
+    ticket INTEGER NOT NULL,
+    nonce INTEGER,
+    kind INTEGER NOT NULL,
+    payload INTEGER,
+    stage INTEGER,
+    note TEXT,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ivm_events_place ON ivm_events (lane, place) WHERE place IS NOT NULL;
+CREATE INDEX ivm_events_waiting ON ivm_events (lane, nonce) WHERE place IS NULL;
+CREATE INDEX ivm_events_ticket ON ivm_events (ticket);
+
+CREATE TABLE ivm_readers (
+    lane INTEGER NOT NULL,
+    reader TEXT NOT NULL,
+    PRIMARY KEY (lane, reader)
+) STRICT, WITHOUT ROWID;
+
+-- What each reader has not acknowledged.
+CREATE TABLE ivm_deliveries (
+    lane INTEGER NOT NULL,
+    reader TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (lane, reader, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ivm_deliveries_event ON ivm_deliveries (event);
+
+-- What was done about lanes and jobs that was not the usual, and why.
+CREATE TABLE ivm_log (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane INTEGER NOT NULL,
+    ticket INTEGER,
+    at INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    note TEXT NOT NULL
+) STRICT;
+CREATE INDEX ivm_log_lane ON ivm_log (lane, entry);
+";
+
+/// The texts that enqueue a job, to be run in this order in one transaction that has begun with BEGIN IMMEDIATE, on a
+/// connection whose `synchronous` is FULL or EXTRA. The parameters have the same numbers in all of them; bind to each
+/// text those that it names:
+///
+/// 1. the onchain input,
+/// 2. the offchain input,
+/// 3. the state, or NULL,
+/// 4. the program id,
+/// 5. the cycle limit,
+/// 6. the digest,
+/// 7. the lane's number in `ivm_lanes`,
+/// 8. the idempotency key, or NULL,
+/// 9. the Unix time in milliseconds,
+/// 10. the Unix time in milliseconds after which the job lapses, or NULL.
+///
+/// [`EnqueueParameters`](super::EnqueueParameters) has their values. If the first text fails because its key is not
+/// unique, compare the `digest` of the row that is there: an equal one is the same job.
+pub const ENQUEUE: [&str; 4] = [ENQUEUE_JOB, ENQUEUE_INPUTS, ENQUEUE_PAYLOAD, ENQUEUE_LINK];
+
+macro_rules! texts {
+    ($all:ident: $($name:ident = $text:literal),* $(,)?) => {
+        $(const $name: &str = $text;)*
+        /// All of them as one text, for a driver that takes several at once. sqlx counts numbers that a text leaves out
+        /// as if they were values, beyond the last of which it binds nothing: so the numbers are in this order.
+        pub(super) const $all: &str = concat!($($text, ";\n"),*);
+    };
+}
+
+texts! {
+    ENQUEUE_AT_ONCE:
+    ENQUEUE_JOB = "INSERT INTO ivm_jobs (lane, key, digest, enqueued_at, not_after) VALUES (?7, ?8, ?6, ?9, ?10)",
+    ENQUEUE_INPUTS = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) \
+        SELECT seq, ?1, ?2, ?3 FROM sqlite_sequence WHERE name = 'ivm_jobs'",
+    ENQUEUE_PAYLOAD = "INSERT INTO ivm_payloads (ticket, digest, program, max_cycles, inputs) \
+        SELECT ticket, ?6, ?4, ?5, inputs FROM ivm_inputs WHERE inputs = last_insert_rowid()",
+    ENQUEUE_LINK = "UPDATE ivm_jobs SET payload = last_insert_rowid() \
+        WHERE ticket = (SELECT ticket FROM ivm_payloads WHERE payload = last_insert_rowid())",
+}
+
+/// The text that acknowledges an event: parameters are the lane, the reader and the event. It changes one row, or none
+/// if the event was acknowledged before.
+pub const ACKNOWLEDGE: &str = "DELETE FROM ivm_deliveries WHERE event = ?3 AND lane = ?1 AND reader = ?2";

@@ -1,0 +1,176 @@
+//! Rows of the tables as values, and errors of SQLite as errors of this crate.
+
+use alloy_primitives::{Address, B256, Bytes};
+use sqlx::{Row as _, Sqlite, sqlite::SqliteRow};
+
+use crate::{
+    error::{Error, ErrorKind, Outcome},
+    job::Revision,
+    outbox::{
+        decide::{HoldReason, Saved, Told},
+        store::{
+            Content, EventKind, EventRow, Halt, JobRow, LaneRow, LaneSpec, LogRow, PayloadKind, PayloadRow,
+            StoredResult, damaged,
+        },
+    },
+    watch::Stage,
+};
+
+pub(super) type Fetched<T> = Result<T, sqlx::Error>;
+
+/// An error of SQLite. What it is about did not happen.
+pub(super) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+    place: &str,
+) -> impl FnOnce(E) -> Error + use<E> {
+    let place = place.to_owned();
+    move |error| Error::new(ErrorKind::Store, what).with_retryable(true).with_endpoint(place).with_source(error)
+}
+
+/// A commit that failed: whether it is there after a crash cannot be known.
+pub(super) fn broken(place: &str) -> Error {
+    Error::new(ErrorKind::Store, "a commit of the store failed, so it takes nothing more")
+        .with_outcome(Outcome::Unknown)
+        .with_endpoint(place)
+        .with_hint(
+            "mend what failed (the source says what: a full or failing disk, a lost file), and start the process anew",
+        )
+}
+
+/// A value that this crate does not write there.
+fn odd(column: &'static str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: "not a value that belongs there".into() }
+}
+
+pub(super) fn get<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
+    row: &'r SqliteRow,
+    column: &'static str,
+) -> Fetched<T> {
+    row.try_get(column)
+}
+
+/// A count, nonce or time. SQLite has no unsigned integers; the store takes in none that do not fit.
+pub(super) fn number(row: &SqliteRow, column: &'static str) -> Fetched<u64> {
+    u64::try_from(get::<i64>(row, column)?).map_err(|_| odd(column))
+}
+
+pub(super) fn maybe_number(row: &SqliteRow, column: &'static str) -> Fetched<Option<u64>> {
+    let value: Option<i64> = get(row, column)?;
+    value.map(|value| u64::try_from(value).map_err(|_| odd(column))).transpose()
+}
+
+/// As SQLite takes it; what does not fit is the largest that does, which only a time can be.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn bytes(row: &SqliteRow, column: &'static str) -> Fetched<Bytes> {
+    Ok(get::<Vec<u8>>(row, column)?.into())
+}
+
+fn address(row: &SqliteRow, column: &'static str) -> Fetched<Address> {
+    Address::try_from(get::<&[u8]>(row, column)?).map_err(|_| odd(column))
+}
+
+pub(super) fn hash(row: &SqliteRow, column: &'static str) -> Fetched<B256> {
+    B256::try_from(get::<&[u8]>(row, column)?).map_err(|_| odd(column))
+}
+
+fn reason(row: &SqliteRow, column: &'static str) -> Fetched<Option<HoldReason>> {
+    let name: Option<&str> = get(row, column)?;
+    name.map(|name| HoldReason::named(name).ok_or_else(|| odd(column))).transpose()
+}
+
+pub(super) fn lane(row: &SqliteRow) -> Fetched<LaneRow> {
+    let revision: &str = get(row, "revision")?;
+    let spec = LaneSpec {
+        network: get(row, "network")?,
+        consumer: address(row, "consumer")?,
+        revision: revision.parse::<Revision>().map_err(|_| odd("revision"))?,
+        ordered: get(row, "ordered")?,
+        first_nonce: number(row, "first_nonce")?,
+    };
+    let halt = match reason(row, "halted")? {
+        Some(reason) => {
+            let note: Option<String> = get(row, "halted_note")?;
+            Some(Halt { reason, ticket: get(row, "halted_by")?, note: note.unwrap_or_default() })
+        }
+        None => None,
+    };
+    Ok(LaneRow { id: get(row, "lane")?, spec, next_nonce: number(row, "next_nonce")?, halt })
+}
+
+pub(super) fn job(row: &SqliteRow) -> Fetched<JobRow> {
+    Ok(JobRow {
+        ticket: get(row, "ticket")?,
+        lane: get(row, "lane")?,
+        key: get(row, "key")?,
+        saved: Saved::of(get(row, "saved")?).ok_or_else(|| odd("saved"))?,
+        told: Told::of(get(row, "told")?).ok_or_else(|| odd("told"))?,
+        nonce: maybe_number(row, "nonce")?,
+        payload: get(row, "payload")?,
+        held: reason(row, "held")?,
+        note: get(row, "note")?,
+        failures: u32::try_from(number(row, "failures")?).unwrap_or(u32::MAX),
+        enqueued_at: number(row, "enqueued_at")?,
+        not_after: maybe_number(row, "not_after")?,
+        keep_until: maybe_number(row, "keep_until")?,
+    })
+}
+
+pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
+    let signature: Option<Vec<u8>> = get(row, "signature")?;
+    let signed = match signature {
+        Some(signature) => Some((address(row, "signer")?, signature.into())),
+        None => None,
+    };
+    let state: Option<Vec<u8>> = get(row, "state")?;
+    Ok(PayloadRow {
+        id: get(row, "payload")?,
+        ticket: get(row, "ticket")?,
+        nonce: maybe_number(row, "nonce")?,
+        kind: PayloadKind::of(get(row, "kind")?).ok_or_else(|| odd("kind"))?,
+        digest: hash(row, "digest")?,
+        content: Content {
+            program: bytes(row, "program")?,
+            max_cycles: get::<i64>(row, "max_cycles")?.cast_unsigned(),
+            onchain: bytes(row, "onchain")?,
+            offchain: bytes(row, "offchain")?,
+            state: state.map(Bytes::from),
+        },
+        signed,
+    })
+}
+
+pub(super) fn result(row: &SqliteRow) -> Fetched<StoredResult> {
+    Ok(StoredResult {
+        payload: get(row, "payload")?,
+        operator: address(row, "operator")?,
+        result_with_metadata: bytes(row, "result")?,
+        operator_signature: bytes(row, "signature")?,
+    })
+}
+
+pub(super) fn event(row: &SqliteRow) -> Fetched<EventRow> {
+    let stage: Option<i64> = get(row, "stage")?;
+    Ok(EventRow {
+        id: get(row, "event")?,
+        place: get(row, "place")?,
+        ticket: get(row, "ticket")?,
+        key: get(row, "key")?,
+        nonce: maybe_number(row, "nonce")?,
+        kind: EventKind::of(get(row, "kind")?).ok_or_else(|| odd("kind"))?,
+        payload: get(row, "payload")?,
+        stage: stage.map(|stage| Stage::at(u8::try_from(stage).unwrap_or(u8::MAX))),
+        note: get(row, "note")?,
+        at: number(row, "at")?,
+    })
+}
+
+pub(super) fn log(row: &SqliteRow) -> Fetched<LogRow> {
+    Ok(LogRow { ticket: get(row, "ticket")?, at: number(row, "at")?, what: get(row, "what")?, note: get(row, "note")? })
+}
+
+pub(super) fn mixed_up() -> Error {
+    damaged("the store's writer answered another request")
+}

@@ -1,0 +1,518 @@
+//! What every store must do: one suite, run for each of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use super::*;
+use crate::{
+    error::ErrorKind,
+    job::Revision,
+    outbox::decide::{HoldReason, Saved, Told},
+    watch::Stage,
+};
+
+const NOW: u64 = 1_700_000_000_000;
+
+fn spec(ordered: bool) -> LaneSpec {
+    static LANES: AtomicU64 = AtomicU64::new(0);
+    let number = LANES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let (network, consumer) = ("test".to_owned(), Address::left_padding_from(&number));
+    LaneSpec { network, consumer, revision: Revision::Relay, ordered, first_nonce: 5 }
+}
+
+fn payload(number: u8) -> NewPayload {
+    let content = Content {
+        program: Bytes::from_static(b"program"),
+        max_cycles: u64::MAX - u64::from(number),
+        onchain: Bytes::from(vec![number; 3]),
+        offchain: Bytes::from(vec![number; 70_000]),
+        state: (number % 2 == 1).then(|| Bytes::from(vec![number])),
+    };
+    NewPayload { digest: B256::repeat_byte(number), content }
+}
+
+fn new(number: u8) -> NewJob {
+    NewJob { key: None, not_after: None, now: NOW, payload: payload(number) }
+}
+
+fn ticket(enqueued: Enqueued) -> i64 {
+    let Enqueued::New(ticket) = enqueued else { panic!("{enqueued:?}") };
+    ticket
+}
+
+/// A lane with jobs in it, owned by the test.
+struct Rig<'a> {
+    store: &'a dyn Storage,
+    lane: i64,
+    fence: Fence,
+}
+
+impl<'a> Rig<'a> {
+    async fn new(store: &'a dyn Storage, ordered: bool) -> Self {
+        let lane = store.open_lane(spec(ordered)).await.unwrap().id;
+        Self { store, lane, fence: store.take(lane).await.unwrap() }
+    }
+
+    async fn act(&self, act: Act) -> Acted {
+        self.store.act(self.fence, act).await.unwrap()
+    }
+
+    async fn done(&self, act: Act) {
+        assert_eq!(self.act(act).await, Acted::Done);
+    }
+
+    async fn enqueue(&self, numbers: std::ops::Range<u8>) -> Vec<i64> {
+        let mut tickets = Vec::new();
+        for number in numbers {
+            tickets.push(ticket(self.store.enqueue(self.lane, new(number)).await.unwrap()));
+        }
+        tickets
+    }
+
+    async fn number(&self, most: u32, now: u64) -> Vec<(i64, u64)> {
+        let Acted::Numbered(numbered) = self.act(Act::Number { most, now }).await else { panic!("not numbered") };
+        numbered
+    }
+
+    async fn job(&self, ticket: i64) -> JobRow {
+        self.store.job(ticket).await.unwrap().unwrap()
+    }
+
+    async fn sign(&self, ticket: i64) -> Acted {
+        let payload = self.job(ticket).await.payload;
+        let signature = Bytes::from(payload.to_be_bytes().to_vec());
+        self.act(Act::Sign { payload, signer: Address::repeat_byte(1), signature }).await
+    }
+
+    /// Enqueued, numbered and signed.
+    async fn signed(&self, numbers: std::ops::Range<u8>) -> Vec<i64> {
+        let tickets = self.enqueue(numbers).await;
+        self.number(100, NOW).await;
+        for ticket in &tickets {
+            assert!(matches!(self.sign(*ticket).await, Acted::Signature(..)));
+        }
+        tickets
+    }
+
+    async fn tell(&self, ticket: i64, kind: EventKind) -> Acted {
+        self.act(Act::Tell { ticket, kind, stage: Some(Stage::Relayed), note: None, over: false, now: NOW }).await
+    }
+
+    async fn heard(&self, reader: &str) -> Vec<(i64, EventKind)> {
+        let events = self.store.events(self.lane, reader, 0, 100).await.unwrap();
+        assert!(events.is_sorted_by_key(|event| event.place));
+        events.into_iter().map(|event| (event.ticket, event.kind)).collect()
+    }
+
+    async fn log(&self) -> Vec<String> {
+        let log = self.store.log(self.lane, 100).await.unwrap();
+        log.into_iter().rev().map(|row| row.what).collect()
+    }
+}
+
+/// All of it.
+pub(super) async fn run(store: &dyn Storage) {
+    lanes(store).await;
+    keys(store).await;
+    numbers(store).await;
+    signatures(store).await;
+    fences(store).await;
+    ordered_events(store).await;
+    unordered_events(store).await;
+    retractions(store).await;
+    other_payloads(store).await;
+    holds(store).await;
+    sweeps(store).await;
+    strangers(store).await;
+}
+
+async fn lanes(store: &dyn Storage) {
+    let asked = spec(true);
+    let first = store.open_lane(asked.clone()).await.unwrap();
+    assert_eq!((first.next_nonce, &first.halt, &first.spec), (5, &None, &asked));
+    // What it was made with stays, whatever is asked for later.
+    let other = LaneSpec { ordered: false, revision: Revision::State, first_nonce: 9, ..asked.clone() };
+    assert_eq!(store.open_lane(other).await.unwrap(), first);
+    let elsewhere = LaneSpec { network: "other".to_owned(), ..asked };
+    let second = store.open_lane(elsewhere).await.unwrap();
+    assert_ne!(second.id, first.id);
+    let lanes = store.lanes().await.unwrap();
+    assert!(lanes.contains(&first) && lanes.contains(&second));
+    assert!(store.enqueue(i64::MAX, new(1)).await.is_err());
+    assert!(store.take(i64::MAX).await.is_err());
+}
+
+async fn keys(store: &dyn Storage) {
+    let (rig, other) = (Rig::new(store, false).await, Rig::new(store, false).await);
+    let keyed = |number| NewJob { key: Some("order 1".to_owned()), not_after: Some(NOW + 1), ..new(number) };
+    let mark = store.mark().await.unwrap();
+    let first = ticket(store.enqueue(rig.lane, keyed(1)).await.unwrap());
+    assert_ne!(store.mark().await.unwrap(), mark);
+    assert_eq!(store.enqueue(rig.lane, keyed(1)).await.unwrap(), Enqueued::Known(first));
+    assert_eq!(store.enqueue(rig.lane, keyed(2)).await.unwrap(), Enqueued::Other(first));
+    assert_ne!(ticket(store.enqueue(other.lane, keyed(1)).await.unwrap()), first, "keys are per lane");
+    let job = store.by_key(rig.lane, "order 1").await.unwrap().unwrap();
+    assert_eq!(job, rig.job(first).await);
+    assert_eq!((job.ticket, job.saved, job.told, job.nonce), (first, Saved::Queued, Told::Nothing, None));
+    assert_eq!((job.enqueued_at, job.not_after, job.key.as_deref()), (NOW, Some(NOW + 1), Some("order 1")));
+    let stored = store.payload(job.payload).await.unwrap().unwrap();
+    let NewPayload { digest, content } = payload(1);
+    assert_eq!((stored.digest, stored.content, stored.signed, stored.nonce), (digest, content, None, None));
+    assert_eq!((stored.kind, stored.ticket), (PayloadKind::Original, first));
+    assert!(store.by_key(rig.lane, "order 2").await.unwrap().is_none());
+    let unkeyed = rig.enqueue(1..3).await;
+    assert!(unkeyed.is_sorted() && unkeyed[0] > first, "tickets are in the order of the commits");
+}
+
+async fn numbers(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    assert_eq!(rig.number(100, NOW).await, []);
+    let tickets = rig.enqueue(0..4).await;
+    let late = NewJob { not_after: Some(NOW), ..new(9) };
+    let late = ticket(store.enqueue(rig.lane, late).await.unwrap());
+    assert_eq!(rig.number(0, NOW).await, []);
+    assert_eq!(rig.number(3, NOW).await, [(tickets[0], 5), (tickets[1], 6), (tickets[2], 7)]);
+    let job = rig.job(tickets[1]).await;
+    assert_eq!((job.saved, job.nonce), (Saved::Numbered, Some(6)));
+    assert_eq!(store.payload(job.payload).await.unwrap().unwrap().nonce, Some(6));
+    // Its last moment still counts, the one after does not.
+    assert_eq!(rig.job(late).await.saved, Saved::Queued);
+    assert_eq!(rig.number(100, NOW + 1).await, [(tickets[3], 8)]);
+    let job = rig.job(late).await;
+    assert_eq!((job.saved, job.told, job.nonce), (Saved::Closed, Told::NoResult, None));
+    let unfinished = store.unfinished(rig.lane, None, 100).await.unwrap();
+    assert_eq!(unfinished.iter().map(|job| job.ticket).collect::<Vec<_>>(), tickets);
+    let above = store.unfinished(rig.lane, Some(5), 2).await.unwrap();
+    assert_eq!(above.iter().map(|job| job.nonce).collect::<Vec<_>>(), [Some(6), Some(7)]);
+    let counts = store.counts(rig.lane).await.unwrap();
+    assert_eq!((counts.queued, counts.numbered, counts.closed, counts.oldest), (0, 4, 1, Some(NOW)));
+    // A halted lane takes none from its queue.
+    let more = rig.enqueue(4..5).await;
+    let halt = Halt { reason: HoldReason::Manual, ticket: None, note: "a try".to_owned() };
+    rig.done(Act::Halt { halt: halt.clone(), now: NOW }).await;
+    assert_eq!(store.open_lane(spec_of(store, rig.lane).await).await.unwrap().halt, Some(halt.clone()));
+    assert_eq!(rig.number(100, NOW).await, []);
+    assert_eq!(rig.act(Act::Halt { halt: halt.clone(), now: NOW }).await, Acted::Stale);
+    let restored = Halt { reason: HoldReason::Restored, ..halt };
+    rig.done(Act::Halt { halt: restored.clone(), now: NOW }).await;
+    assert_eq!(rig.act(Act::Halt { halt: restored, now: NOW }).await, Acted::Stale);
+    rig.done(Act::Go { note: "tried".to_owned(), now: NOW }).await;
+    assert_eq!(rig.act(Act::Go { note: "again".to_owned(), now: NOW }).await, Acted::Stale);
+    // Nonces that others took are skipped, and none is given twice.
+    assert_eq!(rig.act(Act::Skip { next_nonce: 8, note: "back".to_owned(), now: NOW }).await, Acted::Stale);
+    rig.done(Act::Skip { next_nonce: 20, note: "taken".to_owned(), now: NOW }).await;
+    assert_eq!(rig.number(100, NOW).await, [(more[0], 20)]);
+    assert_eq!(rig.log().await, ["halted", "halted", "resumed", "skipped"]);
+}
+
+async fn spec_of(store: &dyn Storage, lane: i64) -> LaneSpec {
+    store.lanes().await.unwrap().into_iter().find(|row| row.id == lane).unwrap().spec
+}
+
+async fn signatures(store: &dyn Storage) {
+    let rig = Rig::new(store, false).await;
+    let queued = rig.enqueue(0..1).await[0];
+    assert_eq!(rig.sign(queued).await, Acted::Stale, "no nonce is fixed to it");
+    rig.number(1, NOW).await;
+    let job = rig.job(queued).await;
+    let sign = |signature: &'static [u8]| Act::Sign {
+        payload: job.payload,
+        signer: Address::repeat_byte(signature[0]),
+        signature: Bytes::from_static(signature),
+    };
+    let first = Acted::Signature(Address::repeat_byte(b'o'), Bytes::from_static(b"one"));
+    assert_eq!(rig.act(sign(b"one")).await, first);
+    // A signer need not sign twice the same way: what is stored counts.
+    assert_eq!(rig.act(sign(b"two")).await, first);
+    assert_eq!(rig.job(queued).await.saved, Saved::Signed);
+    let stored = store.payload(job.payload).await.unwrap().unwrap().signed.unwrap();
+    assert_eq!(Acted::Signature(stored.0, stored.1), first);
+    rig.done(Act::Failure { ticket: queued, payload: job.payload, note: "why".to_owned() }).await;
+    let failed = rig.job(queued).await;
+    assert_eq!((failed.failures, failed.note.as_deref()), (1, Some("why")));
+    rig.done(Act::Close { ticket: queued, keep_until: None, now: NOW }).await;
+    assert_eq!(rig.act(sign(b"three")).await, Acted::Stale, "it is over");
+}
+
+async fn fences(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    let tickets = rig.enqueue(0..2).await;
+    let newer = store.take(rig.lane).await.unwrap();
+    for act in [
+        Act::Number { most: 1, now: NOW },
+        Act::Close { ticket: tickets[0], keep_until: None, now: NOW },
+        Act::Sweep { most: 1, now: NOW },
+    ] {
+        assert_eq!(store.act(rig.fence, act).await.unwrap_err().kind(), ErrorKind::Store);
+    }
+    assert_eq!(rig.job(tickets[0]).await.saved, Saved::Queued, "nothing was changed");
+    let number = Act::Number { most: 1, now: NOW };
+    assert_eq!(store.act(newer, number).await.unwrap(), Acted::Numbered(vec![(tickets[0], 5)]));
+    // Of another lane.
+    let other = Rig::new(store, true).await;
+    let fence = Fence { lane: other.lane, ..newer };
+    assert!(store.act(Fence { token: fence.token + 7, ..fence }, Act::Sweep { most: 1, now: NOW }).await.is_err());
+}
+
+async fn ordered_events(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    assert!(store.add_reader(rig.lane, "bill").await.unwrap());
+    assert!(!store.add_reader(rig.lane, "bill").await.unwrap());
+    let tickets = rig.signed(0..4).await;
+    assert_eq!(rig.tell(tickets[2], EventKind::Result).await, Acted::Done);
+    assert_eq!(rig.tell(tickets[1], EventKind::Failed).await, Acted::Done);
+    assert_eq!(rig.heard("bill").await, [], "by nonce");
+    assert_eq!(rig.tell(tickets[0], EventKind::Result).await, Acted::Done);
+    assert_eq!(rig.tell(tickets[0], EventKind::Result).await, Acted::Stale, "once");
+    let three = [(tickets[0], EventKind::Result), (tickets[1], EventKind::Failed), (tickets[2], EventKind::Result)];
+    assert_eq!(rig.heard("bill").await, three);
+    // A later reader hears everything that is kept.
+    assert!(store.add_reader(rig.lane, "late").await.unwrap());
+    assert_eq!(rig.heard("late").await, three);
+    let events = store.events(rig.lane, "bill", 0, 2).await.unwrap();
+    assert_eq!((events.len(), events[0].nonce, events[0].stage), (2, Some(5), Some(Stage::Relayed)));
+    assert_eq!(store.events(rig.lane, "bill", events[1].place, 9).await.unwrap()[0].ticket, tickets[2]);
+    assert!(store.acknowledge(rig.lane, "bill", events[1].id).await.unwrap());
+    assert!(!store.acknowledge(rig.lane, "bill", events[1].id).await.unwrap(), "once");
+    assert!(!store.acknowledge(rig.lane, "nobody", events[0].id).await.unwrap());
+    assert_eq!(rig.heard("bill").await, [three[0], three[2]]);
+    assert_eq!(rig.heard("late").await, three);
+    let readers = store.readers(rig.lane).await.unwrap();
+    assert_eq!(readers, [("bill".to_owned(), 2, Some(NOW)), ("late".to_owned(), 3, Some(NOW))]);
+    assert!(store.remove_reader(rig.lane, "late").await.unwrap());
+    assert!(!store.remove_reader(rig.lane, "late").await.unwrap());
+    assert_eq!(rig.heard("late").await, []);
+    // A nonce that its job has left holds up nobody.
+    let from = rig.job(tickets[3]).await.payload;
+    let more = rig.signed(4..5).await[0];
+    assert_eq!(rig.tell(more, EventKind::Result).await, Acted::Done);
+    assert_eq!(rig.heard("bill").await.len(), 2);
+    let renumber = Act::Renumber { ticket: tickets[3], from, note: "taken".to_owned(), now: NOW };
+    assert!(matches!(rig.act(renumber).await, Acted::Payload(_)));
+    assert_eq!(rig.heard("bill").await.last(), Some(&(more, EventKind::Result)));
+}
+
+async fn unordered_events(store: &dyn Storage) {
+    let rig = Rig::new(store, false).await;
+    store.add_reader(rig.lane, "bill").await.unwrap();
+    let tickets = rig.signed(0..3).await;
+    for ticket in [tickets[2], tickets[0]] {
+        assert_eq!(rig.tell(ticket, EventKind::Result).await, Acted::Done);
+    }
+    assert_eq!(rig.heard("bill").await, [(tickets[2], EventKind::Result), (tickets[0], EventKind::Result)]);
+    let event = &store.events(rig.lane, "bill", 0, 1).await.unwrap()[0];
+    assert_eq!(event.payload, Some(rig.job(tickets[2]).await.payload));
+}
+
+async fn retractions(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    store.add_reader(rig.lane, "bill").await.unwrap();
+    let tickets = rig.signed(0..2).await;
+    let retract = |ticket| Act::Retract { ticket, note: "gone".to_owned(), now: NOW };
+    assert_eq!(rig.act(retract(tickets[0])).await, Acted::Stale, "nothing was told");
+    rig.tell(tickets[1], EventKind::Result).await;
+    rig.done(Act::Close { ticket: tickets[1], keep_until: Some(NOW + 5), now: NOW }).await;
+    // Nobody has heard of it, so nobody hears that it is gone.
+    rig.done(retract(tickets[1])).await;
+    let job = rig.job(tickets[1]).await;
+    assert_eq!((job.told, job.saved, job.keep_until), (Told::Nothing, Saved::Signed, None));
+    rig.tell(tickets[0], EventKind::Result).await;
+    rig.done(retract(tickets[0])).await;
+    rig.tell(tickets[0], EventKind::Result).await;
+    let (result, gone) = ((tickets[0], EventKind::Result), (tickets[0], EventKind::Retracted));
+    assert_eq!(rig.heard("bill").await, [result, gone, result]);
+    rig.tell(tickets[1], EventKind::Result).await;
+    assert_eq!(rig.heard("bill").await.len(), 4);
+}
+
+async fn other_payloads(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    let tickets = rig.signed(0..2).await;
+    let first = rig.job(tickets[0]).await;
+    rig.done(Act::Failure { ticket: first.ticket, payload: first.payload, note: "no".to_owned() }).await;
+    let supersede = |from| Act::Supersede {
+        ticket: tickets[0],
+        from,
+        kind: PayloadKind::Replacement,
+        payload: payload(7),
+        tells: None,
+        note: "it failed".to_owned(),
+        now: NOW,
+    };
+    let Acted::Payload(second) = rig.act(supersede(first.payload)).await else { panic!("not superseded") };
+    assert_eq!(rig.act(supersede(first.payload)).await, Acted::Stale, "it is not that one any more");
+    let job = rig.job(tickets[0]).await;
+    assert_eq!((job.payload, job.nonce, job.saved, job.failures), (second, Some(5), Saved::Numbered, 0));
+    let stored = store.payload(second).await.unwrap().unwrap();
+    assert_eq!((stored.kind, stored.nonce, stored.signed), (PayloadKind::Replacement, Some(5), None));
+    assert_eq!(stored.content, payload(7).content);
+    // An unsigned payload cannot be what node or chain have.
+    let switch = |from, to| Act::Switch { ticket: tickets[0], from, to, note: "landed".to_owned(), now: NOW };
+    assert_eq!(rig.act(switch(second, second)).await, Acted::Stale);
+    rig.done(switch(second, first.payload)).await;
+    let job = rig.job(tickets[0]).await;
+    assert_eq!((job.payload, job.saved), (first.payload, Saved::Signed));
+    assert_eq!(rig.act(switch(first.payload, rig.job(tickets[1]).await.payload)).await, Acted::Stale);
+    let renumber = Act::Renumber { ticket: tickets[0], from: first.payload, note: "taken".to_owned(), now: NOW };
+    let Acted::Payload(third) = rig.act(renumber).await else { panic!("not renumbered") };
+    let job = rig.job(tickets[0]).await;
+    assert_eq!((job.payload, job.nonce, job.saved), (third, Some(7), Saved::Numbered));
+    let kept = store.payloads(tickets[0]).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|payload| (payload.id, payload.nonce, payload.kind)).collect();
+    let kinds = [PayloadKind::Original, PayloadKind::Replacement, PayloadKind::Renumbered];
+    assert_eq!(kept, [(first.payload, Some(5), kinds[0]), (second, Some(5), kinds[1]), (third, Some(7), kinds[2])]);
+    assert_eq!(store.payload(third).await.unwrap().unwrap().content, payload(0).content);
+    assert_eq!(rig.log().await, ["superseded", "switched", "renumbered"]);
+    // A payload that fills the nonce of a job, whose end is told with it: both or neither.
+    store.add_reader(rig.lane, "bill").await.unwrap();
+    let from = rig.job(tickets[1]).await.payload;
+    let (ticket, kind, tells) = (tickets[1], PayloadKind::Filler, Some(EventKind::Failed));
+    let fill = |from| Act::Supersede { ticket, from, kind, payload: payload(8), tells, note: "x".to_owned(), now: NOW };
+    let Acted::Payload(filler) = rig.act(fill(from)).await else { panic!("not filled") };
+    assert_eq!((rig.job(ticket).await.told, rig.job(ticket).await.payload), (Told::NoResult, filler));
+    assert!(matches!(rig.act(fill(filler)).await, Acted::Payload(_)), "it is told once");
+    assert_eq!(rig.heard("bill").await, [(ticket, EventKind::Failed)]);
+    let queued = rig.enqueue(3..4).await[0];
+    let from = rig.job(queued).await.payload;
+    let renumber = Act::Renumber { ticket: queued, from, note: "none".to_owned(), now: NOW };
+    assert_eq!(rig.act(renumber).await, Acted::Stale, "it has none");
+}
+
+async fn holds(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    let tickets = rig.signed(0..1).await;
+    let hold = || Act::Hold { ticket: tickets[0], reason: HoldReason::Failed, note: "why".to_owned(), now: NOW };
+    rig.done(hold()).await;
+    assert_eq!(rig.act(hold()).await, Acted::Stale);
+    let job = rig.job(tickets[0]).await;
+    assert_eq!((job.held, job.note.as_deref()), (Some(HoldReason::Failed), Some("why")));
+    assert_eq!(store.counts(rig.lane).await.unwrap().held, 1);
+    let release = || Act::Release { ticket: tickets[0], note: "mended".to_owned(), now: NOW };
+    rig.done(release()).await;
+    assert_eq!(rig.act(release()).await, Acted::Stale);
+    assert_eq!(rig.job(tickets[0]).await.held, None);
+    // A lane that waits for a relay goes on by itself once it comes; one that waits for a person does not.
+    for (reason, goes_on) in [(HoldReason::Manual, false), (HoldReason::RelayStalled, true)] {
+        let ticket = rig.signed(0..1).await[0];
+        let halt = Halt { reason, ticket: Some(ticket), note: "stands".to_owned() };
+        rig.done(Act::Halt { halt, now: NOW }).await;
+        rig.done(Act::Close { ticket, keep_until: None, now: NOW }).await;
+        let halt = store.lanes().await.unwrap().into_iter().find(|lane| lane.id == rig.lane).unwrap().halt;
+        assert_eq!(halt.is_none(), goes_on, "{reason:?}");
+        if !goes_on {
+            rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
+        }
+    }
+}
+
+async fn sweeps(store: &dyn Storage) {
+    let rig = Rig::new(store, false).await;
+    let tickets = rig.signed(0..3).await;
+    let sweep = |now| Act::Sweep { most: 10, now };
+    for ticket in &tickets[..2] {
+        let payload = rig.job(*ticket).await.payload;
+        let bytes = |byte| Bytes::from(vec![byte; 4]);
+        let result = StoredResult {
+            payload,
+            operator: Address::repeat_byte(9),
+            result_with_metadata: bytes(1),
+            operator_signature: bytes(2),
+        };
+        rig.done(Act::Result(result.clone())).await;
+        rig.done(Act::Result(result.clone())).await;
+        assert_eq!(store.result(payload).await.unwrap(), Some(result));
+        rig.tell(*ticket, EventKind::Result).await;
+    }
+    rig.tell(tickets[2], EventKind::Failed).await;
+    rig.done(Act::Close { ticket: tickets[0], keep_until: None, now: NOW }).await;
+    rig.done(Act::Close { ticket: tickets[1], keep_until: Some(NOW + 10), now: NOW }).await;
+    rig.done(Act::Close { ticket: tickets[2], keep_until: None, now: NOW }).await;
+    assert_eq!(store.unfinished(rig.lane, None, 10).await.unwrap(), []);
+    let counts = store.counts(rig.lane).await.unwrap();
+    assert_eq!((counts.told, counts.closed), (1, 2));
+    // Nobody has read anything, and somebody may come who wants to.
+    assert_eq!(rig.act(sweep(NOW)).await, Acted::Swept { closed: 0, purged: 0 });
+    store.add_reader(rig.lane, "bill").await.unwrap();
+    store.add_reader(rig.lane, "audit").await.unwrap();
+    let events = store.events(rig.lane, "bill", 0, 10).await.unwrap();
+    for event in &events {
+        assert!(store.acknowledge(rig.lane, "bill", event.id).await.unwrap());
+    }
+    assert_eq!(rig.act(sweep(NOW)).await, Acted::Swept { closed: 0, purged: 0 });
+    for event in &events {
+        assert!(store.acknowledge(rig.lane, "audit", event.id).await.unwrap());
+    }
+    assert_eq!(rig.act(sweep(NOW)).await, Acted::Swept { closed: 0, purged: 1 });
+    assert_eq!(rig.act(sweep(NOW + 10)).await, Acted::Swept { closed: 1, purged: 1 });
+    for (ticket, kept) in [(tickets[0], false), (tickets[1], false), (tickets[2], true)] {
+        let job = rig.job(ticket).await;
+        assert_eq!(job.saved, Saved::Closed);
+        assert_eq!(store.payload(job.payload).await.unwrap().is_some(), kept, "what never landed may be wanted");
+        assert_eq!(store.payloads(ticket).await.unwrap().len(), usize::from(kept));
+        assert_eq!(store.result(job.payload).await.unwrap(), None);
+    }
+    let counts = store.counts(rig.lane).await.unwrap();
+    assert_eq!((counts.closed, counts.oldest), (3, None));
+}
+
+/// An owner acts for its own lane only, and for nothing that is over.
+async fn strangers(store: &dyn Storage) {
+    let (rig, other) = (Rig::new(store, false).await, Rig::new(store, false).await);
+    let ticket = rig.signed(0..1).await[0];
+    let job = rig.job(ticket).await;
+    let (note, now, from) = (String::new(), NOW, job.payload);
+    let result = StoredResult {
+        payload: from,
+        operator: Address::ZERO,
+        result_with_metadata: Bytes::new(),
+        operator_signature: Bytes::new(),
+    };
+    let acts = || {
+        [
+            Act::Sign { payload: from, signer: Address::ZERO, signature: Bytes::from_static(b"x") },
+            Act::Failure { ticket, payload: from, note: note.clone() },
+            Act::Result(result.clone()),
+            Act::Tell { ticket, kind: EventKind::Failed, stage: None, note: None, over: true, now },
+            Act::Switch { ticket, from, to: from, note: note.clone(), now },
+            Act::Supersede {
+                ticket,
+                from,
+                kind: PayloadKind::Filler,
+                payload: payload(1),
+                tells: None,
+                note: note.clone(),
+                now,
+            },
+            Act::Renumber { ticket, from, note: note.clone(), now },
+            Act::Hold { ticket, reason: HoldReason::Failed, note: note.clone(), now },
+            Act::Release { ticket, note: note.clone(), now },
+            Act::Retract { ticket, note: note.clone(), now },
+            Act::Close { ticket, keep_until: None, now },
+        ]
+    };
+    for act in acts() {
+        let text = format!("{act:?}");
+        assert_eq!(other.act(act).await, Acted::Stale, "{text}");
+    }
+    assert_eq!(rig.job(ticket).await, job);
+    rig.done(Act::Close { ticket, keep_until: None, now }).await;
+    for act in acts() {
+        let text = format!("{act:?}");
+        assert_eq!(rig.act(act).await, Acted::Stale, "{text}");
+    }
+    assert_eq!(rig.store.payloads(ticket).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn in_memory() {
+    run(&MemoryStore::new()).await;
+}
+
+#[cfg(feature = "sqlx-sqlite")]
+#[tokio::test]
+async fn on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite::SqliteStore::open(folder.path().join("store.db")).await.unwrap();
+    run(&store).await;
+}

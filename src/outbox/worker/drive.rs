@@ -1,0 +1,217 @@
+//! Brings one job to its end, step by step.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    context::{Context, ends_the_worker},
+    sight::{Eye, Look},
+    slot::LaneSlot,
+};
+use crate::{
+    backoff::{Backoff, Jitter},
+    error::{Error, ErrorKind, Result},
+    outbox::{
+        config::FailedJob,
+        decide::{HoldReason, NextStep, Saved, Sighted, decide},
+        store::{Act, Acted, Content, EventKind, Halt, JobRow, NewPayload, PayloadKind, damaged},
+    },
+};
+
+/// Pauses before a job that did not come further is looked at again.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30), Jitter::Equal);
+/// Steps in a row that met another state of the job than the one they were decided for.
+const MOST_STALE: u32 = 8;
+
+pub(super) struct Drive {
+    context: Arc<Context>,
+    ticket: i64,
+    eye: Eye,
+    /// What was last found out, in words.
+    note: String,
+    rests: u32,
+    stale: u32,
+}
+
+/// Whether there is more to do for the job.
+enum Onward {
+    Yes(Sighted),
+    No,
+}
+
+const ON: Onward = Onward::Yes(Sighted::Nothing);
+
+impl Drive {
+    pub(super) fn new(context: Arc<Context>, ticket: i64, slot: LaneSlot, recovered: bool) -> Self {
+        let eye = Eye::new(Arc::clone(&context), slot, recovered);
+        Self { context, ticket, eye, note: String::new(), rests: 0, stale: 0 }
+    }
+
+    /// Until there is nothing to do, or a person has to act.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut sighted = Sighted::Nothing;
+        loop {
+            let Some(job) = self.context.storage.job(self.ticket).await? else { return Ok(()) };
+            // What has no nonce is the lane's to number, and what is held a person's.
+            if !matches!(job.saved, Saved::Numbered | Saved::Signed) || job.held.is_some() {
+                return Ok(());
+            }
+            let step = decide(self.context.situation(&job), sighted);
+            match self.take(step, &job).await? {
+                Onward::Yes(next) => sighted = next,
+                Onward::No => return Ok(()),
+            }
+        }
+    }
+
+    async fn take(&mut self, step: NextStep, job: &JobRow) -> Result<Onward> {
+        let (ticket, from, now) = (job.ticket, job.payload, self.context.now());
+        let note = self.note.clone();
+        let points = &self.context.points;
+        match step {
+            NextStep::Sign => self.sign(job).await,
+            NextStep::Send => self.look(job, false).await,
+            NextStep::SendAgain => {
+                self.act(Act::Failure { ticket, payload: from, note }).await?;
+                self.look(job, true).await
+            }
+            NextStep::Tell => {
+                let stage = Some(self.context.lane.config().until().stage());
+                points.pass("before_tell");
+                self.act(Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now }).await?;
+                self.context.points.pass("told");
+                Ok(ON)
+            }
+            NextStep::TellFailed => {
+                let note = Some(note);
+                self.act(Act::Tell { ticket, kind: EventKind::Failed, stage: None, note, over: true, now }).await?;
+                Ok(Onward::No)
+            }
+            NextStep::Retract => {
+                self.act(Act::Retract { ticket, note, now }).await?;
+                Ok(ON)
+            }
+            NextStep::Switch => {
+                let Some(to) = self.eye.earlier() else { return Ok(ON) };
+                self.act(Act::Switch { ticket, from, to, note, now }).await
+            }
+            NextStep::Replace => self.supersede(job, PayloadKind::Replacement, None).await,
+            NextStep::Fill => self.supersede(job, PayloadKind::Filler, Some(EventKind::Failed)).await,
+            NextStep::Renumber => self.act(Act::Renumber { ticket, from, note, now }).await,
+            NextStep::Close => {
+                // Without a chain nobody says when it is final, so the bytes are kept for a time.
+                let keep = self.context.lane.config().keep();
+                let kept = now.saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+                let keep_until = self.context.client.chain().is_none().then_some(kept);
+                points.pass("before_close");
+                self.act(Act::Close { ticket, keep_until, now }).await?;
+                self.context.points.pass("closed");
+                Ok(Onward::No)
+            }
+            NextStep::Hold(reason) => {
+                self.act(Act::Hold { ticket, reason, note, now }).await?;
+                Ok(Onward::No)
+            }
+            NextStep::Stop(reason) => {
+                let halt = Halt { reason, ticket: Some(ticket), note: note.clone() };
+                // One that is halted already stays so for its first reason.
+                self.context.act(Act::Halt { halt, now }).await?;
+                if reason == HoldReason::RelayStalled {
+                    return self.rest().await;
+                }
+                self.act(Act::Hold { ticket, reason, note, now }).await?;
+                Ok(Onward::No)
+            }
+            NextStep::Rest => self.rest().await,
+            NextStep::Number | NextStep::Lapse | NextStep::Nothing => Ok(Onward::No),
+        }
+    }
+
+    /// A step whose outcome is seen when the job is read again.
+    async fn act(&mut self, act: Act) -> Result<Onward> {
+        if self.context.act(act).await? == Acted::Stale {
+            self.stale += 1;
+            if self.stale >= MOST_STALE {
+                return Err(damaged(format!("ticket {} does not take the step that its state asks for", self.ticket)));
+            }
+        } else {
+            (self.stale, self.rests) = (0, 0);
+        }
+        Ok(ON)
+    }
+
+    async fn rest(&mut self) -> Result<Onward> {
+        self.rests += 1;
+        tokio::time::sleep(PAUSES.pause(self.rests, &self.context.random)).await;
+        Ok(ON)
+    }
+
+    async fn sign(&mut self, job: &JobRow) -> Result<Onward> {
+        let payload = self.context.payload(job.payload).await?;
+        self.context.points.pass("before_sign");
+        let signed = match self.context.client.sign_prepared(self.context.prepare(&payload)?).await {
+            Ok(signed) => signed,
+            Err(error) => return self.refused(error).map(Onward::Yes),
+        };
+        let signer = self.context.client.signing_account()?;
+        self.context.points.pass("before_store_signature");
+        let signature = signed.signature().clone();
+        // Only what the store has is ever sent, also where it had another signature already.
+        self.act(Act::Sign { payload: payload.id, signer, signature }).await?;
+        self.context.points.pass("signed");
+        self.eye.signed_here(payload.id);
+        Ok(ON)
+    }
+
+    /// What an error before anything was sent shows.
+    fn refused(&mut self, error: Error) -> Result<Sighted> {
+        if ends_the_worker(&error) {
+            return Err(error);
+        }
+        self.note = error.to_string();
+        Ok(match error.kind() {
+            ErrorKind::WrongChain | ErrorKind::WrongRevision => Sighted::OtherWorld,
+            _ if error.is_retryable() => Sighted::Trouble,
+            _ => Sighted::Refused,
+        })
+    }
+
+    async fn look(&mut self, job: &JobRow, again: bool) -> Result<Onward> {
+        let Look { sighted, note } = self.eye.look(job, again).await?;
+        if let Some(note) = note {
+            self.note = note;
+        }
+        if sighted != Sighted::Trouble && sighted != Sighted::Stalled {
+            self.rests = 0;
+        }
+        Ok(Onward::Yes(sighted))
+    }
+
+    async fn supersede(&mut self, job: &JobRow, kind: PayloadKind, tells: Option<EventKind>) -> Result<Onward> {
+        let context = Arc::clone(&self.context);
+        let old = context.payload(job.payload).await?;
+        let failed = FailedJob {
+            ticket: job.ticket,
+            key: job.key.clone(),
+            nonce: job.nonce.unwrap_or_default(),
+            job: context.request(&old)?,
+            reason: self.note.clone(),
+        };
+        let (ticket, now, reason) = (job.ticket, context.now(), self.note.clone());
+        let made = context.lane.config().rewrite(&failed, kind == PayloadKind::Filler);
+        let made = made.and_then(|job| Content::of(&job, context.spec.revision));
+        let (content, digest) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let note = format!("{reason}; no other payload was made: {error}");
+                let halt = Halt { reason: HoldReason::Failed, ticket: Some(ticket), note: note.clone() };
+                if context.spec.ordered {
+                    context.act(Act::Halt { halt, now }).await?;
+                }
+                self.act(Act::Hold { ticket, reason: HoldReason::Failed, note, now }).await?;
+                return Ok(Onward::No);
+            }
+        };
+        let payload = NewPayload { digest, content };
+        self.act(Act::Supersede { ticket, from: job.payload, kind, payload, tells, note: reason, now }).await
+    }
+}

@@ -1,0 +1,225 @@
+//! The worker of a lane: takes jobs on, and has each driven to its end by a task of its own.
+//!
+//! `drive.rs` does what `decide` says for one job; `sight.rs` finds out how a job stands, through the client's flights
+//! and watcher; `context.rs` is what both share.
+
+mod context;
+mod drive;
+mod sight;
+mod slot;
+mod taken;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+
+pub(super) use self::context::{Context, Points};
+use self::{drive::Drive, slot::LaneSlot};
+use super::store::{Act, Acted};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often the worker looks whether somebody else has written to the store.
+const POLL: Duration = Duration::from_millis(100);
+/// How often what was kept long enough is closed, and what was read is purged.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Jobs that one sweep closes or purges.
+const SWEPT: u32 = 500;
+/// Jobs that are watched at once, those included that are only kept until they are final.
+const WATCHED: usize = 4096;
+/// Jobs that are read or numbered in one go.
+const PAGE: u32 = 64;
+/// Before a store that cannot be read is read again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A job's task that has ended.
+type Ended = Result<(i64, Result<()>), tokio::task::JoinError>;
+
+/// Why the worker looks what there is to do.
+enum Woken {
+    Stop,
+    Ended(Ended),
+    Command(i64),
+    Changed,
+    Poll,
+}
+
+pub(super) struct LaneWorker {
+    context: Arc<Context>,
+    commands: mpsc::UnboundedReceiver<i64>,
+    stop: watch::Receiver<bool>,
+    slots: Arc<Semaphore>,
+    drives: JoinSet<(i64, Result<()>)>,
+    under_way: HashSet<i64>,
+    /// Tickets to drive that found no slot.
+    waiting: Vec<i64>,
+    /// The highest nonce up to which the jobs from before the start were taken on; nothing once all were.
+    recovering: Option<Option<u64>>,
+    /// There may be something in the queue.
+    queued: bool,
+    mark: i64,
+    swept: Instant,
+}
+
+impl LaneWorker {
+    pub(super) fn new(context: Context, commands: mpsc::UnboundedReceiver<i64>, stop: watch::Receiver<bool>) -> Self {
+        let window = context.lane.config().window() as usize;
+        Self {
+            context: Arc::new(context),
+            commands,
+            stop,
+            slots: Arc::new(Semaphore::new(window)),
+            drives: JoinSet::new(),
+            under_way: HashSet::new(),
+            waiting: Vec::new(),
+            recovering: Some(None),
+            queued: true,
+            mark: 0,
+            swept: Instant::now(),
+        }
+    }
+
+    /// Until it is told to stop, or the store takes nothing of it any more.
+    pub(super) async fn run(mut self) {
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Err(error) = self.take_on().await {
+                let passes = error.is_retryable();
+                self.context.lane.set_trouble(Some(error));
+                if !passes {
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            match self.woken(&mut poll).await {
+                Woken::Stop => break,
+                Woken::Ended(ended) => {
+                    if let Err(error) = self.ended(ended) {
+                        self.context.lane.set_trouble(Some(error));
+                        break;
+                    }
+                }
+                Woken::Command(ticket) => {
+                    self.queued = true;
+                    if self.under_way.insert(ticket) {
+                        self.waiting.push(ticket);
+                    }
+                }
+                Woken::Changed => self.queued = true,
+                Woken::Poll => {
+                    if let Err(error) = self.look_around().await {
+                        self.context.lane.set_trouble(Some(error));
+                    }
+                }
+            }
+        }
+        // Their flights go on in the client. What they would have stored is found again at the next start.
+        self.drives.shutdown().await;
+    }
+
+    async fn woken(&mut self, poll: &mut Interval) -> Woken {
+        tokio::select! {
+            biased;
+            // An outbox that is gone stops, too.
+            _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
+            Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => Woken::Ended(ended),
+            Some(ticket) = self.commands.recv() => Woken::Command(ticket),
+            () = self.context.lane.changed() => Woken::Changed,
+            _ = poll.tick() => Woken::Poll,
+        }
+    }
+
+    /// A job's task has ended, and with it what there was to do for the job.
+    fn ended(&mut self, ended: Ended) -> Result<()> {
+        let (ticket, result) = ended.map_err(|error| {
+            Error::new(ErrorKind::Store, "the outbox's worker panicked, so its lane stands still").with_source(error)
+        })?;
+        self.under_way.remove(&ticket);
+        match result {
+            // What may pass was waited for where it came up.
+            Err(error) if !error.is_retryable() => Err(error),
+            Err(_) => {
+                self.under_way.insert(ticket);
+                self.waiting.push(ticket);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn free(&self) -> u32 {
+        let room = WATCHED.saturating_sub(self.under_way.len());
+        u32::try_from(self.slots.available_permits().min(room)).unwrap_or(u32::MAX)
+    }
+
+    /// As many jobs as there are slots: first those that a person has acted upon and those from before the start, by
+    /// their nonces; then those in the queue.
+    async fn take_on(&mut self) -> Result<()> {
+        while self.free() > 0
+            && let Some(ticket) = self.waiting.pop()
+        {
+            self.spawn(ticket, true);
+        }
+        while let Some(above) = self.recovering
+            && self.free() > 0
+        {
+            let most = self.free().min(PAGE);
+            let page = self.context.storage.unfinished(self.context.lane.id(), above, most).await?;
+            let whole = page.len() == most as usize;
+            self.recovering = page.last().map(|job| job.nonce).filter(|_| whole);
+            for job in page.into_iter().filter(|job| job.held.is_none()) {
+                if self.under_way.insert(job.ticket) {
+                    self.spawn(job.ticket, true);
+                }
+            }
+        }
+        while self.queued && self.recovering.is_none() && self.free() > 0 {
+            let most = self.free().min(PAGE);
+            self.context.points.pass("before_number");
+            let Acted::Numbered(numbered) = self.context.act(Act::Number { most, now: self.context.now() }).await?
+            else {
+                break;
+            };
+            self.context.points.pass("numbered");
+            self.queued = numbered.len() == most as usize;
+            let handed_out = numbered.len() as u64;
+            let left = self.context.lane.queued().load(std::sync::atomic::Ordering::Relaxed);
+            self.context.lane.has_room(left.saturating_sub(handed_out));
+            for (ticket, _) in numbered {
+                self.under_way.insert(ticket);
+                self.spawn(ticket, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, ticket: i64, recovered: bool) {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
+        let slot = LaneSlot::new(Arc::clone(&self.context.lane), permit);
+        let drive = Drive::new(Arc::clone(&self.context), ticket, slot, recovered);
+        self.drives.spawn(async move { (ticket, drive.run().await) });
+    }
+
+    /// Notices what others have written, such as jobs enqueued in their own transactions.
+    async fn look_around(&mut self) -> Result<()> {
+        let context = &self.context;
+        let mark = context.storage.mark().await?;
+        if mark != self.mark {
+            (self.mark, self.queued) = (mark, true);
+        }
+        if self.swept.elapsed() >= SWEEP {
+            self.swept = Instant::now();
+            // Jobs lapse although nothing else happens.
+            self.queued = true;
+            context.act(Act::Sweep { most: SWEPT, now: context.now() }).await?;
+            let counts = context.storage.counts(context.lane.id()).await?;
+            context.lane.has_room(counts.queued);
+            context.lane.set_trouble(None);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! Finds out how a job stands, through the client's flights and its watcher.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    context::{Context, ends_the_worker},
+    slot::LaneSlot,
+};
+use crate::{
+    client::{Cause, JobHandle, PreflightReport},
+    error::{Error, ErrorKind, Outcome, Result},
+    job::{Revision, SignedJob, Verified},
+    outbox::{
+        decide::{AfterFailure, Sighted, Told},
+        store::{Act, JobRow, PayloadRow, StoredResult},
+    },
+    watch::{Stage, Until},
+};
+
+/// What was seen, and in words.
+pub(super) struct Look {
+    pub(super) sighted: Sighted,
+    pub(super) note: Option<String>,
+}
+
+impl From<Sighted> for Look {
+    fn from(sighted: Sighted) -> Self {
+        Self { sighted, note: None }
+    }
+}
+
+impl Look {
+    pub(super) fn noted(sighted: Sighted, note: impl ToString) -> Self {
+        Self { sighted, note: Some(note.to_string()) }
+    }
+}
+
+pub(super) struct Eye {
+    pub(super) context: Arc<Context>,
+    /// Given up once the job is relayed.
+    slot: Option<LaneSlot>,
+    /// Jobs from before this process: their bytes may be anywhere.
+    recovered: bool,
+    /// Payloads that were signed in this process.
+    signed: HashSet<i64>,
+    /// Payloads that may have left.
+    left: HashSet<i64>,
+    /// Payloads that the node has shown to this process.
+    shown: HashSet<i64>,
+    /// The result that is stored.
+    kept: Option<StoredResult>,
+    earlier: Option<i64>,
+    /// The chain has the job, whatever the node says.
+    landed: bool,
+    /// Of the payload that was looked at last; it remembers how far the job has come, and since when.
+    handle: Option<(i64, JobHandle)>,
+}
+
+impl Eye {
+    pub(super) fn new(context: Arc<Context>, slot: LaneSlot, recovered: bool) -> Self {
+        let (signed, left, shown) = Default::default();
+        Self {
+            context,
+            slot: Some(slot),
+            recovered,
+            signed,
+            left,
+            shown,
+            kept: None,
+            earlier: None,
+            landed: false,
+            handle: None,
+        }
+    }
+
+    pub(super) fn signed_here(&mut self, payload: i64) {
+        self.signed.insert(payload);
+    }
+
+    /// The earlier payload that node or chain have.
+    pub(super) fn earlier(&self) -> Option<i64> {
+        self.earlier
+    }
+
+    pub(super) fn set_earlier(&mut self, payload: i64) {
+        self.earlier = Some(payload);
+    }
+
+    /// The chain has the job: from now on its word counts.
+    pub(super) fn set_landed(&mut self) {
+        self.landed = true;
+    }
+
+    /// Whether none of the payload's bytes can be anywhere.
+    pub(super) fn never_left(&self, payload: i64) -> bool {
+        self.signed.contains(&payload) && !self.left.contains(&payload)
+    }
+
+    /// Sends the job, unless the node has it, and waits until it has come further. `again`: sends it in any case.
+    pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Look> {
+        let payload = self.context.payload(job.payload).await?;
+        let signed = self.context.signed(&payload)?;
+        let handle = match self.at_node(&payload, &signed, again).await {
+            Ok(handle) => handle,
+            Err(error) => return self.interpret(error, job, &payload, &signed).await,
+        };
+        let goal = self.goal(job.told);
+        match self.wait(&handle, goal).await {
+            Ok(verified) => {
+                self.keep(payload.id, &verified).await?;
+                let ends = job.told != Told::Nothing || goal == self.context.final_stage();
+                Ok(if ends { Sighted::Final } else { Sighted::Reached }.into())
+            }
+            Err(error) => self.interpret(error, job, &payload, &signed).await,
+        }
+    }
+
+    /// How far it is waited for.
+    fn goal(&self, told: Told) -> Until {
+        match self.context.lane.config().until() {
+            _ if told != Told::Nothing => self.context.final_stage(),
+            Until::Executed if self.landed => Until::Relayed,
+            until => until,
+        }
+    }
+
+    async fn at_node(&mut self, payload: &PayloadRow, signed: &SignedJob, again: bool) -> Result<JobHandle> {
+        let client = &self.context.client;
+        // From before a restart a wait finds out whether the node has it, and sends it if not. But if it took the place of
+        // one that failed, the wait would find the other one's record.
+        let known = self.shown.contains(&payload.id)
+            || self.recovered && !self.signed.contains(&payload.id) && !payload.kind.supersedes();
+        if known && !again {
+            self.left.insert(payload.id);
+            if let Some((_, handle)) = self.handle.as_ref().filter(|(of, _)| *of == payload.id) {
+                return Ok(handle.clone());
+            }
+            let handle = client.resume(signed.clone())?;
+            self.handle = Some((payload.id, handle.clone()));
+            return Ok(handle);
+        }
+        self.context.points.pass("before_send");
+        let submitted = client.submit_signed(signed.clone()).await;
+        self.context.points.pass("sent");
+        let error = match submitted {
+            Ok(handle) => {
+                self.left.insert(payload.id);
+                self.shown.insert(payload.id);
+                self.handle = Some((payload.id, handle.clone()));
+                return Ok(handle);
+            }
+            Err(error) => error,
+        };
+        // A refusal says that this payload did not run; one of a nonce in use may be about a submission before.
+        if !matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected) {
+            self.left.insert(payload.id);
+        }
+        Err(error)
+    }
+
+    /// Waits for a result, and gives up the slot on the way.
+    async fn wait(&mut self, handle: &JobHandle, goal: Until) -> Result<Verified> {
+        let patience = self.context.lane.config().patience();
+        if self.slot.is_some() && matches!(goal, Until::Finalized { .. }) {
+            handle.wait(Until::Relayed).timeout(patience).await?;
+            self.slot = None;
+        }
+        let verified = handle.wait(goal).timeout(patience).await?;
+        if goal != Until::Executed {
+            self.slot = None;
+        }
+        Ok(verified)
+    }
+
+    /// A result is stored when it is first seen: whoever has it can post it although the node lost it.
+    async fn keep(&mut self, payload: i64, verified: &Verified) -> Result<()> {
+        let result = StoredResult {
+            payload,
+            operator: verified.operator(),
+            result_with_metadata: verified.result_with_metadata().clone(),
+            operator_signature: verified.operator_signature().clone(),
+        };
+        if self.kept.as_ref() != Some(&result) {
+            self.context.act(Act::Result(result.clone())).await?;
+            self.context.points.pass("result");
+            self.kept = Some(result);
+        }
+        Ok(())
+    }
+
+    /// What an error shows of the job.
+    async fn interpret(
+        &mut self,
+        error: Error,
+        job: &JobRow,
+        payload: &PayloadRow,
+        signed: &SignedJob,
+    ) -> Result<Look> {
+        if ends_the_worker(&error) {
+            return Err(error);
+        }
+        let say = |sighted| Ok(Look::noted(sighted, &error));
+        match error.kind() {
+            ErrorKind::DeadlineExceeded => self.stands_still(job, payload, signed).await,
+            ErrorKind::JobFailed if is_low_nonce(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
+            ErrorKind::JobFailed => self.whose(payload, signed, Sighted::Failed, &error).await,
+            ErrorKind::NonceTaken => {
+                let refused = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
+                let free = refused && self.never_left(payload.id);
+                self.whose(payload, signed, Sighted::Taken { free }, &error).await
+            }
+            ErrorKind::Preflight if PreflightReport::of(&error).is_some_and(PreflightReport::nonce_is_spent) => {
+                let free = self.never_left(payload.id);
+                self.whose(payload, signed, Sighted::Taken { free }, &error).await
+            }
+            ErrorKind::Verification => say(Sighted::Unproven),
+            ErrorKind::WrongChain | ErrorKind::WrongRevision | ErrorKind::InvalidConfig => say(Sighted::OtherWorld),
+            _ if error.is_retryable() => say(Sighted::Trouble),
+            ErrorKind::Preflight | ErrorKind::Signer | ErrorKind::InvalidInput => say(Sighted::Refused),
+            // What a node refuses for good it has not run: its place may be taken.
+            ErrorKind::Rejected if is_low_nonce(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
+            ErrorKind::Rejected | ErrorKind::TooLarge if error.outcome() == Outcome::Rejected => say(Sighted::Failed),
+            _ => say(Sighted::Trouble),
+        }
+    }
+
+    /// Why a job does not move.
+    async fn stands_still(&mut self, job: &JobRow, payload: &PayloadRow, signed: &SignedJob) -> Result<Look> {
+        let diagnosed = match &self.handle {
+            Some((of, handle)) if *of == payload.id => handle.diagnose().await,
+            _ => self.context.client.diagnose(signed).await,
+        };
+        let diagnosis = match diagnosed {
+            Ok(diagnosis) => diagnosis,
+            Err(error) if ends_the_worker(&error) => return Err(error),
+            Err(error) => return Ok(Look::noted(Sighted::Trouble, &error)),
+        };
+        let note = diagnosis.to_string();
+        let sighted = match diagnosis.cause() {
+            Cause::NonceTakenOnChain { .. } | Cause::NonceTakenAtNode { .. } => {
+                let why = Error::new(ErrorKind::NonceTaken, note.clone());
+                return self.whose(payload, signed, Sighted::Taken { free: false }, &why).await;
+            }
+            // A node of the State revision takes a nonce once, so what it has forgotten it never runs again.
+            Cause::Lost
+                if self.context.spec.revision == Revision::State
+                    && self.context.lane.config().after() == AfterFailure::Renumber
+                    && job.told == Told::Nothing =>
+            {
+                Sighted::Failed
+            }
+            // For as long as the lane has patience; what is before it in line is not waited for in vain.
+            Cause::InProgress { stage: Stage::Executed, .. }
+            | Cause::RelayStalled { .. }
+            | Cause::RelayGivenUp { .. }
+            | Cause::RelayDropped { .. }
+            | Cause::RelayReverts { .. }
+            | Cause::SignerRefused { .. }
+            | Cause::SignatureCheckReverted
+            | Cause::NoSigner
+            | Cause::StaleState { .. }
+            | Cause::OtherOperator { .. }
+            | Cause::Lost => Sighted::Stalled,
+            _ => Sighted::Nothing,
+        };
+        Ok(Look::noted(sighted, note))
+    }
+}
+
+/// The node's Ordered lane is past the nonce, which says nothing of the job.
+fn is_low_nonce(error: &Error) -> bool {
+    let text = error.to_string();
+    text.contains("low nonce") || text.contains("nonce is too low")
+}

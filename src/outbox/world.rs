@@ -1,0 +1,113 @@
+//! Which network, and what is found at start that the store does not know.
+
+use alloy_primitives::Address;
+
+use super::{
+    config::LaneConfig,
+    store::{LaneRow, LaneSpec, Storage},
+};
+use crate::{
+    chain::OnchainStatus,
+    client::Client,
+    error::{Error, ErrorKind, Result},
+    job::JobId,
+};
+
+/// How many nonces above the lane's counter are looked at when a worker starts.
+const PROBED: u64 = 8;
+
+/// The network as the store names it: signed bytes hold no chain id, so what was signed for one chain is good on any
+/// other.
+pub(super) async fn network(client: &Client, name: Option<&str>) -> Result<String> {
+    match (client.chain(), name) {
+        (Some(chain), _) => {
+            let identity = chain.identity().await?;
+            Ok(format!("{}:{}:{}", identity.chain_id, identity.genesis_hash, chain.job_manager()))
+        }
+        (None, Some(name)) => Ok(format!("named:{name}")),
+        (None, None) => Err(Error::new(ErrorKind::InvalidConfig, "the client has no chain, and the network no name")
+            .with_hint(
+                "give the client a chain, so that the outbox knows its jobs' network; or name it with OutboxBuilder::network",
+            )),
+    }
+}
+
+/// The store's lane for a configuration, made if there is none; refused if it is not the same lane.
+pub(super) async fn open(
+    storage: &dyn Storage,
+    client: &Client,
+    network: &str,
+    config: &LaneConfig,
+    known: &[LaneRow],
+) -> Result<LaneRow> {
+    let revision = client.revision();
+    config.check(revision)?;
+    let consumer = config.consumer();
+    if let Some(binding) = client.binding() {
+        binding.check_consumer(consumer)?;
+    }
+    if let Some(other) = known.iter().find(|row| row.spec.network != network) {
+        let what =
+            format!("the store's jobs are for the network {}, and the client is on {network}", other.spec.network);
+        return Err(Error::new(ErrorKind::WrongChain, what)
+            .with_endpoint(storage.place())
+            .with_hint("use the client of that network, or a store of its own for this one"));
+    }
+    let made = known.iter().find(|row| row.spec.consumer == consumer);
+    let first_nonce = match (made, config.first_nonce()) {
+        (Some(made), _) => made.spec.first_nonce,
+        (None, Some(first)) => first,
+        (None, None) => match client.chain() {
+            Some(chain) => chain.next_nonce(consumer).await?,
+            None => 1,
+        },
+    };
+    if i64::try_from(first_nonce).is_err() {
+        return Err(Error::new(ErrorKind::Nonce, format!("the outbox cannot count nonces from {first_nonce} on"))
+            .with_hint("its nonces are below 2^63"));
+    }
+    let spec = LaneSpec { network: network.to_owned(), consumer, revision, ordered: config.is_ordered(), first_nonce };
+    let row = storage.open_lane(spec).await?;
+    if row.spec.revision != revision {
+        let what =
+            format!("the lane's jobs are for the {} revision, and the client speaks {revision}", row.spec.revision);
+        return Err(Error::new(ErrorKind::WrongRevision, what)
+            .with_endpoint(storage.place())
+            .with_hint("use a client of that revision"));
+    }
+    if row.spec.ordered != config.is_ordered() {
+        let name = if row.spec.ordered { "Ordered" } else { "Unordered" };
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("the lane of {consumer} is {name} in the store"))
+            .with_endpoint(storage.place())
+            .with_hint("a consumer has one strategy for good: nodes count Ordered nonces, and Unordered ones do not advance them"));
+    }
+    Ok(row)
+}
+
+/// Nonces from the lane's counter on that node or chain show in use: the store does not know of them, so it may have
+/// gone back in time, or somebody else uses the consumer. What neither shows cannot be found.
+pub(super) async fn strangers(client: &Client, consumer: Address, next_nonce: u64) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if let Some(chain) = client.chain() {
+        let on_chain = chain.next_nonce(consumer).await?;
+        if on_chain > next_nonce {
+            found.push(format!("the chain's next nonce is {on_chain}, and the store's {next_nonce}"));
+        }
+    }
+    for nonce in next_nonce..next_nonce.saturating_add(PROBED) {
+        let id = JobId::derive(nonce, consumer);
+        if let Some(chain) = client.chain() {
+            let status = chain.job_metadata(id).await?.status;
+            if status != OnchainStatus::Unknown {
+                found.push(format!("nonce {nonce}: on chain as {status:?} (job {id})"));
+                continue;
+            }
+        }
+        match client.get_result(id).await {
+            Ok(record) => found.push(format!("nonce {nonce}: at the node as {} (job {id})", record.status())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}

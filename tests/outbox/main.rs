@@ -1,0 +1,10 @@
+//! The outbox, from a job that is enqueued to the event that tells of its result, against the development node.
+
+mod failures;
+mod life;
+mod operations;
+mod restarts;
+mod rig;
+mod settling;
+mod transactions;
+mod worlds;

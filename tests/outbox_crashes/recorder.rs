@@ -1,0 +1,167 @@
+//! What passes from the service to the node, noted on the wire: a proxy that knows enough of HTTP/2, gRPC and JSON to see
+//! which bytes were submitted. It shares no code with the SDK.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Request and signature of every submission, by nonce.
+pub type Sent = BTreeMap<u64, BTreeSet<(Vec<u8>, Vec<u8>)>>;
+
+#[derive(Clone, Default)]
+pub struct Recorder(Arc<Mutex<Sent>>);
+
+impl Recorder {
+    /// Listens, and passes everything on to this address.
+    pub async fn before(&self, node: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let recorder = self.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(recorder.clone().pass(client, node));
+            }
+        });
+        address
+    }
+
+    pub fn sent(&self) -> Sent {
+        self.0.lock().unwrap().clone()
+    }
+
+    async fn pass(self, client: TcpStream, node: SocketAddr) {
+        // A connection refused by the node is one that the proxy breaks.
+        let Ok(node) = TcpStream::connect(node).await else { return };
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_node, mut to_node) = node.into_split();
+        let back = tokio::spawn(async move {
+            _ = tokio::io::copy(&mut from_node, &mut to_client).await;
+            _ = to_client.shutdown().await;
+        });
+        let mut wire = Wire::default();
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count) = from_client.read(&mut buffer).await {
+            if count == 0 {
+                break;
+            }
+            // Noted before it can arrive.
+            for (request, signature) in wire.take(&buffer[..count]) {
+                self.note(request, signature);
+            }
+            if to_node.write_all(&buffer[..count]).await.is_err() {
+                break;
+            }
+        }
+        _ = to_node.shutdown().await;
+        back.abort();
+    }
+
+    fn note(&self, request: Vec<u8>, signature: Vec<u8>) {
+        // One dynamic tuple: the offset word, then the nonce.
+        let nonce = u64::from_be_bytes(request[56..64].try_into().unwrap());
+        self.0.lock().unwrap().entry(nonce).or_default().insert((request, signature));
+    }
+}
+
+/// One connection's bytes, as far as they are not understood yet.
+#[derive(Default)]
+struct Wire {
+    bytes: Vec<u8>,
+    begun: bool,
+    http2: bool,
+    streams: HashMap<u32, Vec<u8>>,
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Wire {
+    fn take(&mut self, bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.bytes.extend_from_slice(bytes);
+        if !self.begun {
+            if self.bytes.len() < PREFACE.len() {
+                return Vec::new();
+            }
+            self.begun = true;
+            self.http2 = self.bytes.starts_with(PREFACE);
+            if self.http2 {
+                self.bytes.drain(..PREFACE.len());
+            }
+        }
+        if self.http2 { self.frames() } else { self.texts() }
+    }
+
+    fn frames(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        while self.bytes.len() >= 9 {
+            let length = u32::from_be_bytes([0, self.bytes[0], self.bytes[1], self.bytes[2]]) as usize;
+            if self.bytes.len() < 9 + length {
+                break;
+            }
+            let frame: Vec<u8> = self.bytes.drain(..9 + length).collect();
+            // Only DATA counts, which this client never pads.
+            if frame[3] != 0 {
+                continue;
+            }
+            let stream = u32::from_be_bytes(frame[5..9].try_into().unwrap());
+            let message = self.streams.entry(stream).or_default();
+            message.extend_from_slice(&frame[9..]);
+            if message.len() >= 5 {
+                let whole = 5 + u32::from_be_bytes(message[1..5].try_into().unwrap()) as usize;
+                if message.len() >= whole {
+                    let message = self.streams.remove(&stream).unwrap();
+                    found.extend(submission(&message[5..whole]));
+                }
+            }
+        }
+        found
+    }
+
+    fn texts(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&self.bytes);
+            let array = |name: &str| {
+                let begin = text.find(&format!("\"{name}\":["))? + name.len() + 4;
+                let end = begin + text[begin..].find(']')?;
+                let numbers = text[begin..end].split(',').map(|number| number.trim().parse::<u8>());
+                Some((numbers.collect::<Result<Vec<_>, _>>().ok()?, end))
+            };
+            let (Some((request, first)), Some((signature, second))) = (array("request"), array("signature")) else {
+                break;
+            };
+            let past = first.max(second);
+            self.bytes.drain(..past);
+            found.push((request, signature));
+        }
+        found
+    }
+}
+
+/// Fields 1 and 2 of a protobuf message, if they are the request and the signature of a submission.
+fn submission(message: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (request, rest) = bytes_field(message, 0x0a)?;
+    let (signature, _) = bytes_field(rest, 0x12)?;
+    (request.len() > 256 && request[31] == 0x20).then(|| (request.to_vec(), signature.to_vec()))
+}
+
+fn bytes_field(message: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let mut rest = message.strip_prefix(&[tag])?;
+    let (mut length, mut shift) = (0usize, 0);
+    loop {
+        let (byte, more) = rest.split_first()?;
+        rest = more;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        shift += 7;
+    }
+    rest.split_at_checked(length)
+}
