@@ -144,10 +144,10 @@ pub mod job;
 mod node;
 #[cfg(feature = "client")]
 pub mod nonce;
-#[cfg(feature = "outbox")]
-pub mod outbox;
 #[cfg(feature = "client")]
 pub mod observe;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 #[cfg(feature = "client")]
 mod post;
 #[cfg(feature = "client")]

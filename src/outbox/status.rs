@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     clock::now,
-    decide::{HoldReason, Saved, Told},
+    decide::{Announced, HoldReason, Saved},
     intake::JobTicket,
     lane::LaneHandle,
     service::Outbox,
@@ -179,10 +179,10 @@ fn progress(job: &JobRow) -> JobProgress {
     match (job.saved, job.told) {
         (Saved::Queued, _) => JobProgress::Queued,
         (Saved::Closed, _) => JobProgress::Over,
-        (_, Told::NoResult) => JobProgress::Filling,
-        (_, Told::Result) => JobProgress::Settling,
-        (Saved::Numbered, Told::Nothing) => JobProgress::Numbered,
-        (Saved::Signed, Told::Nothing) => JobProgress::UnderWay,
+        (_, Announced::NoResult) => JobProgress::Filling,
+        (_, Announced::Result) => JobProgress::Settling,
+        (Saved::Numbered, Announced::Nothing) => JobProgress::Numbered,
+        (Saved::Signed, Announced::Nothing) => JobProgress::UnderWay,
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use infinityvm_sdk::{
     Client, HealPolicy, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision,
     nonce::Given,
-    outbox::{EventKind, LaneConfig, Outbox, sqlite::SqliteStore},
+    outbox::{AfterFailure, EventKind, LaneConfig, Outbox, sqlite::SqliteStore},
     primitives::{Address, hex},
 };
 use sqlx::{
@@ -122,7 +122,7 @@ async fn serve(orders: Orders) {
         .await
         .unwrap();
     let strategy = if orders.ordered { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
-    let lane = LaneConfig::new(orders.consumer, strategy);
+    let lane = lane(&orders, strategy);
     let passed = Arc::new(AtomicU64::new(0));
     let (point, times) = (orders.point.clone(), orders.times);
     let builder = Outbox::builder(client, store).lane(lane).network("test").at_points(move |name| {
@@ -145,7 +145,33 @@ async fn serve(orders: Orders) {
     billing.await.unwrap();
 }
 
-fn job(orders: &Orders) -> impl Fn(&str) -> OffchainJobRequest + Send + 'static {
+/// A job that fails is replaced by the one that was meant, or has another go under another nonce where no node replaces any.
+fn lane(orders: &Orders, strategy: RelayStrategy) -> LaneConfig {
+    let lane = LaneConfig::new(orders.consumer, strategy).with_repetitions(0);
+    if orders.revision == Revision::State {
+        return lane.with_after_failure(AfterFailure::Renumber);
+    }
+    let meant = job(orders);
+    let lane = lane.with_after_failure(AfterFailure::Replace);
+    lane.with_replacement(move |failed| {
+        let input = String::from_utf8_lossy(failed.job.onchain_input()).into_owned();
+        Ok(meant(input.strip_prefix(FAILS).expect("it failed without having been told to")))
+    })
+}
+
+/// What fails has this before the order's number.
+pub const FAILS: &str = "fails ";
+
+/// Every seventh order fails at first.
+pub fn fails(id: &str) -> bool {
+    id.split_once('-').is_some_and(|(_, number)| number.parse::<u64>().is_ok_and(|number| number % 7 == 3))
+}
+
+fn input(id: &str) -> String {
+    if fails(id) { format!("{FAILS}{id}") } else { id.to_owned() }
+}
+
+fn job(orders: &Orders) -> impl Fn(&str) -> OffchainJobRequest + Send + Sync + 'static {
     let (consumer, program, ordered) = (orders.consumer, ProgramId::new(orders.program.clone()), orders.ordered);
     move |id| {
         let job = OffchainJobRequest::builder(consumer, program.clone()).max_cycles(1_000_000);
@@ -163,7 +189,7 @@ async fn take_orders(task: u64, outbox: Outbox, store: String, job: impl Fn(&str
     for number in known..each {
         let id = format!("{task}-{number}");
         let mut order = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        let ticket = outbox.enqueue_in(&mut order, job(&id)).idempotency_key(&id).await.unwrap();
+        let ticket = outbox.enqueue_in(&mut order, job(&input(&id))).idempotency_key(&id).await.unwrap();
         let insert = sqlx::query("INSERT INTO orders VALUES (?1, ?2)").bind(&id).bind(ticket.number());
         insert.execute(&mut *order).await.unwrap();
         order.commit().await.unwrap();

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use infinityvm_sdk::devnode::DevNode;
+use infinityvm_sdk::{Revision, devnode::DevNode};
 use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 
-use crate::recorder::Sent;
+use crate::{child::fails, recorder::Sent};
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -19,8 +19,11 @@ pub struct Findings {
     pub gaps: Vec<u64>,
     /// Submissions that were seen.
     pub submissions: usize,
-    /// Nonces under which more than one payload was sent, or one with two signatures.
+    /// Nonces under which more was sent than one payload with one signature, and that are not of an order that was
+    /// replaced, each once.
     pub two_payloads: Vec<u64>,
+    /// Orders that were replaced.
+    pub replaced: usize,
 }
 
 impl Findings {
@@ -58,6 +61,12 @@ pub async fn check(store: &str, node: &DevNode, told: &BTreeSet<String>, sent: &
     let mut lost: Vec<String> = without(&landed);
     // What the service said it had stored, and has not.
     lost.extend(told.difference(&orders).cloned());
+    // The plan forces a second payload on each order that fails, in the revision that replaces, and on no other.
+    let forced = if node.revision() == Revision::Relay { orders.iter().filter(|id| fails(id)).count() } else { 0 };
+    let several: Vec<u64> = sent.iter().filter(|(_, payloads)| payloads.len() > 1).map(|(nonce, _)| *nonce).collect();
+    let two = sent.values().filter(|payloads| payloads.len() == 2).count();
+    let replaced = several.len();
+    let two_payloads = if replaced == forced && two == forced { Vec::new() } else { several };
     let gaps = (1..nonces.last().copied().unwrap_or(0)).filter(|nonce| !nonces.contains(nonce));
     Findings {
         orders: orders.len(),
@@ -67,6 +76,7 @@ pub async fn check(store: &str, node: &DevNode, told: &BTreeSet<String>, sent: &
         unbilled: without(&billed),
         billed_twice: twice(&billed),
         gaps: gaps.filter(|_| ordered).collect(),
-        two_payloads: sent.iter().filter(|(_, payloads)| payloads.len() > 1).map(|(nonce, _)| *nonce).collect(),
+        two_payloads,
+        replaced,
     }
 }

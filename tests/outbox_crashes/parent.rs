@@ -5,12 +5,13 @@ use std::{
     env,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use infinityvm_sdk::{
     LocalSigner, Revision,
-    devnode::{ConsumerRules, DevNode, Loss},
+    devnode::{ConsumerRules, DevNode, Loss, ProgramError, ProgramInput, ProgramOutput},
     primitives::Address,
     rpc::Method,
 };
@@ -18,7 +19,7 @@ use support::harness::{Random, seed, sweep};
 use tokio::sync::mpsc;
 
 use crate::{
-    child::{Orders, TASKS},
+    child::{FAILS, Orders, TASKS},
     ledger::{self, Findings},
     recorder::Recorder,
 };
@@ -77,12 +78,13 @@ pub async fn run() {
         let random = Random::new(seed().wrapping_mul(4).wrapping_add(number as u64));
         let (findings, seen) = kill(&world, kills / 4, each, random).await;
         println!(
-            "{} {} {}: {} orders, {} submissions, {} kills at points, {} at random, in {:?}: {}",
+            "{} {} {}: {} orders, {} submissions, {} replaced, {} kills at points, {} at random, in {:?}: {}",
             world.revision,
             if world.rest { "rest" } else { "grpc" },
             if world.ordered { "ordered" } else { "unordered" },
             findings.orders,
             findings.submissions,
+            findings.replaced,
             seen.at_points,
             seen.at_random,
             began.elapsed(),
@@ -109,7 +111,7 @@ async fn kill(world: &World, kills: usize, each: u64, mut random: Random) -> (Fi
     let consumer = Address::repeat_byte(9);
     let rules = ConsumerRules::signed_by(signer.address());
     let node = DevNode::builder(world.revision).consumer(consumer, rules).start().await.unwrap();
-    let program = node.register_program(|input| Ok(input.onchain.to_vec()));
+    let program = node.register_program(program(world.revision));
     let recorder = Recorder::default();
     let url =
         format!("http://{}", recorder.before(if world.rest { node.rest_address() } else { node.grpc_address() }).await);
@@ -153,6 +155,20 @@ async fn kill(world: &World, kills: usize, each: u64, mut random: Random) -> (Fi
         }
     }
     (ledger::check(&store, &node, &seen.told, &recorder.sent(), world.ordered).await, seen)
+}
+
+/// Says what it is given, once it does not fail. In the Relay revision what fails does so always; in the State revision,
+/// whose nodes take no other payload under a nonce, only the first time.
+fn program(revision: Revision) -> impl Fn(ProgramInput<'_>) -> Result<ProgramOutput, ProgramError> + Send + Sync {
+    let failed = Mutex::new(BTreeSet::new());
+    move |input| {
+        let text = String::from_utf8_lossy(input.onchain).into_owned();
+        let Some(id) = text.strip_prefix(FAILS) else { return Ok(ProgramOutput::new(text.into_bytes())) };
+        if revision == Revision::State && !failed.lock().unwrap().insert(id.to_owned()) {
+            return Ok(ProgramOutput::new(id.as_bytes().to_vec()));
+        }
+        Ok(ProgramOutput::new(Vec::new()).with_cycles(u64::MAX))
+    }
 }
 
 enum Ended {

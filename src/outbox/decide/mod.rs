@@ -3,7 +3,7 @@
 mod words;
 
 pub use self::words::{AfterFailure, HoldReason};
-pub(crate) use self::words::{Saved, Told};
+pub(crate) use self::words::{Announced, Saved};
 use crate::job::Revision;
 
 /// What was seen of a job last: in this process, by the client's flights and its watcher.
@@ -42,7 +42,7 @@ pub(crate) struct Situation {
     pub(crate) revision: Revision,
     pub(crate) ordered: bool,
     pub(crate) saved: Saved,
-    pub(crate) told: Told,
+    pub(crate) told: Announced,
     /// It waits for a person.
     pub(crate) held: bool,
     /// The time after which it is of no use has passed.
@@ -109,9 +109,9 @@ pub(crate) fn decide(now: Situation, sighted: Sighted) -> NextStep {
             _ => NextStep::Sign,
         },
         Saved::Signed => match now.told {
-            Told::Nothing => now.untold(sighted),
-            Told::Result => now.told_result(sighted),
-            Told::NoResult => now.told_of_none(sighted),
+            Announced::Nothing => now.untold(sighted),
+            Announced::Result => now.told_result(sighted),
+            Announced::NoResult => now.told_of_none(sighted),
         },
     }
 }

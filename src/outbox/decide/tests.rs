@@ -23,7 +23,7 @@ const AFTER: [AfterFailure; 5] =
 /// One line of the table. What is not given is any.
 struct Row {
     saved: &'static [Saved],
-    told: &'static [Told],
+    told: &'static [Announced],
     sighted: &'static [Sighted],
     after: &'static [AfterFailure],
     revision: Option<Revision>,
@@ -37,7 +37,7 @@ struct Row {
 
 const ANY: Row = Row {
     saved: &Saved::ALL,
-    told: &Told::ALL,
+    told: &Announced::ALL,
     sighted: &SIGHTED,
     after: &AFTER,
     revision: None,
@@ -52,9 +52,9 @@ const ANY: Row = Row {
 /// Not over, and not held.
 const OPEN: Row = Row { saved: &[Saved::Queued, Saved::Numbered, Saved::Signed], held: Some(false), ..ANY };
 const NUMBERED: Row = Row { saved: &[Saved::Numbered], ..OPEN };
-const UNTOLD: Row = Row { saved: &[Saved::Signed], told: &[Told::Nothing], ..OPEN };
-const RESULT: Row = Row { saved: &[Saved::Signed], told: &[Told::Result], ..OPEN };
-const NO_RESULT: Row = Row { saved: &[Saved::Signed], told: &[Told::NoResult], ..OPEN };
+const UNTOLD: Row = Row { saved: &[Saved::Signed], told: &[Announced::Nothing], ..OPEN };
+const RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::Result], ..OPEN };
+const NO_RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::NoResult], ..OPEN };
 
 /// What is no world's end, and no trouble.
 const OWN_WORLD: &[Sighted] = &[
@@ -151,12 +151,12 @@ fn table() -> Vec<Row> {
             step: NextStep::SendAgain,
             ..UNTOLD
         },
-        // Told of a result: watched until nothing takes it back.
+        // Announced of a result: watched until nothing takes it back.
         Row { sighted: &[Nothing, Reached, Refused], step: NextStep::Send, ..RESULT },
         Row { sighted: &[Final], step: NextStep::Close, ..RESULT },
         Row { sighted: &[Failed, Passed, Earlier, Unproven], step: NextStep::Retract, ..RESULT },
         Row { sighted: TAKEN, step: NextStep::Retract, ..RESULT },
-        // Told of none: the nonce is filled, by whomever.
+        // Announced of none: the nonce is filled, by whomever.
         Row { sighted: &[Nothing, Reached], step: NextStep::Send, ..NO_RESULT },
         Row { sighted: &[Final], step: NextStep::Close, ..NO_RESULT },
         Row { sighted: FREE, step: NextStep::Close, ..NO_RESULT },
@@ -206,7 +206,7 @@ fn every_combination() -> impl Iterator<Item = (Situation, Sighted)> {
         let flag = move |bit: u32| flags >> bit & 1 == 1;
         Revision::ALL.into_iter().flat_map(move |revision| {
             Saved::ALL.into_iter().flat_map(move |saved| {
-                Told::ALL.into_iter().flat_map(move |told| {
+                Announced::ALL.into_iter().flat_map(move |told| {
                     AFTER.into_iter().flat_map(move |after| {
                         SIGHTED.into_iter().map(move |sighted| {
                             let (ordered, held, lapsed, again) = (flag(0), flag(1), flag(2), flag(3));
@@ -256,7 +256,7 @@ fn nothing_is_signed_anew_while_signed_bytes_may_run() {
             continue;
         }
         let over = matches!(sighted, Sighted::Failed | Sighted::Taken { free: true });
-        assert!(over && now.told == Told::Nothing, "{now:?} {sighted:?}: {step:?}");
+        assert!(over && now.told == Announced::Nothing, "{now:?} {sighted:?}: {step:?}");
         // A second nonce beside a payload that may yet run is what `renumber` alone allows.
         if step == NextStep::Renumber && sighted == Sighted::Failed {
             assert!(now.after == AfterFailure::Renumber && now.revision == Revision::State, "{now:?}");
@@ -273,8 +273,8 @@ fn names_are_read_as_they_are_written() {
     for saved in Saved::ALL {
         assert_eq!(Saved::of(saved.number()), Some(saved));
     }
-    for told in Told::ALL {
-        assert_eq!(Told::of(told.number()), Some(told));
+    for told in Announced::ALL {
+        assert_eq!(Announced::of(told.number()), Some(told));
     }
-    assert_eq!((Saved::of(4), Told::of(-1), HoldReason::named("none")), (None, None, None));
+    assert_eq!((Saved::of(4), Announced::of(-1), HoldReason::named("none")), (None, None, None));
 }

@@ -29,7 +29,7 @@ impl Saved {
 
 /// What the service was told of the end of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Told {
+pub(crate) enum Announced {
     /// Nothing, or it was taken back.
     Nothing,
     /// That there is a result.
@@ -38,7 +38,7 @@ pub(crate) enum Told {
     NoResult,
 }
 
-impl Told {
+impl Announced {
     pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::Result, Self::NoResult];
 
     pub(crate) fn number(self) -> i64 {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    outbox::decide::{HoldReason, Saved, Told},
+    outbox::decide::{Announced, HoldReason, Saved},
     sync::Lock,
     watch::Stage,
 };
@@ -98,7 +98,7 @@ impl Books {
                 lane,
                 key: new.key,
                 saved: Saved::Queued,
-                told: Told::Nothing,
+                told: Announced::Nothing,
                 nonce: None,
                 payload,
                 held: None,
@@ -158,7 +158,7 @@ impl Books {
     ) -> Option<Acted> {
         let job = self.open(lane, ticket)?;
         let retracts = kind == EventKind::Retracted;
-        if (job.told == Told::Nothing) == retracts {
+        if (job.told == Announced::Nothing) == retracts {
             return Some(Acted::Stale);
         }
         job.told = kind.told();
@@ -449,12 +449,12 @@ impl Storage for MemoryStore {
             match (job.saved, job.told) {
                 (Saved::Queued, _) => counts.queued += 1,
                 (Saved::Numbered, _) => counts.numbered += 1,
-                (Saved::Signed, Told::Nothing) => counts.signed += 1,
+                (Saved::Signed, Announced::Nothing) => counts.signed += 1,
                 (Saved::Signed, _) => counts.told += 1,
                 (Saved::Closed, _) => counts.closed += 1,
             }
             counts.held += u64::from(job.held.is_some());
-            if job.told == Told::Nothing && job.saved != Saved::Closed {
+            if job.told == Announced::Nothing && job.saved != Saved::Closed {
                 counts.oldest = Some(counts.oldest.unwrap_or(u64::MAX).min(job.enqueued_at));
             }
         }

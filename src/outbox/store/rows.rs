@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Content;
 use crate::{
     job::Revision,
-    outbox::decide::{HoldReason, Saved, Told},
+    outbox::decide::{Announced, HoldReason, Saved},
     watch::Stage,
 };
 
@@ -74,7 +74,7 @@ pub(crate) struct JobRow {
     pub(crate) lane: i64,
     pub(crate) key: Option<String>,
     pub(crate) saved: Saved,
-    pub(crate) told: Told,
+    pub(crate) told: Announced,
     pub(crate) nonce: Option<u64>,
     /// The payload that is worked on.
     pub(crate) payload: i64,
@@ -173,11 +173,11 @@ impl EventKind {
     }
 
     /// What is known of the job afterwards.
-    pub(crate) fn told(self) -> Told {
+    pub(crate) fn told(self) -> Announced {
         match self {
-            Self::Result => Told::Result,
-            Self::Failed | Self::Lapsed | Self::Abandoned => Told::NoResult,
-            Self::Retracted => Told::Nothing,
+            Self::Result => Announced::Result,
+            Self::Failed | Self::Lapsed | Self::Abandoned => Announced::NoResult,
+            Self::Retracted => Announced::Nothing,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     error::ErrorKind,
     job::Revision,
-    outbox::decide::{HoldReason, Saved, Told},
+    outbox::decide::{Announced, HoldReason, Saved},
     watch::Stage,
 };
 
@@ -154,7 +154,7 @@ async fn keys(store: &dyn Storage) {
     assert_ne!(ticket(store.enqueue(other.lane, keyed(1)).await.unwrap()), first, "keys are per lane");
     let job = store.by_key(rig.lane, "order 1").await.unwrap().unwrap();
     assert_eq!(job, rig.job(first).await);
-    assert_eq!((job.ticket, job.saved, job.told, job.nonce), (first, Saved::Queued, Told::Nothing, None));
+    assert_eq!((job.ticket, job.saved, job.told, job.nonce), (first, Saved::Queued, Announced::Nothing, None));
     assert_eq!((job.enqueued_at, job.not_after, job.key.as_deref()), (NOW, Some(NOW + 1), Some("order 1")));
     let stored = store.payload(job.payload).await.unwrap().unwrap();
     let NewPayload { digest, content } = payload(1);
@@ -180,7 +180,7 @@ async fn numbers(store: &dyn Storage) {
     assert_eq!(rig.job(late).await.saved, Saved::Queued);
     assert_eq!(rig.number(100, NOW + 1).await, [(tickets[3], 8)]);
     let job = rig.job(late).await;
-    assert_eq!((job.saved, job.told, job.nonce), (Saved::Closed, Told::NoResult, None));
+    assert_eq!((job.saved, job.told, job.nonce), (Saved::Closed, Announced::NoResult, None));
     let unfinished = store.unfinished(rig.lane, None, 100).await.unwrap();
     assert_eq!(unfinished.iter().map(|job| job.ticket).collect::<Vec<_>>(), tickets);
     let above = store.unfinished(rig.lane, Some(5), 2).await.unwrap();
@@ -316,7 +316,7 @@ async fn retractions(store: &dyn Storage) {
     // Nobody has heard of it, so nobody hears that it is gone.
     rig.done(retract(tickets[1])).await;
     let job = rig.job(tickets[1]).await;
-    assert_eq!((job.told, job.saved, job.keep_until), (Told::Nothing, Saved::Signed, None));
+    assert_eq!((job.told, job.saved, job.keep_until), (Announced::Nothing, Saved::Signed, None));
     rig.tell(tickets[0], EventKind::Result).await;
     rig.done(retract(tickets[0])).await;
     rig.tell(tickets[0], EventKind::Result).await;
@@ -370,7 +370,7 @@ async fn other_payloads(store: &dyn Storage) {
     let (ticket, kind, tells) = (tickets[1], PayloadKind::Filler, Some(EventKind::Failed));
     let fill = |from| Act::Supersede { ticket, from, kind, payload: payload(8), tells, note: "x".to_owned(), now: NOW };
     let Acted::Payload(filler) = rig.act(fill(from)).await else { panic!("not filled") };
-    assert_eq!((rig.job(ticket).await.told, rig.job(ticket).await.payload), (Told::NoResult, filler));
+    assert_eq!((rig.job(ticket).await.told, rig.job(ticket).await.payload), (Announced::NoResult, filler));
     assert!(matches!(rig.act(fill(filler)).await, Acted::Payload(_)), "it is told once");
     assert_eq!(rig.heard("bill").await, [(ticket, EventKind::Failed)]);
     let queued = rig.enqueue(3..4).await[0];

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{Revision, SignedJob, Verified},
     outbox::{
-        decide::{AfterFailure, Sighted, Told},
+        decide::{AfterFailure, Announced, Sighted},
         store::{Act, JobRow, PayloadRow, StoredResult},
     },
     watch::{Stage, Until},
@@ -108,7 +108,7 @@ impl Eye {
         match self.wait(&handle, goal).await {
             Ok(verified) => {
                 self.keep(payload.id, &verified).await?;
-                let ends = job.told != Told::Nothing || goal == self.context.final_stage();
+                let ends = job.told != Announced::Nothing || goal == self.context.final_stage();
                 Ok(if ends { Sighted::Final } else { Sighted::Reached }.into())
             }
             Err(error) => self.interpret(error, job, &payload, &signed).await,
@@ -116,9 +116,9 @@ impl Eye {
     }
 
     /// How far it is waited for.
-    fn goal(&self, told: Told) -> Until {
+    fn goal(&self, told: Announced) -> Until {
         match self.context.lane.config().until() {
-            _ if told != Told::Nothing => self.context.final_stage(),
+            _ if told != Announced::Nothing => self.context.final_stage(),
             Until::Executed if self.landed => Until::Relayed,
             until => until,
         }
@@ -245,7 +245,7 @@ impl Eye {
             Cause::Lost
                 if self.context.spec.revision == Revision::State
                     && self.context.lane.config().after() == AfterFailure::Renumber
-                    && job.told == Told::Nothing =>
+                    && job.told == Announced::Nothing =>
             {
                 Sighted::Failed
             }

@@ -2,7 +2,7 @@
 
 use super::sight::{Eye, Look};
 use crate::{
-    chain::{Answers, Batch, Chain, ChainStanding, OnchainStatus, StandingTickets},
+    chain::{Answers, At, Batch, ChainStanding, OnchainStatus, OneRpc, StandingTickets},
     error::{Error, ErrorKind, Result},
     job::{SignedJob, echo_difference},
     outbox::{decide::Sighted, store::PayloadRow},
@@ -74,21 +74,12 @@ impl Eye {
 
     async fn on_chain(&self, signed: &SignedJob, others: &[(i64, SignedJob)]) -> Result<OnChainIs> {
         let Some(chain) = self.context.client.chain() else { return Ok(OnChainIs::Nothing) };
-        match standing(chain, signed).await? {
-            ChainStanding::Unseen => return Ok(OnChainIs::Nothing),
-            ChainStanding::Complete => return Ok(OnChainIs::Ours),
-            ChainStanding::Unclear => return Err(unclear()),
-            ChainStanding::Taken(_) => {}
-        }
-        for (id, other) in others {
-            match standing(chain, other).await? {
-                ChainStanding::Complete => return Ok(OnChainIs::Earlier(*id)),
-                ChainStanding::Unclear => return Err(unclear()),
-                ChainStanding::Unseen | ChainStanding::Taken(_) => {}
-            }
-        }
-        let Until::Finalized { confirmations } = self.context.final_stage() else { return Ok(OnChainIs::Undecided) };
-        Ok(if deep(chain, signed, confirmations).await? { OnChainIs::Others } else { OnChainIs::Undecided })
+        let depth = match self.context.final_stage() {
+            Until::Finalized { confirmations } => confirmations.max(1),
+            _ => return Ok(OnChainIs::Nothing),
+        };
+        // All of it as one RPC shows it.
+        chain.verdict(|chain| look(chain, signed, others, depth)).await
     }
 }
 
@@ -102,7 +93,25 @@ enum OnChainIs {
     Undecided,
 }
 
-async fn standing(chain: &Chain, job: &SignedJob) -> Result<ChainStanding> {
+async fn look(chain: OneRpc, signed: &SignedJob, others: &[(i64, SignedJob)], depth: u64) -> Result<OnChainIs> {
+    match standing(&chain, signed).await? {
+        ChainStanding::Unseen => return Ok(OnChainIs::Nothing),
+        ChainStanding::Complete => return Ok(OnChainIs::Ours),
+        ChainStanding::Unclear => return Err(unclear()),
+        ChainStanding::Taken(_) => {}
+    }
+    for (id, other) in others {
+        match standing(&chain, other).await? {
+            ChainStanding::Complete => return Ok(OnChainIs::Earlier(*id)),
+            ChainStanding::Unclear => return Err(unclear()),
+            ChainStanding::Unseen | ChainStanding::Taken(_) => {}
+        }
+    }
+    // Bad news needs a second look, in a round trip of its own; this one is about a block that is deep already.
+    Ok(if is_deep(&chain, signed, depth).await? { OnChainIs::Others } else { OnChainIs::Undecided })
+}
+
+async fn standing(chain: &OneRpc, job: &SignedJob) -> Result<ChainStanding> {
     let ask = |batch: &mut Batch| {
         let tickets = StandingTickets::ask(batch, job);
         move |answers: &mut Answers| tickets.take(answers, job)
@@ -112,10 +121,10 @@ async fn standing(chain: &Chain, job: &SignedJob) -> Result<ChainStanding> {
 }
 
 /// Whether the nonce was in use already so many blocks ago.
-async fn deep(chain: &Chain, job: &SignedJob, confirmations: u64) -> Result<bool> {
+async fn is_deep(chain: &OneRpc, job: &SignedJob, depth: u64) -> Result<bool> {
     let head = chain.at_latest(|_| ()).await?.head;
-    let Some(number) = (head.number + 1).checked_sub(confirmations.max(1)) else { return Ok(false) };
-    let mut batch = chain.batch().at(crate::chain::At::Number(number));
+    let Some(number) = (head.number + 1).checked_sub(depth) else { return Ok(false) };
+    let mut batch = chain.batch().at(At::Number(number));
     let metadata = batch.job_metadata(job.id());
     let status = batch.send().await?.take(metadata)?.status;
     Ok(!matches!(status, OnchainStatus::Unknown | OnchainStatus::Unrecognized(_)))

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     outbox::{
-        decide::Told,
+        decide::Announced,
         store::{Acted, EventKind},
     },
     watch::Stage,
@@ -26,7 +26,7 @@ pub(super) async fn tell(
 ) -> Fetched<Option<Acted>> {
     let Some(job) = open(conn, lane, ticket).await? else { return Ok(None) };
     let retracts = kind == EventKind::Retracted;
-    if (job.told == Told::Nothing) == retracts {
+    if (job.told == Announced::Nothing) == retracts {
         return Ok(Some(Acted::Stale));
     }
     let text = "UPDATE ivm_jobs SET told = ?2 WHERE ticket = ?1";

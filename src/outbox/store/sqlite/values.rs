@@ -7,7 +7,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome},
     job::Revision,
     outbox::{
-        decide::{HoldReason, Saved, Told},
+        decide::{Announced, HoldReason, Saved},
         store::{
             Content, EventKind, EventRow, Halt, JobRow, LaneRow, LaneSpec, LogRow, PayloadKind, PayloadRow,
             StoredResult, damaged,
@@ -106,7 +106,7 @@ pub(super) fn job(row: &SqliteRow) -> Fetched<JobRow> {
         lane: get(row, "lane")?,
         key: get(row, "key")?,
         saved: Saved::of(get(row, "saved")?).ok_or_else(|| odd("saved"))?,
-        told: Told::of(get(row, "told")?).ok_or_else(|| odd("told"))?,
+        told: Announced::of(get(row, "told")?).ok_or_else(|| odd("told"))?,
         nonce: maybe_number(row, "nonce")?,
         payload: get(row, "payload")?,
         held: reason(row, "held")?,
