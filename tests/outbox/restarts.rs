@@ -69,15 +69,7 @@ async fn a_worker_that_ends_between_two_steps_is_gone_on_with() {
                 let mut results = outbox.results("bill").await.unwrap();
                 reached.notified().await;
                 drop((results.try_next().await, results, outbox));
-                let outbox = loop {
-                    // The lock goes with the last of the tasks.
-                    let builder = Outbox::builder(rig.client().await, rig.store().await).lane(rig.lane(strategy));
-                    match builder.start().await {
-                        Ok(outbox) => break outbox,
-                        Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(20)).await,
-                        Err(error) => panic!("{error:?}"),
-                    }
-                };
+                let outbox = again(&rig, rig.client().await, strategy).await;
                 let mut results = outbox.results("bill").await.unwrap();
                 let mut events = hear(&mut results, 6).await;
                 events.sort_by_key(|event| event.ticket());
@@ -123,26 +115,56 @@ impl JobSigner for Fickle {
     }
 }
 
+/// What a crash has taken before it was stored was never sent: or the next signature, which differs, would be a second one
+/// under the nonce.
 #[tokio::test]
 async fn only_the_stored_signature_is_sent_however_often_it_is_signed() {
     within(async {
         let rig = Rig::new(Revision::Relay).await;
         let strategy = RelayStrategy::Ordered;
-        let signer = Fickle { inner: rig.signer.clone(), times: AtomicUsize::new(0) };
-        let client = infinityvm_sdk::Client::builder()
-            .grpc(rig.node.grpc_url())
-            .signer(signer)
-            .chain(rig.node.chain().to_chain())
-            .nonces(infinityvm_sdk::nonce::Given);
-        let outbox = Outbox::builder(client.connect().await.unwrap(), rig.store().await).lane(rig.lane(strategy));
-        let outbox = outbox.start().await.unwrap();
+        let signer = Arc::new(Fickle { inner: rig.signer.clone(), times: AtomicUsize::new(0) });
+        let client = || async {
+            let client = infinityvm_sdk::Client::builder()
+                .grpc(rig.node.grpc_url())
+                .signer(Arc::clone(&signer))
+                .chain(rig.node.chain().to_chain())
+                .nonces(infinityvm_sdk::nonce::Given);
+            client.connect().await.unwrap()
+        };
+        let crashed = Arc::new(Notify::new());
+        let there = Arc::clone(&crashed);
+        let builder = Outbox::builder(client().await, rig.store().await).lane(rig.lane(strategy));
+        let builder = builder.at_points(move |name| {
+            if name == "before_store_signature" {
+                there.notify_one();
+                std::panic::panic_any("crashed");
+            }
+        });
+        let outbox = builder.start().await.unwrap();
         let ticket = outbox.enqueue(rig.job(strategy, b"x")).await.unwrap();
+        crashed.notified().await;
+        drop(outbox);
+        assert_eq!(rig.node.stats().submissions(rig.id(1)), 0, "it was sent before it was stored");
+        let outbox = again(&rig, client().await, strategy).await;
         let mut results = outbox.results("bill").await.unwrap();
         let event = &hear(&mut results, 1).await[0];
         let stored = outbox.job(ticket).await.unwrap().unwrap().payloads[0].signature.clone();
         assert_eq!(stored.as_ref(), Some(event.result().unwrap().job().signature()));
+        assert_eq!(signer.times.load(Ordering::SeqCst), 2);
     })
     .await;
+}
+
+/// The next worker, once the lock has gone with the last of the tasks of the one before.
+async fn again(rig: &Rig, client: infinityvm_sdk::Client, strategy: RelayStrategy) -> Outbox {
+    loop {
+        let builder = Outbox::builder(client.clone(), rig.store().await).lane(rig.lane(strategy));
+        match builder.start().await {
+            Ok(outbox) => return outbox,
+            Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
 }
 
 #[tokio::test]

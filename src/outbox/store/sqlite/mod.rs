@@ -233,3 +233,6 @@ impl SqliteStore {
         failed("the store cannot be read", &self.place())
     }
 }
+
+#[cfg(test)]
+mod tests;

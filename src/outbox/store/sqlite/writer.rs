@@ -1,6 +1,12 @@
 //! The one task that writes, and what it is asked.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use sqlx::{Connection as _, SqliteConnection, query, raw_sql};
 use tokio::sync::{mpsc, oneshot};
@@ -55,13 +61,23 @@ struct Order {
 pub(super) struct WriterHandle {
     orders: mpsc::Sender<Order>,
     place: String,
+    #[cfg_attr(not(test), allow(dead_code, reason = "a test counts them"))]
+    commits: Arc<AtomicU64>,
 }
 
 impl WriterHandle {
     pub(super) fn start(connection: SqliteConnection, place: String) -> Self {
         let (orders, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(Task { connection, waiting, place: place.clone(), broken: None }.run());
-        Self { orders, place }
+        let commits = Arc::default();
+        let counted = Arc::clone(&commits);
+        tokio::spawn(Task { connection, waiting, place: place.clone(), broken: None, commits: counted }.run());
+        Self { orders, place, commits }
+    }
+
+    /// How often it has committed: each time, SQLite has synced the disk.
+    #[cfg(test)]
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
     }
 
     /// Once this was polled, the request is carried out, whether or not anybody waits for the reply.
@@ -87,6 +103,7 @@ struct Task {
     place: String,
     /// Why it takes nothing more.
     broken: Option<Error>,
+    commits: Arc<AtomicU64>,
 }
 
 /// How a transaction ended.
@@ -173,7 +190,10 @@ impl Task {
         }
         match apply_all(conn, requests).await {
             Ok(replies) => match execute(conn, "COMMIT").await {
-                Ok(()) => Ended::Committed(replies),
+                Ok(()) => {
+                    self.commits.fetch_add(1, Relaxed);
+                    Ended::Committed(replies)
+                }
                 Err(error) => Ended::Broken(error),
             },
             Err(error) => {

@@ -1,0 +1,90 @@
+//! What a power cut and many callers find.
+
+use alloy_primitives::{Address, B256, Bytes};
+use sqlx::{Row, query};
+
+use super::*;
+use crate::{
+    job::Revision,
+    outbox::store::{Content, NewPayload},
+};
+
+async fn store() -> (tempfile::TempDir, SqliteStore, i64) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("store.db")).await.unwrap();
+    let (network, consumer) = ("test".to_owned(), Address::repeat_byte(1));
+    let spec = LaneSpec { network, consumer, revision: Revision::Relay, ordered: true, first_nonce: 1 };
+    let lane = store.open_lane(spec).await.unwrap().id;
+    (folder, store, lane)
+}
+
+fn job() -> NewJob {
+    let (program, onchain, offchain) = (Bytes::from_static(b"p"), Bytes::from_static(b"in"), Bytes::new());
+    let content = Content { program, max_cycles: 1, onchain, offchain, state: None };
+    NewJob { key: None, not_after: None, now: 1, payload: NewPayload { digest: B256::ZERO, content } }
+}
+
+#[tokio::test]
+async fn every_commit_is_synced() {
+    let (_folder, store, _) = store().await;
+    // Both connections are opened in the same way.
+    let mut conn = store.0.reader.lock().await;
+    for (pragma, expected) in [("PRAGMA synchronous", "2"), ("PRAGMA journal_mode", "wal")] {
+        let row = query(pragma).fetch_one(&mut *conn).await.unwrap();
+        let found = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()));
+        assert_eq!(found.unwrap(), expected, "{pragma}");
+    }
+}
+
+#[tokio::test]
+async fn callers_that_come_together_share_a_commit() {
+    let (_folder, store, lane) = store().await;
+    let before = store.0.writer.commits();
+    for _ in 0..10 {
+        let callers: Vec<_> = (0..64)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.enqueue(lane, job()).await.unwrap() })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    }
+    let commits = store.0.writer.commits() - before;
+    assert!(commits > 0 && 640 / commits >= 20, "{commits} commits for 640 jobs");
+}
+
+/// One request that cannot be carried out takes none of the others with it.
+#[tokio::test]
+async fn a_request_that_fails_fails_alone() {
+    let (_folder, store, lane) = store().await;
+    let mut conn = store.0.reader.lock().await;
+    // As a full disk would, but for one of the jobs only.
+    let trigger =
+        "CREATE TRIGGER no BEFORE INSERT ON ivm_jobs WHEN NEW.key = 'no' BEGIN SELECT RAISE(ABORT, 'no'); END";
+    query(trigger).execute(&mut *conn).await.unwrap();
+    drop(conn);
+    let callers: Vec<_> = ["a", "no", "b"]
+        .map(|key| {
+            let (store, job) = (store.clone(), NewJob { key: Some(key.to_owned()), ..job() });
+            tokio::spawn(async move { store.enqueue(lane, job).await })
+        })
+        .into_iter()
+        .collect();
+    let mut stored = Vec::new();
+    for caller in callers {
+        stored.push(caller.await.unwrap().map_err(|error| error.is_retryable()));
+    }
+    assert!(matches!(stored[..], [Ok(Enqueued::New(_)), Err(true), Ok(Enqueued::New(_))]), "{stored:?}");
+    assert_eq!(store.counts(lane).await.unwrap().queued, 2);
+}
+
+/// Tables that were made twice at once, by two processes with a new file, are the same.
+#[tokio::test]
+async fn two_may_open_a_new_file_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let (one, other) = tokio::join!(SqliteStore::open(&path), SqliteStore::open(&path));
+    assert_eq!(one.unwrap().identity(), other.unwrap().identity());
+}
