@@ -71,7 +71,12 @@ impl OutboxBuilder {
     /// - those of reading chain and node: without knowing what is in use, no nonce is given out.
     pub async fn start(self) -> Result<Outbox> {
         self.client.signing_account()?;
-        self.begin(true).await
+        let storage = Arc::clone(&self.storage);
+        // A start that fails leaves the store to the next one.
+        let mut worker = Worker { storage, began: false };
+        let outbox = self.begin(Some(&mut worker)).await?;
+        worker.began = false;
+        Ok(outbox)
     }
 
     /// Opens the store's lanes without a worker, for processes that only enqueue, read results or look on while another
@@ -80,10 +85,10 @@ impl OutboxBuilder {
     /// # Errors
     /// Those of [`start`](Self::start), but for a worker that has the store.
     pub async fn open(self) -> Result<Outbox> {
-        self.begin(false).await
+        self.begin(None).await
     }
 
-    async fn begin(mut self, works: bool) -> Result<Outbox> {
+    async fn begin(mut self, worker: Option<&mut Worker>) -> Result<Outbox> {
         require_runtime()?;
         let invalid =
             |what: &'static str, hint: &'static str| Err(Error::new(ErrorKind::InvalidConfig, what).with_hint(hint));
@@ -93,7 +98,15 @@ impl OutboxBuilder {
         let network = world::network(&self.client, self.network.as_deref()).await?;
         let known = self.storage.lanes().await?;
         // Before anything is read that the last worker may still be writing.
-        let went_back = works && self.storage.begin().await?;
+        let works = worker.is_some();
+        let went_back = match worker {
+            Some(worker) => {
+                let went_back = self.storage.begin().await?;
+                worker.began = true;
+                went_back
+            }
+            None => false,
+        };
         let (stop, stopped) = watch::channel(false);
         let (mut lanes, mut workers) = (BTreeMap::new(), Vec::new());
         for config in std::mem::take(&mut self.lanes) {
@@ -119,7 +132,7 @@ impl OutboxBuilder {
         for worker in workers {
             tasks.spawn(worker.run());
         }
-        Ok(Outbox::of(self.client, self.storage, lanes, stop, tasks))
+        Ok(Outbox::of(self.client, self.storage, works, lanes, (stop, tasks)))
     }
 
     async fn halt_if_restored(
@@ -138,6 +151,20 @@ impl OutboxBuilder {
         let note = format!("nonces from {} on may be in use: {}", row.next_nonce, found.join("; "));
         let halt = Halt { reason: HoldReason::Restored, ticket: None, note };
         self.storage.act(fence, Act::Halt { halt, now: now() }).await.map(drop)
+    }
+}
+
+/// The only worker of its store, unless its start fails.
+struct Worker {
+    storage: Arc<dyn Storage>,
+    began: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.began {
+            self.storage.end();
+        }
     }
 }
 

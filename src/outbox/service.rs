@@ -26,6 +26,8 @@ pub struct Outbox(Arc<Inner>);
 struct Inner {
     client: Client,
     storage: Arc<dyn Storage>,
+    /// Whether it has the store's worker.
+    works: bool,
     lanes: BTreeMap<Address, Arc<LaneHandle>>,
     stop: watch::Sender<bool>,
     /// The lanes' workers; they end with this.
@@ -34,16 +36,24 @@ struct Inner {
     held: Lock<BTreeSet<String>>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.works {
+            self.storage.end();
+        }
+    }
+}
+
 impl Outbox {
     pub(super) fn of(
         client: Client,
         storage: Arc<dyn Storage>,
+        works: bool,
         lanes: BTreeMap<Address, Arc<LaneHandle>>,
-        stop: watch::Sender<bool>,
-        tasks: JoinSet<()>,
+        (stop, tasks): (watch::Sender<bool>, JoinSet<()>),
     ) -> Self {
         let (tasks, held) = (Lock::from(tasks), Lock::default());
-        Self(Arc::new(Inner { client, storage, lanes, stop, tasks, held }))
+        Self(Arc::new(Inner { client, storage, works, lanes, stop, tasks, held }))
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -81,6 +81,27 @@ async fn one_worker_at_a_time_has_the_store() {
     .await;
 }
 
+/// With the same store, which the worker before did not close.
+#[tokio::test]
+async fn a_store_is_free_once_its_worker_is_gone_or_did_not_start() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let store = rig.store().await;
+        let start = |client| Outbox::builder(client, store.clone()).lane(rig.lane(ORDERED)).start();
+        rig.node.chain().set_reachable(false);
+        assert!(start(rig.client().await).await.is_err(), "without the chain nobody knows which nonces are in use");
+        rig.node.chain().set_reachable(true);
+        for input in [b"1", b"2"] {
+            let outbox = start(rig.client().await).await.unwrap();
+            outbox.enqueue(rig.job(ORDERED, input)).await.unwrap();
+            let mut results = outbox.results("bill").await.unwrap();
+            hear(&mut results, 1).await;
+        }
+        assert_eq!(rig.landed(), [(1, b"1".to_vec()), (2, b"2".to_vec())]);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_newer_store_is_refused_and_left_as_it_is() {
     within(async {

@@ -243,6 +243,9 @@ impl Books {
                 if over && told == Acted::Done {
                     self.close(lane, ticket, None, now)?;
                 }
+                if told == Acted::Done && stage >= Some(Stage::Relayed) {
+                    self.relay_came(lane, ticket, now)?;
+                }
                 return Some(told);
             }
             Act::Retract { ticket, note, now } => {
@@ -330,6 +333,11 @@ impl Books {
         if keep_until.is_none() {
             (job.saved, job.held) = (Saved::Closed, None);
         }
+        self.relay_came(lane, ticket, now)
+    }
+
+    /// A lane that was halted as this job's relay did not come goes on.
+    fn relay_came(&mut self, lane: i64, ticket: i64, now: u64) -> Option<()> {
         let halt = &mut self.lane(lane)?.row.halt;
         let stalled = |halt: &mut Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
         if halt.take_if(stalled).is_some() {
@@ -382,6 +390,8 @@ impl Storage for MemoryStore {
     async fn begin(&self) -> Result<bool> {
         Ok(false)
     }
+
+    fn end(&self) {}
 
     async fn lanes(&self) -> Result<Vec<LaneRow>> {
         Ok(self.0.lock().lanes.values().map(|book| book.row.clone()).collect())

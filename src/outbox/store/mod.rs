@@ -48,6 +48,10 @@ pub trait Storage: Send + Sync + 'static {
     /// older one than the last worker had, such as a backup.
     async fn begin(&self) -> Result<bool>;
 
+    /// Undoes [`begin`](Self::begin): another worker may begin. What this one still does, its fences let through only
+    /// until a lane is taken.
+    fn end(&self);
+
     /// Every lane.
     async fn lanes(&self) -> Result<Vec<LaneRow>>;
 

@@ -393,11 +393,19 @@ async fn holds(store: &dyn Storage) {
     assert_eq!(rig.act(release()).await, Acted::Stale);
     assert_eq!(rig.job(tickets[0]).await.held, None);
     // A lane that waits for a relay goes on by itself once it comes; one that waits for a person does not.
-    for (reason, goes_on) in [(HoldReason::Manual, false), (HoldReason::RelayStalled, true)] {
+    for (reason, tells, goes_on) in [
+        (HoldReason::Manual, false, false),
+        (HoldReason::RelayStalled, false, true),
+        (HoldReason::RelayStalled, true, true),
+    ] {
         let ticket = rig.signed(0..1).await[0];
         let halt = Halt { reason, ticket: Some(ticket), note: "stands".to_owned() };
         rig.done(Act::Halt { halt, now: NOW }).await;
-        rig.done(Act::Close { ticket, keep_until: None, now: NOW }).await;
+        if tells {
+            assert_eq!(rig.tell(ticket, EventKind::Result).await, Acted::Done);
+        } else {
+            rig.done(Act::Close { ticket, keep_until: None, now: NOW }).await;
+        }
         let halt = store.lanes().await.unwrap().into_iter().find(|lane| lane.id == rig.lane).unwrap().halt;
         assert_eq!(halt.is_none(), goes_on, "{reason:?}");
         if !goes_on {

@@ -56,6 +56,10 @@ pub(super) struct LaneWorker {
     under_way: HashSet<i64>,
     /// Tickets to drive that found no slot.
     waiting: Vec<i64>,
+    /// Tickets that a person has acted upon while their task was about to end.
+    again: HashSet<i64>,
+    /// Tickets whose task ended with what may pass.
+    later: Vec<i64>,
     /// The highest nonce up to which the jobs from before the start were taken on; nothing once all were.
     recovering: Option<Option<u64>>,
     /// There may be something in the queue.
@@ -75,6 +79,8 @@ impl LaneWorker {
             drives: JoinSet::new(),
             under_way: HashSet::new(),
             waiting: Vec::new(),
+            again: HashSet::new(),
+            later: Vec::new(),
             recovering: Some(None),
             queued: true,
             mark: 0,
@@ -107,6 +113,8 @@ impl LaneWorker {
                     self.queued = true;
                     if self.under_way.insert(ticket) {
                         self.waiting.push(ticket);
+                    } else {
+                        self.again.insert(ticket);
                     }
                 }
                 Woken::Changed => self.queued = true,
@@ -138,13 +146,21 @@ impl LaneWorker {
         let (ticket, result) = ended.map_err(|error| {
             Error::new(ErrorKind::Store, "the outbox's worker panicked, so its lane stands still").with_source(error)
         })?;
-        self.under_way.remove(&ticket);
+        if self.again.remove(&ticket) {
+            self.waiting.push(ticket);
+        } else if let Err(error) = &result
+            && error.is_retryable()
+        {
+            // It stays under way, until the store is looked at next.
+            self.later.push(ticket);
+        } else {
+            self.under_way.remove(&ticket);
+        }
         match result {
             // What may pass was waited for where it came up.
             Err(error) if !error.is_retryable() => Err(error),
-            Err(_) => {
-                self.under_way.insert(ticket);
-                self.waiting.push(ticket);
+            Err(error) => {
+                self.context.lane.set_trouble(Some(error));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -211,6 +227,7 @@ impl LaneWorker {
         if mark != self.mark {
             (self.mark, self.queued) = (mark, true);
         }
+        self.waiting.append(&mut self.later);
         if self.swept.elapsed() >= SWEEP {
             self.swept = Instant::now();
             // Jobs lapse although nothing else happens.

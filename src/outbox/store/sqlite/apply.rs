@@ -8,9 +8,12 @@ use super::{
     sql::{ACKNOWLEDGE, ENQUEUE_AT_ONCE},
     values::{self, Fetched, get, hash, number, signed},
 };
-use crate::outbox::{
-    decide::{HoldReason, Saved},
-    store::{Act, Acted, Enqueued, EventKind, Fence, Halt, LaneRow, LaneSpec, NewJob, NewPayload, PayloadKind},
+use crate::{
+    outbox::{
+        decide::{HoldReason, Saved},
+        store::{Act, Acted, Enqueued, EventKind, Fence, Halt, LaneRow, LaneSpec, NewJob, NewPayload, PayloadKind},
+    },
+    watch::Stage,
 };
 
 /// Counts a start. The starts before and now: never fewer than are known from elsewhere.
@@ -160,6 +163,9 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             let told = events::tell(conn, id, *ticket, *kind, *stage, note.clone(), *now).await?;
             if *over && told == Some(Acted::Done) {
                 return close(conn, id, *ticket, None, *now).await;
+            }
+            if told == Some(Acted::Done) && *stage >= Some(Stage::Relayed) {
+                relay_came(conn, id, *ticket, *now).await?;
             }
             Ok(told)
         }
@@ -339,12 +345,18 @@ async fn close(
     if !change!(conn, text, id, ticket, keep_until.map(signed)) {
         return Ok(None);
     }
+    relay_came(conn, id, ticket, now).await?;
+    Ok(Some(Acted::Done))
+}
+
+/// A lane that was halted as this job's relay did not come goes on.
+async fn relay_came(conn: &mut SqliteConnection, id: i64, ticket: i64, now: u64) -> Fetched<()> {
     let by_it = |halt: &Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
     if lane(conn, id).await?.is_some_and(|lane| lane.halt.as_ref().is_some_and(by_it)) {
         _ = change!(conn, GO, id);
         note(conn, id, Some(ticket), now, "resumed", "the relay came").await?;
     }
-    Ok(Some(Acted::Done))
+    Ok(())
 }
 
 async fn sweep(conn: &mut SqliteConnection, id: i64, most: u32, now: u64) -> Fetched<Acted> {

@@ -69,6 +69,11 @@ impl WorkerLock {
         write().map_err(|error| self.failed("cannot be written", error))
     }
 
+    /// Lets the lock go.
+    pub(super) fn release(&self) {
+        *self.held.lock() = None;
+    }
+
     fn failed(&self, what: &str, error: std::io::Error) -> Error {
         Error::new(ErrorKind::Store, format!("the worker's lock file {} {what}", self.path.display()))
             .with_source(error)
@@ -97,7 +102,7 @@ mod tests {
             let error = lock.take(b"one").unwrap_err();
             assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true));
         }
-        drop(first);
+        first.release();
         assert_eq!(second.take(b"one").unwrap(), 7);
         drop(second);
         assert_eq!(WorkerLock::beside(&store).take(b"other").unwrap(), 0, "another store is another matter");

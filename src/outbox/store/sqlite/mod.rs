@@ -151,6 +151,10 @@ impl Storage for SqliteStore {
         Ok(before < known)
     }
 
+    fn end(&self) {
+        self.0.lock.release();
+    }
+
     async fn lanes(&self) -> Result<Vec<LaneRow>> {
         reads::lanes(&mut *self.0.reader.lock().await).await.map_err(self.failed())
     }
