@@ -136,7 +136,9 @@ impl Outbox {
         if case.job.saved == Saved::Queued && case.job.held.is_none() {
             // So that it gets no nonce meanwhile.
             let (ticket, note, now) = (case.job.ticket, reason.to_owned(), case.now);
-            self.storage().act(case.fence, Act::Hold { ticket, reason: HoldReason::Manual, note, now }).await?;
+            self.storage()
+                .act(case.fence, Act::Hold { ticket, reason: HoldReason::Manual, halts: false, note, now })
+                .await?;
             case = self.case(JobTicket(ticket)).await?;
         }
         let case = checked_held(case)?;

@@ -288,10 +288,14 @@ impl Books {
                 self.place_what_waits(lane);
                 return Some(Acted::Payload(id));
             }
-            Act::Hold { ticket, reason, note, now } => {
+            Act::Hold { ticket, reason, halts, note, now } => {
                 let job = self.open(lane, ticket).filter(|job| job.held.is_none())?;
                 (job.held, job.note) = (Some(reason), Some(note.clone()));
                 self.note(lane, Some(ticket), now, "held", &note);
+                if halts {
+                    let halt = Halt { reason, ticket: Some(ticket), note };
+                    self.act(lane, Act::Halt { halt, now });
+                }
             }
             Act::Release { ticket, note, now } => {
                 let job = self.open(lane, ticket).filter(|job| job.held.is_some())?;

@@ -260,8 +260,8 @@ pub(crate) enum Act {
     },
     /// Puts the content under the lane's next nonce. → [`Acted::Payload`]
     Renumber { ticket: i64, from: i64, note: String, now: u64 },
-    /// Leaves a job to a person. → [`Acted::Done`]
-    Hold { ticket: i64, reason: HoldReason, note: String, now: u64 },
+    /// Leaves a job to a person; with `halts`, its lane as well, unless that is halted. → [`Acted::Done`]
+    Hold { ticket: i64, reason: HoldReason, halts: bool, note: String, now: u64 },
     /// Goes on with a job that was left to a person, its failures forgotten. → [`Acted::Done`]
     Release { ticket: i64, note: String, now: u64 },
     /// Halts the lane, unless it is; that it may have gone back in time outweighs every other reason. → [`Acted::Done`]

@@ -382,7 +382,8 @@ async fn other_payloads(store: &dyn Storage) {
 async fn holds(store: &dyn Storage) {
     let rig = Rig::new(store, true).await;
     let tickets = rig.signed(0..1).await;
-    let hold = || Act::Hold { ticket: tickets[0], reason: HoldReason::Failed, note: "why".to_owned(), now: NOW };
+    let hold =
+        || Act::Hold { ticket: tickets[0], reason: HoldReason::Failed, halts: false, note: "why".to_owned(), now: NOW };
     rig.done(hold()).await;
     assert_eq!(rig.act(hold()).await, Acted::Stale);
     let job = rig.job(tickets[0]).await;
@@ -392,6 +393,15 @@ async fn holds(store: &dyn Storage) {
     rig.done(release()).await;
     assert_eq!(rig.act(release()).await, Acted::Stale);
     assert_eq!(rig.job(tickets[0]).await.held, None);
+    // A job that halts its lane does both at once; a lane that is halted stays so for its first reason.
+    for (ticket, halted) in [(tickets[0], HoldReason::Unproven), (rig.signed(1..2).await[0], HoldReason::Unproven)] {
+        let reason = if ticket == tickets[0] { HoldReason::Unproven } else { HoldReason::Refused };
+        rig.done(Act::Hold { ticket, reason, halts: true, note: "why".to_owned(), now: NOW }).await;
+        let halt = store.lanes().await.unwrap().into_iter().find(|lane| lane.id == rig.lane).unwrap().halt;
+        assert_eq!(halt, Some(Halt { reason: halted, ticket: Some(tickets[0]), note: "why".to_owned() }));
+        assert_eq!(rig.job(ticket).await.held, Some(reason));
+    }
+    rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
     // A lane that waits for a relay goes on by itself once it comes; one that waits for a person does not.
     for (reason, tells, goes_on) in [
         (HoldReason::Manual, false, false),
@@ -493,7 +503,7 @@ async fn strangers(store: &dyn Storage) {
                 now,
             },
             Act::Renumber { ticket, from, note: note.clone(), now },
-            Act::Hold { ticket, reason: HoldReason::Failed, note: note.clone(), now },
+            Act::Hold { ticket, reason: HoldReason::Failed, halts: true, note: note.clone(), now },
             Act::Release { ticket, note: note.clone(), now },
             Act::Retract { ticket, note: note.clone(), now },
             Act::Close { ticket, keep_until: None, now },

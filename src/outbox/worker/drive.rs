@@ -108,17 +108,17 @@ impl Drive {
                 Ok(Onward::No)
             }
             NextStep::Hold(reason) => {
-                self.act(Act::Hold { ticket, reason, note, now }).await?;
+                self.act(Act::Hold { ticket, reason, halts: false, note, now }).await?;
                 Ok(Onward::No)
             }
-            NextStep::Stop(reason) => {
-                let halt = Halt { reason, ticket: Some(ticket), note: note.clone() };
-                // One that is halted already stays so for its first reason.
+            // One that is halted already stays so for its first reason.
+            NextStep::Stop(reason @ HoldReason::RelayStalled) => {
+                let halt = Halt { reason, ticket: Some(ticket), note };
                 self.context.act(Act::Halt { halt, now }).await?;
-                if reason == HoldReason::RelayStalled {
-                    return self.rest().await;
-                }
-                self.act(Act::Hold { ticket, reason, note, now }).await?;
+                self.rest().await
+            }
+            NextStep::Stop(reason) => {
+                self.act(Act::Hold { ticket, reason, halts: true, note, now }).await?;
                 Ok(Onward::No)
             }
             NextStep::Rest => self.rest().await,
@@ -203,11 +203,8 @@ impl Drive {
             Ok(made) => made,
             Err(error) => {
                 let note = format!("{reason}; no other payload was made: {error}");
-                let halt = Halt { reason: HoldReason::Failed, ticket: Some(ticket), note: note.clone() };
-                if context.spec.ordered {
-                    context.act(Act::Halt { halt, now }).await?;
-                }
-                self.act(Act::Hold { ticket, reason: HoldReason::Failed, note, now }).await?;
+                let (reason, halts) = (HoldReason::Failed, context.spec.ordered);
+                self.act(Act::Hold { ticket, reason, halts, note, now }).await?;
                 return Ok(Onward::No);
             }
         };

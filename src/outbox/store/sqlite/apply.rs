@@ -65,11 +65,8 @@ pub(super) async fn enqueue(conn: &mut SqliteConnection, id: i64, job: &NewJob) 
             return Ok(Some(if same { Enqueued::Known(ticket) } else { Enqueued::Other(ticket) }));
         }
     }
-    if token(conn, id).await?.is_none() {
-        return Ok(None);
-    }
     let NewPayload { digest, content } = &job.payload;
-    query(ENQUEUE_AT_ONCE)
+    let stored = query(ENQUEUE_AT_ONCE)
         .bind(content.onchain.to_vec())
         .bind(content.offchain.to_vec())
         .bind(content.state.as_ref().map(|state| state.to_vec()))
@@ -80,10 +77,9 @@ pub(super) async fn enqueue(conn: &mut SqliteConnection, id: i64, job: &NewJob) 
         .bind(job.key.clone())
         .bind(signed(job.now))
         .bind(job.not_after.map(signed))
-        .execute(&mut *conn)
+        .fetch_optional(conn)
         .await?;
-    let text = "SELECT seq FROM sqlite_sequence WHERE name = 'ivm_jobs'";
-    Ok(Some(Enqueued::New(get(&query(text).fetch_one(conn).await?, "seq")?)))
+    stored.as_ref().map(|row| Ok(Enqueued::New(get(row, "ticket")?))).transpose()
 }
 
 pub(super) async fn add_reader(conn: &mut SqliteConnection, lane: i64, name: &str) -> Fetched<bool> {
@@ -214,13 +210,18 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             events::place_what_waits(conn, id).await?;
             Ok(Some(Acted::Payload(new)))
         }
-        Act::Hold { ticket, reason, note: why, now } => {
+        Act::Hold { ticket, reason, halts, note: why, now } => {
             let text = "UPDATE ivm_jobs SET held = ?3, note = ?4 \
                         WHERE ticket = ?2 AND lane = ?1 AND saved < 3 AND held IS NULL";
             if !change!(conn, text, id, *ticket, reason.as_str(), why.clone()) {
                 return Ok(None);
             }
-            note(conn, id, Some(*ticket), *now, "held", why).await
+            note(conn, id, Some(*ticket), *now, "held", why).await?;
+            if *halts {
+                let halt = Halt { reason: *reason, ticket: Some(*ticket), note: why.clone() };
+                halt_lane(conn, id, &halt, *now).await?;
+            }
+            Ok(Some(Acted::Done))
         }
         Act::Release { ticket, note: why, now } => {
             let text = "UPDATE ivm_jobs SET held = NULL, note = NULL, failures = 0 \
@@ -230,14 +231,7 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             }
             note(conn, id, Some(*ticket), *now, "released", why).await
         }
-        Act::Halt { halt: Halt { reason, ticket, note: why }, now } => {
-            let text = "UPDATE ivm_lanes SET halted = ?2, halted_by = ?3, halted_note = ?4 \
-                        WHERE lane = ?1 AND (halted IS NULL OR ?2 = 'restored' AND halted <> 'restored')";
-            if !change!(conn, text, id, reason.as_str(), *ticket, why.clone()) {
-                return Ok(None);
-            }
-            note(conn, id, *ticket, *now, "halted", why).await
-        }
+        Act::Halt { halt, now } => halt_lane(conn, id, halt, *now).await,
         Act::Go { note: why, now } => {
             if !change!(conn, GO, id) {
                 return Ok(None);
@@ -256,6 +250,16 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
         }
         Act::Sweep { most, now } => sweep(conn, id, *most, *now).await.map(Some),
     }
+}
+
+async fn halt_lane(conn: &mut SqliteConnection, id: i64, halt: &Halt, now: u64) -> Fetched<Option<Acted>> {
+    let Halt { reason, ticket, note: why } = halt;
+    let text = "UPDATE ivm_lanes SET halted = ?2, halted_by = ?3, halted_note = ?4 \
+                WHERE lane = ?1 AND (halted IS NULL OR ?2 = 'restored' AND halted <> 'restored')";
+    if !change!(conn, text, id, reason.as_str(), *ticket, why.clone()) {
+        return Ok(None);
+    }
+    note(conn, id, *ticket, now, "halted", why).await
 }
 
 const GO: &str = "UPDATE ivm_lanes SET halted = NULL, halted_by = NULL, halted_note = NULL \

@@ -65,24 +65,12 @@ pub(crate) async fn enqueue_in(
     lane: i64,
     job: &NewJob,
 ) -> Result<Enqueued> {
-    let unwritten = || failed::<sqlx::Error>("the job was not stored", place);
     check(conn, identity, place).await?;
-    // All of it or nothing, also where the caller goes on after an error.
-    savepoint(conn, "SAVEPOINT ivm_enqueue").await.map_err(unwritten())?;
+    // The job's row comes last: without it, what else was stored is nothing's.
     match apply::enqueue(conn, lane, job).await {
-        Ok(Some(enqueued)) => {
-            savepoint(conn, "RELEASE ivm_enqueue").await.map_err(unwritten())?;
-            Ok(enqueued)
-        }
-        other => {
-            // Where SQLite has rolled back by itself there is none any more.
-            _ = savepoint(conn, "ROLLBACK TO ivm_enqueue").await;
-            _ = savepoint(conn, "RELEASE ivm_enqueue").await;
-            Err(match other {
-                Err(error) => unwritten()(error),
-                Ok(_) => crate::outbox::store::damaged("there is no such lane").with_endpoint(place),
-            })
-        }
+        Ok(Some(enqueued)) => Ok(enqueued),
+        Ok(None) => Err(crate::outbox::store::damaged("there is no such lane").with_endpoint(place)),
+        Err(error) => Err(failed("the job was not stored", place)(error)),
     }
 }
 
@@ -96,10 +84,6 @@ pub(crate) async fn acknowledge_in(
     check(conn, identity, place).await?;
     let done = query(ACKNOWLEDGE).bind(lane).bind(name.to_owned()).bind(event).execute(conn).await;
     Ok(done.map_err(failed("the event was not acknowledged", place))?.rows_affected() > 0)
-}
-
-async fn savepoint(conn: &mut SqliteConnection, text: &'static str) -> Fetched<()> {
-    query(text).execute(conn).await.map(drop)
 }
 
 /// Refuses a connection to another file, and one whose commit a power cut may take back.

@@ -19,7 +19,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -36,7 +36,7 @@ pub use self::{
 };
 use self::{
     lock::WorkerLock,
-    values::{failed, mixed_up},
+    values::{failed, is_busy, mixed_up},
     writer::{Reply, StoreRequest, WriterHandle},
 };
 use super::{
@@ -50,6 +50,9 @@ use crate::{
 
 /// How long a write waits for others that write to the same file.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// Before a file that others are opening is opened again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A store in a SQLite file.
 ///
@@ -108,7 +111,16 @@ impl Inner {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
-        let connect = || async { options.connect().await.map_err(failed("the store cannot be opened", &place)) };
+        let connect = || async {
+            let began = Instant::now();
+            loop {
+                match options.connect().await {
+                    // To turn a new file to WAL mode, SQLite waits for nobody.
+                    Err(error) if is_busy(&error) && began.elapsed() < BUSY => tokio::time::sleep(AGAIN).await,
+                    opened => return opened.map_err(failed("the store cannot be opened", &place)),
+                }
+            }
+        };
         let mut connection = connect().await?;
         let identity = writer::migrate(&mut connection, &place).await?;
         let reader = Mutex::new(connect().await?);

@@ -163,9 +163,10 @@ CREATE INDEX ivm_log_lane ON ivm_log (lane, entry);
 /// 9. the Unix time in milliseconds,
 /// 10. the Unix time in milliseconds after which the job lapses, or NULL.
 ///
-/// [`EnqueueParameters`](super::EnqueueParameters) has their values. If the first text fails because its key is not
-/// unique, compare the `digest` of the row that is there: an equal one is the same job.
-pub const ENQUEUE: [&str; 4] = [ENQUEUE_JOB, ENQUEUE_INPUTS, ENQUEUE_PAYLOAD, ENQUEUE_LINK];
+/// [`EnqueueParameters`](super::EnqueueParameters) has their values. The last text returns the ticket; no row if there is
+/// no such lane. If it fails because its key is not unique, roll back, and compare the `digest` of the row that is there:
+/// an equal one is the same job.
+pub const ENQUEUE: [&str; 3] = [ENQUEUE_INPUTS, ENQUEUE_PAYLOAD, ENQUEUE_JOB];
 
 macro_rules! texts {
     ($all:ident: $($name:ident = $text:literal),* $(,)?) => {
@@ -178,13 +179,13 @@ macro_rules! texts {
 
 texts! {
     ENQUEUE_AT_ONCE:
-    ENQUEUE_JOB = "INSERT INTO ivm_jobs (lane, key, digest, enqueued_at, not_after) VALUES (?7, ?8, ?6, ?9, ?10)",
-    ENQUEUE_INPUTS = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) \
-        SELECT seq, ?1, ?2, ?3 FROM sqlite_sequence WHERE name = 'ivm_jobs'",
+    ENQUEUE_INPUTS = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) SELECT 1 + COALESCE( \
+        (SELECT seq FROM sqlite_sequence WHERE name = 'ivm_jobs'), 0), ?1, ?2, ?3",
     ENQUEUE_PAYLOAD = "INSERT INTO ivm_payloads (ticket, digest, program, max_cycles, inputs) \
         SELECT ticket, ?6, ?4, ?5, inputs FROM ivm_inputs WHERE inputs = last_insert_rowid()",
-    ENQUEUE_LINK = "UPDATE ivm_jobs SET payload = last_insert_rowid() \
-        WHERE ticket = (SELECT ticket FROM ivm_payloads WHERE payload = last_insert_rowid())",
+    ENQUEUE_JOB = "INSERT INTO ivm_jobs (ticket, lane, key, digest, payload, enqueued_at, not_after) \
+        SELECT p.ticket, l.lane, ?8, ?6, p.payload, ?9, ?10 FROM ivm_payloads p JOIN ivm_lanes l ON l.lane = ?7 \
+        WHERE p.payload = last_insert_rowid() RETURNING ticket",
 }
 
 /// The text that acknowledges an event: parameters are the lane, the reader and the event. It changes one row, or none

@@ -27,6 +27,12 @@ pub(super) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |error| Error::new(ErrorKind::Store, what).with_retryable(true).with_endpoint(place).with_source(error)
 }
 
+/// Whether somebody else has the file at the moment (`SQLITE_BUSY` and its kinds).
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
+}
+
 /// A commit that failed: whether it is there after a crash cannot be known.
 pub(super) fn broken(place: &str) -> Error {
     Error::new(ErrorKind::Store, "a commit of the store failed, so it takes nothing more")

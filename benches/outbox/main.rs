@@ -1,0 +1,218 @@
+//! What the outbox costs, beside the plain way: `cargo bench --bench outbox` prints each figure, and whether what was
+//! promised holds.
+//!
+//! Every ratio is of two ways in one run, on one disk. The plain way stores the same bytes with bare inserts, or submits the
+//! same jobs with the client alone.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use infinityvm_sdk::{
+    Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision, Until,
+    devnode::{ConsumerRules, DevNode},
+    nonce::{Given, Sequential},
+    outbox::{LaneConfig, Outbox, sqlite::SqliteStore},
+    primitives::Address,
+};
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteSynchronous},
+};
+use support::measure::alloc;
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
+
+const CALLERS: usize = 64;
+const ENQUEUED: usize = 6_400;
+const INSERTED: usize = 300;
+const WHOLE: usize = 2_000;
+const UNDER_WAY: usize = 512;
+const BACKLOG: usize = 100_000;
+const INPUT: usize = 1_000;
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        println!("load of the machine before: {}", load.split(' ').next().unwrap_or_default());
+        let scene = Scene::new().await;
+        scene.inserts().await;
+        scene.together().await;
+        scene.whole().await;
+        scene.backlog().await;
+    });
+}
+
+fn say(promise: &str, holds: bool, figure: String) {
+    println!("{} {promise}: {figure}", if holds { "holds:" } else { "FAILS:" });
+}
+
+struct Scene {
+    node: DevNode,
+    signer: LocalSigner,
+    consumer: Address,
+    program: ProgramId,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (signer, consumer) = (LocalSigner::random().expect("a key"), Address::repeat_byte(7));
+        let rules = ConsumerRules::signed_by(signer.address());
+        let node = DevNode::builder(Revision::Relay).consumer(consumer, rules).start().await.expect("a node");
+        let program = ProgramId::new(node.register_program(|input| Ok(input.onchain.to_vec())));
+        Self { node, signer, consumer, program, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn job(&self, number: usize) -> OffchainJobRequest {
+        let job = OffchainJobRequest::builder(self.consumer, self.program.clone()).max_cycles(1_000);
+        job.onchain_input(number.to_be_bytes().to_vec()).offchain_input(vec![7; INPUT]).build().expect("a job")
+    }
+
+    async fn client(&self) -> Client {
+        let client = Client::builder().grpc(self.node.grpc_url()).revision(Revision::Relay).signer(self.signer.clone());
+        let client = client.operator(self.node.operator()).nonces(Given);
+        client.polling(PollPolicy::default().with_tick(Duration::from_millis(50))).connect().await.expect("a client")
+    }
+
+    /// An outbox that stores, and does nothing else.
+    async fn stored(&self, file: &str) -> (Outbox, std::path::PathBuf) {
+        let path = self.folder.path().join(file);
+        let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered).with_backlog(u64::MAX);
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let outbox = Outbox::builder(self.client().await, store).network("bench").lane(lane).open().await;
+        (outbox.expect("an outbox"), path)
+    }
+
+    /// `enqueue_in` beside a bare insert of the same bytes, each in a transaction of its own.
+    async fn inserts(&self) {
+        let (outbox, path) = self.stored("inserts.db").await;
+        let mut conn = connect(&path).await;
+        sqlx::query("CREATE TABLE bare (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+            .execute(&mut conn)
+            .await
+            .expect("made");
+        let body = serde_json::to_vec(&self.job(0)).expect("text").into_iter().take(INPUT + 200).collect::<Vec<_>>();
+        let (mut bare, mut with) = (Duration::ZERO, Duration::ZERO);
+        for number in 0..INSERTED {
+            let began = Instant::now();
+            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.expect("begun");
+            sqlx::query("INSERT INTO bare (body) VALUES (?1)").bind(&body).execute(&mut *tx).await.expect("inserted");
+            tx.commit().await.expect("committed");
+            bare += began.elapsed();
+            let began = Instant::now();
+            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.expect("begun");
+            outbox.enqueue_in(&mut tx, self.job(number)).await.expect("enqueued");
+            tx.commit().await.expect("committed");
+            with += began.elapsed();
+        }
+        let ratio = with.as_secs_f64() / bare.as_secs_f64();
+        let each = |all: Duration| all / INSERTED as u32;
+        let figure = format!("{ratio:.2} times ({:?} beside {:?})", each(with), each(bare));
+        say("enqueue_in takes at most 1.3 times a bare insert of the same bytes", ratio <= 1.3, figure);
+    }
+
+    /// Callers who come together share a sync of the disk.
+    async fn together(&self) {
+        let (outbox, _) = self.stored("together.db").await;
+        let outbox = Arc::new(outbox);
+        let began = Instant::now();
+        let jobs = stream::iter(0..ENQUEUED).map(|number| {
+            let (outbox, job) = (Arc::clone(&outbox), self.job(number));
+            async move { outbox.enqueue(job).await.expect("enqueued") }
+        });
+        jobs.buffer_unordered(CALLERS).count().await;
+        let took = began.elapsed();
+        let pace = ENQUEUED as f64 / took.as_secs_f64();
+        // How many commits that were, a unit test of the store counts.
+        println!("{ENQUEUED} enqueues by {CALLERS} callers: {pace:.0} a second");
+    }
+
+    /// Whole jobs, from the order to the result.
+    async fn whole(&self) {
+        let client = Client::builder().grpc(self.node.grpc_url()).revision(Revision::Relay).signer(self.signer.clone());
+        let client = client.operator(self.node.operator()).nonces(Sequential::starting_at(1));
+        let client = client
+            .polling(PollPolicy::default().with_tick(Duration::from_millis(50)))
+            .connect()
+            .await
+            .expect("a client");
+        let began = Instant::now();
+        let jobs = stream::iter(0..WHOLE).map(|number| {
+            let (client, job) = (&client, self.job(number));
+            async move { client.submit(job).await.expect("submitted").wait(Until::Relayed).await.expect("relayed") }
+        });
+        jobs.buffer_unordered(UNDER_WAY).count().await;
+        let plain = WHOLE as f64 / began.elapsed().as_secs_f64();
+
+        let store = SqliteStore::open(self.folder.path().join("whole.db")).await.expect("a store");
+        let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered).with_window(UNDER_WAY as u32);
+        let lane = lane.with_first_nonce(WHOLE as u64 + 1);
+        let outbox =
+            Outbox::builder(self.client().await, store).network("bench").lane(lane).start().await.expect("an outbox");
+        let mut results = outbox.results("bench").await.expect("a reader");
+        let began = Instant::now();
+        let enqueuing = stream::iter(0..WHOLE).map(|number| {
+            let (outbox, job) = (&outbox, self.job(number));
+            async move { outbox.enqueue(job).await.expect("enqueued") }
+        });
+        let enqueuing = enqueuing.buffer_unordered(CALLERS).count();
+        let reading = async {
+            for _ in 0..WHOLE {
+                results.next().await.expect("an event").ack().await.expect("acknowledged");
+            }
+        };
+        tokio::join!(enqueuing, reading);
+        let durable = WHOLE as f64 / began.elapsed().as_secs_f64();
+        let figure = format!("{:.2} ({durable:.0} a second beside {plain:.0})", durable / plain);
+        say("whole jobs through the outbox come at least at half the client's pace", durable >= plain / 2.0, figure);
+        outbox.drain(Duration::from_secs(10)).await.expect("drained");
+    }
+
+    /// A large backlog, and a start with it.
+    async fn backlog(&self) {
+        let (outbox, path) = self.stored("backlog.db").await;
+        let outbox = Arc::new(outbox);
+        let before = alloc::live();
+        let jobs = stream::iter(0..BACKLOG).map(|number| {
+            let (outbox, job) = (Arc::clone(&outbox), self.job(number));
+            async move { outbox.enqueue(job).await.expect("enqueued") }
+        });
+        jobs.buffer_unordered(CALLERS).count().await;
+        let grown = alloc::live().saturating_sub(before) as f64 / (1 << 20) as f64;
+        say("100,000 queued jobs take at most 50 MiB", grown <= 50.0, format!("{grown:.1} MiB"));
+        drop(outbox);
+        // As if a crash had come when all of them were signed.
+        let mut conn = connect(&path).await;
+        for text in [
+            "UPDATE ivm_payloads SET nonce = payload, signer = zeroblob(20), signature = zeroblob(65)",
+            "UPDATE ivm_jobs SET nonce = payload, saved = 2",
+            "UPDATE ivm_lanes SET next_nonce = 1000000",
+        ] {
+            sqlx::query(text).execute(&mut conn).await.expect("changed");
+        }
+        let began = Instant::now();
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered);
+        let outbox =
+            Outbox::builder(self.client().await, store).network("bench").lane(lane).start().await.expect("an outbox");
+        let took = began.elapsed();
+        say(
+            "a start with 100,000 unsettled jobs takes at most 2 s",
+            took <= Duration::from_secs(2),
+            format!("{took:?}"),
+        );
+        drop(outbox);
+    }
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).synchronous(SqliteSynchronous::Full);
+    options.connect().await.expect("a connection")
+}
