@@ -15,6 +15,7 @@ pub(crate) enum Saved {
     Closed,
 }
 
+#[cfg(any(test, feature = "sqlx-sqlite"))]
 impl Saved {
     pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Numbered, Self::Signed, Self::Closed];
 
@@ -38,6 +39,7 @@ pub(crate) enum Announced {
     NoResult,
 }
 
+#[cfg(any(test, feature = "sqlx-sqlite"))]
 impl Announced {
     pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::Result, Self::NoResult];
 
@@ -99,18 +101,6 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Failed,
-        Self::NonceTaken,
-        Self::NoncePassed,
-        Self::RelayStalled,
-        Self::Unproven,
-        Self::Refused,
-        Self::OtherWorld,
-        Self::Restored,
-        Self::Manual,
-    ];
-
     /// A stable name in snake case, as the tables have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -126,6 +116,21 @@ impl HoldReason {
             Self::Manual => "manual",
         }
     }
+}
+
+#[cfg(any(test, feature = "sqlx-sqlite"))]
+impl HoldReason {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Failed,
+        Self::NonceTaken,
+        Self::NoncePassed,
+        Self::RelayStalled,
+        Self::Unproven,
+        Self::Refused,
+        Self::OtherWorld,
+        Self::Restored,
+        Self::Manual,
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)

@@ -104,6 +104,7 @@ pub enum PayloadKind {
     Renumbered,
 }
 
+#[cfg(any(test, feature = "sqlx-sqlite"))]
 impl PayloadKind {
     const ALL: [Self; 4] = [Self::Original, Self::Replacement, Self::Filler, Self::Renumbered];
 
@@ -114,7 +115,9 @@ impl PayloadKind {
     pub(crate) fn of(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
+}
 
+impl PayloadKind {
     /// Whether it took the place of one that failed: then the failed one's record is no word about it.
     pub(crate) fn supersedes(self) -> bool {
         matches!(self, Self::Replacement | Self::Filler)
@@ -161,6 +164,7 @@ pub enum EventKind {
     Retracted,
 }
 
+#[cfg(any(test, feature = "sqlx-sqlite"))]
 impl EventKind {
     const ALL: [Self; 5] = [Self::Result, Self::Failed, Self::Lapsed, Self::Abandoned, Self::Retracted];
 
@@ -171,7 +175,9 @@ impl EventKind {
     pub(crate) fn of(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
+}
 
+impl EventKind {
     /// What is known of the job afterwards.
     pub(crate) fn told(self) -> Announced {
         match self {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     context::{Context, ends_the_worker},
-    sight::{Eye, Look},
+    sight::{Eye, Impression},
     slot::LaneSlot,
 };
 use crate::{
@@ -176,7 +176,7 @@ impl Drive {
     }
 
     async fn look(&mut self, job: &JobRow, again: bool) -> Result<Onward> {
-        let Look { sighted, note } = self.eye.look(job, again).await?;
+        let Impression { sighted, note } = self.eye.look(job, again).await?;
         if let Some(note) = note {
             self.note = note;
         }

@@ -18,18 +18,18 @@ use crate::{
 };
 
 /// What was seen, and in words.
-pub(super) struct Look {
+pub(super) struct Impression {
     pub(super) sighted: Sighted,
     pub(super) note: Option<String>,
 }
 
-impl From<Sighted> for Look {
+impl From<Sighted> for Impression {
     fn from(sighted: Sighted) -> Self {
         Self { sighted, note: None }
     }
 }
 
-impl Look {
+impl Impression {
     pub(super) fn noted(sighted: Sighted, note: impl ToString) -> Self {
         Self { sighted, note: Some(note.to_string()) }
     }
@@ -97,7 +97,7 @@ impl Eye {
     }
 
     /// Sends the job, unless the node has it, and waits until it has come further. `again`: sends it in any case.
-    pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Look> {
+    pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Impression> {
         let payload = self.context.payload(job.payload).await?;
         let signed = self.context.signed(&payload)?;
         let handle = match self.at_node(&payload, &signed, again).await {
@@ -195,11 +195,11 @@ impl Eye {
         job: &JobRow,
         payload: &PayloadRow,
         signed: &SignedJob,
-    ) -> Result<Look> {
+    ) -> Result<Impression> {
         if ends_the_worker(&error) {
             return Err(error);
         }
-        let say = |sighted| Ok(Look::noted(sighted, &error));
+        let say = |sighted| Ok(Impression::noted(sighted, &error));
         match error.kind() {
             ErrorKind::DeadlineExceeded => self.stands_still(job, payload, signed).await,
             ErrorKind::JobFailed if is_low_nonce(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
@@ -225,7 +225,7 @@ impl Eye {
     }
 
     /// Why a job does not move.
-    async fn stands_still(&mut self, job: &JobRow, payload: &PayloadRow, signed: &SignedJob) -> Result<Look> {
+    async fn stands_still(&mut self, job: &JobRow, payload: &PayloadRow, signed: &SignedJob) -> Result<Impression> {
         let diagnosed = match &self.handle {
             Some((of, handle)) if *of == payload.id => handle.diagnose().await,
             _ => self.context.client.diagnose(signed).await,
@@ -233,7 +233,7 @@ impl Eye {
         let diagnosis = match diagnosed {
             Ok(diagnosis) => diagnosis,
             Err(error) if ends_the_worker(&error) => return Err(error),
-            Err(error) => return Ok(Look::noted(Sighted::Trouble, &error)),
+            Err(error) => return Ok(Impression::noted(Sighted::Trouble, &error)),
         };
         let note = diagnosis.to_string();
         let sighted = match diagnosis.cause() {
@@ -263,7 +263,7 @@ impl Eye {
             | Cause::Lost => Sighted::Stalled,
             _ => Sighted::Nothing,
         };
-        Ok(Look::noted(sighted, note))
+        Ok(Impression::noted(sighted, note))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whose payload has a nonce: an earlier one of the same job, somebody else's, or this one after all.
 
-use super::sight::{Eye, Look};
+use super::sight::{Eye, Impression};
 use crate::{
     chain::{Answers, At, Batch, ChainStanding, OnchainStatus, OneRpc, StandingTickets},
     error::{Error, ErrorKind, Result},
@@ -18,31 +18,34 @@ impl Eye {
         signed: &SignedJob,
         news: Sighted,
         error: &Error,
-    ) -> Result<Look> {
+    ) -> Result<Impression> {
         let others = self.others(payload).await?;
         match self.on_chain(signed, &others).await {
             // The next wait finds it there.
             Ok(OnChainIs::Ours) => {
                 self.set_landed();
-                return Ok(Look::noted(Sighted::Trouble, format!("the chain has the job's result, although {error}")));
+                return Ok(Impression::noted(
+                    Sighted::Trouble,
+                    format!("the chain has the job's result, although {error}"),
+                ));
             }
             Ok(OnChainIs::Earlier(id)) => return Ok(self.found(id)),
             Ok(OnChainIs::Others) => {
-                return Ok(Look::noted(
+                return Ok(Impression::noted(
                     Sighted::Taken { free: true },
                     format!("the chain shows the nonce used up: {error}"),
                 ));
             }
             Ok(OnChainIs::Undecided) => {
                 let free = matches!(news, Sighted::Taken { free: true });
-                return Ok(Look::noted(
+                return Ok(Impression::noted(
                     Sighted::Taken { free },
                     format!("the chain shows another job, not deep yet: {error}"),
                 ));
             }
             Ok(OnChainIs::Nothing) => {}
             // As long as the chain cannot be read, nothing is decided about the nonce.
-            Err(chain) => return Ok(Look::noted(Sighted::Trouble, format!("{error}; and {chain}"))),
+            Err(chain) => return Ok(Impression::noted(Sighted::Trouble, format!("{error}; and {chain}"))),
         }
         if !others.is_empty() && matches!(news, Sighted::Taken { .. }) {
             match self.context.client.get_result(signed.id()).await {
@@ -53,15 +56,15 @@ impl Eye {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Ok(Look::noted(Sighted::Trouble, error)),
+                Err(error) => return Ok(Impression::noted(Sighted::Trouble, error)),
             }
         }
-        Ok(Look::noted(news, error))
+        Ok(Impression::noted(news, error))
     }
 
-    fn found(&mut self, earlier: i64) -> Look {
+    fn found(&mut self, earlier: i64) -> Impression {
         self.set_earlier(earlier);
-        Look::noted(Sighted::Earlier, "an earlier payload of the job has its nonce")
+        Impression::noted(Sighted::Earlier, "an earlier payload of the job has its nonce")
     }
 
     /// Every other payload of the job that was signed under the nonce.

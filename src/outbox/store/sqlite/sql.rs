@@ -163,9 +163,9 @@ CREATE INDEX ivm_log_lane ON ivm_log (lane, entry);
 /// 9. the Unix time in milliseconds,
 /// 10. the Unix time in milliseconds after which the job lapses, or NULL.
 ///
-/// [`EnqueueParameters`](super::EnqueueParameters) has their values. The last text returns the ticket; no row if there is
-/// no such lane. If it fails because its key is not unique, roll back, and compare the `digest` of the row that is there:
-/// an equal one is the same job.
+/// [`EnqueueParameters`](super::EnqueueParameters) has their values. The last text returns the ticket; no row if there
+/// is no such lane. If it fails because its key is not unique, roll back, and compare the `digest` of the row that is
+/// there: an equal one is the same job.
 pub const ENQUEUE: [&str; 3] = [ENQUEUE_INPUTS, ENQUEUE_PAYLOAD, ENQUEUE_JOB];
 
 macro_rules! texts {
