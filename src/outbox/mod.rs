@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `decide/` says what is done next for a job, from what the store holds and what was seen, without I/O. `store/` is
-//! the seam to what keeps it all: every step is one [act](store), durable when it returns. `worker/` takes jobs on and
+//! the seam to what keeps it all: every step is one *act*, durable when it returns. `worker/` takes jobs on and
 //! drives each to its end. Nothing in here knows how a job is submitted, watched or looked up: that is the client's.
 //!
 //! # Words

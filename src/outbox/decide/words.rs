@@ -63,11 +63,11 @@ pub enum AfterFailure {
     Hold,
     /// The service is told that there is no result. Unordered lanes only: in an Ordered one the nonce would be a gap.
     Tell,
-    /// The lane's [`replacement`](crate::outbox::LaneConfig::replacement) makes another payload, signed under the same
-    /// nonce. Relay revision only.
+    /// The lane's [`replacement`](crate::outbox::LaneConfig::with_replacement) makes another payload, signed under the
+    /// same nonce. Relay revision only.
     Replace,
-    /// The service is told that there is no result, and the lane's [`filler`](crate::outbox::LaneConfig::filler) makes
-    /// a payload that changes nothing, signed under the same nonce. Ordered lanes of the Relay revision only.
+    /// The service is told that there is no result, and the lane's [`filler`](crate::outbox::LaneConfig::with_filler)
+    /// makes a payload that changes nothing, signed under the same nonce. Ordered lanes of the Relay revision only.
     Fill,
     /// The same payload is signed under a new nonce. State revision only, whose nodes take a nonce once. Both payloads
     /// are kept, as both may run; the chain takes each nonce once.
