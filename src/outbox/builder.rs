@@ -114,10 +114,10 @@ impl OutboxBuilder {
             self.client.nonces().check_lane(config.consumer(), strategy)?;
             let row = world::open(&*self.storage, &self.client, &network, &config, &known).await?;
             let (commands, commanded) = mpsc::unbounded_channel();
-            let counts = self.storage.counts(row.id).await?;
+            let queued = self.storage.queued(row.id).await?;
             let (consumer, id) = (config.consumer(), row.id);
             let fence = if works { Some(self.storage.take(id).await?) } else { None };
-            let lane = Arc::new(LaneHandle::new(id, config, counts.queued, fence, commands));
+            let lane = Arc::new(LaneHandle::new(id, config, queued, fence, commands));
             if lanes.insert(consumer, Arc::clone(&lane)).is_some() {
                 return invalid("two lanes of one consumer", "give each consumer one lane");
             }

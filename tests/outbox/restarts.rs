@@ -190,3 +190,35 @@ async fn a_drained_outbox_says_what_is_left_and_the_next_one_goes_on() {
     })
     .await;
 }
+
+/// As long as a signature cannot be stored, nothing is sent; the status says what is wrong, and it goes on by itself.
+#[tokio::test]
+async fn nothing_is_sent_while_the_store_cannot_be_written() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let strategy = RelayStrategy::Ordered;
+        let outbox = rig.outbox(rig.lane(strategy)).await;
+        let mut conn = rig.connection().await;
+        let full = "CREATE TRIGGER full BEFORE UPDATE ON ivm_payloads WHEN NEW.signature IS NOT NULL \
+                    BEGIN SELECT RAISE(ABORT, 'as if the disk were full'); END";
+        sqlx::query(full).execute(&mut conn).await.unwrap();
+        let ticket = outbox.enqueue(rig.job(strategy, b"x")).await.unwrap();
+        loop {
+            let lane = outbox.status().await.unwrap().lanes.remove(0);
+            if let Some(trouble) = lane.trouble {
+                assert_eq!((trouble.kind(), trouble.is_retryable()), (infinityvm_sdk::ErrorKind::Store, true));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(rig.node.stats().submissions(rig.id(1)), 0);
+        // Others can still enqueue: it is not their step that fails.
+        outbox.enqueue(rig.job(strategy, b"y")).await.unwrap();
+        sqlx::query("DROP TRIGGER full").execute(&mut conn).await.unwrap();
+        let mut results = outbox.results("bill").await.unwrap();
+        let events = hear(&mut results, 2).await;
+        assert_eq!((events[0].ticket(), events[0].nonce(), events[1].nonce()), (ticket, Some(1), Some(2)));
+        assert_eq!(rig.landed().len(), 2);
+    })
+    .await;
+}

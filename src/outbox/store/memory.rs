@@ -456,6 +456,12 @@ impl Storage for MemoryStore {
         Ok(open)
     }
 
+    async fn queued(&self, lane: i64) -> Result<u64> {
+        let books = self.0.lock();
+        let queued = books.jobs.values().filter(|job| job.lane == lane && job.saved == Saved::Queued);
+        Ok(queued.count() as u64)
+    }
+
     async fn counts(&self, lane: i64) -> Result<LaneCounts> {
         let books = self.0.lock();
         let mut counts = LaneCounts::default();

@@ -76,7 +76,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Jobs that have a nonce and are not over, above a nonce, by their nonces.
     async fn unfinished(&self, lane: i64, above: Option<u64>, most: u32) -> Result<Vec<JobRow>>;
 
-    /// How many jobs are where.
+    /// How many jobs wait for a nonce.
+    async fn queued(&self, lane: i64) -> Result<u64>;
+
+    /// How many jobs are where. Reads something of every job that there ever was.
     async fn counts(&self, lane: i64) -> Result<LaneCounts>;
 
     /// The verified result that is kept of a payload.

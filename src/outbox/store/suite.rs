@@ -189,6 +189,7 @@ async fn numbers(store: &dyn Storage) {
     assert_eq!((counts.queued, counts.numbered, counts.closed, counts.oldest), (0, 4, 1, Some(NOW)));
     // A halted lane takes none from its queue.
     let more = rig.enqueue(4..5).await;
+    assert_eq!(store.queued(rig.lane).await.unwrap(), 1);
     let halt = Halt { reason: HoldReason::Manual, ticket: None, note: "a try".to_owned() };
     rig.done(Act::Halt { halt: halt.clone(), now: NOW }).await;
     assert_eq!(store.open_lane(spec_of(store, rig.lane).await).await.unwrap().halt, Some(halt.clone()));

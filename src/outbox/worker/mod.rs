@@ -233,8 +233,7 @@ impl LaneWorker {
             // Jobs lapse although nothing else happens.
             self.queued = true;
             context.act(Act::Sweep { most: SWEPT, now: context.now() }).await?;
-            let counts = context.storage.counts(context.lane.id()).await?;
-            context.lane.has_room(counts.queued);
+            context.lane.has_room(context.storage.queued(context.lane.id()).await?);
             context.lane.set_trouble(None);
         }
         Ok(())

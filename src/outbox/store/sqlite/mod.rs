@@ -199,6 +199,10 @@ impl Storage for SqliteStore {
         reads::unfinished(&mut *self.0.reader.lock().await, lane, above, most).await.map_err(self.failed())
     }
 
+    async fn queued(&self, lane: i64) -> Result<u64> {
+        reads::queued(&mut *self.0.reader.lock().await, lane).await.map_err(self.failed())
+    }
+
     async fn counts(&self, lane: i64) -> Result<LaneCounts> {
         reads::counts(&mut *self.0.reader.lock().await, lane).await.map_err(self.failed())
     }

@@ -46,6 +46,11 @@ pub(super) async fn unfinished(
     query(text).bind(lane).bind(above).bind(i64::from(most)).fetch_all(conn).await?.iter().map(values::job).collect()
 }
 
+pub(super) async fn queued(conn: &mut SqliteConnection, lane: i64) -> Fetched<u64> {
+    let text = "SELECT COUNT(*) AS jobs FROM ivm_jobs WHERE lane = ?1 AND saved = 0";
+    number(&query(text).bind(lane).fetch_one(conn).await?, "jobs")
+}
+
 pub(super) async fn counts(conn: &mut SqliteConnection, lane: i64) -> Fetched<LaneCounts> {
     let text = "SELECT saved, told, held IS NOT NULL AS held, COUNT(*) AS jobs, MIN(enqueued_at) AS oldest \
                 FROM ivm_jobs WHERE lane = ?1 AND saved < 3 GROUP BY saved, told, held IS NOT NULL";

@@ -66,6 +66,7 @@ CREATE INDEX ivm_jobs_nonce ON ivm_jobs (lane, nonce) WHERE nonce IS NOT NULL;
 CREATE INDEX ivm_jobs_open ON ivm_jobs (lane, saved, told, held, enqueued_at) WHERE saved < 3;
 CREATE INDEX ivm_jobs_under_way ON ivm_jobs (lane, nonce) WHERE saved IN (1, 2) AND keep_until IS NULL;
 CREATE INDEX ivm_jobs_kept ON ivm_jobs (lane, keep_until) WHERE saved < 3 AND keep_until IS NOT NULL;
+CREATE INDEX ivm_jobs_over ON ivm_jobs (lane) WHERE saved = 3;
 CREATE INDEX ivm_jobs_unpurged ON ivm_jobs (lane) WHERE saved = 3 AND purged = 0;
 
 -- Every payload that a job has had. `kind`: 0 enqueued, 1 replaces one that failed, 2 fills a nonce, 3 renumbered.
