@@ -65,7 +65,8 @@ pub(super) async fn affords(access: &Access, from: Address, draft: &Draft, gas: 
     if balance >= needed {
         return Ok(());
     }
-    let what = format!("the account {from} has {balance} wei, and the transaction may cost {needed}");
+    let what =
+        format!("insufficient funds: the account {from} has {balance} wei, and the transaction may cost {needed}");
     Err(Error::new(ErrorKind::Chain, what).with_hint("the account needs funds"))
 }
 
