@@ -122,8 +122,12 @@ async fn look_at_result(
 ) -> LookedAhead {
     let executed = |record: &&JobRecord| *record.status() == JobStatus::Done && echo_difference(job, record).is_none();
     let record = record.as_ref().ok().and_then(Option::as_ref).filter(executed);
-    let accepted = matches!(chained.facts.job.signer(job), Ok(Signer::Accepted));
-    match record.filter(|_| accepted) {
+    let asked = &chained.facts.job;
+    let accepted = matches!(asked.signer(job), Ok(Signer::Accepted));
+    // What the chain says of the nonce or of the operator is reason enough: a call would only say the same.
+    let open = matches!(chained.status(), Ok(OnchainStatus::Unknown));
+    let ours = sources.operator.pinned().is_none_or(|pinned| !matches!(asked.operator, Ok(named) if named != pinned));
+    match record.filter(|_| accepted && open && ours) {
         None => Ok((AheadSeen::Well, None)),
         Some(record) => Ok(tried(sources, chain, record, seen, false).await),
     }
