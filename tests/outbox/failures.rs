@@ -35,20 +35,24 @@ async fn until(outbox: &Outbox, wanted: impl Fn(&LaneStatus) -> bool) -> LaneSta
     }
 }
 
+/// A program that fails the first time, and how often it ran.
+fn flaky(rig: &Rig) -> (ProgramId, Arc<AtomicUsize>) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let program = rig.node.register_program(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(too_long()),
+        _ => Ok(ProgramOutput::new(b"done".to_vec())),
+    });
+    (ProgramId::new(program), runs)
+}
+
 #[tokio::test]
 async fn a_job_that_failed_is_sent_again_as_it_is() {
     within(async {
         let rig = Rig::new(Revision::Relay).await;
-        let runs = Arc::new(AtomicUsize::new(0));
-        let flaky = rig.node.register_program({
-            let runs = Arc::clone(&runs);
-            move |_| match runs.fetch_add(1, Ordering::SeqCst) {
-                0 => Ok(too_long()),
-                _ => Ok(ProgramOutput::new(b"done".to_vec())),
-            }
-        });
+        let (flaky, runs) = flaky(&rig);
         let outbox = rig.outbox(rig.lane(ORDERED)).await;
-        let job = OffchainJobRequest::builder(rig.consumer, ProgramId::new(flaky)).max_cycles(1_000).relay(ORDERED);
+        let job = OffchainJobRequest::builder(rig.consumer, flaky).max_cycles(1_000).relay(ORDERED);
         outbox.enqueue(job.build().unwrap()).await.unwrap();
         let mut results = outbox.results("bill").await.unwrap();
         let event = &hear(&mut results, 1).await[0];
@@ -160,16 +164,9 @@ async fn in_an_unordered_lane_a_failure_is_told() {
 async fn in_the_state_revision_a_failed_job_may_move_to_a_new_nonce() {
     within(async {
         let rig = Rig::new(Revision::State).await;
-        let runs = Arc::new(AtomicUsize::new(0));
-        let flaky = rig.node.register_program({
-            let runs = Arc::clone(&runs);
-            move |_| match runs.fetch_add(1, Ordering::SeqCst) {
-                0 => Ok(too_long()),
-                _ => Ok(ProgramOutput::new(b"done".to_vec())),
-            }
-        });
+        let (flaky, _) = flaky(&rig);
         let outbox = rig.outbox(rig.lane(UNORDERED).with_after_failure(AfterFailure::Renumber)).await;
-        let job = OffchainJobRequest::builder(rig.consumer, ProgramId::new(flaky)).max_cycles(1_000).build().unwrap();
+        let job = OffchainJobRequest::builder(rig.consumer, flaky).max_cycles(1_000).build().unwrap();
         let ticket = outbox.enqueue(job).await.unwrap();
         let mut results = outbox.results("bill").await.unwrap();
         let event = &hear(&mut results, 1).await[0];

@@ -14,24 +14,10 @@ use infinityvm_sdk::{
     outbox::{EventKind, Outbox, sqlite::SqliteStore},
     primitives::{Address, Bytes},
 };
-use support::harness::within;
+use support::harness::{OUTBOX_POINTS, within};
 use tokio::sync::Notify;
 
 use crate::rig::{Rig, hear, told};
-
-const POINTS: [&str; 11] = [
-    "before_number",
-    "numbered",
-    "before_sign",
-    "before_store_signature",
-    "signed",
-    "before_send",
-    "sent",
-    "result",
-    "before_tell",
-    "told",
-    "before_close",
-];
 
 /// An outbox whose worker stops for good at the named point, the so-manieth time that it comes there.
 async fn outbox_until(
@@ -58,7 +44,7 @@ async fn outbox_until(
 async fn a_worker_that_ends_between_two_steps_is_gone_on_with() {
     within(async {
         for revision in [Revision::Relay, Revision::State] {
-            for point in POINTS {
+            for point in OUTBOX_POINTS {
                 let rig = Rig::new(revision).await;
                 let strategy = *rig.strategies().last().unwrap();
                 let (outbox, reached) = outbox_until(&rig, rig.store().await, strategy, point).await;

@@ -15,7 +15,7 @@ use infinityvm_sdk::{
     primitives::Address,
     rpc::Method,
 };
-use support::harness::{Random, seed, sweep};
+use support::harness::{OUTBOX_POINTS, Random, seed, sweep};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -24,21 +24,6 @@ use crate::{
     recorder::Recorder,
 };
 
-/// Points between two steps of the outbox.
-const POINTS: [&str; 12] = [
-    "before_number",
-    "numbered",
-    "before_sign",
-    "before_store_signature",
-    "signed",
-    "before_send",
-    "sent",
-    "result",
-    "before_tell",
-    "told",
-    "before_close",
-    "closed",
-];
 /// Without a word from the service for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -135,7 +120,7 @@ async fn kill(world: &World, kills: usize, each: u64, mut random: Random) -> (Fi
             program: program.to_vec(),
             ordered: world.ordered,
             each: portion,
-            point: if at_point { POINTS[life % POINTS.len()].to_owned() } else { "none".to_owned() },
+            point: if at_point { OUTBOX_POINTS[life % OUTBOX_POINTS.len()].to_owned() } else { "none".to_owned() },
             times: random.up_to(6) as u64,
         };
         if !last && random.below(3) == 0 {

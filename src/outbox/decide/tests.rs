@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// The end of the job's world stands last.
 const SIGHTED: [Sighted; 13] = [
     Sighted::Nothing,
     Sighted::Reached,
@@ -56,21 +57,8 @@ const UNTOLD: Row = Row { saved: &[Saved::Signed], told: &[Announced::Nothing], 
 const RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::Result], ..OPEN };
 const NO_RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::NoResult], ..OPEN };
 
-/// What is no world's end, and no trouble.
-const OWN_WORLD: &[Sighted] = &[
-    Sighted::Nothing,
-    Sighted::Reached,
-    Sighted::Final,
-    Sighted::Failed,
-    Sighted::Passed,
-    Sighted::Earlier,
-    Sighted::Taken { free: true },
-    Sighted::Taken { free: false },
-    Sighted::Stalled,
-    Sighted::Unproven,
-    Sighted::Refused,
-    Sighted::Trouble,
-];
+/// All but the last.
+const OWN_WORLD: &[Sighted] = SIGHTED.split_at(SIGHTED.len() - 1).0;
 const TAKEN: &[Sighted] = &[Sighted::Taken { free: true }, Sighted::Taken { free: false }];
 const FREE: &[Sighted] = &[Sighted::Taken { free: true }];
 const NOT_FREE: &[Sighted] = &[Sighted::Taken { free: false }];

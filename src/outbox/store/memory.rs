@@ -158,7 +158,7 @@ impl Books {
     ) -> Option<Acted> {
         let job = self.open(lane, ticket)?;
         let retracts = kind == EventKind::Retracted;
-        if (job.told == Announced::Nothing) == retracts {
+        if !kind.follows(job.told) {
             return Some(Acted::Stale);
         }
         job.told = kind.told();

@@ -186,6 +186,11 @@ impl EventKind {
             Self::Retracted => Announced::Nothing,
         }
     }
+
+    /// Whether it can be told of a job of which that was told last: one end is told, until it is taken back.
+    pub(crate) fn follows(self, told: Announced) -> bool {
+        (told == Announced::Nothing) != (self == Self::Retracted)
+    }
 }
 
 /// An event.

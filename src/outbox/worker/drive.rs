@@ -66,7 +66,6 @@ impl Drive {
     async fn take(&mut self, step: NextStep, job: &JobRow) -> Result<Onward> {
         let (ticket, from, now) = (job.ticket, job.payload, self.context.now());
         let note = self.note.clone();
-        let points = &self.context.points;
         match step {
             NextStep::Sign => self.sign(job).await,
             NextStep::Send => self.look(job, false).await,
@@ -76,7 +75,7 @@ impl Drive {
             }
             NextStep::Tell => {
                 let stage = Some(self.context.lane.config().until().stage());
-                points.pass("before_tell");
+                self.context.points.pass("before_tell");
                 self.act(Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now }).await?;
                 self.context.points.pass("told");
                 Ok(ON)
@@ -102,7 +101,7 @@ impl Drive {
                 let keep = self.context.lane.config().keep();
                 let kept = now.saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
                 let keep_until = self.context.client.chain().is_none().then_some(kept);
-                points.pass("before_close");
+                self.context.points.pass("before_close");
                 self.act(Act::Close { ticket, keep_until, now }).await?;
                 self.context.points.pass("closed");
                 Ok(Onward::No)

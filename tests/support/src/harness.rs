@@ -23,6 +23,22 @@ pub fn seed() -> u64 {
     env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// The points between two steps of the outbox at which tests end it.
+pub const OUTBOX_POINTS: [&str; 12] = [
+    "before_number",
+    "numbered",
+    "before_sign",
+    "before_store_signature",
+    "signed",
+    "before_send",
+    "sent",
+    "result",
+    "before_tell",
+    "told",
+    "before_close",
+    "closed",
+];
+
 /// SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

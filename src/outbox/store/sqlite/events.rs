@@ -7,10 +7,7 @@ use super::{
     values::{Fetched, get, maybe_number, signed},
 };
 use crate::{
-    outbox::{
-        decide::Announced,
-        store::{Acted, EventKind},
-    },
+    outbox::store::{Acted, EventKind},
     watch::Stage,
 };
 
@@ -26,7 +23,7 @@ pub(super) async fn tell(
 ) -> Fetched<Option<Acted>> {
     let Some(job) = open(conn, lane, ticket).await? else { return Ok(None) };
     let retracts = kind == EventKind::Retracted;
-    if (job.told == Announced::Nothing) == retracts {
+    if !kind.follows(job.told) {
         return Ok(Some(Acted::Stale));
     }
     let text = "UPDATE ivm_jobs SET told = ?2 WHERE ticket = ?1";
