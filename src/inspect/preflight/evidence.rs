@@ -34,6 +34,8 @@ pub(super) struct Prospects {
     pub has_program: Option<Result<bool>>,
     /// The job that is next to land, if that is before this one in an Ordered lane; or this one, if it is executed.
     pub ahead: Option<Ahead>,
+    /// Whether the contracts would refuse the result of this very job, if the node has one and that was tried.
+    pub trial: Option<AheadSeen>,
 }
 
 /// How the job stands that is next to land.

@@ -9,12 +9,15 @@ use std::{
 use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
-use super::evidence::{Ahead, AheadSeen, ChainSide, Chained, Prospects};
+use super::{
+    evidence::{Ahead, AheadSeen, ChainSide, Chained, Prospects},
+    on_chain::leaves_open,
+};
 use crate::{
     chain::{Chain, Kept, OnchainStatus},
     error::{Error, ErrorKind, Result},
     inspect::{
-        facts::{self, Read, SeenAt, Signer},
+        facts::{self, Read, SeenAt},
         lane::{NeighbourLook, NeighbourState},
         sources::Sources,
     },
@@ -65,25 +68,30 @@ pub(super) async fn gather(
         None => (None, None, None),
     };
     // Who is next is known only now.
-    let mut ahead = None;
+    let (mut ahead, mut trial) = (None, None);
     if let (Some(record), Some(chain), Some(seen), ChainSide::Read(chained)) =
         (&record, &sources.chain, shown.clone(), &side)
     {
-        let before = before(job, chained);
-        let (nonce, looked) = match before {
+        let read = match before(job, chained) {
             Some(nonce) => {
                 node_round_trips += 1;
-                (nonce, look_ahead(sources, chain, nonce, job, &seen).await)
+                let looked = look_ahead(sources, chain, nonce, job, &seen).await;
+                let (seen, read) = looked.map_or_else(|error| (Err(error), None), |(seen, read)| (Ok(seen), read));
+                ahead = Some(Ahead { nonce, seen });
+                read
             }
-            None => (job.nonce(), look_at_result(sources, chain, chained, job, record, &seen).await),
+            None => match executed(job, record).filter(|_| leaves_open(job, sources.operator.pinned(), chained)) {
+                Some(record) => {
+                    let (seen, read) = tried(sources, chain, record, &seen, false).await;
+                    trial = Some(seen);
+                    read
+                }
+                None => None,
+            },
         };
-        let seen = looked.map(|(seen, read)| {
-            if let Some((later, trips)) = read {
-                (shown, round_trips) = (Some(later), round_trips + trips);
-            }
-            seen
-        });
-        ahead = Some(Ahead { nonce, seen });
+        if let Some((later, trips)) = read {
+            (shown, round_trips) = (Some(later), round_trips + trips);
+        }
     }
     let evidence = Prospects {
         job: job.clone(),
@@ -98,6 +106,7 @@ pub(super) async fn gather(
         record,
         has_program,
         ahead,
+        trial,
     };
     Gathered { evidence, seen: shown, operator, chain_round_trips: round_trips, node_round_trips }
 }
@@ -108,39 +117,17 @@ fn before(job: &SignedJob, chained: &Chained) -> Option<u64> {
     chained.facts.job.next_nonce.as_ref().ok().copied().filter(|next| ordered && *next < job.nonce())
 }
 
-/// How a job stands, and which block was the latest where the chain was asked, with the number of round trips.
-type LookedAhead = Result<(AheadSeen, Option<(SeenAt, u32)>)>;
-
-/// This very job, if the node has executed it.
-async fn look_at_result(
-    sources: &Sources,
-    chain: &Chain,
-    chained: &Chained,
-    job: &SignedJob,
-    record: &Result<Option<JobRecord>>,
-    seen: &SeenAt,
-) -> LookedAhead {
-    let executed = |record: &&JobRecord| *record.status() == JobStatus::Done && echo_difference(job, record).is_none();
-    let record = record.as_ref().ok().and_then(Option::as_ref).filter(executed);
-    let asked = &chained.facts.job;
-    let accepted = matches!(asked.signer(job), Ok(Signer::Accepted));
-    // What the chain says of the nonce or of the operator is reason enough: a call would only say the same.
-    let open = matches!(chained.status(), Ok(OnchainStatus::Unknown));
-    let ours = sources.operator.pinned().is_none_or(|pinned| !matches!(asked.operator, Ok(named) if named != pinned));
-    match record.filter(|_| accepted && open && ours) {
-        None => Ok((AheadSeen::Well, None)),
-        Some(record) => Ok(tried(sources, chain, record, seen, false).await),
-    }
+/// The node's record of this very job, if it has executed it.
+fn executed<'a>(job: &SignedJob, record: &'a Result<Option<JobRecord>>) -> Option<&'a JobRecord> {
+    let record = record.as_ref().ok()?.as_ref()?;
+    (*record.status() == JobStatus::Done && echo_difference(job, record).is_none()).then_some(record)
 }
 
+/// How a job stands, and which block was the latest where the chain was asked, with the number of round trips.
+type LookedAhead = (AheadSeen, Option<(SeenAt, u32)>);
+
 /// Whether the contracts would refuse the job of this record. `next`: only while it is the consumer's next one.
-async fn tried(
-    sources: &Sources,
-    chain: &Chain,
-    record: &JobRecord,
-    seen: &SeenAt,
-    next: bool,
-) -> (AheadSeen, Option<(SeenAt, u32)>) {
+async fn tried(sources: &Sources, chain: &Chain, record: &JobRecord, seen: &SeenAt, next: bool) -> LookedAhead {
     match facts::at_head(sources, chain, record, seen).await {
         Ok(Read { facts, seen, round_trips }) => {
             // It may have landed meanwhile.
@@ -154,7 +141,13 @@ async fn tried(
 }
 
 /// The job at the head of the lane.
-async fn look_ahead(sources: &Sources, chain: &Chain, nonce: u64, job: &SignedJob, seen: &SeenAt) -> LookedAhead {
+async fn look_ahead(
+    sources: &Sources,
+    chain: &Chain,
+    nonce: u64,
+    job: &SignedJob,
+    seen: &SeenAt,
+) -> Result<LookedAhead> {
     let consumer = job.consumer();
     let books = || sources.nonces.standing(consumer, nonce);
     let before = books();

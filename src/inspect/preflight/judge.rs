@@ -5,12 +5,15 @@ use super::{
     finding::{Finding, FindingKind, Severity},
     on_chain,
 };
-use crate::chain::RevertCause;
-use crate::inspect::{
-    lane::{NeighbourState, Refused},
-    words::FREES_THE_LANE,
+use crate::{
+    chain::RevertCause,
+    error::Error,
+    inspect::{
+        lane::{NeighbourState, Refused},
+        words::FREES_THE_LANE,
+    },
+    job::{JobRecord, JobStatus, Revision, echo_difference},
 };
-use crate::job::{JobRecord, JobStatus, Revision, echo_difference};
 
 /// Of all that was seen, what matters to the job. A finding that explains others stands for them.
 pub(super) fn judge(evidence: &Prospects) -> Vec<Finding> {
@@ -55,6 +58,7 @@ pub(super) fn judge(evidence: &Prospects) -> Vec<Finding> {
     if evidence.wrong_revision.is_none() {
         if !complete {
             ahead(evidence, found);
+            trial(evidence, found);
         }
         at_node(evidence, complete, found);
     }
@@ -95,19 +99,13 @@ fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
     let state = match seen {
         Ok(AheadSeen::Well) => return,
         Ok(AheadSeen::Stands(state)) => state,
-        Ok(AheadSeen::Refused(Refused { cause, reason, .. })) if nonce == evidence.job.nonce() => {
-            return of_result(*cause, reason, found);
-        }
         Ok(AheadSeen::Refused(Refused { cause, reason, .. })) => {
             let kind = FindingKind::BehindReverting { nonce, cause: *cause, reason: reason.clone() };
             let seen = format!("getNextNonce: {nonce}; posting the result of that job: {reason}");
             found.push(Finding::new(Severity::Error, kind, seen, FREES_THE_LANE));
             return;
         }
-        Ok(AheadSeen::Unread(error)) => {
-            found.push(evidence.not_read(FindingKind::ChainNotRead { call: "submitResultForOffchainJob" }, error));
-            return;
-        }
+        Ok(AheadSeen::Unread(error)) => return found.push(not_tried(evidence, error)),
         Err(error) => {
             found.push(evidence.not_read(FindingKind::NodeNotRead { call: "GetResult of the next nonce" }, error));
             return;
@@ -136,15 +134,24 @@ fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
     found.push(Finding::new(Severity::Error, kind, seen, remedy));
 }
 
+fn not_tried(evidence: &Prospects, error: &Error) -> Finding {
+    evidence.not_read(FindingKind::ChainNotRead { call: "submitResultForOffchainJob" }, error)
+}
+
 /// What the contracts have against a result that is there already, but for what they have against any of this job.
-fn of_result(cause: RevertCause, reason: &str, found: &mut Vec<Finding>) {
+fn trial(evidence: &Prospects, found: &mut Vec<Finding>) {
+    let (cause, reason) = match &evidence.trial {
+        Some(AheadSeen::Refused(Refused { cause, reason, .. })) => (*cause, reason),
+        Some(AheadSeen::Unread(error)) => return found.push(not_tried(evidence, error)),
+        _ => return,
+    };
     let severity = match cause {
         RevertCause::RequestSignature | RevertCause::StaleState => return,
         // It may pass.
         RevertCause::Other => Severity::Warning,
         _ => Severity::Error,
     };
-    let kind = FindingKind::RelayReverts { cause, reason: reason.to_owned() };
+    let kind = FindingKind::RelayReverts { cause, reason: reason.clone() };
     found.push(Finding::new(severity, kind, format!("posting the result, tried in a call: {reason}"), cause.advice()));
 }
 

@@ -1,6 +1,6 @@
 //! What the contracts' answers mean for a job. Pure.
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 use super::{
     evidence::{Chained, Prospects},
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chain::{OnchainStatus, Revert},
     inspect::facts::Signer,
-    job::Revision,
+    job::{Revision, SignedJob},
 };
 
 /// How many Ordered jobs of a consumer may be unrelayed. At about twice that a node stops answering.
@@ -46,6 +46,15 @@ pub(super) fn judge(evidence: &Prospects, chain: &Chained, complete: bool, found
     signature(evidence, chain, found);
     nonce(evidence, chain, found);
     state(evidence, chain, found);
+}
+
+/// Whether only a call can say if the contracts take the job's result. What the chain says of the nonce, the operator or
+/// the signer is a finding of its own, and reason enough: a call would only say the same.
+pub(super) fn leaves_open(job: &SignedJob, pinned: Option<Address>, chain: &Chained) -> bool {
+    let asked = &chain.facts.job;
+    let other = matches!(asked.operator, Ok(named) if pinned.is_some_and(|pinned| pinned != named));
+    let unused = matches!(chain.status(), Ok(OnchainStatus::Unknown));
+    unused && !other && matches!(asked.signer(job), Ok(Signer::Accepted))
 }
 
 fn error(kind: FindingKind, seen: impl AsRef<str>, remedy: &'static str) -> Finding {
