@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::atomic::Ordering::Relaxed,
     time::SystemTime,
 };
 
@@ -191,8 +190,7 @@ impl fmt::Debug for EnqueueIn<'_> {
 fn accept(lane: &LaneHandle, stored: Enqueued) -> Result<JobTicket> {
     match stored {
         Enqueued::New(ticket) => {
-            lane.queued().fetch_add(1, Relaxed);
-            lane.wake();
+            lane.enqueued();
             Ok(JobTicket(ticket))
         }
         Enqueued::Known(ticket) => Ok(JobTicket(ticket)),

@@ -47,8 +47,16 @@ impl LaneHandle {
         &self.config
     }
 
-    pub(super) fn queued(&self) -> &AtomicU64 {
-        &self.queued
+    /// A job was stored, and waits for a nonce.
+    pub(super) fn enqueued(&self) {
+        self.queued.fetch_add(1, Relaxed);
+        self.wake();
+    }
+
+    /// So many jobs got their nonces.
+    pub(super) fn numbered(&self, count: u64) {
+        _ = self.queued.fetch_update(Relaxed, Relaxed, |queued| Some(queued.saturating_sub(count)));
+        self.room.notify_waiters();
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -11,7 +11,7 @@ use super::{
     intake::JobTicket,
     lane::LaneHandle,
     service::Outbox,
-    store::{JobRow, LogRow, PayloadKind, damaged},
+    store::{JobRow, LaneRow, LogRow, PayloadKind, damaged},
 };
 use crate::{
     error::{Error, Result},
@@ -193,16 +193,16 @@ impl Outbox {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
     pub async fn status(&self) -> Result<OutboxStatus> {
         let mut lanes = Vec::new();
+        let rows = self.storage().lanes().await?;
         for lane in self.lanes() {
-            lanes.push(self.lane_status(lane).await?);
+            let row = rows.iter().find(|row| row.id == lane.id()).ok_or_else(|| damaged("a lane is gone"))?;
+            lanes.push(self.lane_status(lane, row.clone()).await?);
         }
         Ok(OutboxStatus { lanes })
     }
 
-    async fn lane_status(&self, lane: &LaneHandle) -> Result<LaneStatus> {
+    async fn lane_status(&self, lane: &LaneHandle, row: LaneRow) -> Result<LaneStatus> {
         let storage = self.storage();
-        let row = storage.lanes().await?.into_iter().find(|row| row.id == lane.id());
-        let row = row.ok_or_else(|| damaged("a lane is gone"))?;
         let counts = storage.counts(lane.id()).await?;
         let now = now();
         let readers = storage.readers(lane.id()).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {

@@ -220,12 +220,12 @@ impl Books {
         match act {
             Act::Number { most, now } => return self.number(lane, most, now),
             Act::Sign { payload, signer, signature } => {
-                let row = self.payloads.get_mut(&payload)?;
+                let row = self.payloads.get(&payload)?;
                 row.nonce?;
-                let (signer, signature) = row.signed.get_or_insert((signer, signature)).clone();
                 let ticket = row.ticket;
-                let job = self.open(lane, ticket).filter(|job| job.payload == payload)?;
-                job.saved = Saved::Signed;
+                self.open(lane, ticket).filter(|job| job.payload == payload)?.saved = Saved::Signed;
+                let row = self.payloads.get_mut(&payload)?;
+                let (signer, signature) = row.signed.get_or_insert((signer, signature)).clone();
                 return Some(Acted::Signature(signer, signature));
             }
             Act::Failure { ticket, payload, note } => {

@@ -202,9 +202,7 @@ impl LaneWorker {
             };
             self.context.points.pass("numbered");
             self.queued = numbered.len() == most as usize;
-            let handed_out = numbered.len() as u64;
-            let left = self.context.lane.queued().load(std::sync::atomic::Ordering::Relaxed);
-            self.context.lane.has_room(left.saturating_sub(handed_out));
+            self.context.lane.numbered(numbered.len() as u64);
             for (ticket, _) in numbered {
                 self.under_way.insert(ticket);
                 self.spawn(ticket, false);

@@ -52,6 +52,8 @@ pub(super) struct Eye {
     earlier: Option<i64>,
     /// The chain has the job, whatever the node says.
     landed: bool,
+    /// The payload that was looked at last, as it is stored.
+    read: Option<Arc<(PayloadRow, SignedJob)>>,
     /// Of the payload that was looked at last; it remembers how far the job has come, and since when.
     handle: Option<(i64, JobHandle)>,
 }
@@ -69,6 +71,7 @@ impl Eye {
             kept: None,
             earlier: None,
             landed: false,
+            read: None,
             handle: None,
         }
     }
@@ -98,11 +101,11 @@ impl Eye {
 
     /// Sends the job, unless the node has it, and waits until it has come further. `again`: sends it in any case.
     pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Impression> {
-        let payload = self.context.payload(job.payload).await?;
-        let signed = self.context.signed(&payload)?;
-        let handle = match self.at_node(&payload, &signed, again).await {
+        let read = self.read(job.payload).await?;
+        let (payload, signed) = &*read;
+        let handle = match self.at_node(payload, signed, again).await {
             Ok(handle) => handle,
-            Err(error) => return self.interpret(error, job, &payload, &signed).await,
+            Err(error) => return self.interpret(error, job, payload, signed).await,
         };
         let goal = self.goal(job.told);
         match self.wait(&handle, goal).await {
@@ -111,8 +114,18 @@ impl Eye {
                 let ends = job.told != Announced::Nothing || goal == self.context.final_stage();
                 Ok(if ends { Sighted::Final } else { Sighted::Reached }.into())
             }
-            Err(error) => self.interpret(error, job, &payload, &signed).await,
+            Err(error) => self.interpret(error, job, payload, signed).await,
         }
+    }
+
+    /// A signed payload never changes, so it is read once.
+    async fn read(&mut self, payload: i64) -> Result<Arc<(PayloadRow, SignedJob)>> {
+        if let Some(read) = self.read.as_ref().filter(|read| read.0.id == payload) {
+            return Ok(Arc::clone(read));
+        }
+        let payload = self.context.payload(payload).await?;
+        let signed = self.context.signed(&payload)?;
+        Ok(Arc::clone(self.read.insert(Arc::new((payload, signed)))))
     }
 
     /// How far it is waited for.

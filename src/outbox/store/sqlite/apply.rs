@@ -3,7 +3,7 @@
 use sqlx::{SqliteConnection, query};
 
 use super::{
-    events, reads,
+    events,
     reads::open,
     sql::{ACKNOWLEDGE, ENQUEUE_AT_ONCE},
     values::{self, Fetched, get, hash, number, signed},
@@ -135,10 +135,11 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
                 return Ok(None);
             }
             // The first one stays: two signatures over the same bytes may differ, and only one may reach a node.
-            let text = "UPDATE ivm_payloads SET signer = ?2, signature = ?3 \
-                        WHERE payload = ?1 AND signature IS NULL AND nonce IS NOT NULL";
-            _ = change!(conn, text, *payload, signer.to_vec(), signature.to_vec());
-            let stored = reads::payload(conn, *payload).await?.and_then(|payload| payload.signed);
+            let text = "UPDATE ivm_payloads SET signer = IIF(signature IS NULL, ?2, signer), \
+                        signature = COALESCE(signature, ?3) \
+                        WHERE payload = ?1 AND nonce IS NOT NULL RETURNING signer, signature";
+            let stored = query(text).bind(*payload).bind(signer.to_vec()).bind(signature.to_vec());
+            let stored = stored.fetch_optional(conn).await?.as_ref().map(values::signature).transpose()?.flatten();
             Ok(stored.map(|(signer, signature)| Acted::Signature(signer, signature)))
         }
         Act::Failure { ticket, payload, note } => {

@@ -54,7 +54,9 @@ pub(super) async fn tell(
     if !waits {
         place(conn, lane, event).await?;
     }
-    place_what_waits(conn, lane).await?;
+    if next_told.is_some() {
+        place_what_waits(conn, lane).await?;
+    }
     Ok(Some(Acted::Done))
 }
 

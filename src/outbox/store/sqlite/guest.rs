@@ -4,7 +4,6 @@ use sqlx::{SqliteConnection, query};
 
 use super::{
     apply,
-    sql::ACKNOWLEDGE,
     values::{Fetched, failed, get, signed},
 };
 use crate::{
@@ -82,8 +81,7 @@ pub(crate) async fn acknowledge_in(
     (lane, name, event): (i64, &str, i64),
 ) -> Result<bool> {
     check(conn, identity, place).await?;
-    let done = query(ACKNOWLEDGE).bind(lane).bind(name.to_owned()).bind(event).execute(conn).await;
-    Ok(done.map_err(failed("the event was not acknowledged", place))?.rows_affected() > 0)
+    apply::acknowledge(conn, lane, name, event).await.map_err(failed("the event was not acknowledged", place))
 }
 
 /// Refuses a connection to another file, and one whose commit a power cut may take back.

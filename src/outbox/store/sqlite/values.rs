@@ -124,12 +124,13 @@ pub(super) fn job(row: &SqliteRow) -> Fetched<JobRow> {
     })
 }
 
-pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
+/// Who has signed a payload, and the signature.
+pub(super) fn signature(row: &SqliteRow) -> Fetched<Option<(Address, Bytes)>> {
     let signature: Option<Vec<u8>> = get(row, "signature")?;
-    let signed = match signature {
-        Some(signature) => Some((address(row, "signer")?, signature.into())),
-        None => None,
-    };
+    signature.map(|signature| Ok((address(row, "signer")?, signature.into()))).transpose()
+}
+
+pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
     let state: Option<Vec<u8>> = get(row, "state")?;
     Ok(PayloadRow {
         id: get(row, "payload")?,
@@ -144,7 +145,7 @@ pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
             offchain: bytes(row, "offchain")?,
             state: state.map(Bytes::from),
         },
-        signed,
+        signed: signature(row)?,
     })
 }
 

@@ -106,15 +106,6 @@ struct Task {
     commits: Arc<AtomicU64>,
 }
 
-/// How a transaction ended.
-enum Ended {
-    Committed(Vec<Reply>),
-    /// Nothing of it happened.
-    Undone(sqlx::Error),
-    /// Nobody knows.
-    Broken(sqlx::Error),
-}
-
 impl Task {
     async fn run(mut self) {
         while let Some(first) = self.waiting.recv().await {
@@ -132,74 +123,51 @@ impl Task {
     }
 
     async fn carry_out(&mut self, orders: Vec<Order>) {
-        if let Some(broken) = &self.broken {
-            for order in orders {
-                _ = order.reply.send(Err(broken.clone()));
-            }
-            return;
-        }
         let (requests, replies): (Vec<_>, Vec<_>) =
             orders.into_iter().map(|order| (order.request, order.reply)).unzip();
         match self.transaction(&requests).await {
-            Ended::Committed(done) => {
+            Ok(done) => {
                 for (reply, done) in replies.into_iter().zip(done) {
                     _ = reply.send(Ok(done));
                 }
             }
             // One of them may be what cannot be done, so each is tried alone.
-            Ended::Undone(_) if requests.len() > 1 => {
+            Err(_) if requests.len() > 1 && self.broken.is_none() => {
                 for (request, reply) in requests.into_iter().zip(replies) {
-                    let done = self.alone(request).await;
-                    _ = reply.send(done);
+                    let done = self.transaction(&[request]).await;
+                    _ = reply.send(done.and_then(|mut done| done.pop().ok_or_else(mixed_up)));
                 }
             }
-            Ended::Undone(error) => self.refuse(replies, failed("the store cannot be written", &self.place)(error)),
-            Ended::Broken(error) => {
-                let error = broken(&self.place).with_source(error);
-                self.broken = Some(error.clone());
-                self.refuse(replies, error);
+            Err(error) => {
+                for reply in replies {
+                    _ = reply.send(Err(error.clone()));
+                }
             }
         }
     }
 
-    async fn alone(&mut self, request: StoreRequest) -> Result<Reply> {
+    /// All of these, or nothing. If it is not known which, nothing more is taken.
+    async fn transaction(&mut self, requests: &[StoreRequest]) -> Result<Vec<Reply>> {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
-        match self.transaction(&[request]).await {
-            Ended::Committed(mut done) => done.pop().ok_or_else(mixed_up),
-            Ended::Undone(error) => Err(failed("the store cannot be written", &self.place)(error)),
-            Ended::Broken(error) => {
-                let error = broken(&self.place).with_source(error);
-                self.broken = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    fn refuse(&self, replies: Vec<oneshot::Sender<Result<Reply>>>, error: Error) {
-        for reply in replies {
-            _ = reply.send(Err(error.clone()));
-        }
-    }
-
-    async fn transaction(&mut self, requests: &[StoreRequest]) -> Ended {
-        let conn = &mut self.connection;
+        let (conn, place) = (&mut self.connection, &self.place);
+        let undone = |error| failed("the store cannot be written", place)(error);
         if let Err(error) = execute(conn, "BEGIN IMMEDIATE").await {
-            return Ended::Undone(error);
+            return Err(undone(error));
         }
         match apply_all(conn, requests).await {
             Ok(replies) => match execute(conn, "COMMIT").await {
                 Ok(()) => {
                     self.commits.fetch_add(1, Relaxed);
-                    Ended::Committed(replies)
+                    Ok(replies)
                 }
-                Err(error) => Ended::Broken(error),
+                Err(error) => Err(self.broken.insert(broken(place).with_source(error)).clone()),
             },
             Err(error) => {
                 // After some errors SQLite has rolled back by itself, and then says that there is no transaction.
                 _ = execute(conn, "ROLLBACK").await;
-                Ended::Undone(error)
+                Err(undone(error))
             }
         }
     }
