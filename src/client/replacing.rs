@@ -234,7 +234,7 @@ async fn failed_at_node(node: &Node, job: &SignedJob) -> Result<()> {
             return Err(nonce_taken(field, crate::error::Outcome::NotSent));
         }
         match record.status() {
-            JobStatus::Failed { reason: Some(reason) } if reason.contains("low nonce") => {
+            status if status.is_low_nonce() => {
                 return Err(Error::new(ErrorKind::Nonce, "the lane is past the nonce, so what is under it never lands")
                     .with_hint(
                         "look on chain whether the job is complete, as a node can forget that it relayed one; if it is not, submit the \

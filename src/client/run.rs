@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::{connection::Client, handle::JobHandle};
 use crate::{
     error::{ErrorKind, Outcome, Result},
-    job::{OffchainJobRequest, Verified},
+    job::{JobStatus, OffchainJobRequest, Verified},
     observe,
     submit::Arrival,
     watch::{Sight, Stage, Until, check_wait, see},
@@ -119,23 +119,21 @@ impl JobRun {
 /// The result, if the look that compared the record has shown what is waited for.
 async fn first_result(client: &Client, handle: &JobHandle, arrival: &Arrival, until: Until) -> Option<Verified> {
     let (parts, job, record) = (&client.parts, handle.signed_job(), arrival.record.as_ref()?);
-    if !record.status().is_executed() {
-        return None;
-    }
-    // What is amiss is for the wait to find out, which looks again.
-    let (result, relayed) = match see(&parts.backend, job, record, None).await.ok()? {
-        Sight::Executed(result) => (result, false),
-        Sight::Relayed(result) => (result, true),
-        _ => return None,
-    };
+    // Else the wait looks again, and verifies what it sees.
     let enough = match until {
-        Until::Executed => true,
-        Until::Relayed => relayed && parts.chain.is_none(),
+        Until::Executed => record.status().is_executed(),
+        Until::Relayed => *record.status() == JobStatus::Relayed && parts.chain.is_none(),
         _ => false,
     };
     if !enough {
         return None;
     }
+    // What is amiss is for the wait to find out.
+    let (result, relayed) = match see(&parts.backend, job, record, None).await.ok()? {
+        Sight::Executed(result) => (result, false),
+        Sight::Relayed(result) => (result, true),
+        _ => return None,
+    };
     handle.subject().saw_at_once(until, if relayed { Stage::Relayed } else { Stage::Executed });
     parts.submissions.verified(job, &result);
     Some(*result)

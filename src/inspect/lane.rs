@@ -13,9 +13,6 @@ use crate::{
     nonce::NonceStanding,
 };
 
-/// The reason that nodes give for an Ordered job below the consumer's next nonce.
-const LOW_NONCE: &str = "low nonce";
-
 /// How a lower nonce stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NeighbourState {
@@ -60,7 +57,7 @@ impl NeighbourLook {
         let executed = status.is_some_and(JobStatus::is_executed);
         Self::Stands(match status {
             Some(JobStatus::Relayed) => return Self::Passed,
-            Some(JobStatus::Failed { reason: Some(reason) }) if is_low_nonce(reason) => return Self::Passed,
+            Some(status) if status.is_low_nonce() => return Self::Passed,
             Some(JobStatus::Done | JobStatus::Pending | JobStatus::Unrecognized(_)) if !unlisted => {
                 NeighbourState::Working { executed: Some(executed), stalled }
             }
@@ -73,10 +70,6 @@ impl NeighbourLook {
             }
         })
     }
-}
-
-pub(super) fn is_low_nonce(reason: &str) -> bool {
-    reason.contains(LOW_NONCE)
 }
 
 /// What the contracts say of the job at the head, by a node's record of it.

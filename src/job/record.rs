@@ -33,11 +33,23 @@ pub enum JobStatus {
     Unrecognized(i32),
 }
 
+/// Whether this is the reason that nodes give for an Ordered job below the consumer's next nonce.
+#[cfg(feature = "client")]
+pub(crate) fn is_low_nonce(reason: &str) -> bool {
+    reason.contains("low nonce")
+}
+
 impl JobStatus {
     /// Whether the node says that it has nothing left to do.
     #[cfg(feature = "client")]
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self, Self::Relayed | Self::Failed { .. })
+    }
+
+    /// Whether the node gave the job up because its Ordered lane was past the nonce, which says nothing of the job.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_low_nonce(&self) -> bool {
+        matches!(self, Self::Failed { reason: Some(reason) } if is_low_nonce(reason))
     }
 
     /// Whether the operator has signed a result, according to the node.

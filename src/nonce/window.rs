@@ -127,14 +127,17 @@ impl Window {
     }
 
     pub(super) fn is_waiting(&self, ticket: u64) -> bool {
-        self.queue.iter().any(|applicant| applicant.ticket == ticket)
+        self.place_in_queue(ticket).is_ok()
     }
 
     /// Takes a submission out of the queue; false if it was let in before.
     pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
-        let before = self.queue.len();
-        self.queue.retain(|applicant| applicant.ticket != ticket);
-        self.queue.len() < before
+        self.place_in_queue(ticket).is_ok_and(|at| self.queue.remove(at).is_some())
+    }
+
+    /// Tickets only grow, so the queue is in their order.
+    fn place_in_queue(&self, ticket: u64) -> Result<usize, usize> {
+        self.queue.binary_search_by_key(&ticket, |applicant| applicant.ticket)
     }
 
     /// A place gets its nonce, in the place of the one that it had.

@@ -225,16 +225,12 @@ impl OpenJobs {
 
     /// A verified result settles its job: nothing is left to find out. One under way is settled by its flight.
     pub(super) fn verified(&self, nonces: &NonceManager, job: &SignedJob) {
-        let settled = |board: &Board| {
-            let open = board.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
-            open && !board.airborne.contains_key(&job.id())
-        };
-        if settled(&self.lock()) {
+        if self.lock().is_at_rest(job) {
             // First the nonce: a submission that begins between the two finds out that the job may have run. Nothing to do
             // if somebody resolved it by hand, or if a client that shares the nonces sends the job just now.
             _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
             let mut board = self.lock();
-            if settled(&board) {
+            if board.is_at_rest(job) {
                 board.unresolved.remove(&job.id());
             }
         }
@@ -254,9 +250,7 @@ impl OpenJobs {
     /// The job of a run is over. One under way is settled by its flight.
     pub(super) fn end(&self, job: &SignedJob) {
         let mut board = self.lock();
-        if !board.airborne.contains_key(&job.id())
-            && board.unresolved.get(&job.id()).is_some_and(|open| open.job == *job)
-        {
+        if board.is_at_rest(job) {
             board.unresolved.remove(&job.id());
         }
     }
@@ -265,6 +259,12 @@ impl OpenJobs {
 impl Board {
     pub(super) fn may_have_run(&self, id: JobId) -> bool {
         self.unresolved.get(&id).is_some_and(|open| open.may_have_run)
+    }
+
+    /// Whether a job is kept, and is not under way.
+    fn is_at_rest(&self, job: &SignedJob) -> bool {
+        let kept = self.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
+        kept && !self.airborne.contains_key(&job.id())
     }
 
     /// Notes that a job is put in the place of one that has failed, which is sent no more by itself.

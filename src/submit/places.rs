@@ -133,10 +133,10 @@ async fn passed(places: &Places, lane: &LaneLook) -> Option<u64> {
         let lowest = pending.first().copied();
         nonces.retain(|nonce| lowest.is_none_or(|lowest| *nonce < lowest));
         // That the list lacks them does not say that they were relayed: the node may have lost them.
-        if let Some(last) = nonces.last()
-            && is_past(places, lane.consumer(), *last).await
+        if let Some(last) = nonces.pop()
+            && is_past(places, lane.consumer(), last).await
         {
-            return Some(*last);
+            return Some(last);
         }
     }
     let (mut past, mut at, mut step) = (None, 0, 1);
@@ -151,9 +151,5 @@ async fn passed(places: &Places, lane: &LaneLook) -> Option<u64> {
 /// Whether the lane has passed a nonce, by the node's record of the job.
 async fn is_past(places: &Places, consumer: Address, nonce: u64) -> bool {
     let record = places.node.look(JobId::derive(nonce, consumer)).await;
-    record.is_ok_and(|record| match record.status() {
-        JobStatus::Relayed => true,
-        JobStatus::Failed { reason: Some(reason) } => reason.contains("low nonce"),
-        _ => false,
-    })
+    record.is_ok_and(|record| *record.status() == JobStatus::Relayed || record.status().is_low_nonce())
 }

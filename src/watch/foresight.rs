@@ -7,6 +7,7 @@
 use tokio::time::Duration;
 
 use super::durations::Durations;
+use crate::backoff::{Backoff, Jitter};
 
 /// How late a job may be seen on average, as a part of the time it takes; a job that takes less than the first, or more
 /// than the second times the longest pause, counts as taking that.
@@ -60,9 +61,8 @@ pub(super) fn next_look(
         }
         Some(after) => Foreseen { after: after.min(last + FIRST_BY), likely: true },
         None => {
-            let grown = GROWTH.powi(i32::try_from(looks.saturating_sub(1).min(40)).unwrap_or(40));
-            let pause = (last / OVERDUE).max(SHORTEST).mul_f64(grown);
-            Foreseen { after: last + pause.min(half).min(most), likely: false }
+            let pauses = Backoff::new((last / OVERDUE).max(SHORTEST), half.min(most), Jitter::None).growing(GROWTH);
+            Foreseen { after: last + pauses.nominal(looks), likely: false }
         }
     };
     Some(Foreseen { after: next.after.max(last + SHORTEST), ..next })

@@ -60,7 +60,7 @@ impl Watchers {
     /// How long after a job is taken the first look at it is to come, if that is known.
     pub(crate) fn first_look(&self, job: &SignedJob, until: Until) -> Option<Duration> {
         let look = |step| self.times.next_look(job, step, None, 0, self.poll.most());
-        let relayed = look(Milestone::Relayed).filter(|_| until == Until::Relayed);
+        let relayed = if until == Until::Relayed { look(Milestone::Relayed) } else { None };
         relayed.or_else(|| look(Milestone::Executed)).map(|foreseen| foreseen.after)
     }
 

@@ -7,10 +7,8 @@ use super::{
     weigh::weigh,
 };
 use crate::{
-    inspect::{
-        lane::{NeighbourState, is_low_nonce},
-        words::CHAIN,
-    },
+    inspect::{lane::NeighbourState, words::CHAIN},
+    job::is_low_nonce,
     watch::Stage,
 };
 

@@ -48,8 +48,8 @@ pub(super) fn judge(evidence: &Prospects, chain: &Chained, complete: bool, found
     state(evidence, chain, found);
 }
 
-/// Whether only a call can say if the contracts take the job's result. What the chain says of the nonce, the operator or
-/// the signer is a finding of its own, and reason enough: a call would only say the same.
+/// Whether only a call can say if the contracts take the job's result. What the chain says of the nonce, the operator
+/// or the signer is a finding of its own, and reason enough: a call would only say the same.
 pub(super) fn leaves_open(job: &SignedJob, pinned: Option<Address>, chain: &Chained) -> bool {
     let asked = &chain.facts.job;
     let other = matches!(asked.operator, Ok(named) if pinned.is_some_and(|pinned| pinned != named));
