@@ -1,0 +1,116 @@
+//! The structure of the arguments.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use infinityvm_sdk::{Result, Revision, primitives::Address};
+
+use crate::{
+    job::JobCommand,
+    node::NodeCommand,
+    nonce::NonceArgs,
+    output::Output,
+    shell::{self, CompletionsArgs},
+    text,
+};
+
+const FOOTER: &str = "\
+Options that every command takes:
+  --json            one JSON document on standard output, errors as JSON on standard error
+  --timeout TIME    how long to wait at most, such as 90s or 5m
+  --node URL        the coprocessor node [IVM_NODE]; --rest if it is a REST gateway
+  --rpc-url URL     the chain's RPC [ETH_RPC_URL]; --job-manager ADDRESS [IVM_JOB_MANAGER]
+
+Exit codes: 0 done; 1 failed for good; 2 usage; 3 outcome unknown, send the same file again;
+  4 deadline, the job goes on; 5 nothing was sent, safe to repeat";
+
+/// Build, sign, send, watch and verify InfinityVM offchain jobs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ivm",
+    version,
+    help_template = "{about}\n\nUsage: {usage}\n\nCommands:\n{subcommands}\n\n{after-help}\n",
+    after_help = FOOTER,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value, made once")]
+enum Command {
+    /// Build, sign, send, watch, verify, post and replace jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Ask the node what it is
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Read the next nonce of a consumer from the chain
+    Nonce(NonceArgs),
+    /// Print what a shell needs to complete commands
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// What every command takes, before its name or after.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Globals {
+    /// Print one JSON document on standard output, and errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// How long to wait at most, such as 500ms, 90s, 5m or 1h
+    #[arg(long, global = true, value_name = "TIME", value_parser = text::duration)]
+    pub timeout: Option<Duration>,
+
+    /// The coprocessor node: http(s)://HOST[:PORT], by default http://127.0.0.1:50051
+    #[arg(long, global = true, value_name = "URL", env = "IVM_NODE", hide_env_values = true)]
+    pub node: Option<String>,
+
+    /// The node's URL is that of a REST gateway, and not of gRPC
+    #[arg(long, global = true)]
+    pub rest: bool,
+
+    /// A header for the node, such as "authorization: @token.txt"; may come more than once
+    #[arg(long = "header", global = true, value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+
+    /// The node's protocol revision, relay or state; a node is asked for it over gRPC
+    #[arg(long, global = true, value_name = "NAME", env = "IVM_REVISION")]
+    pub revision: Option<Revision>,
+
+    /// The operator whose results are believed, if it is not to be read from the chain
+    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_OPERATOR")]
+    pub operator: Option<Address>,
+
+    /// The chain's RPC, http(s):// or ws(s)://; several with commas between them
+    #[arg(long, global = true, value_name = "URL", env = "ETH_RPC_URL", hide_env_values = true, value_delimiter = ',')]
+    pub rpc_url: Vec<String>,
+
+    /// The JobManager contract on the chain
+    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_JOB_MANAGER")]
+    pub job_manager: Option<Address>,
+
+    /// Allow plain http to other hosts than this one
+    #[arg(long, global = true)]
+    pub allow_plaintext: bool,
+}
+
+impl Cli {
+    pub async fn run(self, output: &Output) -> Result<()> {
+        match self.command {
+            Command::Job(command) => command.run(&self.globals, output).await,
+            Command::Node(command) => command.run(&self.globals, output).await,
+            Command::Nonce(args) => args.run(&self.globals, output).await,
+            Command::Completions(args) => args.run(),
+            Command::Man => shell::man(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How the process ends: one number says whether to repeat, to send the same file again, or to give up.
+
+use std::process::ExitCode;
+
+use infinityvm_sdk::{Error, ErrorKind, Outcome};
+
+use crate::{output::Output, text};
+
+/// What a script goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It failed, and would fail again.
+    Failed = 1,
+    /// The arguments are wrong, or what they name is.
+    Usage = 2,
+    /// The job may run. Only the same bytes may be sent again.
+    Unknown = 3,
+    /// The time was over. What was waited for goes on.
+    Deadline = 4,
+    /// Nothing was sent, or nothing was taken: the same command may be given again.
+    NotSent = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// How a command ends that failed with this error.
+pub fn code(error: &Error) -> Exit {
+    let passes = error.is_retryable() || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::CallTimeout);
+    match (error.kind(), error.outcome()) {
+        (ErrorKind::DeadlineExceeded, _) => Exit::Deadline,
+        (_, Outcome::Unknown) => Exit::Unknown,
+        (ErrorKind::InvalidInput | ErrorKind::InvalidConfig | ErrorKind::TooLarge, Outcome::NotSent) => Exit::Usage,
+        (_, Outcome::NotSent | Outcome::Rejected) if passes => Exit::NotSent,
+        // The job is at the node, and what came after that can be done again with the same file.
+        (_, Outcome::Accepted) if passes => Exit::Unknown,
+        _ => Exit::Failed,
+    }
+}
+
+/// Ends the process for arguments that clap refuses, or answers with: help and the version.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { Exit::Failed.into() };
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let whole = error.render().to_string();
+        let (what, rest) = whole.split_once("\n\n").unwrap_or((&whole, ""));
+        let what = what.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let next = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        Output::new(true).error(&text::refused(what).with_hint(next));
+    } else {
+        // Where standard error is closed nobody reads it.
+        _ = error.print();
+    }
+    Exit::Usage.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_says_what_to_do() {
+        let error = |kind, outcome, retryable| Error::new(kind, "").with_outcome(outcome).with_retryable(retryable);
+        for (kind, outcome, retryable, exit) in [
+            (ErrorKind::InvalidInput, Outcome::NotSent, false, Exit::Usage),
+            (ErrorKind::InvalidConfig, Outcome::NotSent, false, Exit::Usage),
+            (ErrorKind::Unavailable, Outcome::NotSent, false, Exit::NotSent),
+            (ErrorKind::LaneFull, Outcome::NotSent, true, Exit::NotSent),
+            (ErrorKind::Rejected, Outcome::Rejected, true, Exit::NotSent),
+            (ErrorKind::Rejected, Outcome::Rejected, false, Exit::Failed),
+            (ErrorKind::Unavailable, Outcome::Unknown, true, Exit::Unknown),
+            (ErrorKind::NonceTaken, Outcome::Unknown, false, Exit::Unknown),
+            (ErrorKind::DeadlineExceeded, Outcome::Accepted, true, Exit::Deadline),
+            (ErrorKind::JobFailed, Outcome::Accepted, false, Exit::Failed),
+            (ErrorKind::Chain, Outcome::Accepted, true, Exit::Unknown),
+            (ErrorKind::WrongRevision, Outcome::NotSent, false, Exit::Failed),
+        ] {
+            assert_eq!(code(&error(kind, outcome, retryable)), exit, "{kind:?} {outcome:?} {retryable}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What arguments name: bytes, files, standard input.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use infinityvm_sdk::{
+    Result,
+    primitives::{Bytes, hex},
+};
+use serde::de::DeserializeOwned;
+
+use crate::text::refused;
+
+/// The most that is read of a file or of standard input. No job is that large.
+const MOST: u64 = 64 << 20;
+
+/// A file, or standard input where the argument is `-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Stdin,
+    File(PathBuf),
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+    }
+}
+
+impl Source {
+    /// Everything that it holds.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = match self {
+            Self::Stdin => io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes),
+            Self::File(path) => fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)),
+        };
+        read.map_err(|error| refused(format!("{} cannot be read", self.name())).with_source(error))?;
+        if bytes.len() as u64 > MOST {
+            return Err(refused(format!("{} is larger than {} MiB", self.name(), MOST >> 20))
+                .with_hint("no node takes a job or a program that large"));
+        }
+        Ok(bytes)
+    }
+
+    /// The value that is written there as JSON.
+    pub fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
+        serde_json::from_slice(&self.read()?).map_err(|error| {
+            refused(format!("{} does not hold {what}", self.name()))
+                .with_source(error)
+                .with_hint("give the file that an earlier command has written, as it is")
+        })
+    }
+
+    pub fn name(&self) -> String {
+        match self {
+            Self::Stdin => "standard input".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Bytes: `0x` and hex digits, `abi:TYPE=VALUE`, `@FILE`, or `-` for standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BytesArg {
+    Given(Bytes),
+    From(Source),
+}
+
+impl BytesArg {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            return Ok(Self::From(Source::Stdin));
+        }
+        if let Some(path) = text.strip_prefix('@') {
+            return Ok(Self::From(Source::File(path.into())));
+        }
+        if let Some(typed) = text.strip_prefix("abi:") {
+            return crate::abi::encode(typed).map(Self::Given);
+        }
+        let digits = text.strip_prefix("0x");
+        let digits = digits.ok_or("use 0x and hex digits, abi:TYPE=VALUE, @FILE, or - for standard input")?;
+        hex::decode(digits).map(|bytes| Self::Given(bytes.into())).map_err(|error| error.to_string())
+    }
+
+    pub fn read(&self) -> Result<Bytes> {
+        match self {
+            Self::Given(bytes) => Ok(bytes.clone()),
+            Self::From(source) => source.read().map(Bytes::from),
+        }
+    }
+}
+
+/// Writes a file that holds no key, whole or not at all: what is there already is replaced only once the new one is on
+/// the disk.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let failed = |error| refused(format!("{} cannot be written", path.display())).with_source(error);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = fs::File::create(&beside).and_then(|mut file| {
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+        // It may be that there is none.
+        _ = fs::remove_file(&beside);
+        failed(error)
+    })
+}

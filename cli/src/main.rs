@@ -1,0 +1,47 @@
+//! `ivm`, the command line of InfinityVM: one command is one call of the library's public interface, its answer on
+//! standard output, and its errors on standard error.
+
+mod abi;
+mod chain;
+mod cli;
+mod connect;
+mod exit;
+mod input;
+mod job;
+mod keys;
+mod node;
+mod nonce;
+mod output;
+mod shell;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{cli::Cli, output::Output};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let output = Output::new(cli.globals.json);
+    let done = runtime().and_then(|runtime| runtime.block_on(cli.run(&output)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            exit::code(&error).into()
+        }
+    }
+}
+
+/// Several threads, as the development node serves while a command waits.
+fn runtime() -> infinityvm_sdk::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| text::refused("the runtime cannot be started").with_source(error))
+}

@@ -1,0 +1,61 @@
+//! `ivm node`.
+
+use std::time::Instant;
+
+use clap::Subcommand;
+use infinityvm_sdk::{ErrorKind, JobId, Result};
+use serde_json::json;
+
+use crate::{
+    cli::Globals,
+    connect,
+    output::{Output, Page},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Print the node's protocol revision, how fast it answers, and what the chain says, if one was named
+    Info,
+}
+
+impl NodeCommand {
+    pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
+        let Self::Info = self;
+        let client = connect::builder(globals).await?.connect().await?;
+        let begun = Instant::now();
+        // A job that there cannot be: that the node does not know it is an answer.
+        match client.get_result(JobId::from_slice(&[0; 32])?).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let millis = begun.elapsed().as_secs_f64() * 1000.0;
+        let said = globals.revision.is_none();
+        let mut page = Page::default()
+            .row("node", client.endpoint())
+            .row("revision", format!("{} ({})", client.revision(), if said { "said by the node" } else { "as given" }))
+            .row("answered in", format!("{millis:.1} ms"));
+        let mut value = json!({
+            "endpoint": client.endpoint(),
+            "transport": if globals.rest { "rest" } else { "grpc" },
+            "revision": client.revision(),
+            "revision_said_by_node": said,
+            "round_trip_ms": millis,
+            "chain": null,
+        });
+        if let Some(chain) = client.chain() {
+            let (identity, operator) = (chain.identity().await?, chain.operator().await?);
+            page = page
+                .row("chain id", identity.chain_id)
+                .row("JobManager", chain.job_manager())
+                .row("operator", operator);
+            value["chain"] = json!({
+                "chain_id": identity.chain_id,
+                "genesis_hash": identity.genesis_hash,
+                "job_manager": chain.job_manager(),
+                "operator": operator,
+            });
+        }
+        output.answer(&value, page);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What a command prints: one JSON document, or lines for people, with colours where a terminal shows them.
+
+use std::{fmt, io, path::Path};
+
+use anstyle::{AnsiColor, Style};
+use infinityvm_sdk::{Error, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{exit, input, text::refused};
+
+const LABEL: Style = AnsiColor::Cyan.on_default();
+const WRONG: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Where answers and errors go. Standard output has answers only.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints an answer: the value as one line of JSON, or the text.
+    pub fn answer(&self, value: &impl Serialize, text: impl fmt::Display) {
+        if self.json { self.document(value) } else { line(&mut anstream::stdout(), format_args!("{text}")) }
+    }
+
+    /// Prints a value as one line of JSON, whatever was asked for.
+    pub fn document(&self, value: &impl Serialize) {
+        // Only maps with keys that are no text fail, and there are none.
+        let text = serde_json::to_string(value).unwrap_or_else(|error| json!({ "bug": error.to_string() }).to_string());
+        line(&mut io::stdout(), format_args!("{text}"));
+    }
+
+    /// Writes a value that other commands read: to the file, and then says what it is; or to standard output.
+    pub fn file(&self, value: &impl Serialize, path: Option<&Path>, page: Page) -> Result<()> {
+        let Some(path) = path else {
+            self.document(value);
+            return Ok(());
+        };
+        let text = serde_json::to_string(value)
+            .map_err(|error| refused("the value cannot be written as JSON").with_source(error))?;
+        input::write(path, &(text + "\n"))?;
+        self.answer(&json!({ "file": path }), page.row("file", path.display()));
+        Ok(())
+    }
+
+    /// Prints why the command failed.
+    pub fn error(&self, error: &Error) {
+        if self.json {
+            let text = json!({ "error": error, "exit_code": exit::code(error) as u8 });
+            line(&mut io::stderr(), format_args!("{text}"));
+        } else {
+            line(&mut anstream::stderr(), format_args!("{WRONG}error:{WRONG:#} {}", error.report()));
+        }
+    }
+
+    /// Says something that is no error and no answer.
+    pub fn warn(&self, text: impl fmt::Display) {
+        if self.json {
+            line(&mut io::stderr(), format_args!("{}", json!({ "warning": text.to_string() })));
+        } else {
+            line(&mut anstream::stderr(), format_args!("{WARNING}warning:{WARNING:#} {text}"));
+        }
+    }
+}
+
+/// Whoever reads may be gone: a job that was sent stays sent.
+fn line(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) {
+    _ = writeln!(stream, "{text}").and_then(|()| stream.flush());
+}
+
+/// Lines of a label and a value each.
+#[derive(Debug, Default)]
+pub struct Page(Vec<(&'static str, String)>);
+
+impl Page {
+    pub fn row(mut self, label: &'static str, value: impl fmt::Display) -> Self {
+        self.0.push((label, value.to_string()));
+        self
+    }
+
+    /// As [`row`](Self::row), if there is a value.
+    pub fn maybe(self, label: &'static str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.row(label, value),
+            None => self,
+        }
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+        for (index, (label, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{LABEL}{label:width$}{LABEL:#}  {value}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Every command by its real binary: what it prints, as text and as JSON, and its exit code.
+
+mod offline;
+mod rig;
+mod shape;
