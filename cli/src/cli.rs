@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand};
 use infinityvm_sdk::{Result, Revision, primitives::Address};
 
 use crate::{
+    exit::Exit,
     job::JobCommand,
     node::NodeCommand,
     nonce::NonceArgs,
     output::Output,
+    program::ProgramCommand,
     shell::{self, CompletionsArgs},
     text,
 };
@@ -47,6 +49,9 @@ enum Command {
     /// Build, sign, send, watch, verify, post and replace jobs
     #[command(subcommand)]
     Job(JobCommand),
+    /// Upload programs to the node, and ask for them
+    #[command(subcommand)]
+    Program(ProgramCommand),
     /// Ask the node what it is
     #[command(subcommand)]
     Node(NodeCommand),
@@ -104,13 +109,15 @@ pub struct Globals {
 }
 
 impl Cli {
-    pub async fn run(self, output: &Output) -> Result<()> {
+    pub async fn run(self, output: &Output) -> Result<Exit> {
         match self.command {
-            Command::Job(command) => command.run(&self.globals, output).await,
+            Command::Job(command) => return command.run(&self.globals, output).await,
+            Command::Program(command) => return command.run(&self.globals, output).await,
             Command::Node(command) => command.run(&self.globals, output).await,
             Command::Nonce(args) => args.run(&self.globals, output).await,
             Command::Completions(args) => args.run(),
             Command::Man => shell::man(),
         }
+        .map(|()| Exit::Done)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use infinityvm_sdk::{
-    Client, Result, RetryPolicy,
+    Client, Error, ErrorKind, Result, RetryPolicy, Revision, SignedJob, Until,
     client::ClientBuilder,
     transport::{GrpcTransport, RestTransport},
 };
@@ -63,4 +63,32 @@ fn header_of(text: &str) -> Result<(String, String)> {
         None => value.to_owned(),
     };
     Ok((name.trim().to_owned(), value))
+}
+
+/// The revision of a job that was signed, which is the client's: a node that says it speaks another is refused.
+pub fn revision(globals: &Globals, job: &SignedJob) -> Result<Revision> {
+    match globals.revision {
+        Some(given) if given != job.revision() => {
+            let what = format!("the job is signed for the {} revision, and --revision says {given}", job.revision());
+            Err(Error::new(ErrorKind::WrongRevision, what)
+                .with_hint("leave --revision out; if the node speaks the other one, sign the job anew for that"))
+        }
+        _ => Ok(job.revision()),
+    }
+}
+
+/// Refuses to wait where no result could be believed, before anything is sent.
+pub fn require_operator(globals: &Globals, until: Until) -> Result<()> {
+    let has_chain = !globals.rpc_url.is_empty() && globals.job_manager.is_some();
+    if !has_chain && matches!(until, Until::Finalized { .. }) {
+        return Err(Error::new(ErrorKind::InvalidConfig, "only the chain says what is final, and none was named")
+            .with_hint("give --rpc-url and --job-manager, or wait until executed or relayed"));
+    }
+    if has_chain || globals.operator.is_some() { Ok(()) } else { Err(no_operator()) }
+}
+
+/// The error of a result that nobody is known to have to sign.
+pub fn no_operator() -> Error {
+    Error::new(ErrorKind::InvalidConfig, "it is not known whose results are to be believed")
+        .with_hint("give --operator with the address that your JobManager contract names, or --rpc-url and --job-manager to read it there")
 }

@@ -10,6 +10,8 @@ use crate::{output::Output, text};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// It is done.
+    Done = 0,
     /// It failed, and would fail again.
     Failed = 1,
     /// The arguments are wrong, or what they name is.
@@ -45,7 +47,7 @@ pub fn code(error: &Error) -> Exit {
 /// Ends the process for arguments that clap refuses, or answers with: help and the version.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { Exit::Failed.into() };
+        return if error.print().is_ok() { Exit::Done } else { Exit::Failed }.into();
     }
     if std::env::args_os().any(|argument| argument == "--json") {
         let whole = error.render().to_string();

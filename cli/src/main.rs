@@ -12,6 +12,7 @@ mod keys;
 mod node;
 mod nonce;
 mod output;
+mod program;
 mod shell;
 mod text;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let output = Output::new(cli.globals.json);
     let done = runtime().and_then(|runtime| runtime.block_on(cli.run(&output)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit.into(),
         Err(error) => {
             output.error(&error);
             exit::code(&error).into()

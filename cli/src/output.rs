@@ -1,8 +1,14 @@
 //! What a command prints: one JSON document, or lines for people, with colours where a terminal shows them.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anstyle::{AnsiColor, Style};
+use indicatif::ProgressBar;
 use infinityvm_sdk::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
@@ -49,6 +55,17 @@ impl Output {
         Ok(())
     }
 
+    /// Shows what is being waited for: a spinner on a terminal, lines elsewhere, nothing beside JSON.
+    pub fn progress(&self, what: impl Into<String>) -> Progress {
+        let begun = Instant::now();
+        if self.json || !io::stderr().is_terminal() {
+            return Progress { bar: None, silent: self.json, begun };
+        }
+        let bar = ProgressBar::new_spinner().with_message(what.into());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress { bar: Some(bar), silent: false, begun }
+    }
+
     /// Prints why the command failed.
     pub fn error(&self, error: &Error) {
         if self.json {
@@ -72,6 +89,34 @@ impl Output {
 /// Whoever reads may be gone: a job that was sent stays sent.
 fn line(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) {
     _ = writeln!(stream, "{text}").and_then(|()| stream.flush());
+}
+
+/// What a person is shown who waits; made by [`Output::progress`].
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    silent: bool,
+    begun: Instant,
+}
+
+impl Progress {
+    /// Says that something was reached.
+    pub fn step(&self, what: &str) {
+        let text = format!("{:>8.3} s  {what}", self.begun.elapsed().as_secs_f64());
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None if self.silent => {}
+            None => line(&mut io::stderr(), format_args!("{text}")),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Lines of a label and a value each.

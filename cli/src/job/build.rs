@@ -16,6 +16,7 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
+#[command(mut_arg("consumer", |argument| argument.required(true)))]
 pub struct BuildCommand {
     #[command(flatten)]
     job: BuildArgs,
@@ -30,15 +31,15 @@ pub struct BuildCommand {
 #[command(next_help_heading = "The job")]
 pub struct BuildArgs {
     /// The app's contract, which receives the result
-    #[arg(long, value_name = "ADDRESS", required = true)]
+    #[arg(long, value_name = "ADDRESS", requires_all = ["program", "max_cycles"])]
     consumer: Option<Address>,
 
     /// The id of the program to run
-    #[arg(long, value_name = "ID", required = true)]
+    #[arg(long, value_name = "ID", requires = "consumer")]
     program: Option<ProgramId>,
 
     /// The most cycles the zkVM may take
-    #[arg(long, value_name = "NUMBER", required = true)]
+    #[arg(long, value_name = "NUMBER", requires = "consumer", value_parser = clap::value_parser!(u64).range(1..))]
     max_cycles: Option<u64>,
 
     /// The input that is posted on chain, in clear: BYTES

@@ -4,16 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use infinityvm_sdk::{
-    Error, ErrorKind, OffchainJobRequest, RelayStrategy, Result, Revision, SignedJob,
+    Error, ErrorKind, OffchainJobRequest, RelayStrategy, Result, Revision,
     nonce::{Lane, NonceManager, UnixMillis},
 };
 
-use crate::{
-    cli::Globals,
-    input::Source,
-    keys::KeyOptions,
-    output::{Output, Page},
-};
+use super::result::page_of;
+use crate::{cli::Globals, input::Source, keys::KeyOptions, output::Output};
 
 #[derive(Args, Debug)]
 pub struct SignArgs {
@@ -41,7 +37,7 @@ impl SignArgs {
         // Before the key is asked for.
         let prepared = job.prepare(revision, nonce)?;
         let signed = prepared.sign(&self.keys.signer(output)?).await?;
-        output.file(&signed, self.out.as_deref(), page_of(&signed)?)
+        output.file(&signed, self.out.as_deref(), page_of(&signed, None).row("signed by", signed.recover()?))
     }
 }
 
@@ -71,14 +67,4 @@ async fn nonce_of(job: &OffchainJobRequest, given: Option<u64>) -> Result<u64> {
     let nonce = lease.nonce();
     lease.commit();
     Ok(nonce)
-}
-
-/// What a person wants to know of a signed job.
-pub fn page_of(job: &SignedJob) -> Result<Page> {
-    Ok(Page::default()
-        .row("job", job.id())
-        .row("nonce", job.nonce())
-        .row("consumer", job.consumer())
-        .row("signed by", job.recover()?)
-        .row("revision", job.revision()))
 }

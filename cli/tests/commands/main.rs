@@ -1,5 +1,8 @@
 //! Every command by its real binary: what it prints, as text and as JSON, and its exit code.
 
+mod chain;
+mod jobs;
 mod offline;
 mod rig;
+mod scene;
 mod shape;

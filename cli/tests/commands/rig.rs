@@ -63,7 +63,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn of(arguments: &[&str], output: Output) -> Self {
+    pub fn of(arguments: &[&str], output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("text");
         let code = output.status.code().expect("an exit code and no signal");
         Self { what: arguments.join(" "), code, out: text(output.stdout), err: text(output.stderr) }
