@@ -1,23 +1,40 @@
 //! Kills a service in the middle of its work, again and again, and counts what became of its orders.
 //!
 //! The service is this very program, started as a child: it enqueues orders from eight tasks, each in the transaction of
-//! a row of its own, and bills each result in the transaction that acknowledges it. It is killed with SIGKILL at a named
-//! point between two steps of the outbox, or after a random time. In between the node restarts, and loses replies. At the
-//! end every order that was stored must be on chain once, and billed once.
+//! a row of its own, and bills each result in the transaction that acknowledges it. The node is another child. It
+//! restarts, loses replies, and its chain reorganises. Three things end the service:
 //!
-//! `KILLS` sets how often, `SEED` the seed.
+//! - **SIGKILL**, at a named point between two steps of the outbox, or after a random time (`lives.rs`);
+//! - **a power cut**: nothing is left but what was synced, and parts of what was not (`power.rs`, `power.c`);
+//! - **a disk** that is full, read-only, fails to sync, or has lost a part (`disk.rs`).
+//!
+//! At the end every order that was stored must be on chain once, and billed once. `ledger.rs` checks that from the
+//! service's tables, the chain, and what a proxy saw pass; it shares no code with the SDK.
+//!
+//! `KILLS` and `CUTS` set how often in all, `SEED` the seed, `PART` which part runs (`kills`, `cuts` or `disk`), and `WORLD`
+//! in which of its worlds, by number. `SAY=all` repeats what the services say.
 
-mod child;
+mod database;
+mod disk;
 mod ledger;
+mod life;
+mod lives;
+mod node;
+mod node_process;
+mod orders;
 mod parent;
+mod power;
 mod recorder;
+mod service;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("child") {
-        child::run(&arguments.collect::<Vec<_>>());
-        return;
+    let (first, rest) = (arguments.next(), arguments.collect::<Vec<_>>());
+    match first.as_deref() {
+        Some("service") => return service::run::<database::Sqlite>(&rest),
+        Some("node") => return node::run(&rest),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(parent::run());
+    std::process::exit(runtime.block_on(parent::run()));
 }

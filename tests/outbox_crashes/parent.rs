@@ -1,221 +1,117 @@
-//! Starts the service, kills it, and starts it again.
+//! What is run, how often, and what it must come to.
 
-use std::{
-    collections::BTreeSet,
-    env,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{env, time::Instant};
 
-use infinityvm_sdk::{
-    LocalSigner, Revision,
-    devnode::{ConsumerRules, DevNode, Loss, ProgramError, ProgramInput, ProgramOutput},
-    primitives::Address,
-    rpc::Method,
-};
-use support::harness::{OUTBOX_POINTS, Random, seed, sweep};
-use tokio::sync::mpsc;
+use support::harness::{Random, seed, sweep};
+use tokio::task::JoinSet;
 
 use crate::{
-    child::{FAILS, Orders, TASKS},
-    ledger::{self, Findings},
-    recorder::Recorder,
+    disk,
+    ledger::Findings,
+    life::World,
+    lives::{self, Death, Scene},
+    orders::{After, TASKS},
 };
 
-/// Without a word from the service for so long it hangs.
-const SILENCE: Duration = Duration::from_secs(120);
+const RELAY: World = World { state: false, rest: false, ordered: true, after: After::Replace, chain: false };
+const STATE: World = World { state: true, ordered: false, after: After::Renumber, ..RELAY };
 
-/// One world: a revision, a transport, a strategy.
-struct World {
-    revision: Revision,
-    rest: bool,
-    ordered: bool,
+/// Both revisions and transports; a chain that reorganises in one of them.
+const KILLED: [World; 5] = [
+    RELAY,
+    World { rest: true, ordered: false, ..RELAY },
+    World { after: After::Fill, chain: true, ..RELAY },
+    STATE,
+    World { rest: true, ..STATE },
+];
+
+const CUT_OFF: [World; 2] = [RELAY, World { rest: true, ..STATE }];
+
+/// How often in all, and how many orders of each task in each world.
+struct Size {
+    deaths: usize,
+    each: u64,
 }
 
-/// What the service was seen to do.
-#[derive(Default)]
-struct Seen {
-    told: BTreeSet<String>,
-    at_points: usize,
-    at_random: usize,
-    /// Lives that had done all there was to do before they came to their point: killed all the same, and no proof.
-    idle: usize,
-    odd: Vec<String>,
+fn size(variable: &str, quick: Size, whole: Size) -> Size {
+    let size = if sweep() { whole } else { quick };
+    let wanted = env::var(variable).ok().map(|deaths| deaths.parse().expect("a number"));
+    Size { deaths: wanted.unwrap_or(size.deaths), ..size }
 }
 
-pub async fn run() {
-    let whole = sweep();
-    let kills = env::var("KILLS").ok().and_then(|kills| kills.parse().ok());
-    // Each world has a quarter of them.
-    let kills: usize = kills.unwrap_or(if whole { 1000 } else { 48 });
-    let each = if whole { 300 } else { 25 };
+/// The exit code.
+pub async fn run() -> i32 {
+    let part = env::var("PART").ok();
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let mut failed = false;
-    for (number, world) in [
-        World { revision: Revision::Relay, rest: false, ordered: true },
-        World { revision: Revision::Relay, rest: true, ordered: false },
-        World { revision: Revision::State, rest: false, ordered: false },
-        World { revision: Revision::State, rest: true, ordered: false },
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let began = Instant::now();
-        let random = Random::new(seed().wrapping_mul(4).wrapping_add(number as u64));
-        let (findings, seen) = kill(&world, kills / 4, each, random).await;
-        println!(
-            "{} {} {}: {} orders, {} submissions, {} replaced, {} kills at points, {} at random, {} at rest, in {:?}: {}",
-            world.revision,
-            if world.rest { "rest" } else { "grpc" },
-            if world.ordered { "ordered" } else { "unordered" },
-            findings.orders,
-            findings.submissions,
-            findings.replaced,
-            seen.at_points,
-            seen.at_random,
-            seen.idle,
-            began.elapsed(),
-            if findings.is_clean() && seen.odd.is_empty() {
-                "clean".to_owned()
-            } else {
-                format!("{findings:?} {:?}", seen.odd)
-            },
-        );
-        failed |= !findings.is_clean() || !seen.odd.is_empty() || findings.orders as u64 != TASKS * each;
-        // A recorder that sees nothing proves nothing.
-        failed |= (findings.submissions as u64) < TASKS * each;
-        failed |= seen.at_points + seen.at_random + seen.idle < kills / 4 || seen.at_points == 0;
+    if wanted("kills") {
+        // 250 orders of each of 8 tasks in each of 5 worlds are 10,000.
+        let size = size("KILLS", Size { deaths: 50, each: 20 }, Size { deaths: 1000, each: 250 });
+        failed |= !all(&KILLED, Death::Kill, &size).await;
+    }
+    if wanted("cuts") {
+        let size = size("CUTS", Size { deaths: 12, each: 10 }, Size { deaths: 200, each: 100 });
+        failed |= !all(&CUT_OFF, Death::PowerCut, &size).await;
+    }
+    if wanted("disk") {
+        failed |= !disk::all(seed()).await;
     }
     println!("seed {}: {}", seed(), if failed { "FAILED" } else { "ok" });
-    std::process::exit(i32::from(failed));
+    i32::from(failed)
 }
 
-async fn kill(world: &World, kills: usize, each: u64, mut random: Random) -> (Findings, Seen) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().join("service.db").to_str().unwrap().to_owned();
-    let key = random.bytes::<32>();
-    let signer = LocalSigner::from_bytes(key).unwrap();
-    let consumer = Address::repeat_byte(9);
-    let rules = ConsumerRules::signed_by(signer.address());
-    let node = DevNode::builder(world.revision).consumer(consumer, rules).start().await.unwrap();
-    let program = node.register_program(program(world.revision));
-    let recorder = Recorder::default();
-    let url =
-        format!("http://{}", recorder.before(if world.rest { node.rest_address() } else { node.grpc_address() }).await);
-    let mut seen = Seen::default();
-    // As many orders as there are lives, a part in each: so that every life has something to do.
-    for life in 0..=kills {
-        let last = life == kills;
-        let portion = if last { each } else { (each * (life as u64 + 1)).div_ceil(kills as u64 + 1) };
-        let at_point = !last && random.below(3) > 0;
-        let orders = Orders {
-            store: store.clone(),
-            url: url.clone(),
-            rest: world.rest,
-            revision: world.revision,
-            key,
-            operator: node.operator(),
-            consumer,
-            program: program.to_vec(),
-            ordered: world.ordered,
-            each: portion,
-            point: if at_point { OUTBOX_POINTS[life % OUTBOX_POINTS.len()].to_owned() } else { "none".to_owned() },
-            times: random.up_to(6) as u64,
-        };
-        if !last && random.below(3) == 0 {
-            let how = [Loss::ResetStream, Loss::CloseConnection][random.below(2)];
-            node.faults().drop_replies(Method::SubmitJob, random.up_to(3), how);
+/// All worlds at once: most of the time each waits.
+async fn all(worlds: &[World], death: Death, size: &Size) -> bool {
+    let (deaths, each) = (size.deaths / worlds.len(), size.each);
+    let mut running = JoinSet::new();
+    let only = env::var("WORLD").ok().map(|number| number.parse::<usize>().expect("a number"));
+    for (number, world) in worlds.iter().copied().enumerate() {
+        if only.is_some_and(|only| only != number) {
+            continue;
         }
-        let mut child = start(&orders);
-        let ended = live(&mut child, &mut seen, !last && !at_point, &mut random, &node).await;
-        match ended {
-            Ended::AtPoint => seen.at_points += 1,
-            Ended::AtRandom => seen.at_random += 1,
-            Ended::Done if !last => seen.idle += 1,
-            Ended::Done => {}
-            Ended::Broken(why) => seen.odd.push(why),
-        }
-        // The relay's restart loses what is under way there.
-        if !last && random.below(4) == 0 && world.revision == Revision::Relay {
-            node.restart();
-        }
+        let mut random = Random::new(seed().wrapping_mul(16).wrapping_add(number as u64 + 8 * death as u64));
+        running.spawn(async move {
+            let began = Instant::now();
+            let (found, scene) = lives::many(world, death, deaths, each, &mut random).await;
+            let is_clean = found.is_clean() && scene.seen.odd.is_empty() && is_whole(&found, &scene, deaths, each);
+            let what = if is_clean { "clean".to_owned() } else { format!("{found:?} {:?}", scene.seen.odd) };
+            println!("{}, in {:.0?}: {what}", summary(&found, &scene), began.elapsed());
+            is_clean
+        });
     }
-    (ledger::check(&store, &node, &seen.told, &recorder.sent(), world.ordered).await, seen)
+    running.join_all().await.into_iter().all(|is_clean| is_clean)
 }
 
-/// Says what it is given, once it does not fail. In the Relay revision what fails does so always; in the State revision,
-/// whose nodes take no other payload under a nonce, only the first time.
-fn program(revision: Revision) -> impl Fn(ProgramInput<'_>) -> Result<ProgramOutput, ProgramError> + Send + Sync {
-    let failed = Mutex::new(BTreeSet::new());
-    move |input| {
-        let text = String::from_utf8_lossy(input.onchain).into_owned();
-        let Some(id) = text.strip_prefix(FAILS) else { return Ok(ProgramOutput::new(text.into_bytes())) };
-        if revision == Revision::State && !failed.lock().unwrap().insert(id.to_owned()) {
-            return Ok(ProgramOutput::new(id.as_bytes().to_vec()));
-        }
-        Ok(ProgramOutput::new(Vec::new()).with_cycles(u64::MAX))
-    }
+/// A check that saw nothing proves nothing.
+fn is_whole(found: &Findings, scene: &Scene, deaths: usize, each: u64) -> bool {
+    let seen = &scene.seen;
+    found.orders as u64 == TASKS * each
+        && found.submissions >= found.orders
+        && seen.at_points + seen.at_random + seen.cuts + seen.idle == deaths
+        && seen.at_points + seen.cuts > 0
 }
 
-enum Ended {
-    AtPoint,
-    AtRandom,
-    Done,
-    Broken(String),
-}
-
-fn start(orders: &Orders) -> Child {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.arg("child").args(orders.write()).stdout(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-/// One life of the service.
-async fn live(child: &mut Child, seen: &mut Seen, at_random: bool, random: &mut Random, node: &DevNode) -> Ended {
-    let (said, mut lines) = mpsc::unbounded_channel();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        for line in stdout.lines().map_while(Result::ok) {
-            _ = said.send(line);
-        }
-    });
-    let death = if at_random { Duration::from_millis(20 + random.below(700) as u64) } else { SILENCE };
-    let death = tokio::time::sleep(death);
-    tokio::pin!(death);
-    let restart = tokio::time::sleep(Duration::from_millis(random.below(2_000) as u64));
-    tokio::pin!(restart);
-    let mut restarts = random.below(4) == 0 && node.revision() == Revision::Relay;
-    let ended = loop {
-        tokio::select! {
-            line = lines.recv() => match line {
-                Some(line) => match line.split_once(' ') {
-                    Some(("order", id)) => { seen.told.insert(id.to_owned()); }
-                    Some(("odd", what)) => seen.odd.push(what.to_owned()),
-                    _ if line == "point" => break Ended::AtPoint,
-                    _ if line == "done" => break Ended::Done,
-                    _ => seen.odd.push(line),
-                },
-                None => break Ended::Broken(format!("the service ended by itself: {:?}", child.wait())),
-            },
-            () = &mut death => {
-                break if at_random { Ended::AtRandom } else { Ended::Broken("the service hangs".to_owned()) };
-            }
-            () = &mut restart, if restarts => {
-                restarts = false;
-                node.restart();
-            }
-        }
-    };
-    // SIGKILL.
-    child.kill().unwrap();
-    child.wait().unwrap();
-    reader.join().unwrap();
-    // What it had said before.
-    while let Ok(line) = lines.try_recv() {
-        if let Some(("order", id)) = line.split_once(' ') {
-            seen.told.insert(id.to_owned());
-        }
-    }
-    ended
+pub fn summary(found: &Findings, scene: &Scene) -> String {
+    let World { state, rest, ordered, chain, .. } = scene.world;
+    let (seen, node) = (&scene.seen, &scene.node);
+    format!(
+        "{} {} {}{}: {} orders, {} payloads sent; {} replaced, {} filled, {} renumbered ({} forgotten); {} kills at \
+         points, {} at random, {} power cuts, {} at rest; {} restarts of the node, {} reorganisations",
+        if state { "state" } else { "relay" },
+        if rest { "rest" } else { "grpc" },
+        if ordered { "ordered" } else { "unordered" },
+        if chain { " with a chain" } else { "" },
+        found.orders,
+        found.submissions,
+        found.replaced,
+        found.filled,
+        found.renumbered,
+        found.forgotten,
+        seen.at_points,
+        seen.at_random,
+        seen.cuts,
+        seen.idle,
+        node.restarts,
+        node.reorganisations,
+    )
 }

@@ -12,8 +12,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Request and signature of every submission, by nonce.
-pub type Sent = BTreeMap<u64, BTreeSet<(Vec<u8>, Vec<u8>)>>;
+/// Every submission by nonce: the requests, and the signatures with which each was sent.
+pub type Sent = BTreeMap<u64, BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>>;
+
+/// The text that a request asks to run for. One dynamic tuple: the offset word; nonce, cycles, consumer, the places of
+/// program id and input, and more; the place counts from the second word on.
+pub fn onchain_input(request: &[u8]) -> String {
+    let number = |at: usize| u64::from_be_bytes(request[at + 24..at + 32].try_into().unwrap()) as usize;
+    let at = 32 + number(32 + 4 * 32);
+    String::from_utf8(request[at + 32..at + 32 + number(at)].to_vec()).unwrap()
+}
 
 #[derive(Clone, Default)]
 pub struct Recorder(Arc<Mutex<Sent>>);
@@ -66,7 +74,7 @@ impl Recorder {
     fn note(&self, request: Vec<u8>, signature: Vec<u8>) {
         // One dynamic tuple: the offset word, then the nonce.
         let nonce = u64::from_be_bytes(request[56..64].try_into().unwrap());
-        self.0.lock().unwrap().entry(nonce).or_default().insert((request, signature));
+        self.0.lock().unwrap().entry(nonce).or_default().entry(request).or_default().insert(signature);
     }
 }
 

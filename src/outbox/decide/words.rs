@@ -70,7 +70,12 @@ pub enum AfterFailure {
     /// makes a payload that changes nothing, signed under the same nonce. Ordered lanes of the Relay revision only.
     Fill,
     /// The same payload is signed under a new nonce. State revision only, whose nodes take a nonce once. Both payloads
-    /// are kept, as both may run; the chain takes each nonce once.
+    /// are kept, as both may run.
+    ///
+    /// It counts for jobs that the node has forgotten, too. A node of this revision shows such a job as pending for
+    /// ever, and so it does one that takes long. A job that does not move for the lane's
+    /// [`patience`](crate::outbox::LaneConfig::with_patience), and at least 30 seconds, counts as forgotten: set the
+    /// patience well above the longest run, or a job that was only slow lands twice.
     Renumber,
 }
 

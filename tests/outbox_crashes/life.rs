@@ -1,0 +1,79 @@
+//! What the parent tells a service, in words of a command line.
+
+use crate::orders::After;
+
+/// Where and how the service's jobs run.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// The State revision, or else Relay.
+    pub state: bool,
+    /// REST, or else gRPC.
+    pub rest: bool,
+    pub ordered: bool,
+    pub after: After,
+    /// The service reads the chain, which reorganises.
+    pub chain: bool,
+}
+
+/// One life of the service.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub world: World,
+    pub store: String,
+    pub url: String,
+    /// The chain's RPC; not used if the world has no chain.
+    pub rpc: String,
+    pub job_manager: String,
+    pub key: String,
+    pub operator: String,
+    pub consumer: String,
+    pub program: String,
+    /// Orders of each task.
+    pub each: u64,
+    /// Stops at this point, the so-manieth time it comes there.
+    pub point: String,
+    pub times: u64,
+    /// Errors of the store are told, and not a failure of the test.
+    pub tolerant: bool,
+}
+
+impl Life {
+    pub fn write(&self) -> Vec<String> {
+        let World { state, rest, ordered, after, chain } = self.world;
+        let after = match after {
+            After::Replace => "replace",
+            After::Fill => "fill",
+            After::Renumber => "renumber",
+        };
+        let flags = [state, rest, ordered, chain, self.tolerant].map(|flag| flag.to_string());
+        let Self { store, url, rpc, job_manager, key, operator, consumer, program, point, .. } = self;
+        let texts = [store, url, rpc, job_manager, key, operator, consumer, program, point].map(Clone::clone);
+        let numbers = [self.each, self.times].map(|number| number.to_string());
+        flags.into_iter().chain(texts).chain(numbers).chain([after.to_owned()]).collect()
+    }
+
+    pub fn read(words: &[String]) -> Self {
+        let flag = |at: usize| words[at].parse::<bool>().unwrap();
+        let text = |at: usize| words[at].clone();
+        let after = match words[16].as_str() {
+            "replace" => After::Replace,
+            "fill" => After::Fill,
+            _ => After::Renumber,
+        };
+        Self {
+            world: World { state: flag(0), rest: flag(1), ordered: flag(2), after, chain: flag(3) },
+            tolerant: flag(4),
+            store: text(5),
+            url: text(6),
+            rpc: text(7),
+            job_manager: text(8),
+            key: text(9),
+            operator: text(10),
+            consumer: text(11),
+            program: text(12),
+            point: text(13),
+            each: words[14].parse().unwrap(),
+            times: words[15].parse().unwrap(),
+        }
+    }
+}
