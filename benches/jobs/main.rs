@@ -6,7 +6,7 @@
 //! only with so many jobs in flight; `JOBS=n` sets how many a turn has.
 
 use support::{
-    measure::{cpu, process},
+    measure::{self, cpu, process},
     plain_client::relay as pb,
 };
 mod node;
@@ -40,9 +40,7 @@ fn main() {
     if std::env::var_os(process::ROLE).is_some() {
         return node::run();
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(compare());
+    measure::runtime().block_on(compare());
 }
 
 /// What a user writes.
@@ -125,8 +123,7 @@ impl Taken {
 }
 
 async fn compare() {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load of the machine before: {}", load.split(' ').next().unwrap_or_default());
+    measure::say_load();
     let mut node = process::Child::start();
     let said = node.line();
     let [url, operator, program] = said.split(' ').collect::<Vec<_>>()[..] else { panic!("what is {said}?") };
@@ -188,9 +185,7 @@ async fn compare() {
 
 /// What was promised, and whether it holds.
 fn judge(in_flight: usize, [by_hand, run, submit]: &[Taken; 3]) {
-    let say = |what: &str, holds: bool, value: f64| {
-        println!("     {} {what}: {value:.2}", if holds { "holds " } else { "MISSED" });
-    };
+    let say = |what: &str, holds, value: f64| measure::say(what, holds, format!("{value:.2}"));
     let rate = run.rate() / by_hand.rate();
     say("run has at least 1.2 times the rate", rate >= 1.2, rate);
     let (share, most) = (run.cpu().as_secs_f64() / by_hand.cpu().as_secs_f64(), if in_flight == 1 { 0.8 } else { 0.5 });

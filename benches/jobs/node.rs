@@ -9,12 +9,12 @@ use infinityvm_sdk::{
     primitives::hex,
     rpc::Method,
 };
+use support::measure;
 
 use crate::{CONSUMER, KEY};
 
 pub fn run() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = measure::runtime();
     let signer = LocalSigner::from_slice(&KEY).expect("a key");
     let rules = ConsumerRules::signed_by(signer.address());
     let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, rules).start();

@@ -19,7 +19,10 @@ use infinityvm_sdk::{
     primitives::{Address, hex},
     rpc::Method,
 };
-use support::measure::process::{Child, ROLE};
+use support::measure::{
+    self,
+    process::{Child, ROLE},
+};
 
 const CONSUMER: Address = Address::repeat_byte(7);
 const KEY: [u8; 32] = [0x42; 32];
@@ -42,8 +45,7 @@ fn main() {
 
 /// Says where it is, what its program is called and who signs; and how often GetResult was called, for each line that comes.
 fn node() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = measure::runtime();
     let signer = LocalSigner::from_slice(&KEY).expect("a key");
     let rules = ConsumerRules::signed_by(signer.address());
     let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, rules);

@@ -6,7 +6,6 @@
 
 use std::{
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,15 +13,15 @@ use futures_util::{StreamExt, stream};
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision, Until,
     devnode::{ConsumerRules, DevNode},
-    nonce::{Given, Sequential},
-    outbox::{LaneConfig, Outbox, sqlite::SqliteStore},
+    nonce::{Given, NonceSource, Sequential},
+    outbox::{LaneConfig, Outbox, OutboxBuilder, sqlite::SqliteStore},
     primitives::Address,
 };
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-use support::measure::alloc;
+use support::measure::{self, alloc, say};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -36,21 +35,14 @@ const BACKLOG: usize = 100_000;
 const INPUT: usize = 1_000;
 
 fn main() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        println!("load of the machine before: {}", load.split(' ').next().unwrap_or_default());
+    measure::runtime().block_on(async {
+        measure::say_load();
         let scene = Scene::new().await;
         scene.inserts().await;
         scene.together().await;
         scene.whole().await;
         scene.backlog().await;
     });
-}
-
-fn say(promise: &str, holds: bool, figure: String) {
-    println!("{} {promise}: {figure}", if holds { "holds:" } else { "FAILS:" });
 }
 
 struct Scene {
@@ -75,19 +67,32 @@ impl Scene {
         job.onchain_input(number.to_be_bytes().to_vec()).offchain_input(vec![7; INPUT]).build().expect("a job")
     }
 
-    async fn client(&self) -> Client {
+    async fn client(&self, nonces: impl NonceSource + 'static) -> Client {
         let client = Client::builder().grpc(self.node.grpc_url()).revision(Revision::Relay).signer(self.signer.clone());
-        let client = client.operator(self.node.operator()).nonces(Given);
+        let client = client.operator(self.node.operator()).nonces(nonces);
         client.polling(PollPolicy::default().with_tick(Duration::from_millis(50))).connect().await.expect("a client")
+    }
+
+    async fn over(&self, file: &Path) -> OutboxBuilder {
+        let store = SqliteStore::open(file).await.expect("a store");
+        Outbox::builder(self.client(Given).await, store).network("bench")
     }
 
     /// An outbox that stores, and does nothing else.
     async fn stored(&self, file: &str) -> (Outbox, std::path::PathBuf) {
         let path = self.folder.path().join(file);
         let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered).with_backlog(u64::MAX);
-        let store = SqliteStore::open(&path).await.expect("a store");
-        let outbox = Outbox::builder(self.client().await, store).network("bench").lane(lane).open().await;
-        (outbox.expect("an outbox"), path)
+        let outbox = self.over(&path).await.lane(lane).open().await.expect("an outbox");
+        (outbox, path)
+    }
+
+    /// So many jobs, by callers who come together.
+    async fn enqueue(&self, outbox: &Outbox, count: usize) {
+        let jobs = stream::iter(0..count).map(|number| {
+            let job = self.job(number);
+            async move { outbox.enqueue(job).await.expect("enqueued") }
+        });
+        jobs.buffer_unordered(CALLERS).count().await;
     }
 
     /// `enqueue_in` beside a bare insert of the same bytes, each in a transaction of its own.
@@ -121,13 +126,8 @@ impl Scene {
     /// Callers who come together share a sync of the disk.
     async fn together(&self) {
         let (outbox, _) = self.stored("together.db").await;
-        let outbox = Arc::new(outbox);
         let began = Instant::now();
-        let jobs = stream::iter(0..ENQUEUED).map(|number| {
-            let (outbox, job) = (Arc::clone(&outbox), self.job(number));
-            async move { outbox.enqueue(job).await.expect("enqueued") }
-        });
-        jobs.buffer_unordered(CALLERS).count().await;
+        self.enqueue(&outbox, ENQUEUED).await;
         let took = began.elapsed();
         let pace = ENQUEUED as f64 / took.as_secs_f64();
         // How many commits that were, a unit test of the store counts.
@@ -136,13 +136,7 @@ impl Scene {
 
     /// Whole jobs, from the order to the result.
     async fn whole(&self) {
-        let client = Client::builder().grpc(self.node.grpc_url()).revision(Revision::Relay).signer(self.signer.clone());
-        let client = client.operator(self.node.operator()).nonces(Sequential::starting_at(1));
-        let client = client
-            .polling(PollPolicy::default().with_tick(Duration::from_millis(50)))
-            .connect()
-            .await
-            .expect("a client");
+        let client = self.client(Sequential::starting_at(1)).await;
         let began = Instant::now();
         let jobs = stream::iter(0..WHOLE).map(|number| {
             let (client, job) = (&client, self.job(number));
@@ -151,24 +145,18 @@ impl Scene {
         jobs.buffer_unordered(UNDER_WAY).count().await;
         let plain = WHOLE as f64 / began.elapsed().as_secs_f64();
 
-        let store = SqliteStore::open(self.folder.path().join("whole.db")).await.expect("a store");
         let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered).with_window(UNDER_WAY as u32);
         let lane = lane.with_first_nonce(WHOLE as u64 + 1);
-        let outbox =
-            Outbox::builder(self.client().await, store).network("bench").lane(lane).start().await.expect("an outbox");
+        let file = self.folder.path().join("whole.db");
+        let outbox = self.over(&file).await.lane(lane).start().await.expect("an outbox");
         let mut results = outbox.results("bench").await.expect("a reader");
         let began = Instant::now();
-        let enqueuing = stream::iter(0..WHOLE).map(|number| {
-            let (outbox, job) = (&outbox, self.job(number));
-            async move { outbox.enqueue(job).await.expect("enqueued") }
-        });
-        let enqueuing = enqueuing.buffer_unordered(CALLERS).count();
         let reading = async {
             for _ in 0..WHOLE {
                 results.next().await.expect("an event").ack().await.expect("acknowledged");
             }
         };
-        tokio::join!(enqueuing, reading);
+        tokio::join!(self.enqueue(&outbox, WHOLE), reading);
         let durable = WHOLE as f64 / began.elapsed().as_secs_f64();
         let figure = format!("{:.2} ({durable:.0} a second beside {plain:.0})", durable / plain);
         say("whole jobs through the outbox come at least at half the client's pace", durable >= plain / 2.0, figure);
@@ -178,13 +166,8 @@ impl Scene {
     /// A large backlog, and a start with it.
     async fn backlog(&self) {
         let (outbox, path) = self.stored("backlog.db").await;
-        let outbox = Arc::new(outbox);
         let before = alloc::live();
-        let jobs = stream::iter(0..BACKLOG).map(|number| {
-            let (outbox, job) = (Arc::clone(&outbox), self.job(number));
-            async move { outbox.enqueue(job).await.expect("enqueued") }
-        });
-        jobs.buffer_unordered(CALLERS).count().await;
+        self.enqueue(&outbox, BACKLOG).await;
         let grown = alloc::live().saturating_sub(before) as f64 / (1 << 20) as f64;
         say("100,000 queued jobs take at most 50 MiB", grown <= 50.0, format!("{grown:.1} MiB"));
         drop(outbox);
@@ -198,10 +181,8 @@ impl Scene {
             sqlx::query(text).execute(&mut conn).await.expect("changed");
         }
         let began = Instant::now();
-        let store = SqliteStore::open(&path).await.expect("a store");
         let lane = LaneConfig::new(self.consumer, RelayStrategy::Unordered);
-        let outbox =
-            Outbox::builder(self.client().await, store).network("bench").lane(lane).start().await.expect("an outbox");
+        let outbox = self.over(&path).await.lane(lane).start().await.expect("an outbox");
         let took = began.elapsed();
         say(
             "a start with 100,000 unsettled jobs takes at most 2 s",

@@ -6,7 +6,7 @@
 //! The server is a process of its own that reads, drops, and answers, so that time and memory are the client's.
 
 use support::{
-    measure::{alloc, cpu, process},
+    measure::{self, alloc, cpu, process},
     plain_client,
 };
 mod json;
@@ -51,8 +51,7 @@ fn main() {
     if wanted("json") {
         json::run();
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = measure::runtime();
     if wanted("grpc") {
         runtime.block_on(grpc());
     }

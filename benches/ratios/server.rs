@@ -2,15 +2,14 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
+use support::measure;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
 pub fn run() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    measure::runtime().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         println!("{}", listener.local_addr().expect("an address").port());
         loop {

@@ -4,7 +4,7 @@
 //! Each way gets jobs of its own from the same development node, a process of its own. Nothing completes for a while, then
 //! all jobs complete one after the other. At last the node executes jobs and relays none.
 
-use support::measure::{alloc, cpu, process};
+use support::measure::{self, alloc, cpu, process, say};
 mod node;
 mod timed;
 
@@ -48,15 +48,11 @@ fn main() {
     if std::env::var_os(process::ROLE).is_some() {
         return node::run(signer.address());
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(compare(signer));
+    measure::runtime().block_on(compare(signer));
 }
 
 async fn compare(signer: LocalSigner) {
-    // Figures, latencies before all, are worth what the machine had left.
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load of the machine before: {}", load.split(' ').next().unwrap_or_default());
+    measure::say_load();
     let mut bench = Bench::start(signer);
     let operator = bench.operator;
     let (client, times) = bench.grpc().await;
@@ -345,10 +341,6 @@ fn print(rows: &[(&str, &Row)]) {
     line("client CPU per completed job", &|row| format!("{:.0?}", row.busy_cpu / JOBS as u32));
     line("client CPU while nothing completes, of a core", &|row| format!("{:.1} %", row.idle_cpu * 100.0));
     line("memory per waiting job", &|row| format!("{} B", row.bytes_per_job));
-}
-
-fn say(what: &str, holds: bool, value: String) {
-    println!("{} {what}: {value}", if holds { "holds " } else { "MISSED" });
 }
 
 /// What was promised, and whether it holds.

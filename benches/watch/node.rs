@@ -22,6 +22,7 @@ use infinityvm_sdk::{
     primitives::{Address, B256, keccak256},
     rpc::Method,
 };
+use support::measure;
 
 /// Between two looks at the node's state.
 const LOOK: Duration = Duration::from_millis(1);
@@ -62,8 +63,7 @@ fn observe(node: &DevNode, started: &mpsc::Receiver<B256>, seen: &Mutex<Vec<(B25
 }
 
 pub fn run(signer: Address) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = measure::runtime();
     let _inside = runtime.enter();
     let rules = ConsumerRules::signed_by(signer);
     let builder = consumers().fold(DevNode::builder(Revision::Relay), |node, at| node.consumer(at, rules.clone()));

@@ -6,22 +6,15 @@ use std::{
 };
 
 use infinityvm_sdk::{
-    Client, ErrorKind, JobHandle, Outcome, ProgramUpload, RetryPolicy, Revision, Until,
+    Client, ErrorKind, Outcome, ProgramUpload, RetryPolicy, Revision, Until,
     devnode::{JobState, Loss},
     rpc::Method,
 };
 
-use tokio::task::JoinHandle;
-
-use crate::rig::{CONSUMER, Mood, Moody, Rig, both, poll_once, within};
+use crate::rig::{CONSUMER, Mood, Moody, Rig, both, poll_once, submitting, within};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(500);
-
-fn submitting(rig: &Rig) -> JoinHandle<infinityvm_sdk::Result<JobHandle>> {
-    let (client, job) = (rig.client.clone(), rig.build("abc"));
-    tokio::spawn(async move { client.submit(job).await })
-}
 
 /// Everything that signs or sends.
 async fn takes_nothing(rig: &Rig, client: &Client) {
@@ -45,7 +38,7 @@ async fn takes_nothing(rig: &Rig, client: &Client) {
 async fn submissions_under_way_are_let_end_and_no_other_begins() {
     both(|rig| async move {
         let gate = rig.node.faults().hold_reply(Method::SubmitJob);
-        let under_way = submitting(&rig);
+        let under_way = submitting(&rig.client, rig.build("abc"));
         gate.arrived(1).await;
         let client = rig.client.clone();
         let mut close = Box::pin(client.close(LONG));
@@ -73,7 +66,7 @@ async fn submissions_under_way_are_let_end_and_no_other_begins() {
 async fn at_the_deadline_what_is_open_is_handed_out_and_goes_on() {
     both(|rig| async move {
         let gate = rig.node.faults().hold_request(Method::SubmitJob);
-        let under_way = submitting(&rig);
+        let under_way = submitting(&rig.client, rig.build("abc"));
         gate.arrived(1).await;
         let open = within(rig.client.close(Duration::from_millis(20))).await;
         let [job] = &open[..] else { panic!("{open:?}") };
@@ -96,7 +89,7 @@ async fn at_the_deadline_what_is_open_is_handed_out_and_goes_on() {
 async fn a_close_that_is_dropped_loses_nothing() {
     both(|rig| async move {
         let gate = rig.node.faults().hold_request(Method::SubmitJob);
-        let under_way = submitting(&rig);
+        let under_way = submitting(&rig.client, rig.build("abc"));
         gate.arrived(1).await;
         {
             let mut close = Box::pin(rig.client.close(LONG));

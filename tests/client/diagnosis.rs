@@ -58,7 +58,7 @@ impl Case {
     }
 
     async fn ordered(&self, nonce: u64, input: &str) -> SignedJob {
-        self.rig.ordered(input).prepare(self.rig.revision, nonce).unwrap().sign(&self.rig.signer).await.unwrap()
+        self.rig.sign_ordered(nonce, input).await
     }
 
     /// Sends a job from elsewhere, and waits until the node has it in this state.

@@ -81,7 +81,7 @@ impl Case {
     }
 
     pub async fn ordered(&self, nonce: u64, input: &str) -> SignedJob {
-        self.sign_by(&self.rig.signer, self.rig.ordered(input), nonce).await
+        self.rig.sign_ordered(nonce, input).await
     }
 
     /// Counts from this number to the next.

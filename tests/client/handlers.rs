@@ -27,7 +27,7 @@ async fn with_dead_consumer() -> Rig {
     let first = rig.client.submit(rig.ordered("first")).await.unwrap();
     rig.reaches(first.id(), JobState::Done).await;
     let transport = GrpcTransport::builder(rig.node.grpc_url()).build().unwrap();
-    let job = rig.ordered("second").prepare(Revision::Relay, 2).unwrap().sign(&rig.signer).await.unwrap();
+    let job = rig.sign_ordered(2, "second").await;
     let body = Wire::new(Revision::Relay, transport.encoding()).submit_job(&job).unwrap();
     let mut call = Box::pin(transport.call(Method::SubmitJob, body));
     tokio::select! {

@@ -33,6 +33,8 @@ use support::{
     traces::Traces,
 };
 
+use crate::rig::submitting;
+
 /// What lets the adapter in. It must not show either.
 const TOKEN: &str = "Bearer 9f3d77c1e05b4a2896ad1ce8730f6b54";
 
@@ -243,8 +245,7 @@ async fn jobs_are_signed_by_the_service_and_land_in_spite_of_its_moods() {
     ]);
     let mut submitted = Vec::new();
     for _ in 0..30 {
-        let (client, job) = (client.clone(), rig.job.clone());
-        submitted.push(tokio::spawn(async move { client.submit(job).await }));
+        submitted.push(submitting(&client, rig.job.clone()));
     }
     let mut handles = Vec::new();
     for submitted in submitted {
@@ -281,10 +282,7 @@ async fn a_service_that_hangs_is_given_up_and_its_late_signature_counts_for_noth
     let rig = Rig::new().await;
     let client = rig.client(eager()).await;
     rig.service.next([Mood::Throttles, Mood::Hangs]);
-    let submitting = tokio::spawn({
-        let (client, job) = (client.clone(), rig.job.clone());
-        async move { client.submit(job).await }
-    });
+    let submitting = submitting(&client, rig.job.clone());
     while rig.service.asked() < 2 {
         tokio::task::yield_now().await;
     }

@@ -4,12 +4,12 @@
 use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, FindingKind, LocalSigner, Outcome, PreflightReport, RelayStrategy, Revision,
     Severity, SignedJob, Until,
-    chain::{Answer, Question, RevertCause},
+    chain::{Question, RevertCause},
     client::Stage,
     devnode::{ConsumerRules, JobState},
     primitives::{Bytes, keccak256},
 };
-use support::facts;
+use support::{facts, tapped::reverting};
 
 use crate::{
     diagnosis_chain::{Case, STATEFUL, SUBMIT_RESULT, in_every_cell, in_relay},
@@ -197,15 +197,7 @@ async fn a_stale_job_that_was_never_sent_keeps_its_nonce() {
 async fn other_reasons_of_the_head_are_told_of_it() {
     type Set = fn(&Case);
     let own: Set = |case| case.chain.reverts(SUBMIT_RESULT, "the shop is closed");
-    let gas: Set = |case| {
-        let selector = keccak256(SUBMIT_RESULT);
-        case.chain.say(SUBMIT_RESULT, move |question| match question {
-            Question::Call(call, _) if call.data.starts_with(&selector[..4]) && call.gas.is_none() => {
-                Some(Ok(Answer::Reverted(Bytes::new())))
-            }
-            _ => None,
-        });
-    };
+    let gas: Set = |case| out_of_gas(case, Bytes::new());
     let signer: Set = |_| {};
     for (set, why, by_mallory) in [
         (signer, RevertCause::RequestSignature, true),
@@ -270,16 +262,9 @@ async fn a_result_that_needs_more_gas_than_a_block_has_is_told_as_that() {
         case.rig.node.faults().stall_relays(true);
         let job = case.ordered(1, "abc").await;
         let handle = case.send(&job, JobState::Done).await;
-        let selector = keccak256(SUBMIT_RESULT);
         // Without data; and with a reason of the consumer's, whose own call has run out of gas.
         for text in [Bytes::new(), Bytes::from_static(&[0x4e, 0x48, 0x7b, 0x71]), revert("callback failed")] {
-            let data = text.clone();
-            case.chain.say(SUBMIT_RESULT, move |question| match question {
-                Question::Call(call, _) if call.data.starts_with(&selector[..4]) && call.gas.is_none() => {
-                    Some(Ok(Answer::Reverted(data.clone())))
-                }
-                _ => None,
-            });
+            out_of_gas(&case, text);
             let diagnosis = case.stalled(&handle).await;
             assert!(
                 matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::TooMuchGas, .. }),
@@ -303,6 +288,15 @@ async fn a_result_that_needs_more_gas_than_a_block_has_is_told_as_that() {
         assert!(matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::Other, .. }), "{diagnosis}");
     })
     .await;
+}
+
+/// Results revert with this unless a call says how much gas it has.
+fn out_of_gas(case: &Case, data: Bytes) {
+    let word = reverting(SUBMIT_RESULT, data);
+    case.chain.say(SUBMIT_RESULT, move |question| match question {
+        Question::Call(call, _) if call.gas.is_none() => word(question),
+        _ => None,
+    });
 }
 
 fn revert(text: &str) -> Bytes {
@@ -389,16 +383,7 @@ async fn a_head_that_lands_between_two_looks_holds_nothing() {
         case.rig.node.faults().stall_relays(true);
         let jobs = chained(&case, 0, 1..=3).await;
         execute(&case, &jobs).await;
-        let wrong = || {
-            let data = revert("Invalid state root passed as input");
-            let selector = keccak256(SUBMIT_RESULT);
-            move |question: &Question| match question {
-                Question::Call(call, _) if call.data.starts_with(&selector[..4]) => {
-                    Some(Ok(Answer::Reverted(data.clone())))
-                }
-                _ => None,
-            }
-        };
+        let wrong = || reverting(SUBMIT_RESULT, revert("Invalid state root passed as input"));
         case.chain.mistake(0, wrong());
         let diagnosis = case.diagnose(&jobs[1]).await.0;
         assert_eq!(*diagnosis.cause(), facts!(InLine { behind: 1_u64 }), "{diagnosis}");

@@ -12,7 +12,7 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
-use crate::rig::{CONSUMER, both, within};
+use crate::rig::{CONSUMER, both, submitting, within};
 
 const TASKS: u64 = 64;
 const JOBS: u64 = 5;
@@ -97,12 +97,8 @@ async fn thousands_at_once_wait_for_their_turn() {
         let policy = RetryPolicy::none().with_submit_deadline(Duration::from_secs(600));
         let client = rig.builder().retry(policy).connect().await.unwrap();
         let gate = rig.node.faults().hold_request(Method::SubmitJob);
-        let tasks: Vec<_> = (0..1100_u64)
-            .map(|number| {
-                let (client, job) = (client.clone(), rig.build(U256::from(number).to_be_bytes_vec()));
-                tokio::spawn(async move { client.submit(job).await })
-            })
-            .collect();
+        let tasks: Vec<_> =
+            (0..1100_u64).map(|number| submitting(&client, rig.build(U256::from(number).to_be_bytes_vec()))).collect();
         gate.arrived(1).await;
         assert!(client.unresolved().len() <= 512);
         gate.open();

@@ -28,13 +28,9 @@ fn over(rig: &Rig, rest: bool) -> ClientBuilder {
     if rest { builder.rest(rig.node.rest_url()) } else { builder }
 }
 
-async fn ordered(rig: &Rig, nonce: u64, input: &str) -> SignedJob {
-    rig.ordered(input).prepare(rig.revision, nonce).unwrap().sign(&rig.signer).await.unwrap()
-}
-
 /// A job that has failed, under nonce 1.
 async fn failed(rig: &Rig, client: &Client) -> JobHandle {
-    let handle = client.submit_signed(ordered(rig, 1, "bad").await).await.unwrap();
+    let handle = client.submit_signed(rig.sign_ordered(1, "bad").await).await.unwrap();
     rig.reaches(handle.id(), JobState::Failed).await;
     handle
 }
@@ -59,7 +55,7 @@ async fn the_jobs_behind_a_failed_one_move_once_it_is_replaced() {
             assert_eq!(end(&old).await.kind(), ErrorKind::JobFailed);
             let mut behind = Vec::new();
             for nonce in 2..=3 {
-                let job = ordered(&rig, nonce, "abc").await;
+                let job = rig.sign_ordered(nonce, "abc").await;
                 behind.push(client.submit_signed(job).await.unwrap());
             }
             rig.reaches(behind[1].id(), JobState::Done).await;
@@ -121,12 +117,12 @@ async fn what_has_not_failed_now_is_not_replaced() {
         let client = over(&rig, rest).connect().await.unwrap();
         let good = || rig.ordered("good");
         // The node does not know it.
-        let unsent = client.resume(ordered(&rig, 9, "abc").await).unwrap();
+        let unsent = client.resume(rig.sign_ordered(9, "abc").await).unwrap();
         refused(&rig, &client, &unsent, good(), ErrorKind::Nonce, "does not know it").await;
         // Executed, relayed, and before either.
         let gate = rig.node.faults().hold_executions();
         rig.node.faults().stall_relays(true);
-        let job = client.submit_signed(ordered(&rig, 1, "abc").await).await.unwrap();
+        let job = client.submit_signed(rig.sign_ordered(1, "abc").await).await.unwrap();
         refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
         gate.open();
         rig.reaches(job.id(), JobState::Done).await;
@@ -140,13 +136,13 @@ async fn what_has_not_failed_now_is_not_replaced() {
             refused(&rig, &client, &job, good(), ErrorKind::Nonce, "has not failed").await;
         }
         // Below the lane.
-        let low = client.submit_signed(ordered(&rig, 1, "other").await).await;
+        let low = client.submit_signed(rig.sign_ordered(1, "other").await).await;
         assert!(low.is_err());
         client.forget(infinityvm_sdk::JobId::derive(1, CONSUMER));
         // Another's job under the nonce, which has failed.
-        let theirs = rig.another().await.submit_signed(ordered(&rig, 2, "bad").await).await.unwrap();
+        let theirs = rig.another().await.submit_signed(rig.sign_ordered(2, "bad").await).await.unwrap();
         rig.reaches(theirs.id(), JobState::Failed).await;
-        let mine = client.resume(ordered(&rig, 2, "mine").await).unwrap();
+        let mine = client.resume(rig.sign_ordered(2, "mine").await).unwrap();
         refused(&rig, &client, &mine, good(), ErrorKind::NonceTaken, "another job under this nonce").await;
         // The node cannot be asked.
         rig.node.faults().refuse(Method::GetResult, 1, infinityvm_sdk::rpc::StatusCode::UNAVAILABLE, "busy");
@@ -159,9 +155,9 @@ async fn what_has_not_failed_now_is_not_replaced() {
 async fn a_job_below_its_lane_is_not_replaced() {
     let rig = Rig::new(Revision::Relay).await;
     let client = rig.another().await;
-    let first = client.submit_signed(ordered(&rig, 1, "abc").await).await.unwrap();
+    let first = client.submit_signed(rig.sign_ordered(1, "abc").await).await.unwrap();
     within(first.wait(Until::Relayed).into_future()).await.unwrap();
-    let second = client.submit_signed(ordered(&rig, 2, "abc").await).await.unwrap();
+    let second = client.submit_signed(rig.sign_ordered(2, "abc").await).await.unwrap();
     within(second.wait(Until::Relayed).into_future()).await.unwrap();
     rig.node.faults().lie(Lie::Status(JobState::Failed));
     // Shown as failed for good, and complete on chain: only a client with a chain can tell.
@@ -264,8 +260,8 @@ async fn a_stored_replacement_goes_on_after_a_crash_and_runs_once() {
             let rig = Rig::new(Revision::Relay).await;
             let before = rig.another().await;
             let old = failed(&rig, &before).await;
-            let behind = before.submit_signed(ordered(&rig, 2, "behind").await).await.unwrap();
-            let new = ordered(&rig, 1, "good").await;
+            let behind = before.submit_signed(rig.sign_ordered(2, "behind").await).await.unwrap();
+            let new = rig.sign_ordered(1, "good").await;
             rig.node.faults().stall_relays(crash != OnceItWasRelayed);
             let sending = Box::pin(before.replace_signed(&old, new.clone()));
             match crash {
@@ -298,7 +294,7 @@ async fn a_stored_replacement_goes_on_after_a_crash_and_runs_once() {
             let builder = rig.builder();
             let builder = if chain { builder.chain(rig.node.chain().to_chain()) } else { builder };
             let client = builder.connect().await.unwrap();
-            let old = client.resume(ordered(&rig, 1, "bad").await).unwrap();
+            let old = client.resume(rig.sign_ordered(1, "bad").await).unwrap();
             let handle = within(client.replace_signed(&old, new.clone())).await.unwrap();
             let result = within(handle.wait(Until::Relayed).into_future()).await.unwrap();
             assert_eq!(result.output()[..], *b"doog", "{crash:?}");
@@ -319,7 +315,7 @@ async fn a_stored_replacement_goes_on_after_a_crash_and_runs_once() {
 #[tokio::test]
 async fn a_stored_replacement_that_has_landed_is_not_sent_again_whatever_the_node_says() {
     let rig = Rig::new(Revision::Relay).await;
-    let (old, new) = (ordered(&rig, 1, "bad").await, ordered(&rig, 1, "good").await);
+    let (old, new) = (rig.sign_ordered(1, "bad").await, rig.sign_ordered(1, "good").await);
     let before = rig.another().await;
     let failed = failed(&rig, &before).await;
     let handle = within(before.replace_signed(&failed, new.clone())).await.unwrap();
@@ -349,22 +345,22 @@ async fn a_signed_job_replaces_only_what_has_failed_and_what_it_fits() {
     let old = failed(&rig, &client).await;
     let invalid = ErrorKind::InvalidInput;
     refused(&old, old.signed_job().clone(), invalid, "the very one that failed").await;
-    refused(&old, ordered(&rig, 2, "good").await, invalid, "a nonce of its own").await;
+    refused(&old, rig.sign_ordered(2, "good").await, invalid, "a nonce of its own").await;
     refused(&old, rig.sign(1, "good").await, invalid, "the job is Unordered").await;
     // Not failed: the node does not know it, and has it in hand.
-    let unsent = client.resume(ordered(&rig, 9, "abc").await).unwrap();
-    refused(&unsent, ordered(&rig, 9, "good").await, ErrorKind::Nonce, "does not know it").await;
+    let unsent = client.resume(rig.sign_ordered(9, "abc").await).unwrap();
+    refused(&unsent, rig.sign_ordered(9, "good").await, ErrorKind::Nonce, "does not know it").await;
     rig.node.faults().stall_relays(true);
-    let done = client.submit_signed(ordered(&rig, 2, "abc").await).await.unwrap();
+    let done = client.submit_signed(rig.sign_ordered(2, "abc").await).await.unwrap();
     rig.reaches(done.id(), JobState::Done).await;
-    refused(&done, ordered(&rig, 2, "good").await, ErrorKind::Nonce, "has not failed").await;
+    refused(&done, rig.sign_ordered(2, "good").await, ErrorKind::Nonce, "has not failed").await;
     // One look that shows it as failed.
     rig.node.faults().lie_once(2, Lie::Status(JobState::Failed));
-    refused(&done, ordered(&rig, 2, "good").await, ErrorKind::Nonce, "has not failed").await;
+    refused(&done, rig.sign_ordered(2, "good").await, ErrorKind::Nonce, "has not failed").await;
     // Another one has taken its place.
-    let third = ordered(&rig, 1, "third").await;
+    let third = rig.sign_ordered(1, "third").await;
     within(client.replace_signed(&old, third)).await.unwrap();
-    refused(&old, ordered(&rig, 1, "fourth").await, ErrorKind::NonceTaken, "another job under this nonce").await;
+    refused(&old, rig.sign_ordered(1, "fourth").await, ErrorKind::NonceTaken, "another job under this nonce").await;
 
     let rig = Rig::new(Revision::State).await;
     let client = rig.another().await;

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, RetryPolicy,
-    Revision, SignedJob,
+    Client, Error, ErrorKind, JobHandle, JobId, JobSigner, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy,
+    RetryPolicy, Revision, SignedJob,
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, DevNodeBuilder, JobState, ProgramOutput},
     job::OffchainJobRequestBuilder,
@@ -21,6 +21,7 @@ use infinityvm_sdk::{
     rpc::{CallError, CallFailure, Capabilities, Encoding, Method, RequestBody, StatusCode},
     transport::{GrpcTransport, Transport},
 };
+use tokio::task::JoinHandle;
 
 pub use support::harness::{poll_once, within};
 
@@ -97,6 +98,10 @@ impl Rig {
         self.build(input).prepare(self.revision, nonce).unwrap().sign(&self.signer).await.unwrap()
     }
 
+    pub async fn sign_ordered(&self, nonce: u64, input: impl AsRef<[u8]>) -> SignedJob {
+        self.ordered(input).prepare(self.revision, nonce).unwrap().sign(&self.signer).await.unwrap()
+    }
+
     pub async fn reaches(&self, id: JobId, state: JobState) {
         self.node.wait_until(|view| view.job_state(id.into()) == Some(state)).await;
     }
@@ -139,6 +144,12 @@ impl Rig {
     pub async fn next_nonce(&self, client: &Client) -> u64 {
         client.submit(self.build("probe")).await.unwrap().signed_job().nonce()
     }
+}
+
+/// A submission under way, in a task of its own.
+pub fn submitting(client: &Client, job: OffchainJobRequest) -> JoinHandle<Result<JobHandle, Error>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.submit(job).await })
 }
 
 /// A signer that can be told to fail, to hang, or to take some polls.

@@ -8,7 +8,7 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
-use super::rig::{CONSUMER, Rig, both, within};
+use super::rig::{CONSUMER, Rig, both, submitting, within};
 
 #[tokio::test]
 async fn a_signed_job_is_stored_before_it_is_sent() {
@@ -71,11 +71,7 @@ async fn nobody_else_sends_under_a_nonce_that_is_being_signed() {
         let slow = std::sync::Arc::new(Slow(rig.signer.clone(), tokio::sync::Semaphore::new(0), Default::default()));
         let builder: ClientBuilder = rig.builder().nonces(Sequential::starting_at(1)).signer(slow.clone());
         let client = builder.connect().await.unwrap();
-        let job = rig.build("first");
-        let submitting = tokio::spawn({
-            let client = client.clone();
-            async move { client.submit(job).await }
-        });
+        let submitting = submitting(&client, rig.build("first"));
         slow.2.notified().await;
         let error = client.submit_signed(rig.sign(1, "second").await).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::NotSent), "{}", error.report());

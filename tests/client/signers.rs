@@ -16,7 +16,7 @@ use infinityvm_sdk::{
     rpc::Method,
 };
 
-use crate::rig::{CONSUMER, Mood, Moody, Rig, both, within};
+use crate::rig::{CONSUMER, Mood, Moody, Rig, both, submitting, within};
 
 /// Repeats at once.
 fn eager() -> RetryPolicy {
@@ -123,10 +123,7 @@ async fn a_signer_that_hangs_does_not_stall_the_lane() {
         let signer = Moody { inner: rig.signer.clone(), mood: mood.clone() };
         let client = rig.builder().signer(signer).connect().await.unwrap();
         mood.hang.store(true, SeqCst);
-        let hanging = tokio::spawn({
-            let (client, job) = (client.clone(), rig.ordered("first"));
-            async move { client.submit(job).await }
-        });
+        let hanging = submitting(&client, rig.ordered("first"));
         while mood.asked.load(SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
@@ -188,12 +185,7 @@ async fn a_signer_that_is_throttled_is_asked_again() {
             let signer = Throttled { key: rig.signer.clone(), failures: 10, asked: AtomicUsize::new(0), error };
             let signer = Arc::new(signer);
             let client = rig.builder().signer(signer.clone()).retry(eager()).connect().await.unwrap();
-            let jobs: Vec<_> = (0..30_u8)
-                .map(|number| {
-                    let (client, job) = (client.clone(), rig.ordered([number]));
-                    tokio::spawn(async move { client.submit(job).await })
-                })
-                .collect();
+            let jobs: Vec<_> = (0..30_u8).map(|number| submitting(&client, rig.ordered([number]))).collect();
             let mut handles = Vec::new();
             for job in jobs {
                 handles.push(job.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report())));

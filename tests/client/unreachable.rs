@@ -30,7 +30,7 @@ use crate::{
     closed_port::closed_port,
     plain_client::relay as pb,
     retries::{broken, down, not_found, record, request},
-    rig::{CONSUMER, Rig, within},
+    rig::{CONSUMER, Rig, submitting, within},
 };
 
 /// What the way to the node is like from a second on.
@@ -335,10 +335,7 @@ async fn a_call_that_the_node_does_not_answer_holds_up_no_other() {
                     job.build().unwrap()
                 };
                 let gate = rig.node.faults().hold_request(Method::SubmitJob);
-                let first = tokio::spawn({
-                    let (client, job) = (client.clone(), build(b"x"));
-                    async move { client.submit(job).await }
-                });
+                let first = submitting(&client, build(b"x"));
                 within(gate.arrived(1)).await;
                 let second = within(client.submit(build(b"y"))).await.unwrap();
                 within(second.wait(Until::Relayed).into_future()).await.unwrap();

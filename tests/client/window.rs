@@ -6,14 +6,13 @@ use std::{
 };
 
 use infinityvm_sdk::{
-    Client, ErrorKind, JobHandle, OffchainJobRequest, Outcome, RelayStrategy, RetryPolicy, Revision, SignedJob, Until,
+    Client, ErrorKind, JobHandle, OffchainJobRequest, Outcome, RelayStrategy, RetryPolicy, Revision, Until,
     devnode::JobState,
     nonce::{NonceManager, Sequential, Settlement},
     rpc::Method,
 };
-use tokio::task::JoinHandle;
 
-use crate::rig::{CONSUMER, Mood, Moody, Rig, poll_once, within};
+use crate::rig::{CONSUMER, Mood, Moody, Rig, poll_once, submitting, within};
 
 fn nonces(window: usize) -> NonceManager {
     NonceManager::new(Sequential::starting_at(1)).with_window(window)
@@ -35,13 +34,9 @@ async fn full(window: usize) -> (Rig, Client, Vec<JobHandle>) {
     (rig, client, handles)
 }
 
-fn submitting(client: &Client, rig: &Rig, input: &str) -> JoinHandle<infinityvm_sdk::Result<JobHandle>> {
-    let (client, job) = (client.clone(), rig.ordered(input));
-    tokio::spawn(async move { client.submit(job).await })
-}
-
-async fn signed(rig: &Rig, nonce: u64) -> SignedJob {
-    rig.ordered(format!("{nonce}")).prepare(rig.revision, nonce).unwrap().sign(&rig.signer).await.unwrap()
+/// Another client with the same nonces, which does not wait for a place.
+async fn hasty(rig: &Rig, client: &Client) -> Client {
+    rig.builder().nonce_manager(client.nonces().clone()).refuse_when_full(true).connect().await.unwrap()
 }
 
 async fn relayed(handle: &JobHandle) {
@@ -100,7 +95,7 @@ async fn a_process_that_ends_behind_a_stalled_relay_leaves_the_node_alive() {
     let client = rig.another().await;
     assert_eq!(within(client.pending_jobs(CONSUMER)).await.unwrap().len(), 128);
     rig.node.faults().stall_relays(false);
-    let next = within(client.submit_signed(signed(&rig, 129).await)).await.unwrap();
+    let next = within(client.submit_signed(rig.sign_ordered(129, "129").await)).await.unwrap();
     relayed(&next).await;
 }
 
@@ -180,7 +175,7 @@ async fn one_look_finds_out_how_far_the_lane_is() {
 #[tokio::test]
 async fn who_does_not_want_to_wait_is_refused_at_once() {
     let (rig, client, handles) = full(2).await;
-    let hasty = rig.builder().nonce_manager(client.nonces().clone()).refuse_when_full(true).connect().await.unwrap();
+    let hasty = hasty(&rig, &client).await;
     let first = handles[0].id().to_string();
     for _ in 0..3 {
         let error = within(hasty.submit(rig.ordered("more"))).await.unwrap_err();
@@ -266,10 +261,10 @@ async fn who_goes_away_leaves_no_trace() {
 async fn a_client_that_is_closed_does_not_wait_and_others_go_on() {
     let (rig, client, handles) = full(1).await;
     let other = over(&rig, client.nonces()).await;
-    let closed = submitting(&client, &rig, "closed");
-    let unsent = submitting(&client, &rig, "closed, too");
+    let closed = submitting(&client, rig.ordered("closed"));
+    let unsent = submitting(&client, rig.ordered("closed, too"));
     looked_at(&rig, 1).await;
-    let open = submitting(&other, &rig, "open");
+    let open = submitting(&other, rig.ordered("open"));
     assert!(within(client.close(Duration::from_secs(500))).await.is_empty());
     for submit in [closed, unsent] {
         let error = within(submit).await.unwrap().unwrap_err();
@@ -298,7 +293,7 @@ async fn a_nonce_that_comes_back_in_a_full_window_is_taken_by_the_next() {
     assert!(poll_once(&mut fails).await.is_pending());
     let second = client.submit(rig.ordered("second")).await.unwrap();
     assert_eq!(second.signed_job().nonce(), 2);
-    let third = submitting(&client, &rig, "third");
+    let third = submitting(&client, rig.ordered("third"));
     looked_at(&rig, 1).await;
     assert_eq!(within(fails).await.unwrap_err().kind(), ErrorKind::Signer);
     let third = within(third).await.unwrap().unwrap();
@@ -316,15 +311,15 @@ async fn what_the_lane_waits_for_is_sent_although_the_window_is_full() {
         let client = over(&rig, &nonces(3)).await;
         let mut handles = Vec::new();
         for nonce in 2..=6 {
-            let job = signed(&rig, nonce).await;
+            let job = rig.sign_ordered(nonce, format!("{nonce}")).await;
             before.submit_signed(job.clone()).await.unwrap();
             handles.push(client.resume(job).unwrap());
         }
-        let mut later = Box::pin(client.submit_signed(signed(&rig, 7).await));
+        let mut later = Box::pin(client.submit_signed(rig.sign_ordered(7, "7").await));
         assert!(poll_once(&mut later).await.is_pending());
         let first = match by_source {
             true => within(client.submit(rig.ordered("first"))).await.unwrap(),
-            false => within(client.submit_signed(signed(&rig, 1).await)).await.unwrap(),
+            false => within(client.submit_signed(rig.sign_ordered(1, "1").await)).await.unwrap(),
         };
         assert_eq!(first.signed_job().nonce(), 1);
         relayed(&within(later).await.unwrap()).await;
@@ -342,7 +337,7 @@ async fn waits_send_no_more_lost_jobs_than_there_may_be_at_the_node() {
     let client = over(&rig, &nonces(3)).await;
     let mut handles = Vec::new();
     for nonce in (1..=8).rev() {
-        handles.push(client.resume(signed(&rig, nonce).await).unwrap());
+        handles.push(client.resume(rig.sign_ordered(nonce, format!("{nonce}")).await).unwrap());
     }
     let waits = tokio::spawn({
         let client = client.clone();
@@ -365,10 +360,10 @@ async fn jobs_that_the_node_has_lost_keep_their_places() {
     let (rig, client, handles) = full(2).await;
     rig.node.restart();
     rig.node.faults().stall_relays(false);
-    let hasty = rig.builder().nonce_manager(client.nonces().clone()).refuse_when_full(true).connect().await.unwrap();
+    let hasty = hasty(&rig, &client).await;
     let error = within(hasty.submit(rig.ordered("third"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LaneFull, "{}", error.report());
-    let third = submitting(&client, &rig, "third");
+    let third = submitting(&client, rig.ordered("third"));
     for handle in handles {
         relayed(&handle).await;
     }
@@ -382,7 +377,7 @@ async fn a_failed_job_keeps_its_place_for_the_one_that_replaces_it() {
     let failed = client.submit(rig.ordered("bad")).await.unwrap();
     let second = client.submit(rig.ordered("second")).await.unwrap();
     rig.reaches(failed.id(), JobState::Failed).await;
-    let third = submitting(&client, &rig, "third");
+    let third = submitting(&client, rig.ordered("third"));
     looked_at(&rig, 1).await;
     let replaced = within(client.replace(&failed, rig.ordered("good"))).await.unwrap();
     for handle in [replaced, second, within(third).await.unwrap().unwrap()] {
@@ -401,7 +396,7 @@ async fn what_was_refused_and_what_is_released_make_room() {
     let error = client.submit(rig.ordered("refused")).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Rejected, "{}", error.report());
     let job = client.unresolved().remove(0);
-    let hasty = rig.builder().nonce_manager(client.nonces().clone()).refuse_when_full(true).connect().await.unwrap();
+    let hasty = hasty(&rig, &client).await;
     client.forget(job.id());
     client.nonces().resolve(CONSUMER, job.nonce(), Settlement::Release).unwrap();
     let next = within(hasty.submit(rig.ordered("next"))).await.unwrap();

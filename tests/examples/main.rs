@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Output},
+    process::{Child, Command, Output},
 };
 
 mod custom_transport;
@@ -21,6 +21,16 @@ fn example(name: &str) -> Command {
     let mut command = Command::new(path);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
+}
+
+/// Ended with the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 fn printed(output: &Output) -> String {

@@ -3,20 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Child, Stdio},
+    process::Stdio,
 };
 
-use super::example;
+use support::guide;
 
-/// Ended with the test.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
+use super::{Service, example};
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connects");
@@ -46,16 +38,10 @@ fn it_exports_every_metric_of_the_guide_and_shows_spans() {
     let metrics = get(address, "/metrics");
     drop(service);
 
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/seeing_what_happens.md"));
-    let page = page.expect("the page");
-    let rows = page.split("\n| metric | kind |").nth(1).expect("the table").lines().skip(2);
-    let rows: Vec<Vec<&str>> = rows
-        .take_while(|line| line.starts_with('|'))
-        .map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
-        .collect();
+    let rows = guide::table(&guide::page(), "\n| metric | kind |");
     assert!(rows.len() > 10);
     for row in rows {
-        let (name, kind) = (row[1], row[2]);
+        let (name, kind) = (&row[0], &row[1]);
         assert!(metrics.contains(&format!("# TYPE {name} {kind}\n")), "{name}: {metrics}");
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name}: {metrics}");
     }

@@ -2,32 +2,51 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use super::example;
+use super::{Service, example};
 
 /// The service, what it prints, and where it takes orders.
-fn start(file: &str) -> (Child, BufReader<ChildStdout>, String) {
-    let mut service =
-        example("orders").args([file, "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().expect("runs");
-    let (mut line, mut out) = (String::new(), BufReader::new(service.stdout.take().expect("a pipe")));
+fn start(file: &str) -> (Service, BufReader<ChildStdout>, String) {
+    let mut command = example("orders");
+    command.args([file, "--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut service = Service(command.spawn().expect("runs"));
+    let (mut line, mut out) = (String::new(), BufReader::new(service.0.stdout.take().expect("a pipe")));
     out.read_line(&mut line).expect("its first line");
     let url = line.trim().strip_prefix("takes orders at ").expect("an address").to_owned();
     (service, out, url)
+}
+
+/// The notes of the node, which outlives the service; it is ended with the test.
+struct Node(Option<String>);
+
+impl Node {
+    /// Nothing, where no process is noted.
+    fn kill(&self) -> Option<ExitStatus> {
+        let notes = std::fs::read_to_string(self.0.as_deref()?).ok()?;
+        Command::new("kill").args(["-9", notes.lines().nth(1)?]).status().ok()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 #[tokio::test]
 async fn it_loses_none_that_it_has_answered() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("orders.db").to_str().expect("text").to_owned();
+    let mut node = Node(Some(format!("{file}.node")));
     let http = support::rpc::http_client();
     let (mut service, mut out, mut url) = start(&file);
     for number in 1..=60u32 {
         if number % 20 == 0 {
-            service.kill().expect("killed");
-            service.wait().expect("gone");
+            service.0.kill().expect("killed");
+            service.0.wait().expect("gone");
             (service, out, url) = start(&file);
         }
         let order = http.post(format!("{url}orders/{number}")).body((number * number).to_string());
@@ -50,9 +69,8 @@ async fn it_loses_none_that_it_has_answered() {
     http.post(format!("{url}drain")).send().await.expect("an answer");
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("the rest");
-    assert!(service.wait().expect("ended").success());
+    assert!(service.0.wait().expect("ended").success());
     assert_eq!(rest, "0 jobs wait for the next start\n");
-    let notes = std::fs::read_to_string(format!("{file}.node")).expect("the node's notes");
-    let node = notes.lines().nth(1).expect("its process id");
-    assert!(Command::new("kill").args(["-9", node]).status().expect("runs").success());
+    assert!(node.kill().expect("its process id").success());
+    node.0 = None;
 }

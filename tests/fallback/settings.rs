@@ -2,6 +2,8 @@
 
 use infinityvm_sdk::{ErrorKind, chain::Chain, primitives::Address};
 
+use support::closed_port::closed_port;
+
 use crate::harness::within;
 
 const KEY: &str = "a1b2c3d4e5f60718";
@@ -9,8 +11,7 @@ const KEY: &str = "a1b2c3d4e5f60718";
 #[tokio::test]
 async fn addresses_may_be_of_both_kinds_and_their_keys_are_never_shown() {
     within(async {
-        // Nobody listens there.
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = closed_port();
         let urls = [format!("ws://{closed}/v3/{KEY}"), format!("http://{closed}/?key={KEY}")];
         let chain = Chain::connect_any(urls, Address::ZERO).await.unwrap();
         let policy = infinityvm_sdk::RetryPolicy::none();

@@ -4,24 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use infinityvm_sdk::observe::Metrics;
 use metrics::Unit;
+use support::guide::{page, table};
 
 use crate::{
     recorder::{Kind, Recorder},
     spans::lost_reply,
 };
-
-fn page() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/seeing_what_happens.md");
-    std::fs::read_to_string(path).expect("the page")
-}
-
-/// The rows of the table that has this head, as their cells.
-fn table(page: &str, head: &str) -> Vec<Vec<String>> {
-    let rows = page.split(head).nth(1).unwrap_or_else(|| panic!("no table {head}"));
-    let rows = rows.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cell = |cell: &str| cell.trim().replace('`', "");
-    rows.map(|row| row.trim_matches('|').split('|').map(cell).collect()).collect()
-}
 
 fn exported() -> Recorder {
     let recorder = Recorder::default();

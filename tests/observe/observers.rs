@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use infinityvm_sdk::{
-    Client, ErrorKind, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until,
-    devnode::{ConsumerRules, DevNode},
+    Client, ErrorKind, OffchainJobRequest, Until,
+    devnode::DevNode,
     nonce::{NonceManager, Sequential, Settlement},
     observe::{ClientEvent, Observer},
     primitives::Address,
@@ -12,7 +12,7 @@ use infinityvm_sdk::{
 use tokio::time::Duration;
 
 use crate::{
-    rig::{Mood, Node, Told, builder, connected, consumer, job},
+    rig::{Mood, Node, Told, builder, connected, consumer, devnode, job},
     scripted::within,
 };
 
@@ -140,28 +140,23 @@ async fn one_that_panics_or_calls_back_changes_nothing() {
     assert_eq!(told.all().iter().filter(|told| told.ends_with("until executed ok, 1")).count(), 3);
 }
 
-struct Devnode {
+struct Followed {
     node: DevNode,
     client: Client,
     told: Told,
     job: OffchainJobRequest,
 }
 
-async fn devnode() -> Devnode {
-    let (signer, told) = (LocalSigner::random().unwrap(), Told::default());
-    let rules = ConsumerRules::signed_by(signer.address());
-    let node = DevNode::builder(Revision::Relay).consumer(consumer(), rules).start().await.unwrap();
-    let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
-    let builder = Client::builder().grpc(node.grpc_url()).revision(Revision::Relay).signer(signer);
-    let builder = builder.chain(node.chain().to_chain()).operator_ttl(Duration::ZERO).observer(told.clone());
-    let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
-    let job = OffchainJobRequest::builder(consumer(), ProgramId::new(echo)).max_cycles(1000).onchain_input(vec![5]);
-    Devnode { node, client, told, job: job.build().unwrap() }
+async fn followed() -> Followed {
+    let ((node, builder, job), told) = (devnode().await, Told::default());
+    let builder = builder.grpc(node.grpc_url()).chain(node.chain().to_chain()).operator_ttl(Duration::ZERO);
+    let client = builder.observer(told.clone()).connect().await.unwrap();
+    Followed { node, client, told, job: job.onchain_input(vec![5]).build().unwrap() }
 }
 
 #[tokio::test]
 async fn a_job_that_the_node_had_lost_is_told() {
-    let Devnode { node, client, told, job } = devnode().await;
+    let Followed { node, client, told, job } = followed().await;
     let gate = node.faults().hold_executions();
     let handle = client.submit(job).await.unwrap();
     node.restart();
@@ -172,7 +167,7 @@ async fn a_job_that_the_node_had_lost_is_told() {
 
 #[tokio::test]
 async fn a_reorganisation_is_told() {
-    let Devnode { node, client, told, job } = devnode().await;
+    let Followed { node, client, told, job } = followed().await;
     let handle = client.submit(job).await.unwrap();
     let wait = tokio::spawn(async move { handle.wait(Until::Finalized { confirmations: 50 }).await });
     // The wait has seen the result on chain. Then its block goes.
@@ -185,7 +180,7 @@ async fn a_reorganisation_is_told() {
 
 #[tokio::test]
 async fn another_operator_is_told() {
-    let Devnode { node, client, told, job } = devnode().await;
+    let Followed { node, client, told, job } = followed().await;
     client.submit(job.clone()).await.unwrap().wait(Until::Executed).await.unwrap();
     node.chain().set_operator(Address::repeat_byte(3));
     let waiting = client.submit(job).await.unwrap();

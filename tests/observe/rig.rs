@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, RetryPolicy, Revision, SignedJob,
     client::ClientBuilder,
+    devnode::{ConsumerRules, DevNode},
+    job::OffchainJobRequestBuilder,
     nonce::Sequential,
     observe::{ClientEvent, Observer},
     primitives::Address,
@@ -125,6 +127,16 @@ pub fn consumer() -> Address {
 pub fn job() -> OffchainJobRequest {
     let job = OffchainJobRequest::builder(CONSUMER, ProgramId::new(PROGRAM.to_vec())).max_cycles(1000);
     job.onchain_input(b"abc".to_vec()).relay(RelayStrategy::Ordered).build().unwrap()
+}
+
+/// A development node, the builder of a client that signs for it and has no transport yet, and a job that is echoed.
+pub async fn devnode() -> (DevNode, ClientBuilder, OffchainJobRequestBuilder) {
+    let signer = LocalSigner::random().unwrap();
+    let rules = ConsumerRules::signed_by(signer.address());
+    let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, rules).start().await.unwrap();
+    let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
+    let builder = Client::builder().revision(Revision::Relay).signer(signer).nonces(Sequential::starting_at(1));
+    (node, builder, OffchainJobRequest::builder(CONSUMER, ProgramId::new(echo)).max_cycles(1000))
 }
 
 /// Keeps each event in words, without ids and times.

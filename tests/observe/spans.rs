@@ -1,15 +1,11 @@
 //! Spans: who is whose parent, what they are called, and what they hold.
 
-use infinityvm_sdk::{
-    Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until,
-    devnode::{ConsumerRules, DevNode},
-    nonce::Sequential,
-};
+use infinityvm_sdk::Until;
 use support::canary::hides;
 use tracing::{Instrument, Level, info_span};
 
 use crate::{
-    rig::{Mood, Node, builder, connected, consumer, job},
+    rig::{Mood, Node, builder, connected, consumer, devnode, job},
     traces::{TEST, Traces},
 };
 
@@ -124,16 +120,11 @@ async fn events_stand_in_the_span_that_they_are_about() {
 #[tokio::test]
 async fn over_rest_calls_are_named_by_the_conventions_for_http_and_nothing_secret_shows() {
     let (traces, _guard) = Traces::here();
-    let (signer, secret) = (LocalSigner::random().unwrap(), b"a payload that is nobody's business".to_vec());
-    let rules = ConsumerRules::signed_by(signer.address());
-    let node = DevNode::builder(Revision::Relay).consumer(consumer(), rules).start().await.unwrap();
-    let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
-    let builder = Client::builder().rest(node.rest_url()).revision(Revision::Relay).signer(signer);
-    let builder =
-        builder.operator(node.operator()).chain(node.chain().to_chain()).poster(node.chain().account(consumer()));
-    let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
+    let ((node, builder, job), secret) = (devnode().await, b"a payload that is nobody's business".to_vec());
+    let builder = builder.rest(node.rest_url()).operator(node.operator());
+    let builder = builder.chain(node.chain().to_chain()).poster(node.chain().account(consumer()));
+    let client = builder.connect().await.unwrap();
     node.faults().stall_relays(true);
-    let job = OffchainJobRequest::builder(consumer(), ProgramId::new(echo)).max_cycles(1000);
     let job = job.onchain_input(secret.clone());
     let with_more = job.clone().offchain_input(secret.clone()).build().unwrap();
     client.submit(with_more).await.unwrap().wait(Until::Executed).await.unwrap();

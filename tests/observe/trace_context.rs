@@ -3,15 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use infinityvm_sdk::{
-    Client, LocalSigner, OffchainJobRequest, ProgramId, Revision, Until,
-    devnode::{ConsumerRules, DevNode},
-    nonce::Sequential,
+    Until,
     transport::{GrpcTransport, HeaderRequest, RestTransport},
 };
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    rig::consumer,
+    rig::devnode,
     traces::{TEST, Traces},
 };
 
@@ -31,21 +29,15 @@ fn propagate(
 async fn headers_are_provided_within_the_span_of_their_call() {
     for rest in [false, true] {
         let (traces, _guard) = Traces::here();
-        let signer = LocalSigner::random().unwrap();
-        let rules = ConsumerRules::signed_by(signer.address());
-        let node = DevNode::builder(Revision::Relay).consumer(consumer(), rules).start().await.unwrap();
-        let echo = node.register_program(|input| Ok(input.onchain.to_vec()));
-        let seen = Arc::default();
-        let builder = Client::builder().revision(Revision::Relay).signer(signer).operator(node.operator());
+        let ((node, builder, job), seen) = (devnode().await, Arc::default());
         let builder = match rest {
             true => builder
                 .transport(RestTransport::builder(node.rest_url()).header_provider(propagate(&seen)).build().unwrap()),
             false => builder
                 .transport(GrpcTransport::builder(node.grpc_url()).header_provider(propagate(&seen)).build().unwrap()),
         };
-        let client = builder.nonces(Sequential::starting_at(1)).connect().await.unwrap();
-        let job = OffchainJobRequest::builder(consumer(), ProgramId::new(echo)).max_cycles(1000).onchain_input(vec![1]);
-        let job = job.build().unwrap();
+        let client = builder.operator(node.operator()).connect().await.unwrap();
+        let job = job.onchain_input(vec![1]).build().unwrap();
         async {
             let handle = client.submit(job).await.unwrap();
             handle.wait(Until::Executed).await.unwrap();

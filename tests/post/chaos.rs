@@ -96,7 +96,7 @@ async fn world(seed: u64) -> Told {
             }
         }
     });
-    let noise = Arc::clone(&random);
+    let (noise, account) = (Arc::clone(&random), edge.account());
     edge.chain.slow_edge(move |method, params, chain| answer(&noise, method, params, chain));
     let mut posts = Vec::new();
     for nonce in 1..=POSTS {
@@ -109,7 +109,7 @@ async fn world(seed: u64) -> Told {
             let mut ended = None;
             for _ in 0..AGAIN {
                 let told = client.post_result(&job, &verified).await;
-                let (ever, alive) = chain.knows(&verified.post_calldata(), client_account());
+                let (ever, alive) = chain.knows(&verified.post_calldata(), account);
                 let case = format!("seed {seed}, {revision:?}, nonce {nonce}");
                 match &told {
                     Ok(post) => assert!(ever, "{case}: told as landed: {post:?}"),
@@ -146,7 +146,7 @@ async fn world(seed: u64) -> Told {
             }
             Err(error) if error.outcome() == Fate::Unknown => {
                 told.open += 1;
-                told.behind_a_gap += usize::from(edge.chain.gap(client_account()).is_some());
+                told.behind_a_gap += usize::from(edge.chain.gap(account).is_some());
             }
             Err(_) => told.refused += 1,
         }
@@ -159,7 +159,7 @@ async fn world(seed: u64) -> Told {
         edge.chain.mine();
     }
     for (call, already) in calls {
-        let mined = edge.chain.mined(&call, client_account());
+        let mined = edge.chain.mined(&call, account);
         let most = 1 + usize::from(already) + if reorganises { 1 } else { 0 };
         let twice = mined.len() > most || (!reorganises && !already && mined.len() > 1);
         assert!(!twice, "seed {seed}, {revision:?}: posted {} times by us: {mined:?}", mined.len());
@@ -167,11 +167,6 @@ async fn world(seed: u64) -> Told {
         assert!(landed <= 1);
     }
     told
-}
-
-fn client_account() -> infinityvm_sdk::primitives::Address {
-    use alloy_network::TxSigner;
-    infinityvm_sdk::chain::RpcPoster::key(crate::edges::KEY).unwrap().address()
 }
 
 /// All seeds are in what a failure prints. Behind `SWEEP=full` 2,000 posts, else 80.

@@ -92,6 +92,11 @@ impl Edge {
         Self::client(&self.chain, self.revision, self.operator.address(), set).await
     }
 
+    /// A client with another account.
+    pub async fn another_account(&self) -> Client {
+        self.signing(RpcPoster::key([0x43; 32]).unwrap()).await
+    }
+
     pub async fn result(&self, nonce: u64) -> (SignedJob, Verified) {
         let job = OffchainJobRequest::builder(CONSUMER, ProgramId::from(B256::repeat_byte(5)));
         let job = job.max_cycles(1000).onchain_input(nonce.to_be_bytes().to_vec());
@@ -119,6 +124,24 @@ impl Edge {
         RpcPoster::key(KEY).unwrap().address()
     }
 
+    /// What is sent is taken and then refused in these words, and so many looks do not find it.
+    pub fn hide(&self, looks: usize, text: &'static str, taken: fn(&PoolChain)) {
+        let left = AtomicUsize::new(0);
+        self.chain.edge(move |method, params, chain| match method {
+            SEND => {
+                chain.forward(method, params);
+                taken(chain);
+                left.store(looks, SeqCst);
+                error(-32000, text)
+            }
+            "eth_getTransactionByHash" if left.load(SeqCst) > 0 => {
+                left.fetch_sub(1, SeqCst);
+                Outcome::Result(Value::Null)
+            }
+            _ => chain.forward(method, params),
+        });
+    }
+
     /// How many transactions were signed: their hashes.
     pub fn signed(&self) -> usize {
         let mut hashes: Vec<B256> = self.chain.sent().iter().map(|sent| sent.hash).collect();
@@ -131,6 +154,12 @@ impl Edge {
 pub async fn both<F: Future<Output = ()>>(test: impl Fn(Edge) -> F) {
     for revision in Revision::ALL {
         test(Edge::new(revision).await).await;
+    }
+}
+
+pub async fn until(what: impl Fn() -> bool) {
+    while !what() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -180,9 +209,7 @@ async fn a_trial_on_the_pools_state_is_not_the_chains_word() {
                     // The node's.
                     let node = edge.another_account().await;
                     let relayed = tokio::spawn(node.post_result(&job, &verified).into_future());
-                    while edge.chain.pooled() == 0 {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
+                    until(|| edge.chain.pooled() > 0).await;
                     edge.chain.edge(move |method, params, chain| {
                         // Trials have a sender; what is read of the contracts has none.
                         if !methods.contains(&method) || params[0]["from"].is_null() {
@@ -205,16 +232,6 @@ async fn a_trial_on_the_pools_state_is_not_the_chains_word() {
                 .await;
             }
         }
-    }
-}
-
-impl Edge {
-    /// A client with another account.
-    pub async fn another_account(&self) -> Client {
-        let poster = RpcPoster::over(self.chain.reader(), RpcPoster::key([0x43; 32]).unwrap());
-        let builder = Client::builder().grpc("http://127.0.0.1:9").revision(self.revision);
-        let builder = builder.operator(self.operator.address()).chain(Chain::new(self.chain.reader(), JOB_MANAGER));
-        builder.poster(poster).connect().await.unwrap()
     }
 }
 
@@ -276,20 +293,7 @@ async fn nonce_too_low_about_ones_own_transaction() {
 async fn nonce_too_low_and_a_server_that_does_not_show_the_transaction_yet() {
     for looks in 0..8 {
         both(|edge| async move {
-            let mined = Arc::new(AtomicUsize::new(0));
-            edge.chain.edge(move |method, params, chain| match method {
-                SEND => {
-                    chain.forward(method, params);
-                    chain.mine();
-                    mined.store(looks + 1, SeqCst);
-                    error(-32000, "nonce too low")
-                }
-                "eth_getTransactionByHash" if mined.load(SeqCst) > 1 => {
-                    mined.fetch_sub(1, SeqCst);
-                    Outcome::Result(Value::Null)
-                }
-                _ => chain.forward(method, params),
-            });
+            edge.hide(looks, "nonce too low", PoolChain::mine);
             let (job, verified) = edge.result(1).await;
             let post = edge.client.post_result(&job, &verified).await;
             let post = post.unwrap_or_else(|error| panic!("{looks}: {}", error.report()));
@@ -493,9 +497,7 @@ async fn a_transaction_that_a_stranger_replaces_is_sent_anew() {
     both(|edge| async move {
         let (job, verified) = edge.result(1).await;
         let posting = tokio::spawn(edge.client.post_result(&job, &verified).into_future());
-        while edge.chain.pooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| edge.chain.pooled() > 0).await;
         edge.chain.put_strangers(edge.account(), 0);
         let post = posting.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
         assert_eq!((post.already, edge.signed(), edge.chain.results()), (false, 2, (1, 0)));
@@ -650,9 +652,7 @@ async fn what_waits_for_long_is_priced_again() {
     both(|edge| async move {
         let (job, verified) = edge.result(1).await;
         let posting = tokio::spawn(edge.client.post_result(&job, &verified).into_future());
-        while edge.chain.pooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| edge.chain.pooled() > 0).await;
         // Three times what it bids.
         edge.chain.set_base_fee(7 * BASE_FEE);
         let post = posting.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
@@ -674,9 +674,7 @@ async fn what_waits_with_blobs_is_priced_again() {
     // Chains since Osaka take the other form only, and say so in words of their own.
     edge.chain.set_cells(true);
     let posting = tokio::spawn(edge.client.post_result(&job, &verified).into_future());
-    while edge.chain.pooled() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| edge.chain.pooled() > 0).await;
     edge.chain.set_base_fee(4 * BASE_FEE);
     let post = posting.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
     let sent = edge.chain.sent();
@@ -764,9 +762,7 @@ async fn what_the_pool_drops_is_sent_again_with_the_same_nonce() {
     both(|edge| async move {
         let (job, verified) = edge.result(1).await;
         let posting = tokio::spawn(edge.client.post_result(&job, &verified).into_future());
-        while edge.chain.pooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| edge.chain.pooled() > 0).await;
         edge.chain.drop_pool();
         let post = posting.await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
         assert_eq!((post.already, edge.signed(), edge.chain.results()), (false, 1, (1, 0)));

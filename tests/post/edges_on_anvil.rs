@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use support::{
     anvil::Anvil,
     http1::{self, Reply, Server},
+    json_chain::{number, refusal},
     rpc::http_client,
     scripted::{Random, seed, within},
 };
@@ -45,10 +46,6 @@ impl Behind {
         let answer = self.forward(&json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })).await;
         answer["result"].clone()
     }
-}
-
-fn refusal(request: &Value, code: i64, message: &str) -> Value {
-    json!({ "jsonrpc": "2.0", "id": request["id"], "error": { "code": code, "message": message } })
 }
 
 /// Nothing, if the connection breaks.
@@ -90,8 +87,7 @@ impl Rig {
 
     async fn pooled(&self) -> u64 {
         let status = self.world.rpc.call("txpool_status", json!([])).await;
-        let number = status["pending"].as_str().unwrap().trim_start_matches("0x").to_owned();
-        u64::from_str_radix(&number, 16).unwrap()
+        number(&status["pending"])
     }
 
     async fn until_pooled(&self, count: u64) {
@@ -335,12 +331,8 @@ impl Forks {
         let before = sent().await;
         behind.call("anvil_reorg", json!([depth, []])).await;
         self.times.fetch_add(1, SeqCst);
-        self.taken.fetch_add(before.saturating_sub(sent().await), SeqCst);
+        self.taken.fetch_add(before.saturating_sub(sent().await) as usize, SeqCst);
     }
-}
-
-fn number(value: &Value) -> usize {
-    usize::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
 }
 
 async fn chaotic(revision: Revision, forks: bool) {

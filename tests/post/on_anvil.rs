@@ -15,8 +15,7 @@ use infinityvm_sdk::{
 };
 use serde_json::json;
 
-use support::facts;
-use support::{anvil, contracts};
+use support::{anvil, contracts, facts, json_chain::number};
 
 use anvil::Anvil;
 use contracts::{Consumer, JobManager, World};
@@ -116,7 +115,7 @@ impl Rig {
     pub async fn sent_by(&self, account: usize) -> u64 {
         let count =
             self.world.rpc.call("eth_getTransactionCount", json!([self.world.anvil.address(account), "latest"]));
-        u64::from_str_radix(count.await.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+        number(&count.await)
     }
 
     async fn diagnose(&self, job: &SignedJob) -> Diagnosis {

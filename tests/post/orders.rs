@@ -5,7 +5,7 @@ use std::{
     future::IntoFuture,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -17,7 +17,7 @@ use infinityvm_sdk::{Client, ErrorKind, Outcome as Fate, SignedJob, Verified, ch
 use serde_json::{Value, json};
 
 use crate::{
-    edges::{Edge, KEY, SEND, both, once},
+    edges::{Edge, KEY, SEND, both, once, until},
     pool::{BASE_FEE, Outcome, PoolChain, TIP, error},
 };
 
@@ -55,12 +55,6 @@ impl TxSigner<Signature> for Moody {
             Mood::Fails => Err(alloy_signer::Error::message("the device was unplugged")),
             Mood::Hangs => std::future::pending().await,
         }
-    }
-}
-
-async fn until(what: impl Fn() -> bool) {
-    while !what() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -222,18 +216,7 @@ async fn a_known_refusal_decides_no_more_than_an_unknown_one() {
     ] {
         for hidden in [1, 2, 4, 8, 12] {
             both(|edge| async move {
-                let left = Arc::new(AtomicUsize::new(0));
-                edge.chain.edge(move |method, params, chain| match (method, chain.forward(method, params)) {
-                    (SEND, _) => {
-                        left.store(hidden, SeqCst);
-                        error(-32000, text)
-                    }
-                    ("eth_getTransactionByHash", _) if left.load(SeqCst) > 0 => {
-                        left.fetch_sub(1, SeqCst);
-                        Outcome::Result(Value::Null)
-                    }
-                    (_, answer) => answer,
-                });
+                edge.hide(hidden, text, |_| {});
                 let (job, verified) = edge.result(1).await;
                 let post = edge.client.post_result(&job, &verified).await;
                 let post = post.unwrap_or_else(|error| panic!("{text}, {hidden}: {}", error.report()));

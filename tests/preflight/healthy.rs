@@ -5,9 +5,11 @@ use infinityvm_sdk::{
     chain::{Answer, Question},
     client::FindingKind,
     nonce::Sequential,
-    primitives::{Address, B256, Bytes, keccak256},
+    primitives::{Address, B256, Bytes},
     rpc::Method,
 };
+
+use support::tapped::is_call;
 
 use crate::rig::{CONSUMER, Rig, STATEFUL, next, root, within};
 
@@ -44,7 +46,7 @@ async fn healthy(rig: Rig) -> u64 {
     rig.chain.say("listed", |question| match question {
         Question::Call(call, _) if call.to == LISTED => {
             let lacks = ["getOffchainSigner()", "getJobManager()"];
-            let lacks = lacks.iter().any(|function| call.data.starts_with(&keccak256(function)[..4]));
+            let lacks = lacks.iter().any(|function| is_call(question, function));
             lacks.then(|| Ok(Answer::Reverted(Bytes::new())))
         }
         _ => None,

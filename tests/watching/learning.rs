@@ -109,20 +109,21 @@ impl Place {
         Self { client, node, books, stalls, nonce: 0 }
     }
 
-    /// A new job, with the nonce that it has.
-    pub(crate) fn request(&mut self, program: u8) -> (u64, OffchainJobRequest) {
+    /// A job that the node takes, and the same as it is signed.
+    fn new_job(&mut self, program: u8) -> (OffchainJobRequest, SignedJob) {
         self.nonce += 1;
         let job = OffchainJobRequest::builder(CONSUMER, ProgramId::new(vec![program])).max_cycles(1000);
         let job = job.onchain_input(self.nonce.to_be_bytes().to_vec()).nonce(self.nonce).build().unwrap();
         let unsigned = job.prepare(Revision::Relay, self.nonce).unwrap();
         let signed = unsigned.sign(&*SIGNER).now_or_never().unwrap().unwrap();
-        self.books.lock().unwrap().jobs.insert(signed.request().to_vec(), signed);
-        (self.nonce, job)
+        self.books.lock().unwrap().jobs.insert(signed.request().to_vec(), signed.clone());
+        (job, signed)
     }
 
-    fn signed(&mut self, program: u8) -> SignedJob {
-        let (nonce, job) = self.request(program);
-        job.prepare(Revision::Relay, nonce).unwrap().sign(&*SIGNER).now_or_never().unwrap().unwrap()
+    /// A new job, with the nonce that it has.
+    pub(crate) fn request(&mut self, program: u8) -> (u64, OffchainJobRequest) {
+        let (job, _) = self.new_job(program);
+        (self.nonce, job)
     }
 
     /// Runs jobs, so many at a time.
@@ -249,7 +250,7 @@ async fn a_quick_node_that_stalls_is_not_asked_more_often_than_the_rate_allows()
         let mut place = Place::new(policy, vec![PROGRAMS[0].1], 3).await;
         within(place.run(&[0; 200], 20, Way::Submit)).await;
         place.stall(true);
-        let jobs: Vec<_> = (0..5000).map(|_| place.signed(0)).collect();
+        let jobs: Vec<_> = (0..5000).map(|_| place.new_job(0).1).collect();
         let client = place.client.clone();
         let submit = |job| async { client.submit_signed(job).await.unwrap() };
         let handles: Vec<_> = stream::iter(jobs).map(submit).buffered(512).collect().await;

@@ -57,11 +57,6 @@ impl AnvilBuilder {
         self.args(["--block-time".to_owned(), seconds.to_string()])
     }
 
-    /// Mines only when told to, by `evm_mine` or `anvil_mine`.
-    pub fn no_mining(self) -> Self {
-        self.arg("--no-mining")
-    }
-
     /// Any other option.
     pub fn arg(self, arg: impl Into<String>) -> Self {
         self.args([arg])
@@ -135,11 +130,6 @@ impl Anvil {
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// The process, to stop and to continue it.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// The keys of the funded accounts: ten, the same ones in every anvil. It signs for these accounts itself, too.

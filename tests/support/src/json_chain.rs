@@ -113,7 +113,8 @@ where
     value.as_array().into_iter().flatten().map(read).collect()
 }
 
-fn number(value: &Value) -> u64 {
+/// What a quantity in hex says.
+pub fn number(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_else(|| panic!("no number: {value}"));
     u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_else(|error| panic!("{value}: {error}"))
 }

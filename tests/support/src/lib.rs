@@ -22,6 +22,8 @@ pub mod fake_chain;
 pub mod fault_proxy;
 pub mod fuzz;
 #[cfg(feature = "rigs")]
+pub mod guide;
+#[cfg(feature = "rigs")]
 pub mod harness;
 #[cfg(feature = "rigs")]
 pub mod http1;

@@ -105,9 +105,7 @@ impl Tapped {
     /// What calls of a function revert with. No text: they revert without data, as where there is no such function.
     pub fn reverts(&self, function: &'static str, text: &str) {
         let data = if text.is_empty() { Vec::new() } else { Revert { reason: text.to_owned() }.abi_encode() };
-        self.say(function, move |question| {
-            is_call(question, function).then(|| Ok(Answer::Reverted(data.clone().into())))
-        });
+        self.say(function, reverting(function, data));
     }
 
     /// Calls of a function fail, each by itself.
@@ -152,6 +150,15 @@ pub fn returning(
     move |question| is_call(question, function).then(|| Ok(Answer::Returned(data.clone())))
 }
 
+/// The word that calls of a function revert with this.
+pub fn reverting(
+    function: &'static str,
+    data: impl Into<Bytes>,
+) -> impl Fn(&Question) -> Option<Result<Answer>> + Send + Sync + 'static {
+    let data = data.into();
+    move |question| is_call(question, function).then(|| Ok(Answer::Reverted(data.clone())))
+}
+
 /// The word that `getJobMetadata` of this job returns a status, and nothing of what the job is.
 pub fn job_status(id: B256, status: u32) -> impl Fn(&Question) -> Option<Result<Answer>> + Send + Sync + 'static {
     let metadata = (Bytes::new(), 1_u64, Address::ZERO, status).abi_encode();
@@ -162,7 +169,8 @@ pub fn job_status(id: B256, status: u32) -> impl Fn(&Question) -> Option<Result<
     }
 }
 
-fn is_call(question: &Question, function: &str) -> bool {
+/// Whether this is a call of a function, such as `getJobManager()`.
+pub fn is_call(question: &Question, function: &str) -> bool {
     matches!(question, Question::Call(call, _) if call.data.starts_with(&keccak256(function)[..4]))
 }
 

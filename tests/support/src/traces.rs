@@ -56,10 +56,6 @@ impl Fields {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
-
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.keys().copied()
-    }
 }
 
 impl Visit for Fields {
@@ -98,10 +94,6 @@ impl Traces {
 
     pub fn spans(&self) -> Vec<Span> {
         self.lock().spans.clone()
-    }
-
-    pub fn lines(&self) -> Vec<Line> {
-        self.lock().lines.clone()
     }
 
     /// The spans of this name, in the order in which they began.
