@@ -72,8 +72,6 @@ const LOG_RANGE: u64 = 2_000;
 /// clone.
 #[derive(Clone)]
 pub struct Chain {
-    /// The only RPC, whichever of several is in use, or the one of them that a verdict is read from.
-    reader: Arc<dyn ChainReader>,
     rpcs: Rpcs,
     /// The one that a verdict is read from, if there are several.
     session: Option<Arc<Session>>,
@@ -142,18 +140,7 @@ impl Chain {
         let rpcs = Rpcs::new(readers);
         let (learnt, repeats) = (nothing_learnt(&rpcs, LOG_RANGE), Repeats::shared(&rpcs, &RetryPolicy::default()));
         let (session, binding, chain_id) = Default::default();
-        let reader = Arc::new(rpcs.clone());
-        Self { reader, rpcs, session, job_manager, log_reach: 50_000, binding, chain_id, learnt, repeats }
-            .read_directly()
-    }
-
-    /// An only RPC is read without further questions, unless its chain id is to be checked.
-    fn read_directly(mut self) -> Self {
-        self.reader = match self.rpcs.readers() {
-            [only] if self.chain_id.is_none() => Arc::clone(only),
-            _ => Arc::new(self.rpcs.clone()),
-        };
-        self
+        Self { rpcs, session, job_manager, log_reach: 50_000, binding, chain_id, learnt, repeats }
     }
 
     /// Requires that the RPC is on the chain with this id; each RPC, where there are several. Reads fail with
@@ -163,7 +150,7 @@ impl Chain {
     pub fn with_chain_id(mut self, chain_id: u64) -> Self {
         self.chain_id = Some(chain_id);
         self.rpcs = self.rpcs.meaning(MeantChain { chain_id, genesis: None });
-        self.read_directly()
+        self
     }
 
     /// Sets how many blocks one question for logs spans at most; 0 counts as 1. Default: 2,000. Where the RPC refuses
@@ -223,7 +210,6 @@ impl Chain {
         self.binding = binding;
         if let Some(Binding { chain_id, genesis_hash, .. }) = binding {
             self.rpcs = self.rpcs.meaning(MeantChain { chain_id, genesis: Some(genesis_hash) });
-            self = self.read_directly();
         }
         self
     }
@@ -240,11 +226,6 @@ impl Chain {
     /// Whether questions go along with those that are asked.
     fn is_checked(&self) -> bool {
         self.rpcs.len() > 1 || self.chain_id.is_some()
-    }
-
-    /// The same, read from one RPC.
-    fn read_by(&self, session: Arc<Session>) -> Self {
-        Self { reader: Arc::<Session>::clone(&session), session: Some(session), ..self.clone() }
     }
 
     /// The RPC that is read, or in use.
@@ -287,8 +268,8 @@ impl Chain {
     /// several RPCs it is about the one in use.
     #[must_use]
     pub fn rpc_traits(&self) -> RpcTraits {
-        let learnt = self.learnt();
-        learnt.map(|learnt| learnt.traits(self.reader.max_batch(), self.reader.max_rate())).unwrap_or_default()
+        let (learnt, reader) = (self.learnt(), self.reader());
+        learnt.map(|learnt| learnt.traits(reader.max_batch(), reader.max_rate())).unwrap_or_default()
     }
 
     /// How each RPC stands, in the order in which they were given: which one is in use, which ones are left for a while
@@ -309,7 +290,12 @@ impl Chain {
     /// What carries the questions.
     #[must_use]
     pub fn reader(&self) -> &dyn ChainReader {
-        &*self.reader
+        match (&self.session, self.rpcs.readers()) {
+            (Some(session), _) => &**session,
+            // Without further questions, unless its chain id is to be checked.
+            (None, [only]) if !self.is_checked() => &**only,
+            _ => &self.rpcs,
+        }
     }
 
     /// Begins reads that go out together, in one round trip.
@@ -432,7 +418,7 @@ fn nothing_learnt(rpcs: &Rpcs, log_range: u64) -> Arc<[Learnt]> {
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chain = f.debug_struct("Chain");
-        chain.field("endpoint", &self.reader.endpoint()).field("job_manager", &self.job_manager);
+        chain.field("endpoint", &self.reader().endpoint()).field("job_manager", &self.job_manager);
         match self.rpcs.len() {
             1 => chain.field("rpc_traits", &self.rpc_traits()),
             _ => chain.field("rpcs", &self.rpcs()),

@@ -13,16 +13,12 @@ use crate::{
 
 /// A chain as one RPC shows it.
 #[derive(Clone, Debug)]
-pub(crate) struct OneRpc {
-    chain: Chain,
-    /// Nothing where there is only one.
-    session: Option<Arc<Session>>,
-}
+pub(crate) struct OneRpc(Chain);
 
 impl OneRpc {
     /// Whether it failed, so that what it was asked is to be asked of another one, all of it.
     pub(crate) fn has_failed(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.has_failed())
+        self.0.session.as_ref().is_some_and(|session| session.has_failed())
     }
 }
 
@@ -30,7 +26,7 @@ impl Deref for OneRpc {
     type Target = Chain;
 
     fn deref(&self) -> &Chain {
-        &self.chain
+        &self.0
     }
 }
 
@@ -53,7 +49,7 @@ impl Chain {
         Made: Future<Output = Result<T>>,
     {
         if !self.is_chosen_from() {
-            return make(OneRpc { chain: self.clone(), session: self.session.clone() }).await;
+            return make(OneRpc(self.clone())).await;
         }
         let whole = self.retries(0).map_or(Deadline::NONE, |retries| retries.read_deadline());
         let mut passes = 0;
@@ -108,8 +104,8 @@ impl Chain {
     {
         let session = self.rpcs.session(index).await;
         let session = Arc::new(session.map_err(|error| Failure { error, passes_on: true })?);
-        let chain = self.read_by(Arc::clone(&session));
-        match make(OneRpc { chain, session: Some(Arc::clone(&session)) }).await {
+        let chain = Self { session: Some(Arc::clone(&session)), ..self.clone() };
+        match make(OneRpc(chain)).await {
             Ok(made) => Ok((made, session)),
             Err(error) => {
                 let passes_on = error.is_retryable() || session.has_failed();

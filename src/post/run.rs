@@ -251,17 +251,14 @@ impl Run<'_> {
                 let ChainStanding::Taken(status) = look.standing else {
                     return Err(contradiction(&self.lookout.chain));
                 };
-                let error = taken(status);
-                let open = match &look.receipt {
-                    Some(receipt) => self.beside(receipt.tx_hash, own, &state),
+                let reverted = look.receipt.map(|receipt| receipt.tx_hash);
+                let open = match reverted {
+                    Some(hash) => self.beside(hash, own, &state),
                     None => open.into_iter().collect(),
                 };
-                self.open.keep(id, &open);
-                Err(match (open.last(), look.receipt) {
-                    (Some(hash), _) => unknown(error, *hash),
-                    (None, Some(receipt)) => error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash),
-                    (None, None) => error,
-                })
+                // Whatever is open: it will not bring the result.
+                let error = self.end_with(taken(status), &open, reverted);
+                Err(error.with_hint("submit the payload under another nonce: this result can never land"))
             }
             PostStep::GiveUp => Err(match state.last.clone() {
                 Some(failed) => {
@@ -311,10 +308,17 @@ impl Run<'_> {
     /// The post ends with this. If one that was signed before may land, that is open, whatever the error says.
     fn left_open(&self, error: Error, state: &State) -> Error {
         let open: Vec<B256> = self.open_of(&self.open.all(self.id()).0, state).map(|post| post.hash).collect();
-        self.open.keep(self.id(), &open);
-        match open.last() {
-            Some(hash) => unknown(error, *hash).with_hint(NOT_KNOWN),
-            None => error,
+        self.end_with(error, &open, None)
+    }
+
+    /// The post ends with this. These may land and are open, and the last of them is told of; if there are none, the
+    /// one that has reverted.
+    fn end_with(&self, error: Error, open: &[B256], reverted: Option<B256>) -> Error {
+        self.open.keep(self.id(), open);
+        match (open.last(), reverted) {
+            (Some(hash), _) => unknown(error, *hash).with_hint(NOT_KNOWN),
+            (None, Some(hash)) => error.with_outcome(Outcome::Rejected).with_tx_hash(hash),
+            (None, None) => error,
         }
     }
 
@@ -379,11 +383,7 @@ impl Run<'_> {
             .with_hint("post it again: it is tried in a call first"),
         };
         let open = self.beside(receipt.tx_hash, own, state);
-        self.open.keep(self.id(), &open);
-        Err(match open.last() {
-            Some(hash) => unknown(error, *hash).with_hint(NOT_KNOWN),
-            None => error.with_outcome(Outcome::Rejected).with_tx_hash(receipt.tx_hash),
-        })
+        Err(self.end_with(error, &open, Some(receipt.tx_hash)))
     }
 
     /// The job is complete. By which transaction is looked for where it costs little; it may be one of one's own whose
@@ -471,7 +471,6 @@ fn taken(status: OnchainStatus) -> Error {
         _ => "this nonce was used for a request on chain",
     };
     Error::new(ErrorKind::NonceTaken, what)
-        .with_hint("submit the payload under another nonce: this result can never land")
 }
 
 /// The deadline passed.

@@ -14,7 +14,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    chain::rpc::{Received, RpcReader, fault},
+    chain::{
+        blobs::BlobForm,
+        rpc::{Received, RpcReader, fault},
+    },
     error::{Error, ErrorKind, Result},
     retry::{Retries, RetryPolicy},
     sync::Lock,
@@ -25,12 +28,11 @@ const BELIEVED: Duration = Duration::from_secs(600);
 
 /// One way to an RPC. A transaction is prepared, sent and looked for through one of them from beginning to end: servers
 /// of different RPCs differ in what their pools hold.
-#[derive(Clone)]
 pub(super) struct Access {
     pub reader: RpcReader,
-    lacks: Arc<Lacks>,
+    lacks: Lacks,
     /// A budget of its own.
-    retries: Arc<Lock<Arc<Retries>>>,
+    retries: Lock<Arc<Retries>>,
 }
 
 /// What an RPC was found to lack, and when.
@@ -51,7 +53,7 @@ fn believed(found: &Lock<Option<Instant>>) -> bool {
 impl Access {
     pub(super) fn new(reader: RpcReader) -> Self {
         let retries = Lock::from(Arc::new(Retries::new(RetryPolicy::default())));
-        Self { reader, lacks: Arc::default(), retries: Arc::new(retries) }
+        Self { reader, lacks: Lacks::default(), retries }
     }
 
     pub(super) fn repeat(&self, policy: RetryPolicy) {
@@ -74,12 +76,13 @@ impl Access {
         *self.lacks.block.lock() = Some(Instant::now());
     }
 
-    pub(super) fn takes_plain_blobs(&self) -> bool {
-        !self.lacks.plain_blobs.load(Relaxed)
+    /// The form in which the chain takes blobs, as far as that is known.
+    pub(super) fn blob_form(&self) -> BlobForm {
+        if self.lacks.plain_blobs.load(Relaxed) { BlobForm::Eip7594 } else { BlobForm::Eip4844 }
     }
 
-    pub(super) fn note_plain_blobs(&self, taken: bool) {
-        self.lacks.plain_blobs.store(!taken, Relaxed);
+    pub(super) fn note_blob_form(&self, taken: BlobForm) {
+        self.lacks.plain_blobs.store(taken != BlobForm::Eip4844, Relaxed);
     }
 
     /// Asks once: what is sent, and looks that are followed by others anyway.

@@ -36,10 +36,9 @@ pub(super) struct Signing {
     pub terms: Terms,
     /// The last one as it was sent, unless it is long.
     pub raw: Option<Bytes>,
-    /// When the last one was signed, and when one was sent.
-    pub signed: Instant,
+    /// When one was last sent.
     pub sent: Instant,
-    /// When it was last tried to raise the price, and how often it was raised.
+    /// When the last one was signed, or it was last tried to raise the price; and how often it was raised.
     pub tried: Instant,
     pub raises: u32,
     /// An RPC has said that it has one.
@@ -71,7 +70,7 @@ impl Signings {
         let (hashes, raw) = (vec![signed.hash], kept(&signed.raw));
         let (raises, pooled, refused) = (0, false, false);
         let slot = self.slots.entry(free.nonce).or_default();
-        slot.push(Signing { id, hashes, terms, raw, signed: now, sent: now, tried: now, raises, pooled, refused });
+        slot.push(Signing { id, hashes, terms, raw, sent: now, tried: now, raises, pooled, refused });
         if slot.len() > KEPT_BESIDE {
             slot.remove(0);
         }
@@ -89,7 +88,7 @@ impl Signings {
         signing.hashes.retain(|known| *known != signed.hash);
         signing.hashes.push(signed.hash);
         (signing.terms, signing.raw) = (terms, kept(&signed.raw));
-        (signing.signed, signing.sent) = (now, now);
+        (signing.sent, signing.tried) = (now, now);
     }
 
     pub(super) fn get(&mut self, id: SigningId) -> Option<&mut Signing> {

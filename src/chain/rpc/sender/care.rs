@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::{
     Sender,
-    access::Access,
     book::Signing,
     decide::{Care, Found, Word, meanwhile},
     draft::Draft,
@@ -34,26 +33,25 @@ impl Sender {
     /// As [`Poster::follow_up`](crate::chain::Poster::follow_up).
     pub(crate) async fn follow_up(&self, draft: &Draft, sent: &[B256], signed: Note<'_>) -> Result<FollowUp> {
         let Some(known) = self.book.lock().of(sent).cloned() else { return Ok(FollowUp::Unable) };
-        let (rpc, allowed, nonce) = (self.rpc(), self.allowed(), known.terms.nonce);
-        let tried = known.tried.max(known.signed);
-        let mut raise = known.raises < allowed.raises && tried.elapsed() >= allowed.raise_after;
+        let (allowed, nonce) = (self.allowed(), known.terms.nonce);
+        let mut raise = known.raises < allowed.raises && known.tried.elapsed() >= allowed.raise_after;
         let mut resend = known.sent.elapsed() >= if known.pooled { RESEND_POOLED } else { RESEND };
         let (mut seek, mut resent, mut failure) = (Seek::default(), None, None);
         let care = loop {
             match meanwhile(seek.sought(), resend, raise) {
                 Care::Look => {
-                    seek.take(&rpc, self.address(), &known.hashes, nonce).await;
-                    if seek.found() == Found::Free && self.is_ousted(&rpc, &known).await {
+                    seek.take(&self.access, self.address(), &known.hashes, nonce).await;
+                    if seek.found() == Found::Free && self.is_ousted(&known).await {
                         return Ok(FollowUp::Wait);
                     }
                 }
-                Care::Raise => match self.raise(&rpc, draft, &known, signed).await {
+                Care::Raise => match self.raise(draft, &known, signed).await {
                     Ok(Some(hash)) => return Ok(FollowUp::Sent(hash)),
                     // It waits as it is.
                     raised => (raise, failure) = (false, raised.err()),
                 },
                 Care::Resend => {
-                    let (hash, word) = self.resend(&rpc, draft, &known, signed).await?;
+                    let (hash, word) = self.resend(draft, &known, signed).await?;
                     (resend, resent) = (false, Some(hash));
                     // What the pool does not take again may be too cheap for it by now.
                     raise &= word != Word::Taken;
@@ -62,13 +60,11 @@ impl Sender {
             }
         };
         let found = seek.found();
-        if matches!(found, Found::Pool | Found::Block)
-            && let Some(it) = self.book.lock().get(known.id)
-        {
-            (it.pooled, it.refused, it.sent) = (true, false, Instant::now());
+        if matches!(found, Found::Pool | Found::Block) {
+            self.note(known.id, |it| (it.pooled, it.refused, it.sent) = (true, false, Instant::now()));
         }
         if matches!(found, Found::Pool | Found::Free) {
-            self.clear_the_way(&rpc, nonce).await;
+            self.clear_the_way(nonce).await;
         }
         match (care, resent, failure) {
             (Care::Gone, ..) => Ok(FollowUp::Gone),
@@ -79,72 +75,57 @@ impl Sender {
     }
 
     /// Whether another draft that was signed with the nonce since has it.
-    async fn is_ousted(&self, rpc: &Access, known: &Signing) -> bool {
+    async fn is_ousted(&self, known: &Signing) -> bool {
         let since = self.book.lock().since(known);
         if since.is_empty() {
             return false;
         }
-        let found = look(rpc, self.address(), &since, known.terms.nonce, false).await;
+        let found = look(&self.access, self.address(), &since, known.terms.nonce, false).await;
         matches!(found, Found::Pool | Found::Block | Found::Unread)
     }
 
     /// The same bytes again. Where they were too long to be kept, the same transaction, signed again.
-    async fn resend(&self, rpc: &Access, draft: &Draft, known: &Signing, signed: Note<'_>) -> Result<(B256, Word)> {
+    async fn resend(&self, draft: &Draft, known: &Signing, signed: Note<'_>) -> Result<(B256, Word)> {
         let (Some(raw), Some(hash)) = (&known.raw, known.hashes.last()) else {
-            return self.sign_again(rpc, draft, known, known.terms, signed).await;
+            return self.sign_again(draft, known, known.terms, signed).await;
         };
-        if let Some(it) = self.book.lock().get(known.id) {
-            it.sent = Instant::now();
-        }
-        let (word, _) = self.put(rpc, raw.clone()).await;
-        if let Some(it) = self.book.lock().get(known.id) {
-            it.refused = word == Word::Refused;
-        }
+        self.note(known.id, |it| it.sent = Instant::now());
+        let (word, _) = self.put(raw.clone()).await;
+        self.note(known.id, |it| it.refused = word == Word::Refused);
         Ok((*hash, word))
     }
 
     /// At a higher price, unless that is above what is allowed.
-    async fn raise(&self, rpc: &Access, draft: &Draft, known: &Signing, signed: Note<'_>) -> Result<Option<B256>> {
-        if let Some(it) = self.book.lock().get(known.id) {
-            it.tried = Instant::now();
-        }
+    async fn raise(&self, draft: &Draft, known: &Signing, signed: Note<'_>) -> Result<Option<B256>> {
+        self.note(known.id, |it| it.tried = Instant::now());
         let allowed = self.allowed();
-        let now = market(rpc, allowed, draft.blobs.is_some()).await?.bid;
+        let now = market(&self.access, allowed, draft.blobs.is_some()).await?.bid;
         let raised = Terms { bid: known.terms.bid.raised(now), ..known.terms };
         if check(raised.bid, allowed).is_err() {
             return Ok(None);
         }
-        self.sign_again(rpc, draft, known, raised, signed).await.map(|(hash, _)| Some(hash))
+        self.sign_again(draft, known, raised, signed).await.map(|(hash, _)| Some(hash))
     }
 
     /// Another transaction under the same nonce. Whatever is said of it, one of them may land.
-    async fn sign_again(
-        &self,
-        rpc: &Access,
-        draft: &Draft,
-        known: &Signing,
-        terms: Terms,
-        signed: Note<'_>,
-    ) -> Result<(B256, Word)> {
-        let made = sign(self.hand(), draft, terms, Self::form(rpc)).await?;
+    async fn sign_again(&self, draft: &Draft, known: &Signing, terms: Terms, signed: Note<'_>) -> Result<(B256, Word)> {
+        let made = sign(self.hand(), draft, terms, self.access.blob_form()).await?;
         self.book.lock().add(known.id, terms, &made);
         signed(made.hash);
-        let (word, _) = self.put(rpc, made.raw).await;
-        if word == Word::NonceHeld
-            && let Some(it) = self.book.lock().get(known.id)
-        {
+        let (word, _) = self.put(made.raw).await;
+        if word == Word::NonceHeld {
             // Not enough for this pool. The next raise is on top of this one.
-            it.pooled = true;
+            self.note(known.id, |it| it.pooled = true);
         }
         Ok((made.hash, word))
     }
 
     /// Sends again what the pool lacks under the nonces before this one, if that was sent from here: the pool may have
     /// dropped it, or a reorganisation taken it out of its block, and nobody else need be waiting for it.
-    async fn clear_the_way(&self, rpc: &Access, nonce: u64) {
+    async fn clear_the_way(&self, nonce: u64) {
         let mut before = None;
         for _ in 0..BEFORE {
-            let pool = rpc.request::<U64>("eth_getTransactionCount", json!([self.address(), "pending"])).await;
+            let pool = self.access.request::<U64>("eth_getTransactionCount", json!([self.address(), "pending"])).await;
             let Ok(pool) = pool.map(|count| count.to::<u64>()) else { return };
             if pool >= nonce || before.replace(pool) == Some(pool) {
                 return;
@@ -157,7 +138,7 @@ impl Sender {
                 it.raw.clone()
             };
             let Some(raw) = raw else { return };
-            _ = self.put(rpc, raw).await;
+            _ = self.put(raw).await;
         }
     }
 }

@@ -132,6 +132,5 @@ async fn needs_too_much(access: &Access, call: &Value, error: &TransportError, m
 
 fn too_large(needed: &str, block_gas: u64) -> Error {
     let what = format!("the transaction needs {needed} gas, and a block of this chain has {block_gas}");
-    Error::new(ErrorKind::TooLarge, what)
-        .with_hint("it cannot land as it is: have the consumer do less with a result, or the program write less")
+    Error::new(ErrorKind::TooLarge, what).with_hint(RevertCause::TooMuchGas.advice())
 }

@@ -32,7 +32,7 @@ pub(super) use self::draft::Allowed;
 pub(crate) use self::draft::Draft;
 use self::{
     access::{Access, failed},
-    book::{FreeNonce, SigningId, Signings},
+    book::{FreeNonce, Signing, SigningId, Signings},
     decide::{Found, Next, Word, after},
     fees::{check, market},
     gas::{affords, gas},
@@ -65,7 +65,6 @@ pub(crate) struct Sender {
 
 /// A transaction that is sent, and under which nonce.
 struct Sending<'a> {
-    rpc: &'a Access,
     draft: &'a Draft,
     id: SigningId,
     terms: Terms,
@@ -119,22 +118,19 @@ impl Sender {
         self.signer.address()
     }
 
-    /// The RPC for all that is asked about a transaction, from the account's nonce to the last look.
-    fn rpc(&self) -> Access {
-        self.access.clone()
-    }
-
     fn hand(&self) -> Hand<'_> {
         Hand { signer: &*self.signer, within: self.allowed().signing }
     }
 
-    /// The form in which the chain takes blobs, as far as that is known.
-    fn form(rpc: &Access) -> BlobForm {
-        if rpc.takes_plain_blobs() { BlobForm::Eip4844 } else { BlobForm::Eip7594 }
+    /// Something has become known of a draft.
+    fn note(&self, id: SigningId, change: impl FnOnce(&mut Signing)) {
+        if let Some(it) = self.book.lock().get(id) {
+            change(it);
+        }
     }
 
-    async fn chain_id(&self, rpc: &Access, draft: &Draft) -> Result<u64> {
-        let chain_id: U64 = rpc.read("eth_chainId", json!([])).await?;
+    async fn chain_id(&self, draft: &Draft) -> Result<u64> {
+        let chain_id: U64 = self.access.read("eth_chainId", json!([])).await?;
         let chain_id = chain_id.to::<u64>();
         match draft.chain_id {
             Some(wanted) if wanted != chain_id => Err(Error::new(
@@ -148,8 +144,8 @@ impl Sender {
 
     /// The account's next nonce, and no lower one than this: after those in the pool, and after those that were sent,
     /// if they are still to be seen there.
-    async fn next_nonce(&self, rpc: &Access, least: u64) -> Result<FreeNonce> {
-        let count = async |tag| rpc.ask::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await;
+    async fn next_nonce(&self, least: u64) -> Result<FreeNonce> {
+        let count = async |tag| self.access.ask::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await;
         let pool = match count("pending").await {
             // Some do not tell of their pool. What is there is noticed when it is clashed with.
             Err(RpcError::ErrorResp(_)) => count("latest").await.map_err(failed)?,
@@ -161,7 +157,7 @@ impl Sender {
             (book.free(pool), book.last(pool).filter(|it| !it.refused).cloned())
         };
         let Some(known) = known else { return Ok(free) };
-        let shown: Value = rpc.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?;
+        let shown: Value = self.access.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?;
         // One that never came there, or that the pool has dropped, leaves a gap, behind which all others wait for ever.
         Ok(match shown.is_null() && known.sent.elapsed() > self.grace {
             true => free,
@@ -175,15 +171,14 @@ impl Sender {
     /// # Errors
     /// As [`Poster::post`](crate::chain::Poster::post); with the transaction's hash, if it may be in the pool.
     pub(crate) async fn send(&self, draft: &Draft, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        let rpc = self.rpc();
-        let chain_id = self.chain_id(&rpc, draft).await?;
+        let chain_id = self.chain_id(draft).await?;
         let allowed = self.allowed();
-        let market = market(&rpc, allowed, draft.blobs.is_some()).await?;
+        let market = market(&self.access, allowed, draft.blobs.is_some()).await?;
         check(market.bid, allowed)?;
-        let mut needed = gas(&rpc, self.address(), draft, &market).await?;
-        affords(&rpc, self.address(), draft, needed, market.bid).await?;
+        let mut needed = gas(&self.access, self.address(), draft, &market).await?;
+        affords(&self.access, self.address(), draft, needed, market.bid).await?;
         let _turn = self.turns.mine().await;
-        let mut free = self.next_nonce(&rpc, 0).await?;
+        let mut free = self.next_nonce(0).await?;
         // One that a stranger's in the pool stands in the way of may land, if that one goes away.
         let mut beside = None;
         let open = |error: Error, beside: Option<B256>| match beside {
@@ -192,15 +187,15 @@ impl Sender {
         };
         for tries in 1..=4 * TRIES {
             let terms = Terms { chain_id, nonce: free.nonce, gas: needed, bid: market.bid };
-            let form = Self::form(&rpc);
+            let form = self.access.blob_form();
             let made = sign(self.hand(), draft, terms, form).await.map_err(|error| open(error, beside))?;
             let begun = self.book.lock().begin(free, terms, &made);
             let Some(id) = begun else {
                 // It took so long that another has the nonce by now.
-                free = self.next_nonce(&rpc, 0).await.map_err(|error| open(error, beside))?;
+                free = self.next_nonce(0).await.map_err(|error| open(error, beside))?;
                 continue;
             };
-            let sending = Sending { rpc: &rpc, draft, id, terms, made, form };
+            let sending = Sending { draft, id, terms, made, form };
             let told = self.send_under(sending, tries < TRIES, signed).await?;
             let error = match (told.next, told.error) {
                 (Next::Done, _) | (_, None) => return Ok(told.hash),
@@ -211,8 +206,8 @@ impl Sender {
                     beside = beside.or(Some(told.hash).filter(|_| told.found == Found::Held));
                     // It may have landed all the same, and only the look not have shown it. Then this one would revert.
                     let next = async {
-                        needed = gas(&rpc, self.address(), draft, &market).await?;
-                        self.next_nonce(&rpc, free.nonce.saturating_add(1)).await
+                        needed = gas(&self.access, self.address(), draft, &market).await?;
+                        self.next_nonce(free.nonce.saturating_add(1)).await
                     };
                     free = next.await.map_err(|error| open(error, beside))?;
                 }
@@ -233,17 +228,17 @@ impl Sender {
         more_nonces: bool,
         signed: &(dyn Fn(B256) + Send + Sync),
     ) -> Result<Told> {
-        let Sending { rpc, draft, id, terms, mut made, mut form } = sending;
+        let Sending { draft, id, terms, mut made, mut form } = sending;
         let mut other_form = draft.blobs.is_some();
         loop {
             let hash = made.hash;
             signed(hash);
-            let (word, error) = self.put(rpc, made.raw).await;
+            let (word, error) = self.put(made.raw).await;
             let hashes = self.book.lock().get(id).map_or_else(|| vec![hash], |it| it.hashes.clone());
             let mut seek = Seek::default().for_strangers(word == Word::NonceHeld);
             let next = loop {
                 match after(word, seek.sought(), other_form, more_nonces) {
-                    Next::Look => seek.take(rpc, self.address(), &hashes, terms.nonce).await,
+                    Next::Look => seek.take(&self.access, self.address(), &hashes, terms.nonce).await,
                     next => break next,
                 }
             };
@@ -255,19 +250,19 @@ impl Sender {
                 self.book.lock().add(id, terms, &made);
                 continue;
             }
-            if let Some(it) = self.book.lock().get(id) {
+            self.note(id, |it| {
                 it.pooled |= next == Next::Done;
                 it.refused = word == Word::Refused && next == Next::Open;
-            }
+            });
             if draft.blobs.is_some() && word == Word::Taken {
-                rpc.note_plain_blobs(form == BlobForm::Eip4844);
+                self.access.note_blob_form(form);
             }
             return Ok(Told { next, found: seek.found(), hash, error });
         }
     }
 
-    async fn put(&self, rpc: &Access, raw: Bytes) -> (Word, Option<TransportError>) {
-        match rpc.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
+    async fn put(&self, raw: Bytes) -> (Word, Option<TransportError>) {
+        match self.access.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
             // By its own hash, whatever the RPC calls it.
             Ok(Value::Null) => (Word::Silent, Some(RpcError::NullResp)),
             Ok(_) => (Word::Taken, None),
