@@ -19,6 +19,7 @@ use super::{
     node_account::NodeAccount,
     real::{self, Real},
     rest_server,
+    saved::SavedNode,
     script::FaultPlan,
     store::World,
 };
@@ -52,6 +53,7 @@ pub struct DevNodeBuilder {
     max_pending_ordered: usize,
     reflection: bool,
     relayer_gaps: bool,
+    saved: Option<String>,
     #[cfg(feature = "chain")]
     real: Option<RealChain>,
 }
@@ -70,6 +72,7 @@ impl DevNodeBuilder {
             max_pending_ordered: DEFAULT_MAX_PENDING_ORDERED,
             reflection: true,
             relayer_gaps: true,
+            saved: None,
             #[cfg(feature = "chain")]
             real: None,
         }
@@ -171,6 +174,17 @@ impl DevNodeBuilder {
         self
     }
 
+    /// Loads what [`DevNode::save`] returned, so that the node goes on as after a [restart](DevNode::restart). The
+    /// state brings its own chain and chain id. [Consumers](Self::consumer) are added to it if it does not have them.
+    ///
+    /// Programs are not part of it, only their ids: register them again, under the same ids. A job of a program that is
+    /// not registered fails with `execution_error`.
+    #[must_use]
+    pub fn load(mut self, saved: impl Into<String>) -> Self {
+        self.saved = Some(saved.into());
+        self
+    }
+
     /// Has the node relay to a real chain in place of the simulated one, which then stays empty. The nonce of a
     /// consumer is read from its contract at its first job, and results go to the JobManager in transactions.
     ///
@@ -212,17 +226,16 @@ impl DevNodeBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`] if the operator's or the relayer's key is not a valid key, if the address of the
-    /// chain's RPC is not a valid one, if there are simulated consumers beside a real chain, or if it cannot listen on
-    /// an address, which the error names. The chain is not asked yet.
+    /// chain's RPC is not a valid one, if the [loaded](Self::load) state is not that of such a node, if there are
+    /// simulated consumers beside a real chain, or if it cannot listen on an address, which the error names. The chain
+    /// is not asked yet.
     pub async fn start(self) -> Result<DevNode> {
         let real = self.real()?;
         let operator = SimKey::new(&self.operator_key)?;
         let stranger = SimKey::new(&STRANGER_KEY)?;
-        let mut chain = SimLedger::new(self.revision, self.chain_id, operator.address());
-        for (address, rules) in self.consumers {
-            chain.begin_with(address, rules);
-        }
-        let world = World {
+        let chain = SimLedger::new(self.revision, self.chain_id, operator.address());
+        let saved = self.saved.map(|text| SavedNode::read(&text, self.revision, real.is_none())).transpose()?;
+        let mut world = World {
             revision: self.revision,
             max_pending_ordered: self.max_pending_ordered,
             life: 0,
@@ -239,6 +252,13 @@ impl DevNodeBuilder {
             faults: FaultPlan::default(),
             stats: Stats::default(),
         };
+        if let Some(saved) = saved {
+            saved.load_into(&mut world)?;
+        }
+        // Of two for one address the last one counts.
+        for (address, rules) in self.consumers.into_iter().rev() {
+            world.chain.begin_with(address, rules);
+        }
         let shared = NodeCore::new(self.da_limit, operator, stranger, real, world);
         let (grpc, grpc_address) = listen(self.grpc_address, "gRPC server").await?;
         let (rest, rest_address) = listen(self.rest_address, "REST gateway").await?;

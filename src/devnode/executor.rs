@@ -7,12 +7,10 @@ use alloy_primitives::Bytes;
 use super::{
     abi::ResultWithMetadata,
     node::NodeCore,
-    program::{Program, ProgramInput},
-    record::{Finished, Record, Submission},
+    program::{ProgramEnd, ProgramError, ProgramOutput},
+    record::{EXECUTION_ERROR, Finished, MISSING_ELF, MISSING_PROGRAM, Record, Submission},
 };
 use crate::job::Revision;
-
-const EXECUTION_ERROR: &str = "execution_error";
 
 impl NodeCore {
     /// Starts a task that ends with the life of the node it began in.
@@ -38,24 +36,56 @@ impl NodeCore {
             gate.pass().await;
         }
         let known = self.lock().known.get(&job.request.program_id).cloned();
-        let output = match known {
-            None => Err(match self.revision {
-                Revision::State => "missing_elf",
-                _ => "missing_program",
-            }),
-            Some(None) => Err(EXECUTION_ERROR),
+        let (output, why) = match known {
+            None => (Err(self.missing_program()), "the node does not know the program".to_owned()),
+            Some(None) => {
+                (Err(EXECUTION_ERROR), "the program was uploaded without anything that could run it".to_owned())
+            }
             Some(Some(program)) => {
                 self.update(|world| *world.stats.executions.entry(job.id).or_default() += 1);
-                match run_program(program, &job, self.revision).await {
-                    Some(output) => output,
+                match program.run(&job, self.revision).await {
+                    Some(ran) => self.judge(ran, job.request.max_cycles),
                     // This revision's executor reports it like the cycle limit.
-                    None if self.revision == Revision::State => Err(EXECUTION_ERROR),
+                    None if self.revision == Revision::State => {
+                        (Err(EXECUTION_ERROR), "the program panicked".to_owned())
+                    }
                     // The worker has died with the job: nobody will ever report on it.
                     None => return,
                 }
             }
         };
+        self.update(|world| match why.is_empty() {
+            true => drop(world.stats.execution_errors.remove(&job.id)),
+            false => drop(world.stats.execution_errors.insert(job.id, why)),
+        });
         self.finish(job, life, output).await;
+    }
+
+    fn missing_program(&self) -> &'static str {
+        match self.revision {
+            Revision::State => MISSING_ELF,
+            _ => MISSING_PROGRAM,
+        }
+    }
+
+    /// What the node makes of a program's end, and why the output is not the program's, if it is not.
+    fn judge(
+        &self,
+        ran: Result<ProgramOutput, ProgramError>,
+        max_cycles: u64,
+    ) -> (Result<Bytes, &'static str>, String) {
+        match ran {
+            Ok(output) if output.cycles <= max_cycles => (Ok(output.bytes), String::new()),
+            Ok(output) => {
+                let why = format!("the program takes {} cycles, and the job allows {max_cycles}", output.cycles);
+                (Err(EXECUTION_ERROR), why)
+            }
+            // A State node does not look at the exit code, and what was written until then is lost.
+            Err(error) if self.revision == Revision::State && error.end() == ProgramEnd::Exit => {
+                (Ok(Bytes::new()), error.to_string())
+            }
+            Err(error) => (Err(EXECUTION_ERROR), error.to_string()),
+        }
     }
 
     async fn finish(&self, mut job: Submission, life: u64, output: Result<Bytes, &'static str>) {
@@ -99,19 +129,4 @@ impl NodeCore {
             }
         });
     }
-}
-
-/// `None` where the program panicked.
-async fn run_program(program: Program, job: &Submission, revision: Revision) -> Option<Result<Bytes, &'static str>> {
-    let (request, offchain, state) = (job.request.clone(), job.offchain_input.clone(), job.state.clone());
-    let ran = tokio::task::spawn_blocking(move || {
-        let input = ProgramInput { onchain: &request.onchain_input, offchain: &offchain, state: &state, revision };
-        match program(input) {
-            Ok(output) if output.cycles <= request.max_cycles => Ok(output.bytes),
-            // A State node does not look at the exit code, and what was written until then is lost.
-            Err(_) if revision == Revision::State => Ok(Bytes::new()),
-            Ok(_) | Err(_) => Err(EXECUTION_ERROR),
-        }
-    });
-    ran.await.ok()
 }

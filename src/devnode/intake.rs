@@ -8,7 +8,7 @@ use tonic::Status;
 use super::{
     abi::{self, Request},
     node::NodeCore,
-    record::{ConsumerQueue, JobState, Record, Submission},
+    record::{ConsumerQueue, JobState, LOW_NONCE, Record, Submission},
     script::Gate,
     store::World,
     words,
@@ -243,14 +243,14 @@ impl NodeCore {
         let gate = self.lock().faults.low_nonce_gate.clone();
         match gate {
             None => self.update(|world| {
-                world.records.insert(job.id, Record::failed(&job, "low nonce"));
+                world.records.insert(job.id, Record::failed(&job, LOW_NONCE));
             }),
             Some(gate) => {
                 let shared = Arc::clone(self);
                 self.spawn(life, async move {
                     gate.pass().await;
                     shared.update(|world| {
-                        world.records.insert(job.id, Record::failed(&job, "low nonce"));
+                        world.records.insert(job.id, Record::failed(&job, LOW_NONCE));
                     });
                 });
             }

@@ -57,6 +57,7 @@ mod connection;
 pub mod contracts;
 mod crypto;
 mod executor;
+pub mod external;
 mod faults;
 mod grpc_answer;
 mod grpc_relay;
@@ -74,6 +75,8 @@ mod real;
 mod record;
 mod rest_json;
 mod rest_server;
+mod runnable;
+mod saved;
 mod script;
 mod server;
 mod sim_chain;
@@ -104,8 +107,8 @@ pub use self::{
     sim_chain::{SimAccount, SimChain},
     store::{Stats, View},
 };
-use self::{node::NodeCore, program::Program};
-use crate::job::Revision;
+use self::{external::ProgramCommand, node::NodeCore, runnable::Program, saved::SavedNode};
+use crate::{error::Result, job::Revision};
 
 /// The operator's key unless another is set. It is public: worth nothing outside of tests.
 pub const DEV_OPERATOR_KEY: [u8; 32] = *b"infinityvm-sdk dev node operator";
@@ -218,7 +221,24 @@ impl DevNode {
         O: Into<ProgramOutput>,
     {
         let id = id.into();
-        self.shared.update(|world| world.known.insert(id, Some(program::erase(program))));
+        self.shared.update(|world| world.known.insert(id, Some(Program::of(program))));
+    }
+
+    /// Makes a program known to the node that is a command, under the id that the command tells. Returns the id.
+    ///
+    /// # Errors
+    /// As [`ProgramCommand::id`].
+    pub async fn register_command(&self, command: ProgramCommand) -> Result<Bytes> {
+        let id = command.id().await?;
+        self.register_command_as(id.clone(), command);
+        Ok(id)
+    }
+
+    /// Makes a program known to the node that is a command, under a given id. The command is not asked for its own id,
+    /// nor started before a job wants it.
+    pub fn register_command_as(&self, id: impl Into<Bytes>, command: ProgramCommand) {
+        let (id, program) = (id.into(), Program::Command(Arc::new(command)));
+        self.shared.update(|world| world.known.insert(id, Some(program)));
     }
 
     /// Makes a program that the node does not know yet, and returns its file. The node knows it once the file is
@@ -245,7 +265,7 @@ impl DevNode {
             world.programs_made
         });
         let elf = program::elf(number);
-        (program::program_id(&elf), elf, program::erase(program))
+        (program::program_id(&elf), elf, Program::of(program))
     }
 
     /// The simulated chain that the node relays to. If the node relays to a real chain, the simulated one is empty, and
@@ -267,6 +287,29 @@ impl DevNode {
     /// connections at once.
     pub fn restart(&self) {
         self.shared.restart();
+    }
+
+    /// The node's state as a text (JSON), for [`DevNodeBuilder::load`]: its records, the ids of its programs, and the
+    /// simulated chain. As with a [restart](Self::restart), what the node only has in memory is not part of it: its
+    /// work queue, running executions, results that are not relayed yet, faults and counts.
+    ///
+    /// ```
+    /// # use infinityvm_sdk::{devnode::DevNode, job::Revision};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = DevNode::builder(Revision::Relay).start().await?;
+    /// let head = node.chain().mine(5);
+    /// let saved = node.save()?;
+    /// let again = DevNode::builder(Revision::Relay).load(saved).start().await?;
+    /// assert_eq!(again.chain().head(), head);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// None that is known: serialisation in memory does not fail.
+    pub fn save(&self) -> Result<String> {
+        SavedNode::of(&self.shared.lock()).to_text()
     }
 
     /// What the node has counted until now.

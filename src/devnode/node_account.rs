@@ -41,6 +41,11 @@ impl NodeAccount {
         self.gap
     }
 
+    /// There is a gap from before; not where the account makes none.
+    pub(super) fn leave_gap(&mut self) {
+        self.gap = self.gaps;
+    }
+
     /// A relay reverted. Whether it is to be tried again.
     pub(super) fn reverted(&mut self, serial: u64) -> bool {
         if !self.gaps {

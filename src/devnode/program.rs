@@ -1,7 +1,5 @@
 //! Programs of the dev node: Rust functions in place of zkVM guests.
 
-use std::sync::Arc;
-
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
 
@@ -115,29 +113,43 @@ impl From<Vec<u8>> for ProgramOutput {
     }
 }
 
-/// A program's exit with a code other than zero. In the Relay revision the job fails with `execution_error`. A node of
-/// the State revision takes it for a result of 0 bytes, which it signs and relays: there only the cycle limit and a
-/// panic fail a job.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ProgramError(String);
-
-impl ProgramError {
-    /// The reason is for whoever reads the test. No node passes it on.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
+/// How a program came to its end without an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProgramEnd {
+    /// It exited with a code other than zero.
+    Exit,
+    /// It never came to an exit.
+    Halted,
 }
 
-/// A program as the node holds it.
-pub(super) type Program = Arc<dyn Fn(ProgramInput<'_>) -> Result<ProgramOutput, ProgramError> + Send + Sync>;
+/// Why a program has no output.
+///
+/// Mostly that is an exit with a code other than zero ([`new`](Self::new)). In the Relay revision the job fails with
+/// `execution_error`. A node of the State revision takes it for a result of 0 bytes, which it signs and relays: there
+/// only the cycle limit and a panic fail a job, for which there is [`halted`](Self::halted).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ProgramError {
+    reason: String,
+    end: ProgramEnd,
+}
 
-pub(super) fn erase<F, O>(program: F) -> Program
-where
-    F: Fn(ProgramInput<'_>) -> Result<O, ProgramError> + Send + Sync + 'static,
-    O: Into<ProgramOutput>,
-{
-    Arc::new(move |input| program(input).map(Into::into))
+impl ProgramError {
+    /// An exit with a code other than zero. The reason is for whoever reads the test
+    /// ([`Stats::last_execution_error`](super::Stats::last_execution_error)). No node passes it on.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), end: ProgramEnd::Exit }
+    }
+
+    /// The end of a program that comes to no exit, such as a trap of the virtual machine: the job fails with
+    /// `execution_error` in either revision.
+    pub fn halted(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), end: ProgramEnd::Halted }
+    }
+
+    pub(super) fn end(&self) -> ProgramEnd {
+        self.end
+    }
 }
 
 pub(super) const ELF_MAGIC: &[u8; 4] = b"\x7fELF";

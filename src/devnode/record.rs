@@ -21,6 +21,13 @@ pub enum JobState {
     Relayed,
 }
 
+pub(super) const LOW_NONCE: &str = "low nonce";
+pub(super) const EXECUTION_ERROR: &str = "execution_error";
+pub(super) const MISSING_ELF: &str = "missing_elf";
+pub(super) const MISSING_PROGRAM: &str = "missing_program";
+/// Every reason for which a job fails.
+pub(super) const FAILURES: [&str; 4] = [LOW_NONCE, EXECUTION_ERROR, MISSING_ELF, MISSING_PROGRAM];
+
 /// A row of the database.
 #[derive(Clone, Debug)]
 pub(super) struct Record {

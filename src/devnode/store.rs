@@ -9,8 +9,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use super::{
     ledger::{ResultTx, RevertReason, SimJobStatus, SimLedger},
     node_account::{BEHIND_THE_GAP, NodeAccount, Pooled},
-    program::Program,
     record::{ConsumerQueue, Finished, JobState, Record},
+    runnable::Program,
     script::FaultPlan,
 };
 use crate::{chain::Block, job::Revision, rpc::Method};
@@ -23,6 +23,7 @@ pub struct Stats {
     pub(super) in_flight: HashMap<B256, usize>,
     pub(super) max_in_flight: HashMap<B256, usize>,
     pub(super) executions: HashMap<B256, usize>,
+    pub(super) execution_errors: HashMap<B256, String>,
     pub(super) relay_attempts: HashMap<B256, usize>,
     pub(super) last_revert: HashMap<B256, RevertReason>,
     pub(super) relay_errors: HashMap<B256, String>,
@@ -59,6 +60,13 @@ impl Stats {
     #[must_use]
     pub fn executions(&self, job_id: B256) -> usize {
         self.executions.get(&job_id).copied().unwrap_or(0)
+    }
+
+    /// Why a job's last execution had no output, in words: what the program said, or what became of its
+    /// [command](super::external::ProgramCommand). `None` if it had one.
+    #[must_use]
+    pub fn last_execution_error(&self, job_id: B256) -> Option<&str> {
+        self.execution_errors.get(&job_id).map(String::as_str)
     }
 
     /// How often the node sent a job's result to the chain.

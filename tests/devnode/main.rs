@@ -8,6 +8,7 @@ mod rig;
 mod address;
 mod chain;
 mod checks;
+mod commands;
 mod faults;
 mod gap;
 mod grpc;
@@ -16,6 +17,7 @@ mod lanes;
 mod programs;
 mod rest;
 mod resubmission;
+mod saved;
 mod state;
 mod vectors;
 

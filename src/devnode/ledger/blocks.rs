@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
+use serde::{Deserialize, Serialize};
 
 use crate::chain::{At, Block, Log, LogFilter, Receipt, Transaction};
 
@@ -11,7 +12,8 @@ const BLOCK_TIME: u64 = 12;
 const GENESIS_TIME: u64 = 1_700_000_000;
 
 /// A transaction, and what became of it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Tx {
     pub hash: B256,
     pub to: Address,
@@ -21,7 +23,7 @@ pub(super) struct Tx {
 }
 
 /// What the JobManager logged.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Event {
     pub topics: Vec<B256>,
     pub data: Bytes,
@@ -38,6 +40,15 @@ impl Mined {
         let Block { number, hash, .. } = self.block;
         tx.logs.iter().map(move |log| Log::new(tx.to, log.topics.clone(), log.data.clone(), number, hash, tx.hash))
     }
+}
+
+/// A block as it is written down; its place says its number.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedBlock {
+    hash: B256,
+    parent: B256,
+    timestamp: u64,
+    tx: Option<Tx>,
 }
 
 /// The canonical chain. What a reorganisation drops is gone.
@@ -60,6 +71,23 @@ impl SimBlocks {
         Self { genesis, mined: Vec::new(), by_hash: [(hash, 0)].into(), by_tx: HashMap::new(), forks: 0 }
     }
 
+    /// How often it was reorganised, and the blocks from number 1 on.
+    pub(super) fn save(&self) -> (u64, Vec<SavedBlock>) {
+        let save = |Mined { block, tx }: &Mined| {
+            let Block { hash, parent, timestamp, .. } = *block;
+            SavedBlock { hash, parent, timestamp, tx: tx.clone() }
+        };
+        (self.forks, self.mined.iter().map(save).collect())
+    }
+
+    pub(super) fn load(chain_id: u64, forks: u64, saved: Vec<SavedBlock>) -> Self {
+        let mut blocks = Self { forks, ..Self::new(chain_id) };
+        for SavedBlock { hash, parent, timestamp, tx } in saved {
+            blocks.put(Block::new(blocks.next(), hash, parent, timestamp), tx);
+        }
+        blocks
+    }
+
     pub(super) fn head(&self) -> Block {
         self.mined.last().map_or(self.genesis, |mined| mined.block)
     }
@@ -75,10 +103,13 @@ impl SimBlocks {
         let hash = keccak256(
             [head.hash.as_slice(), &number.to_be_bytes(), &self.forks.to_be_bytes(), content.as_slice()].concat(),
         );
-        let block = Block::new(number, hash, head.hash, head.timestamp + BLOCK_TIME);
-        self.by_hash.insert(hash, number);
+        self.put(Block::new(number, hash, head.hash, head.timestamp + BLOCK_TIME), tx);
+    }
+
+    fn put(&mut self, block: Block, tx: Option<Tx>) {
+        self.by_hash.insert(block.hash, block.number);
         if let Some(tx) = &tx {
-            self.by_tx.insert(tx.hash, number);
+            self.by_tx.insert(tx.hash, block.number);
         }
         self.mined.push(Mined { block, tx });
     }

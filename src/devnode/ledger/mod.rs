@@ -4,6 +4,7 @@ mod blocks;
 mod calls;
 mod past;
 mod rules;
+mod saved;
 mod tears;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use alloy_primitives::{Address, B256, Bytes, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent};
 
+pub(super) use self::saved::SavedLedger;
 use self::{
     blocks::{Event, SimBlocks, Tx},
     past::Past,
@@ -87,9 +89,9 @@ impl SimLedger {
         }
     }
 
-    /// A consumer that was there from the first block on.
+    /// A consumer that was there from the first block on, unless a loaded chain has it as something else.
     pub(super) fn begin_with(&mut self, consumer: Address, rules: ConsumerRules) {
-        self.consumers.insert(consumer, Past::since(0, rules));
+        self.consumers.entry(consumer).or_insert_with(|| Past::since(0, rules));
     }
 
     pub(super) fn tear(&mut self, tear: Option<Tear>) {

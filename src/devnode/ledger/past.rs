@@ -1,7 +1,10 @@
 //! Values that remember what they were, block by block.
 
+use serde::{Deserialize, Serialize};
+
 /// A value, and what it was before. Its first block is that of its making.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Past<T>(Vec<(u64, T)>);
 
 impl<T> Past<T> {
@@ -13,6 +16,11 @@ impl<T> Past<T> {
     pub(super) fn at(&self, block: u64) -> Option<&T> {
         let known = self.0.partition_point(|(since, _)| *since <= block);
         self.0[..known].last().map(|(_, value)| value)
+    }
+
+    /// The same of what is made of the values.
+    pub(super) fn map<'a, U: From<&'a T>>(&'a self, make: impl Fn(&'a T) -> U) -> Past<U> {
+        Past(self.0.iter().map(|(since, value)| (*since, make(value))).collect())
     }
 
     /// What it is from this block on, which is no earlier than the last one.

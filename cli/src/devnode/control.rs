@@ -1,0 +1,114 @@
+//! The control socket: one fault as a line of JSON, and one line of JSON for an answer.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use infinityvm_sdk::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+
+use super::{fault::FaultCommand, state::Session};
+use crate::text::refused;
+
+/// The most bytes of a line.
+const LINE: u64 = 64 << 10;
+/// How long a node may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the socket of a node is that listens on this port, unless told otherwise.
+pub fn default_socket(grpc_port: u16) -> PathBuf {
+    std::env::temp_dir().join(format!("ivm-devnode-{grpc_port}.sock"))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Reply {
+    Done(Value),
+    Failed(String),
+}
+
+/// Listens until it is dropped, which also removes the socket.
+pub struct Control {
+    path: PathBuf,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Control {
+    pub async fn listen(path: PathBuf, session: &Arc<Session>) -> Result<Self> {
+        // What a node left behind that was killed.
+        if path.exists() && UnixStream::connect(&path).await.is_err() {
+            _ = fs::remove_file(&path);
+        }
+        let failed = |error| {
+            refused(format!("the control socket {} cannot be made", path.display()))
+                .with_source(error)
+                .with_hint("another node may have it; name another one with --socket")
+        };
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        // Nobody else on this machine may make the node go wrong.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let session = Arc::clone(session);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let session = Arc::clone(&session);
+                tokio::spawn(async move { serve(stream, &session).await });
+            }
+        });
+        Ok(Self { path, task: task.abort_handle() })
+    }
+}
+
+async fn serve(mut stream: UnixStream, session: &Session) {
+    let mut line = String::new();
+    let (read, mut write) = stream.split();
+    if BufReader::new(read.take(LINE)).read_line(&mut line).await.is_err() {
+        return;
+    }
+    let done = serde_json::from_str::<FaultCommand>(&line)
+        .map_err(|error| refused("the control socket got no fault").with_source(error))
+        .and_then(|fault| session.apply(&fault));
+    let reply = done.map_or_else(|error| Reply::Failed(error.to_string()), Reply::Done);
+    let text = serde_json::to_string(&reply).unwrap_or_default();
+    _ = write.write_all(format!("{text}\n").as_bytes()).await;
+}
+
+/// Has a running node do it, and returns its answer.
+pub async fn tell(socket: &Path, fault: &FaultCommand) -> Result<Value> {
+    let unreachable = |why: std::io::Error| {
+        Error::new(ErrorKind::Unavailable, format!("no development node answers on {}", socket.display()))
+            .with_source(why)
+            .with_hint("start one with `ivm devnode`, or name its socket with --socket, as it printed it")
+    };
+    let line = serde_json::to_string(fault).map_err(|error| refused("this fault cannot be told").with_source(error))?;
+    let talk = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(format!("{line}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        Ok(answer)
+    };
+    let late = |_| Err(std::io::ErrorKind::TimedOut.into());
+    let answer = timeout(PATIENCE, talk).await.unwrap_or_else(late).map_err(unreachable)?;
+    match serde_json::from_str(&answer) {
+        Ok(Reply::Done(said)) => Ok(said),
+        Ok(Reply::Failed(why)) => Err(refused(why)),
+        Err(error) => Err(refused("the socket's answer makes no sense").with_source(error)),
+    }
+}

@@ -1,0 +1,70 @@
+//! A running node, and the file in which its state is kept.
+
+use std::path::PathBuf;
+
+use infinityvm_sdk::{Result, devnode::DevNode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{chain::Contracts, fault::FaultCommand};
+use crate::{
+    input::{self, Source},
+    text::refused,
+};
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// What the state file holds. An anvil keeps its chain in a file of its own beside it.
+#[derive(Serialize, Deserialize)]
+pub struct StateFile {
+    version: u32,
+    /// What `DevNode::save` returned.
+    pub node: String,
+    /// The contracts on a chain that the node relays to, if it deployed them.
+    pub contracts: Option<Contracts>,
+}
+
+impl StateFile {
+    /// Reads it, if there is one.
+    pub fn read(path: &PathBuf) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file: Self = Source::File(path.clone()).json("the state of a development node")?;
+        if file.version != VERSION {
+            return Err(refused(format!("{} has version {}, and this is version {VERSION}", path.display(), file.version)));
+        }
+        Ok(Some(file))
+    }
+}
+
+/// A node that runs.
+pub struct Session {
+    pub node: DevNode,
+    pub file: Option<PathBuf>,
+    pub contracts: Option<Contracts>,
+}
+
+impl Session {
+    pub fn apply(&self, fault: &FaultCommand) -> Result<Value> {
+        match (fault, &self.file) {
+            (FaultCommand::Save, None) => {
+                Err(refused("the node has no state file").with_hint("start it with --state FILE"))
+            }
+            (FaultCommand::Save, Some(path)) => {
+                self.save()?;
+                Ok(json!({ "file": path }))
+            }
+            _ => fault.apply(&self.node),
+        }
+    }
+
+    /// Writes the state down, if there is a file for it.
+    pub fn save(&self) -> Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let file = StateFile { version: VERSION, node: self.node.save()?, contracts: self.contracts };
+        let text = serde_json::to_string(&file).map_err(|error| refused("the state cannot be written").with_source(error))?;
+        input::write(path, &text)
+    }
+}
