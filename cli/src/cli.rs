@@ -10,6 +10,7 @@ use crate::{
     job::JobCommand,
     node::NodeCommand,
     nonce::NonceArgs,
+    outbox::OutboxCommand,
     output::Output,
     program::ProgramCommand,
     shell::{self, CompletionsArgs},
@@ -57,6 +58,9 @@ enum Command {
     Node(NodeCommand),
     /// Read the next nonce of a consumer from the chain
     Nonce(NonceArgs),
+    /// See how a service's outbox stands, and act on its jobs and lanes
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Print what a shell needs to complete commands
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -115,6 +119,7 @@ impl Cli {
             Command::Program(command) => return command.run(&self.globals, output).await,
             Command::Node(command) => command.run(&self.globals, output).await,
             Command::Nonce(args) => args.run(&self.globals, output).await,
+            Command::Outbox(command) => command.run(&self.globals, output).await,
             Command::Completions(args) => args.run(),
             Command::Man => shell::man(),
         }

@@ -11,6 +11,7 @@ mod job;
 mod keys;
 mod node;
 mod nonce;
+mod outbox;
 mod output;
 mod program;
 mod shell;

@@ -74,7 +74,25 @@ impl OutboxBuilder {
         let storage = Arc::clone(&self.storage);
         // A start that fails leaves the store to the next one.
         let mut worker = Worker { storage, began: false };
-        let outbox = self.begin(Some(&mut worker)).await?;
+        let outbox = self.begin(Some(&mut worker), true).await?;
+        worker.began = false;
+        Ok(outbox)
+    }
+
+    /// Opens lanes that the store has as their owner, and runs no worker: for a person who acts on them
+    /// ([`Outbox::retry`] and its like) while the service is stopped. Nothing is signed or sent; the service's next
+    /// start goes on from what was done.
+    ///
+    /// The client needs no signer. Where it has no chain, and the [network](Self::network) is not named, the network is
+    /// taken to be the store's. Whether nonces are in use elsewhere is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) about lanes and store; [`ErrorKind::InvalidConfig`] also if the store has no
+    /// lane for a consumer: none is made.
+    pub async fn attend(self) -> Result<Outbox> {
+        let storage = Arc::clone(&self.storage);
+        let mut worker = Worker { storage, began: false };
+        let outbox = self.begin(Some(&mut worker), false).await?;
         worker.began = false;
         Ok(outbox)
     }
@@ -85,18 +103,23 @@ impl OutboxBuilder {
     /// # Errors
     /// Those of [`start`](Self::start), but for a worker that has the store.
     pub async fn open(self) -> Result<Outbox> {
-        self.begin(None).await
+        self.begin(None, true).await
     }
 
-    async fn begin(mut self, worker: Option<&mut Worker>) -> Result<Outbox> {
+    /// `makes`: whether lanes are made, and driven where there is a worker.
+    async fn begin(mut self, worker: Option<&mut Worker>, makes: bool) -> Result<Outbox> {
         require_runtime()?;
         let invalid =
             |what: &'static str, hint: &'static str| Err(Error::new(ErrorKind::InvalidConfig, what).with_hint(hint));
         if self.lanes.is_empty() {
             return invalid("the outbox has no lane", "add one for each consumer, with OutboxBuilder::lane");
         }
-        let network = world::network(&self.client, self.network.as_deref()).await?;
         let known = self.storage.lanes().await?;
+        let stored = known.first().filter(|_| !makes && self.network.is_none() && self.client.chain().is_none());
+        let network = match stored {
+            Some(lane) => lane.spec.network.clone(),
+            None => world::network(&self.client, self.network.as_deref()).await?,
+        };
         // Before anything is read that the last worker may still be writing.
         let works = worker.is_some();
         let went_back = match worker {
@@ -110,6 +133,12 @@ impl OutboxBuilder {
         let (stop, stopped) = watch::channel(false);
         let (mut lanes, mut workers) = (BTreeMap::new(), Vec::new());
         for config in std::mem::take(&mut self.lanes) {
+            if !makes && known.iter().all(|lane| lane.spec.consumer != config.consumer()) {
+                return invalid(
+                    "the store has no lane for the consumer",
+                    "look which ones it has, with StoreView::status",
+                );
+            }
             let strategy = if config.is_ordered() { Lane::Ordered } else { Lane::Unordered };
             self.client.nonces().check_lane(config.consumer(), strategy)?;
             let row = world::open(&*self.storage, &self.client, &network, &config, &known).await?;
@@ -122,8 +151,12 @@ impl OutboxBuilder {
                 return invalid("two lanes of one consumer", "give each consumer one lane");
             }
             let Some(fence) = fence else { continue };
-            let found = world::strangers(&self.client, consumer, row.next_nonce).await?;
+            let found =
+                if makes { world::strangers(&self.client, consumer, row.next_nonce).await? } else { Vec::new() };
             self.halt_if_restored(fence, &row, found, went_back).await?;
+            if !makes {
+                continue;
+            }
             let (storage, client) = (Arc::clone(&self.storage), self.client.clone());
             let context = Context::new(storage, client, lane, &row, fence, self.points.clone());
             workers.push(LaneWorker::new(context, commanded, stopped.clone()));

@@ -88,6 +88,7 @@ mod manual;
 mod results;
 mod service;
 mod status;
+mod view;
 mod worker;
 mod world;
 
@@ -105,4 +106,5 @@ pub use self::{
     service::Outbox,
     status::{JobProgress, LaneHalt, LaneStatus, LogEntry, OutboxStatus, PayloadStatus, ReaderStatus, TicketStatus},
     store::{EventKind, MemoryStore, OutboxStore, PayloadKind},
+    view::StoreView,
 };

@@ -9,9 +9,8 @@ use super::{
     clock::now,
     decide::{Announced, HoldReason, Saved},
     intake::JobTicket,
-    lane::LaneHandle,
     service::Outbox,
-    store::{JobRow, LaneRow, LogRow, PayloadKind, damaged},
+    store::{JobRow, LaneRow, LogRow, PayloadKind, Storage, damaged},
 };
 use crate::{
     error::{Error, Result},
@@ -137,6 +136,8 @@ pub enum JobProgress {
 pub struct TicketStatus {
     /// The ticket.
     pub ticket: JobTicket,
+    /// The consumer, and so the lane.
+    pub consumer: Address,
     /// The idempotency key.
     pub key: Option<String>,
     /// How far it is.
@@ -196,42 +197,9 @@ impl Outbox {
         let rows = self.storage().lanes().await?;
         for lane in self.lanes() {
             let row = rows.iter().find(|row| row.id == lane.id()).ok_or_else(|| damaged("a lane is gone"))?;
-            lanes.push(self.lane_status(lane, row.clone()).await?);
+            lanes.push(lane_status(&**self.storage(), row.clone(), lane.trouble()).await?);
         }
         Ok(OutboxStatus { lanes })
-    }
-
-    async fn lane_status(&self, lane: &LaneHandle, row: LaneRow) -> Result<LaneStatus> {
-        let storage = self.storage();
-        let counts = storage.counts(lane.id()).await?;
-        let now = now();
-        let readers = storage.readers(lane.id()).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {
-            name,
-            waiting,
-            lag: oldest.map(|oldest| Duration::from_millis(now.saturating_sub(oldest))),
-        });
-        Ok(LaneStatus {
-            consumer: row.spec.consumer,
-            network: row.spec.network,
-            revision: row.spec.revision,
-            ordered: row.spec.ordered,
-            next_nonce: row.next_nonce,
-            queued: counts.queued,
-            numbered: counts.numbered,
-            under_way: counts.signed,
-            settling: counts.told,
-            over: counts.closed,
-            held: counts.held,
-            oldest: counts.oldest,
-            halted: row.halt.map(|halt| LaneHalt {
-                reason: halt.reason,
-                ticket: halt.ticket.map(JobTicket),
-                note: halt.note,
-            }),
-            trouble: lane.trouble(),
-            readers: readers.collect(),
-            log: storage.log(lane.id(), LOG).await?.into_iter().map(LogEntry::from).collect(),
-        })
     }
 
     /// How a job stands; nothing if there is none of this ticket.
@@ -240,7 +208,7 @@ impl Outbox {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
     pub async fn job(&self, ticket: JobTicket) -> Result<Option<TicketStatus>> {
         match self.storage().job(ticket.0).await? {
-            Some(job) => self.ticket_status(job).await.map(Some),
+            Some(job) => ticket_status(&**self.storage(), job).await.map(Some),
             None => Ok(None),
         }
     }
@@ -252,30 +220,67 @@ impl Outbox {
     /// [`job`](Self::job).
     pub async fn job_by_key(&self, consumer: Address, key: &str) -> Result<Option<TicketStatus>> {
         match self.storage().by_key(self.lane(consumer)?.id(), key).await? {
-            Some(job) => self.ticket_status(job).await.map(Some),
+            Some(job) => ticket_status(&**self.storage(), job).await.map(Some),
             None => Ok(None),
         }
     }
+}
 
-    async fn ticket_status(&self, job: JobRow) -> Result<TicketStatus> {
-        let consumer = self.lanes().find(|lane| lane.id() == job.lane).map(|lane| lane.config().consumer());
-        let payloads = self.storage().payloads(job.ticket).await?.into_iter().map(|payload| {
-            let (signer, signature) = payload.signed.unzip();
-            let current = payload.id == job.payload;
-            PayloadStatus { kind: payload.kind, nonce: payload.nonce, signer, signature, current }
-        });
-        Ok(TicketStatus {
-            ticket: JobTicket(job.ticket),
-            progress: progress(&job),
-            job_id: job.nonce.zip(consumer).map(|(nonce, consumer)| JobId::derive(nonce, consumer)),
-            key: job.key,
-            nonce: job.nonce,
-            held: job.held,
-            note: job.note,
-            failures: job.failures,
-            enqueued_at: job.enqueued_at,
-            not_after: job.not_after,
-            payloads: payloads.collect(),
-        })
-    }
+/// How a lane stands; `trouble` is its worker's.
+pub(super) async fn lane_status(storage: &dyn Storage, row: LaneRow, trouble: Option<Error>) -> Result<LaneStatus> {
+    let counts = storage.counts(row.id).await?;
+    let now = now();
+    let readers = storage.readers(row.id).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {
+        name,
+        waiting,
+        lag: oldest.map(|oldest| Duration::from_millis(now.saturating_sub(oldest))),
+    });
+    Ok(LaneStatus {
+        consumer: row.spec.consumer,
+        network: row.spec.network,
+        revision: row.spec.revision,
+        ordered: row.spec.ordered,
+        next_nonce: row.next_nonce,
+        queued: counts.queued,
+        numbered: counts.numbered,
+        under_way: counts.signed,
+        settling: counts.told,
+        over: counts.closed,
+        held: counts.held,
+        oldest: counts.oldest,
+        halted: row.halt.map(|halt| LaneHalt {
+            reason: halt.reason,
+            ticket: halt.ticket.map(JobTicket),
+            note: halt.note,
+        }),
+        trouble,
+        readers: readers.collect(),
+        log: storage.log(row.id, LOG).await?.into_iter().map(LogEntry::from).collect(),
+    })
+}
+
+/// How a job stands.
+pub(super) async fn ticket_status(storage: &dyn Storage, job: JobRow) -> Result<TicketStatus> {
+    let lanes = storage.lanes().await?;
+    let lane = lanes.iter().find(|lane| lane.id == job.lane).ok_or_else(|| damaged("a lane is gone"))?;
+    let consumer = lane.spec.consumer;
+    let payloads = storage.payloads(job.ticket).await?.into_iter().map(|payload| {
+        let (signer, signature) = payload.signed.unzip();
+        let current = payload.id == job.payload;
+        PayloadStatus { kind: payload.kind, nonce: payload.nonce, signer, signature, current }
+    });
+    Ok(TicketStatus {
+        ticket: JobTicket(job.ticket),
+        consumer,
+        progress: progress(&job),
+        job_id: job.nonce.map(|nonce| JobId::derive(nonce, consumer)),
+        key: job.key,
+        nonce: job.nonce,
+        held: job.held,
+        note: job.note,
+        failures: job.failures,
+        enqueued_at: job.enqueued_at,
+        not_after: job.not_after,
+        payloads: payloads.collect(),
+    })
 }

@@ -1,5 +1,6 @@
 //! The outbox, from a job that is enqueued to the event that tells of its result, against the development node.
 
+mod attending;
 mod failures;
 mod life;
 mod operations;

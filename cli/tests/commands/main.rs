@@ -3,6 +3,7 @@
 mod chain;
 mod jobs;
 mod offline;
+mod outbox;
 mod rig;
 mod scene;
 mod shape;
