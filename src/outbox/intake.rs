@@ -10,6 +10,8 @@ use std::{
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+use super::store::sql::{EnqueueParameters, OutboxConnection, SqlSession, enqueue_in};
 use super::{
     clock::{now, unix_millis},
     lane::LaneHandle,
@@ -133,16 +135,16 @@ impl IntoFuture for Enqueue {
 }
 
 /// A job on its way into the caller's own transaction: `.await` it. Made by [`Outbox::enqueue_in`].
-#[cfg(feature = "sqlx-sqlite")]
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 #[must_use = "nothing is stored until it is awaited"]
 pub struct EnqueueIn<'a> {
     intake: Enqueue,
-    connection: &'a mut sqlx::SqliteConnection,
+    connection: &'a mut dyn SqlSession,
 }
 
-#[cfg(feature = "sqlx-sqlite")]
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl<'a> EnqueueIn<'a> {
-    pub(super) fn new(intake: Enqueue, connection: &'a mut sqlx::SqliteConnection) -> Self {
+    pub(super) fn new(intake: Enqueue, connection: &'a mut dyn SqlSession) -> Self {
         Self { intake, connection }
     }
 
@@ -165,12 +167,12 @@ impl<'a> EnqueueIn<'a> {
         }
         let storage = self.intake.outbox.storage();
         let (identity, place) = (storage.identity(), storage.place());
-        let stored = super::sqlite::enqueue_in(self.connection, identity, &place, lane.id(), &job).await?;
+        let stored = enqueue_in(self.connection, identity, &place, lane.id(), &job).await?;
         accept(lane, stored)
     }
 }
 
-#[cfg(feature = "sqlx-sqlite")]
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl<'a> IntoFuture for EnqueueIn<'a> {
     type Output = Result<JobTicket>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
@@ -180,7 +182,7 @@ impl<'a> IntoFuture for EnqueueIn<'a> {
     }
 }
 
-#[cfg(feature = "sqlx-sqlite")]
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl fmt::Debug for EnqueueIn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.intake.fmt(f)
@@ -246,25 +248,29 @@ impl Outbox {
     }
 
     /// Stores a job in the transaction that is open on this connection: it is durable once that commits, with the
-    /// caller's own rows or not at all. The connection must be to the store's file, and its `synchronous` FULL or
-    /// EXTRA. Begin the transaction with `BEGIN IMMEDIATE`: one that has read before it writes may be refused as busy.
+    /// caller's own rows or not at all. The connection must be to the store's database.
+    ///
+    /// On SQLite its `synchronous` must be FULL or EXTRA. Begin the transaction with `BEGIN IMMEDIATE`: one that has
+    /// read before it writes may be refused as busy. On PostgreSQL its `synchronous_commit` must not be `off`; a
+    /// transaction that is more isolated than READ COMMITTED may fail with a serialization error, and is then to be run
+    /// again.
     ///
     /// # Errors
     /// Of the future: those of [`enqueue`](Self::enqueue), and [`ErrorKind::InvalidConfig`] if the connection is to
-    /// another file, or if a power cut may take its commits back.
-    #[cfg(feature = "sqlx-sqlite")]
-    pub fn enqueue_in<'a>(&self, connection: &'a mut sqlx::SqliteConnection, job: OffchainJobRequest) -> EnqueueIn<'a> {
-        EnqueueIn::new(self.enqueue(job), connection)
+    /// another database, or if a power cut may take its commits back.
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+    pub fn enqueue_in<'a>(&self, connection: &'a mut impl OutboxConnection, job: OffchainJobRequest) -> EnqueueIn<'a> {
+        EnqueueIn::new(self.enqueue(job), connection.session())
     }
 
     /// Checks a job as [`enqueue`](Self::enqueue) does, and returns the parameters of the texts that store it
-    /// ([`sqlite::ENQUEUE`](super::sqlite::ENQUEUE)), for callers on another driver of SQLite.
+    /// (`ENQUEUE` of the store's module), for callers on another driver of the database.
     ///
     /// # Errors
     /// Those of [`enqueue`](Self::enqueue) about the job.
-    #[cfg(feature = "sqlx-sqlite")]
-    pub fn parameters(&self, job: Enqueue) -> Result<super::sqlite::EnqueueParameters> {
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+    pub fn parameters(&self, job: Enqueue) -> Result<EnqueueParameters> {
         let (lane, job) = job.check()?;
-        Ok(super::sqlite::EnqueueParameters::of(lane.id(), &job))
+        Ok(EnqueueParameters::of(lane.id(), &job))
     }
 }

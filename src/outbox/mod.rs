@@ -49,7 +49,8 @@
 //!
 //! A store checks the fence in the transaction of each of the owner's acts. In a SQLite file one worker at a time is
 //! the owner of all lanes: a lock of the operating system beside the file sees to that, and the end of the process,
-//! however it comes, frees it.
+//! however it comes, frees it. In a PostgreSQL database the worker that started last is the owner; one that was started
+//! before it can write nothing more, and ends.
 //!
 //! # What it does about trouble
 //!
@@ -92,8 +93,8 @@ mod view;
 mod worker;
 mod world;
 
-#[cfg(feature = "sqlx-sqlite")]
-pub use self::intake::EnqueueIn;
+#[cfg(feature = "sqlx-postgres")]
+pub use self::store::postgres;
 #[cfg(feature = "sqlx-sqlite")]
 pub use self::store::sqlite;
 pub use self::{
@@ -107,4 +108,9 @@ pub use self::{
     status::{JobProgress, LaneHalt, LaneStatus, LogEntry, OutboxStatus, PayloadStatus, ReaderStatus, TicketStatus},
     store::{EventKind, MemoryStore, OutboxStore, PayloadKind},
     view::StoreView,
+};
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+pub use self::{
+    intake::EnqueueIn,
+    store::sql::{EnqueueParameters, OutboxConnection},
 };

@@ -8,6 +8,8 @@ use std::{
 
 use alloy_primitives::Address;
 
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+use super::store::sql::{OutboxConnection, acknowledge_in};
 use super::{
     intake::JobTicket,
     service::Outbox,
@@ -199,8 +201,8 @@ impl OutboxEvent {
         UNIX_EPOCH + Duration::from_millis(self.row.at)
     }
 
-    /// The number of the event, as the tables have it: with the lane and the reader what
-    /// [`sqlite::ACKNOWLEDGE`](super::sqlite::ACKNOWLEDGE) takes.
+    /// The number of the event, as the tables have it: with the lane and the reader what the text `ACKNOWLEDGE` of the
+    /// store's module takes.
     #[must_use]
     pub fn number(&self) -> i64 {
         self.row.id
@@ -222,18 +224,18 @@ impl OutboxEvent {
         if storage.acknowledge(self.lane, &self.reader, self.row.id).await? { Ok(()) } else { Err(self.twice()) }
     }
 
-    /// Acknowledges the event in the transaction that is open on this connection, which is to the store's file. With
-    /// what the service writes about the event in the same transaction, that happens exactly once.
+    /// Acknowledges the event in the transaction that is open on this connection, which is to the store's database.
+    /// With what the service writes about the event in the same transaction, that happens exactly once.
     ///
     /// # Errors
     /// [`ErrorKind::Store`] if it was acknowledged before: then roll back, as it was dealt with. Otherwise as
     /// [`Outbox::enqueue_in`].
-    #[cfg(feature = "sqlx-sqlite")]
-    pub async fn ack_in(&self, connection: &mut sqlx::SqliteConnection) -> Result<()> {
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+    pub async fn ack_in(&self, connection: &mut impl OutboxConnection) -> Result<()> {
         let storage = self.outbox.storage();
         let (identity, place) = (storage.identity(), storage.place());
         let event = (self.lane, self.reader.as_str(), self.row.id);
-        let done = super::sqlite::acknowledge_in(connection, identity, &place, event).await?;
+        let done = acknowledge_in(connection.session(), identity, &place, event).await?;
         if done { Ok(()) } else { Err(self.twice()) }
     }
 

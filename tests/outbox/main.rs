@@ -4,6 +4,7 @@ mod attending;
 mod failures;
 mod life;
 mod operations;
+mod postgres;
 mod restarts;
 mod rig;
 mod settling;

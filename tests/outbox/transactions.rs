@@ -143,7 +143,7 @@ async fn the_public_texts_do_the_same() {
 }
 
 /// Polls a future so many times, whenever it asks for it; nothing if it is not done by then.
-async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Option<F::Output> {
+pub async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Option<F::Output> {
     let mut polls = 0;
     poll_fn(|cx| {
         polls += 1;

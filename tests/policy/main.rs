@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, process::Command};
 
 /// Every feature but the other TLS provider.
 const WITH_RING: &str = "grpc,rest,tls-ring,rustls,webpki-roots,native-roots,asm-keccak,secp256k1,alloy-signer,chain,blobs,metrics,\
-                         sqlx-sqlite,unstable-conformance";
+                         sqlx-postgres,sqlx-sqlite,unstable-conformance";
 
 /// The packages a user builds on this platform, as `name version`.
 fn packages(arguments: &[&str]) -> BTreeSet<String> {
@@ -95,19 +95,28 @@ fn the_chain_costs_only_who_reads_it() {
     assert!(has(&packages(&["--features", "blobs"]), kzg));
 }
 
-/// SQLite comes with its feature only, without the macros, the migrator and the other databases of sqlx.
+/// Each database comes with its feature only, without the other one, and without the macros, the migrator and the other
+/// databases of sqlx.
 #[test]
-fn sqlite_costs_only_who_asks_for_it() {
+fn a_database_costs_only_who_asks_for_it() {
     for features in ["", "client", "outbox", "default", "devnode,chain,blobs"] {
         let alone = packages(&["--no-default-features", "--features", features]);
-        assert!(!has(&alone, "sqlx-core") && !has(&alone, "libsqlite3-sys"), "SQLite comes with {features:?}");
+        assert!(!has(&alone, "sqlx-core") && !has(&alone, "libsqlite3-sys"), "sqlx comes with {features:?}");
     }
-    let (without, with) = (packages(&["--features", "outbox"]), packages(&["--features", "sqlx-sqlite"]));
-    let added: BTreeSet<_> = with.difference(&without).cloned().collect();
-    println!("SQLite adds {}", added.len());
-    assert!(has(&added, "libsqlite3-sys") && added.len() < 35, "SQLite adds {}: {added:?}", added.len());
-    for unwanted in ["sqlx-macros", "sqlx-macros-core", "sqlx-postgres", "sqlx-mysql", "native-tls", "chrono", "time"] {
-        assert!(!has(&with, unwanted), "{unwanted} comes with SQLite");
+    let without = packages(&["--features", "outbox"]);
+    for (feature, brings, not, most) in [
+        ("sqlx-sqlite", "libsqlite3-sys", "sqlx-postgres", 35),
+        ("sqlx-postgres", "sqlx-postgres", "libsqlite3-sys", 45),
+    ] {
+        let with = packages(&["--features", feature]);
+        let added: BTreeSet<_> = with.difference(&without).cloned().collect();
+        println!("{feature} adds {}", added.len());
+        assert!(has(&added, brings) && added.len() < most, "{feature} adds {}: {added:?}", added.len());
+        for unwanted in
+            ["sqlx-macros", "sqlx-macros-core", "sqlx-mysql", "native-tls", "aws-lc-rs", "chrono", "time", not]
+        {
+            assert!(!has(&with, unwanted), "{unwanted} comes with {feature}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum Saved {
     Closed,
 }
 
-#[cfg(any(test, feature = "sqlx-sqlite"))]
+#[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl Saved {
     pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Numbered, Self::Signed, Self::Closed];
 
@@ -39,7 +39,7 @@ pub(crate) enum Announced {
     NoResult,
 }
 
-#[cfg(any(test, feature = "sqlx-sqlite"))]
+#[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl Announced {
     pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::Result, Self::NoResult];
 
@@ -123,7 +123,7 @@ impl HoldReason {
     }
 }
 
-#[cfg(any(test, feature = "sqlx-sqlite"))]
+#[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl HoldReason {
     pub(crate) const ALL: [Self; 9] = [
         Self::Failed,

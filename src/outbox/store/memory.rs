@@ -491,7 +491,7 @@ impl Storage for MemoryStore {
         Ok(of_lane.map(|(_, row)| row.clone()).take(most as usize).collect())
     }
 
-    async fn mark(&self) -> Result<i64> {
+    async fn mark(&self, _: i64) -> Result<i64> {
         Ok(self.0.lock().changes)
     }
 

@@ -8,7 +8,11 @@
 mod content;
 mod faults;
 mod memory;
+#[cfg(feature = "sqlx-postgres")]
+pub mod postgres;
 mod rows;
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+pub(crate) mod sql;
 #[cfg(feature = "sqlx-sqlite")]
 pub mod sqlite;
 #[cfg(test)]
@@ -88,8 +92,8 @@ pub trait Storage: Send + Sync + 'static {
     /// The latest entries of the lane's log, the newest first.
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>>;
 
-    /// Something that differs once anybody has written to the store, without reading what. In memory and cheap.
-    async fn mark(&self) -> Result<i64>;
+    /// Something that differs once anybody has written to the lane's queue, without reading what. Cheap.
+    async fn mark(&self, lane: i64) -> Result<i64>;
 
     /// Makes the caller the owner of a lane; whoever was it before is it no more.
     async fn take(&self, lane: i64) -> Result<Fence>;

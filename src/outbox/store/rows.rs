@@ -104,7 +104,7 @@ pub enum PayloadKind {
     Renumbered,
 }
 
-#[cfg(any(test, feature = "sqlx-sqlite"))]
+#[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl PayloadKind {
     const ALL: [Self; 4] = [Self::Original, Self::Replacement, Self::Filler, Self::Renumbered];
 
@@ -164,7 +164,7 @@ pub enum EventKind {
     Retracted,
 }
 
-#[cfg(any(test, feature = "sqlx-sqlite"))]
+#[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl EventKind {
     const ALL: [Self; 5] = [Self::Result, Self::Failed, Self::Lapsed, Self::Abandoned, Self::Retracted];
 

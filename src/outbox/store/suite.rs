@@ -146,9 +146,9 @@ async fn lanes(store: &dyn Storage) {
 async fn keys(store: &dyn Storage) {
     let (rig, other) = (Rig::new(store, false).await, Rig::new(store, false).await);
     let keyed = |number| NewJob { key: Some("order 1".to_owned()), not_after: Some(NOW + 1), ..new(number) };
-    let mark = store.mark().await.unwrap();
+    let mark = store.mark(rig.lane).await.unwrap();
     let first = ticket(store.enqueue(rig.lane, keyed(1)).await.unwrap());
-    assert_ne!(store.mark().await.unwrap(), mark);
+    assert_ne!(store.mark(rig.lane).await.unwrap(), mark);
     assert_eq!(store.enqueue(rig.lane, keyed(1)).await.unwrap(), Enqueued::Known(first));
     assert_eq!(store.enqueue(rig.lane, keyed(2)).await.unwrap(), Enqueued::Other(first));
     assert_ne!(ticket(store.enqueue(other.lane, keyed(1)).await.unwrap()), first, "keys are per lane");
@@ -534,4 +534,11 @@ async fn on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite::SqliteStore::open(folder.path().join("store.db")).await.unwrap();
     run(&store).await;
+}
+
+#[cfg(feature = "sqlx-postgres")]
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn on_postgres() {
+    run(&postgres::PostgresStore::connect(&support::postgres::database()).await.unwrap()).await;
 }

@@ -74,7 +74,7 @@ impl Context {
     pub(super) async fn act(&self, act: Act) -> Result<Acted> {
         let mut failures = 0;
         loop {
-            let error = match self.storage.act(self.fence, act.clone()).await {
+            let error = match self.act_once(act.clone()).await {
                 Ok(acted) => return Ok(acted),
                 Err(error) if !error.is_retryable() => return Err(error),
                 Err(error) => error,
@@ -83,6 +83,11 @@ impl Context {
             failures += 1;
             tokio::time::sleep(STORE_PAUSES.pause(failures, &self.random)).await;
         }
+    }
+
+    /// One step, tried once.
+    pub(super) async fn act_once(&self, act: Act) -> Result<Acted> {
+        self.storage.act(self.fence, act).await
     }
 
     pub(super) fn situation(&self, job: &JobRow) -> Situation {

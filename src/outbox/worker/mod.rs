@@ -20,7 +20,7 @@ use tokio::{
 pub(super) use self::context::{Context, Points};
 use self::{drive::Drive, slot::LaneSlot};
 use super::store::{Act, Acted};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// How often the worker looks whether somebody else has written to the store.
 const POLL: Duration = Duration::from_millis(100);
@@ -196,9 +196,16 @@ impl LaneWorker {
         while self.queued && self.recovering.is_none() && self.free() > 0 {
             let most = self.free().min(PAGE);
             self.context.points.pass("before_number");
-            let Acted::Numbered(numbered) = self.context.act(Act::Number { most, now: self.context.now() }).await?
-            else {
-                break;
+            let numbered = match self.context.act_once(Act::Number { most, now: self.context.now() }).await {
+                Ok(Acted::Numbered(numbered)) => numbered,
+                Ok(_) => break,
+                Err(error) => {
+                    // What was numbered by a commit of which nothing was heard is found as it is after a crash.
+                    if error.outcome() == Outcome::Unknown {
+                        self.recovering = Some(None);
+                    }
+                    return Err(error);
+                }
             };
             self.context.points.pass("numbered");
             self.queued = numbered.len() == most as usize;
@@ -221,7 +228,7 @@ impl LaneWorker {
     /// Notices what others have written, such as jobs enqueued in their own transactions.
     async fn look_around(&mut self) -> Result<()> {
         let context = &self.context;
-        let mark = context.storage.mark().await?;
+        let mark = context.storage.mark(context.lane.id()).await?;
         if mark != self.mark {
             (self.mark, self.queued) = (mark, true);
         }

@@ -38,6 +38,8 @@ pub mod node;
 #[cfg(feature = "rigs")]
 pub mod plain_client;
 #[cfg(feature = "rigs")]
+pub mod postgres;
+#[cfg(feature = "rigs")]
 pub mod recorder;
 #[cfg(feature = "rigs")]
 pub mod rpc;

@@ -1,20 +1,13 @@
 //! The store on SQLite, in a file that the service may use for its own tables, too.
 //!
-//! One task owns the connection that writes. It takes whatever requests are waiting into one transaction, so that
-//! concurrent callers share one sync of the disk, and answers them after the commit. No caller can cancel a transaction
-//! of it: sqlx 0.9.0 leaves a connection unusable if its `begin` is cancelled. Reads go over a second connection.
+//! One task owns the connection that writes, and reads go over a second one: see `store/sql`.
 //!
 //! The file is in WAL mode, and every commit of this store is synced (`synchronous=FULL`). If a commit fails, nobody
 //! can know whether it will be there after a crash: the store then takes nothing more until it is opened again.
 
-mod apply;
-mod events;
-mod guest;
 mod lock;
-mod reads;
+mod session;
 mod sql;
-mod values;
-mod writer;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,29 +17,22 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, SqliteConnection,
+    ConnectOptions, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
 
-pub(crate) use self::guest::{acknowledge_in, enqueue_in};
-pub use self::{
-    guest::EnqueueParameters,
-    sql::{ACKNOWLEDGE, ENQUEUE, MIGRATIONS, VERSION},
-};
-use self::{
-    lock::WorkerLock,
-    values::{failed, is_busy, mixed_up},
-    writer::{Reply, StoreRequest, WriterHandle},
-};
+use self::lock::WorkerLock;
+pub use self::sql::{ACKNOWLEDGE, ENQUEUE, MIGRATIONS, VERSION};
+pub use super::sql::EnqueueParameters;
 use super::{
-    Act, Acted, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob, OutboxStore,
-    PayloadRow, Storage, StoredResult,
+    OutboxStore,
+    sql::{
+        Database, Fetched, Reading, Reply, SqlSession, StoreRequest, WriterHandle, WriterLink, failed, migrate,
+        mixed_up, reply,
+    },
 };
-use crate::{
-    error::{Error, Result},
-    runtime::require_runtime,
-};
+use crate::{error::Result, runtime::require_runtime};
 
 /// How long a write waits for others that write to the same file.
 const BUSY: Duration = Duration::from_secs(10);
@@ -96,10 +82,6 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.0.path
     }
-
-    async fn ask(&self, request: StoreRequest) -> Result<Reply> {
-        self.0.writer.ask(request).await
-    }
 }
 
 impl Inner {
@@ -122,10 +104,10 @@ impl Inner {
             }
         };
         let mut connection = connect().await?;
-        let identity = writer::migrate(&mut connection, &place).await?;
+        let identity = migrate(&mut connection, &place).await?;
         let reader = Mutex::new(connect().await?);
         let lock = WorkerLock::beside(&path);
-        Ok(Self { writer: WriterHandle::start(connection, place), identity, reader, lock, path })
+        Ok(Self { writer: WriterHandle::start(FileLink(connection), place), identity, reader, lock, path })
     }
 }
 
@@ -135,123 +117,69 @@ fn place(path: &Path) -> String {
 
 impl OutboxStore for SqliteStore {}
 
-/// The reply that a request has, or the store is broken in itself.
-macro_rules! reply {
-    ($store:ident, $request:expr, $variant:ident) => {
-        match $store.ask($request).await? {
-            Reply::$variant(value) => Ok(value),
-            _ => Err(mixed_up()),
-        }
-    };
-}
-
-#[async_trait]
-#[allow(private_interfaces, reason = "the trait is sealed")]
-impl Storage for SqliteStore {
-    fn place(&self) -> String {
+impl Database for SqliteStore {
+    fn location(&self) -> String {
         place(&self.0.path)
     }
 
-    fn identity(&self) -> &[u8] {
+    fn id(&self) -> &[u8] {
         &self.0.identity
     }
 
-    async fn begin(&self) -> Result<bool> {
-        let known = self.0.lock.take(&self.0.identity).map_err(|error| error.with_endpoint(self.place()))?;
+    async fn start(&self) -> Result<bool> {
+        let located = |error: crate::error::Error| error.with_endpoint(place(&self.0.path));
+        let known = self.0.lock.take(&self.0.identity).map_err(located)?;
         let (before, now) = reply!(self, StoreRequest::Begin { known }, Begun)?;
-        self.0.lock.write(&self.0.identity, now).map_err(|error| error.with_endpoint(self.place()))?;
+        self.0.lock.write(&self.0.identity, now).map_err(located)?;
         Ok(before < known)
     }
 
-    fn end(&self) {
+    fn stop(&self) {
         self.0.lock.release();
     }
 
-    async fn lanes(&self) -> Result<Vec<LaneRow>> {
-        reads::lanes(&mut *self.0.reader.lock().await).await.map_err(self.failed())
+    fn writer(&self, _: &StoreRequest) -> &WriterHandle {
+        &self.0.writer
     }
 
-    async fn open_lane(&self, spec: LaneSpec) -> Result<LaneRow> {
-        reply!(self, StoreRequest::OpenLane(spec), Lane)
-    }
-
-    async fn enqueue(&self, lane: i64, job: NewJob) -> Result<Enqueued> {
-        reply!(self, StoreRequest::Enqueue(lane, job), Enqueued)
-    }
-
-    async fn job(&self, ticket: i64) -> Result<Option<JobRow>> {
-        reads::job(&mut *self.0.reader.lock().await, ticket).await.map_err(self.failed())
-    }
-
-    async fn by_key(&self, lane: i64, key: &str) -> Result<Option<JobRow>> {
-        reads::by_key(&mut *self.0.reader.lock().await, lane, key).await.map_err(self.failed())
-    }
-
-    async fn payload(&self, id: i64) -> Result<Option<PayloadRow>> {
-        reads::payload(&mut *self.0.reader.lock().await, id).await.map_err(self.failed())
-    }
-
-    async fn payloads(&self, ticket: i64) -> Result<Vec<PayloadRow>> {
-        reads::payloads(&mut *self.0.reader.lock().await, ticket).await.map_err(self.failed())
-    }
-
-    async fn unfinished(&self, lane: i64, above: Option<u64>, most: u32) -> Result<Vec<JobRow>> {
-        reads::unfinished(&mut *self.0.reader.lock().await, lane, above, most).await.map_err(self.failed())
-    }
-
-    async fn queued(&self, lane: i64) -> Result<u64> {
-        reads::queued(&mut *self.0.reader.lock().await, lane).await.map_err(self.failed())
-    }
-
-    async fn counts(&self, lane: i64) -> Result<LaneCounts> {
-        reads::counts(&mut *self.0.reader.lock().await, lane).await.map_err(self.failed())
-    }
-
-    async fn result(&self, payload: i64) -> Result<Option<StoredResult>> {
-        reads::result(&mut *self.0.reader.lock().await, payload).await.map_err(self.failed())
-    }
-
-    async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>> {
-        reads::log(&mut *self.0.reader.lock().await, lane, most).await.map_err(self.failed())
-    }
-
-    async fn mark(&self) -> Result<i64> {
-        reads::mark(&mut *self.0.reader.lock().await).await.map_err(self.failed())
-    }
-
-    async fn take(&self, lane: i64) -> Result<Fence> {
-        reply!(self, StoreRequest::Take(lane), Fence)
-    }
-
-    async fn act(&self, fence: Fence, act: Act) -> Result<Acted> {
-        reply!(self, StoreRequest::Act(fence, act), Acted)
-    }
-
-    async fn add_reader(&self, lane: i64, name: &str) -> Result<bool> {
-        reply!(self, StoreRequest::AddReader(lane, name.to_owned()), Flag)
-    }
-
-    async fn remove_reader(&self, lane: i64, name: &str) -> Result<bool> {
-        reply!(self, StoreRequest::RemoveReader(lane, name.to_owned()), Flag)
-    }
-
-    async fn readers(&self, lane: i64) -> Result<Vec<(String, u64, Option<u64>)>> {
-        reads::readers(&mut *self.0.reader.lock().await, lane).await.map_err(self.failed())
-    }
-
-    async fn events(&self, lane: i64, name: &str, beyond: i64, most: u32) -> Result<Vec<EventRow>> {
-        reads::events(&mut *self.0.reader.lock().await, lane, name, beyond, most).await.map_err(self.failed())
-    }
-
-    async fn acknowledge(&self, lane: i64, name: &str, event: i64) -> Result<bool> {
-        reply!(self, StoreRequest::Acknowledge(lane, name.to_owned(), event), Flag)
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl for<'c> FnOnce(&'c mut dyn SqlSession) -> Reading<'c, T> + Send + 'static,
+    ) -> Result<T> {
+        let mut reader = self.0.reader.lock().await;
+        read(&mut *reader).await.map_err(failed("the store cannot be read", &self.location()))
     }
 }
 
-impl SqliteStore {
-    fn failed(&self) -> impl FnOnce(sqlx::Error) -> Error {
-        failed("the store cannot be read", &self.place())
+/// The connection to the file. It is opened once: a failed commit says that the file cannot be relied on.
+struct FileLink(SqliteConnection);
+
+#[async_trait]
+impl WriterLink for FileLink {
+    async fn session(&mut self) -> Fetched<&mut dyn SqlSession> {
+        Ok(&mut self.0)
     }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    fn drop_session(&mut self) {}
+
+    fn reconnects(&self) -> bool {
+        false
+    }
+
+    async fn close(self) {
+        // An error would have no one to be told to: everything that counts is committed.
+        _ = self.0.close().await;
+    }
+}
+
+/// Whether somebody else has the file at the moment (`SQLITE_BUSY` and its kinds).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 #[cfg(test)]

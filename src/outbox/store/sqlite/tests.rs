@@ -6,7 +6,7 @@ use sqlx::{Row, query};
 use super::*;
 use crate::{
     job::Revision,
-    outbox::store::{Content, NewPayload},
+    outbox::store::{Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage},
 };
 
 async fn store() -> (tempfile::TempDir, SqliteStore, i64) {

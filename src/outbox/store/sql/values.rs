@@ -1,10 +1,10 @@
-//! Rows of the tables as values, and errors of SQLite as errors of this crate.
+//! Rows of the tables as values, and errors of databases as errors of this crate.
 
 use alloy_primitives::{Address, B256, Bytes};
-use sqlx::{Row as _, Sqlite, sqlite::SqliteRow};
 
+use super::session::{Fetched, SqlRow, get, odd};
 use crate::{
-    error::{Error, ErrorKind, Outcome},
+    error::{Error, ErrorKind},
     job::Revision,
     outbox::{
         decide::{Announced, HoldReason, Saved},
@@ -16,10 +16,8 @@ use crate::{
     watch::Stage,
 };
 
-pub(super) type Fetched<T> = Result<T, sqlx::Error>;
-
-/// An error of SQLite. What it is about did not happen.
-pub(super) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+/// An error of the database. What it is about did not happen.
+pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
     place: &str,
 ) -> impl FnOnce(E) -> Error + use<E> {
@@ -27,68 +25,36 @@ pub(super) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |error| Error::new(ErrorKind::Store, what).with_retryable(true).with_endpoint(place).with_source(error)
 }
 
-/// Whether somebody else has the file at the moment (`SQLITE_BUSY` and its kinds).
-pub(super) fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
-}
-
-/// A commit that failed: whether it is there after a crash cannot be known.
-pub(super) fn broken(place: &str) -> Error {
-    Error::new(ErrorKind::Store, "a commit of the store failed, so it takes nothing more")
-        .with_outcome(Outcome::Unknown)
-        .with_endpoint(place)
-        .with_hint(
-            "mend what failed (the source says what: a full or failing disk, a lost file), and start the process anew",
-        )
-}
-
-/// A value that this crate does not write there.
-fn odd(column: &'static str) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_owned(), source: "not a value that belongs there".into() }
-}
-
-pub(super) fn get<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
-    row: &'r SqliteRow,
-    column: &'static str,
-) -> Fetched<T> {
-    row.try_get(column)
-}
-
-/// A count, nonce or time. SQLite has no unsigned integers; the store takes in none that do not fit.
-pub(super) fn number(row: &SqliteRow, column: &'static str) -> Fetched<u64> {
+/// A count, nonce or time. The databases have no unsigned integers; the store takes in none that do not fit.
+pub(super) fn number(row: &SqlRow, column: &'static str) -> Fetched<u64> {
     u64::try_from(get::<i64>(row, column)?).map_err(|_| odd(column))
 }
 
-pub(super) fn maybe_number(row: &SqliteRow, column: &'static str) -> Fetched<Option<u64>> {
+pub(super) fn maybe_number(row: &SqlRow, column: &'static str) -> Fetched<Option<u64>> {
     let value: Option<i64> = get(row, column)?;
     value.map(|value| u64::try_from(value).map_err(|_| odd(column))).transpose()
 }
 
-/// As SQLite takes it; what does not fit is the largest that does, which only a time can be.
+/// As the databases take it; what does not fit is the largest that does, which only a time can be.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn bytes(row: &SqliteRow, column: &'static str) -> Fetched<Bytes> {
-    Ok(get::<Vec<u8>>(row, column)?.into())
+fn address(row: &SqlRow, column: &'static str) -> Fetched<Address> {
+    Address::try_from(&get::<Bytes>(row, column)?[..]).map_err(|_| odd(column))
 }
 
-fn address(row: &SqliteRow, column: &'static str) -> Fetched<Address> {
-    Address::try_from(get::<&[u8]>(row, column)?).map_err(|_| odd(column))
+pub(super) fn hash(row: &SqlRow, column: &'static str) -> Fetched<B256> {
+    B256::try_from(&get::<Bytes>(row, column)?[..]).map_err(|_| odd(column))
 }
 
-pub(super) fn hash(row: &SqliteRow, column: &'static str) -> Fetched<B256> {
-    B256::try_from(get::<&[u8]>(row, column)?).map_err(|_| odd(column))
+fn reason(row: &SqlRow, column: &'static str) -> Fetched<Option<HoldReason>> {
+    let name: Option<String> = get(row, column)?;
+    name.map(|name| HoldReason::named(&name).ok_or_else(|| odd(column))).transpose()
 }
 
-fn reason(row: &SqliteRow, column: &'static str) -> Fetched<Option<HoldReason>> {
-    let name: Option<&str> = get(row, column)?;
-    name.map(|name| HoldReason::named(name).ok_or_else(|| odd(column))).transpose()
-}
-
-pub(super) fn lane(row: &SqliteRow) -> Fetched<LaneRow> {
-    let revision: &str = get(row, "revision")?;
+pub(super) fn lane(row: &SqlRow) -> Fetched<LaneRow> {
+    let revision: String = get(row, "revision")?;
     let spec = LaneSpec {
         network: get(row, "network")?,
         consumer: address(row, "consumer")?,
@@ -106,7 +72,7 @@ pub(super) fn lane(row: &SqliteRow) -> Fetched<LaneRow> {
     Ok(LaneRow { id: get(row, "lane")?, spec, next_nonce: number(row, "next_nonce")?, halt })
 }
 
-pub(super) fn job(row: &SqliteRow) -> Fetched<JobRow> {
+pub(super) fn job(row: &SqlRow) -> Fetched<JobRow> {
     Ok(JobRow {
         ticket: get(row, "ticket")?,
         lane: get(row, "lane")?,
@@ -125,13 +91,12 @@ pub(super) fn job(row: &SqliteRow) -> Fetched<JobRow> {
 }
 
 /// Who has signed a payload, and the signature.
-pub(super) fn signature(row: &SqliteRow) -> Fetched<Option<(Address, Bytes)>> {
-    let signature: Option<Vec<u8>> = get(row, "signature")?;
-    signature.map(|signature| Ok((address(row, "signer")?, signature.into()))).transpose()
+pub(super) fn signature(row: &SqlRow) -> Fetched<Option<(Address, Bytes)>> {
+    let signature: Option<Bytes> = get(row, "signature")?;
+    signature.map(|signature| Ok((address(row, "signer")?, signature))).transpose()
 }
 
-pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
-    let state: Option<Vec<u8>> = get(row, "state")?;
+pub(super) fn payload(row: &SqlRow) -> Fetched<PayloadRow> {
     Ok(PayloadRow {
         id: get(row, "payload")?,
         ticket: get(row, "ticket")?,
@@ -139,26 +104,26 @@ pub(super) fn payload(row: &SqliteRow) -> Fetched<PayloadRow> {
         kind: PayloadKind::of(get(row, "kind")?).ok_or_else(|| odd("kind"))?,
         digest: hash(row, "digest")?,
         content: Content {
-            program: bytes(row, "program")?,
+            program: get(row, "program")?,
             max_cycles: get::<i64>(row, "max_cycles")?.cast_unsigned(),
-            onchain: bytes(row, "onchain")?,
-            offchain: bytes(row, "offchain")?,
-            state: state.map(Bytes::from),
+            onchain: get(row, "onchain")?,
+            offchain: get(row, "offchain")?,
+            state: get(row, "state")?,
         },
         signed: signature(row)?,
     })
 }
 
-pub(super) fn result(row: &SqliteRow) -> Fetched<StoredResult> {
+pub(super) fn result(row: &SqlRow) -> Fetched<StoredResult> {
     Ok(StoredResult {
         payload: get(row, "payload")?,
         operator: address(row, "operator")?,
-        result_with_metadata: bytes(row, "result")?,
-        operator_signature: bytes(row, "signature")?,
+        result_with_metadata: get(row, "result")?,
+        operator_signature: get(row, "signature")?,
     })
 }
 
-pub(super) fn event(row: &SqliteRow) -> Fetched<EventRow> {
+pub(super) fn event(row: &SqlRow) -> Fetched<EventRow> {
     let stage: Option<i64> = get(row, "stage")?;
     Ok(EventRow {
         id: get(row, "event")?,
@@ -174,10 +139,10 @@ pub(super) fn event(row: &SqliteRow) -> Fetched<EventRow> {
     })
 }
 
-pub(super) fn log(row: &SqliteRow) -> Fetched<LogRow> {
+pub(super) fn log(row: &SqlRow) -> Fetched<LogRow> {
     Ok(LogRow { ticket: get(row, "ticket")?, at: number(row, "at")?, what: get(row, "what")?, note: get(row, "note")? })
 }
 
-pub(super) fn mixed_up() -> Error {
+pub(crate) fn mixed_up() -> Error {
     damaged("the store's writer answered another request")
 }

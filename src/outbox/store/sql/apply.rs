@@ -1,12 +1,13 @@
 //! What each request does, within the writer's transaction.
 
-use sqlx::{SqliteConnection, query};
+use alloy_primitives::Bytes;
 
 use super::{
     events,
+    parameters::EnqueueParameters,
     reads::open,
-    sql::{ACKNOWLEDGE, ENQUEUE_AT_ONCE},
-    values::{self, Fetched, get, hash, number, signed},
+    session::{Fetched, SqlSession, get, query},
+    values::{self, hash, number, signed},
 };
 use crate::{
     outbox::{
@@ -17,16 +18,16 @@ use crate::{
 };
 
 /// Counts a start. The starts before and now: never fewer than are known from elsewhere.
-pub(super) async fn begin(conn: &mut SqliteConnection, known: i64) -> Fetched<(i64, i64)> {
+pub(super) async fn begin(conn: &mut dyn SqlSession, known: i64) -> Fetched<(i64, i64)> {
     let before: i64 = get(&query("SELECT starts FROM ivm_store").fetch_one(&mut *conn).await?, "starts")?;
     let now = before.max(known) + 1;
-    query("UPDATE ivm_store SET starts = ?1").bind(now).execute(conn).await?;
+    query("UPDATE ivm_store SET starts = $1").bind(now).execute(conn).await?;
     Ok((before, now))
 }
 
-pub(super) async fn open_lane(conn: &mut SqliteConnection, spec: &LaneSpec) -> Fetched<LaneRow> {
+pub(super) async fn open_lane(conn: &mut dyn SqlSession, spec: &LaneSpec) -> Fetched<LaneRow> {
     let text = "INSERT INTO ivm_lanes (network, consumer, revision, ordered, first_nonce, next_nonce, next_told) \
-                VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?5) ON CONFLICT (network, consumer) DO NOTHING";
+                VALUES ($1, $2, $3, $4, $5, $5, $5) ON CONFLICT (network, consumer) DO NOTHING";
     let (network, consumer) = (spec.network.clone(), spec.consumer.to_vec());
     query(text)
         .bind(network.clone())
@@ -36,124 +37,138 @@ pub(super) async fn open_lane(conn: &mut SqliteConnection, spec: &LaneSpec) -> F
         .bind(signed(spec.first_nonce))
         .execute(&mut *conn)
         .await?;
-    let text = "SELECT * FROM ivm_lanes WHERE network = ?1 AND consumer = ?2";
+    let text = "SELECT * FROM ivm_lanes WHERE network = $1 AND consumer = $2";
     values::lane(&query(text).bind(network).bind(consumer).fetch_one(conn).await?)
 }
 
-async fn lane(conn: &mut SqliteConnection, id: i64) -> Fetched<Option<LaneRow>> {
-    let row = query("SELECT * FROM ivm_lanes WHERE lane = ?1").bind(id).fetch_optional(conn).await?;
+async fn lane(conn: &mut dyn SqlSession, id: i64) -> Fetched<Option<LaneRow>> {
+    let row = query("SELECT * FROM ivm_lanes WHERE lane = $1").bind(id).fetch_optional(conn).await?;
     row.as_ref().map(values::lane).transpose()
 }
 
-pub(super) async fn token(conn: &mut SqliteConnection, lane: i64) -> Fetched<Option<i64>> {
-    let row = query("SELECT token FROM ivm_lanes WHERE lane = ?1").bind(lane).fetch_optional(conn).await?;
+/// The lane's fence. Nobody else acts for the lane until the transaction ends.
+pub(super) async fn hold_lane(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Option<i64>> {
+    let text = conn.dialect().hold_lane;
+    let row = query(text).bind(lane).fetch_optional(conn).await?;
     row.as_ref().map(|row| get(row, "token")).transpose()
 }
 
-pub(super) async fn take(conn: &mut SqliteConnection, lane: i64) -> Fetched<Option<Fence>> {
-    let text = "UPDATE ivm_lanes SET token = token + 1 WHERE lane = ?1 RETURNING token";
+pub(super) async fn take(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Option<Fence>> {
+    let text = "UPDATE ivm_lanes SET token = token + 1 WHERE lane = $1 RETURNING token";
     let row = query(text).bind(lane).fetch_optional(conn).await?;
     row.as_ref().map(|row| Ok(Fence { lane, token: get(row, "token")? })).transpose()
 }
 
 /// Nothing if there is no such lane.
-pub(super) async fn enqueue(conn: &mut SqliteConnection, id: i64, job: &NewJob) -> Fetched<Option<Enqueued>> {
-    if let Some(key) = &job.key {
-        let text = "SELECT ticket, digest FROM ivm_jobs WHERE lane = ?1 AND key = ?2";
-        if let Some(row) = query(text).bind(id).bind(key.clone()).fetch_optional(&mut *conn).await? {
-            let (ticket, same) = (get(&row, "ticket")?, hash(&row, "digest")? == job.payload.digest);
-            return Ok(Some(if same { Enqueued::Known(ticket) } else { Enqueued::Other(ticket) }));
-        }
+pub(super) async fn enqueue(conn: &mut dyn SqlSession, id: i64, job: &NewJob) -> Fetched<Option<Enqueued>> {
+    if let Some(known) = known(conn, id, job).await? {
+        return Ok(Some(known));
     }
-    let NewPayload { digest, content } = &job.payload;
-    let stored = query(ENQUEUE_AT_ONCE)
-        .bind(content.onchain.to_vec())
-        .bind(content.offchain.to_vec())
-        .bind(content.state.as_ref().map(|state| state.to_vec()))
-        .bind(content.program.to_vec())
-        .bind(content.max_cycles.cast_signed())
-        .bind(digest.to_vec())
-        .bind(id)
-        .bind(job.key.clone())
-        .bind(signed(job.now))
-        .bind(job.not_after.map(signed))
-        .fetch_optional(conn)
-        .await?;
-    stored.as_ref().map(|row| Ok(Enqueued::New(get(row, "ticket")?))).transpose()
+    let text = conn.dialect().enqueue;
+    let p = EnqueueParameters::of(id, job);
+    let stored = query(text)
+        .bind(p.onchain)
+        .bind(p.offchain)
+        .bind(p.state.map(Bytes::from))
+        .bind(p.program)
+        .bind(p.max_cycles)
+        .bind(p.digest)
+        .bind(p.lane)
+        .bind(p.key)
+        .bind(p.now)
+        .bind(p.not_after);
+    match stored.fetch_optional(&mut *conn).await? {
+        Some(row) => Ok(Some(Enqueued::New(get(&row, "ticket")?))),
+        // Where several write at once, somebody else may have taken the key meanwhile.
+        None => known(conn, id, job).await,
+    }
 }
 
-pub(super) async fn add_reader(conn: &mut SqliteConnection, lane: i64, name: &str) -> Fetched<bool> {
-    let text = "INSERT INTO ivm_readers (lane, reader) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    let added = query(text).bind(lane).bind(name.to_owned()).execute(&mut *conn).await?.rows_affected();
+/// The job that the lane has under a job's key.
+async fn known(conn: &mut dyn SqlSession, lane: i64, job: &NewJob) -> Fetched<Option<Enqueued>> {
+    let Some(key) = &job.key else { return Ok(None) };
+    let text = "SELECT ticket, digest FROM ivm_jobs WHERE lane = $1 AND key = $2";
+    let Some(row) = query(text).bind(lane).bind(key.clone()).fetch_optional(conn).await? else { return Ok(None) };
+    let (ticket, same) = (get(&row, "ticket")?, hash(&row, "digest")? == job.payload.digest);
+    Ok(Some(if same { Enqueued::Known(ticket) } else { Enqueued::Other(ticket) }))
+}
+
+pub(super) async fn add_reader(conn: &mut dyn SqlSession, lane: i64, name: &str) -> Fetched<bool> {
+    // Or an event that is told meanwhile would miss the reader.
+    hold_lane(conn, lane).await?;
+    let text = "INSERT INTO ivm_readers (lane, reader) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let added = query(text).bind(lane).bind(name.to_owned()).execute(&mut *conn).await?;
     if added > 0 {
         let text = "INSERT INTO ivm_deliveries (lane, reader, place, event) \
-                    SELECT lane, ?2, place, event FROM ivm_events WHERE lane = ?1 AND place IS NOT NULL";
+                    SELECT lane, $2, place, event FROM ivm_events WHERE lane = $1 AND place IS NOT NULL";
         query(text).bind(lane).bind(name.to_owned()).execute(conn).await?;
     }
     Ok(added > 0)
 }
 
-pub(super) async fn remove_reader(conn: &mut SqliteConnection, lane: i64, name: &str) -> Fetched<bool> {
-    let text = "DELETE FROM ivm_deliveries WHERE lane = ?1 AND reader = ?2";
+pub(super) async fn remove_reader(conn: &mut dyn SqlSession, lane: i64, name: &str) -> Fetched<bool> {
+    // Or one that is told meanwhile would wait for it.
+    hold_lane(conn, lane).await?;
+    let text = "DELETE FROM ivm_deliveries WHERE lane = $1 AND reader = $2";
     query(text).bind(lane).bind(name.to_owned()).execute(&mut *conn).await?;
-    let text = "DELETE FROM ivm_readers WHERE lane = ?1 AND reader = ?2";
-    Ok(query(text).bind(lane).bind(name.to_owned()).execute(conn).await?.rows_affected() > 0)
+    let text = "DELETE FROM ivm_readers WHERE lane = $1 AND reader = $2";
+    Ok(query(text).bind(lane).bind(name.to_owned()).execute(conn).await? > 0)
 }
 
-pub(super) async fn acknowledge(conn: &mut SqliteConnection, lane: i64, name: &str, event: i64) -> Fetched<bool> {
-    let done = query(ACKNOWLEDGE).bind(lane).bind(name.to_owned()).bind(event).execute(conn).await?;
-    Ok(done.rows_affected() > 0)
+pub(super) async fn acknowledge(conn: &mut dyn SqlSession, lane: i64, name: &str, event: i64) -> Fetched<bool> {
+    let text = "DELETE FROM ivm_deliveries WHERE event = $3 AND lane = $1 AND reader = $2";
+    Ok(query(text).bind(lane).bind(name.to_owned()).bind(event).execute(conn).await? > 0)
 }
 
 /// A change of one row that is expected to be there.
 macro_rules! change {
     ($conn:ident, $text:expr, $($value:expr),* $(,)?) => {
-        query($text)$(.bind($value))*.execute(&mut *$conn).await?.rows_affected() == 1
+        query($text)$(.bind($value))*.execute(&mut *$conn).await? == 1
     };
 }
 
 async fn note(
-    conn: &mut SqliteConnection,
+    conn: &mut dyn SqlSession,
     lane: i64,
     ticket: Option<i64>,
     now: u64,
     what: &'static str,
     note: &str,
 ) -> Fetched<Option<Acted>> {
-    let text = "INSERT INTO ivm_log (lane, ticket, at, what, note) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let text = "INSERT INTO ivm_log (lane, ticket, at, what, note) VALUES ($1, $2, $3, $4, $5)";
     _ = change!(conn, text, lane, ticket, signed(now), what, note.to_owned());
     Ok(Some(Acted::Done))
 }
 
 /// One step. Nothing if the store does not have what the step expects; then nothing was changed.
-pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetched<Option<Acted>> {
+pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetched<Option<Acted>> {
     match act {
         Act::Number { most, now } => number_queued(conn, id, *most, *now).await,
         Act::Sign { payload, signer, signature } => {
-            let text = "UPDATE ivm_jobs SET saved = 2 WHERE lane = ?1 AND payload = ?2 AND saved IN (1, 2)";
+            let text = "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2)";
             if !change!(conn, text, id, *payload) {
                 return Ok(None);
             }
             // The first one stays: two signatures over the same bytes may differ, and only one may reach a node.
-            let text = "UPDATE ivm_payloads SET signer = IIF(signature IS NULL, ?2, signer), \
-                        signature = COALESCE(signature, ?3) \
-                        WHERE payload = ?1 AND nonce IS NOT NULL RETURNING signer, signature";
-            let stored = query(text).bind(*payload).bind(signer.to_vec()).bind(signature.to_vec());
+            let text = "UPDATE ivm_payloads SET signer = CASE WHEN signature IS NULL THEN $2 ELSE signer END, \
+                        signature = COALESCE(signature, $3) \
+                        WHERE payload = $1 AND nonce IS NOT NULL RETURNING signer, signature";
+            let stored = query(text).bind(*payload).bind(signer.to_vec()).bind(signature.clone());
             let stored = stored.fetch_optional(conn).await?.as_ref().map(values::signature).transpose()?.flatten();
             Ok(stored.map(|(signer, signature)| Acted::Signature(signer, signature)))
         }
         Act::Failure { ticket, payload, note } => {
-            let text = "UPDATE ivm_jobs SET failures = failures + 1, note = ?4 \
-                        WHERE ticket = ?2 AND lane = ?1 AND payload = ?3 AND saved < 3";
+            let text = "UPDATE ivm_jobs SET failures = failures + 1, note = $4 \
+                        WHERE ticket = $2 AND lane = $1 AND payload = $3 AND saved < 3";
             Ok(change!(conn, text, id, *ticket, *payload, note.clone()).then_some(Acted::Done))
         }
         Act::Result(result) => {
             let text = "INSERT INTO ivm_results (payload, operator, result, signature) \
-                        SELECT p.payload, ?3, ?4, ?5 FROM ivm_payloads p JOIN ivm_jobs j USING (ticket) \
-                        WHERE p.payload = ?2 AND j.lane = ?1 AND j.saved < 3 \
-                        ON CONFLICT (payload) DO UPDATE SET operator = ?3, result = ?4, signature = ?5";
-            let values = (result.operator.to_vec(), result.result_with_metadata.to_vec());
-            let signature = result.operator_signature.to_vec();
+                        SELECT p.payload, $3, $4, $5 FROM ivm_payloads p JOIN ivm_jobs j USING (ticket) \
+                        WHERE p.payload = $2 AND j.lane = $1 AND j.saved < 3 \
+                        ON CONFLICT (payload) DO UPDATE SET operator = $3, result = $4, signature = $5";
+            let values = (result.operator.to_vec(), result.result_with_metadata.clone());
+            let signature = result.operator_signature.clone();
             Ok(change!(conn, text, id, result.payload, values.0, values.1, signature).then_some(Acted::Done))
         }
         Act::Tell { ticket, kind, stage, note, over, now } => {
@@ -171,14 +186,14 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             if told != Some(Acted::Done) {
                 return Ok(told);
             }
-            _ = change!(conn, "UPDATE ivm_jobs SET keep_until = NULL WHERE ticket = ?1", *ticket);
+            _ = change!(conn, "UPDATE ivm_jobs SET keep_until = NULL WHERE ticket = $1", *ticket);
             note(conn, id, Some(*ticket), *now, "retracted", why).await
         }
         Act::Switch { ticket, from, to, note: why, now } => {
             let text = "UPDATE ivm_jobs SET payload = p.payload, nonce = p.nonce, saved = 2, failures = 0 \
-                        FROM ivm_payloads p WHERE ivm_jobs.ticket = ?2 AND ivm_jobs.lane = ?1 \
-                        AND ivm_jobs.payload = ?3 AND ivm_jobs.saved < 3 \
-                        AND p.payload = ?4 AND p.ticket = ?2 AND p.signature IS NOT NULL";
+                        FROM ivm_payloads p WHERE ivm_jobs.ticket = $2 AND ivm_jobs.lane = $1 \
+                        AND ivm_jobs.payload = $3 AND ivm_jobs.saved < 3 \
+                        AND p.payload = $4 AND p.ticket = $2 AND p.signature IS NOT NULL";
             if !change!(conn, text, id, *ticket, *from, *to) {
                 return Ok(None);
             }
@@ -202,8 +217,8 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             }
             let nonce = next_nonces(conn, id, 1).await?;
             let text = "INSERT INTO ivm_payloads (ticket, nonce, kind, digest, program, max_cycles, inputs) \
-                        SELECT ticket, ?2, ?3, digest, program, max_cycles, inputs FROM ivm_payloads \
-                        WHERE payload = ?1 RETURNING payload";
+                        SELECT ticket, $2, $3, digest, program, max_cycles, inputs FROM ivm_payloads \
+                        WHERE payload = $1 RETURNING payload";
             let copied = query(text).bind(*from).bind(signed(nonce)).bind(PayloadKind::Renumbered.number());
             let new = get(&copied.fetch_one(&mut *conn).await?, "payload")?;
             work_on(conn, *ticket, new, nonce).await?;
@@ -212,8 +227,8 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
             Ok(Some(Acted::Payload(new)))
         }
         Act::Hold { ticket, reason, halts, note: why, now } => {
-            let text = "UPDATE ivm_jobs SET held = ?3, note = ?4 \
-                        WHERE ticket = ?2 AND lane = ?1 AND saved < 3 AND held IS NULL";
+            let text = "UPDATE ivm_jobs SET held = $3, note = $4 \
+                        WHERE ticket = $2 AND lane = $1 AND saved < 3 AND held IS NULL";
             if !change!(conn, text, id, *ticket, reason.as_str(), why.clone()) {
                 return Ok(None);
             }
@@ -226,7 +241,7 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
         }
         Act::Release { ticket, note: why, now } => {
             let text = "UPDATE ivm_jobs SET held = NULL, note = NULL, failures = 0 \
-                        WHERE ticket = ?2 AND lane = ?1 AND saved < 3 AND held IS NOT NULL";
+                        WHERE ticket = $2 AND lane = $1 AND saved < 3 AND held IS NOT NULL";
             if !change!(conn, text, id, *ticket) {
                 return Ok(None);
             }
@@ -241,7 +256,7 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
         }
         Act::Close { ticket, keep_until, now } => close(conn, id, *ticket, *keep_until, *now).await,
         Act::Skip { next_nonce, note: why, now } => {
-            let text = "UPDATE ivm_lanes SET next_nonce = ?2 WHERE lane = ?1 AND next_nonce <= ?2";
+            let text = "UPDATE ivm_lanes SET next_nonce = $2 WHERE lane = $1 AND next_nonce <= $2";
             if !change!(conn, text, id, signed(*next_nonce)) {
                 return Ok(None);
             }
@@ -253,10 +268,10 @@ pub(super) async fn act(conn: &mut SqliteConnection, id: i64, act: &Act) -> Fetc
     }
 }
 
-async fn halt_lane(conn: &mut SqliteConnection, id: i64, halt: &Halt, now: u64) -> Fetched<Option<Acted>> {
+async fn halt_lane(conn: &mut dyn SqlSession, id: i64, halt: &Halt, now: u64) -> Fetched<Option<Acted>> {
     let Halt { reason, ticket, note: why } = halt;
-    let text = "UPDATE ivm_lanes SET halted = ?2, halted_by = ?3, halted_note = ?4 \
-                WHERE lane = ?1 AND (halted IS NULL OR ?2 = 'restored' AND halted <> 'restored')";
+    let text = "UPDATE ivm_lanes SET halted = $2, halted_by = $3, halted_note = $4 \
+                WHERE lane = $1 AND (halted IS NULL OR $2 = 'restored' AND halted <> 'restored')";
     if !change!(conn, text, id, reason.as_str(), *ticket, why.clone()) {
         return Ok(None);
     }
@@ -264,23 +279,23 @@ async fn halt_lane(conn: &mut SqliteConnection, id: i64, halt: &Halt, now: u64) 
 }
 
 const GO: &str = "UPDATE ivm_lanes SET halted = NULL, halted_by = NULL, halted_note = NULL \
-                  WHERE lane = ?1 AND halted IS NOT NULL";
+                  WHERE lane = $1 AND halted IS NOT NULL";
 
-async fn number_queued(conn: &mut SqliteConnection, id: i64, most: u32, now: u64) -> Fetched<Option<Acted>> {
+async fn number_queued(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) -> Fetched<Option<Acted>> {
     let text = "SELECT ticket FROM ivm_jobs \
-                WHERE lane = ?1 AND saved = 0 AND not_after IS NOT NULL AND not_after < ?2 AND held IS NULL";
+                WHERE lane = $1 AND saved = 0 AND not_after IS NOT NULL AND not_after < $2 AND held IS NULL";
     for row in query(text).bind(id).bind(signed(now)).fetch_all(&mut *conn).await? {
         let ticket = get(&row, "ticket")?;
         events::tell(conn, id, ticket, EventKind::Lapsed, None, None, now).await?;
-        _ = change!(conn, "UPDATE ivm_jobs SET saved = 3 WHERE ticket = ?1", ticket);
+        _ = change!(conn, "UPDATE ivm_jobs SET saved = 3 WHERE ticket = $1", ticket);
     }
     let Some(lane) = lane(conn, id).await? else { return Ok(None) };
     let mut numbered = Vec::new();
     if lane.halt.is_some() || most == 0 {
         return Ok(Some(Acted::Numbered(numbered)));
     }
-    let text = "SELECT ticket, payload FROM ivm_jobs WHERE lane = ?1 AND saved = 0 AND held IS NULL \
-                ORDER BY ticket LIMIT ?2";
+    let text = "SELECT ticket, payload FROM ivm_jobs WHERE lane = $1 AND saved = 0 AND held IS NULL \
+                ORDER BY ticket LIMIT $2";
     let queued = query(text).bind(id).bind(i64::from(most)).fetch_all(&mut *conn).await?;
     if queued.is_empty() {
         return Ok(Some(Acted::Numbered(numbered)));
@@ -288,8 +303,8 @@ async fn number_queued(conn: &mut SqliteConnection, id: i64, most: u32, now: u64
     let first = next_nonces(conn, id, queued.len()).await?;
     for (row, nonce) in queued.iter().zip(first..) {
         let (ticket, payload): (i64, i64) = (get(row, "ticket")?, get(row, "payload")?);
-        _ = change!(conn, "UPDATE ivm_jobs SET nonce = ?2, saved = 1 WHERE ticket = ?1", ticket, signed(nonce));
-        _ = change!(conn, "UPDATE ivm_payloads SET nonce = ?2 WHERE payload = ?1", payload, signed(nonce));
+        _ = change!(conn, "UPDATE ivm_jobs SET nonce = $2, saved = 1 WHERE ticket = $1", ticket, signed(nonce));
+        _ = change!(conn, "UPDATE ivm_payloads SET nonce = $2 WHERE payload = $1", payload, signed(nonce));
         numbered.push((ticket, nonce));
     }
     Ok(Some(Acted::Numbered(numbered)))
@@ -297,56 +312,56 @@ async fn number_queued(conn: &mut SqliteConnection, id: i64, most: u32, now: u64
 
 /// Takes this many nonces; the first of them. In the transaction that gives them to jobs, or a rollback would leave
 /// gaps.
-async fn next_nonces(conn: &mut SqliteConnection, lane: i64, count: usize) -> Fetched<u64> {
-    let text = "UPDATE ivm_lanes SET next_nonce = next_nonce + ?2 WHERE lane = ?1 RETURNING next_nonce - ?2 AS first";
+async fn next_nonces(conn: &mut dyn SqlSession, lane: i64, count: usize) -> Fetched<u64> {
+    let text = "UPDATE ivm_lanes SET next_nonce = next_nonce + $2 WHERE lane = $1 RETURNING next_nonce - $2 AS first";
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     number(&query(text).bind(lane).bind(count).fetch_one(conn).await?, "first")
 }
 
 async fn insert_payload(
-    conn: &mut SqliteConnection,
+    conn: &mut dyn SqlSession,
     ticket: i64,
     nonce: u64,
     kind: PayloadKind,
     new: &NewPayload,
 ) -> Fetched<i64> {
     let NewPayload { digest, content } = new;
-    let text = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) VALUES (?1, ?2, ?3, ?4) RETURNING inputs";
+    let text = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) VALUES ($1, $2, $3, $4) RETURNING inputs";
     let inputs = query(text)
         .bind(ticket)
-        .bind(content.onchain.to_vec())
-        .bind(content.offchain.to_vec())
-        .bind(content.state.as_ref().map(|state| state.to_vec()));
+        .bind(content.onchain.clone())
+        .bind(content.offchain.clone())
+        .bind(content.state.clone());
     let inputs: i64 = get(&inputs.fetch_one(&mut *conn).await?, "inputs")?;
     let text = "INSERT INTO ivm_payloads (ticket, nonce, kind, digest, program, max_cycles, inputs) \
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING payload";
+                VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING payload";
     let payload = query(text)
         .bind(ticket)
         .bind(signed(nonce))
         .bind(kind.number())
         .bind(digest.to_vec())
-        .bind(content.program.to_vec())
+        .bind(content.program.clone())
         .bind(content.max_cycles.cast_signed())
         .bind(inputs);
     get(&payload.fetch_one(conn).await?, "payload")
 }
 
 /// A payload that is to be signed.
-async fn work_on(conn: &mut SqliteConnection, ticket: i64, payload: i64, nonce: u64) -> Fetched<()> {
-    let text = "UPDATE ivm_jobs SET payload = ?2, nonce = ?3, saved = 1, failures = 0 WHERE ticket = ?1";
+async fn work_on(conn: &mut dyn SqlSession, ticket: i64, payload: i64, nonce: u64) -> Fetched<()> {
+    let text = "UPDATE ivm_jobs SET payload = $2, nonce = $3, saved = 1, failures = 0 WHERE ticket = $1";
     _ = change!(conn, text, ticket, payload, signed(nonce));
     Ok(())
 }
 
 async fn close(
-    conn: &mut SqliteConnection,
+    conn: &mut dyn SqlSession,
     id: i64,
     ticket: i64,
     keep_until: Option<u64>,
     now: u64,
 ) -> Fetched<Option<Acted>> {
-    let text = "UPDATE ivm_jobs SET keep_until = ?3, saved = IIF(?3 IS NULL, 3, saved), \
-                held = IIF(?3 IS NULL, NULL, held) WHERE ticket = ?2 AND lane = ?1 AND saved < 3";
+    let text = "UPDATE ivm_jobs SET keep_until = $3, saved = CASE WHEN $3 IS NULL THEN 3 ELSE saved END, \
+                held = CASE WHEN $3 IS NULL THEN NULL ELSE held END WHERE ticket = $2 AND lane = $1 AND saved < 3";
     if !change!(conn, text, id, ticket, keep_until.map(signed)) {
         return Ok(None);
     }
@@ -355,7 +370,7 @@ async fn close(
 }
 
 /// A lane that was halted as this job's relay did not come goes on.
-async fn relay_came(conn: &mut SqliteConnection, id: i64, ticket: i64, now: u64) -> Fetched<()> {
+async fn relay_came(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<()> {
     let by_it = |halt: &Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
     if lane(conn, id).await?.is_some_and(|lane| lane.halt.as_ref().is_some_and(by_it)) {
         _ = change!(conn, GO, id);
@@ -364,25 +379,25 @@ async fn relay_came(conn: &mut SqliteConnection, id: i64, ticket: i64, now: u64)
     Ok(())
 }
 
-async fn sweep(conn: &mut SqliteConnection, id: i64, most: u32, now: u64) -> Fetched<Acted> {
-    let text = "UPDATE ivm_jobs SET saved = ?4, held = NULL WHERE ticket IN (SELECT ticket FROM ivm_jobs \
-                WHERE lane = ?1 AND saved < 3 AND keep_until IS NOT NULL AND keep_until <= ?2 LIMIT ?3)";
+async fn sweep(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) -> Fetched<Acted> {
+    let text = "UPDATE ivm_jobs SET saved = $4, held = NULL WHERE ticket IN (SELECT ticket FROM ivm_jobs \
+                WHERE lane = $1 AND saved < 3 AND keep_until IS NOT NULL AND keep_until <= $2 LIMIT $3)";
     let closed = query(text).bind(id).bind(signed(now)).bind(i64::from(most)).bind(Saved::Closed.number());
-    let closed = closed.execute(&mut *conn).await?.rows_affected();
+    let closed = closed.execute(&mut *conn).await?;
     // Only what landed: a payload that failed may yet be wanted.
     let text = "UPDATE ivm_jobs SET purged = 1 WHERE ticket IN (SELECT j.ticket FROM ivm_jobs j \
-                WHERE j.lane = ?1 AND j.saved = 3 AND j.purged = 0 \
+                WHERE j.lane = $1 AND j.saved = 3 AND j.purged = 0 \
                 AND EXISTS (SELECT 1 FROM ivm_results r WHERE r.payload = j.payload) \
-                AND EXISTS (SELECT 1 FROM ivm_readers r WHERE r.lane = ?1) \
+                AND EXISTS (SELECT 1 FROM ivm_readers r WHERE r.lane = $1) \
                 AND NOT EXISTS (SELECT 1 FROM ivm_events e LEFT JOIN ivm_deliveries d USING (event) \
                     WHERE e.ticket = j.ticket AND (e.place IS NULL OR d.event IS NOT NULL)) \
-                LIMIT ?2) RETURNING ticket";
+                LIMIT $2) RETURNING ticket";
     let purged = query(text).bind(id).bind(i64::from(most)).fetch_all(&mut *conn).await?;
     for row in &purged {
         let ticket: i64 = get(row, "ticket")?;
-        let text = "DELETE FROM ivm_results WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = ?1)";
+        let text = "DELETE FROM ivm_results WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)";
         query(text).bind(ticket).execute(&mut *conn).await?;
-        query("DELETE FROM ivm_inputs WHERE ticket = ?1").bind(ticket).execute(&mut *conn).await?;
+        query("DELETE FROM ivm_inputs WHERE ticket = $1").bind(ticket).execute(&mut *conn).await?;
     }
     Ok(Acted::Swept { closed, purged: purged.len() as u64 })
 }

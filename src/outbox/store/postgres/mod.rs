@@ -1,0 +1,170 @@
+//! The store on PostgreSQL, in a database that the service may use for its own tables, too.
+//!
+//! A few tasks own the connections that write, and take whatever requests are waiting into one transaction; what one
+//! lane's owner does goes over one of them. Reads go over others: see `store/sql`. The session that commits is never
+//! one with `synchronous_commit=off`. If a connection is lost during a commit, nobody knows whether it is there: each
+//! step says what it expects to find, so it is done again, and finds out.
+//!
+//! A pooler may stand between: every statement is within a transaction and without a name, and no lock or setting
+//! outlives its transaction.
+
+mod links;
+mod session;
+mod sql;
+
+use std::{
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use self::links::{Readers, ServerLink, connect};
+pub use self::sql::{ACKNOWLEDGE, ENQUEUE, MIGRATIONS, VERSION};
+pub use super::sql::EnqueueParameters;
+use super::{
+    OutboxStore,
+    sql::{Database, Reading, Reply, SqlSession, StoreRequest, WriterHandle, failed, migrate, mixed_up, reply},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    runtime::require_runtime,
+};
+
+/// Connections that write.
+const WRITERS: usize = 4;
+
+/// A store in a PostgreSQL database, of version 12 or newer.
+///
+/// Cheap to clone; clones share the connections, which are eight at most. The service's own pool may be to the same
+/// database, for its own tables and to enqueue jobs in its own transactions
+/// ([`Outbox::enqueue_in`](crate::outbox::Outbox::enqueue_in)).
+#[derive(Clone)]
+pub struct PostgresStore(Arc<Inner>);
+
+struct Inner {
+    place: String,
+    /// Differs for each store that was ever made.
+    identity: Vec<u8>,
+    writers: Vec<WriterHandle>,
+    /// Which of them is next, of what is no owner's.
+    next: AtomicUsize,
+    readers: Arc<Readers>,
+}
+
+impl PostgresStore {
+    /// Opens the store in the database of a URL such as `postgres://user:password@host/database?sslmode=verify-full`,
+    /// and makes its tables if there are none, in the first schema of the `search_path`. They are those that
+    /// [`MIGRATIONS`] makes; all of them begin with `ivm_`. What the URL leaves out is as sqlx has it, which takes it
+    /// from the environment's `PGHOST`, `PGUSER` and so on.
+    ///
+    /// TLS is that of the feature `tls-ring` or `tls-aws-lc`, with Mozilla's roots unless the URL has a `sslrootcert`.
+    /// As with every client of PostgreSQL, `sslmode=prefer`, which counts unless set, encrypts if the server can, and
+    /// checks no certificate: set `verify-full` wherever the way to the server is not your own.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidConfig`] outside of a Tokio runtime, if it is no such URL, or if it asks
+    ///   for TLS, as it does unless it says `sslmode=disable` or has a socket's folder as its host, and this crate was
+    ///   built with neither of the two features,
+    /// - [`ErrorKind::Store`] if the database cannot be reached or written, or if a newer release of this crate made
+    ///   its tables.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        // The error would say the URL, with its password.
+        let options = PgConnectOptions::from_str(url).ok().filter(|_| is_ours).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, "not a URL of a PostgreSQL database")
+                .with_hint("such as postgres://user:password@host:5432/database")
+        })?;
+        Self::connect_with(options).await
+    }
+
+    /// As [`connect`](Self::connect), with sqlx's own options. The cache of statements is turned off, and
+    /// `extra_float_digits` is not set, as a pooler may refuse it.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(options: PgConnectOptions) -> Result<Self> {
+        require_runtime()?;
+        let (mode, is_local) = (options.get_ssl_mode(), options.get_socket().is_some());
+        let has_tls = cfg!(any(feature = "tls-ring", feature = "tls-aws-lc"));
+        if !has_tls && !is_local && !matches!(mode, PgSslMode::Disable) {
+            let what = "the connection to the database would be in plain text, although sslmode does not say `disable`";
+            return Err(Error::new(ErrorKind::InvalidConfig, what)
+                .with_hint("enable the feature `tls-ring` or `tls-aws-lc`, or set sslmode=disable"));
+        }
+        let options = options.statement_cache_capacity(0).extra_float_digits(None);
+        let place = place(&options);
+        let opened = tokio::spawn({
+            let place = place.clone();
+            async move { Inner::open(options, place).await }
+        });
+        // In a task, as its transactions must not be cancelled.
+        let inner = opened.await.map_err(|error| failed("the store was not opened", &place)(error))??;
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+impl Inner {
+    async fn open(options: PgConnectOptions, place: String) -> Result<Self> {
+        let mut connection = connect(&options).await.map_err(failed("the store cannot be opened", &place))?;
+        let identity = migrate(&mut connection, &place).await?;
+        let mut connection = Some(connection);
+        let writers = (0..WRITERS).map(|_| {
+            let link = ServerLink { options: options.clone(), connection: connection.take() };
+            WriterHandle::start(link, place.clone())
+        });
+        let writers = writers.collect();
+        Ok(Self { identity, writers, next: AtomicUsize::new(0), readers: Arc::new(Readers::new(options)), place })
+    }
+}
+
+/// Where it is, without who asks and how they prove it.
+fn place(options: &PgConnectOptions) -> String {
+    let host = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => options.get_host().to_owned(),
+    };
+    format!("postgres://{host}:{}/{}", options.get_port(), options.get_database().unwrap_or_default())
+}
+
+impl OutboxStore for PostgresStore {}
+
+impl Database for PostgresStore {
+    fn location(&self) -> String {
+        self.0.place.clone()
+    }
+
+    fn id(&self) -> &[u8] {
+        &self.0.identity
+    }
+
+    async fn start(&self) -> Result<bool> {
+        reply!(self, StoreRequest::Begin { known: 0 }, Begun)?;
+        Ok(false)
+    }
+
+    fn stop(&self) {}
+
+    fn writer(&self, request: &StoreRequest) -> &WriterHandle {
+        let writers = &self.0.writers;
+        let which = match request.owned_lane() {
+            // Two transactions of one process then never wait for each other's lanes.
+            Some(lane) => usize::try_from(lane.unsigned_abs()).unwrap_or_default(),
+            None => self.0.next.fetch_add(1, Relaxed),
+        };
+        &writers[which % writers.len()]
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl for<'c> FnOnce(&'c mut dyn SqlSession) -> Reading<'c, T> + Send + 'static,
+    ) -> Result<T> {
+        self.0.readers.read(read).await.map_err(failed("the store cannot be read", &self.0.place))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! A connection of PostgreSQL.
+//!
+//! Every statement is unnamed, as a pooler that gives each transaction another server connection (pgbouncer before 1.21
+//! in its transaction mode) does not know those with names. sqlx sends its two halves in two round trips, so a
+//! statement is whole only within a transaction.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use async_trait::async_trait;
+use sqlx::{
+    Column as _, PgConnection, Postgres, Row as _, TypeInfo as _, ValueRef as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+    raw_sql,
+};
+
+use super::sql::{ENQUEUE, MIGRATIONS, VERSION};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    outbox::store::sql::{Fetched, SqlDialect, SqlRow, SqlSession, Value, get, guests, odd, query},
+};
+
+static DIALECT: SqlDialect = SqlDialect {
+    // Whatever the role or the database has set: each statement sees what was committed before it; nothing waits for ever
+    // for somebody's lock; a transaction whose client is gone ends; and its commit lasts.
+    begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '5s'; \
+            SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL statement_timeout = '10s'; \
+            SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
+    // The lock goes with the transaction. Its number is `ivm_outb` in ASCII.
+    begin_migration: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7599381677893579874)",
+    is_made: "SELECT 1 WHERE to_regclass('ivm_store') IS NOT NULL",
+    migrations: MIGRATIONS,
+    version: VERSION,
+    // Not `FOR UPDATE`, which would hold off callers whose own tables refer to the lane.
+    hold_lane: "SELECT token FROM ivm_lanes WHERE lane = $1 FOR NO KEY UPDATE",
+    enqueue: ENQUEUE,
+};
+
+/// Queued jobs that are looked at to find out whether there are others than before.
+const MARKED: i64 = 1000;
+
+#[async_trait]
+impl SqlSession for PgConnection {
+    fn dialect(&self) -> &'static SqlDialect {
+        &DIALECT
+    }
+
+    async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>> {
+        bound(text, values).fetch_all(self).await?.iter().map(record).collect()
+    }
+
+    async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64> {
+        bound(text, values).execute(self).await.map(|done| done.rows_affected())
+    }
+
+    async fn run(&mut self, text: &'static str) -> Fetched<()> {
+        raw_sql(text).execute(self).await.map(drop)
+    }
+
+    /// How many jobs wait, and which is the first and the last. Jobs that were enqueued in overlapping transactions may
+    /// show in another order than that of their tickets, so the last one alone would not do.
+    async fn mark(&mut self, lane: i64) -> Fetched<i64> {
+        let text = "SELECT COUNT(*) AS jobs, MIN(ticket) AS low, MAX(ticket) AS high FROM (SELECT ticket FROM ivm_jobs \
+                    WHERE lane = $1 AND saved = 0 ORDER BY ticket DESC LIMIT $2) AS queued";
+        let row = query(text).bind(lane).bind(MARKED).fetch_one(self).await?;
+        let mut hasher = DefaultHasher::new();
+        (get::<i64>(&row, "jobs")?, get::<Option<i64>>(&row, "low")?, get::<Option<i64>>(&row, "high")?)
+            .hash(&mut hasher);
+        Ok(hasher.finish().cast_signed())
+    }
+
+    async fn lasting_store(&mut self, place: &str) -> Fetched<Result<Vec<u8>>> {
+        let text = "SELECT identity, current_setting('synchronous_commit') AS synchronous_commit FROM ivm_store";
+        let row = query(text).fetch_one(self).await?;
+        if get::<String>(&row, "synchronous_commit")? == "off" {
+            let what = "the connection has synchronous_commit = off: a crash of the server may take back what it has committed";
+            return Ok(Err(Error::new(ErrorKind::InvalidConfig, what).with_endpoint(place).with_hint(
+                "set it to on, or to local at least, for this transaction: SET LOCAL synchronous_commit = 'on'",
+            )));
+        }
+        Ok(Ok(get::<alloy_primitives::Bytes>(&row, "identity")?.to_vec()))
+    }
+}
+
+guests!(PgConnection, sqlx::Transaction<'_, Postgres>, sqlx::pool::PoolConnection<Postgres>);
+
+fn bound(text: &'static str, values: Vec<Value>) -> Query<'static, Postgres, PgArguments> {
+    let bound = values.into_iter().fold(sqlx::query(text), |query, value| match value {
+        Value::Number(number) => query.bind(number),
+        Value::Flag(flag) => query.bind(flag),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes.as_ref().map(|bytes| &bytes[..])),
+        Value::Null => query.bind(None::<i64>),
+    });
+    bound.persistent(false)
+}
+
+fn record(row: &PgRow) -> Fetched<SqlRow> {
+    let value = |at: usize| match row.try_get_raw(at)?.type_info().name() {
+        "INT8" => row.try_get(at).map(Value::Number),
+        "INT4" => row.try_get::<Option<i32>, _>(at).map(|number| Value::Number(number.map(i64::from))),
+        "BOOL" => row.try_get(at).map(|flag: Option<bool>| flag.map_or(Value::Null, Value::Flag)),
+        "TEXT" => row.try_get(at).map(Value::Text),
+        "BYTEA" => row.try_get::<Option<Vec<u8>>, _>(at).map(|bytes| Value::Bytes(bytes.map(Into::into))),
+        _ => Err(odd("a column of another type")),
+    };
+    let columns = row.columns().iter().map(|column| Ok((column.name().into(), value(column.ordinal())?)));
+    columns.collect::<Fetched<Vec<_>>>().map(SqlRow)
+}

@@ -1,0 +1,189 @@
+//! A connection to a database, whichever it is: statements with values in, rows out.
+
+use alloy_primitives::Bytes;
+use async_trait::async_trait;
+
+use crate::error::Result as Checked;
+
+pub(crate) type Fetched<T> = Result<T, sqlx::Error>;
+
+/// A value in a statement or a row. The tables hold no other types.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Number(Option<i64>),
+    Flag(bool),
+    Text(Option<String>),
+    Bytes(Option<Bytes>),
+    /// Read from a column whose type is not known.
+    Null,
+}
+
+macro_rules! value {
+    ($($type:ty => $variant:ident($value:ident: $made:expr)),* $(,)?) => {
+        $(impl From<$type> for Value {
+            fn from($value: $type) -> Self {
+                Self::$variant($made)
+            }
+        })*
+    };
+}
+
+value! {
+    i64 => Number(value: Some(value)),
+    Option<i64> => Number(value: value),
+    bool => Flag(value: value),
+    &'static str => Text(value: Some(value.to_owned())),
+    String => Text(value: Some(value)),
+    Option<String> => Text(value: value),
+    Bytes => Bytes(value: Some(value)),
+    Option<Bytes> => Bytes(value: value),
+    Vec<u8> => Bytes(value: Some(value.into())),
+}
+
+/// What a column may be read as. Nothing if its value is of another type.
+pub(crate) trait Cell: Sized {
+    fn of(value: &Value) -> Option<Self>;
+}
+
+impl Cell for Option<i64> {
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Number(number) => Some(*number),
+            Value::Null => Some(None),
+            _ => None,
+        }
+    }
+}
+
+impl Cell for Option<String> {
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Null => Some(None),
+            _ => None,
+        }
+    }
+}
+
+impl Cell for Option<Bytes> {
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(bytes.clone()),
+            Value::Null => Some(None),
+            _ => None,
+        }
+    }
+}
+
+impl Cell for bool {
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Flag(flag) => Some(*flag),
+            // SQLite has no truth values of its own.
+            Value::Number(number) => number.map(|number| number != 0),
+            Value::Text(_) | Value::Bytes(_) | Value::Null => None,
+        }
+    }
+}
+
+macro_rules! required {
+    ($($type:ty),*) => {
+        $(impl Cell for $type {
+            fn of(value: &Value) -> Option<Self> {
+                Option::<$type>::of(value)?
+            }
+        })*
+    };
+}
+
+required!(i64, String, Bytes);
+
+/// A row that was read.
+#[derive(Debug)]
+pub(crate) struct SqlRow(pub(crate) Vec<(Box<str>, Value)>);
+
+/// A value of a column.
+pub(crate) fn get<T: Cell>(row: &SqlRow, column: &'static str) -> Fetched<T> {
+    let found = row.0.iter().find(|(name, _)| **name == *column);
+    let (_, value) = found.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
+    T::of(value).ok_or_else(|| odd(column))
+}
+
+/// A value that this crate does not write there.
+pub(crate) fn odd(column: &'static str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: "not a value that belongs there".into() }
+}
+
+/// The texts that differ between the databases.
+#[derive(Debug)]
+pub(crate) struct SqlDialect {
+    /// Begins a transaction that writes.
+    pub(crate) begin: &'static str,
+    /// Begins the transaction that makes or changes the tables; others that do the same wait for it.
+    pub(crate) begin_migration: &'static str,
+    /// One row if the tables were made.
+    pub(crate) is_made: &'static str,
+    /// What makes the tables, and brings them from each version to the next.
+    pub(crate) migrations: &'static [&'static str],
+    /// The version that these lead to.
+    pub(crate) version: i64,
+    /// Reads the fence of a lane (parameter 1), and holds off everybody else who does so until the transaction ends.
+    pub(crate) hold_lane: &'static str,
+    /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
+    /// row if there is no such lane or if somebody has just taken the key.
+    pub(crate) enqueue: &'static str,
+}
+
+/// A connection. Its transactions are begun and ended by whoever has it.
+#[async_trait]
+pub(crate) trait SqlSession: Send {
+    fn dialect(&self) -> &'static SqlDialect;
+
+    /// A statement with its values, `$1` and on, and the rows that it returns.
+    async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>>;
+
+    /// How many rows a statement has changed.
+    async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64>;
+
+    /// One or more statements without values.
+    async fn run(&mut self, text: &'static str) -> Fetched<()>;
+
+    /// Something that differs once anybody has written to the lane's queue.
+    async fn mark(&mut self, lane: i64) -> Fetched<i64>;
+
+    /// Which store the connection is to; refused if a crash may take back what it commits.
+    async fn lasting_store(&mut self, place: &str) -> Fetched<Checked<Vec<u8>>>;
+}
+
+/// A statement and what is bound to it so far.
+pub(crate) struct Query {
+    text: &'static str,
+    values: Vec<Value>,
+}
+
+pub(crate) fn query(text: &'static str) -> Query {
+    Query { text, values: Vec::new() }
+}
+
+impl Query {
+    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    pub(crate) async fn fetch_all(self, session: &mut dyn SqlSession) -> Fetched<Vec<SqlRow>> {
+        session.rows(self.text, self.values).await
+    }
+
+    pub(crate) async fn fetch_optional(self, session: &mut dyn SqlSession) -> Fetched<Option<SqlRow>> {
+        Ok(self.fetch_all(session).await?.into_iter().next())
+    }
+
+    pub(crate) async fn fetch_one(self, session: &mut dyn SqlSession) -> Fetched<SqlRow> {
+        self.fetch_optional(session).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    pub(crate) async fn execute(self, session: &mut dyn SqlSession) -> Fetched<u64> {
+        session.change(self.text, self.values).await
+    }
+}

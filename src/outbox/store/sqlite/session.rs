@@ -1,0 +1,106 @@
+//! A connection of SQLite.
+
+use async_trait::async_trait;
+use sqlx::{
+    Column as _, Row as _, Sqlite, SqliteConnection, TypeInfo as _, ValueRef as _,
+    query::Query,
+    raw_sql,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::sql::{ENQUEUE_AT_ONCE, MIGRATIONS, VERSION};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    outbox::store::sql::{Fetched, SqlDialect, SqlRow, SqlSession, Value, guests, odd},
+};
+
+static DIALECT: SqlDialect = SqlDialect {
+    begin: "BEGIN IMMEDIATE",
+    begin_migration: "BEGIN IMMEDIATE",
+    is_made: "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ivm_store'",
+    migrations: MIGRATIONS,
+    version: VERSION,
+    // The transaction holds off everybody.
+    hold_lane: "SELECT token FROM ivm_lanes WHERE lane = $1",
+    enqueue: ENQUEUE_AT_ONCE,
+};
+
+#[async_trait]
+impl SqlSession for SqliteConnection {
+    fn dialect(&self) -> &'static SqlDialect {
+        &DIALECT
+    }
+
+    async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>> {
+        bound(text, values).fetch_all(self).await?.iter().map(record).collect()
+    }
+
+    async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64> {
+        bound(text, values).execute(self).await.map(|done| done.rows_affected())
+    }
+
+    /// By hand, and not by sqlx's `begin`: that keeps a count of its own, which a transaction that SQLite ended by
+    /// itself puts out of step.
+    async fn run(&mut self, text: &'static str) -> Fetched<()> {
+        raw_sql(text).execute(self).await.map(drop)
+    }
+
+    /// SQLite counts the commits of all other connections, in whatever process.
+    async fn mark(&mut self, _: i64) -> Fetched<i64> {
+        sqlx::query("PRAGMA data_version").fetch_one(self).await?.try_get(0)
+    }
+
+    async fn lasting_store(&mut self, place: &str) -> Fetched<Result<Vec<u8>>> {
+        let text = "SELECT s.identity, y.synchronous, j.journal_mode \
+                    FROM ivm_store s, pragma_synchronous y, pragma_journal_mode j";
+        let row = sqlx::query(text).fetch_one(self).await?;
+        let (synchronous, journal): (i64, String) = (row.try_get("synchronous")?, row.try_get("journal_mode")?);
+        let refuse = |what: String, hint: &'static str| {
+            Ok(Err(Error::new(ErrorKind::InvalidConfig, what).with_endpoint(place).with_hint(hint)))
+        };
+        // 0 is OFF and 1 NORMAL, which in WAL mode syncs at checkpoints only.
+        if synchronous < 2 {
+            return refuse(
+                format!(
+                    "the connection has synchronous = {synchronous}: a power cut may take back what it has committed"
+                ),
+                "set it to FULL when the connection is opened, with SqliteConnectOptions::synchronous",
+            );
+        }
+        if journal.eq_ignore_ascii_case("off") || journal.eq_ignore_ascii_case("memory") {
+            return refuse(
+                format!("the connection has journal_mode = {journal}: a crash may damage the file"),
+                "leave the file in WAL mode, as the outbox sets it",
+            );
+        }
+        Ok(Ok(row.try_get("identity")?))
+    }
+}
+
+guests!(SqliteConnection, sqlx::Transaction<'_, Sqlite>, sqlx::pool::PoolConnection<Sqlite>);
+
+fn bound(text: &'static str, values: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+    values.into_iter().fold(sqlx::query(text), |query, value| match value {
+        Value::Number(number) => query.bind(number),
+        Value::Flag(flag) => query.bind(flag),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes.map(|bytes| bytes.to_vec())),
+        Value::Null => query.bind(None::<i64>),
+    })
+}
+
+fn record(row: &SqliteRow) -> Fetched<SqlRow> {
+    let value = |at: usize| {
+        let raw = row.try_get_raw(at)?;
+        // A NULL has the type of its column.
+        match raw.type_info().name() {
+            "INTEGER" | "BOOLEAN" => row.try_get(at).map(Value::Number),
+            "TEXT" => row.try_get(at).map(Value::Text),
+            "BLOB" => row.try_get::<Option<Vec<u8>>, _>(at).map(|bytes| Value::Bytes(bytes.map(Into::into))),
+            _ if raw.is_null() => Ok(Value::Null),
+            _ => Err(odd("a column of another type")),
+        }
+    };
+    let columns = row.columns().iter().map(|column| Ok((column.name().into(), value(column.ordinal())?)));
+    columns.collect::<Fetched<Vec<_>>>().map(SqlRow)
+}

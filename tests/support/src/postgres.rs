@@ -1,0 +1,162 @@
+//! A PostgreSQL of one's own: one server for each test process, and a new database for each test. It goes with the process,
+//! however that ends.
+//!
+//! ```ignore
+//! let url = support::postgres::database();
+//! ```
+
+use std::{
+    env, fs,
+    io::Write,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Debian's `nobody`: a server does not run as root.
+const NOBODY: u32 = 65534;
+/// How long a server may take to answer.
+const START: Duration = Duration::from_secs(60);
+
+/// A server in a folder of its own, reached by a socket in there.
+pub struct Server {
+    programs: PathBuf,
+    folder: PathBuf,
+    /// Ends the server, and removes its folder, once its input is closed: with this process at the latest.
+    shell: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        _ = self.shell.wait();
+    }
+}
+
+/// The folder of the server's programs, the newest that there is.
+fn programs() -> PathBuf {
+    if let Some(folder) = env::var_os("POSTGRES_BIN") {
+        return folder.into();
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> =
+        versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is not installed: apt-get install postgresql, or set POSTGRES_BIN to its bin folder")
+}
+
+/// A program, as somebody who is not root.
+fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").stdin(Stdio::null());
+    command
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").expect("the process's own folder").uid() == 0
+}
+
+fn succeeded(what: &str, output: Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {} {said}", output.status);
+}
+
+impl Server {
+    /// Makes a cluster and starts its server, with more lines for its configuration. Nothing of it is synced to disk: what
+    /// is tested here ends processes, and leaves the machine running.
+    pub fn start(configuration: &str) -> Self {
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let programs = programs();
+        let name = format!("ivm-postgres-{}-{}", std::process::id(), SERVERS.fetch_add(1, Relaxed));
+        let folder = env::temp_dir().join(name);
+        fs::create_dir(&folder).expect("a folder for the server");
+        if is_root() {
+            chown(&folder, Some(NOBODY), Some(NOBODY)).expect("the folder is nobody's");
+        }
+        let mut initdb = as_nobody(&programs.join("initdb"));
+        initdb.arg("--pgdata").arg(folder.join("data")).args(["--username=postgres", "--auth=trust", "--no-sync"]);
+        succeeded("initdb", initdb.args(["--encoding=UTF8", "--locale=C"]).output().expect("initdb runs"));
+        let mut lines = fs::OpenOptions::new();
+        let mut lines = lines.append(true).open(folder.join("data/postgresql.conf")).expect("the configuration");
+        let own = format!(
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nmax_connections = 200\n\
+             log_min_messages = fatal\n",
+            folder.display()
+        );
+        lines.write_all((own + configuration).as_bytes()).expect("the configuration is written");
+        let server = Self { shell: run(&programs, &folder), programs, folder };
+        server.await_answer();
+        server
+    }
+
+    fn await_answer(&self) {
+        let began = Instant::now();
+        let mut ready = as_nobody(&self.programs.join("pg_isready"));
+        ready.arg("--host").arg(&self.folder).stdout(Stdio::null());
+        while !ready.status().expect("pg_isready runs").success() {
+            assert!(began.elapsed() < START, "the server does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes a database; its URL.
+    pub fn database(&self) -> String {
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", DATABASES.fetch_add(1, Relaxed));
+        self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
+        let folder = self.folder.display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{folder}/{name}")
+    }
+
+    /// Runs statements in a database, as its administrator.
+    pub fn run_sql(&self, database: &str, text: &str) {
+        let mut psql = as_nobody(&self.programs.join("psql"));
+        psql.arg("--host").arg(&self.folder).args(["--username=postgres", "--no-psqlrc", "--quiet"]);
+        psql.args(["--set=ON_ERROR_STOP=1", "--dbname", database, "--command", text]);
+        succeeded(text, psql.output().expect("psql runs"));
+    }
+
+    /// Ends the server as a crash would, and starts it anew.
+    pub fn crash_and_restart(&self) {
+        let mut stop = as_nobody(&self.programs.join("pg_ctl"));
+        stop.arg("--pgdata").arg(self.folder.join("data")).args(["--mode=immediate", "restart"]);
+        stop.arg("--log").arg(self.folder.join("log")).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(stop.status().expect("pg_ctl runs").success(), "the server was not restarted");
+        self.await_answer();
+    }
+
+    /// The folder with its socket.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// A shell starts the server, and ends it once its own input is closed: that happens however this process ends.
+fn run(programs: &Path, folder: &Path) -> Child {
+    const SCRIPT: &str = "\"$0/pg_ctl\" --pgdata \"$1/data\" --log \"$1/log\" --no-wait start >/dev/null 2>&1; read -r _; \
+                          \"$0/pg_ctl\" --pgdata \"$1/data\" --mode=immediate stop >/dev/null 2>&1; rm -rf \"$1\"";
+    let mut shell = as_nobody(Path::new("/bin/sh"));
+    shell.args(["-c", SCRIPT]).arg(programs).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null());
+    shell.stderr(Stdio::null()).process_group(0).spawn().expect("a shell runs")
+}
+
+/// The process's server.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(""))
+}
+
+/// A new database of the process's server; its URL.
+pub fn database() -> String {
+    server().database()
+}
