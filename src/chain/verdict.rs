@@ -20,6 +20,15 @@ impl OneRpc {
     pub(crate) fn has_failed(&self) -> bool {
         self.0.session.as_ref().is_some_and(|session| session.has_failed())
     }
+
+    /// It failed at something else than a question: it is left for a while, and another one is asked.
+    #[cfg(feature = "chain")]
+    pub(crate) fn fails(&self, error: Error) -> Error {
+        match &self.0.session {
+            Some(session) => session.lost(error),
+            None => error,
+        }
+    }
 }
 
 impl Deref for OneRpc {

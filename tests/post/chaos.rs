@@ -8,13 +8,15 @@ use std::{
     time::Duration,
 };
 
-use infinityvm_sdk::{ErrorKind, Outcome as Fate, Revision};
+use infinityvm_sdk::{Client, ErrorKind, Outcome as Fate, Revision, chain::RpcPoster};
 use serde_json::Value;
 use support::scripted::{Random, seed, sweep, within};
+use tokio::task::JoinHandle;
 
 use crate::{
-    edges::Edge,
+    edges::{Edge, KEY},
     pool::{BASE_FEE, Outcome, PoolChain, error},
+    several::{Mode, Rpc},
 };
 
 /// Posts in one world.
@@ -76,12 +78,63 @@ fn answer(random: &Mutex<Random>, method: &str, params: &Value, chain: &PoolChai
     (pause, outcome)
 }
 
+/// A client that posts by two or three RPCs, each with faults of its own, which change.
+async fn by_several(edge: &Edge, random: &Arc<Mutex<Random>>) -> (Client, JoinHandle<()>) {
+    let rpcs: Vec<_> = (0..1 + up_to(random, 2)).map(|_| Rpc::new(Mode::Works)).collect();
+    let readers = || {
+        rpcs.iter().map(|rpc| {
+            let (rpc, random) = (rpc.clone(), Arc::clone(random));
+            edge.chain.reader_by(move |method, params, chain| match rpc.mode() {
+                // Beside what it is told to do, each of them fails now and then.
+                Mode::Works if chance(&random, 10) => answer(&random, method, params, chain),
+                _ => rpc.answer(method, params, chain),
+            })
+        })
+    };
+    let poster = RpcPoster::over_any(readers(), RpcPoster::key(KEY).unwrap()).unwrap();
+    let client = edge.reading_by(readers().collect(), poster).await;
+    let (chain, random) = (edge.chain.clone(), Arc::clone(random));
+    let weather = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(up_to(&random, 12_000) as u64)).await;
+            let rpc = &rpcs[up_to(&random, rpcs.len()) - 1];
+            rpc.set(match up_to(&random, 14) {
+                1 => Mode::Down,
+                2 => Mode::Hangs,
+                3 => Mode::Lags(up_to(&random, 8)),
+                4 => Mode::Lies,
+                5 => Mode::Breaks,
+                6 | 7 => Mode::Keeps { says: chance(&random, 50) },
+                8 => {
+                    rpc.forget();
+                    Mode::Works
+                }
+                _ => {
+                    rpc.give_away(&chain);
+                    Mode::Works
+                }
+            });
+        }
+    });
+    (client, weather)
+}
+
 /// A world is its seed's, wherever a run begins.
-async fn world(seed: u64) -> Told {
+async fn world(seed: u64, several: bool) -> Told {
     let (revision, reorganises) = (Revision::ALL[(seed + 1) as usize % 2], (seed + 3) % 4 >= 2);
     let random = Arc::new(Mutex::new(Random::new(seed)));
     let edge = Edge::new(revision).await;
-    let (clients, node) = ([edge.another(|it| it).await, edge.another(|it| it).await], edge.another_account().await);
+    let (mut clients, node) = (Vec::new(), edge.another_account().await);
+    let mut weathers = Vec::new();
+    for _ in 0..2 {
+        if several {
+            let (client, weather) = by_several(&edge, &random).await;
+            clients.push(client);
+            weathers.push(weather);
+        } else {
+            clients.push(edge.another(|it| it).await);
+        }
+    }
     let weather = tokio::spawn({
         let (chain, random) = (edge.chain.clone(), Arc::clone(&random));
         async move {
@@ -153,6 +206,7 @@ async fn world(seed: u64) -> Told {
         calls.push((call, ended.is_ok_and(|post| post.already)));
     }
     weather.abort();
+    weathers.iter().for_each(JoinHandle::abort);
     // What is left in the pool lands.
     edge.chain.set_base_fee(1);
     for _ in 0..50 {
@@ -172,12 +226,22 @@ async fn world(seed: u64) -> Told {
 /// All seeds are in what a failure prints. Behind `SWEEP=full` 2,000 posts, else 80.
 #[tokio::test(start_paused = true)]
 async fn whatever_an_rpc_does_nothing_wrong_is_told() {
+    worlds(false).await;
+}
+
+/// The same by two or three RPCs: one fails, another lags, is on another chain, or keeps what it was sent to itself.
+#[tokio::test(start_paused = true)]
+async fn whatever_several_rpcs_do_nothing_wrong_is_told() {
+    worlds(true).await;
+}
+
+async fn worlds(several: bool) {
     within(async {
         let begun = std::time::Instant::now();
         let (worlds, first) = (if sweep() { 100 } else { 4 }, seed());
         let mut all = Told::default();
         for at in 0..worlds {
-            let told = world(first + at).await;
+            let told = world(first + at, several).await;
             all.landed += told.landed;
             all.open += told.open;
             all.behind_a_gap += told.behind_a_gap;
@@ -185,8 +249,9 @@ async fn whatever_an_rpc_does_nothing_wrong_is_told() {
             all.wasted += told.wasted;
         }
         println!(
-            "{} posts, seeds from {first}: {} landed, {} open ({} behind a gap), {} certainly not sent, {} in vain beside another's; {:?}",
+            "{} posts by {} at a time, seeds from {first}: {} landed, {} open ({} behind a gap), {} certainly not sent, {} in vain beside another's; {:?}",
             worlds * POSTS,
+            if several { "one of several RPCs" } else { "an RPC" },
             all.landed,
             all.open,
             all.behind_a_gap,

@@ -15,11 +15,11 @@ use alloy_primitives::Signature;
 use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome as Fate, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified,
-    chain::{Blobs, Chain, Revert, RevertCause, RpcPoster},
+    chain::{Blobs, Chain, Revert, RevertCause, RpcPoster, RpcReader},
     primitives::{Address, B256},
 };
 use serde_json::{Value, json};
-use support::ledger_chain::{self, ConsumerState, JOB_MANAGER, World};
+use support::ledger_chain::{self, CHAIN_ID, ConsumerState, JOB_MANAGER, World};
 
 use crate::{
     in_memory::verified,
@@ -74,8 +74,18 @@ impl Edge {
     }
 
     async fn with_poster(chain: &PoolChain, revision: Revision, operator: Address, poster: RpcPoster) -> Client {
+        Self::of(Chain::new(chain.reader(), JOB_MANAGER), revision, operator, poster).await
+    }
+
+    async fn of(chain: Chain, revision: Revision, operator: Address, poster: RpcPoster) -> Client {
         let builder = Client::builder().grpc("http://127.0.0.1:9").revision(revision).operator(operator);
-        builder.chain(Chain::new(chain.reader(), JOB_MANAGER)).poster(poster).connect().await.unwrap()
+        builder.chain(chain).poster(poster).connect().await.unwrap()
+    }
+
+    /// A client that reads the chain by these RPCs.
+    pub async fn reading_by(&self, readers: Vec<RpcReader>, poster: RpcPoster) -> Client {
+        let chain = Chain::over_any(readers, JOB_MANAGER).unwrap().with_chain_id(CHAIN_ID);
+        Self::of(chain, self.revision, self.operator.address(), poster).await
     }
 
     /// A client whose account signs in its own way.

@@ -9,4 +9,5 @@ mod on_anvil;
 mod orders;
 #[cfg(feature = "chain")]
 mod pool;
+mod several;
 mod uncared;

@@ -154,7 +154,19 @@ impl PoolChain {
     }
 
     pub fn reader(&self) -> RpcReader {
-        let provider: RootProvider = RootProvider::new(RpcClient::new(Wire(self.clone()), true));
+        self.over(None)
+    }
+
+    /// By another RPC of the same chain, with an edge of its own.
+    pub fn reader_by(
+        &self,
+        edge: impl Fn(&str, &Value, &Self) -> (Duration, Outcome) + Send + Sync + 'static,
+    ) -> RpcReader {
+        self.over(Some(Arc::new(edge)))
+    }
+
+    fn over(&self, edge: Option<Arc<Edge>>) -> RpcReader {
+        let provider: RootProvider = RootProvider::new(RpcClient::new(Wire { chain: self.clone(), edge }, true));
         RpcReader::from_provider(provider)
     }
 
@@ -514,15 +526,38 @@ impl State {
     }
 }
 
+/// What a transaction that is sent says of itself.
+pub struct Raw {
+    pub hash: B256,
+    pub from: Address,
+    pub nonce: u64,
+    pub to: Option<Address>,
+    pub data: Bytes,
+}
+
+impl Raw {
+    /// Of the parameters of `eth_sendRawTransaction`.
+    pub fn of(params: &Value) -> Self {
+        let raw: Bytes = read(&params[0]);
+        let tx = TxEnvelope::decode_2718(&mut &raw[..]).expect("a transaction");
+        let from = tx.signature().recover_address_from_prehash(&tx.signature_hash()).expect("signed");
+        Self { hash: *tx.tx_hash(), from, nonce: tx.nonce(), to: tx.to(), data: tx.input().clone() }
+    }
+}
+
 /// The transport: an edge, and the chain behind it.
 #[derive(Clone)]
-struct Wire(PoolChain);
+struct Wire {
+    chain: PoolChain,
+    /// Of its own, in place of the chain's.
+    edge: Option<Arc<Edge>>,
+}
 
 impl Wire {
     fn exchange(&self, request: &SerializedRequest) -> (Duration, Result<Response, TransportError>) {
         let params: Value = request.params().map_or(Value::Null, |raw| serde_json::from_str(raw.get()).expect("JSON"));
-        let edge = Arc::clone(&self.0.0.edge.lock().unwrap());
-        let (pause, outcome) = edge(request.method(), &params, &self.0);
+        let edge = self.edge.clone().unwrap_or_else(|| Arc::clone(&self.chain.0.edge.lock().unwrap()));
+        let (pause, outcome) = edge(request.method(), &params, &self.chain);
         let payload = match outcome {
             Outcome::Result(value) => ResponsePayload::Success(to_raw_value(&value).expect("JSON")),
             Outcome::Error(code, message, data) => ResponsePayload::Failure(ErrorPayload {

@@ -247,15 +247,22 @@ impl Health {
     }
 
     /// Those that are to be looked at now: all of them once in a while, and those that may be back. None while that is
-    /// done already.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<usize> {
+    /// done already. The first look leaves out the one in use, unless the caller has not begun to use it.
+    pub(super) fn due(&mut self, unused: bool, now: Instant) -> Vec<usize> {
         if self.surveying {
             return Vec::new();
         }
         let all = self.surveyed.is_none_or(|last| now.saturating_duration_since(last) >= SURVEY);
+        let is_back = |left: &Left| left.until <= now;
+        // Whether one lags still is seen beside those that do not.
+        let lagged = |peer: &Peer| {
+            peer.left.as_ref().is_some_and(|left| is_back(left) && matches!(left.why, WhyLeft::Lags { .. }))
+        };
+        let compares = self.peers.iter().any(lagged);
         let due = |(index, peer): (usize, &Peer)| match &peer.left {
-            Some(left) => left.until <= now,
-            None => all && self.peers.len() > 1 && (self.surveyed.is_some() || index != self.current),
+            Some(left) => is_back(left),
+            None if compares => true,
+            None => all && self.peers.len() > 1 && (unused || self.surveyed.is_some() || index != self.current),
         };
         let due: Vec<_> = self.peers.iter().enumerate().filter(|it| due(*it)).map(|(index, _)| index).collect();
         if all {
@@ -268,6 +275,11 @@ impl Health {
     /// All of them were looked at just now.
     pub(super) fn looked_at_all(&mut self, now: Instant) {
         self.surveyed = Some(now);
+    }
+
+    #[cfg(feature = "chain")]
+    pub(super) fn is_surveying(&self) -> bool {
+        self.surveying
     }
 
     /// The look is over.

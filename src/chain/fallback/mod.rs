@@ -107,7 +107,7 @@ impl Rpcs {
             Some(meant) => meant,
             None => survey::chain_of_most(&self.shared).await?,
         };
-        survey::tend(&self.shared, meant);
+        survey::tend(&self.shared, meant, false);
         Ok(Session::new(Arc::clone(&self.shared), index, meant))
     }
 
@@ -147,6 +147,50 @@ impl Rpcs {
                 Some(behind) if !behind.lags => last = Some(head.hash),
                 Some(behind) => return Err(self.shared.lags(index, behind)),
             }
+        }
+    }
+}
+
+/// For those who ask an RPC something else than questions.
+#[cfg(feature = "chain")]
+impl Rpcs {
+    pub(super) fn endpoint_of(&self, index: usize) -> &str {
+        self.shared.endpoint(index)
+    }
+
+    /// It failed, and is left for a while.
+    pub(super) fn failed(&self, index: usize, error: &Error) {
+        self.shared.failed(index, error);
+    }
+
+    /// How long an answer of it is waited for while there is another one to turn to.
+    pub(super) fn patience(&self, index: usize) -> Option<Duration> {
+        self.shared.health.lock().has_other(index).then_some(shared::FIRST_ANSWER)
+    }
+
+    /// Before something is asked that is asked rarely: if none of them was looked at lately, all are, and that is
+    /// waited for, for a while. So one that has begun to lag meanwhile is found out first.
+    pub(super) async fn look_around(&self) {
+        let (Some(meant), Ok(()), true) = (self.meant, require_runtime(), self.len() > 1) else { return };
+        survey::tend(&self.shared, meant, true);
+        let over = async {
+            loop {
+                let mut changed = pin!(self.shared.changed.notified());
+                changed.as_mut().enable();
+                if !self.shared.health.lock().is_surveying() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        _ = timeout(shared::FIRST_ANSWER, over).await;
+    }
+
+    /// Whether it is on the right chain, and has the latest block.
+    pub(super) async fn is_in_order(&self, index: usize) -> bool {
+        match self.session(index).await {
+            Ok(session) => session.ask(&[Question::ChainId]).await.is_ok(),
+            Err(_) => false,
         }
     }
 }

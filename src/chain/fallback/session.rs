@@ -72,7 +72,8 @@ impl Session {
         error
     }
 
-    fn lost(&self, error: Error) -> Error {
+    /// It failed, or refused what it has to answer.
+    pub(in crate::chain) fn lost(&self, error: Error) -> Error {
         self.rpcs.failed(self.index, &error);
         self.fail(error)
     }

@@ -76,8 +76,8 @@ fn divided(rpcs: &RpcSet, heard: &[(usize, Introduction)]) -> Error {
 }
 
 /// Looks at those that it is time for, in a task that nobody waits for.
-pub(super) fn tend(rpcs: &Arc<RpcSet>, meant: MeantChain) {
-    let due = rpcs.health.lock().due(Instant::now());
+pub(super) fn tend(rpcs: &Arc<RpcSet>, meant: MeantChain, unused: bool) {
+    let due = rpcs.health.lock().due(unused, Instant::now());
     if due.is_empty() {
         return;
     }

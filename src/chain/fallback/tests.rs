@@ -356,6 +356,22 @@ async fn one_that_lags_is_left_and_the_head_never_goes_back() {
     }
 }
 
+/// By itself it would not be seen to lag: the head that was told last is as old.
+#[tokio::test(start_paused = true)]
+async fn whether_one_lags_still_is_seen_beside_those_that_do_not() {
+    let rpcs = Scripted::all::<2>();
+    let chain = chain(&rpcs);
+    assert_eq!(by(&chain).await.unwrap(), 0);
+    rpcs[0].set(Mode::Lags(9));
+    sleep(Duration::from_secs(16)).await;
+    by(&chain).await.unwrap();
+    for at in 0..20 {
+        sleep(Duration::from_secs(14)).await;
+        assert_eq!(by(&chain).await.unwrap(), 1, "{at}");
+        assert!(matches!(why(&chain, 0), Some(WhyLeft::Lags { .. })), "{at}: {:?}", why(&chain, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_is_a_little_behind_is_waited_for_and_a_head_that_nobody_has_is_given_up() {
     let rpcs = Scripted::all::<2>();

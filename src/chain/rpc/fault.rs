@@ -27,6 +27,8 @@ pub(super) enum Sign {
     TooLong,
     /// It may have been too much, and any other fault as well.
     Doubt,
+    /// Nothing: whoever asks is not let in, or is sent elsewhere.
+    Barred,
 }
 
 /// What a failure says of how much was asked at once, if it says anything.
@@ -34,12 +36,17 @@ pub(super) fn sign(error: &Error) -> Option<Sign> {
     error.detail().copied()
 }
 
+/// Whether it is the RPC that failed, or refused, so that another one may do.
+pub(super) fn is_of_the_rpc(error: &Error) -> bool {
+    error.is_retryable() || sign(error).is_some()
+}
+
 pub(super) fn chain(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Chain, message.into())
 }
 
 /// Something that may well work later.
-fn passing(message: impl Into<String>, hint: &'static str) -> Error {
+pub(super) fn passing(message: impl Into<String>, hint: &'static str) -> Error {
     chain(message).with_retryable(true).with_hint(hint)
 }
 
@@ -96,7 +103,7 @@ fn status(status: u16, body: &str, pause: Option<Duration>) -> Error {
     let error = match status {
         _ if names_batch(&body) => error.with_detail(Sign::TooMany),
         // Who has no key may ask nothing, and elsewhere there is somebody else.
-        401 | 407 | 300..=399 => error,
+        401 | 407 | 300..=399 => error.with_detail(Sign::Barred),
         408 | 425 | 502..=504 => error.with_detail(Sign::Doubt),
         _ => error.with_detail(Sign::Refused),
     };

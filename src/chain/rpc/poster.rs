@@ -12,7 +12,7 @@ use super::{
     sender::{Draft, Sender},
 };
 use crate::{
-    chain::{FollowUp, PostTransaction, Poster, reader::ChainReader},
+    chain::{FollowUp, PostTransaction, Poster, RpcState},
     error::{Error, ErrorKind, Result},
     retry::RetryPolicy,
 };
@@ -66,6 +66,61 @@ impl RpcPoster {
         Self(Arc::new(Sender::new(reader, signer)))
     }
 
+    /// Posts to one of these RPCs of one chain, with fall-back: see [`over_any`](Self::over_any), which takes readers
+    /// with settings of their own. `http(s)://` and `ws(s)://` may be mixed.
+    ///
+    /// ```no_run
+    /// # async fn example(key: [u8; 32]) -> infinityvm_sdk::Result<()> {
+    /// # use infinityvm_sdk::{Client, chain::{Chain, RpcPoster}, primitives::Address};
+    /// # let job_manager = Address::ZERO;
+    /// let urls = ["wss://rpc.example.org/v1/key", "https://other.example.org/key"];
+    /// let poster = RpcPoster::connect_any(urls, RpcPoster::key(key)?).await?;
+    /// let builder = Client::builder().chain(Chain::connect_any(urls, job_manager).await?).poster(poster);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] if there is no URL, or for one of them as
+    /// [`RpcReaderBuilder::connect`](super::RpcReaderBuilder::connect). Nothing is asked yet, so an RPC that is away is
+    /// no error.
+    pub async fn connect_any<U: Into<String>>(
+        urls: impl IntoIterator<Item = U>,
+        signer: impl TxSigner<Signature> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let readers = urls.into_iter().map(|url| RpcReader::builder(url).connect_later());
+        Self::over_any(readers.collect::<Result<Vec<_>>>()?, signer)
+    }
+
+    /// Posts by way of one of these readers, each of which is an RPC of the same chain.
+    ///
+    /// The first that works is used, and which one works is decided as for
+    /// [`Chain::over_any`](crate::chain::Chain::over_any): one that fails, lags, or is on another chain than the
+    /// JobManager is left for a while. What a transaction needs, and its account nonce, are read from one RPC; if that
+    /// one fails, they are read anew from the next. The signed transaction goes to the RPC that the account nonce is
+    /// of. If that one fails or refuses it, the same bytes go to the others, one after the other, until one takes them.
+    /// A transaction that was signed is looked for at all of them, and no other is signed while one of them has it, or
+    /// may have it, unless under the same account nonce.
+    ///
+    /// What failed is made anew as a whole, by [`with_retry`](Self::with_retry) with a budget for each RPC.
+    /// [`rpcs`](Self::rpcs) tells how they stand.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] if there is none. Nothing is asked yet.
+    pub fn over_any(
+        readers: impl IntoIterator<Item = RpcReader>,
+        signer: impl TxSigner<Signature> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Ok(Self(Arc::new(Sender::over_any(readers.into_iter().collect(), signer)?)))
+    }
+
+    /// How each RPC stands, in the order in which they were given: which one is in use, and which ones are left for a
+    /// while and why.
+    #[must_use]
+    pub fn rpcs(&self) -> Vec<RpcState> {
+        self.0.rpcs().rpcs()
+    }
+
     /// Sets the most to bid for a unit of gas, in wei, tip included; of blobs, too. Above it nothing is posted: an RPC
     /// names the fees, and a faulty one could have the account spend all it has. For all clones. Default: 2,000 gwei.
     #[must_use]
@@ -113,6 +168,14 @@ impl RpcPoster {
         self
     }
 
+    /// An error that names none is of all RPCs.
+    fn at_endpoint<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match error.endpoint() {
+            Some(_) => error,
+            None => error.with_endpoint(self.0.rpcs().reader().endpoint()),
+        })
+    }
+
     /// A signer from a private key in this process.
     ///
     /// # Errors
@@ -137,8 +200,7 @@ impl Poster for RpcPoster {
     }
 
     async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        let sent = self.0.send(&draft(transaction), signed).await;
-        sent.map_err(|error| error.with_endpoint(self.0.reader().endpoint()))
+        self.at_endpoint(self.0.send(&draft(transaction), signed).await)
     }
 
     async fn follow_up(
@@ -147,8 +209,7 @@ impl Poster for RpcPoster {
         sent: &[B256],
         signed: &(dyn Fn(B256) + Send + Sync),
     ) -> Result<FollowUp> {
-        let followed = self.0.follow_up(&draft(transaction), sent, signed).await;
-        followed.map_err(|error| error.with_endpoint(self.0.reader().endpoint()))
+        self.at_endpoint(self.0.follow_up(&draft(transaction), sent, signed).await)
     }
 }
 
@@ -156,7 +217,7 @@ impl fmt::Debug for RpcPoster {
     /// Leaves out the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RpcPoster")
-            .field("endpoint", &self.0.reader().endpoint())
+            .field("endpoint", &self.0.rpcs().reader().endpoint())
             .field("address", &self.0.address())
             .finish_non_exhaustive()
     }

@@ -239,7 +239,7 @@ impl Asker {
     async fn refused_part(&self, questions: &[&Question], sent: Instant, error: Error) -> Part {
         let size = questions.len() as u64;
         match fault::sign(&error) {
-            None => Part::Failed(error),
+            None | Some(Sign::Barred) => Part::Failed(error),
             Some(Sign::Doubt) => {
                 self.batch.lock().doubt(size);
                 Part::Failed(error)

@@ -29,10 +29,10 @@ const BELIEVED: Duration = Duration::from_secs(600);
 /// One way to an RPC. A transaction is prepared, sent and looked for through one of them from beginning to end: servers
 /// of different RPCs differ in what their pools hold.
 pub(super) struct Access {
-    pub reader: RpcReader,
+    reader: RpcReader,
     lacks: Lacks,
-    /// A budget of its own.
-    retries: Lock<Arc<Retries>>,
+    /// A budget of its own. Nothing where another RPC is asked instead.
+    retries: Option<Lock<Arc<Retries>>>,
 }
 
 /// What an RPC was found to lack, and when.
@@ -51,13 +51,16 @@ fn believed(found: &Lock<Option<Instant>>) -> bool {
 }
 
 impl Access {
-    pub(super) fn new(reader: RpcReader) -> Self {
-        let retries = Lock::from(Arc::new(Retries::new(RetryPolicy::default())));
+    /// Whether what fails is asked again.
+    pub(super) fn new(reader: RpcReader, repeats: bool) -> Self {
+        let retries = repeats.then(|| Lock::from(Arc::new(Retries::new(RetryPolicy::default()))));
         Self { reader, lacks: Lacks::default(), retries }
     }
 
     pub(super) fn repeat(&self, policy: RetryPolicy) {
-        *self.retries.lock() = Arc::new(Retries::new(policy));
+        if let Some(retries) = &self.retries {
+            *retries.lock() = Arc::new(Retries::new(policy));
+        }
     }
 
     pub(super) fn suggests_tips(&self) -> bool {
@@ -90,9 +93,10 @@ impl Access {
         self.reader.request(method, params).await
     }
 
-    /// A read, which is made again if what it failed of may pass.
+    /// A read, which is made again if what it failed of may pass, and there is no other RPC to ask.
     pub(super) async fn ask<R: Received>(&self, method: &'static str, params: Value) -> Result<R, TransportError> {
-        let retries = Arc::clone(&self.retries.lock());
+        let retries = self.retries.as_ref().map(|retries| Arc::clone(&retries.lock()));
+        let Some(retries) = retries else { return self.request(method, params).await };
         let mut attempts = retries.attempts(retries.read_deadline());
         loop {
             let error = match self.request(method, params.clone()).await {

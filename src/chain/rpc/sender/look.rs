@@ -7,33 +7,42 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    access::Access,
+    access::{Access, failed},
     decide::{Found, Sought},
+    ways::Ways,
 };
-use crate::backoff::{Backoff, Jitter};
+use crate::{
+    backoff::{Backoff, Jitter},
+    error::Result,
+};
 
 /// How often a transaction is looked for by its hash at most, and the pause before the second look. It doubles.
 const LOOKS: u32 = 5;
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800), Jitter::None);
 
-/// Looks in a row.
-pub(super) struct Seek {
+/// What is looked for: what was signed with an account nonce.
+#[derive(Clone, Copy)]
+pub(super) struct LookedFor<'a> {
+    pub of: Address,
+    pub chain_id: u64,
+    pub nonce: u64,
+    pub hashes: &'a [B256],
+    /// Whether the pool is asked for a stranger's transaction under the nonce, too.
+    pub strangers: bool,
+}
+
+/// Looks in a row, by one RPC.
+pub(super) struct Seek<'a> {
+    wanted: LookedFor<'a>,
+    by: usize,
     last: Found,
     again: bool,
     looks: u32,
-    strangers: bool,
 }
 
-impl Default for Seek {
-    fn default() -> Self {
-        Self { last: Found::Unasked, again: false, looks: 0, strangers: false }
-    }
-}
-
-impl Seek {
-    /// Whether the pool is asked for a stranger's transaction under the nonce, too.
-    pub(super) fn for_strangers(self, strangers: bool) -> Self {
-        Self { strangers, ..self }
+impl<'a> Seek<'a> {
+    pub(super) fn new(wanted: LookedFor<'a>, by: usize) -> Self {
+        Self { wanted, by, last: Found::Unasked, again: false, looks: 0 }
     }
 
     pub(super) fn sought(&self) -> Sought {
@@ -44,30 +53,61 @@ impl Seek {
         self.last
     }
 
-    pub(super) async fn take(&mut self, rpc: &Access, of: Address, hashes: &[B256], nonce: u64) {
+    pub(super) async fn take(&mut self, ways: &Ways) {
         if self.looks > 0 {
             sleep(PAUSES.nominal(self.looks)).await;
         }
-        let found = look(rpc, of, hashes, nonce, self.strangers).await;
+        let found = look(ways, self.by, self.wanted).await;
         self.again = found == self.last;
         self.last = found;
         self.looks += 1;
     }
 }
 
-/// One look.
-pub(super) async fn look(rpc: &Access, of: Address, hashes: &[B256], nonce: u64, strangers: bool) -> Found {
+/// One look, by this RPC. The others are asked for the transactions, too: what one of them has may land. That none can
+/// is believed of this one, if it then shows that it is in order.
+pub(super) async fn look(ways: &Ways, by: usize, wanted: LookedFor<'_>) -> Found {
+    let found = match ways.at(by) {
+        Ok(access) => look_at(access, wanted).await,
+        Err(_) => Found::Unread,
+    };
+    if !ways.are_several() || matches!(found, Found::Block | Found::Pool) {
+        return found;
+    }
+    let others = ways.others(by, |access| async move { shown(access, wanted.hashes).await }).await;
+    if others.iter().any(|(_, found)| matches!(found, Ok(Found::Block))) {
+        return Found::Block;
+    }
+    if others.iter().any(|(counts, found)| *counts && matches!(found, Ok(Found::Pool))) {
+        return Found::Pool;
+    }
+    match found {
+        // A stranger's in one pool says nothing of the pool of an RPC that does not answer.
+        Found::Held if others.iter().any(|(_, found)| found.is_err()) => Found::Unread,
+        Found::Used | Found::Held if !ways.vouches(by, Some(wanted.chain_id)).await => Found::Unread,
+        found => found,
+    }
+}
+
+/// Whether an RPC shows one of them: in a block, in its pool, or not at all.
+pub(super) async fn shown(rpc: &Access, hashes: &[B256]) -> Result<Found> {
     let mut found = Found::Free;
     for hash in hashes.iter().rev() {
-        match rpc.request::<Value>("eth_getTransactionByHash", json!([hash])).await {
-            Ok(Value::Null) => {}
-            Ok(it) if it.get("blockNumber").is_some_and(|block| !block.is_null()) => return Found::Block,
-            Ok(_) => found = Found::Pool,
-            Err(_) => return Found::Unread,
+        match rpc.request::<Value>("eth_getTransactionByHash", json!([hash])).await.map_err(failed)? {
+            Value::Null => {}
+            it if it.get("blockNumber").is_some_and(|block| !block.is_null()) => return Ok(Found::Block),
+            _ => found = Found::Pool,
         }
     }
-    if found != Found::Free {
-        return found;
+    Ok(found)
+}
+
+async fn look_at(rpc: &Access, wanted: LookedFor<'_>) -> Found {
+    let LookedFor { of, nonce, hashes, strangers, .. } = wanted;
+    match shown(rpc, hashes).await {
+        Ok(Found::Free) => {}
+        Ok(found) => return found,
+        Err(_) => return Found::Unread,
     }
     match rpc.request::<U64>("eth_getTransactionCount", json!([of, "latest"])).await {
         Err(_) => Found::Unread,

@@ -19,13 +19,14 @@ mod gas;
 mod look;
 mod sign;
 mod turns;
+mod ways;
 mod words;
 
 use std::time::Duration;
 
 use alloy_network::TxSigner;
-use alloy_primitives::{Address, B256, Bytes, Signature, U64};
-use alloy_transport::{RpcError, TransportError};
+use alloy_primitives::{Address, B256, Signature, U64};
+use alloy_transport::RpcError;
 use serde_json::{Value, json};
 
 pub(super) use self::draft::Allowed;
@@ -34,15 +35,16 @@ use self::{
     access::{Access, failed},
     book::{FreeNonce, Signing, SigningId, Signings},
     decide::{Found, Next, Word, after},
-    fees::{check, market},
+    fees::{Market, check, market},
     gas::{affords, gas},
-    look::Seek,
+    look::{LookedFor, Seek},
     sign::{DynSigner, Hand, Signed, Terms, sign},
     turns::NonceTurns,
+    ways::{Put, Ways},
 };
-use super::RpcReader;
+use super::{RpcReader, fault};
 use crate::{
-    chain::blobs::BlobForm,
+    chain::{Chain, blobs::BlobForm},
     error::{Error, ErrorKind, Outcome, Result},
     retry::RetryPolicy,
     sync::Lock,
@@ -53,9 +55,9 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a transaction is signed with another account nonce, because others take them.
 const TRIES: u32 = 16;
-/// An account and its way to a chain.
+/// An account and its ways to a chain.
 pub(crate) struct Sender {
-    access: Access,
+    ways: Ways,
     signer: Box<DynSigner>,
     allowed: Lock<Allowed>,
     grace: Duration,
@@ -65,6 +67,8 @@ pub(crate) struct Sender {
 
 /// A transaction that is sent, and under which nonce.
 struct Sending<'a> {
+    /// The RPC that its nonce is of.
+    by: usize,
     draft: &'a Draft,
     id: SigningId,
     terms: Terms,
@@ -77,14 +81,36 @@ struct Told {
     next: Next,
     found: Found,
     hash: B256,
-    error: Option<TransportError>,
+    error: Option<Error>,
+}
+
+/// What a transaction needs and bids.
+struct Ready {
+    chain_id: u64,
+    gas: u64,
+    market: Market,
 }
 
 impl Sender {
     pub(crate) fn new(reader: RpcReader, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Self {
+        Self::of(Ways::of(reader), Box::new(signer))
+    }
+
+    /// By several RPCs of one chain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] if there is none.
+    pub(super) fn over_any(
+        readers: Vec<RpcReader>,
+        signer: impl TxSigner<Signature> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Ok(Self::of(Ways::of_any(readers)?, Box::new(signer)))
+    }
+
+    fn of(ways: Ways, signer: Box<DynSigner>) -> Self {
         Self {
-            access: Access::new(reader),
-            signer: Box::new(signer),
+            ways,
+            signer,
             allowed: Lock::default(),
             grace: GRACE,
             turns: NonceTurns::default(),
@@ -103,15 +129,16 @@ impl Sender {
     }
 
     pub(super) fn repeat(&self, policy: RetryPolicy) {
-        self.access.repeat(policy);
+        self.ways.repeat(policy);
     }
 
     fn allowed(&self) -> Allowed {
         *self.allowed.lock()
     }
 
-    pub(super) fn reader(&self) -> &RpcReader {
-        &self.access.reader
+    /// The RPCs, as they stand.
+    pub(super) fn rpcs(&self) -> Chain {
+        self.ways.chain(None)
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -129,40 +156,66 @@ impl Sender {
         }
     }
 
-    async fn chain_id(&self, draft: &Draft) -> Result<u64> {
-        let chain_id: U64 = self.access.read("eth_chainId", json!([])).await?;
-        let chain_id = chain_id.to::<u64>();
-        match draft.chain_id {
-            Some(wanted) if wanted != chain_id => Err(Error::new(
-                ErrorKind::WrongChain,
-                format!("the poster is on chain {chain_id}, the JobManager on chain {wanted}"),
-            )
-            .with_hint("give the poster an RPC of the chain that ClientBuilder::chain reads")),
-            _ => Ok(chain_id),
+    fn looked_for<'a>(&self, terms: &Terms, hashes: &'a [B256]) -> LookedFor<'a> {
+        let Terms { chain_id, nonce, .. } = *terms;
+        LookedFor { of: self.address(), chain_id, nonce, hashes, strangers: false }
+    }
+
+    /// What a transaction needs and bids, by one RPC.
+    async fn ready(&self, rpc: &Access, draft: &Draft) -> Result<Ready> {
+        let chain_id: U64 = rpc.read("eth_chainId", json!([])).await?;
+        let (chain_id, allowed) = (chain_id.to::<u64>(), self.allowed());
+        if let Some(wanted) = draft.chain_id.filter(|wanted| *wanted != chain_id) {
+            let what = format!("the poster is on chain {chain_id}, the JobManager on chain {wanted}");
+            return Err(Error::new(ErrorKind::WrongChain, what)
+                .with_hint("give the poster an RPC of the chain that ClientBuilder::chain reads"));
         }
+        let market = market(rpc, allowed, draft.blobs.is_some()).await?;
+        check(market.bid, allowed)?;
+        let gas = gas(rpc, self.address(), draft, &market).await?;
+        affords(rpc, self.address(), draft, gas, market.bid).await?;
+        Ok(Ready { chain_id, gas, market })
     }
 
     /// The account's next nonce, and no lower one than this: after those in the pool, and after those that were sent,
-    /// if they are still to be seen there.
-    async fn next_nonce(&self, least: u64) -> Result<FreeNonce> {
-        let count = async |tag| self.access.ask::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await;
-        let pool = match count("pending").await {
-            // Some do not tell of their pool. What is there is noticed when it is clashed with.
-            Err(RpcError::ErrorResp(_)) => count("latest").await.map_err(failed)?,
-            count => count.map_err(failed)?,
+    /// if they are still to be seen there. With the RPC that it is of.
+    async fn next_nonce(&self, draft: &Draft, least: u64) -> Result<(usize, FreeNonce)> {
+        let ask = |by, rpc| async move {
+            let pool = self.count(rpc).await?.max(least);
+            let (free, known) = {
+                let book = self.book.lock();
+                (book.free(pool), book.last(pool).filter(|it| !it.refused).cloned())
+            };
+            let shown: Value = match &known {
+                Some(known) => rpc.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?,
+                None => Value::Null,
+            };
+            if !self.ways.vouches(by, draft.chain_id).await {
+                return Err(fault::passing("the RPC is not in order any more", "another one is asked"));
+            }
+            Ok((pool, free, known, !shown.is_null()))
         };
-        let pool = pool.to::<u64>().max(least);
-        let (free, known) = {
-            let book = self.book.lock();
-            (book.free(pool), book.last(pool).filter(|it| !it.refused).cloned())
-        };
-        let Some(known) = known else { return Ok(free) };
-        let shown: Value = self.access.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?;
+        let (by, (pool, free, known, mut shown)) = self.ways.by_one(draft.chain_id, ask).await?;
+        let Some(known) = known else { return Ok((by, free)) };
+        if !shown {
+            let hashes = &known.hashes;
+            let others = self.ways.others(by, |rpc| async move { look::shown(rpc, hashes).await }).await;
+            shown = others.iter().any(|(counts, found)| *counts && !matches!(found, Ok(Found::Free) | Err(_)));
+        }
         // One that never came there, or that the pool has dropped, leaves a gap, behind which all others wait for ever.
-        Ok(match shown.is_null() && known.sent.elapsed() > self.grace {
-            true => free,
-            false => self.book.lock().free_from(pool),
-        })
+        let lost = !shown && known.sent.elapsed() > self.grace;
+        Ok((by, if lost { free } else { self.book.lock().free_from(pool) }))
+    }
+
+    /// How many transactions of the account an RPC knows of.
+    async fn count(&self, rpc: &Access) -> Result<u64> {
+        let count = async |tag| rpc.ask::<U64>("eth_getTransactionCount", json!([self.address(), tag])).await;
+        let count = match count("pending").await {
+            // Some do not tell of their pool. What is there is noticed when it is clashed with.
+            Err(RpcError::ErrorResp(_)) => count("latest").await,
+            count => count,
+        };
+        Ok(count.map_err(failed)?.to())
     }
 
     /// Signs the transaction and sends it, and returns its hash once the pool has it. Says the hash before the first
@@ -171,14 +224,10 @@ impl Sender {
     /// # Errors
     /// As [`Poster::post`](crate::chain::Poster::post); with the transaction's hash, if it may be in the pool.
     pub(crate) async fn send(&self, draft: &Draft, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        let chain_id = self.chain_id(draft).await?;
-        let allowed = self.allowed();
-        let market = market(&self.access, allowed, draft.blobs.is_some()).await?;
-        check(market.bid, allowed)?;
-        let mut needed = gas(&self.access, self.address(), draft, &market).await?;
-        affords(&self.access, self.address(), draft, needed, market.bid).await?;
+        let (_, Ready { chain_id, gas: mut needed, market }) =
+            self.ways.by_one(draft.chain_id, |_, rpc| self.ready(rpc, draft)).await?;
         let _turn = self.turns.mine().await;
-        let mut free = self.next_nonce(0).await?;
+        let (mut by, mut free) = self.next_nonce(draft, 0).await?;
         // One that a stranger's in the pool stands in the way of may land, if that one goes away.
         let mut beside = None;
         let open = |error: Error, beside: Option<B256>| match beside {
@@ -187,15 +236,18 @@ impl Sender {
         };
         for tries in 1..=4 * TRIES {
             let terms = Terms { chain_id, nonce: free.nonce, gas: needed, bid: market.bid };
-            let form = self.access.blob_form();
-            let made = sign(self.hand(), draft, terms, form).await.map_err(|error| open(error, beside))?;
+            let made = async {
+                let form = self.ways.at(by)?.blob_form();
+                Ok((form, sign(self.hand(), draft, terms, form).await?))
+            };
+            let (form, made) = made.await.map_err(|error| open(error, beside))?;
             let begun = self.book.lock().begin(free, terms, &made);
             let Some(id) = begun else {
                 // It took so long that another has the nonce by now.
-                free = self.next_nonce(0).await.map_err(|error| open(error, beside))?;
+                (by, free) = self.next_nonce(draft, 0).await.map_err(|error| open(error, beside))?;
                 continue;
             };
-            let sending = Sending { draft, id, terms, made, form };
+            let sending = Sending { by, draft, id, terms, made, form };
             let told = self.send_under(sending, tries < TRIES, signed).await?;
             let error = match (told.next, told.error) {
                 (Next::Done, _) | (_, None) => return Ok(told.hash),
@@ -206,15 +258,16 @@ impl Sender {
                     beside = beside.or(Some(told.hash).filter(|_| told.found == Found::Held));
                     // It may have landed all the same, and only the look not have shown it. Then this one would revert.
                     let next = async {
-                        needed = gas(&self.access, self.address(), draft, &market).await?;
-                        self.next_nonce(free.nonce.saturating_add(1)).await
+                        let gas = |_, rpc| gas(rpc, self.address(), draft, &market);
+                        needed = self.ways.by_one(draft.chain_id, gas).await?.1;
+                        self.next_nonce(draft, free.nonce.saturating_add(1)).await
                     };
-                    free = next.await.map_err(|error| open(error, beside))?;
+                    (by, free) = next.await.map_err(|error| open(error, beside))?;
                 }
                 Next::Rejected => {
-                    return Err(open(failed(error).with_outcome(Outcome::Rejected), beside));
+                    return Err(open(error.with_outcome(Outcome::Rejected), beside));
                 }
-                _ => return Err(failed(error).with_outcome(Outcome::Unknown).with_tx_hash(told.hash)),
+                _ => return Err(error.with_outcome(Outcome::Unknown).with_tx_hash(told.hash)),
             }
         }
         let error = Error::new(ErrorKind::Chain, "others take each account nonce before this post can use it");
@@ -228,17 +281,18 @@ impl Sender {
         more_nonces: bool,
         signed: &(dyn Fn(B256) + Send + Sync),
     ) -> Result<Told> {
-        let Sending { draft, id, terms, mut made, mut form } = sending;
+        let Sending { by, draft, id, terms, mut made, mut form } = sending;
         let mut other_form = draft.blobs.is_some();
         loop {
             let hash = made.hash;
             signed(hash);
-            let (word, error) = self.put(made.raw).await;
+            let Put { word, by, error } = self.ways.put(terms.chain_id, by, made.raw).await;
             let hashes = self.book.lock().get(id).map_or_else(|| vec![hash], |it| it.hashes.clone());
-            let mut seek = Seek::default().for_strangers(word == Word::NonceHeld);
+            let strangers = word == Word::NonceHeld;
+            let mut seek = Seek::new(LookedFor { strangers, ..self.looked_for(&terms, &hashes) }, by);
             let next = loop {
                 match after(word, seek.sought(), other_form, more_nonces) {
-                    Next::Look => seek.take(&self.access, self.address(), &hashes, terms.nonce).await,
+                    Next::Look => seek.take(&self.ways).await,
                     next => break next,
                 }
             };
@@ -255,18 +309,9 @@ impl Sender {
                 it.refused = word == Word::Refused && next == Next::Open;
             });
             if draft.blobs.is_some() && word == Word::Taken {
-                self.access.note_blob_form(form);
+                self.ways.at(by)?.note_blob_form(form);
             }
             return Ok(Told { next, found: seek.found(), hash, error });
-        }
-    }
-
-    async fn put(&self, raw: Bytes) -> (Word, Option<TransportError>) {
-        match self.access.request::<Value>("eth_sendRawTransaction", json!([raw])).await {
-            // By its own hash, whatever the RPC calls it.
-            Ok(Value::Null) => (Word::Silent, Some(RpcError::NullResp)),
-            Ok(_) => (Word::Taken, None),
-            Err(error) => (words::of(&error), Some(error)),
         }
     }
 }
