@@ -2,12 +2,14 @@
 
 use alloy_primitives::B256;
 
+use tokio::time::sleep;
+
 use super::{
-    Chain, OnchainStatus,
+    Block, Chain, OnchainStatus, OneRpc,
     batch::{Answers, Batch, JobMetadata, Ticket},
     finality::{Ask, Standing, look},
     recorded::{InputTickets, Inputs, Kept},
-    second_look::contradiction,
+    second_look::{Heard, SecondLook, Tidings, contradiction},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -42,6 +44,64 @@ impl StandingTickets {
         let metadata = answers.take(self.metadata)?;
         Ok(ChainStanding::of(job, &metadata, &self.inputs.take(answers)))
     }
+}
+
+/// How a job stands, and the latest block by then.
+#[derive(Clone, Copy, Debug)]
+struct StandingLook {
+    standing: ChainStanding,
+    tip: Block,
+}
+
+impl Tidings for StandingLook {
+    /// Whoever acts on anything but a result that is there, signs or sends something else.
+    fn is_bad(&self) -> bool {
+        self.standing != ChainStanding::Complete
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        self.standing == other.standing
+    }
+}
+
+impl Chain {
+    /// How a job stands, by one RPC. All but a result of this very job counts only once two looks show it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the chain cannot be read, or if no two looks in a row agree.
+    pub(crate) async fn standing(&self, job: &SignedJob) -> Result<ChainStanding> {
+        self.verdict(|chain| async move {
+            let (mut second, mut seen) = (SecondLook::new(), None);
+            loop {
+                let pause = match standing_once(&chain, job, seen).await {
+                    Ok(look) => {
+                        seen = Some(look.tip);
+                        match second.hear(look) {
+                            Heard::Told(look) => return Ok(look.standing),
+                            Heard::Again(pause) => pause,
+                            Heard::Contradiction { .. } => return Err(contradiction(&chain)),
+                        }
+                    }
+                    Err(error) => match second.missed().filter(|_| error.is_retryable()) {
+                        Some(pause) => pause,
+                        None => return Err(error),
+                    },
+                };
+                sleep(pause).await;
+            }
+        })
+        .await
+    }
+}
+
+/// One look: at the latest block, or about this one or a later one.
+async fn standing_once(chain: &OneRpc, job: &SignedJob, seen: Option<Block>) -> Result<StandingLook> {
+    let ask = |batch: &mut Batch| StandingTickets::ask(batch, job);
+    let mut looked = match seen {
+        None => chain.at_latest(ask).await?,
+        Some(seen) => chain.again(seen, ask).await?,
+    };
+    Ok(StandingLook { standing: looked.asked.take(&mut looked.answers, job)?, tip: looked.tip })
 }
 
 impl ChainStanding {

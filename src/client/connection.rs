@@ -16,7 +16,7 @@ use super::{
     signing,
 };
 use crate::{
-    chain::{Binding, Chain},
+    chain::{Binding, Chain, ChainStanding},
     error::{Error, ErrorKind, Outcome, Result},
     inspect::{Preflight, PreflightReport},
     job::{JobId, JobRecord, JobSigner, OffchainJobRequest, ProgramId, Revision, SignedJob},
@@ -83,8 +83,9 @@ impl Client {
     /// its end by itself.
     ///
     /// If a [required preflight](ClientBuilder::require_preflight) finds the nonce taken on chain, the source of
-    /// nonces is told, and asked for another one, once. So it is, up to three times, if a node of the State revision
-    /// refuses the nonce as one that another job has: such a node takes a nonce once, so this payload cannot have run.
+    /// nonces is told, and asked for another one, once. So it is, up to three times, if the node has another job under
+    /// the nonce, and this payload can have no result: a node of the State revision has refused it, as it takes a nonce
+    /// once, or the [chain](ClientBuilder::chain) shows another job's result under the nonce, at two looks.
     ///
     /// An error of unknown outcome is about a job that may run. Call `submit_signed` with that very job, not `submit`,
     /// which would make a second one:
@@ -166,9 +167,8 @@ impl Client {
                 Ok(arrival) => return Ok((signed, arrival, kept)),
                 Err(error) => error,
             };
-            // In this revision a node never takes a second payload under a nonce. Elsewhere both may run.
-            let refused = error.kind() == ErrorKind::NonceTaken && error.outcome() == Outcome::Rejected;
-            if tries == 0 || !refused || self.revision() != Revision::State || job.nonce().is_some() {
+            let taken = error.kind() == ErrorKind::NonceTaken && job.nonce().is_none();
+            if tries == 0 || !taken || !self.cannot_land(&signed, &error).await {
                 return Err(error);
             }
             tries -= 1;
@@ -176,6 +176,15 @@ impl Client {
             signed = self.sign_under(&job, lease.nonce()).await?;
             self.require_preflight(&signed).await?;
         }
+    }
+
+    /// Whether a job whose nonce is another's at the node can have no result. A node of the State revision never takes
+    /// a second payload under a nonce. Elsewhere both may run, and only the chain says which of them has landed.
+    async fn cannot_land(&self, job: &SignedJob, taken: &Error) -> bool {
+        if self.revision() == Revision::State && taken.outcome() == Outcome::Rejected {
+            return true;
+        }
+        matches!(self.standing(job).await, Ok(Some(ChainStanding::Taken(_))))
     }
 
     /// Signs a job under a fresh nonce (or the one it was built with), and sends nothing.

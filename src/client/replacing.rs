@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::{connection::Client, handle::JobHandle};
 use crate::{
-    chain::{ChainStanding, OneRpc, StandingTickets},
+    chain::ChainStanding,
     error::{Error, ErrorKind, Result},
     job::{JobStatus, OffchainJobRequest, RelayStrategy, Revision, SignedJob, echo_difference, nonce_taken},
     node::{Doubt, Node, looks_needed},
@@ -168,30 +168,26 @@ impl Client {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let Some(chain) = &self.parts.chain else { return Ok(false) };
-        let standing = chain.verdict(|chain| async move {
-            let mut looked = chain.at_latest(|batch| StandingTickets::ask(batch, job)).await?;
-            looked.asked.take(&mut looked.answers, job)
+        Ok(self.standing(job).await.map_err(|error| error.with_job(old.id()))? == Some(ChainStanding::Complete))
+    }
+
+    /// How a job stands on chain, if the client has one.
+    pub(super) async fn standing(&self, job: &SignedJob) -> Result<Option<ChainStanding>> {
+        let Some(chain) = &self.parts.chain else { return Ok(None) };
+        let deadline = self.parts.node.retries().read_deadline();
+        let standing = deadline.bound(chain.standing(job)).await.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true))
         });
-        let standing = self.parts.node.retries().read_deadline().bound(standing).await.unwrap_or_else(|| Err(late()));
-        let standing = standing.map_err(|error| error.with_job(old.id()).with_endpoint(chain.reader().endpoint()))?;
-        Ok(matches!(standing, ChainStanding::Complete))
+        standing.map(Some).map_err(|error| error.with_endpoint(chain.reader().endpoint()))
     }
 
     async fn has_failed(&self, job: &SignedJob) -> Result<()> {
         let node = &self.parts.node;
         let failed = failed_at_node(node, job).await.map_err(|error| error.with_endpoint(node.endpoint()));
         failed.map_err(|error| error.with_job(job.id()))?;
-        let Some(chain) = &self.parts.chain else { return Ok(()) };
-        let deadline = node.retries().read_deadline();
-        let absent =
-            deadline.bound(chain.verdict(|chain| not_on_chain(chain, job))).await.unwrap_or_else(|| Err(late()));
-        absent.map_err(|error| error.with_job(job.id()).with_endpoint(chain.reader().endpoint()))
+        let absent = self.standing(job).await.and_then(|standing| standing.map_or(Ok(()), not_on_chain));
+        absent.map_err(|error| error.with_job(job.id()))
     }
-}
-
-fn late() -> Error {
-    Error::new(ErrorKind::Chain, "the chain did not answer in time").with_retryable(true)
 }
 
 /// Whether a job of these values may be in the place of an old one.
@@ -261,31 +257,15 @@ fn not_failed(why: String) -> Error {
     Error::new(ErrorKind::Nonce, format!("the job is not replaced, as it has not failed: {why}"))
 }
 
-/// Whether the chain has nothing under the job's nonce, at two looks, the second one about the same block or a later
-/// one.
-async fn not_on_chain(chain: OneRpc, job: &SignedJob) -> Result<()> {
-    let ask = |batch: &mut crate::chain::Batch| {
-        let standing = StandingTickets::ask(batch, job);
-        move |answers: &mut crate::chain::Answers| standing.take(answers, job)
+/// Whether the chain has nothing under the job's nonce.
+fn not_on_chain(standing: ChainStanding) -> Result<()> {
+    let what = match standing {
+        ChainStanding::Unseen => return Ok(()),
+        ChainStanding::Complete => "the chain has the result of this very job",
+        ChainStanding::Taken(_) => "the chain has another job under its nonce",
+        ChainStanding::Unclear => "the chain has a job under its nonce, which may be this one",
     };
-    let mut seen = None;
-    for _ in 0..2 {
-        let mut looked = match seen {
-            None => chain.at_latest(ask).await?,
-            Some(seen) => chain.again(seen, ask).await?,
-        };
-        let what = match (looked.asked)(&mut looked.answers)? {
-            ChainStanding::Unseen => {
-                seen = Some(looked.tip);
-                continue;
-            }
-            ChainStanding::Complete => "the chain has the result of this very job",
-            ChainStanding::Taken(_) => "the chain has another job under its nonce",
-            ChainStanding::Unclear => "the chain has a job under its nonce, which may be this one",
-        };
-        return Err(Error::new(ErrorKind::Nonce, format!("the job is not replaced: {what}")).with_hint(
-            "look with Client::diagnose what became of it; the nonce is spent: submit other work under a new one",
-        ));
-    }
-    Ok(())
+    Err(Error::new(ErrorKind::Nonce, format!("the job is not replaced: {what}")).with_hint(
+        "look with Client::diagnose what became of it; the nonce is spent: submit other work under a new one",
+    ))
 }

@@ -281,6 +281,9 @@ impl Flight {
                     }
                     None => Some(Ok(arrival(begun, &record))),
                     Some(_) if open => None,
+                    // What a restart has left behind does not have the nonce: the node takes another job in its place. One that
+                    // is in its queue does, and the node would drop this one without a word.
+                    Some(_) if self.is_left_behind(&record).await => None,
                     Some(field) => Some(Err(nonce_taken(field, Outcome::Unknown)
                         .with_endpoint(self.node.endpoint())
                         .with_source(error))),
@@ -292,6 +295,17 @@ impl Flight {
                 Some(Err(error.with_hint(hint)))
             }
         }
+    }
+
+    /// Whether another job's record is of one that is in no queue, as after a restart of the node (Relay revision).
+    async fn is_left_behind(&self, record: &JobRecord) -> bool {
+        let unfinished = matches!(record.status(), JobStatus::Pending | JobStatus::Done);
+        self.job.revision() == Revision::Relay
+            && unfinished
+            && self.node.has_list()
+            && matches!(self.listed().await, Some(Ok(false)))
+            // It may have left the list as it was relayed.
+            && matches!(self.node.get_result(self.job.id()).await, Ok(now) if now.status() == record.status())
     }
 
     /// Whether the node has this very job in hand, although its handler died: the job is executed, or a list shows it.

@@ -2,7 +2,8 @@
 //!
 //! `submissions.rs` starts a flight for a job, or joins the one under way. `flight.rs` sends the bytes, compares the
 //! node's record with them, and settles the nonce. `places.rs` lets jobs into the
-//! window of an Ordered lane. `open.rs` keeps what is under way, and what is of unknown fate. `states.rs` remembers the
+//! window of an Ordered lane. `open.rs` keeps what is under way, and what is of unknown fate; `replaced.rs`, the failed
+//! jobs in whose place others are. `states.rs` remembers the
 //! states that verified results lead to.
 //!
 //! # A submission, step by step
@@ -54,6 +55,7 @@
 mod flight;
 mod open;
 mod places;
+mod replaced;
 mod states;
 mod submissions;
 

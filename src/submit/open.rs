@@ -11,6 +11,7 @@ use tokio::{
 };
 use tracing::Span;
 
+use super::replaced::ReplacedJobs;
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, JobRecord, SignedJob},
@@ -22,9 +23,6 @@ use crate::{
 
 /// Jobs of unknown fate that a client keeps before it refuses to add to them.
 const MAX_UNRESOLVED: usize = 1024;
-
-/// Nonces of which a client remembers that it has replaced the job.
-const MAX_REPLACED: usize = 4096;
 
 /// What is known of a job that the node has.
 #[derive(Clone, Copy, Debug)]
@@ -78,15 +76,9 @@ pub(super) struct Board {
     pub(super) airborne: HashMap<JobId, Airborne>,
     /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     pub(super) unresolved: HashMap<JobId, Unresolved>,
-    /// Failed jobs that this client has put others in the place of.
-    replaced: HashMap<JobId, Replaced>,
+    pub(super) replaced: ReplacedJobs,
     /// Runs under way: each may have a job among the unresolved, which does not count there.
     pub(super) runs: usize,
-}
-
-struct Replaced {
-    earlier: Vec<SignedJob>,
-    now: SignedJob,
 }
 
 pub(super) struct Unresolved {
@@ -171,7 +163,7 @@ impl OpenJobs {
             Some(open) if open.job != *job => return Err(taken_here(&open.job)),
             Some(_) | None => {}
         }
-        board.replace(old.clone(), job);
+        board.replaced.replace(old.clone(), job);
         Ok(())
     }
 
@@ -196,20 +188,6 @@ impl OpenJobs {
         {
             entry.span = span.clone();
         }
-    }
-
-    /// The job that this client has put in the place of this one.
-    pub(super) fn replacement(&self, job: &SignedJob) -> Option<SignedJob> {
-        let board = self.lock();
-        let replaced = board.replaced.get(&job.id()).filter(|replaced| replaced.earlier.contains(job))?;
-        Some(replaced.now.clone())
-    }
-
-    /// The jobs in whose place this client has put this one.
-    pub(super) fn replaced_by(&self, job: &SignedJob) -> Vec<SignedJob> {
-        let board = self.lock();
-        let replaced = board.replaced.get(&job.id()).filter(|replaced| replaced.now == *job);
-        replaced.map(|replaced| replaced.earlier.clone()).unwrap_or_default()
     }
 
     /// Keeps the job of a flight, whatever becomes of it; false if the flight has ended.
@@ -265,21 +243,6 @@ impl Board {
     fn is_at_rest(&self, job: &SignedJob) -> bool {
         let kept = self.unresolved.get(&job.id()).is_some_and(|open| open.job == *job);
         kept && !self.airborne.contains_key(&job.id())
-    }
-
-    /// Notes that a job is put in the place of one that has failed, which is sent no more by itself.
-    pub(super) fn replace(&mut self, old: SignedJob, job: &SignedJob) {
-        let id = job.id();
-        if self.replaced.len() >= MAX_REPLACED && !self.replaced.contains_key(&id) {
-            self.replaced.clear();
-        }
-        let entry = self.replaced.entry(id).or_insert_with(|| Replaced { earlier: Vec::new(), now: old.clone() });
-        let before = std::mem::replace(&mut entry.now, job.clone());
-        for gone in [before, old] {
-            if gone != *job && !entry.earlier.contains(&gone) {
-                entry.earlier.push(gone);
-            }
-        }
     }
 
     /// The flight that carries these bytes, if there is one. Refuses other bytes under the same nonce, but for those of

@@ -87,18 +87,19 @@ impl Submissions {
 
     /// If a record of the node's shows the job that this client has put in the place of this one: what to tell of it.
     pub(crate) fn was_replaced(&self, job: &SignedJob, record: &JobRecord) -> Option<Error> {
-        let now = self.open.replacement(job)?;
-        echo_difference(&now, record).is_none().then(|| replaced(job))
+        let board = self.open.lock();
+        let now = board.replaced.replacement(job)?;
+        echo_difference(now, record).is_none().then(|| replaced(job))
     }
 
     /// Whether a record of the node's shows a job in whose place this client has put this one.
     pub(crate) fn came_back(&self, job: &SignedJob, record: &JobRecord) -> bool {
-        self.open.replaced_by(job).iter().any(|earlier| echo_difference(earlier, record).is_none())
+        self.open.lock().replaced.replaced_by(job).any(|earlier| echo_difference(earlier, record).is_none())
     }
 
     /// Sends a job again that is waited for. Dropping this does not end the departure.
     pub(crate) async fn send_again(&self, job: SignedJob) -> Result<()> {
-        if self.open.replacement(&job).is_some() {
+        if self.open.lock().replaced.has(&job) {
             return self.at_endpoint(Err(replaced(&job)));
         }
         // As many as a node takes, and those first that the others wait for.
@@ -261,7 +262,7 @@ impl Submissions {
                 self.nonces.count(job.consumer(), job.nonce());
             }
             if let Some(old) = departure.replaces.take() {
-                board.replace(old, &job);
+                board.replaced.replace(old, &job);
             }
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();

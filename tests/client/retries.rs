@@ -84,6 +84,43 @@ async fn a_job_that_a_restarted_node_forgot_is_sent_again_although_an_attempt_fa
     rig.never_two_in_flight();
 }
 
+/// The same with a record of another job: one that is in no queue does not have the nonce, one that is in it does.
+#[tokio::test]
+async fn a_job_of_another_that_a_restart_left_behind_does_not_have_the_nonce() {
+    use infinityvm_sdk::devnode::JobState;
+    for (done, restarts) in [(false, true), (true, true), (false, false), (true, false)] {
+        let case = format!("executed: {done}, the node restarts: {restarts}");
+        let rig = Rig::new(Revision::Relay).await;
+        rig.node.faults().stall_relays(true);
+        let gate = (!done).then(|| rig.node.faults().hold_executions());
+        let evil = rig.another().await.submit_signed(rig.sign(1, "evil").await).await.unwrap();
+        match &gate {
+            Some(gate) => gate.arrived(1).await,
+            None => rig.reaches(evil.id(), JobState::Done).await,
+        }
+        if restarts {
+            rig.node.restart();
+        }
+        rig.node.faults().refuse(Method::SubmitJob, 1, StatusCode::UNAVAILABLE, "starting");
+        let client = eager_client(&rig).await;
+        let submitted = within(client.submit_signed(rig.sign(1, "good").await)).await;
+        if let Some(gate) = gate {
+            gate.open();
+        }
+        rig.node.faults().stall_relays(false);
+        if restarts {
+            let handle = submitted.unwrap_or_else(|error| panic!("{case}: {}", error.report()));
+            let result = within(handle.wait(Until::Relayed).into_future()).await.unwrap();
+            assert_eq!(result.output()[..], *b"doog", "{case}");
+            assert!(client.unresolved().is_empty(), "{case}");
+        } else {
+            let error = submitted.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::NonceTaken, Outcome::Unknown), "{case}");
+            assert_eq!(rig.node.stats().submissions(evil.id().into()), 1, "{case}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_the_node_stored_and_does_not_run_is_sent_again() {
     both(|rig| async move {

@@ -68,6 +68,41 @@ async fn a_nonce_that_a_state_node_refuses_is_exchanged_for_another() {
     }
 }
 
+/// Row 22, in either revision: what the chain shows completed with other inputs can have no result of this payload. Until
+/// it does, both may run.
+#[tokio::test]
+async fn a_nonce_that_the_chain_shows_taken_is_exchanged_for_another() {
+    for (taken, relayed) in [(1, true), (3, true), (4, true), (1, false)] {
+        both(|rig| async move {
+            rig.node.faults().stall_relays(!relayed);
+            let attacker = rig.another().await;
+            for nonce in 1..=taken {
+                let evil = attacker.submit_signed(rig.sign(nonce, "evil").await).await.unwrap();
+                evil.wait(if relayed { Until::Relayed } else { Until::Executed }).await.unwrap();
+            }
+            let client = rig.builder().chain(rig.node.chain().to_chain()).connect().await.unwrap();
+            let submitted = client.submit(rig.build("good")).await;
+            let case = format!("{:?}, {taken} taken, relayed: {relayed}", rig.revision);
+            if taken == 4 || !relayed && rig.revision == Revision::Relay {
+                let error = submitted.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NonceTaken, "{case}: {}", error.report());
+            } else {
+                let handle = submitted.unwrap_or_else(|error| panic!("{case}: {}", error.report()));
+                assert_eq!(handle.signed_job().nonce(), taken + 1, "{case}");
+                rig.node.faults().stall_relays(false);
+                assert_eq!(*handle.wait(Until::Relayed).await.unwrap().output(), Bytes::from_static(b"doog"));
+                assert_eq!(rig.executions(handle.id()), 1, "{case}");
+            }
+            assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty(), "{case}");
+            // Told which nonce to take, it takes no other.
+            let another = rig.builder().chain(rig.node.chain().to_chain()).connect().await.unwrap();
+            let error = another.submit(rig.job("good").nonce(1).build().unwrap()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NonceTaken, "{case}");
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_relayed_job_of_another_has_the_nonce() {
     both(|rig| async move {
