@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests of the contracts need besides cargo: anvil, forge and solc, from npm, into target/tools.
+# Installs what the tests of the contracts need besides cargo: anvil, cast, forge, solc and viem, from npm, into target/tools.
 # Does nothing if they are there. Needs the network, and apt-get where node is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages="@foundry-rs/anvil@1.7.1 @foundry-rs/forge@1.7.1 solc@0.8.30"
+packages="@foundry-rs/anvil@1.7.1 @foundry-rs/cast@1.7.1 @foundry-rs/forge@1.7.1 solc@0.8.30 viem@2.57.20"
 tools=target/tools
 
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
@@ -13,7 +13,9 @@ fi
 # The programs themselves, not npm's wrappers of them: a killed wrapper leaves the program behind.
 there() {
     [ "$(cat $tools/installed 2>/dev/null)" = "$packages" ] && [ -e $tools/node_modules/solc/soljson.js ] &&
+        [ -e $tools/node_modules/viem/package.json ] &&
         compgen -G "$tools/node_modules/@foundry-rs/anvil-*/bin/anvil" >/dev/null &&
+        compgen -G "$tools/node_modules/@foundry-rs/cast-*/bin/cast" >/dev/null &&
         compgen -G "$tools/node_modules/@foundry-rs/forge-*/bin/forge" >/dev/null
 }
 if ! there; then
@@ -23,5 +25,5 @@ if ! there; then
     # shellcheck disable=SC2086
     npm install --prefix $tools --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error $packages
     echo "$packages" >$tools/installed
-    there || { echo "anvil, forge or solc is still missing in $tools" >&2; exit 1; }
+    there || { echo "anvil, cast, forge, solc or viem is still missing in $tools" >&2; exit 1; }
 fi

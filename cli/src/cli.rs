@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use infinityvm_sdk::{Result, Revision, primitives::Address};
 
+#[cfg(unix)]
+use crate::{devnode::DevnodeArgs, ffi::FfiCommand};
 use crate::{
     exit::Exit,
     job::JobCommand,
@@ -45,7 +47,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one value, made once")]
 enum Command {
     /// Build, sign, send, watch, verify, post and replace jobs
     #[command(subcommand)]
@@ -61,6 +62,13 @@ enum Command {
     /// See how a service's outbox stands, and act on its jobs and lanes
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// Run a development node, with a chain if you like, and make it go wrong
+    #[cfg(unix)]
+    Devnode(DevnodeArgs),
+    /// Run programs for forge's tests
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Ffi(FfiCommand),
     /// Print what a shell needs to complete commands
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -120,6 +128,10 @@ impl Cli {
             Command::Node(command) => command.run(&self.globals, output).await,
             Command::Nonce(args) => args.run(&self.globals, output).await,
             Command::Outbox(command) => command.run(&self.globals, output).await,
+            #[cfg(unix)]
+            Command::Devnode(args) => args.run(&self.globals, output).await,
+            #[cfg(unix)]
+            Command::Ffi(command) => command.run(&self.globals).await,
             Command::Completions(args) => args.run(),
             Command::Man => shell::man(),
         }

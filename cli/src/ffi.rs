@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, RelayStrategy, Result, Revision, SignedJob, Until,
     devnode::{ConsumerRules, DevNode},
+    job::recover_signer,
     primitives::{SolValue, hex},
-    recover_signer,
 };
 
 use crate::{
@@ -69,7 +69,8 @@ impl ExecuteArgs {
         // Whose signature it is, and whether it is one, the test's own contracts say.
         let signer = recover_signer(&request, &signature).unwrap_or_default();
         let job = SignedJob::from_parts(revision, request, signature, offchain, state, RelayStrategy::Unordered)?;
-        let node = DevNode::builder(revision).consumer(job.consumer(), ConsumerRules::signed_by(signer)).start().await?;
+        let node =
+            DevNode::builder(revision).consumer(job.consumer(), ConsumerRules::signed_by(signer)).start().await?;
         // Whether the contracts take the result is for the test's own ones to say.
         node.faults().stall_relays(true);
         let id = job.program_id().as_bytes().clone();

@@ -5,7 +5,11 @@ mod abi;
 mod chain;
 mod cli;
 mod connect;
+#[cfg(unix)]
+mod devnode;
 mod exit;
+#[cfg(unix)]
+mod ffi;
 mod input;
 mod job;
 mod keys;

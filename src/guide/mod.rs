@@ -18,6 +18,8 @@
 //! | sign in WebAssembly | [`wasm`] |
 //! | see what happens: traces and metrics | [`seeing_what_happens`] |
 //! | test your app | [`testing`] |
+//! | run the development node as a program, with a chain | [`dev_node_program`] |
+//! | test contracts with forge | [`foundry`] |
 //! | handle errors; set deadlines and retries | [`errors`] |
 //! | see which faults of nodes the client makes up for | [`careless_nodes`] |
 //!
@@ -65,6 +67,12 @@ pub mod seeing_what_happens {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("dev_node_program.md")]
+pub mod dev_node_program {}
+
+#[doc = include_str!("foundry.md")]
+pub mod foundry {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}

@@ -34,7 +34,7 @@ pub fn default_socket(grpc_port: u16) -> PathBuf {
 #[serde(rename_all = "lowercase")]
 enum Reply {
     Done(Value),
-    Failed(String),
+    Failed { why: String, next: Option<String> },
 }
 
 /// Listens until it is dropped, which also removes the socket.
@@ -84,7 +84,8 @@ async fn serve(mut stream: UnixStream, session: &Session) {
     let done = serde_json::from_str::<FaultCommand>(&line)
         .map_err(|error| refused("the control socket got no fault").with_source(error))
         .and_then(|fault| session.apply(&fault));
-    let reply = done.map_or_else(|error| Reply::Failed(error.to_string()), Reply::Done);
+    let failed = |error: Error| Reply::Failed { why: error.to_string(), next: error.hint().map(str::to_owned) };
+    let reply = done.map_or_else(failed, Reply::Done);
     let text = serde_json::to_string(&reply).unwrap_or_default();
     _ = write.write_all(format!("{text}\n").as_bytes()).await;
 }
@@ -108,7 +109,14 @@ pub async fn tell(socket: &Path, fault: &FaultCommand) -> Result<Value> {
     let answer = timeout(PATIENCE, talk).await.unwrap_or_else(late).map_err(unreachable)?;
     match serde_json::from_str(&answer) {
         Ok(Reply::Done(said)) => Ok(said),
-        Ok(Reply::Failed(why)) => Err(refused(why)),
+        Ok(Reply::Failed { why, next }) => {
+            // Its kind is said again here.
+            let why = why.trim_start_matches("invalid input: ").to_owned();
+            Err(match next {
+                Some(next) => refused(why).with_hint(next),
+                None => refused(why),
+            })
+        }
         Err(error) => Err(refused("the socket's answer makes no sense").with_source(error)),
     }
 }

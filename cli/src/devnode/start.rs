@@ -12,9 +12,9 @@ use clap::Args;
 use infinityvm_sdk::{
     LocalSigner, Result, Revision,
     devnode::{DEV_OPERATOR_KEY, DevNode, RealChain},
-    primitives::{Address, B256, Bytes, hex},
+    primitives::{Address, B256, hex},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -137,7 +137,7 @@ impl StartArgs {
         let operator_key = self.operator_key_file.as_deref().map_or(Ok(DEV_OPERATOR_KEY), key_of)?;
         let operator = address_of(operator_key)?;
         let signer = self.signer.map_or_else(|| address_of(SIGNER), Ok)?;
-        let saved = self.state.as_ref().map(StateFile::read).transpose()?.flatten();
+        let saved = self.state.as_deref().map(StateFile::read).transpose()?.flatten();
         let mut said = Said::default();
         let mut builder = DevNode::builder(revision)
             .grpc_address((self.host, self.grpc_port))
@@ -146,8 +146,12 @@ impl StartArgs {
         let (mut anvil, mut contracts) = (None, None);
         if let Some(program) = &self.anvil {
             let chain = self.state.as_deref().map(beside);
-            let started = Anvil::start(program, self.anvil_port, chain.as_deref(), &self.anvil_args).await?;
             let known = saved.as_ref().and_then(|saved| saved.contracts);
+            if let (Some(_), Some(missing)) = (known, chain.as_ref().filter(|path| !path.exists())) {
+                return Err(refused(format!("the state's chain is missing: {}", missing.display()))
+                    .with_hint("anvil writes that file when the node ends; remove the state file to begin anew"));
+            }
+            let started = Anvil::start(program, self.anvil_port, chain.as_deref(), &self.anvil_args).await?;
             let there = match known {
                 Some(known) => known,
                 None => Contracts::deploy(&started.url, revision, operator, signer).await?,
@@ -180,7 +184,11 @@ impl StartArgs {
             fault.apply(&node)?;
         }
         if let Some(file) = &self.state {
-            said = said.with(if loaded { "state, loaded from" } else { "state, kept in" }, "state", file.display().to_string());
+            said = said.with(
+                if loaded { "state, loaded from" } else { "state, kept in" },
+                "state",
+                file.display().to_string(),
+            );
         }
         Ok((Session { node, file: self.state.clone(), contracts }, anvil, said))
     }
@@ -188,10 +196,8 @@ impl StartArgs {
     /// The examples, and then what was named.
     async fn register(&self, node: &DevNode, mut said: Said) -> Result<Said> {
         let mut programs = serde_json::Map::new();
-        let examples = Example::ALL.map(|example| ProgramArg {
-            id: None,
-            what: super::program::Runs::Example(example),
-        });
+        let examples =
+            Example::ALL.map(|example| ProgramArg { id: None, what: super::program::Runs::Example(example) });
         let how = How { raw: self.raw, time_limit: self.program_timeout };
         for program in examples.iter().chain(&self.programs) {
             let (id, name) = program.register(node, how).await?;
@@ -239,7 +245,11 @@ impl Said {
                 .with("their signer", "signer", signer.to_string());
         }
         let mut keys = serde_json::Map::new();
-        let all = [("signer", SIGNER, ours && contracts.is_some()), ("deployer", DEPLOYER, anvil), ("relayer", RELAYER, anvil)];
+        let all = [
+            ("signer", SIGNER, ours && contracts.is_some()),
+            ("deployer", DEPLOYER, anvil),
+            ("relayer", RELAYER, anvil),
+        ];
         for (name, key, _) in all.into_iter().filter(|(_, _, shown)| *shown) {
             let text = hex::encode_prefixed(key);
             self.page = self.page.row("key", format_args!("{text}  {name}; everybody knows it"));

@@ -1,6 +1,6 @@
 //! A running node, and the file in which its state is kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use infinityvm_sdk::{Result, devnode::DevNode};
 use serde::{Deserialize, Serialize};
@@ -27,13 +27,17 @@ pub struct StateFile {
 
 impl StateFile {
     /// Reads it, if there is one.
-    pub fn read(path: &PathBuf) -> Result<Option<Self>> {
+    pub fn read(path: &Path) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
-        let file: Self = Source::File(path.clone()).json("the state of a development node")?;
+        let file: Self = Source::File(path.into()).json("the state of a development node")?;
         if file.version != VERSION {
-            return Err(refused(format!("{} has version {}, and this is version {VERSION}", path.display(), file.version)));
+            return Err(refused(format!(
+                "{} has version {}, and this is version {VERSION}",
+                path.display(),
+                file.version
+            )));
         }
         Ok(Some(file))
     }
@@ -64,7 +68,8 @@ impl Session {
     pub fn save(&self) -> Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
         let file = StateFile { version: VERSION, node: self.node.save()?, contracts: self.contracts };
-        let text = serde_json::to_string(&file).map_err(|error| refused("the state cannot be written").with_source(error))?;
+        let text =
+            serde_json::to_string(&file).map_err(|error| refused("the state cannot be written").with_source(error))?;
         input::write(path, &text)
     }
 }

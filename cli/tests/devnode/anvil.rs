@@ -1,11 +1,14 @@
 //! A chain of the node's own, for everything that speaks JSON-RPC.
 
+use std::{path::Path, process::Command};
+
 use infinityvm_sdk::{
     Until,
     chain::Chain,
     devnode::contracts::{ANVIL_KEYS, Deployer},
     primitives::{Address, keccak256},
 };
+use serde_json::json;
 use support::anvil::program;
 
 use crate::{
@@ -45,4 +48,57 @@ async fn results_land_on_an_anvil_which_is_kept_with_the_state() {
     client.run(again.square_root(81).nonce(4).build().unwrap(), Until::Relayed).await.unwrap();
     assert_eq!(root(rpc, consumer, 81).await, word(9));
     again.end();
+
+    // A chain that lost its file is not taken for the one of the state.
+    std::fs::remove_file(folder.path().join("state.json.anvil")).unwrap();
+    let lost = folder.ivm(&[&["devnode", "--grpc-port", "0", "--rest-port", "0"], &arguments[..]].concat());
+    assert!(lost.fails(2).contains("state.json.anvil") && lost.err.contains("begin anew"), "{}", lost.err);
+}
+
+/// Reads the root as an app in the browser does. Its arguments: viem's folder, the RPC, the contract.
+const VIEM: &str = r#"
+const [from, url, address] = process.argv.slice(1);
+const { createPublicClient, http, parseAbi } = require(from);
+const client = createPublicClient({ transport: http(url) });
+const abi = parseAbi(["function getRoot(uint256) view returns (uint256)"]);
+client.readContract({ address, abi, functionName: "getRoot", args: [144n] }).then((root) => console.log(String(root)));
+"#;
+
+fn said(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+/// Nothing of this needs Rust: a node in one process, commands in others, and cast and viem on the chain.
+#[test]
+#[ignore = "needs anvil, cast and viem: tests/tools.sh installs them"]
+fn a_job_goes_all_the_way_by_commands_alone() {
+    let folder = Folder::new();
+    let anvil = program("anvil");
+    let node = Running::start(&folder, &["--anvil", anvil.to_str().unwrap(), "--anvil-port", "0"]);
+    let (consumer, rpc) = (node.text("square_root_consumer"), node.text("rpc"));
+    let root = node.program("square-root").to_string();
+    folder.write("key.hex", node.said["keys"]["signer"].as_str().unwrap());
+
+    // Without a network.
+    let build = ["job", "build", "--consumer", consumer, "--program", &root, "--max-cycles", "1000000"];
+    folder.ivm(&[&build[..], &["--onchain-input", "abi:uint256=144", "--out", "job.json"]].concat()).ok();
+    let sign = ["job", "sign", "job.json", "--revision", "relay", "--nonce", "1", "--private-key-file", "key.hex"];
+    folder.ivm(&[&sign[..], &["--out", "signed.json"]].concat()).ok();
+
+    let chain = ["--node", node.text("grpc"), "--rpc-url", rpc, "--job-manager", node.text("job_manager"), "--json"];
+    let send = ["job", "send", "signed.json", "--wait", "relayed", "--decode", "(uint256,uint256)"];
+    let sent = folder.ivm(&[&send[..], &["--proof", "proof.json"], &chain].concat()).json();
+    assert_eq!((&sent["stage"], &sent["result"]["decoded"]), (&json!("relayed"), &json!(["144", "12"])));
+    let verify = ["job", "verify", "proof.json", "--operator", node.text("operator"), "--json"];
+    assert_eq!(folder.ivm(&verify).json()["id"], sent["id"]);
+    let nonce = folder.ivm(&["nonce", consumer, "--rpc-url", rpc, "--job-manager", node.text("job_manager"), "--json"]);
+    assert_eq!(nonce.json()["next_nonce"], json!(2), "{}", nonce.out);
+
+    let call = ["call", consumer, "getRoot(uint256)(uint256)", "144", "--rpc-url", rpc];
+    assert_eq!(said(Command::new(program("cast")).args(call)), "12");
+    let viem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/node_modules/viem");
+    assert_eq!(said(Command::new("node").args(["-e", VIEM]).arg(viem).args([rpc, consumer])), "12");
+    node.end();
 }

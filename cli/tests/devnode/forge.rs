@@ -19,7 +19,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to).unwrap()) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 
@@ -30,10 +34,11 @@ fn a_copy_of_the_template_passes() {
     let project = folder.path().join("my-app");
     copy(&contracts().join("template"), &project);
     // What `forge install` does.
-    copy(&contracts().join("src"), &project.join("lib/infinityvm-sdk/contracts/src"));
+    copy(&contracts(), &project.join("lib/infinityvm-sdk/contracts"));
 
     let ivm = Path::new(env!("CARGO_BIN_EXE_ivm")).parent().unwrap();
-    let path = env::join_paths([ivm.into()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
+    let path =
+        env::join_paths([ivm.into()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
     let forge = |arguments: &[&str]| {
         let done = Command::new(program("forge"))
             .args(arguments)

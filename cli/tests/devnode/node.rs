@@ -43,7 +43,7 @@ async fn it_serves_both_front_ends_in_either_revision_and_runs_its_examples() {
         };
         let result = client.run(sum.max_cycles(10_000).build().unwrap(), Until::Relayed).await.unwrap();
         let stateful = result.stateful().unwrap();
-        assert_eq!(stateful.next_state(), B256::from(keccak256(word(5))));
+        assert_eq!(stateful.next_state, B256::from(keccak256(word(5))));
         node.end();
         assert!(!socket.exists());
     }
@@ -69,7 +69,7 @@ async fn its_state_is_kept_in_a_file() {
 
     let node = start();
     let client = node.client().connect().await.unwrap();
-    assert!(client.get_result(id).await.unwrap().result().is_some());
+    assert!(client.get_result(id).await.unwrap().has_result());
     // The nonce is taken on the chain, too.
     let other = node.square_root(80).nonce(7).build().unwrap();
     let error = client.submit(other).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn its_state_is_kept_in_a_file() {
     // Written down while it runs, and then killed.
     let next = client.run(node.square_root(16).build().unwrap(), Until::Relayed).await.unwrap().id();
     assert!(folder.ivm(&["devnode", "fault", "--socket", "socket", "save"]).ok().ends_with("state.json"));
-    drop(node);
+    node.kill();
     let node = start();
     assert!(node.client().connect().await.unwrap().get_result(next).await.is_ok());
 }

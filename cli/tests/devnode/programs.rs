@@ -38,9 +38,6 @@ async fn a_raw_command_is_a_filter() {
     let node = Running::start(&folder, &["--program", "0x77=tr a-c x", "--program", "0x78=false", "--raw"]);
     assert_eq!(run(&node, Bytes::from_static(&[0x77]), 1).await.unwrap(), Bytes::from_static(b"xxx"));
     assert!(run(&node, Bytes::from_static(&[0x78]), 1).await.is_err());
-    let hangs = Running::start(
-        &Folder::new(),
-        &["--program", "0x77=sleep 1000", "--raw", "--program-timeout", "50ms"],
-    );
+    let hangs = Running::start(&Folder::new(), &["--program", "0x77=sleep 1000", "--raw", "--program-timeout", "50ms"]);
     assert!(run(&hangs, Bytes::from_static(&[0x77]), 1).await.is_err());
 }

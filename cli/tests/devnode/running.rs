@@ -5,12 +5,12 @@ use std::{
     process::{Child, Command},
 };
 
-use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, OffchainJobRequestBuilder, primitives::Bytes};
+use infinityvm_sdk::{Client, LocalSigner, OffchainJobRequest, job::OffchainJobRequestBuilder, primitives::Bytes};
 use serde_json::Value;
 
 use crate::rig::Folder;
 
-/// It is killed when it is dropped, if it has not [ended](Self::end) before.
+/// It ends when it is dropped, with the anvil that it has started.
 pub struct Running {
     child: Child,
     /// What it said of itself.
@@ -19,7 +19,10 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        _ = self.child.kill();
+        // A killed node would leave its anvil behind.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.interrupt();
+        }
         _ = self.child.wait();
     }
 }
@@ -42,12 +45,21 @@ impl Running {
 
     /// As Ctrl-C does: it writes its state down, and ends well.
     pub fn end(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("sh").args(["-c", "kill -INT \"$0\"", &pid]).status().unwrap().success());
+        assert!(self.interrupt());
         let status = self.child.wait().unwrap();
         let mut why = String::new();
         _ = self.child.stderr.take().expect("a pipe").read_to_string(&mut why);
         assert!(status.success(), "{status}: {why}");
+    }
+
+    /// As a crash ends it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
+    fn interrupt(&self) -> bool {
+        let pid = self.child.id().to_string();
+        Command::new("sh").args(["-c", "kill -INT \"$0\"", &pid]).status().is_ok_and(|status| status.success())
     }
 
     pub fn text(&self, key: &str) -> &str {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity 0.8.30;
+pragma solidity ^0.8.24;
 
 import {SingleOffchainSigner} from "../common/SingleOffchainSigner.sol";
 import {Consumer} from "./Consumer.sol";
