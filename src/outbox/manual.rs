@@ -15,8 +15,9 @@ use super::{
     store::{Act, Acted, Content, EventKind, Fence, Halt, JobRow, NewPayload, PayloadKind},
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Outcome, Result},
     job::{OffchainJobRequest, Revision, SignedJob},
+    runtime::Joint,
 };
 
 /// What was left when an outbox was drained.
@@ -92,9 +93,15 @@ impl Outbox {
     /// - [`ErrorKind::NotFound`] if there is no such job, or if it is over,
     /// - [`ErrorKind::InvalidInput`] if it is not held: then its worker has it,
     /// - [`ErrorKind::Store`] if it cannot be stored.
+    ///
+    /// Cancel safety: once this was polled, it is carried out, whether or not anybody waits for it.
     pub async fn retry(&self, ticket: JobTicket, reason: &str) -> Result<()> {
-        let case = self.held(ticket).await?;
-        self.release(&case, reason).await
+        let (outbox, reason) = (self.clone(), reason.to_owned());
+        to_its_end(async move {
+            let case = outbox.held(ticket).await?;
+            outbox.release(&case, &reason).await
+        })
+        .await
     }
 
     /// Puts another payload in the place of the one of a held job, under its nonce. Relay revision only, and only if
@@ -103,10 +110,16 @@ impl Outbox {
     /// # Errors
     /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the node's record is not FAILED, or if the
     /// job does not fit the lane; [`ErrorKind::Unsupported`] in the State revision.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn replace(&self, ticket: JobTicket, job: OffchainJobRequest, reason: &str) -> Result<()> {
-        let case = self.held(ticket).await?;
-        self.supersede(&case, job, PayloadKind::Replacement, None, reason).await?;
-        self.release(&case, reason).await
+        let (outbox, reason) = (self.clone(), reason.to_owned());
+        to_its_end(async move {
+            let case = outbox.held(ticket).await?;
+            outbox.supersede(&case, job, PayloadKind::Replacement, None, &reason).await?;
+            outbox.release(&case, &reason).await
+        })
+        .await
     }
 
     /// Puts a held job under the lane's next nonce. The payload under the old one is kept, as it may run: this is for
@@ -114,14 +127,20 @@ impl Outbox {
     ///
     /// # Errors
     /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn renumber(&self, ticket: JobTicket, reason: &str) -> Result<()> {
-        let case = self.held(ticket).await?;
-        let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
-        let act = Act::Renumber { ticket, from, note: reason.to_owned(), now };
-        if self.storage().act(case.fence, act).await? == Acted::Stale {
-            return Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce"));
-        }
-        self.release(&case, reason).await
+        let (outbox, reason) = (self.clone(), reason.to_owned());
+        to_its_end(async move {
+            let case = outbox.held(ticket).await?;
+            let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
+            let act = Act::Renumber { ticket, from, note: reason.clone(), now };
+            if outbox.storage().act(case.fence, act).await? == Acted::Stale {
+                return Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce"));
+            }
+            outbox.release(&case, &reason).await
+        })
+        .await
     }
 
     /// Gives a job up: readers hear that there will be no result. A queued job is taken from the queue. A held job of
@@ -131,7 +150,14 @@ impl Outbox {
     /// # Errors
     /// Those of [`retry`](Self::retry); for an Ordered lane also those of [`replace`](Self::replace), and
     /// [`ErrorKind::InvalidConfig`] if it has no filler.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn abandon(&self, ticket: JobTicket, reason: &str) -> Result<()> {
+        let (outbox, reason) = (self.clone(), reason.to_owned());
+        to_its_end(async move { outbox.give_up(ticket, &reason).await }).await
+    }
+
+    async fn give_up(&self, ticket: JobTicket, reason: &str) -> Result<()> {
         let mut case = self.case(ticket).await?;
         if case.job.saved == Saved::Queued && case.job.held.is_none() {
             // So that it gets no nonce meanwhile.
@@ -254,6 +280,16 @@ impl Outbox {
                  wait until the chain has the nonce used up",
             ))
     }
+}
+
+/// Goes on though nobody waits for it any more: what was written must reach the worker, which else never hears of it.
+async fn to_its_end(act: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    let (teller, joint) = Joint::new();
+    tokio::spawn(async move { teller.tell(act.await) });
+    joint.outcome().await.unwrap_or_else(|| {
+        Err(Error::new(ErrorKind::Closed, "the act was cut off, and may be in the store")
+            .with_outcome(Outcome::Unknown))
+    })
 }
 
 fn checked_held(case: Case<'_>) -> Result<Case<'_>> {

@@ -1,6 +1,7 @@
 //! The outbox, from a job that is enqueued to the event that tells of its result, against the development node.
 
 mod attending;
+mod cancel;
 mod failures;
 mod life;
 mod operations;

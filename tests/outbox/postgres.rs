@@ -9,10 +9,7 @@ use infinityvm_sdk::{
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use support::{harness::within, postgres::database};
 
-use crate::{
-    rig::{Rig, hear, told},
-    transactions::polled,
-};
+use crate::rig::{Rig, hear, polled, told};
 
 const STRATEGY: RelayStrategy = RelayStrategy::Ordered;
 

@@ -1,6 +1,12 @@
 //! A node, a store in a file, and outboxes over both.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    path::PathBuf,
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision,
@@ -132,4 +138,18 @@ pub async fn hear(results: &mut Results, count: usize) -> Vec<OutboxEvent> {
 /// Kind and output of an event.
 pub fn told(event: &OutboxEvent) -> (EventKind, Option<Vec<u8>>) {
     (event.kind(), event.result().map(|result| result.output().to_vec()))
+}
+
+/// Polls a future so many times, whenever it asks for it; nothing if it is not done by then.
+pub async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Option<F::Output> {
+    let mut polls = 0;
+    poll_fn(|cx| {
+        polls += 1;
+        match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if polls >= times => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }

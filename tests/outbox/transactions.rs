@@ -1,10 +1,6 @@
 //! Jobs and acknowledgements in the service's own transactions.
 
-use std::{
-    future::{Future, IntoFuture, poll_fn},
-    pin::Pin,
-    task::Poll,
-};
+use std::future::IntoFuture;
 
 use infinityvm_sdk::{
     ErrorKind, RelayStrategy, Revision,
@@ -16,7 +12,7 @@ use sqlx::{
 };
 use support::harness::within;
 
-use crate::rig::{Rig, hear, told};
+use crate::rig::{Rig, hear, polled, told};
 
 const STRATEGY: RelayStrategy = RelayStrategy::Ordered;
 
@@ -140,20 +136,6 @@ async fn the_public_texts_do_the_same() {
         }
     })
     .await;
-}
-
-/// Polls a future so many times, whenever it asks for it; nothing if it is not done by then.
-pub async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Option<F::Output> {
-    let mut polls = 0;
-    poll_fn(|cx| {
-        polls += 1;
-        match Pin::new(&mut future).poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if polls >= times => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// A caller who goes away, at whatever await, leaves the store as usable as before, and its job stored or not.

@@ -27,8 +27,9 @@ impl WorkerLock {
         Self { path: path.into(), held: Lock::default() }
     }
 
-    /// Takes the lock. Returns the starts that are known of this store, 0 if none are.
-    pub(super) fn take(&self, identity: &[u8]) -> Result<i64> {
+    /// Takes the lock, and lets it go with the returned guard unless that is told to keep it. Returns the starts that
+    /// are known of this store, too: 0 if none are.
+    pub(super) fn take(&self, identity: &[u8]) -> Result<(TakenLock<'_>, i64)> {
         let mut held = self.held.lock();
         if held.is_some() {
             return Err(in_use("this process"));
@@ -52,7 +53,7 @@ impl WorkerLock {
         let mut words = text.split_whitespace();
         let same = words.next() == Some(hex::encode(identity).as_str());
         let starts = words.next().and_then(|starts| starts.parse().ok()).filter(|_| words.next() == Some("starts"));
-        Ok(starts.filter(|_| same).unwrap_or(0))
+        Ok((TakenLock(Some(self)), starts.filter(|_| same).unwrap_or(0)))
     }
 
     /// Notes how many starts the store has now.
@@ -80,6 +81,23 @@ impl WorkerLock {
     }
 }
 
+/// A worker's lock until its start is done: one that fails, or that nobody waits for any more, leaves the store free.
+pub(super) struct TakenLock<'a>(Option<&'a WorkerLock>);
+
+impl TakenLock<'_> {
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for TakenLock<'_> {
+    fn drop(&mut self) {
+        if let Some(lock) = self.0 {
+            lock.release();
+        }
+    }
+}
+
 fn in_use(whose: &str) -> Error {
     Error::new(ErrorKind::Store, format!("a worker of {whose} has the store"))
         .with_retryable(true)
@@ -95,18 +113,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store.db");
         let first = WorkerLock::beside(&store);
-        assert_eq!(first.take(b"one").unwrap(), 0);
+        let take = |lock: &WorkerLock, identity: &[u8]| {
+            let (taken, starts) = lock.take(identity).unwrap();
+            taken.keep();
+            starts
+        };
+        drop(first.take(b"one").unwrap());
+        assert_eq!(take(&first, b"one"), 0, "a start that comes to nothing leaves it free");
         first.write(b"one", 7).unwrap();
         let second = WorkerLock::beside(&store);
         for lock in [&first, &second] {
-            let error = lock.take(b"one").unwrap_err();
+            let error = lock.take(b"one").map(|(_, starts)| starts).unwrap_err();
             assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true));
         }
         first.release();
-        assert_eq!(second.take(b"one").unwrap(), 7);
+        assert_eq!(take(&second, b"one"), 7);
         drop(second);
-        assert_eq!(WorkerLock::beside(&store).take(b"other").unwrap(), 0, "another store is another matter");
+        assert_eq!(take(&WorkerLock::beside(&store), b"other"), 0, "another store is another matter");
         std::fs::write(folder.path().join("store.db-ivm-worker"), format!("{} 12", hex::encode(b"one"))).unwrap();
-        assert_eq!(WorkerLock::beside(&store).take(b"one").unwrap(), 0, "it may have been 123");
+        assert_eq!(take(&WorkerLock::beside(&store), b"one"), 0, "it may have been 123");
     }
 }

@@ -128,9 +128,10 @@ impl Database for SqliteStore {
 
     async fn start(&self) -> Result<bool> {
         let located = |error: crate::error::Error| error.with_endpoint(place(&self.0.path));
-        let known = self.0.lock.take(&self.0.identity).map_err(located)?;
+        let (taken, known) = self.0.lock.take(&self.0.identity).map_err(located)?;
         let (before, now) = reply!(self, StoreRequest::Begin { known }, Begun)?;
         self.0.lock.write(&self.0.identity, now).map_err(located)?;
+        taken.keep();
         Ok(before < known)
     }
 
