@@ -6,6 +6,7 @@ use super::{connection::Client, signing};
 use crate::{
     error::Result,
     job::{SignedJob, UnsignedJob},
+    node::SendLeases,
 };
 
 impl Client {
@@ -18,6 +19,11 @@ impl Client {
             binding.check_signer(signer.address())?;
         }
         signing::sign(job, signer, self.parts.node.retries()).await
+    }
+
+    /// Consumers whose jobs may be sent only for a time.
+    pub(crate) fn send_leases(&self) -> &SendLeases {
+        self.parts.node.leases()
     }
 
     /// Whose signatures it makes.

@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::{
     detect::{Identity, describe_node},
+    leases::SendLeases,
     reach::{Departing, Reach},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) struct Node {
     reach: Reach,
     retries: Retries,
     lists: watch::Sender<Lists>,
+    leases: SendLeases,
     observers: Observers,
     server: Server,
 }
@@ -104,7 +106,8 @@ impl Node {
         let reach = Reach::new(description.is_some(), observers.clone());
         let server = Server::new(transport.encoding(), transport.endpoint());
         let identity = Identity::new(Arc::clone(&transport), revision, description);
-        Ok(Self { transport, wire, identity, reach, retries, lists: watch::Sender::default(), observers, server })
+        let (lists, leases) = Default::default();
+        Ok(Self { transport, wire, identity, reach, retries, lists, leases, observers, server })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -121,6 +124,11 @@ impl Node {
 
     pub(crate) fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// Consumers whose jobs may be sent only for a time.
+    pub(crate) fn leases(&self) -> &SendLeases {
+        &self.leases
     }
 
     pub(crate) fn observers(&self) -> &Observers {
@@ -210,6 +218,13 @@ impl Node {
         if self.lists.borrow().closed { Err(self.closed()) } else { Ok(()) }
     }
 
+    fn lease_ended(&self) -> Error {
+        Error::new(ErrorKind::Store, "this instance's lease of the lane has ended, so it sends nothing for it")
+            .with_outcome(Outcome::NotSent)
+            .with_endpoint(self.endpoint())
+            .with_hint("nothing is lost: the instance that takes the lane goes on with its jobs")
+    }
+
     fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, "the client is closed")
             .with_outcome(Outcome::NotSent)
@@ -281,6 +296,10 @@ impl Node {
         deadline: Deadline,
     ) -> Result<result::Result<JobId, SubmitFailure>> {
         const METHOD: Method = Method::SubmitJob;
+        let Ok(_leased) = self.leases.begin(job.consumer()) else {
+            let (error, again, in_use) = (self.lease_ended(), Again::Never, false);
+            return Ok(Err(SubmitFailure { error, again, in_use, party: Party::Helper }));
+        };
         let leaving = Leaving::new();
         let body = self.wire.submit_job(job)?.with_leaving(&leaving);
         let attempted = self.observers.begin(&self.server, METHOD, attempt);

@@ -1,19 +1,21 @@
 //! Setting up an outbox: its lanes are opened, and their worker starts.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use alloy_primitives::hex;
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
 use super::{
     clock::now,
     config::LaneConfig,
-    decide::HoldReason,
+    keeper::LaneKeeper,
     lane::LaneHandle,
     service::Outbox,
-    store::{Act, Fence, Halt, LaneRow, OutboxStore, Storage},
+    store::{Claimed, Fence, OutboxStore, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
     world,
 };
@@ -24,6 +26,13 @@ use crate::{
     runtime::require_runtime,
 };
 
+/// For how long an instance has a lane without being heard of, unless set.
+const LEASE: Duration = Duration::from_secs(15);
+/// A shorter one ends whenever a database or a machine pauses.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+/// How long a submission may be on its way, unless set.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
+
 /// Builds an [`Outbox`]; made by [`Outbox::builder`].
 #[must_use = "a builder does nothing until `start` or `open` is called"]
 pub struct OutboxBuilder {
@@ -32,6 +41,7 @@ pub struct OutboxBuilder {
     lanes: Vec<LaneConfig>,
     network: Option<String>,
     points: Points,
+    tenant: Tenant,
 }
 
 impl OutboxBuilder {
@@ -48,6 +58,29 @@ impl OutboxBuilder {
         self
     }
 
+    /// Names this instance of the service, for the [status](Outbox::status) of lanes that several instances share. A
+    /// few characters are appended that no other has. The process's number unless set.
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.tenant.instance = name.into();
+        self
+    }
+
+    /// Sets for how long this instance has a lane without being heard of, where several share a store; 15 seconds
+    /// unless set, and at least one. It prolongs that all the time. If it ends without a word, or loses the store, it
+    /// sends nothing more by then, and another instance takes the lane.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.tenant.lease = time.max(SHORTEST_LEASE);
+        self
+    }
+
+    /// Sets how long a submission that this instance began may be on its way to the node, where several share a store;
+    /// 30 seconds unless set. So long an instance that takes a lane whose owner is gone waits before it sends anything:
+    /// of two submissions of one job that race, a node can execute both.
+    pub fn longest_call(mut self, time: Duration) -> Self {
+        self.tenant.longest_call = time;
+        self
+    }
+
     /// Calls this at named points between two steps of the worker, for tests that crash there. Changes in any release.
     #[doc(hidden)]
     pub fn at_points(mut self, call: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
@@ -58,9 +91,10 @@ impl OutboxBuilder {
     /// Opens the store's lanes, and starts their worker: it goes on with what a crash has interrupted, and takes on
     /// what is enqueued.
     ///
-    /// If nonces that the store takes to be free are in use, the lane is halted with [`HoldReason::Restored`]: its
-    /// [status](Outbox::status) lists what was found. The store may have gone back in time, as a restored backup has,
-    /// or somebody else uses the consumer. What neither node nor chain shows cannot be found.
+    /// If nonces that the store takes to be free are in use, the lane is halted with
+    /// [`HoldReason::Restored`](super::HoldReason::Restored): its [status](Outbox::status) lists what was found. The
+    /// store may have gone back in time, as a restored backup has, or somebody else uses the consumer. What neither
+    /// node nor chain shows cannot be found.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if there is no lane, two of one consumer, or one whose policies a node of the
@@ -106,6 +140,42 @@ impl OutboxBuilder {
         self.begin(None, true).await
     }
 
+    /// The instance, by a name that no other has.
+    fn named(&self) -> Tenant {
+        let mut own = [0; 8];
+        // Without randomness the time tells instances of one name apart.
+        if getrandom::fill(&mut own).is_err() {
+            own = now().to_be_bytes();
+        }
+        let instance = format!("{}-{}", self.tenant.instance, hex::encode(&own[4..]));
+        Tenant { instance, ..self.tenant.clone() }
+    }
+
+    /// A lane that a person acts on, where several instances share the store.
+    async fn attended(&self, lane: i64) -> Result<Fence> {
+        match self.storage.claim(lane, &self.named()).await? {
+            Claimed::Taken { fence, .. } => Ok(fence),
+            Claimed::Held => Err(Error::new(ErrorKind::Store, "an instance of the service has the lane")
+                .with_retryable(true)
+                .with_endpoint(self.storage.place())
+                .with_hint("act on that instance, which the lane's status names, or stop the service")),
+        }
+    }
+
+    /// The lanes' owners come and go, where several instances share the store.
+    async fn keep(&self, lanes: Vec<Arc<LaneHandle>>, stopped: watch::Receiver<bool>) -> JoinSet<()> {
+        let tenant = self.named();
+        let (storage, client) = (Arc::clone(&self.storage), self.client.clone());
+        let keeper = LaneKeeper::new(storage, client, self.points.clone(), tenant, lanes, stopped);
+        let (looked, has_looked) = oneshot::channel();
+        // It outlives the outbox, to hand its lanes over.
+        let keeper = tokio::spawn(keeper.run(looked));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { drop(keeper.await) });
+        _ = has_looked.await;
+        tasks
+    }
+
     /// `makes`: whether lanes are made, and driven where there is a worker.
     async fn begin(mut self, worker: Option<&mut Worker>, makes: bool) -> Result<Outbox> {
         require_runtime()?;
@@ -142,18 +212,22 @@ impl OutboxBuilder {
             let strategy = if config.is_ordered() { Lane::Ordered } else { Lane::Unordered };
             self.client.nonces().check_lane(config.consumer(), strategy)?;
             let row = world::open(&*self.storage, &self.client, &network, &config, &known).await?;
-            let (commands, commanded) = mpsc::unbounded_channel();
             let queued = self.storage.queued(row.id).await?;
             let (consumer, id) = (config.consumer(), row.id);
-            let fence = if works { Some(self.storage.take(id).await?) } else { None };
-            let lane = Arc::new(LaneHandle::new(id, config, queued, fence, commands));
+            let lane = Arc::new(LaneHandle::new(id, config, queued));
             if lanes.insert(consumer, Arc::clone(&lane)).is_some() {
                 return invalid("two lanes of one consumer", "give each consumer one lane");
             }
-            let Some(fence) = fence else { continue };
+            let shared = self.storage.is_shared();
+            if !works || shared && makes {
+                continue;
+            }
+            let fence = if shared { self.attended(id).await? } else { self.storage.take(id).await? };
+            let (commands, commanded) = mpsc::unbounded_channel();
+            lane.set_owner(Some((fence, commands)));
             let found =
                 if makes { world::strangers(&self.client, consumer, row.next_nonce).await? } else { Vec::new() };
-            self.halt_if_restored(fence, &row, found, went_back).await?;
+            world::halt_if_restored(&*self.storage, fence, &row, found, went_back).await?;
             if !makes {
                 continue;
             }
@@ -161,29 +235,15 @@ impl OutboxBuilder {
             let context = Context::new(storage, client, lane, &row, fence, self.points.clone());
             workers.push(LaneWorker::new(context, commanded, stopped.clone()));
         }
+        if works && makes && self.storage.is_shared() {
+            let tasks = self.keep(lanes.values().cloned().collect(), stopped).await;
+            return Ok(Outbox::of(self.client, self.storage, works, lanes, (stop, tasks)));
+        }
         let mut tasks = JoinSet::new();
         for worker in workers {
             tasks.spawn(worker.run());
         }
         Ok(Outbox::of(self.client, self.storage, works, lanes, (stop, tasks)))
-    }
-
-    async fn halt_if_restored(
-        &self,
-        fence: Fence,
-        row: &LaneRow,
-        mut found: Vec<String>,
-        went_back: bool,
-    ) -> Result<()> {
-        if went_back {
-            found.insert(0, "the store is an older one than the last worker had".to_owned());
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        let note = format!("nonces from {} on may be in use: {}", row.next_nonce, found.join("; "));
-        let halt = Halt { reason: HoldReason::Restored, ticket: None, note };
-        self.storage.act(fence, Act::Halt { halt, now: now() }).await.map(drop)
     }
 }
 
@@ -215,6 +275,8 @@ impl Outbox {
     /// the outbox gives out their nonces.
     pub fn builder(client: Client, store: impl OutboxStore) -> OutboxBuilder {
         let points = Points::default();
-        OutboxBuilder { client, storage: Arc::new(store), lanes: Vec::new(), network: None, points }
+        let instance = std::process::id().to_string();
+        let tenant = Tenant { instance, lease: LEASE, longest_call: LONGEST_CALL };
+        OutboxBuilder { client, storage: Arc::new(store), lanes: Vec::new(), network: None, points, tenant }
     }
 }

@@ -10,6 +10,10 @@ use tokio::sync::{Notify, mpsc};
 use super::{config::LaneConfig, store::Fence};
 use crate::{error::Error, sync::Lock};
 
+/// What acts upon a lane go with: its fence, and the way to its worker, which is told of the tickets that a person has
+/// acted upon.
+pub(super) type Owner = (Fence, mpsc::UnboundedSender<i64>);
+
 /// A lane, as its worker and its callers share it.
 pub(super) struct LaneHandle {
     id: i64,
@@ -20,23 +24,16 @@ pub(super) struct LaneHandle {
     changed: Notify,
     /// Jobs were taken from the queue.
     room: Notify,
-    fence: Option<Fence>,
-    /// Tickets that a person has acted upon.
-    commands: mpsc::UnboundedSender<i64>,
+    /// The lane's worker, where this outbox has it.
+    owner: Lock<Option<Owner>>,
     /// Why its worker has ended, or what it could not do lately.
     trouble: Lock<Option<Error>>,
 }
 
 impl LaneHandle {
-    pub(super) fn new(
-        id: i64,
-        config: LaneConfig,
-        queued: u64,
-        fence: Option<Fence>,
-        commands: mpsc::UnboundedSender<i64>,
-    ) -> Self {
+    pub(super) fn new(id: i64, config: LaneConfig, queued: u64) -> Self {
         let (queued, changed, room) = (AtomicU64::new(queued), Notify::new(), Notify::new());
-        Self { id, config, queued, changed, room, fence, commands, trouble: Lock::default() }
+        Self { id, config, queued, changed, room, owner: Lock::default(), trouble: Lock::default() }
     }
 
     pub(super) fn id(&self) -> i64 {
@@ -82,13 +79,19 @@ impl LaneHandle {
     }
 
     pub(super) fn fence(&self) -> Option<Fence> {
-        self.fence
+        self.owner.lock().as_ref().map(|(fence, _)| *fence)
+    }
+
+    pub(super) fn set_owner(&self, owner: Option<Owner>) {
+        *self.owner.lock() = owner;
     }
 
     /// Has the worker look at a job again.
     pub(super) fn command(&self, ticket: i64) {
         // Where the worker has ended, its trouble says so.
-        _ = self.commands.send(ticket);
+        if let Some((_, commands)) = &*self.owner.lock() {
+            _ = commands.send(ticket);
+        }
     }
 
     pub(super) fn trouble(&self) -> Option<Error> {

@@ -206,8 +206,10 @@ impl Outbox {
 
     fn owned<'a>(&self, lane: &'a LaneHandle) -> Result<(&'a LaneHandle, Fence)> {
         let fence = lane.fence().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidConfig, "this outbox has no worker")
-                .with_hint("act on the outbox that was made with OutboxBuilder::start")
+            Error::new(ErrorKind::InvalidConfig, "this outbox does not have the lane's worker").with_hint(
+                "act on the outbox that was made with OutboxBuilder::start; of several instances, on the lane's owner, \
+                 which its status names",
+            )
         })?;
         Ok((lane, fence))
     }

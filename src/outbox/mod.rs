@@ -49,8 +49,9 @@
 //!
 //! A store checks the fence in the transaction of each of the owner's acts. In a SQLite file one worker at a time is
 //! the owner of all lanes: a lock of the operating system beside the file sees to that, and the end of the process,
-//! however it comes, frees it. In a PostgreSQL database the worker that started last is the owner; one that was started
-//! before it can write nothing more, and ends.
+//! however it comes, frees it. In a PostgreSQL database several instances share the lanes out: each has some by a
+//! lease, which it prolongs, and `keeper.rs` says when it takes and gives. A node checks no fence, so an instance stops
+//! sending before its lease ends, and the next one waits until nothing that it sent can still arrive.
 //!
 //! # What it does about trouble
 //!
@@ -84,6 +85,7 @@ mod builder;
 mod clock;
 mod config;
 mod intake;
+mod keeper;
 mod lane;
 mod manual;
 mod results;
@@ -105,7 +107,10 @@ pub use self::{
     manual::Drained,
     results::{OutboxEvent, Results},
     service::Outbox,
-    status::{JobProgress, LaneHalt, LaneStatus, LogEntry, OutboxStatus, PayloadStatus, ReaderStatus, TicketStatus},
+    status::{
+        InstanceStatus, JobProgress, LaneHalt, LaneStatus, LogEntry, OutboxStatus, PayloadStatus, ReaderStatus,
+        TicketStatus,
+    },
     store::{EventKind, MemoryStore, OutboxStore, PayloadKind},
     view::StoreView,
 };

@@ -10,7 +10,7 @@ use super::{
     decide::{Announced, HoldReason, Saved},
     intake::JobTicket,
     service::Outbox,
-    store::{JobRow, LaneRow, LogRow, PayloadKind, Storage, damaged},
+    store::{JobRow, LaneOwner, LaneRow, LogRow, PayloadKind, Storage, damaged},
 };
 use crate::{
     error::{Error, Result},
@@ -56,6 +56,8 @@ pub struct LaneStatus {
     pub held: u64,
     /// When the oldest job was enqueued of which nothing was told.
     pub oldest: Option<u64>,
+    /// Who works on it, where several instances share the store; nobody, if nobody does at the moment.
+    pub owner: Option<InstanceStatus>,
     /// Why the lane gives out no nonces, if it does not.
     pub halted: Option<LaneHalt>,
     /// What its worker could not do lately, or why it has ended.
@@ -64,6 +66,17 @@ pub struct LaneStatus {
     pub readers: Vec<ReaderStatus>,
     /// What was done about it that was not the usual, the newest first.
     pub log: Vec<LogEntry>,
+}
+
+/// An instance that works on a lane.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct InstanceStatus {
+    /// Its name, as set with [`OutboxBuilder::instance`](super::OutboxBuilder::instance), and what tells it from others
+    /// of that name.
+    pub instance: String,
+    /// Since when it has the lane.
+    pub since: u64,
 }
 
 /// Why a lane gives out no nonces.
@@ -194,10 +207,10 @@ impl Outbox {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
     pub async fn status(&self) -> Result<OutboxStatus> {
         let mut lanes = Vec::new();
-        let rows = self.storage().lanes().await?;
+        let (rows, owners) = (self.storage().lanes().await?, self.storage().owners().await?);
         for lane in self.lanes() {
             let row = rows.iter().find(|row| row.id == lane.id()).ok_or_else(|| damaged("a lane is gone"))?;
-            lanes.push(lane_status(&**self.storage(), row.clone(), lane.trouble()).await?);
+            lanes.push(lane_status(&**self.storage(), row.clone(), &owners, lane.trouble()).await?);
         }
         Ok(OutboxStatus { lanes })
     }
@@ -227,7 +240,14 @@ impl Outbox {
 }
 
 /// How a lane stands; `trouble` is its worker's.
-pub(super) async fn lane_status(storage: &dyn Storage, row: LaneRow, trouble: Option<Error>) -> Result<LaneStatus> {
+pub(super) async fn lane_status(
+    storage: &dyn Storage,
+    row: LaneRow,
+    owners: &[LaneOwner],
+    trouble: Option<Error>,
+) -> Result<LaneStatus> {
+    let owner = owners.iter().find(|owner| owner.lane == row.id);
+    let owner = owner.map(|owner| InstanceStatus { instance: owner.instance.clone(), since: owner.since });
     let counts = storage.counts(row.id).await?;
     let now = now();
     let readers = storage.readers(row.id).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {
@@ -248,6 +268,7 @@ pub(super) async fn lane_status(storage: &dyn Storage, row: LaneRow, trouble: Op
         over: counts.closed,
         held: counts.held,
         oldest: counts.oldest,
+        owner,
         halted: row.halt.map(|halt| LaneHalt {
             reason: halt.reason,
             ticket: halt.ticket.map(JobTicket),

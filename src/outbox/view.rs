@@ -42,9 +42,9 @@ impl StoreView {
     /// # Errors
     /// [`ErrorKind::Store`] if the store cannot be read.
     pub async fn status(&self) -> Result<OutboxStatus> {
-        let mut lanes = Vec::new();
+        let (mut lanes, owners) = (Vec::new(), self.0.owners().await?);
         for row in self.0.lanes().await? {
-            lanes.push(lane_status(&*self.0, row, None).await?);
+            lanes.push(lane_status(&*self.0, row, &owners, None).await?);
         }
         Ok(OutboxStatus { lanes })
     }

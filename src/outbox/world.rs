@@ -3,8 +3,10 @@
 use alloy_primitives::Address;
 
 use super::{
+    clock::now,
     config::LaneConfig,
-    store::{LaneRow, LaneSpec, Storage},
+    decide::HoldReason,
+    store::{Act, Fence, Halt, LaneRow, LaneSpec, Storage},
 };
 use crate::{
     chain::OnchainStatus,
@@ -110,4 +112,23 @@ pub(super) async fn strangers(client: &Client, consumer: Address, next_nonce: u6
         }
     }
     Ok(found)
+}
+
+/// Halts a lane whose store may have gone back in time.
+pub(super) async fn halt_if_restored(
+    storage: &dyn Storage,
+    fence: Fence,
+    row: &LaneRow,
+    mut found: Vec<String>,
+    went_back: bool,
+) -> Result<()> {
+    if went_back {
+        found.insert(0, "the store is an older one, or another, than the last worker had".to_owned());
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let note = format!("nonces from {} on may be in use: {}", row.next_nonce, found.join("; "));
+    let halt = Halt { reason: HoldReason::Restored, ticket: None, note };
+    storage.act(fence, Act::Halt { halt, now: now() }).await.map(drop)
 }

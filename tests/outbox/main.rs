@@ -3,6 +3,7 @@
 mod attending;
 mod cancel;
 mod failures;
+mod instances;
 mod life;
 mod operations;
 mod postgres;

@@ -30,6 +30,9 @@ pub struct Rig {
     pub rest: bool,
 }
 
+/// The consumers, in the order of their addresses; most tests need the first one only.
+pub const CONSUMERS: [Address; 2] = [Address::repeat_byte(7), Address::repeat_byte(8)];
+
 /// Inputs that begin with this fail.
 pub const FAILS: u8 = 0xff;
 
@@ -41,9 +44,10 @@ pub fn too_long() -> ProgramOutput {
 impl Rig {
     pub async fn new(revision: Revision) -> Self {
         let signer = LocalSigner::random().unwrap();
-        let consumer = Address::repeat_byte(7);
-        let rules = ConsumerRules::signed_by(signer.address());
-        let node = DevNode::builder(revision).consumer(consumer, rules).start().await.unwrap();
+        let [consumer, other] = CONSUMERS;
+        let rules = || ConsumerRules::signed_by(signer.address());
+        let node = DevNode::builder(revision).consumer(consumer, rules()).consumer(other, rules());
+        let node = node.start().await.unwrap();
         let echo = node.register_program(|input| {
             Ok(if input.onchain.first() == Some(&FAILS) {
                 too_long()
@@ -80,8 +84,12 @@ impl Rig {
     }
 
     pub fn lane(&self, strategy: RelayStrategy) -> LaneConfig {
+        self.lane_of(self.consumer, strategy)
+    }
+
+    pub fn lane_of(&self, consumer: Address, strategy: RelayStrategy) -> LaneConfig {
         // The simulated chain makes a block for each relay only.
-        LaneConfig::new(self.consumer, strategy).with_finality(1)
+        LaneConfig::new(consumer, strategy).with_finality(1)
     }
 
     pub async fn outbox(&self, lane: LaneConfig) -> Outbox {
@@ -96,7 +104,11 @@ impl Rig {
     }
 
     pub fn job(&self, strategy: RelayStrategy, input: &[u8]) -> OffchainJobRequest {
-        let job = OffchainJobRequest::builder(self.consumer, self.echo.clone())
+        self.job_of(self.consumer, strategy, input)
+    }
+
+    pub fn job_of(&self, consumer: Address, strategy: RelayStrategy, input: &[u8]) -> OffchainJobRequest {
+        let job = OffchainJobRequest::builder(consumer, self.echo.clone())
             .max_cycles(1_000)
             .onchain_input(input.to_vec())
             .offchain_input(vec![input.len() as u8; 2_000]);

@@ -18,14 +18,16 @@ pub mod sqlite;
 #[cfg(test)]
 mod suite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 pub(crate) use self::{
     content::Content,
     faults::{damaged, fenced},
     rows::{
-        Act, Acted, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob, NewPayload,
-        PayloadRow, StoredResult,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
+        NewJob, NewPayload, PayloadRow, StoredResult, Tenant,
     },
 };
 pub use self::{
@@ -97,6 +99,42 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Makes the caller the owner of a lane; whoever was it before is it no more.
     async fn take(&self, lane: i64) -> Result<Fence>;
+
+    /// Whether several instances may have the store at once. Then a lane is taken by [`claim`](Self::claim) only, for a
+    /// time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Makes the caller the owner of a lane that nobody has, or whose owner's lease has ended.
+    async fn claim(&self, lane: i64, _tenant: &Tenant) -> Result<Claimed> {
+        Ok(Claimed::Taken { fence: self.take(lane).await?, wait: Duration::ZERO, went_back: false })
+    }
+
+    /// Prolongs the caller's lease. False if it does not have the lane any more.
+    async fn renew(&self, _fence: Fence, _tenant: &Tenant) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Gives a lane back: whoever takes it has nothing to wait for.
+    async fn release(&self, _fence: Fence) -> Result<()> {
+        Ok(())
+    }
+
+    /// Notes that an instance is there, for as long as a lease. How many are.
+    async fn beat(&self, _tenant: &Tenant) -> Result<u64> {
+        Ok(1)
+    }
+
+    /// An instance ends.
+    async fn leave(&self, _instance: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Who owns which lane; nothing where only one worker can have the store.
+    async fn owners(&self) -> Result<Vec<LaneOwner>> {
+        Ok(Vec::new())
+    }
 
     /// One step, durable when this returns.
     async fn act(&self, fence: Fence, act: Act) -> Result<Acted>;

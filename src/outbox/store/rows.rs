@@ -1,5 +1,7 @@
 //! What a store holds, and the steps that change it.
 
+use std::time::Duration;
+
 use alloy_primitives::{Address, B256, Bytes};
 use serde::{Deserialize, Serialize};
 
@@ -238,6 +240,34 @@ pub(crate) struct LaneCounts {
 pub(crate) struct Fence {
     pub(crate) lane: i64,
     pub(crate) token: i64,
+}
+
+/// An instance that asks for lanes.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    /// Its name, which no other has.
+    pub(crate) instance: String,
+    pub(crate) lease: Duration,
+    /// How long what it sends may be on its way.
+    pub(crate) longest_call: Duration,
+}
+
+/// What came of asking for a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    /// The caller has it. `wait`: so long, what the last owner was sending may still be on its way. `went_back`: the
+    /// store is on another timeline than when the lane was last taken.
+    Taken { fence: Fence, wait: Duration, went_back: bool },
+    /// Another instance has it.
+    Held,
+}
+
+/// Who has a lane, and since when, in Unix time in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LaneOwner {
+    pub(crate) lane: i64,
+    pub(crate) instance: String,
+    pub(crate) since: u64,
 }
 
 /// One step. `now` is the Unix time in milliseconds, for the log and for events.

@@ -542,3 +542,12 @@ async fn on_sqlite() {
 async fn on_postgres() {
     run(&postgres::PostgresStore::connect(&support::postgres::database()).await.unwrap()).await;
 }
+
+#[cfg(feature = "sqlx-postgres")]
+#[tokio::test]
+#[ignore = "needs PostgreSQL and pgbouncer: tests/run installs them"]
+async fn on_postgres_behind_a_pooler() {
+    let server = support::postgres::server();
+    let pooler = support::postgres::Pooler::before(server);
+    run(&postgres::PostgresStore::connect(&pooler.url(&server.database())).await.unwrap()).await;
+}

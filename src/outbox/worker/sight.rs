@@ -9,7 +9,7 @@ use super::{
 use crate::{
     client::{Cause, JobHandle, PreflightReport},
     error::{Error, ErrorKind, Outcome, Result},
-    job::{Revision, SignedJob, Verified},
+    job::{Revision, SignedJob, Verified, echo_difference},
     outbox::{
         decide::{AfterFailure, Announced, Sighted},
         store::{Act, JobRow, PayloadRow, StoredResult},
@@ -152,6 +152,13 @@ impl Eye {
             self.handle = Some((payload.id, handle.clone()));
             return Ok(handle);
         }
+        if self.recovered && !self.signed.contains(&payload.id) && !again && self.is_at_node(signed).await? {
+            self.left.insert(payload.id);
+            self.shown.insert(payload.id);
+            let handle = client.resume(signed.clone())?;
+            self.handle = Some((payload.id, handle.clone()));
+            return Ok(handle);
+        }
         self.context.points.pass("before_send");
         let submitted = client.submit_signed(signed.clone()).await;
         self.context.points.pass("sent");
@@ -169,6 +176,15 @@ impl Eye {
             self.left.insert(payload.id);
         }
         Err(error)
+    }
+
+    /// Whether the node has this very payload. One that takes no second payload of a job has it from before.
+    async fn is_at_node(&self, signed: &SignedJob) -> Result<bool> {
+        match self.context.client.get_result(signed.id()).await {
+            Ok(record) => Ok(echo_difference(signed, &record).is_none()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits for a result, and gives up the slot on the way.

@@ -8,7 +8,7 @@
 use std::{
     env, fs,
     io::Write,
-    os::unix::{fs::chown, process::CommandExt},
+    os::unix::{fs::chown, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -57,7 +57,7 @@ fn as_nobody(program: &Path) -> Command {
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").stdin(Stdio::null());
+    command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin").current_dir("/").stdin(Stdio::null());
     command
 }
 
@@ -75,14 +75,7 @@ impl Server {
     /// Makes a cluster and starts its server, with more lines for its configuration. Nothing of it is synced to disk: what
     /// is tested here ends processes, and leaves the machine running.
     pub fn start(configuration: &str) -> Self {
-        static SERVERS: AtomicU32 = AtomicU32::new(0);
-        let programs = programs();
-        let name = format!("ivm-postgres-{}-{}", std::process::id(), SERVERS.fetch_add(1, Relaxed));
-        let folder = env::temp_dir().join(name);
-        fs::create_dir(&folder).expect("a folder for the server");
-        if is_root() {
-            chown(&folder, Some(NOBODY), Some(NOBODY)).expect("the folder is nobody's");
-        }
+        let (programs, folder) = (programs(), new_folder("ivm-postgres"));
         let mut initdb = as_nobody(&programs.join("initdb"));
         initdb.arg("--pgdata").arg(folder.join("data")).args(["--username=postgres", "--auth=trust", "--no-sync"]);
         succeeded("initdb", initdb.args(["--encoding=UTF8", "--locale=C"]).output().expect("initdb runs"));
@@ -114,8 +107,7 @@ impl Server {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let name = format!("test{}", DATABASES.fetch_add(1, Relaxed));
         self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
-        let folder = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgres://postgres@{folder}/{name}")
+        through(&self.folder, &name)
     }
 
     /// Runs statements in a database, as its administrator.
@@ -141,13 +133,79 @@ impl Server {
     }
 }
 
+/// A pgbouncer before a server, in transaction mode: each transaction of a client may be on another of its connections.
+pub struct Pooler {
+    folder: PathBuf,
+    shell: Child,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        _ = self.shell.wait();
+    }
+}
+
+impl Pooler {
+    /// Before this server, with so few connections to it that clients have to take turns.
+    pub fn before(server: &Server) -> Self {
+        const SCRIPT: &str =
+            "pgbouncer -q \"$0/pgbouncer.ini\" 2>\"$0/errors\" & read -r _; kill -INT $!; wait; rm -rf \"$0\"";
+        let folder = new_folder("ivm-pgbouncer");
+        let configuration = format!(
+            "[databases]\n* = host={} port=5432 user=postgres\n[pgbouncer]\nlisten_port = 5432\nunix_socket_dir = {1}\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\nlogfile = {1}/log\n",
+            server.folder.display(),
+            folder.display()
+        );
+        fs::write(folder.join("pgbouncer.ini"), configuration).expect("the configuration is written");
+        let shell = until_this_process_ends(SCRIPT, &[&folder]);
+        let pooler = Self { shell, folder };
+        let began = Instant::now();
+        while UnixStream::connect(pooler.folder.join(".s.PGSQL.5432")).is_err() {
+            let errors = || fs::read_to_string(pooler.folder.join("errors")).unwrap_or_default();
+            assert!(began.elapsed() < START, "pgbouncer does not answer, is it installed? {}", errors());
+            thread::sleep(Duration::from_millis(20));
+        }
+        pooler
+    }
+
+    /// The URL of the server's database behind the pooler.
+    pub fn url(&self, database: &str) -> String {
+        through(&self.folder, database)
+    }
+}
+
+/// The URL of a database, reached by the socket in another folder.
+pub fn through(folder: &Path, url: &str) -> String {
+    let database = url.rsplit('/').next().expect("the name of a database");
+    format!("postgres://postgres@{}/{database}", folder.display().to_string().replace('/', "%2F"))
+}
+
+/// A new folder that is not root's.
+fn new_folder(name: &str) -> PathBuf {
+    static FOLDERS: AtomicU32 = AtomicU32::new(0);
+    let number = FOLDERS.fetch_add(1, Relaxed);
+    let folder = env::temp_dir().join(format!("{name}-{}-{number}", std::process::id()));
+    fs::create_dir(&folder).expect("a new folder");
+    if is_root() {
+        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("the folder is nobody's");
+    }
+    folder
+}
+
+/// A shell that runs a script, which reads its input until this process ends, however that happens, or closes it.
+fn until_this_process_ends(script: &str, arguments: &[&Path]) -> Child {
+    let mut shell = as_nobody(Path::new("/bin/sh"));
+    shell.args(["-c", script]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.process_group(0).spawn().expect("a shell runs")
+}
+
 /// A shell starts the server, and ends it once its own input is closed: that happens however this process ends.
 fn run(programs: &Path, folder: &Path) -> Child {
     const SCRIPT: &str = "\"$0/pg_ctl\" --pgdata \"$1/data\" --log \"$1/log\" --no-wait start >/dev/null 2>&1; read -r _; \
                           \"$0/pg_ctl\" --pgdata \"$1/data\" --mode=immediate stop >/dev/null 2>&1; rm -rf \"$1\"";
-    let mut shell = as_nobody(Path::new("/bin/sh"));
-    shell.args(["-c", SCRIPT]).arg(programs).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null());
-    shell.stderr(Stdio::null()).process_group(0).spawn().expect("a shell runs")
+    until_this_process_ends(SCRIPT, &[programs, folder])
 }
 
 /// The process's server.

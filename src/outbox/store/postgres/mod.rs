@@ -130,6 +130,23 @@ fn place(options: &PgConnectOptions) -> String {
     format!("postgres://{host}:{}/{}", options.get_port(), options.get_database().unwrap_or_default())
 }
 
+/// The lane whose row a request holds.
+fn held_lane(request: &StoreRequest) -> Option<i64> {
+    match request {
+        StoreRequest::Take(lane)
+        | StoreRequest::Claim(lane, _)
+        | StoreRequest::AddReader(lane, _)
+        | StoreRequest::RemoveReader(lane, _) => Some(*lane),
+        StoreRequest::Act(fence, _) | StoreRequest::Renew(fence, _) | StoreRequest::Release(fence) => Some(fence.lane),
+        StoreRequest::Begin { .. }
+        | StoreRequest::OpenLane(_)
+        | StoreRequest::Enqueue(..)
+        | StoreRequest::Acknowledge(..)
+        | StoreRequest::Beat(_)
+        | StoreRequest::Leave(_) => None,
+    }
+}
+
 impl OutboxStore for PostgresStore {}
 
 impl Database for PostgresStore {
@@ -148,9 +165,13 @@ impl Database for PostgresStore {
 
     fn stop(&self) {}
 
+    fn shared(&self) -> bool {
+        true
+    }
+
     fn writer(&self, request: &StoreRequest) -> &WriterHandle {
         let writers = &self.0.writers;
-        let which = match request.owned_lane() {
+        let which = match held_lane(request) {
             // Two transactions of one process then never wait for each other's lanes.
             Some(lane) => usize::try_from(lane.unsigned_abs()).unwrap_or_default(),
             None => self.0.next.fetch_add(1, Relaxed),

@@ -1,4 +1,6 @@
-//! What a server that crashes, callers who write at once, and poolers find.
+//! What a server that crashes, several instances, callers who write at once, and poolers find.
+
+use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, query};
@@ -6,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row, query};
 use super::*;
 use crate::{
     job::Revision,
-    outbox::store::{Act, Acted, Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage},
+    outbox::store::{Act, Acted, Claimed, Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage, Tenant},
 };
 
 async fn store() -> (PostgresStore, String, i64) {
@@ -31,6 +33,13 @@ fn job(key: Option<&str>) -> NewJob {
 
 async fn connection(url: &str) -> PgConnection {
     PgConnectOptions::from_str(url).unwrap().connect().await.unwrap()
+}
+
+async fn until_somebody_waits(conn: &mut PgConnection) {
+    let text = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while query(text).fetch_optional(&mut *conn).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -87,10 +96,7 @@ async fn one_key_is_one_job_whoever_comes_first() {
             async move { store.enqueue(lane, job(Some(key))).await.unwrap() }
         });
         // It waits for the first one's end.
-        let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        while query(waits).fetch_optional(&mut looks_on).await.unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
+        until_somebody_waits(&mut looks_on).await;
         if commits {
             order.commit().await.unwrap()
         } else {
@@ -124,6 +130,106 @@ async fn a_server_that_crashes_is_found_again() {
     assert!(store.take(lane).await.unwrap().token > fence.token);
 }
 
+fn tenant(instance: &str) -> Tenant {
+    let (lease, longest_call) = (Duration::from_secs(600), Duration::from_secs(7));
+    Tenant { instance: instance.to_owned(), lease, longest_call }
+}
+
+/// A database whose clock a test sets forward.
+async fn store_with_a_clock() -> (PostgresStore, PgConnection, i64) {
+    let url = support::postgres::database();
+    let mut conn = connection(&url).await;
+    let text = "CREATE SCHEMA faked; CREATE TABLE faked.ahead (by INTERVAL); INSERT INTO faked.ahead VALUES ('0'); \
+                CREATE FUNCTION faked.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS \
+                'SELECT pg_catalog.clock_timestamp() + by FROM faked.ahead'; \
+                DO 'BEGIN EXECUTE format(''ALTER DATABASE %I SET search_path = faked, pg_catalog'', current_database()); END'";
+    sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let lane = lane(&store).await;
+    (store, connection(&url).await, lane)
+}
+
+async fn set_ahead(conn: &mut PgConnection, seconds: i32) {
+    let text = "UPDATE faked.ahead SET by = make_interval(secs => $1)";
+    query(text).bind(f64::from(seconds)).execute(conn).await.unwrap();
+}
+
+/// Who has a lane has it until its lease ends by the database's clock, and its fence counts until the next one takes it.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_lane_has_one_owner_until_its_lease_ends() {
+    let (store, mut conn, lane) = store_with_a_clock().await;
+    let (a, b) = (tenant("a"), tenant("b"));
+    let Claimed::Taken { fence: first, wait, went_back: false } = store.claim(lane, &a).await.unwrap() else {
+        panic!("it is free")
+    };
+    assert_eq!(wait, Duration::ZERO, "nobody had it");
+    assert_eq!(store.claim(lane, &b).await.unwrap(), Claimed::Held);
+    set_ahead(&mut conn, 599).await;
+    assert_eq!(store.claim(lane, &b).await.unwrap(), Claimed::Held);
+    assert!(store.renew(first, &a).await.unwrap());
+    set_ahead(&mut conn, 1198).await;
+    assert_eq!(store.claim(lane, &b).await.unwrap(), Claimed::Held, "it was prolonged");
+    set_ahead(&mut conn, 1205).await;
+    // As long as nobody takes it, what its owner writes counts.
+    let act = |fence| store.act(fence, Act::Number { most: 0, now: 1 });
+    act(first).await.unwrap();
+    let Claimed::Taken { fence: second, wait, went_back: false } = store.claim(lane, &b).await.unwrap() else {
+        panic!("its lease has ended")
+    };
+    assert_eq!(wait, a.longest_call, "what the first one sent may be on its way");
+    assert_eq!(act(first).await.unwrap_err().kind(), ErrorKind::Store);
+    assert!(!store.renew(first, &a).await.unwrap());
+    store.release(first).await.unwrap();
+    assert_eq!(store.claim(lane, &a).await.unwrap(), Claimed::Held, "what is another's is not given back");
+    let owners = store.owners().await.unwrap();
+    assert_eq!((owners.len(), owners[0].lane, owners[0].instance.as_str()), (1, lane, "b"));
+    // One that was given back has nothing on its way, and its old fence counts no more.
+    store.release(second).await.unwrap();
+    assert_eq!(act(second).await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(store.owners().await.unwrap(), []);
+    let Claimed::Taken { fence: third, wait, .. } = store.claim(lane, &a).await.unwrap() else { panic!("it is free") };
+    assert_eq!(wait, Duration::ZERO);
+    // Another server in the place of this one is found at the next renewal, and told when the lane is taken anew.
+    query("UPDATE ivm_lanes SET history = 'elsewhere'").execute(&mut conn).await.unwrap();
+    assert!(!store.renew(third, &a).await.unwrap());
+    let Claimed::Taken { went_back: true, wait, .. } = store.claim(lane, &a).await.unwrap() else { panic!("not told") };
+    assert_eq!(wait, Duration::ZERO, "it was its own");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn instances_count_as_long_as_they_are_heard_of() {
+    let (store, mut conn, _) = store_with_a_clock().await;
+    assert_eq!(store.beat(&tenant("a")).await.unwrap(), 1);
+    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 2);
+    set_ahead(&mut conn, 599).await;
+    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 2);
+    set_ahead(&mut conn, 602).await;
+    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 1);
+    store.leave("b").await.unwrap();
+    assert_eq!(store.beat(&tenant("c")).await.unwrap(), 1);
+}
+
+/// An act takes its lane's row first, and in its own transaction: whoever takes the lane meanwhile waits for it.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_fence_is_checked_in_the_transaction_that_writes() {
+    let (store, url, lane) = store().await;
+    let fence = store.take(lane).await.unwrap();
+    let (mut conn, mut looks_on) = (connection(&url).await, connection(&url).await);
+    // Somebody takes the lane, and has not committed yet.
+    let mut taking = conn.begin().await.unwrap();
+    query("UPDATE ivm_lanes SET token = token + 1").execute(&mut *taking).await.unwrap();
+    let act = tokio::spawn({
+        let store = store.clone();
+        async move { store.act(fence, Act::Go { note: "late".to_owned(), now: 1 }).await }
+    });
+    until_somebody_waits(&mut looks_on).await;
+    taking.commit().await.unwrap();
+    assert_eq!(act.await.unwrap().unwrap_err().kind(), ErrorKind::Store);
+}
+
 /// The tables are those of SQLite, with what only several instances need.
 #[cfg(feature = "sqlx-sqlite")]
 #[tokio::test]
@@ -134,7 +240,7 @@ async fn the_tables_are_those_of_sqlite() {
     let path = folder.path().join("store.db");
     let _other = crate::outbox::store::sqlite::SqliteStore::open(&path).await.unwrap();
     let text = "SELECT table_name || '.' || column_name FROM information_schema.columns \
-                WHERE table_name LIKE 'ivm\\_%' AND column_name NOT IN ('owner', 'owned_since', 'lease_until', 'history')";
+                WHERE table_name LIKE 'ivm\\_%' AND table_name <> 'ivm_instances' AND column_name NOT IN ('owner', 'owned_since', 'lease_until', 'longest_call', 'history')";
     let rows = query(text).fetch_all(&mut connection(&url).await).await.unwrap();
     let mut here: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let text = "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.name LIKE 'ivm\\_%' \

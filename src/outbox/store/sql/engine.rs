@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin};
 use async_trait::async_trait;
 
 use super::{
-    reads,
+    leases, reads,
     session::{Fetched, SqlSession},
     values::mixed_up,
     writer::{Reply, StoreRequest, WriterHandle},
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error::Result,
     outbox::store::{
-        Act, Acted, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob, OutboxStore,
-        PayloadRow, Storage, StoredResult,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
+        NewJob, OutboxStore, PayloadRow, Storage, StoredResult, Tenant,
     },
 };
 
@@ -34,6 +34,9 @@ pub(crate) trait Database: OutboxStore {
 
     /// As [`Storage::end`].
     fn stop(&self);
+
+    /// As [`Storage::is_shared`]. If not, none of the requests about leases is made.
+    fn shared(&self) -> bool;
 
     /// Who carries out a request. All of one lane's owner go the same way.
     fn writer(&self, request: &StoreRequest) -> &WriterHandle;
@@ -135,6 +138,34 @@ impl<D: Database> Storage for D {
 
     async fn take(&self, lane: i64) -> Result<Fence> {
         reply!(self, StoreRequest::Take(lane), Fence)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared()
+    }
+
+    async fn claim(&self, lane: i64, tenant: &Tenant) -> Result<Claimed> {
+        reply!(self, StoreRequest::Claim(lane, tenant.clone()), Claimed)
+    }
+
+    async fn renew(&self, fence: Fence, tenant: &Tenant) -> Result<bool> {
+        reply!(self, StoreRequest::Renew(fence, tenant.clone()), Flag)
+    }
+
+    async fn release(&self, fence: Fence) -> Result<()> {
+        reply!(self, StoreRequest::Release(fence), Flag).map(|_: bool| ())
+    }
+
+    async fn beat(&self, tenant: &Tenant) -> Result<u64> {
+        reply!(self, StoreRequest::Beat(tenant.clone()), Count)
+    }
+
+    async fn leave(&self, instance: &str) -> Result<()> {
+        reply!(self, StoreRequest::Leave(instance.to_owned()), Flag).map(|_: bool| ())
+    }
+
+    async fn owners(&self) -> Result<Vec<LaneOwner>> {
+        if self.shared() { self.read(|conn| Box::pin(leases::owners(conn))).await } else { Ok(Vec::new()) }
     }
 
     async fn act(&self, fence: Fence, act: Act) -> Result<Acted> {

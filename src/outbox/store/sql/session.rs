@@ -129,6 +129,10 @@ pub(crate) struct SqlDialect {
     pub(crate) version: i64,
     /// Reads the fence of a lane (parameter 1), and holds off everybody else who does so until the transaction ends.
     pub(crate) hold_lane: &'static str,
+    /// The database's clock, as a Unix time in milliseconds, `now`. Not the time when the transaction began.
+    pub(crate) now: &'static str,
+    /// Which cluster and timeline the database is on, `history`: it changes when another server takes its place.
+    pub(crate) history: &'static str,
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
     /// row if there is no such lane or if somebody has just taken the key.
     pub(crate) enqueue: &'static str,

@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    apply,
+    apply, leases,
     session::{Fetched, SqlSession},
     values::{failed, mixed_up},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    outbox::store::{Act, Acted, Enqueued, Fence, LaneRow, LaneSpec, NewJob, fenced},
+    outbox::store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
 };
 
 /// Requests in one transaction at most.
@@ -58,20 +58,14 @@ pub(crate) enum StoreRequest {
     Enqueue(i64, NewJob),
     Take(i64),
     Act(Fence, Act),
+    Claim(i64, Tenant),
+    Renew(Fence, Tenant),
+    Release(Fence),
+    Beat(Tenant),
+    Leave(String),
     AddReader(i64, String),
     RemoveReader(i64, String),
     Acknowledge(i64, String, i64),
-}
-
-impl StoreRequest {
-    /// The lane whose row it holds.
-    pub(crate) fn owned_lane(&self) -> Option<i64> {
-        match self {
-            Self::Take(lane) | Self::AddReader(lane, _) | Self::RemoveReader(lane, _) => Some(*lane),
-            Self::Act(fence, _) => Some(fence.lane),
-            Self::Begin { .. } | Self::OpenLane(_) | Self::Enqueue(..) | Self::Acknowledge(..) => None,
-        }
-    }
 }
 
 pub(crate) enum Reply {
@@ -80,7 +74,9 @@ pub(crate) enum Reply {
     Lane(LaneRow),
     Enqueued(Enqueued),
     Fence(Fence),
+    Claimed(Claimed),
     Acted(Acted),
+    Count(u64),
     Flag(bool),
     /// The fence does not hold.
     Fenced,
@@ -307,6 +303,17 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetc
                 fences.remove(lane);
                 apply::take(conn, *lane).await?.map_or(Reply::NoLane, Reply::Fence)
             }
+            StoreRequest::Claim(lane, tenant) => {
+                fences.remove(lane);
+                leases::claim(conn, *lane, tenant).await?.map_or(Reply::NoLane, Reply::Claimed)
+            }
+            StoreRequest::Renew(fence, tenant) => Reply::Flag(leases::renew(conn, *fence, tenant).await?),
+            StoreRequest::Release(fence) => {
+                fences.remove(&fence.lane);
+                Reply::Flag(leases::release(conn, *fence).await?)
+            }
+            StoreRequest::Beat(tenant) => Reply::Count(leases::beat(conn, tenant).await?),
+            StoreRequest::Leave(instance) => Reply::Flag(leases::leave(conn, instance).await?),
             StoreRequest::Act(fence, act) => {
                 // In the transaction of the act, or another worker could take the lane in between.
                 let token = match fences.get(&fence.lane) {

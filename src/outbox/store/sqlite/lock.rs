@@ -72,12 +72,21 @@ impl WorkerLock {
 
     /// Lets the lock go.
     pub(super) fn release(&self) {
-        *self.held.lock() = None;
+        if let Some(file) = self.held.lock().take() {
+            // By itself, as a process that this one starts has the file, too, until it has begun its own program.
+            _ = file.unlock();
+        }
     }
 
     fn failed(&self, what: &str, error: std::io::Error) -> Error {
         Error::new(ErrorKind::Store, format!("the worker's lock file {} {what}", self.path.display()))
             .with_source(error)
+    }
+}
+
+impl Drop for WorkerLock {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

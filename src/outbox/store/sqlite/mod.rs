@@ -139,6 +139,10 @@ impl Database for SqliteStore {
         self.0.lock.release();
     }
 
+    fn shared(&self) -> bool {
+        false
+    }
+
     fn writer(&self, _: &StoreRequest) -> &WriterHandle {
         &self.0.writer
     }

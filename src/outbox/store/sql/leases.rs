@@ -1,0 +1,116 @@
+//! Who owns which lane, where several instances share a store.
+//!
+//! The database's clock says only whether a lane may be taken. Whether a write counts, its fence says.
+
+use std::time::Duration;
+
+use super::{
+    apply::{hold_lane, take},
+    session::{Fetched, SqlSession, get, query},
+    values::{maybe_number, number, signed},
+};
+use crate::outbox::store::{Claimed, Fence, LaneOwner, Tenant};
+
+fn millis(time: Duration) -> i64 {
+    signed(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The database's clock. Read after the lane's row is held: it is no time for which somebody waited.
+async fn now(conn: &mut dyn SqlSession) -> Fetched<i64> {
+    let text = conn.dialect().now;
+    get(&query(text).fetch_one(conn).await?, "now")
+}
+
+/// Which cluster and timeline the database is on.
+async fn history(conn: &mut dyn SqlSession) -> Fetched<String> {
+    let text = conn.dialect().history;
+    get(&query(text).fetch_one(conn).await?, "history")
+}
+
+/// Takes a lane that nobody has, or whose owner's lease has ended. Nothing if there is no such lane.
+pub(super) async fn claim(conn: &mut dyn SqlSession, lane: i64, tenant: &Tenant) -> Fetched<Option<Claimed>> {
+    if hold_lane(conn, lane).await?.is_none() {
+        return Ok(None);
+    }
+    let text = "SELECT owner, owned_since, lease_until, longest_call, history FROM ivm_lanes WHERE lane = $1";
+    let row = query(text).bind(lane).fetch_one(&mut *conn).await?;
+    let (now, here) = (now(conn).await?, history(conn).await?);
+    let owner: Option<String> = get(&row, "owner")?;
+    let ours = owner.as_ref().is_some_and(|owner| *owner == tenant.instance);
+    let lease: Option<i64> = get(&row, "lease_until")?;
+    if owner.is_some() && !ours && lease.is_some_and(|until| until > now) {
+        return Ok(Some(Claimed::Held));
+    }
+    // What the last owner was sending when its lease ended may still be on its way. One that handed the lane over has
+    // waited for that itself, and what this instance sends it knows.
+    let before = maybe_number(&row, "longest_call")?.filter(|_| owner.is_some() && !ours);
+    let wait = Duration::from_millis(before.unwrap_or(0));
+    let longest = tenant.longest_call.max(wait);
+    let since = maybe_number(&row, "owned_since")?.filter(|_| ours).map_or(now, signed);
+    let known: Option<String> = get(&row, "history")?;
+    let Some(fence) = take(conn, lane).await? else { return Ok(None) };
+    let text = "UPDATE ivm_lanes SET owner = $2, owned_since = $3, lease_until = $4, longest_call = $5, history = $6 \
+                WHERE lane = $1";
+    query(text)
+        .bind(lane)
+        .bind(tenant.instance.clone())
+        .bind(since)
+        .bind(now.saturating_add(millis(tenant.lease)))
+        .bind(millis(longest))
+        .bind(here.clone())
+        .execute(conn)
+        .await?;
+    Ok(Some(Claimed::Taken { fence, wait, went_back: known.is_some_and(|known| known != here) }))
+}
+
+/// Prolongs a lease. False if the lane is somebody else's, or if the database is on another timeline than when it was
+/// taken: then it is to be taken anew.
+pub(super) async fn renew(conn: &mut dyn SqlSession, fence: Fence, tenant: &Tenant) -> Fetched<bool> {
+    if hold_lane(conn, fence.lane).await? != Some(fence.token) {
+        return Ok(false);
+    }
+    let (now, here) = (now(conn).await?, history(conn).await?);
+    let text = "UPDATE ivm_lanes SET lease_until = $2 WHERE lane = $1 AND owner = $3 AND history = $4";
+    let renewed = query(text).bind(fence.lane).bind(now.saturating_add(millis(tenant.lease)));
+    Ok(renewed.bind(tenant.instance.clone()).bind(here).execute(conn).await? == 1)
+}
+
+/// Gives a lane back. Nothing of it is under way any more.
+pub(super) async fn release(conn: &mut dyn SqlSession, fence: Fence) -> Fetched<bool> {
+    if hold_lane(conn, fence.lane).await? != Some(fence.token) {
+        return Ok(false);
+    }
+    // With a new fence: what its worker may still write does not count.
+    let text = "UPDATE ivm_lanes SET owner = NULL, owned_since = NULL, lease_until = NULL, longest_call = NULL, \
+                token = token + 1 WHERE lane = $1";
+    Ok(query(text).bind(fence.lane).execute(conn).await? == 1)
+}
+
+/// Notes that an instance is there. How many are.
+pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<u64> {
+    let now = now(conn).await?;
+    let text = "INSERT INTO ivm_instances (instance, alive_until) VALUES ($1, $2) \
+                ON CONFLICT (instance) DO UPDATE SET alive_until = $2";
+    let until = now.saturating_add(millis(tenant.lease));
+    query(text).bind(tenant.instance.clone()).bind(until).execute(&mut *conn).await?;
+    let text = "DELETE FROM ivm_instances WHERE alive_until < $1";
+    query(text).bind(now.saturating_sub(millis(tenant.lease))).execute(&mut *conn).await?;
+    let row = query("SELECT COUNT(*) AS instances FROM ivm_instances WHERE alive_until > $1").bind(now);
+    number(&row.fetch_one(conn).await?, "instances")
+}
+
+/// An instance ends.
+pub(super) async fn leave(conn: &mut dyn SqlSession, instance: &str) -> Fetched<bool> {
+    let text = "DELETE FROM ivm_instances WHERE instance = $1";
+    Ok(query(text).bind(instance.to_owned()).execute(conn).await? == 1)
+}
+
+/// Who owns which lane.
+pub(super) async fn owners(conn: &mut dyn SqlSession) -> Fetched<Vec<LaneOwner>> {
+    let text = "SELECT lane, owner, owned_since FROM ivm_lanes WHERE owner IS NOT NULL ORDER BY lane";
+    let rows = query(text).fetch_all(conn).await?;
+    let owner = |row| {
+        Ok(LaneOwner { lane: get(row, "lane")?, instance: get(row, "owner")?, since: number(row, "owned_since")? })
+    };
+    rows.iter().map(owner).collect()
+}

@@ -1,0 +1,234 @@
+//! Several instances of a service on one PostgreSQL: one owner per lane, whoever comes and goes.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use infinityvm_sdk::{
+    RelayStrategy, Revision,
+    outbox::{EventKind, JobTicket, LaneStatus, Outbox, postgres::PostgresStore},
+};
+use sqlx::{ConnectOptions, Connection};
+use support::{
+    harness::within,
+    postgres::{Pooler, Server, database, through},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
+
+use crate::rig::{CONSUMERS, Rig, hear};
+
+const STRATEGY: RelayStrategy = RelayStrategy::Ordered;
+/// So long that no test sees one end.
+const LONG: Duration = Duration::from_secs(3600);
+/// So short that a test can wait until it has ended.
+const SHORT: Duration = Duration::from_secs(2);
+const CALL: Duration = Duration::from_millis(300);
+
+async fn instance(rig: &Rig, url: &str, name: &str, lease: Duration) -> Outbox {
+    let store = PostgresStore::connect(url).await.unwrap();
+    let mut builder = Outbox::builder(rig.client().await, store).instance(name).lease(lease).longest_call(CALL);
+    for consumer in CONSUMERS {
+        builder = builder.lane(rig.lane_of(consumer, STRATEGY));
+    }
+    builder.start().await.unwrap()
+}
+
+async fn lanes(outbox: &Outbox) -> Vec<LaneStatus> {
+    outbox.status().await.unwrap().lanes
+}
+
+/// Who has each lane, as the store says.
+async fn owners(outbox: &Outbox) -> Vec<Option<String>> {
+    lanes(outbox).await.into_iter().map(|lane| lane.owner.map(|owner| owner.instance)).collect()
+}
+
+fn is(name: &str) -> impl Fn(&Option<String>) -> bool {
+    move |owner| owner.as_ref().is_some_and(|owner| owner.starts_with(name))
+}
+
+/// Looks until it is so; the test's own time limit ends what never is.
+async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    while !holds().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn enqueue(rig: &Rig, outbox: &Outbox, numbers: std::ops::Range<u8>) -> Vec<JobTicket> {
+    let mut tickets = Vec::new();
+    for number in numbers {
+        for consumer in CONSUMERS {
+            let job = rig.job_of(consumer, STRATEGY, &[number]);
+            tickets.push(outbox.enqueue(job).idempotency_key(format!("{number}")).await.unwrap());
+        }
+    }
+    tickets
+}
+
+/// Everything that was enqueued has one result, under nonces without a gap.
+async fn all_landed_once(rig: &Rig, outbox: &Outbox, jobs: u8) {
+    let mut results = outbox.results("bill").await.unwrap();
+    let events = hear(&mut results, usize::from(jobs) * CONSUMERS.len()).await;
+    assert!(events.iter().all(|event| event.kind() == EventKind::Result));
+    for consumer in CONSUMERS {
+        let of_lane = events.iter().filter(|event| event.consumer() == consumer);
+        let heard: Vec<_> =
+            of_lane.map(|event| (event.nonce().unwrap(), event.result().unwrap().output()[0])).collect();
+        let expected: Vec<_> = (0..jobs).map(|number| (u64::from(number) + 1, number)).collect();
+        assert_eq!(heard, expected, "in the order of their nonces, and of their commits");
+    }
+    assert_eq!(rig.node.chain().all_completed().len(), events.len());
+}
+
+/// Instances, callers and readers behind a pooler that knows no statement by its name.
+#[tokio::test]
+#[ignore = "needs PostgreSQL and pgbouncer: tests/run installs them"]
+async fn all_of_it_works_behind_a_pooler() {
+    within(async {
+        let server = Server::start("");
+        let (pooler, database) = (Pooler::before(&server), server.database());
+        let (rig, url) = (Rig::new(Revision::Relay).await, pooler.url(&database));
+        let first = instance(&rig, &url, "first", SHORT).await;
+        let second = instance(&rig, &url, "second", SHORT).await;
+        until(|| async { owners(&second).await.iter().filter(|owner| is("second")(owner)).count() == 1 }).await;
+        enqueue(&rig, &first, 0..20).await;
+        let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        let mut conn = options.statement_cache_capacity(0).extra_float_digits(None).connect().await.unwrap();
+        for consumer in CONSUMERS {
+            let mut order = conn.begin().await.unwrap();
+            first.enqueue_in(&mut order, rig.job_of(consumer, STRATEGY, &[20])).await.unwrap();
+            order.commit().await.unwrap();
+        }
+        all_landed_once(&rig, &second, 21).await;
+        first.drain(Duration::from_secs(20)).await.unwrap();
+        until(|| async { owners(&second).await.iter().all(is("second")) }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn lanes_are_shared_out_and_handed_over_at_once() {
+    within(async {
+        let (rig, url) = (Rig::new(Revision::Relay).await, database());
+        let first = instance(&rig, &url, "first", LONG).await;
+        assert!(owners(&first).await.iter().all(is("first")), "it was alone");
+        enqueue(&rig, &first, 0..10).await;
+        // With a lease of an hour, looks are a quarter of that apart; so only who comes and goes changes anything.
+        let second = instance(&rig, &url, "second", SHORT).await;
+        assert!(owners(&second).await.iter().all(is("first")));
+        first.drain(Duration::from_secs(20)).await.unwrap();
+        until(|| async { owners(&second).await.iter().all(is("second")) }).await;
+        enqueue(&rig, &second, 10..20).await;
+        // A third one gets its share, and what it does not have goes on where it is.
+        let third = instance(&rig, &url, "third", SHORT).await;
+        until(|| async {
+            let owners = owners(&third).await;
+            owners.iter().filter(|owner| is("third")(owner)).count() == 1
+                && owners.iter().filter(|owner| is("second")(owner)).count() == 1
+        })
+        .await;
+        enqueue(&rig, &third, 20..30).await;
+        all_landed_once(&rig, &second, 30).await;
+        // Only the owner acts for a lane.
+        for (lane, consumer) in lanes(&third).await.iter().zip(CONSUMERS) {
+            let owner = lane.owner.as_ref().unwrap();
+            assert_eq!(third.pause(consumer, "why").await.is_ok(), owner.instance.starts_with("third"));
+        }
+    })
+    .await;
+}
+
+/// An instance that is gone without a word: its runtime ends, with everything in it.
+#[test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+fn a_lane_goes_on_after_its_owner_is_gone() {
+    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    own.block_on(within(async {
+        let (rig, url) = (Arc::new(Rig::new(Revision::Relay).await), database());
+        let first = {
+            let (rig, url) = (Arc::clone(&rig), url.clone());
+            other.spawn(async move { instance(&rig, &url, "first", SHORT).await }).await.unwrap()
+        };
+        assert!(owners(&first).await.iter().all(is("first")));
+        let second = instance(&rig, &url, "second", SHORT).await;
+        enqueue(&rig, &second, 0..20).await;
+        let mut results = second.results("watch").await.unwrap();
+        results.next().await.unwrap();
+        other.shutdown_background();
+        until(|| async { owners(&second).await.iter().all(is("second")) }).await;
+        all_landed_once(&rig, &second, 20).await;
+        drop(first);
+    }));
+}
+
+/// A way to the database that can be cut: then nothing comes through, and nobody hears of that.
+struct CutWire {
+    folder: tempfile::TempDir,
+    cut: Arc<AtomicBool>,
+}
+
+impl CutWire {
+    fn to(server: PathBuf) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let name = ".s.PGSQL.5432";
+        let (listener, cut) = (UnixListener::bind(folder.path().join(name)).unwrap(), Arc::<AtomicBool>::default());
+        let is_cut = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = UnixStream::connect(server.join(name)).await.unwrap();
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                tokio::spawn(pass(near_in, far_out, Arc::clone(&is_cut)));
+                tokio::spawn(pass(far_in, near_out, Arc::clone(&is_cut)));
+            }
+        });
+        Self { folder, cut }
+    }
+
+    fn url(&self, url: &str) -> String {
+        through(self.folder.path(), url)
+    }
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, cut: Arc<AtomicBool>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        // What was on its way when the wire was cut arrives once it is mended.
+        until(|| async { !cut.load(SeqCst) }).await;
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Neither sends for a lane that the other one has: not the one that is cut off, nor once it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn an_instance_that_loses_the_database_stops_and_comes_back() {
+    within(async {
+        let server = Server::start("");
+        let (rig, url) = (Rig::new(Revision::Relay).await, server.database());
+        let wire = CutWire::to(server.folder().to_owned());
+        let first = instance(&rig, &wire.url(&url), "first", SHORT).await;
+        assert!(owners(&first).await.iter().all(is("first")));
+        let second = instance(&rig, &url, "second", SHORT).await;
+        until(|| async { owners(&second).await.iter().any(is("second")) }).await;
+        for round in 0..3 {
+            wire.cut.store(round % 2 == 0, SeqCst);
+            enqueue(&rig, &second, round * 10..(round + 1) * 10).await;
+            let all = if round % 2 == 0 { 2 } else { 1 };
+            until(|| async { owners(&second).await.iter().filter(|owner| is("second")(owner)).count() == all }).await;
+        }
+        wire.cut.store(false, SeqCst);
+        all_landed_once(&rig, &second, 30).await;
+    })
+    .await;
+}
