@@ -1,5 +1,6 @@
 //! An embedded coprocessor node for development and tests: a real gRPC server and REST gateway, on 127.0.0.1 unless
-//! told otherwise, in either revision of the protocol, with Rust functions for programs and a simulated chain.
+//! told otherwise, in either revision of the protocol, with Rust functions or commands for programs, and a simulated
+//! chain.
 //!
 //! It does what the released nodes do, unpleasant parts included. It accepts a second payload under a taken nonce, and
 //! runs the first. It forgets its queue in a [restart](DevNode::restart). It holds Ordered jobs behind a gap for ever.

@@ -27,7 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the socket of a node is that listens on this port, unless told otherwise.
 pub fn default_socket(grpc_port: u16) -> PathBuf {
-    std::env::temp_dir().join(format!("ivm-devnode-{grpc_port}.sock"))
+    // The folder of this user alone, where there is one.
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
+    folder.join(format!("ivm-devnode-{grpc_port}.sock"))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -180,8 +180,9 @@ impl StartArgs {
         };
         said = said.node(&node, revision, shown, signer, self.signer.is_none(), anvil.is_some());
         said = self.register(&node, said).await?;
+        let session = Session { node, file: self.state.clone(), contracts };
         for fault in &self.faults {
-            fault.apply(&node)?;
+            session.apply(fault)?;
         }
         if let Some(file) = &self.state {
             said = said.with(
@@ -190,7 +191,7 @@ impl StartArgs {
                 file.display().to_string(),
             );
         }
-        Ok((Session { node, file: self.state.clone(), contracts }, anvil, said))
+        Ok((session, anvil, said))
     }
 
     /// The examples, and then what was named.

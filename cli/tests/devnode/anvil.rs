@@ -100,5 +100,17 @@ fn a_job_goes_all_the_way_by_commands_alone() {
     assert_eq!(said(Command::new(program("cast")).args(call)), "12");
     let viem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/node_modules/viem");
     assert_eq!(said(Command::new("node").args(["-e", VIEM]).arg(viem).args([rpc, consumer])), "12");
+
+    // Another node relays to the same chain, from an account of its own.
+    folder.write("relayer.hex", node.said["keys"]["deployer"].as_str().unwrap());
+    let relay = ["--relay-to", rpc, "--job-manager", node.text("job_manager"), "--relayer-key-file", "relayer.hex"];
+    let other = Running::start(&folder, &[&relay[..], &["--socket", "other"]].concat());
+    let submit = ["job", "submit", "--consumer", consumer, "--program", &root, "--max-cycles", "1000000"];
+    let more = ["--onchain-input", "abi:uint256=81", "--nonce", "2", "--private-key-file", "key.hex"];
+    let there = ["--wait", "relayed", "--node", other.text("grpc"), "--operator", other.text("operator"), "--json"];
+    folder.ivm(&[&submit[..], &more, &there].concat()).ok();
+    let call = ["call", consumer, "getRoot(uint256)(uint256)", "81", "--rpc-url", rpc];
+    assert_eq!(said(Command::new(program("cast")).args(call)), "9");
+    other.end();
     node.end();
 }

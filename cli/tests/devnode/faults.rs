@@ -63,3 +63,49 @@ fn misuse_says_what_to_do() {
     let second = folder.ivm(&["devnode", "--grpc-port", "0", "--rest-port", "0", "--socket", "socket"]);
     assert!(second.fails(2).contains("name another one with --socket"), "{}", second.err);
 }
+
+#[test]
+fn every_fault_is_taken() {
+    let folder = Folder::new();
+    let node = Running::start(&folder, &["--state", "state.json"]);
+    let other = node.text("signer").to_owned();
+    let all = [
+        "drop-replies submit-job --count 2 --how never",
+        "refuse GetResult --message so",
+        "unimplemented contains_program",
+        "hold-request submit-program",
+        "hold-reply get-pending-jobs",
+        "hold-executions",
+        "hold-intake",
+        "hold-low-nonce-records",
+        "close-connections",
+        "lie echo --count 2",
+        "lag 1",
+        "stall-relays on",
+        "lose-relayed-records 1",
+        "fill-relayer-gap",
+        "restart",
+        "chain down",
+        "mine",
+        "reorganise 1",
+        &format!("set-operator {other}"),
+        "status",
+        "save",
+        "clear",
+    ];
+    for words in all {
+        fault(&folder, &words.split(' ').collect::<Vec<_>>()).ok();
+    }
+    // None is left out here but the one that needs a job.
+    let help = folder.ivm(&["devnode", "fault", "--help"]);
+    let commands = help.ok().split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    for line in commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().unwrap();
+        let known = all.iter().any(|words| words.split(' ').next() == Some(name));
+        assert!(known || ["help", "give-up-relay"].contains(&name), "{name} is not tried");
+    }
+    // The same words at the start.
+    for words in all {
+        let _node = Running::start(&Folder::new(), &["--state", "state.json", "--fault", words]);
+    }
+}

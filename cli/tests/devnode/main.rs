@@ -8,6 +8,7 @@ mod rig;
 
 mod anvil;
 mod faults;
+mod ffi;
 mod forge;
 mod node;
 mod programs;

@@ -30,7 +30,10 @@ impl Drop for Running {
 impl Running {
     /// On free ports, with a socket in the folder.
     pub fn start(folder: &Folder, arguments: &[&str]) -> Self {
-        let usual = ["--json", "devnode", "--grpc-port", "0", "--rest-port", "0", "--socket", "socket"];
+        let mut usual = vec!["--json", "devnode", "--grpc-port", "0", "--rest-port", "0"];
+        if !arguments.contains(&"--socket") {
+            usual.extend(["--socket", "socket"]);
+        }
         let mut child = folder.command(&[&usual, arguments].concat()).spawn().expect("runs");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("text");
