@@ -226,7 +226,7 @@ impl OutboxBuilder {
             let (commands, commanded) = mpsc::unbounded_channel();
             lane.set_owner(Some((fence, commands)));
             let found =
-                if makes { world::strangers(&self.client, consumer, row.next_nonce).await? } else { Vec::new() };
+                if makes { world::strangers(&self.client, lane.config(), row.next_nonce).await? } else { Vec::new() };
             world::halt_if_restored(&*self.storage, fence, &row, found, went_back).await?;
             if !makes {
                 continue;

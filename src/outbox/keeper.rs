@@ -326,7 +326,7 @@ impl LaneWork {
         let lanes = self.storage.lanes().await?;
         let row = lanes.into_iter().find(|row| row.id == self.lane.id());
         let row = row.ok_or_else(|| super::store::damaged("a lane is gone"))?;
-        let found = world::strangers(&self.client, self.lane.config().consumer(), row.next_nonce).await?;
+        let found = world::strangers(&self.client, self.lane.config(), row.next_nonce).await?;
         world::halt_if_restored(&*self.storage, self.fence, &row, found, went_back).await?;
         self.lane.has_room(self.storage.queued(row.id).await?);
         self.lane.set_trouble(None);

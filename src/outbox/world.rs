@@ -1,6 +1,9 @@
 //! Which network, and what is found at start that the store does not know.
 
+use std::{collections::BTreeMap, ops::Range};
+
 use alloy_primitives::Address;
+use tokio::task::JoinSet;
 
 use super::{
     clock::now,
@@ -15,8 +18,13 @@ use crate::{
     job::JobId,
 };
 
-/// How many nonces above the lane's counter are looked at when a worker starts.
-const PROBED: u64 = 8;
+/// At least so many nonces from the lane's counter on are looked at when a worker starts, and as many as the lane has
+/// under way at once: its window may have been wider before.
+const LEAST_PROBED: u32 = 256;
+/// Nonces that are looked at at once.
+const AT_ONCE: u64 = 32;
+/// Nonces in use that are listed. Beyond them no more are looked for.
+const LISTED: usize = 16;
 
 /// The network as the store names it: signed bytes hold no chain id, so what was signed for one chain is good on any
 /// other.
@@ -88,7 +96,8 @@ pub(super) async fn open(
 
 /// Nonces from the lane's counter on that node or chain show in use: the store does not know of them, so it may have
 /// gone back in time, or somebody else uses the consumer. What neither shows cannot be found.
-pub(super) async fn strangers(client: &Client, consumer: Address, next_nonce: u64) -> Result<Vec<String>> {
+pub(super) async fn strangers(client: &Client, config: &LaneConfig, next_nonce: u64) -> Result<Vec<String>> {
+    let consumer = config.consumer();
     let mut found = Vec::new();
     if let Some(chain) = client.chain() {
         let on_chain = chain.next_nonce(consumer).await?;
@@ -96,22 +105,53 @@ pub(super) async fn strangers(client: &Client, consumer: Address, next_nonce: u6
             found.push(format!("the chain's next nonce is {on_chain}, and the store's {next_nonce}"));
         }
     }
-    for nonce in next_nonce..next_nonce.saturating_add(PROBED) {
-        let id = JobId::derive(nonce, consumer);
-        if let Some(chain) = client.chain() {
-            let status = chain.job_metadata(id).await?.status;
-            if status != OnchainStatus::Unknown {
-                found.push(format!("nonce {nonce}: on chain as {status:?} (job {id})"));
-                continue;
-            }
-        }
-        match client.get_result(id).await {
-            Ok(record) => found.push(format!("nonce {nonce}: at the node as {} (job {id})", record.status())),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    // No job is sent before all but a window of those below have come to their end, which shows. So if any nonce from
+    // the counter on is in use, then one of these is.
+    let end = next_nonce.saturating_add(config.window().max(LEAST_PROBED).into());
+    let mut nonce = next_nonce;
+    while nonce < end && found.len() < LISTED {
+        let next = nonce.saturating_add(AT_ONCE).min(end);
+        found.extend(in_use(client, consumer, nonce..next).await?);
+        nonce = next;
+    }
+    if found.len() > LISTED {
+        found.truncate(LISTED);
+        found.push("and more".to_owned());
     }
     Ok(found)
+}
+
+/// Which of these nonces node or chain show in use, in their order.
+async fn in_use(client: &Client, consumer: Address, nonces: Range<u64>) -> Result<Vec<String>> {
+    let ids: Vec<_> = nonces.map(|nonce| (nonce, JobId::derive(nonce, consumer))).collect();
+    let mut found = BTreeMap::new();
+    if let Some(chain) = client.chain() {
+        let mut batch = chain.batch();
+        let tickets: Vec<_> = ids.iter().map(|(_, id)| batch.job_metadata(*id)).collect();
+        let mut answers = batch.send().await?;
+        for ((nonce, id), ticket) in ids.iter().zip(tickets) {
+            let status = answers.take(ticket)?.status;
+            if status != OnchainStatus::Unknown {
+                found.insert(*nonce, format!("nonce {nonce}: on chain as {status:?} (job {id})"));
+            }
+        }
+    }
+    let mut looks = JoinSet::new();
+    for (nonce, id) in ids.into_iter().filter(|(nonce, _)| !found.contains_key(nonce)) {
+        let client = client.clone();
+        looks.spawn(async move { (nonce, id, client.get_result(id).await) });
+    }
+    while let Some(looked) = looks.join_next().await {
+        let cut_off = |error| Error::new(ErrorKind::Closed, "a look at the node was cut off").with_source(error);
+        match looked.map_err(cut_off)? {
+            (nonce, id, Ok(record)) => {
+                found.insert(nonce, format!("nonce {nonce}: at the node as {} (job {id})", record.status()));
+            }
+            (_, _, Err(error)) if error.kind() == ErrorKind::NotFound => {}
+            (_, _, Err(error)) => return Err(error),
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Halts a lane whose store may have gone back in time.

@@ -1,7 +1,7 @@
 //! Stores and clients that do not belong together.
 
 use infinityvm_sdk::{
-    ErrorKind, RelayStrategy, Revision,
+    ErrorKind, OffchainJobRequest, RelayStrategy, Revision,
     outbox::{AfterFailure, HoldReason, LaneConfig, Outbox, sqlite::SqliteStore},
 };
 use support::harness::within;
@@ -150,6 +150,26 @@ async fn a_restored_backup_stops_the_lane_before_a_nonce_is_given_out() {
         let events = hear(&mut results, 2).await;
         assert_eq!(events[1].nonce(), Some(2));
         assert_eq!(rig.landed(), [(1, b"x".to_vec()), (2, b"y".to_vec())]);
+    })
+    .await;
+}
+
+/// The lowest nonces were on their way when the power went, and never came to the node.
+#[tokio::test]
+async fn a_nonce_in_use_is_found_as_far_as_a_lane_has_jobs_under_way() {
+    within(async {
+        for (nonce, is_found) in [(127, true), (256, true), (257, false)] {
+            let rig = Rig::new(Revision::Relay).await;
+            let job = OffchainJobRequest::builder(rig.consumer, rig.echo.clone()).max_cycles(1_000).nonce(nonce);
+            let client = rig.client().await;
+            let signed = client.sign(job.relay(ORDERED).build().unwrap()).await.unwrap();
+            client.submit_signed(signed).await.unwrap();
+            let outbox = rig.outbox(rig.lane(ORDERED)).await;
+            let halt = outbox.status().await.unwrap().lanes.remove(0).halted;
+            let found = halt.filter(|halt| halt.reason == HoldReason::Restored);
+            assert_eq!(found.is_some(), is_found, "{nonce}");
+            assert!(found.is_none_or(|halt| halt.note.contains(&format!("nonce {nonce}: at the node"))));
+        }
     })
     .await;
 }
