@@ -134,8 +134,13 @@ async fn first_result(client: &Client, handle: &JobHandle, arrival: &Arrival, un
         Sight::Relayed(result) => (result, true),
         _ => return None,
     };
-    handle.subject().saw_at_once(until, if relayed { Stage::Relayed } else { Stage::Executed });
+    // Where there is a chain, only the chain says that a job is relayed.
+    let stage = if relayed && parts.chain.is_none() { Stage::Relayed } else { Stage::Executed };
+    handle.subject().saw_at_once(until, stage);
     parts.submissions.verified(job, &result);
+    if stage == Stage::Relayed {
+        parts.submissions.relayed(job);
+    }
     Some(*result)
 }
 

@@ -1,13 +1,25 @@
 //! A job in one call: what it keeps of a submission's promises and of a wait's.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use futures_util::future::join_all;
-use infinityvm_sdk::{ErrorKind, Outcome, PollPolicy, Revision, Until, client::DeadlineExceeded, rpc::Method};
+use futures_util::{FutureExt, future::join_all};
+use infinityvm_sdk::{
+    ErrorKind, JobId, OffchainJobRequest, Outcome, PollPolicy, ProgramId, RelayStrategy, Revision, Stage, Until,
+    client::{ClientBuilder, DeadlineExceeded},
+    nonce::{NonceManager, Sequential},
+    observe::{ClientEvent, Observer},
+    primitives::B256,
+    rpc::Method,
+};
+use support::fake_chain::FakeChain;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    answers,
+    answers::{self, OPERATOR, RELAYED, Row, Signed},
     learning::{PROGRAMS, Place, SIGNER, Way},
     rig::{CONSUMER, Scripted, at_once, job, within},
 };
@@ -129,4 +141,87 @@ async fn another_job_under_the_nonce_ends_a_run() {
     let error = within(client.run(mine, Until::Executed).into_future()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonceTaken);
     assert_eq!((client.unresolved(), node.count(Method::GetResult)), (vec![], 2));
+}
+
+/// Ordered jobs, and a node that says RELAYED of each of them at the first look.
+fn relayed_at_once(jobs: u64) -> (Scripted, Vec<OffchainJobRequest>) {
+    let request = |nonce: u64| {
+        let job = OffchainJobRequest::builder(CONSUMER, ProgramId::new(vec![7])).max_cycles(1000);
+        let job = job.onchain_input(nonce.to_be_bytes().to_vec()).relay(RelayStrategy::Ordered);
+        job.nonce(nonce).build().unwrap()
+    };
+    let requests: Vec<_> = (1..=jobs).map(request).collect();
+    let sign = |job: &OffchainJobRequest| {
+        let unsigned = job.prepare(Revision::Relay, job.nonce().unwrap()).unwrap();
+        let signed = unsigned.sign(&*SIGNER).now_or_never().unwrap().unwrap();
+        (signed.id(), signed)
+    };
+    let signed: HashMap<_, _> = requests.iter().map(sign).collect();
+    let node = Scripted::new(false, move |method, body| {
+        at_once(Ok(match method {
+            Method::SubmitJob => {
+                let job = signed.values().find(|job| job.request()[..] == answers::submitted(body).0[..]).unwrap();
+                answers::taken(job.id().as_bytes())
+            }
+            Method::GetResult => {
+                let job = &signed[&JobId::from(B256::from_slice(&answers::asked_for(body)))];
+                Row::of(job, RELAYED).with(&Signed::by(&OPERATOR, answers::result(job, b"output"))).encode()
+            }
+            other => panic!("{other} was called"),
+        }))
+    });
+    (node, requests)
+}
+
+/// A client of it, which has room for one job in a lane.
+fn ordered(node: &Scripted) -> ClientBuilder {
+    let nonces = NonceManager::new(Sequential::starting_at(1)).with_window(1);
+    node.client(Revision::Relay, answers::operator()).signer(SIGNER.clone()).nonce_manager(nonces)
+}
+
+/// A job that its run saw relayed at once makes room in its lane: the next one enters without a look at the lane.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ends_at_once_keeps_no_place_in_the_window() {
+    for until in [Until::Executed, Until::Relayed] {
+        let (node, jobs) = relayed_at_once(3);
+        let client = ordered(&node).refuse_when_full(true).connect().await.unwrap();
+        for job in jobs {
+            within(client.run(job, until).into_future()).await.unwrap();
+        }
+        let calls = (node.count(Method::SubmitJob), node.count(Method::GetResult));
+        assert_eq!(calls, (3, 3), "{until:?}");
+    }
+}
+
+/// The stages that are told.
+#[derive(Clone, Debug, Default)]
+struct Stages(Arc<Mutex<Vec<Stage>>>);
+
+impl Observer for Stages {
+    fn observe(&self, event: ClientEvent<'_>) {
+        if let ClientEvent::StageReached { stage, .. } = event {
+            self.0.lock().unwrap().push(stage);
+        }
+    }
+}
+
+/// That a job is relayed is the node's word only where there is no chain to ask.
+#[tokio::test(start_paused = true)]
+async fn a_run_tells_no_stage_that_only_the_chain_can_show() {
+    for has_chain in [false, true] {
+        let (node, mut jobs) = relayed_at_once(1);
+        let stages = Stages::default();
+        let client = ordered(&node).observer(stages.clone());
+        let client =
+            if has_chain { client.chain(FakeChain::new(Revision::Relay, answers::operator()).chain()) } else { client };
+        let client = client.connect().await.unwrap();
+        within(client.run(jobs.remove(0), Until::Executed).into_future()).await.unwrap();
+        let told = stages.0.lock().unwrap().clone();
+        let expected = if has_chain {
+            &[Stage::Accepted, Stage::Executed][..]
+        } else {
+            &[Stage::Accepted, Stage::Executed, Stage::Relayed]
+        };
+        assert_eq!(told, expected, "with a chain: {has_chain}");
+    }
 }
