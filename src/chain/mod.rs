@@ -12,6 +12,7 @@ mod fallback;
 mod finality;
 mod learnt;
 mod limit;
+mod logged;
 mod nonces;
 mod operator;
 mod post;
@@ -53,6 +54,7 @@ pub use self::{
 };
 pub(crate) use self::{
     finality::{Ask, Standing, look},
+    logged::{EventRange, LoggedEnd, LoggedEnds, logged_ends},
     operator::{OPERATOR_TTL, TrustedOperator},
     recorded::{InputTickets, Inputs, Kept},
     second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},

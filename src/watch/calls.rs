@@ -12,7 +12,7 @@ use tracing::{Instrument, Span};
 
 use super::{backend::Backend, decide::Sight, head::ChainQuestion, schedule::Slot, watchlist::Work};
 use crate::{
-    chain::{self, Block, Standing},
+    chain::{self, Block, EventRange, LoggedEnds, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobRecord, SignedJob, Verified},
     observe,
@@ -28,6 +28,8 @@ pub(super) enum Answered {
     Head(Result<Block>),
     /// At which head, and what it says of each.
     Chain(Vec<ChainQuestion>, Result<(Block, Vec<Standing>)>),
+    /// Which jobs have ended in these blocks.
+    Events(EventRange, Result<LoggedEnds>),
 }
 
 impl Answered {
@@ -39,6 +41,7 @@ impl Answered {
             Work::Send(slot, job, ..) => Self::Sent(slot, job, Err(error)),
             Work::Head(_) => Self::Head(Err(error)),
             Work::Chain(asked, _) => Self::Chain(asked, Err(error)),
+            Work::Events(range, ..) => Self::Events(range, Err(error)),
         }
     }
 }
@@ -62,6 +65,7 @@ impl Calls {
             // The flight has a span of its own.
             Work::Send(.., callers) => callers.first(),
             Work::Chain(asked, callers) => callers.chain_look(asked.len()),
+            Work::Events(_, jobs, callers) => callers.chain_look(*jobs),
             Work::Head(_) => Span::none(),
         };
         let task = self.tasks.spawn(answer(Arc::clone(backend), work.clone()).instrument(span));
@@ -146,6 +150,13 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
                 None => Err(no_chain()),
             };
             Answered::Chain(asked, seen)
+        }
+        Work::Events(range, ..) => {
+            let ends = match &backend.chain {
+                Some(chain) => Box::pin(chain::logged_ends(chain, range)).await,
+                None => Err(no_chain()),
+            };
+            Answered::Events(range, ends)
         }
     }
 }

@@ -1,16 +1,18 @@
 //! The chain's head, and the jobs that are looked at for it.
 //!
 //! One look at a time, one chunk of jobs each, once for every new head; sooner for jobs that have just come, and for
-//! those of which the node has said something that the chain is to confirm.
+//! those of which the node has said something that the chain is to confirm. If there are more jobs than one look has
+//! room for, the JobManager's events say which of them to look at (`head_events.rs`), and the others are only looked at
+//! now and then.
 
 use std::collections::BTreeSet;
 
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
-use super::{health::Outage, pace::Pace, schedule::Slot};
+use super::{head_events::HeadEvents, health::Outage, onchain::ChainWish, pace::Pace, schedule::Slot};
 use crate::{
-    chain::{Ask, Block},
+    chain::{Ask, Block, EventRange},
     error::Error,
 };
 
@@ -36,6 +38,9 @@ pub(super) struct ChainHead {
     turn: Slot,
     /// The last head that is known.
     head: Option<Block>,
+    events: HeadEvents,
+    /// Where the next look at jobs begins of which no event speaks.
+    sweep: Slot,
     following: bool,
     looking: bool,
     outage: Outage,
@@ -72,7 +77,7 @@ impl ChainHead {
         if !self.waited.is_empty() {
             return false;
         }
-        self.head = None;
+        (self.head, self.events) = Default::default();
         std::mem::take(&mut self.following)
     }
 
@@ -110,11 +115,74 @@ impl ChainHead {
         Some(slot)
     }
 
-    /// The chain has another head, for which these jobs want a look.
-    pub(super) fn moved(&mut self, head: Block, wants_look: impl Fn(Slot) -> bool) {
+    /// How many jobs are waited for, and which.
+    pub(super) fn waited(&self) -> usize {
+        self.waited.len()
+    }
+
+    pub(super) fn all_waited(&self) -> impl Iterator<Item = Slot> {
+        self.waited.iter().copied()
+    }
+
+    /// Whether events say which jobs to look at, as there are too many for one look.
+    pub(super) fn has_events(&self) -> bool {
+        self.waited.len() > CHUNK && self.events.work()
+    }
+
+    /// The blocks whose events are to be asked for now.
+    pub(super) fn ask_events(&mut self, now: Instant) -> Option<EventRange> {
+        self.events.ask(now).filter(|_| !self.waited.is_empty())
+    }
+
+    /// Until when events are not asked for, as the RPC has not come so far.
+    pub(super) fn hold_events(&self, now: Instant) -> Option<Instant> {
+        self.events.hold(now)
+    }
+
+    /// The chain has another head; `wish` says which jobs want a look for it.
+    pub(super) fn moved(&mut self, head: Block, now: Instant, wish: impl Fn(Slot) -> ChainWish) {
         self.following = false;
-        self.head = Some(head);
-        self.due.extend(self.waited.iter().filter(|slot| wants_look(**slot)));
+        let last = self.head.replace(head);
+        let has_events = if self.waited.len() > CHUNK {
+            self.events.follow(last, head)
+        } else {
+            self.events.pass(head);
+            false
+        };
+        let now_due = |slot: &&Slot| match wish(**slot) {
+            ChainWish::None => false,
+            ChainWish::AtEvents => !has_events,
+            ChainWish::AtHeads => true,
+        };
+        self.due.extend(self.waited.iter().filter(now_due));
+        if has_events && self.events.sweep(now) {
+            let from = |slot| self.waited.range(slot..).copied();
+            let some: Vec<_> = from(self.sweep).chain(from(0)).take(CHUNK.min(self.waited.len())).collect();
+            self.sweep = some.last().map_or(0, |slot| slot.wrapping_add(1));
+            self.due.extend(some.into_iter().filter(|slot| wish(*slot) != ChainWish::None));
+        }
+    }
+
+    /// Events were told.
+    pub(super) fn events_told(&mut self, range: EventRange) {
+        self.error = None;
+        self.events.told(range);
+    }
+
+    /// The RPC has not come so far that it could tell events, or it has none: then all jobs are looked at.
+    pub(super) fn events_untold(&mut self, behind: Option<(EventRange, Instant)>, wish: impl Fn(Slot) -> ChainWish) {
+        match behind {
+            Some((range, now)) if self.events.behind(range, now) => return,
+            Some(_) => {}
+            None => self.events.untold(),
+        }
+        self.due.extend(self.waited.iter().filter(|slot| wish(**slot) != ChainWish::None));
+    }
+
+    /// Events could not be asked for.
+    pub(super) fn events_lost(&mut self, range: EventRange, error: Error, now: Instant, pace: &mut Pace) {
+        self.events.unanswered(range);
+        self.failed(error, now, pace);
     }
 
     /// The next head could not be waited for.
@@ -129,6 +197,7 @@ impl ChainHead {
         self.error = None;
         self.outage.over();
         self.head = self.head.or(Some(head));
+        self.events.begin(head.number);
     }
 
     /// A look at these jobs has shown nothing.
@@ -146,6 +215,7 @@ impl ChainHead {
     /// The watcher was cut off, and its calls with it.
     pub(super) fn cut_off(&mut self) {
         (self.following, self.looking, self.head) = (false, false, None);
+        self.events = HeadEvents::default();
         self.due = self.waited.clone();
     }
 

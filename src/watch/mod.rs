@@ -12,7 +12,7 @@
 //!
 //! The watchlist is made of parts, each of which changes its own fields only. `schedule.rs` says what is due next,
 //! `lists.rs` what the node lists as pending, `health.rs` how much may be asked of the node, and `head.rs` what is
-//! looked at on chain. `program_times.rs` holds how long jobs of each program took (`durations.rs`), from which
+//! looked at on chain, for which `head_events.rs` keeps up to which block the chain's events are known. `program_times.rs` holds how long jobs of each program took (`durations.rs`), from which
 //! `foresight.rs` says when a job is likely done. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs`
 //! what the node showed of the job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an
 //! answer means.
@@ -61,9 +61,14 @@
 //! # While somebody waits for the chain
 //!
 //! - `head.rs` follows the head. One look is under way at a time, and each new head has one. A job is looked at without
-//!   waiting for a new head if it is new, if the node says RELAYED, or if the node has ended it. If the chain cannot be
-//!   read, the watcher asks again after a random pause of at most 2 seconds. If the chain says that a job is complete
-//!   but the proof is missing, that job is looked at again after pauses that double up to 64 seconds.
+//!   waiting for a new head if it is new, if the node says RELAYED, or if the node has ended it. If more jobs are
+//!   waited for than one look has room for, 99, the JobManager's events of the new blocks say which of them to look at:
+//!   one question for all (`head_events.rs`). The others are looked at in turn, 99 of them every 10 seconds, and all of
+//!   them after a reorganisation and where the RPC has no events. An event only says where to look, so one that is
+//!   missing costs time, and one that lies costs a look. Meanwhile jobs are looked up at the node 50 times a second at
+//!   most, and a job that has left the list waits up to 5 seconds for its event. If the chain cannot be read, the
+//!   watcher asks again after a random pause of at most 2 seconds. If the chain says that a job is complete but the
+//!   proof is missing, that job is looked at again after pauses that double up to 64 seconds.
 //! - If the node reports an error, the wait ends only after a look at the chain, begun after the error, shows that the
 //!   job is not completed. If the node says RELAYED, the watcher looks at the chain; the stage of the job does not
 //!   change. Once the chain shows that the nonce is used up, nothing is sent again. After the node has shown the
@@ -79,6 +84,7 @@ mod durations;
 mod events;
 mod foresight;
 mod head;
+mod head_events;
 mod healing;
 mod health;
 mod lists;

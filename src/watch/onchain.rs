@@ -5,13 +5,24 @@ use std::ops::Range;
 use alloy_primitives::B256;
 
 use crate::{
-    chain::{Ask, Standing},
+    chain::{Ask, Block, Standing},
     error::{Error, Result},
     job::{SignedJob, Verified},
 };
 
 /// After so many looks in a row that could not say, a job is not looked at for a new head any more, but after pauses.
 const MAX_IN_VAIN: u32 = 2;
+
+/// For what a job is to be looked at on chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChainWish {
+    /// For nothing.
+    None,
+    /// If an event speaks of it; where there are no events to go by, for each head.
+    AtEvents,
+    /// For each head.
+    AtHeads,
+}
 
 /// The chain's side of a job. Kept where the client has a chain.
 #[derive(Debug, Default)]
@@ -27,6 +38,8 @@ pub(super) struct OnChain {
     /// The transaction with the result: as the node names it, and as the chain showed it.
     named: Option<B256>,
     found: Option<B256>,
+    /// Or as an event has told it.
+    told: Option<B256>,
     /// Whether the node's last word of it was RELAYED.
     relayed: bool,
     /// Whether a look after the node had ended the job has shown that it is not completed.
@@ -93,7 +106,11 @@ impl OnChain {
     /// node has ended the job.
     pub(super) fn ask(&self, job: &SignedJob, depth: u64, result: Option<&Verified>, ended: bool) -> Ask {
         let mut transactions: Vec<_> = self.found.into_iter().collect();
-        transactions.extend(self.named.filter(|named| !transactions.contains(named)));
+        for other in [self.told, self.named].into_iter().flatten() {
+            if !transactions.contains(&other) {
+                transactions.push(other);
+            }
+        }
         let shown = result.into_iter().chain(self.other.as_deref()).cloned().collect();
         Ask { job: job.clone(), transactions, shown, quiet: self.quiet(depth, ended), ended }
     }
@@ -136,9 +153,27 @@ impl OnChain {
         true
     }
 
-    /// Whether the chain is to be looked at for it when this is the head.
-    pub(super) fn wants_look(&self, head: B256) -> bool {
-        self.head != Some(head) && self.in_vain <= MAX_IN_VAIN
+    /// For what the chain is to be looked at when this is the head, in a wait of so many confirmations. `ended`:
+    /// whether the node has ended the job.
+    pub(super) fn wish(&self, head: Block, depth: u64, ended: bool) -> ChainWish {
+        if self.head == Some(head.hash) || self.in_vain > MAX_IN_VAIN {
+            return ChainWish::None;
+        }
+        match &self.standing {
+            _ if self.error.is_some() => ChainWish::AtHeads,
+            Some(Standing::Unseen | Standing::Requested) => ChainWish::AtEvents,
+            Some(Standing::Complete(_)) if self.quiet(depth, ended).contains(&head.number) => ChainWish::AtEvents,
+            _ => ChainWish::AtHeads,
+        }
+    }
+
+    /// An event says that the job has ended in this transaction. Whether that is news.
+    pub(super) fn hear_event(&mut self, tx: B256) -> bool {
+        if self.final_result().is_some() && self.found == Some(tx) {
+            return false;
+        }
+        self.told = Some(tx);
+        true
     }
 
     /// Looks in a row that could not say.

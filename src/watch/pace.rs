@@ -12,6 +12,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 const LISTED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(240));
 /// That first pause is at least so much for each job that is waited for, so that these looks stay few.
 const LISTED_EACH: Duration = Duration::from_millis(20);
+/// So long a job that has left the list waits for an event of the chain's at most.
+const SPARE: Duration = Duration::from_secs(5);
 /// Pauses grow by this factor.
 const GROWTH: f64 = 1.5;
 
@@ -21,6 +23,10 @@ const GROWTH: f64 = 1.5;
 /// listed once a [tick](Self::with_tick), and a job is looked up when it has left the list. Elsewhere, and for waits
 /// that end with the execution, which the list does not show, each job is looked up by itself, and all of them
 /// together at most at a [rate](Self::with_rate).
+///
+/// If the client has a [chain](crate::client::ClientBuilder::chain), and more than 99 jobs are waited for on it, the
+/// chain's events say which of them have landed. Then looks at the node only find out which jobs have failed or were
+/// lost, and stay at about 50 a second however many jobs there are.
 ///
 /// The client learns, for each program of a consumer, how long jobs take from acceptance on, and looks when a job is
 /// likely done: mostly once or twice. If a job takes longer than others did, looks come close together at first, and
@@ -188,6 +194,18 @@ impl Pace {
         let first = LISTED.0.max(LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)));
         let nominal = Backoff::new(first, LISTED.1, Jitter::None).nominal(looks.saturating_add(1));
         Jitter::Equal.spread(nominal.max(self.policy.tick), &self.random)
+    }
+
+    /// Until a job is looked up of which the chain's events tell, one of so many: however many there are, these looks
+    /// are few.
+    pub(super) fn of_many(&self, jobs: usize) -> Duration {
+        let each = LISTED_EACH.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX));
+        Jitter::Equal.spread(each.min(LISTED.1), &self.random)
+    }
+
+    /// How long a job, one of so many, that has left the list of pending ones waits for an event of the chain's.
+    pub(super) fn spare(&self, jobs: usize) -> Duration {
+        self.of_many(jobs).min(SPARE)
     }
 
     /// After so many lists in a row of a consumer of whom so many jobs are waited for. Many jobs bear a longer pause,

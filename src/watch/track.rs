@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use super::{
     decide::{Action, Known, ListEvidence, Shown, Sight, decide},
     healing::HealPolicy,
-    onchain::OnChain,
+    onchain::{ChainWish, OnChain},
     stage::{Stage, Until},
 };
 use crate::{
     backoff::Random,
-    chain::{Ask, Standing},
+    chain::{Ask, Block, Standing},
     error::{Error, ErrorKind, Outcome, Result},
     job::{JobId, SignedJob, Verified},
     node::{Doubt, looks_needed},
@@ -278,6 +278,16 @@ impl Track {
     /// The chain's side of it, if the client has a chain.
     pub(super) fn chain(&self) -> Option<&OnChain> {
         self.chain.as_deref()
+    }
+
+    /// For what it is to be looked at on chain when this is the head, in a wait of so many confirmations.
+    pub(super) fn wish(&self, head: Block, depth: u64) -> ChainWish {
+        self.chain().map_or(ChainWish::None, |chain| chain.wish(head, depth, self.end.is_some()))
+    }
+
+    /// An event of the chain's says that it has ended in this transaction. Whether that is news.
+    pub(super) fn hear_event(&mut self, tx: B256) -> bool {
+        self.chain.as_mut().is_some_and(|chain| chain.hear_event(tx))
     }
 
     /// What to ask the chain, for a wait of so many confirmations.

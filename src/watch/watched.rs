@@ -68,6 +68,8 @@ pub(super) enum ListChange {
     Replan,
     /// It has left the list, and is to be looked up now.
     Left,
+    /// It has left the list, and is to be looked up then, if the chain does not show before that it has landed.
+    LeftFor(Instant),
 }
 
 /// Its fields are for this file to change and for others to read.
@@ -78,6 +80,8 @@ pub(super) struct WatchedJob {
     /// What the last list said, and what was known of it when the look under way began.
     listing: ListEvidence,
     listing_then: ListEvidence,
+    /// Whether any list has held it.
+    was_listed: bool,
     /// Only lists that were asked for later can speak of it.
     since: Instant,
     /// Whether the client knows that there is a verified result; anew after each time it was sent, as that may have
@@ -111,6 +115,7 @@ impl WatchedJob {
             plan: JobPlan::None,
             listing: if has_list { ListEvidence::Stale } else { ListEvidence::NoList },
             listing_then: ListEvidence::NoList,
+            was_listed: false,
             since: now,
             settled: false,
             looks: 0,
@@ -209,6 +214,13 @@ impl WatchedJob {
         foreseen.unwrap_or(now)
     }
 
+    /// Whether only the chain is waited for, and the node is known to have it: then the chain's events say when it is
+    /// done, where there are some.
+    pub(super) fn is_told_of_by_events(&self) -> bool {
+        let known = self.landed.is_some() || self.last_look.is_some() || self.was_listed;
+        known && self.depth().is_some() && !self.wants_execution() && !self.is_alone()
+    }
+
     /// When it is likely done, or its next look is due as it is overdue; nothing if too little is known.
     fn foresee(&mut self, execution: bool, times: &ProgramTimes, most: Duration, now: Instant) -> Option<Instant> {
         self.likely = false;
@@ -253,11 +265,12 @@ impl WatchedJob {
         }
     }
 
-    /// When it is looked up next: as far away as its age and the list allow. `listed`: whether lists work, and
-    /// `jobs`, how many are watched.
+    /// When it is looked up next: as far away as its age, the list and the chain's events allow. `listed`: whether
+    /// lists work, `has_events`, whether events say what has ended, and `jobs`, how many are watched.
     pub(super) fn next_look(
         &mut self,
         listed: bool,
+        has_events: bool,
         jobs: usize,
         times: &ProgramTimes,
         schedule: &mut Schedule,
@@ -268,6 +281,10 @@ impl WatchedJob {
             self.likely = false;
             self.looks_listed = self.looks_listed.saturating_add(1);
             now + schedule.pace.of_listed(self.looks_listed - 1, jobs)
+        } else if has_events && self.is_told_of_by_events() {
+            self.likely = false;
+            self.looks = self.looks.saturating_add(1);
+            now + schedule.pace.after_looks(self.looks).max(schedule.pace.of_many(jobs))
         } else {
             self.looks = self.looks.saturating_add(1);
             let foreseen = self.foresee(self.wants_execution(), times, schedule.pace.most(), now);
@@ -299,6 +316,11 @@ impl WatchedJob {
         let soon = self.last_look.map_or(now, |last| last + pause).max(now);
         // Otherwise the next look is soon enough: the last one is not long ago, or the list shows it.
         self.if_sooner(soon).filter(|_| soon == now || wants_execution)
+    }
+
+    /// There are no events of the chain's any more. When it is to be looked up rather than planned.
+    pub(super) fn lose_events(&self, schedule: &Schedule, now: Instant) -> Option<Instant> {
+        self.if_sooner(now + schedule.pace.after_looks(self.looks))
     }
 
     /// Lists do not work. When it is to be looked up rather than planned.
@@ -373,8 +395,15 @@ impl WatchedJob {
         (!std::mem::replace(&mut self.settled, true)).then(|| Box::new(result.clone()))
     }
 
-    /// Takes in what a list says that was asked for then.
-    pub(super) fn list_says(&mut self, listed: bool, asked: Instant, now: Instant) -> ListChange {
+    /// Takes in what a list says that was asked for then. `spare`: how long a job that has left the list waits for an
+    /// event of the chain's, where there are some.
+    pub(super) fn list_says(
+        &mut self,
+        listed: bool,
+        spare: Option<Duration>,
+        asked: Instant,
+        now: Instant,
+    ) -> ListChange {
         if self.since > asked {
             return ListChange::None;
         }
@@ -382,10 +411,14 @@ impl WatchedJob {
         if !listed {
             self.listing = ListEvidence::Unlisted;
             let left = self.plan.is_in_turn() && !self.is_alone() && !self.track.rests();
+            if let Some(at) = spare.filter(|_| left && self.is_told_of_by_events()).map(|spare| now + spare) {
+                // In its turn by then, if it is not this already.
+                return self.if_sooner(at).map_or(ListChange::None, ListChange::LeftFor);
+            }
             self.alarms += u32::from(left);
             return if left { ListChange::Left } else { ListChange::None };
         }
-        self.listing = ListEvidence::Listed;
+        (self.listing, self.was_listed) = (ListEvidence::Listed, true);
         self.track.listed();
         let ahead = matches!(self.plan, JobPlan::At(at) if at > now);
         if ahead && self.last_look.is_none() && !self.wants_execution() {

@@ -238,6 +238,7 @@ impl Watcher {
                 Answered::Withheld(slot, job, sight) => watchlist.withheld(slot, job, sight, now),
                 Answered::Head(head) => watchlist.headed(head, now),
                 Answered::Chain(asked, seen) => watchlist.chain_saw(asked, seen, now),
+                Answered::Events(range, ends) => watchlist.events_said(range, ends, now),
             }
             (watchlist.take_verified(), watchlist.take_relayed())
         });

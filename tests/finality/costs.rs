@@ -12,7 +12,7 @@ use crate::{
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
-async fn while_nothing_changes_each_head_costs_one_round_trip_for_up_to_99_jobs() {
+async fn while_nothing_changes_each_head_costs_one_round_trip_however_many_jobs_there_are() {
     for (jobs, trips) in [(1, 1), (99, 1), (100, 2), (250, 3)] {
         let chain = FakeChain::new(Revision::Relay, answers::operator());
         let node = Node::default();
@@ -30,7 +30,9 @@ async fn while_nothing_changes_each_head_costs_one_round_trip_for_up_to_99_jobs(
         for head in 1..=10 {
             chain.mine_empty(1);
             pause(1500).await;
-            assert_eq!(chain.counts().batches, trips * (1 + head));
+            // Beyond 99 jobs it is events that are read, and some of the jobs are looked at every 10 seconds.
+            let sweeps = u64::from(trips > 1 && head >= 8);
+            assert_eq!(chain.counts().batches, trips + head + sweeps, "{} jobs, head {head}", jobs.len());
         }
         assert!(chain.counts().largest <= 100);
         waits.abort();

@@ -5,6 +5,7 @@
 use support::{answers, anvil, contracts, fake_chain, node, rpc, scripted as rig};
 
 mod costs;
+mod events;
 mod fixture;
 mod histories;
 mod overrides;

@@ -3,6 +3,8 @@
 //! Each part keeps its own: the schedule what is due when, the lists what the node says of pending jobs, the node's
 //! health how much may be asked, the head what is looked at on chain, and each job what is known of it.
 
+mod chain;
+
 use std::{collections::HashMap, sync::Arc};
 
 use alloy_primitives::{Address, B256};
@@ -15,7 +17,6 @@ use super::{
     healing::HealPolicy,
     health::{CallKind, NodeHealth},
     lists::ConsumerLists,
-    onchain::OnChain,
     pace::{Cost, Pace, PollPolicy},
     program_times::ProgramTimes,
     schedule::{JobQueue, Schedule, Slot, Timer},
@@ -26,9 +27,9 @@ use super::{
 };
 use crate::{
     backoff::Random,
-    chain::{Block, Standing},
+    chain::EventRange,
     error::{Error, ErrorKind, Result},
-    job::{SignedJob, Verified},
+    job::{JobId, SignedJob, Verified},
     observe::Callers,
 };
 
@@ -47,6 +48,8 @@ pub(super) enum Work {
     Head(B256),
     /// Look at the chain.
     Chain(Vec<ChainQuestion>, Callers),
+    /// Ask which of so many jobs have ended, by the chain's events.
+    Events(EventRange, usize, Callers),
 }
 
 /// The calls to make now, and when to come again if none of them is answered before.
@@ -64,6 +67,11 @@ fn same<'a>(jobs: &'a mut WatchedJobs, slot: Slot, job: &SignedJob, plan: JobPla
     jobs.get_mut(&slot).map(|watched| &mut **watched).filter(|watched| watched.job == *job && watched.plan == plan)
 }
 
+/// Where jobs of this id are, the first of them.
+fn first_slot(id: JobId) -> Slot {
+    Slot::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+}
+
 /// Everything behind the registry's lock.
 pub(super) struct Watchlist {
     heal: HealPolicy,
@@ -74,6 +82,8 @@ pub(super) struct Watchlist {
     schedule: Schedule,
     health: NodeHealth,
     head: ChainHead,
+    /// Whether looks are planned as events of the chain's allow it.
+    by_events: bool,
     /// Jobs that have a verified result, and that, for the client to settle.
     verified: Vec<(SignedJob, Box<Verified>)>,
     /// Jobs that were seen relayed.
@@ -94,6 +104,7 @@ impl Watchlist {
             schedule: Schedule::new(Pace::new(poll, random)),
             health: NodeHealth::default(),
             head: ChainHead::default(),
+            by_events: false,
             verified: Vec::new(),
             relayed: Vec::new(),
             wakers: Wakers::default(),
@@ -134,8 +145,7 @@ impl Watchlist {
 
     /// Where the job is, or is to be.
     fn slot(&self, job: &SignedJob) -> Slot {
-        let id = job.id();
-        let mut slot = Slot::from_be_bytes(*id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        let mut slot = first_slot(job.id());
         // Two payloads under one nonce have the same id.
         while self.jobs.get(&slot).is_some_and(|watched| watched.job != *job) {
             slot = slot.wrapping_add(1);
@@ -151,6 +161,8 @@ impl Watchlist {
             self.lists.set_exist(has_list);
         }
         let (slot, execution, on_chain) = (self.slot(job), wants.wants_execution(), wants.depth.is_some());
+        let by_events = self.by_events && on_chain && !execution && wants.landed.is_some();
+        let is_new = !self.jobs.contains_key(&slot);
         if let Some(watched) = self.jobs.get_mut(&slot) {
             let soon = watched.hurry(execution, self.schedule.pace.short(), now);
             self.plan_look(slot, soon);
@@ -160,7 +172,7 @@ impl Watchlist {
             let first = watched.first_look(execution, &self.times, self.schedule.pace.most(), now);
             self.jobs.insert(slot, Box::new(watched));
             self.lists.add(job, slot, execution, now, &mut self.schedule);
-            if execution || !self.lists.work(job.consumer()) {
+            if !by_events && (execution || !self.lists.work(job.consumer())) {
                 self.plan_look(slot, Some(first));
             } else {
                 self.plan_next(slot, now);
@@ -175,6 +187,10 @@ impl Watchlist {
             }
             let soon = watched.mind_deadlines(now);
             self.plan_look(slot, soon);
+        }
+        if by_events && is_new {
+            // What can be expected of the chain depends on who waits.
+            self.plan_next(slot, now);
         }
         if on_chain {
             self.head.begin(slot);
@@ -228,7 +244,7 @@ impl Watchlist {
 
     /// Nothing is watched any more.
     fn rest(&mut self) {
-        (self.running, self.head, self.health) = Default::default();
+        (self.running, self.head, self.health, self.by_events) = Default::default();
         self.schedule.clear();
     }
 
@@ -278,7 +294,7 @@ impl Watchlist {
         let jobs = self.jobs.len();
         if let Some(watched) = self.jobs.get_mut(&slot) {
             let listed = self.lists.work(watched.job.consumer());
-            let at = watched.next_look(listed, jobs, &self.times, &mut self.schedule, now);
+            let at = watched.next_look(listed, self.by_events, jobs, &self.times, &mut self.schedule, now);
             self.plan_look(slot, Some(at));
         }
     }
@@ -305,6 +321,7 @@ impl Watchlist {
             return None;
         }
         let mut work = Vec::new();
+        self.mind_events(now);
         let unfollow = self.head.unfollow();
         self.ask_chain(now, &mut work);
         self.ask_node(now, &mut work);
@@ -331,18 +348,6 @@ impl Watchlist {
             }
             Timer::ChainAgain(slot) => self.head.hurry(slot),
             Timer::Wake => {}
-        }
-    }
-
-    fn ask_chain(&mut self, now: Instant, work: &mut Vec<Work>) {
-        if let Some(hold) = self.head.hold(now) {
-            return self.schedule.set(Timer::Wake, hold);
-        }
-        work.extend(self.head.follow().map(Work::Head));
-        let asked = self.head.look(|slot| self.jobs.get(&slot)?.chain_question(slot));
-        if !asked.is_empty() {
-            let callers = self.callers(asked.iter().map(|question| question.slot));
-            work.push(Work::Chain(asked, callers));
         }
     }
 
@@ -492,10 +497,12 @@ impl Watchlist {
     }
 
     fn list_says(&mut self, slot: Slot, listed: bool, asked: Instant, now: Instant) {
+        let spare = self.by_events.then(|| self.schedule.pace.spare(self.jobs.len()));
         let Some(watched) = self.jobs.get_mut(&slot) else { return };
-        let change = watched.list_says(listed, asked, now);
+        let change = watched.list_says(listed, spare, asked, now);
         match change {
             ListChange::None => return,
+            ListChange::LeftFor(at) => return self.plan(slot, JobPlan::At(at)),
             ListChange::Left => return self.plan(slot, JobPlan::In(JobQueue::Urgent)),
             ListChange::Replan => self.plan_next(slot, now),
             ListChange::Listed => {}
@@ -515,46 +522,5 @@ impl Watchlist {
         }
         self.announce(slot, false);
         self.plan_next(slot, now);
-    }
-
-    /// The chain has another head.
-    pub(super) fn headed(&mut self, head: Result<Block>, now: Instant) {
-        let chain = |slot| self.jobs.get(&slot)?.track.chain();
-        match head {
-            Ok(head) => self.head.moved(head, |slot| chain(slot).is_some_and(|chain| chain.wants_look(head.hash))),
-            Err(error) => self.head.lost(error, now, &mut self.schedule.pace),
-        }
-    }
-
-    /// A look at the chain is answered: at which head, and what it shows of each job.
-    pub(super) fn chain_saw(&mut self, asked: Vec<ChainQuestion>, seen: Result<(Block, Vec<Standing>)>, now: Instant) {
-        let (head, standings) = match seen {
-            Ok(seen) => seen,
-            Err(error) => return self.head.unseen(&asked, error, now, &mut self.schedule.pace),
-        };
-        self.head.seen(head);
-        for (question, standing) in asked.into_iter().zip(standings) {
-            let (slot, job) = (question.slot, question.ask.job);
-            let consumer = job.consumer();
-            let Some(watched) = self.jobs.get_mut(&slot).filter(|watched| watched.job == job) else { continue };
-            let rested = watched.track.rests();
-            let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now, &mut self.wakers);
-            let (turned, settled) = (watched.track.rests() != rested, watched.track.is_settled());
-            let (in_vain, plan) = (watched.track.chain().map_or(0, OnChain::in_vain), watched.plan);
-            self.relayed.extend((watched.track.stage() >= Stage::Relayed).then(|| job.clone()));
-            self.verified.extend(proven.map(|result| (job, result)));
-            self.announce(slot, fresh);
-            if in_vain > 0 && self.head.is_waited_for(slot) {
-                let pause = self.schedule.pace.after_looks_in_vain(in_vain);
-                self.schedule.set(Timer::ChainAgain(slot), now + pause);
-            }
-            if plan == JobPlan::In(JobQueue::Lost) && settled {
-                // The chain has it: nothing is sent any more.
-                self.plan_next(slot, now);
-            } else if plan.is_in_turn() && turned {
-                self.plan_next(slot, now);
-                self.lists.plan(consumer, now + self.schedule.pace.short(), &mut self.schedule);
-            }
-        }
     }
 }
