@@ -10,7 +10,7 @@ use super::{
         stage::Stage,
         watched::{JobPlan, WatchedJob},
     },
-    Watchlist, WatchedJobs, Work, first_slot,
+    WatchedJobs, Watchlist, Work, first_slot,
 };
 use crate::{
     chain::{Block, EventRange, LoggedEnd, LoggedEnds, Standing},
@@ -92,7 +92,12 @@ impl Watchlist {
     }
 
     /// A look at the chain is answered: at which head, and what it shows of each job.
-    pub(in crate::watch) fn chain_saw(&mut self, asked: Vec<ChainQuestion>, seen: Result<(Block, Vec<Standing>)>, now: Instant) {
+    pub(in crate::watch) fn chain_saw(
+        &mut self,
+        asked: Vec<ChainQuestion>,
+        seen: Result<(Block, Vec<Standing>)>,
+        now: Instant,
+    ) {
         let (head, standings) = match seen {
             Ok(seen) => seen,
             Err(error) => return self.head.unseen(&asked, error, now, &mut self.schedule.pace),
