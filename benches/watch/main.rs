@@ -1,10 +1,12 @@
 //! What it costs to wait for 10,000 jobs of 20 consumers, beside the plain way: a loop of GetResult for each job.
-//! `cargo bench --bench watch` prints both, and whether what was promised holds; in about three minutes.
+//! `cargo bench --bench watch` prints both, and whether what was promised holds; in about five minutes. `-- chain` runs only
+//! the part with a chain, `-- node` only the part without.
 //!
 //! Each way gets jobs of its own from the same development node, a process of its own. Nothing completes for a while, then
 //! all jobs complete one after the other. At last the node executes jobs and relays none.
 
 use support::measure::{self, alloc, cpu, process, say};
+mod chained;
 mod node;
 mod timed;
 
@@ -18,6 +20,7 @@ use futures_util::{StreamExt, stream};
 use infinityvm_sdk::{
     Client, JobHandle, JobId, JobStatus, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy,
     Revision, Until,
+    chain::Chain,
     primitives::{Address, Bytes, hex},
     transport::{GrpcTransport, RestTransport, Transport},
     verify,
@@ -54,13 +57,20 @@ fn main() {
 async fn compare(signer: LocalSigner) {
     measure::say_load();
     let mut bench = Bench::start(signer);
+    let parts: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();
+    if parts.is_empty() || parts.iter().any(|part| part == "chain") {
+        chained::compare(&mut bench).await;
+    }
+    if !parts.is_empty() && !parts.iter().any(|part| part == "node") {
+        return;
+    }
     let operator = bench.operator;
     let (client, times) = bench.grpc().await;
     let naive = bench.measure(&client, &times, |handles| poll_each(handles, operator)).await;
     let (client, times) = bench.grpc().await;
-    let listed = bench.measure(&client, &times, |handles| watch_all(&client, handles)).await;
+    let listed = bench.measure(&client, &times, |handles| watch_all(&client, handles, Until::Relayed)).await;
     let (client, times) = bench.rest().await;
-    let polled = bench.measure(&client, &times, |handles| watch_all(&client, handles)).await;
+    let polled = bench.measure(&client, &times, |handles| watch_all(&client, handles, Until::Relayed)).await;
     print(&[("GetResult in a loop", &naive), ("watched, gRPC", &listed), ("watched, REST", &polled)]);
     judge(&listed, &polled);
     let share = bench.stalled().await;
@@ -68,8 +78,8 @@ async fn compare(signer: LocalSigner) {
 }
 
 /// This crate's way.
-fn watch_all(client: &Client, handles: Vec<JobHandle>) -> Watched {
-    let mut watched = client.watch_many(handles, Until::Relayed);
+fn watch_all(client: &Client, handles: Vec<JobHandle>, until: Until) -> Watched {
+    let mut watched = client.watch_many(handles, until);
     tokio::spawn(async move {
         let mut seen = Vec::with_capacity(JOBS);
         while let Some((handle, result)) = watched.next().await {
@@ -194,17 +204,18 @@ impl Bench {
     }
 
     async fn grpc(&self) -> (Client, Times) {
-        self.connect(GrpcTransport::builder(&self.grpc).build().expect("a transport")).await
+        self.connect(GrpcTransport::builder(&self.grpc).build().expect("a transport"), None).await
     }
 
     async fn rest(&self) -> (Client, Times) {
-        self.connect(RestTransport::builder(&self.rest).build().expect("a transport")).await
+        self.connect(RestTransport::builder(&self.rest).build().expect("a transport"), None).await
     }
 
-    async fn connect(&self, transport: impl Transport) -> (Client, Times) {
+    async fn connect(&self, transport: impl Transport, chain: Option<Chain>) -> (Client, Times) {
         let (transport, times) = Timed::new(transport);
         let polling = PollPolicy::default().with_tick(TICK).with_rate(RATE);
         let client = Client::builder().revision(Revision::Relay).operator(self.operator).polling(polling);
+        let client = if let Some(chain) = chain { client.chain(chain) } else { client };
         (client.transport(transport).connect().await.expect("a client"), times)
     }
 
@@ -232,7 +243,7 @@ impl Bench {
         stream::iter(jobs).map(submit).buffered(64).collect().await
     }
 
-    /// Calls of GetResult and GetPendingJobs until now.
+    /// Calls of GetResult and GetPendingJobs until now, and requests to the chain's RPC.
     fn requests(&mut self) -> usize {
         self.node.ask("calls").parse().expect("a number")
     }

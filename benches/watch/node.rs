@@ -4,7 +4,9 @@
 //! - `hold`: executions that begin from now on wait; those that waited before are not touched.
 //! - `release MS`: those that wait go on, in the order in which they came, spread over that time.
 //! - `stall`: what is executed from now on is not relayed.
-//! - `calls`: how often GetResult and GetPendingJobs were called until now.
+//! - `calls`: how often GetResult and GetPendingJobs were called until now, and how many requests came to the chain's RPC.
+//! - `chain`: serves the chain over JSON-RPC, with one block a second from now on beside those of relays; says where that is, and
+//!   the JobManager's address.
 //! - `times`: how many jobs were relayed since the last `times`; a line for each follows: its id, and when, in unix nanoseconds.
 
 use std::{
@@ -22,7 +24,11 @@ use infinityvm_sdk::{
     primitives::{Address, B256, keccak256},
     rpc::Method,
 };
-use support::measure;
+use support::{
+    http1::Server,
+    json_chain::{self, Rules},
+    measure,
+};
 
 /// Between two looks at the node's state.
 const LOOK: Duration = Duration::from_millis(1);
@@ -83,6 +89,7 @@ pub fn run(signer: Address) {
 
     let gates = Arc::new(Mutex::new(Vec::<Gate>::new()));
     let mut holding = None;
+    let mut rpc: Option<Server> = None;
     for command in std::io::stdin().lock().lines() {
         let command = command.expect("a line");
         match command.split_once(' ').unwrap_or((&command, "")) {
@@ -120,7 +127,20 @@ pub fn run(signer: Address) {
             }
             ("calls", _) => {
                 let stats = node.stats();
-                println!("{}", stats.calls(Method::GetResult) + stats.calls(Method::GetPendingJobs));
+                let asked = stats.calls(Method::GetResult) + stats.calls(Method::GetPendingJobs);
+                println!("{}", asked + rpc.as_ref().map_or(0, Server::requests));
+            }
+            ("chain", _) => {
+                let chain = node.chain().clone();
+                let server = rpc.insert(runtime.block_on(json_chain::serve(chain.to_chain(), Rules::none())));
+                println!("{} {}", server.url(), chain.job_manager());
+                tokio::spawn(async move {
+                    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+                    loop {
+                        seconds.tick().await;
+                        chain.mine(1);
+                    }
+                });
             }
             ("times", _) => {
                 let relayed = mem::take(&mut *seen.lock().expect("no panics"));

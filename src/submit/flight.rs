@@ -27,6 +27,8 @@ use crate::{
 
 /// How long a flight in doubt waits for a list of pending jobs.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
+/// The finest that the timer knows. To wait for less would take longer, and most jobs are done before.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether a node works on a job of which it has a record that is not finished.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -228,7 +230,7 @@ impl Flight {
 
     async fn accepted(&self, id: JobId, deadline: Deadline) -> Result<Arrival> {
         let accepted = Instant::now();
-        if let Some(pause) = self.first_look.filter(|pause| !pause.is_zero() && deadline.allows(*pause * 2)) {
+        if let Some(pause) = self.first_look.filter(|pause| *pause >= SHORTEST_PAUSE && deadline.allows(*pause * 2)) {
             drop(self.slot.lock().take());
             _ = tokio::time::timeout(pause, self.hurry.notified()).await;
         }

@@ -213,6 +213,19 @@ async fn jobs_are_looked_at_when_they_are_likely_done() {
     }
 }
 
+/// A program that takes no time: no pause is as short as that, so the first look comes at once.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_done_at_once_is_looked_at_at_once() {
+    let mut place = Place::new(PollPolicy::default(), vec![|_| 0.0], 3).await;
+    within(place.run(&[0; 40], 4, Way::Run)).await;
+    for together in [1, 16] {
+        for seen in within(place.run(&[0; 160], together, Way::Run)).await {
+            // The rest of the submission's round trip, and all of the look's.
+            assert_eq!((seen.late, seen.looks), (WAY * 3, 1), "{together} at a time");
+        }
+    }
+}
+
 /// One consumer, four programs.
 #[tokio::test(start_paused = true)]
 async fn programs_of_one_consumer_are_told_apart() {
