@@ -85,6 +85,24 @@ impl Server {
         answer
     }
 
+    /// The span of one request to a chain's RPC: of a method, or of several questions at once.
+    #[cfg(feature = "chain")]
+    pub(crate) fn chain_request(&self, method: Option<&str>, questions: usize) -> Span {
+        span!(
+            target: TARGET,
+            Level::DEBUG,
+            "chain_request",
+            otel.kind = "client",
+            rpc.system.name = "jsonrpc",
+            rpc.method = method,
+            server.address = &*self.address,
+            server.port = self.port,
+            infinityvm.questions = questions,
+            error.type = Empty,
+            otel.status_code = Empty,
+        )
+    }
+
     /// The span of one attempt. A span's name is part of the program, so there is one for each method.
     fn span(&self, method: Method, attempt: u32) -> Span {
         macro_rules! rest {

@@ -28,10 +28,12 @@ mod spans;
 pub(crate) use self::call::{http_status, http_url};
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
+#[cfg(feature = "chain")]
+pub(crate) use self::spans::failed;
 pub(crate) use self::{
     call::Server,
     observer::{Observers, WeakObservers, tell_all},
-    spans::{Callers, end, ended, flight, follow, post, preflight, shown, signed, submit, wait},
+    spans::{Callers, end, ended, flight, follow, found, post, preflight, shown, signed, submit, wait},
 };
 pub use self::{
     event::{ClientEvent, ObservedJob},

@@ -100,6 +100,24 @@ pub(crate) fn ended(span: &Span, error: Option<&Error>) {
     };
 }
 
+/// Notes on the span of a request to a chain's RPC that it has failed.
+#[cfg(feature = "chain")]
+pub(crate) fn failed(span: &Span) {
+    if !span.is_disabled() {
+        span.record("error.type", crate::error::ErrorKind::Chain.as_str()).record("otel.status_code", "ERROR");
+    }
+}
+
+/// Notes on the span of a preflight how bad the worst is that it has found, if it has found anything.
+pub(crate) fn found(span: &Span, worst: Option<impl std::fmt::Display>) {
+    if !span.is_disabled() {
+        match worst {
+            Some(worst) => span.record("infinityvm.outcome", field::display(worst)),
+            None => span.record("infinityvm.outcome", "ok"),
+        };
+    }
+}
+
 /// Notes in the current span what a look has shown.
 pub(crate) fn shown(what: &'static str) {
     let span = Span::current();

@@ -155,6 +155,10 @@ async fn over_rest_calls_are_named_by_the_conventions_for_http_and_nothing_secre
     for name in ["preflight", "submit", "flight", "wait", "look", "post"] {
         assert!(!traces.named(name).is_empty(), "{name}");
     }
+    // One that finds nothing amiss, or says how severe the worst is.
+    let worst = client.preflight(&signed).await.unwrap().worst().map_or("ok".to_owned(), |worst| worst.to_string());
+    let outcome = traces.named("preflight").last().unwrap().fields.get("infinityvm.outcome").map(str::to_owned);
+    assert_eq!(outcome, Some(worst));
     let printed = traces.printed();
     hides(signed.signature(), &printed, "a trace");
     hides(&secret, &printed, "a trace");

@@ -101,8 +101,8 @@ impl RpcReader {
         // A provider holds its client, so there is one.
         let client =
             client.unwrap_or_else(|| Arc::new(RpcClientInner::new(provider.client().transport().clone(), false)));
-        let asker = Asker::new(client, RpcLimits::default(), false);
         let (endpoint, polls) = ("an alloy provider".to_owned(), Polls::new(Duration::from_secs(1), None));
+        let asker = Asker::new(client, &endpoint, RpcLimits::default(), false);
         Self(Arc::new(Inner { asker, endpoint, polls, _provider: Some(Box::new(provider)) }))
     }
 
@@ -113,7 +113,7 @@ impl RpcReader {
 
     /// `apart`, if every question is a message of its own.
     fn over(transport: impl IntoBoxTransport, endpoint: String, limits: RpcLimits, polls: Polls, apart: bool) -> Self {
-        let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), limits, apart);
+        let asker = Asker::new(Arc::new(RpcClientInner::new(transport, false)), &endpoint, limits, apart);
         Self(Arc::new(Inner { asker, endpoint, polls, _provider: None }))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    future::IntoFuture,
     sync::Arc,
     time::Duration,
 };
@@ -14,6 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::time::Instant;
 use tower_service::Service;
+use tracing::Instrument;
 
 use super::{
     convert,
@@ -27,6 +29,8 @@ use crate::{
         reader::{Answer, At, Question},
     },
     error::{Error, Result},
+    observe::{self, Server},
+    rpc::Encoding,
     sync::Lock,
 };
 
@@ -59,6 +63,7 @@ impl Default for RpcLimits {
 /// the size is kept. What was answered of a packet is answered.
 pub(super) struct Asker {
     client: Arc<RpcClientInner>,
+    server: Server,
     limits: RpcLimits,
     /// Every question is a message of its own, and a packet is none of the RPC's business.
     apart: bool,
@@ -80,9 +85,10 @@ enum Part {
 type Several = (Vec<Option<Result<Answer>>>, Option<Error>);
 
 impl Asker {
-    pub(super) fn new(client: Arc<RpcClientInner>, limits: RpcLimits, apart: bool) -> Self {
+    pub(super) fn new(client: Arc<RpcClientInner>, endpoint: &str, limits: RpcLimits, apart: bool) -> Self {
+        let server = Server::new(Encoding::Json, endpoint);
         let batch = Lock::from(Limit::new(limits.max_batch as u64));
-        Self { client, limits, apart, batch, rate: Lock::default() }
+        Self { client, server, limits, apart, batch, rate: Lock::default() }
     }
 
     pub(super) fn limits(&self) -> RpcLimits {
@@ -330,8 +336,13 @@ impl Asker {
     /// A request that is no question, when it is its turn.
     pub(super) async fn other<R: Received>(&self, method: &'static str, params: Value) -> TransportResult<R> {
         let sent = self.turn(1).await.map_err(TransportErrorKind::custom)?;
-        let answer = tokio::time::timeout(self.limits.timeout, self.client.request::<Value, R>(method, params)).await;
+        let span = self.server.chain_request(Some(method), 1);
+        let request = self.client.request::<Value, R>(method, params).into_future().instrument(span.clone());
+        let answer = tokio::time::timeout(self.limits.timeout, request).await;
         let answer = answer.unwrap_or_else(|_| Err(TransportErrorKind::custom(fault::late(self.limits.timeout))));
+        if answer.is_err() {
+            observe::failed(&span);
+        }
         let (limited, pause) = match &answer {
             Err(RpcError::ErrorResp(payload)) => (fault::is_limit(payload), fault::asked_pause(payload)),
             Err(RpcError::Transport(kind)) => {
@@ -375,11 +386,19 @@ impl Asker {
             Ok(sent) => sent,
             Err(error) => return (Instant::now(), Err(error)),
         };
-        let answer = tokio::time::timeout(self.limits.timeout, send(self.client.transport().clone(), packet)).await;
-        let answer = match answer {
+        let method = match &packet {
+            RequestPacket::Single(request) => Some(request.method()),
+            RequestPacket::Batch(_) => None,
+        };
+        let span = self.server.chain_request(method, packet.len());
+        let request = send(self.client.transport().clone(), packet).instrument(span.clone());
+        let answer = match tokio::time::timeout(self.limits.timeout, request).await {
             Ok(answer) => answer.map_err(fault::of),
             Err(_) => Err(fault::late(self.limits.timeout)),
         };
+        if answer.is_err() {
+            observe::failed(&span);
+        }
         if let Ok(packet) = &answer
             && packet.iter_errors().all(|error| !is_limit(&fault::said(error)))
         {
