@@ -66,6 +66,12 @@ impl Server {
         Self { encoding, address: address.trim_matches(['[', ']']).into(), port: port.or(usual) }
     }
 
+    /// The RPC of a chain.
+    #[cfg(feature = "chain")]
+    pub(crate) fn of_chain(endpoint: &str) -> Self {
+        Self::new(Encoding::Json, endpoint)
+    }
+
     /// Asks the server what it serves, in a span of its own.
     pub(crate) async fn reflection<T>(
         &self,

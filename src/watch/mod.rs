@@ -12,10 +12,10 @@
 //!
 //! The watchlist is made of parts, each of which changes its own fields only. `schedule.rs` says what is due next,
 //! `lists.rs` what the node lists as pending, `health.rs` how much may be asked of the node, and `head.rs` what is
-//! looked at on chain, for which `head_events.rs` keeps up to which block the chain's events are known. `program_times.rs` holds how long jobs of each program took (`durations.rs`), from which
-//! `foresight.rs` says when a job is likely done. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs`
-//! what the node showed of the job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an
-//! answer means.
+//! looked at on chain, for which `head_events.rs` keeps up to which block the chain's events are known.
+//! `program_times.rs` holds how long jobs of each program took (`durations.rs`), from which `foresight.rs` says when a
+//! job is likely done. `watched.rs` holds one job and its waiters (`waiter.rs`), `track.rs` what the node showed of the
+//! job, and `onchain.rs` what the chain showed. `decide.rs` decides, without I/O, what an answer means.
 //!
 //! # The rules
 //!

@@ -12,6 +12,8 @@ use crate::{
 
 /// After so many looks in a row that could not say, a job is not looked at for a new head any more, but after pauses.
 const MAX_IN_VAIN: u32 = 2;
+/// So many looks follow an event that they do not confirm: one server of an RPC may lag behind another.
+const LOOKS_FOR_EVENT: u32 = 3;
 
 /// For what a job is to be looked at on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ pub(super) struct OnChain {
     /// The transaction with the result: as the node names it, and as the chain showed it.
     named: Option<B256>,
     found: Option<B256>,
-    /// Or as an event has told it.
-    told: Option<B256>,
+    /// Or as an event has told it, and how many looks since did not confirm that.
+    told: Option<(B256, u32)>,
     /// Whether the node's last word of it was RELAYED.
     relayed: bool,
     /// Whether a look after the node had ended the job has shown that it is not completed.
@@ -106,7 +108,7 @@ impl OnChain {
     /// node has ended the job.
     pub(super) fn ask(&self, job: &SignedJob, depth: u64, result: Option<&Verified>, ended: bool) -> Ask {
         let mut transactions: Vec<_> = self.found.into_iter().collect();
-        for other in [self.told, self.named].into_iter().flatten() {
+        for other in [self.told.map(|(told, _)| told), self.named].into_iter().flatten() {
             if !transactions.contains(&other) {
                 transactions.push(other);
             }
@@ -149,6 +151,10 @@ impl OnChain {
             }
         }
         self.end_stands |= after_end && standing.is_open();
+        self.told = self.told.filter(|(_, looks)| *looks < LOOKS_FOR_EVENT && standing.is_open());
+        if let Some((_, looks)) = &mut self.told {
+            *looks += 1;
+        }
         self.standing = Some(standing);
         true
     }
@@ -161,7 +167,7 @@ impl OnChain {
         }
         match &self.standing {
             _ if self.error.is_some() => ChainWish::AtHeads,
-            Some(Standing::Unseen | Standing::Requested) => ChainWish::AtEvents,
+            Some(Standing::Unseen | Standing::Requested) if self.told.is_none() => ChainWish::AtEvents,
             Some(Standing::Complete(_)) if self.quiet(depth, ended).contains(&head.number) => ChainWish::AtEvents,
             _ => ChainWish::AtHeads,
         }
@@ -172,8 +178,14 @@ impl OnChain {
         if self.final_result().is_some() && self.found == Some(tx) {
             return false;
         }
-        self.told = Some(tx);
+        let looks = self.told.map_or(0, |(_, looks)| looks);
+        self.told = Some((tx, looks));
         true
+    }
+
+    /// Whether the node is needed to prove what the chain says.
+    pub(super) fn needs_node(&self) -> bool {
+        matches!(self.standing, Some(Standing::Unproven(_)))
     }
 
     /// Looks in a row that could not say.

@@ -8,6 +8,7 @@ use super::{
     decide::{Action, ListEvidence, Shown, Sight},
     head::ChainQuestion,
     healing::HealPolicy,
+    onchain::OnChain,
     program_times::{Between, Milestone, ProgramTimes},
     schedule::{JobQueue, Schedule, Slot, Timer},
     stage::Stage,
@@ -214,11 +215,12 @@ impl WatchedJob {
         foreseen.unwrap_or(now)
     }
 
-    /// Whether only the chain is waited for, and the node is known to have it: then the chain's events say when it is
-    /// done, where there are some.
+    /// Whether only the chain is waited for, the node is known to have it, and the chain's word needs no proof of the
+    /// node's: then the chain's events say when it is done, where there are some.
     pub(super) fn is_told_of_by_events(&self) -> bool {
         let known = self.landed.is_some() || self.last_look.is_some() || self.was_listed;
-        known && self.depth().is_some() && !self.wants_execution() && !self.is_alone()
+        let proven_by_node = self.track.chain().is_none_or(OnChain::needs_node);
+        known && self.depth().is_some() && !self.wants_execution() && !self.is_alone() && !proven_by_node
     }
 
     /// When it is likely done, or its next look is due as it is overdue; nothing if too little is known.

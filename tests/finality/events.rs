@@ -231,6 +231,16 @@ async fn a_job_of_which_no_event_speaks_is_found() {
     assert_eq!(crowd.landed(), [78]);
 }
 
+/// Where the calldata does not prove a result, the node has to, and it is asked soon.
+#[tokio::test(start_paused = true)]
+async fn what_the_chain_does_not_prove_the_node_is_asked_for() {
+    let mut crowd = Crowd::new(3000, Until::Relayed).await;
+    crowd.says.say(&crowd.jobs[7], Says::Done(signed(&crowd.jobs[7], b"output")));
+    crowd.chain.mine(vec![crowd.post(7).by_way_of_another()]);
+    pause(6000).await;
+    assert_eq!(crowd.landed(), [8]);
+}
+
 /// Events of jobs that have not ended: they cost a look, and end nothing.
 #[tokio::test(start_paused = true)]
 async fn an_event_that_lies_ends_nothing() {

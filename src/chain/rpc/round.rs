@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    future::IntoFuture,
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +29,6 @@ use crate::{
     },
     error::{Error, Result},
     observe::{self, Server},
-    rpc::Encoding,
     sync::Lock,
 };
 
@@ -86,7 +84,7 @@ type Several = (Vec<Option<Result<Answer>>>, Option<Error>);
 
 impl Asker {
     pub(super) fn new(client: Arc<RpcClientInner>, endpoint: &str, limits: RpcLimits, apart: bool) -> Self {
-        let server = Server::new(Encoding::Json, endpoint);
+        let server = Server::of_chain(endpoint);
         let batch = Lock::from(Limit::new(limits.max_batch as u64));
         Self { client, server, limits, apart, batch, rate: Lock::default() }
     }

@@ -111,6 +111,7 @@ impl Watchlist {
             let (fresh, proven) = watched.chain_says(standing, head.hash, question.after_end, now, &mut self.wakers);
             let (turned, settled) = (watched.track.rests() != rested, watched.track.is_settled());
             let (in_vain, plan) = (watched.track.chain().map_or(0, OnChain::in_vain), watched.plan);
+            let needs_node = watched.track.chain().is_some_and(OnChain::needs_node);
             self.relayed.extend((watched.track.stage() >= Stage::Relayed).then(|| job.clone()));
             self.verified.extend(proven.map(|result| (job, result)));
             self.announce(slot, fresh);
@@ -120,6 +121,9 @@ impl Watchlist {
             }
             if plan == JobPlan::In(JobQueue::Lost) && settled {
                 // The chain has it: nothing is sent any more.
+                self.plan_next(slot, now);
+            } else if plan.is_in_turn() && self.by_events && needs_node {
+                // Looks at it were put off while the chain was to say all.
                 self.plan_next(slot, now);
             } else if plan.is_in_turn() && turned {
                 self.plan_next(slot, now);
