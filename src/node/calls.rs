@@ -127,6 +127,7 @@ impl Node {
     }
 
     /// Consumers whose jobs may be sent only for a time.
+    #[cfg(feature = "outbox")]
     pub(crate) fn leases(&self) -> &SendLeases {
         &self.leases
     }

@@ -31,6 +31,7 @@ impl Drop for Leased<'_> {
     }
 }
 
+#[cfg_attr(not(feature = "outbox"), allow(dead_code, reason = "only the outbox leases"))]
 impl SendLeases {
     /// Lets submissions for this consumer begin until then, by this process's monotonic clock.
     pub(crate) fn set(&self, consumer: Address, until: Instant) {

@@ -13,10 +13,11 @@ mod leases;
 mod pending;
 mod reach;
 
+#[cfg(feature = "outbox")]
+pub(crate) use self::leases::SendLeases;
 pub(crate) use self::{
     calls::{Node, SubmitFailure},
     doubt::{Doubt, looks_needed},
-    leases::SendLeases,
     pending::{PendingLists, PendingNonces},
 };
 pub(crate) use crate::retry::{Deadline, Party, Retries};

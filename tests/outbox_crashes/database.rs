@@ -3,11 +3,13 @@
 use std::{error::Error, future::Future, time::Duration};
 
 use infinityvm_sdk::{
-    OffchainJobRequest,
-    outbox::{Outbox, OutboxEvent, OutboxStore, sqlite::SqliteStore},
+    ErrorKind, OffchainJobRequest,
+    outbox::{Outbox, OutboxEvent, OutboxStore, postgres::PostgresStore, sqlite::SqliteStore},
 };
 use sqlx::{
-    ConnectOptions, Connection, SqliteConnection, query, query_scalar,
+    ConnectOptions, Connection, PgConnection, SqliteConnection,
+    postgres::PgConnectOptions,
+    query, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
@@ -40,6 +42,69 @@ pub struct Bill {
     pub id: String,
     pub output: Option<Vec<u8>>,
     pub nonce: u64,
+}
+
+/// Several services may share it: then an order is whose transaction comes first, and so is a bill.
+pub struct Postgres(PgConnection);
+
+impl Database for Postgres {
+    type Store = PostgresStore;
+
+    async fn store(place: &str) -> infinityvm_sdk::Result<PostgresStore> {
+        PostgresStore::connect(place).await
+    }
+
+    async fn connect(place: &str) -> Done<Self> {
+        let options: PgConnectOptions = place.parse()?;
+        let mut connection = options.connect().await?;
+        // Several may make them at once.
+        let mut making = connection.begin().await?;
+        for text in [
+            "SELECT pg_advisory_xact_lock(1)",
+            "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, ticket BIGINT NOT NULL)",
+            // Without a key on the order, so that one that is billed twice shows.
+            "CREATE TABLE IF NOT EXISTS bills \
+             (number BIGSERIAL PRIMARY KEY, id TEXT NOT NULL, output BYTEA, nonce BIGINT NOT NULL)",
+        ] {
+            query(text).execute(&mut *making).await?;
+        }
+        making.commit().await?;
+        Ok(Self(connection))
+    }
+
+    async fn taken(&mut self, task: u64) -> Done<u64> {
+        let count = query_scalar::<_, i64>("SELECT COUNT(*) FROM orders WHERE id LIKE $1").bind(format!("{task}-%"));
+        Ok(count.fetch_one(&mut self.0).await? as u64)
+    }
+
+    async fn take(&mut self, outbox: &Outbox, id: &str, job: OffchainJobRequest) -> Done<()> {
+        let mut order = self.0.begin().await?;
+        let ticket = outbox.enqueue_in(&mut order, job).idempotency_key(id).await?;
+        let text = "INSERT INTO orders VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        query(text).bind(id).bind(ticket.number()).execute(&mut *order).await?;
+        Ok(order.commit().await?)
+    }
+
+    async fn billed(&mut self) -> Done<u64> {
+        Ok(query_scalar::<_, i64>("SELECT COUNT(*) FROM bills").fetch_one(&mut self.0).await? as u64)
+    }
+
+    async fn bill(&mut self, event: &OutboxEvent, bill: Option<Bill>) -> Done<()> {
+        let mut transaction = self.0.begin().await?;
+        match event.ack_in(&mut transaction).await {
+            Ok(()) => {}
+            // Another service was first.
+            Err(error) if error.kind() == ErrorKind::Store && !error.is_retryable() => {
+                return Ok(transaction.rollback().await?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(Bill { id, output, nonce }) = bill {
+            let insert = query("INSERT INTO bills (id, output, nonce) VALUES ($1, $2, $3)").bind(id).bind(output);
+            insert.bind(nonce as i64).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
 }
 
 pub struct Sqlite(SqliteConnection);

@@ -17,7 +17,8 @@ use crate::{
 
 const EACH: u64 = 6;
 
-const WORLD: World = World { state: false, rest: false, ordered: true, after: After::Replace, chain: false };
+const WORLD: World =
+    World { state: false, rest: false, ordered: true, after: After::Replace, chain: false, postgres: false };
 
 pub async fn all(seed: u64) -> bool {
     let mut clean = true;

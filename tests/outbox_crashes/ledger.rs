@@ -3,7 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
+use sqlx::{
+    ConnectOptions, Row,
+    postgres::{PgConnectOptions, PgRow},
+    sqlite::SqliteConnectOptions,
+};
 
 use crate::{
     life::World,
@@ -22,11 +26,27 @@ pub struct Rows {
 
 impl Rows {
     pub async fn read(store: &str) -> Self {
+        if store.starts_with("postgres:") {
+            return Self::read_postgres(store).await;
+        }
         let mut conn = SqliteConnectOptions::new().filename(store).connect().await.unwrap();
         let orders = sqlx::query("SELECT id FROM orders").fetch_all(&mut conn).await.unwrap();
         let bills =
             sqlx::query("SELECT id, output, nonce FROM bills ORDER BY rowid").fetch_all(&mut conn).await.unwrap();
         let bill = |row: &sqlx::sqlite::SqliteRow| {
+            let output: Option<Vec<u8>> = row.get(1);
+            (row.get(0), output.map(|output| String::from_utf8(output).unwrap()), row.get::<i64, _>(2) as u64)
+        };
+        Self { orders: orders.iter().map(|row| row.get(0)).collect(), bills: bills.iter().map(bill).collect() }
+    }
+
+    async fn read_postgres(url: &str) -> Self {
+        let options: PgConnectOptions = url.parse().unwrap();
+        let mut conn = options.connect().await.unwrap();
+        let orders = sqlx::query("SELECT id FROM orders").fetch_all(&mut conn).await.unwrap();
+        let bills =
+            sqlx::query("SELECT id, output, nonce FROM bills ORDER BY number").fetch_all(&mut conn).await.unwrap();
+        let bill = |row: &PgRow| {
             let output: Option<Vec<u8>> = row.get(1);
             (row.get(0), output.map(|output| String::from_utf8(output).unwrap()), row.get::<i64, _>(2) as u64)
         };

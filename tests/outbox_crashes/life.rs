@@ -13,12 +13,15 @@ pub struct World {
     pub after: After,
     /// The service reads the chain, which reorganises.
     pub chain: bool,
+    /// The store is in a PostgreSQL database, or else in a SQLite file.
+    pub postgres: bool,
 }
 
 /// One life of the service.
 #[derive(Clone, Debug)]
 pub struct Life {
     pub world: World,
+    /// A file, or the URL of a database.
     pub store: String,
     pub url: String,
     /// The chain's RPC; not used if the world has no chain.
@@ -39,7 +42,7 @@ pub struct Life {
 
 impl Life {
     pub fn write(&self) -> Vec<String> {
-        let World { state, rest, ordered, after, chain } = self.world;
+        let World { state, rest, ordered, after, chain, .. } = self.world;
         let after = match after {
             After::Replace => "replace",
             After::Fill => "fill",
@@ -61,7 +64,14 @@ impl Life {
             _ => After::Renumber,
         };
         Self {
-            world: World { state: flag(0), rest: flag(1), ordered: flag(2), after, chain: flag(3) },
+            world: World {
+                state: flag(0),
+                rest: flag(1),
+                ordered: flag(2),
+                after,
+                chain: flag(3),
+                postgres: words[5].starts_with("postgres:"),
+            },
             tolerant: flag(4),
             store: text(5),
             url: text(6),

@@ -56,6 +56,8 @@ pub struct Scene {
     pub disk: Option<Disk>,
     pub seen: Seen,
     recorder: Recorder,
+    /// The URL of the store's database, if it is not in a file.
+    database: Option<String>,
     url: String,
     key: String,
     consumer: String,
@@ -98,12 +100,37 @@ impl Scene {
         let disk = disk.then(|| Disk::new(folder.path()));
         let repeats = env::var("SAY").is_ok_and(|say| say == "all");
         let (seen, began) = (Seen::default(), Instant::now());
-        Self { world, node, disk, seen, recorder, url, key, consumer, folder, began, repeats }
+        let database = world.postgres.then(support::postgres::database);
+        Self { world, node, disk, seen, recorder, database, url, key, consumer, folder, began, repeats }
     }
 
     pub fn store(&self) -> PathBuf {
         let folder = self.disk.as_ref().map_or_else(|| self.folder.path().to_owned(), Disk::seen);
         folder.join("service.db")
+    }
+
+    /// Where the store is: a file, or the URL of a database.
+    fn place(&self) -> String {
+        self.database.clone().unwrap_or_else(|| self.store().to_str().unwrap().to_owned())
+    }
+
+    /// What a service is told that is to take so many orders of each task.
+    pub fn life(&self, each: u64) -> Life {
+        Life {
+            world: self.world,
+            store: self.place(),
+            url: self.url.clone(),
+            rpc: self.node.rpc.clone(),
+            job_manager: self.node.job_manager.clone(),
+            key: self.key.clone(),
+            operator: self.node.operator.clone(),
+            consumer: self.consumer.clone(),
+            program: self.node.program.clone(),
+            each,
+            point: "none".to_owned(),
+            times: 0,
+            tolerant: false,
+        }
     }
 
     /// One life of the service. `meanwhile` is told of every order.
@@ -115,21 +142,8 @@ impl Scene {
         mut meanwhile: impl FnMut(&Self, usize) + Send,
     ) -> Ended {
         let (point, times) = if let End::Point(name, times) = end { (name, times) } else { ("none", 0) };
-        let life = Life {
-            world: self.world,
-            store: self.store().to_str().unwrap().to_owned(),
-            url: self.url.clone(),
-            rpc: self.node.rpc.clone(),
-            job_manager: self.node.job_manager.clone(),
-            key: self.key.clone(),
-            operator: self.node.operator.clone(),
-            consumer: self.consumer.clone(),
-            program: self.node.program.clone(),
-            each,
-            point: point.to_owned(),
-            times: times as u64,
-            tolerant: matches!(end, End::Stopped(_)),
-        };
+        let tolerant = matches!(end, End::Stopped(_));
+        let life = Life { point: point.to_owned(), times: times as u64, tolerant, ..self.life(each) };
         let mut command = Command::new(env::current_exe().unwrap());
         command.arg("service").args(life.write()).stdout(Stdio::piped());
         if let Some(disk) = &self.disk {
@@ -217,7 +231,7 @@ impl Scene {
         }
     }
 
-    fn hear(&mut self, line: &str) {
+    pub fn hear(&mut self, line: &str) {
         match line.split_once(' ') {
             Some(("order", id)) => _ = self.seen.told.insert(id.to_owned()),
             Some(("billed", _)) => {}
@@ -238,7 +252,7 @@ impl Scene {
 
     /// What has become of everything.
     pub async fn findings(&mut self) -> Findings {
-        let rows = Rows::read(self.store().to_str().unwrap()).await;
+        let rows = Rows::read(&self.place()).await;
         let (report, sent) = (self.node.report(), self.recorder.sent());
         ledger::check(&self.world, &rows, &self.seen.told, &sent, &report, self.node.restarts)
     }
@@ -269,6 +283,8 @@ pub async fn many(world: World, death: Death, deaths: usize, each: u64, random: 
             Death::Kill if world.state && life % 20 == 19 => {
                 End::After(FORGOTTEN + Duration::from_millis(random.below(6_000) as u64))
             }
+            // Long enough that the lease of the life before has ended.
+            Death::Kill if world.postgres => End::After(Duration::from_millis(1_200 + random.below(1_500) as u64)),
             Death::Kill => End::After(Duration::from_millis(20 + random.below(700) as u64)),
         };
         match scene.live(portion, end, random, |_, _| {}).await {

@@ -8,14 +8,18 @@
 //! - **a power cut**: nothing is left but what was synced, and parts of what was not (`power.rs`, `power.c`);
 //! - **a disk** that is full, read-only, fails to sync, or has lost a part (`disk.rs`).
 //!
+//! The kills run on PostgreSQL, too; and there several services at once share its lane, are killed, and stopped for
+//! longer than their lease lasts (`fleet.rs`).
+//!
 //! At the end every order that was stored must be on chain once, and billed once. `ledger.rs` checks that from the
 //! service's tables, the chain, and what a proxy saw pass; it shares no code with the SDK.
 //!
-//! `KILLS` and `CUTS` set how often in all, `SEED` the seed, `PART` which part runs (`kills`, `cuts` or `disk`), and `WORLD`
+//! `KILLS` and `CUTS` set how often in all, `SEED` the seed, `PART` which part runs (`kills`, `cuts`, `disk`, `postgres` or `fleet`), and `WORLD`
 //! in which of its worlds, by number. `SAY=all` repeats what the services say.
 
 mod database;
 mod disk;
+mod fleet;
 mod ledger;
 mod life;
 mod lives;
@@ -31,6 +35,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let (first, rest) = (arguments.next(), arguments.collect::<Vec<_>>());
     match first.as_deref() {
+        Some("service") if life::Life::read(&rest).world.postgres => return service::run::<database::Postgres>(&rest),
         Some("service") => return service::run::<database::Sqlite>(&rest),
         Some("node") => return node::run(&rest),
         _ => {}

@@ -6,14 +6,15 @@ use support::harness::{Random, seed, sweep};
 use tokio::task::JoinSet;
 
 use crate::{
-    disk,
+    disk, fleet,
     ledger::Findings,
     life::World,
     lives::{self, Death, Scene},
     orders::{After, TASKS},
 };
 
-const RELAY: World = World { state: false, rest: false, ordered: true, after: After::Replace, chain: false };
+const RELAY: World =
+    World { state: false, rest: false, ordered: true, after: After::Replace, chain: false, postgres: false };
 const STATE: World = World { state: true, ordered: false, after: After::Renumber, ..RELAY };
 
 /// Both revisions and transports; a chain that reorganises in one of them.
@@ -24,6 +25,8 @@ const KILLED: [World; 5] = [
     STATE,
     World { rest: true, ..STATE },
 ];
+
+const ON_POSTGRES: [World; 2] = [World { postgres: true, ..RELAY }, World { postgres: true, ..STATE }];
 
 const CUT_OFF: [World; 2] = [RELAY, World { rest: true, ..STATE }];
 
@@ -55,6 +58,26 @@ pub async fn run() -> i32 {
     }
     if wanted("disk") {
         failed |= !disk::all(seed()).await;
+    }
+    // In the long sweep only: it has been seen to hang once in a few runs.
+    let fleet = part.as_deref() == Some("fleet") || part.is_none() && sweep();
+    if wanted("postgres") || fleet {
+        if !support::postgres::is_installed() {
+            let required = env::var("REQUIRE_ALL").is_ok_and(|all| all == "1");
+            println!("PostgreSQL is not installed: what needs it was ignored");
+            println!("seed {}: {}", seed(), if failed || required { "FAILED" } else { "ok" });
+            return i32::from(failed || required);
+        }
+        if wanted("postgres") {
+            let size = size("KILLS", Size { deaths: 16, each: 10 }, Size { deaths: 100, each: 100 });
+            failed |= !all(&ON_POSTGRES, Death::Kill, &size).await;
+        }
+        if fleet {
+            let size = size("KILLS", Size { deaths: 12, each: 40 }, Size { deaths: 120, each: 600 });
+            let world = World { postgres: true, ..RELAY };
+            let processes = if sweep() { 8 } else { 3 };
+            failed |= !fleet::run(world, processes, size.deaths, size.each, &mut Random::new(seed() + 77)).await;
+        }
     }
     println!("seed {}: {}", seed(), if failed { "FAILED" } else { "ok" });
     i32::from(failed)
@@ -92,15 +115,16 @@ fn is_whole(found: &Findings, scene: &Scene, deaths: usize, each: u64) -> bool {
 }
 
 pub fn summary(found: &Findings, scene: &Scene) -> String {
-    let World { state, rest, ordered, chain, .. } = scene.world;
+    let World { state, rest, ordered, chain, postgres, .. } = scene.world;
     let (seen, node) = (&scene.seen, &scene.node);
     format!(
-        "{} {} {}{}: {} orders, {} payloads sent; {} replaced, {} filled, {} renumbered ({} forgotten); {} kills at \
+        "{} {} {}{}{}: {} orders, {} payloads sent; {} replaced, {} filled, {} renumbered ({} forgotten); {} kills at \
          points, {} at random, {} power cuts, {} at rest; {} restarts of the node, {} reorganisations",
         if state { "state" } else { "relay" },
         if rest { "rest" } else { "grpc" },
         if ordered { "ordered" } else { "unordered" },
         if chain { " with a chain" } else { "" },
+        if postgres { " on PostgreSQL" } else { "" },
         found.orders,
         found.submissions,
         found.replaced,

@@ -19,11 +19,17 @@ use infinityvm_sdk::{
     primitives::hex,
 };
 
+use tokio::time::timeout;
+
 use crate::{
     database::{Bill, Database, Done},
     life::Life,
     orders::{self, After, TASKS},
 };
+
+/// As short as can be, where services share a store: the parent stops some for longer.
+pub const LEASE: Duration = Duration::from_secs(1);
+const CALL: Duration = Duration::from_millis(300);
 
 /// Tells the parent. A line at a time, and at once, as this process may not live much longer.
 fn say(what: &str) {
@@ -63,7 +69,8 @@ async fn serve<D: Database>(life: Arc<Life>) {
     let client = client(&life).await;
     let passed = Arc::new(AtomicU64::new(0));
     let (point, times) = (life.point.clone(), life.times);
-    let builder = Outbox::builder(client, store).lane(lane(&life)).network("test").at_points(move |name| {
+    let builder = Outbox::builder(client, store).lane(lane(&life)).network("test").lease(LEASE).longest_call(CALL);
+    let builder = builder.at_points(move |name| {
         if name == point && passed.fetch_add(1, Ordering::SeqCst) + 1 == times {
             say("point");
             // Nothing more happens on this thread, and the parent kills the process.
@@ -154,7 +161,9 @@ async fn bill<D: Database>(outbox: Outbox, life: Arc<Life>) {
         let mut database = D::connect(&life.store).await?;
         let mut results = outbox.results("billing").await?;
         while database.billed().await? < TASKS * life.each {
-            let event = results.next().await?;
+            // Another service may have had the last one.
+            let Ok(event) = timeout(Duration::from_millis(500), results.next()).await else { continue };
+            let event = event?;
             let (key, nonce) = (event.key().unwrap().to_owned(), event.nonce());
             let bill = match (event.kind(), event.result()) {
                 (EventKind::Result, Some(result)) => Some(Some(result.output().to_vec())),

@@ -253,6 +253,10 @@ pub(crate) struct Tenant {
 }
 
 /// What came of asking for a lane.
+#[cfg_attr(
+    not(any(feature = "sqlx-postgres", feature = "sqlx-sqlite")),
+    allow(dead_code, reason = "only a database can be another's")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claimed {
     /// The caller has it. `wait`: so long, what the last owner was sending may still be on its way. `went_back`: the

@@ -39,16 +39,26 @@ impl Drop for Server {
     }
 }
 
-/// The folder of the server's programs, the newest that there is.
+/// Whether there is a server to start.
+pub fn is_installed() -> bool {
+    find_programs().is_some()
+}
+
 fn programs() -> PathBuf {
+    find_programs()
+        .expect("PostgreSQL is not installed: apt-get install postgresql, or set POSTGRES_BIN to its bin folder")
+}
+
+/// The folder of the server's programs, the newest that there is.
+fn find_programs() -> Option<PathBuf> {
     if let Some(folder) = env::var_os("POSTGRES_BIN") {
-        return folder.into();
+        return Some(folder.into());
     }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> =
         versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).collect();
     found.sort();
-    found.pop().expect("PostgreSQL is not installed: apt-get install postgresql, or set POSTGRES_BIN to its bin folder")
+    found.pop()
 }
 
 /// A program, as somebody who is not root.
