@@ -5,7 +5,7 @@
 //! The ways take turns at one development node in a process of its own. `-- grpc 16 64` runs only small jobs over gRPC, with so
 //! many in flight; the parts are `grpc`, `rest`, `large`, `programs` and `mix`. `JOBS=n` sets how many jobs a turn has.
 
-use support::measure::{cpu, process};
+use support::measure::{self, cpu, process};
 mod by_hand;
 mod late;
 mod node;
@@ -39,9 +39,7 @@ fn main() {
     if std::env::var_os(process::ROLE).is_some() {
         return node::run();
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(compare());
+    measure::runtime().block_on(compare());
 }
 
 /// The wall clock, which both processes read, in unix nanoseconds.
@@ -220,8 +218,7 @@ impl Bench {
 }
 
 async fn compare() {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load of the machine before: {}", load.split(' ').next().unwrap_or_default());
+    measure::say_load();
     let mut bench = Bench::start().await;
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let counts: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
@@ -266,11 +263,11 @@ fn ratio(one: Duration, other: Duration) -> f64 {
 }
 
 fn say_most(what: &str, value: f64, most: f64) {
-    println!("     {} {what}: {value:.2}", if value <= most { "holds " } else { "MISSED" });
+    measure::say(what, value <= most, format!("{value:.2}"));
 }
 
 fn say_least(what: &str, value: f64, least: f64) {
-    println!("     {} {what}: {value:.2}", if value >= least { "holds " } else { "MISSED" });
+    measure::say(what, value >= least, format!("{value:.2}"));
 }
 
 /// What was promised, and whether it holds.

@@ -12,6 +12,7 @@ use infinityvm_sdk::{
     devnode::{ConsumerRules, DevNode},
     rpc::Method,
 };
+use support::measure;
 
 use crate::{CONSUMER, KEY, PROGRAMS, now};
 
@@ -22,8 +23,7 @@ fn about(millis: f64) -> Duration {
 }
 
 pub fn run() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = measure::runtime();
     let signer = LocalSigner::from_slice(&KEY).expect("a key");
     let rules = ConsumerRules::signed_by(signer.address());
     let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, rules).start();
