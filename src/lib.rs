@@ -37,6 +37,7 @@
 //! | sign in WebAssembly | [`job`] | [`wasm`] |
 //! | test your app without a real node or a real chain | [`devnode::DevNode`], [`devnode::SimChain`] | [`testing`] |
 //! | test your app with its contracts on a real chain | [`devnode::RealChain`], [`devnode::contracts`] | [`testing`] |
+//! | work without writing Rust | the command line `ivm` | [`command_line`] |
 //! | write a transport of your own | [`transport::Transport`], [`Wire`], [`conformance`] | [`transports`] |
 //!
 //! # A first job
@@ -90,6 +91,7 @@
 //! The [`guide`] has a page for each task. The [`architecture`] describes the modules, defines the words, and records
 //! the design decisions. The [`changelog`] lists what is new.
 //!
+//! [`command_line`]: guide::command_line
 //! [`did_it_land`]: guide::did_it_land
 //! [`errors`]: guide::errors
 //! [`nonces`]: guide::nonces

@@ -14,7 +14,7 @@ use crate::{
     nonce::NonceArgs,
     outbox::OutboxCommand,
     output::Output,
-    program::ProgramCommand,
+    program::ProgramCommands,
     shell::{self, CompletionsArgs},
     text,
 };
@@ -53,7 +53,7 @@ enum Command {
     Job(JobCommand),
     /// Upload programs to the node, and ask for them
     #[command(subcommand)]
-    Program(ProgramCommand),
+    Program(ProgramCommands),
     /// Ask the node what it is
     #[command(subcommand)]
     Node(NodeCommand),
@@ -100,11 +100,11 @@ pub struct Globals {
     pub headers: Vec<String>,
 
     /// The node's protocol revision, relay or state; a node is asked for it over gRPC
-    #[arg(long, global = true, value_name = "NAME", env = "IVM_REVISION")]
+    #[arg(long, global = true, value_name = "NAME", env = "IVM_REVISION", value_parser = text::value::<Revision>)]
     pub revision: Option<Revision>,
 
     /// The operator whose results are believed, if it is not to be read from the chain
-    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_OPERATOR")]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_OPERATOR", value_parser = text::address)]
     pub operator: Option<Address>,
 
     /// The chain's RPC, http(s):// or ws(s)://; several with commas between them
@@ -112,7 +112,7 @@ pub struct Globals {
     pub rpc_url: Vec<String>,
 
     /// The JobManager contract on the chain
-    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_JOB_MANAGER")]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_JOB_MANAGER", value_parser = text::address)]
     pub job_manager: Option<Address>,
 
     /// Allow plain http to other hosts than this one

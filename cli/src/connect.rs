@@ -8,7 +8,11 @@ use infinityvm_sdk::{
     transport::{GrpcTransport, RestTransport},
 };
 
-use crate::{chain, cli::Globals, text::refused};
+use crate::{
+    chain,
+    cli::Globals,
+    text::{refused, unreadable},
+};
 
 /// Where nodes listen unless told otherwise.
 const NODE: &str = "http://127.0.0.1:50051";
@@ -56,10 +60,7 @@ fn header_of(text: &str) -> Result<(String, String)> {
     })?;
     let value = value.trim();
     let value = match value.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| refused(format!("{path} cannot be read")).with_source(error))?
-            .trim()
-            .to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?.trim().to_owned(),
         None => value.to_owned(),
     };
     Ok((name.trim().to_owned(), value))

@@ -12,7 +12,7 @@ use infinityvm_sdk::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::text::refused;
+use crate::text::{refused, unreadable};
 
 /// The most that is read of a file or of standard input. No job is that large.
 const MOST: u64 = 64 << 20;
@@ -38,7 +38,7 @@ impl Source {
             Self::Stdin => io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes),
             Self::File(path) => fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)),
         };
-        read.map_err(|error| refused(format!("{} cannot be read", self.name())).with_source(error))?;
+        read.map_err(|error| unreadable(&self.name(), error))?;
         if bytes.len() as u64 > MOST {
             return Err(refused(format!("{} is larger than {} MiB", self.name(), MOST >> 20))
                 .with_hint("no node takes a job or a program that large"));
@@ -97,7 +97,11 @@ impl BytesArg {
 /// Writes a file that holds no key, whole or not at all: what is there already is replaced only once the new one is on
 /// the disk.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let failed = |error| refused(format!("{} cannot be written", path.display())).with_source(error);
+    let failed = |error| {
+        refused(format!("{} cannot be written", path.display()))
+            .with_source(error)
+            .with_hint("check that the folder is there, and that you may write to it")
+    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);

@@ -11,7 +11,10 @@ use clap::Args;
 use infinityvm_sdk::{Error, ErrorKind, LocalSigner, Result};
 use zeroize::Zeroizing;
 
-use crate::{output::Output, text::refused};
+use crate::{
+    output::Output,
+    text::{refused, unreadable},
+};
 
 const HINT: &str = "give one of --keystore, --account, --private-key-file or --interactive";
 
@@ -138,10 +141,6 @@ fn of_account(name: OsString) -> Result<PathBuf> {
         return Err(refused("--account is a name and not a path").with_hint("use --keystore for a file elsewhere"));
     }
     Ok(Path::new(&home).join(".foundry/keystores").join(name))
-}
-
-fn unreadable(what: &str, error: std::io::Error) -> Error {
-    refused(format!("{what} cannot be read")).with_source(error)
 }
 
 /// What is wrong with a key is said without the key.

@@ -1,12 +1,37 @@
 //! Small readers and errors of the command line's own.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, io, str::FromStr, time::Duration};
 
-use infinityvm_sdk::{Error, ErrorKind};
+use infinityvm_sdk::{Error, ErrorKind, primitives::Address};
 
 /// The error of an argument, or of what it names.
 pub fn refused(what: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidInput, what)
+}
+
+/// The error of a file that cannot be read.
+pub fn unreadable(name: &str, error: io::Error) -> Error {
+    refused(format!("{name} cannot be read"))
+        .with_source(error)
+        .with_hint("check the path, and that it is a file that you may read")
+}
+
+/// Reads a value of the library's, and says what it is to be if it is none.
+pub fn value<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
+}
+
+/// Reads the address of an account or a contract, which is never zero.
+pub fn address(text: &str) -> Result<Address, String> {
+    match text.parse::<Address>() {
+        Ok(address) if address.is_zero() => {
+            Err("it is the zero address; use that of your contract or account".to_owned())
+        }
+        parsed => parsed.map_err(|error| format!("{error}; use 0x and 40 hex digits")),
+    }
 }
 
 /// Reads `500ms`, `90s`, `5m`, `1h`, or seconds without a unit.

@@ -20,6 +20,7 @@
 //! | test your app | [`testing`] |
 //! | run the development node as a program, with a chain | [`dev_node_program`] |
 //! | test contracts with forge | [`foundry`] |
+//! | work without writing Rust: the command line `ivm` | [`command_line`] |
 //! | handle errors; set deadlines and retries | [`errors`] |
 //! | see which faults of nodes the client makes up for | [`careless_nodes`] |
 //!
@@ -73,6 +74,9 @@ pub mod dev_node_program {}
 
 #[doc = include_str!("foundry.md")]
 pub mod foundry {}
+
+#[doc = include_str!("command_line.md")]
+pub mod command_line {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}

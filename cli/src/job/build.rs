@@ -12,7 +12,7 @@ use crate::{
     cli::Globals,
     input::{BytesArg, Source},
     output::{Output, Page},
-    text::refused,
+    text::{self, refused},
 };
 
 #[derive(Args, Debug)]
@@ -31,11 +31,11 @@ pub struct BuildCommand {
 #[command(next_help_heading = "The job")]
 pub struct BuildArgs {
     /// The app's contract, which receives the result
-    #[arg(long, value_name = "ADDRESS", requires_all = ["program", "max_cycles"])]
+    #[arg(long, value_name = "ADDRESS", value_parser = text::address, requires_all = ["program", "max_cycles"])]
     consumer: Option<Address>,
 
     /// The id of the program to run
-    #[arg(long, value_name = "ID", requires = "consumer")]
+    #[arg(long, value_name = "ID", requires = "consumer", value_parser = text::value::<ProgramId>)]
     program: Option<ProgramId>,
 
     /// The most cycles the zkVM may take
@@ -59,7 +59,7 @@ pub struct BuildArgs {
     state_root: Option<B256>,
 
     /// How a node of the Relay revision relays: ordered or unordered
-    #[arg(long, value_name = "STRATEGY")]
+    #[arg(long, value_name = "STRATEGY", value_parser = text::value::<RelayStrategy>)]
     relay: Option<RelayStrategy>,
 
     /// The job's nonce, if it is not to be chosen when the job is signed

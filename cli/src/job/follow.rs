@@ -7,7 +7,13 @@ use infinityvm_sdk::{ErrorKind, HealPolicy, JobEvent, JobHandle, Result, SignedJ
 use serde_json::json;
 
 use super::result::{ResultOptions, value_of};
-use crate::{cli::Globals, connect, input::Source, output::Output, text::refused};
+use crate::{
+    cli::Globals,
+    connect,
+    input::Source,
+    output::Output,
+    text::{self, refused},
+};
 
 /// How long a job is waited for unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -19,7 +25,7 @@ pub struct WaitArgs {
     file: Source,
 
     /// How far: executed, relayed, or finalized:CONFIRMATIONS
-    #[arg(long, value_name = "STAGE", default_value = "executed")]
+    #[arg(long, value_name = "STAGE", default_value = "executed", value_parser = text::value::<Until>)]
     until: Until,
 
     /// Do not send the job again if the node has lost it
@@ -37,7 +43,7 @@ pub struct EventsArgs {
     file: Source,
 
     /// How far: executed, relayed, or finalized:CONFIRMATIONS
-    #[arg(long, value_name = "STAGE", default_value = "relayed")]
+    #[arg(long, value_name = "STAGE", default_value = "relayed", value_parser = text::value::<Until>)]
     until: Until,
 
     /// Do not send the job again if the node has lost it

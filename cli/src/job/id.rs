@@ -4,7 +4,7 @@ use clap::Args;
 use infinityvm_sdk::{JobId, Result, SignedJob, primitives::Address};
 use serde_json::json;
 
-use crate::{input::Source, output::Output};
+use crate::{input::Source, output::Output, text};
 
 #[derive(Args, Debug)]
 pub struct IdArgs {
@@ -13,7 +13,7 @@ pub struct IdArgs {
     file: Option<Source>,
 
     /// The app's contract
-    #[arg(long, value_name = "ADDRESS", requires = "nonce")]
+    #[arg(long, value_name = "ADDRESS", value_parser = text::address, requires = "nonce")]
     consumer: Option<Address>,
 
     /// The job's nonce

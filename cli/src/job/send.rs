@@ -19,7 +19,15 @@ use super::{
     follow::follow,
     result::{ResultOptions, page_of, value_of},
 };
-use crate::{chain, cli::Globals, connect, input, input::Source, keys::KeyOptions, output::Output, text::refused};
+use crate::{
+    chain,
+    cli::Globals,
+    connect, input,
+    input::Source,
+    keys::KeyOptions,
+    output::Output,
+    text::{self, refused},
+};
 
 /// How long a submission under way is let go on once its time is over. A node whose call is cut off can be hurt by it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,7 +66,7 @@ pub struct SendArgs {
 #[derive(Args, Debug)]
 pub struct SendOptions {
     /// Wait for the verified result: until executed, relayed, or finalized:CONFIRMATIONS
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", value_parser = text::value::<Until>)]
     wait: Option<Until>,
 
     /// Look first whether the job will land, and send nothing if it will not. Needs the chain

@@ -92,9 +92,8 @@ impl PostArgs {
             None => chain.operator().await?,
         };
         let verified = proof.verify(operator)?;
-        let reader = chain::readers(globals).await?.into_iter().next();
-        let reader = reader.ok_or_else(|| refused("no RPC was named").with_hint("give --rpc-url"))?;
-        let mut poster = RpcPoster::over(reader, RpcPoster::key(*self.keys.key(output)?)?);
+        let key = RpcPoster::key(*self.keys.key(output)?)?;
+        let mut poster = RpcPoster::over_any(chain::readers(globals).await?, key)?;
         if let Some(wei) = self.max_fee {
             poster = poster.with_max_fee(wei);
         }

@@ -3,7 +3,11 @@
 mod act;
 mod look;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use infinityvm_sdk::{
@@ -11,7 +15,11 @@ use infinityvm_sdk::{
     outbox::{StoreView, sqlite::SqliteStore},
 };
 
-use crate::{cli::Globals, output::Output, text::refused};
+use crate::{
+    cli::Globals,
+    output::Output,
+    text::{refused, unreadable},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
@@ -63,6 +71,13 @@ impl StoreOptions {
         if !path.is_file() {
             return Err(refused(format!("there is no store at {}", path.display()))
                 .with_hint("give --store the file of the service's outbox; this command makes none"));
+        }
+        let mut head = Vec::new();
+        let read = fs::File::open(&path).and_then(|file| file.take(16).read_to_end(&mut head));
+        read.map_err(|error| unreadable(&path.display().to_string(), error))?;
+        if head != b"SQLite format 3\0" {
+            return Err(refused(format!("{} is no SQLite database", path.display()))
+                .with_hint("give --store the file of the service's outbox"));
         }
         SqliteStore::open(path).await
     }

@@ -17,17 +17,17 @@ use crate::{
 };
 
 /// A node that relays to a chain, and the contracts there.
-struct ChainScene {
+pub struct ChainScene {
     anvil: Anvil,
     node: DevNode,
-    folder: Folder,
+    pub folder: Folder,
     job_manager: Address,
     consumer: Address,
     root: String,
 }
 
 impl ChainScene {
-    async fn start(revision: Revision) -> Self {
+    pub async fn start(revision: Revision) -> Self {
         let anvil = Anvil::start();
         let signer = LocalSigner::from_bytes(KEY).expect("a key");
         let deployer = Deployer::new(anvil.http_url(), ANVIL_KEYS[0]).expect("a deployer");
@@ -49,9 +49,19 @@ impl ChainScene {
     fn line(&self, line: &str) -> Done {
         let arguments: Vec<_> = line.split_whitespace().collect();
         let mut command = self.folder.command(&arguments);
-        command.env("IVM_NODE", self.node.grpc_url()).env("ETH_RPC_URL", self.anvil.http_url());
-        command.env("IVM_JOB_MANAGER", self.job_manager.to_string());
+        command.envs(self.variables());
         Done::of(&arguments, tokio::task::block_in_place(|| command.output()).expect("runs"))
+    }
+
+    /// What the guide's page says is set.
+    pub fn variables(&self) -> [(&'static str, String); 5] {
+        [
+            ("IVM_NODE", self.node.grpc_url()),
+            ("ETH_RPC_URL", self.anvil.http_url()),
+            ("IVM_JOB_MANAGER", self.job_manager.to_string()),
+            ("CONSUMER", self.consumer.to_string()),
+            ("PROGRAM", self.root.clone()),
+        ]
     }
 
     fn job(&self, number: u64) -> String {

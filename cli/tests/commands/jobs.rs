@@ -5,7 +5,10 @@ use std::time::Duration;
 use infinityvm_sdk::{JobId, Revision, SignedJob, devnode::Loss, rpc::Method};
 use serde_json::{Value, json};
 
-use crate::scene::{CONSUMER, Scene};
+use crate::{
+    rig::Done,
+    scene::{CONSUMER, Scene},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_submitted_waited_for_and_decoded() {
@@ -44,7 +47,7 @@ async fn a_job_signed_elsewhere_is_sent_and_its_events_are_told() {
     // Once more, as after a crash.
     assert_eq!(scene.line("job send signed.json --json").json()["id"], sent["id"]);
     let events = scene.line("job events signed.json --json");
-    let events: Vec<Value> = events.ok().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let events: Vec<Value> = events.ok().lines().map(|line| events.document(line)).collect();
     let names: Vec<_> = events.iter().map(|event| event["event"].as_str().expect("a name")).collect();
     assert_eq!(names, ["accepted", "executed", "relayed"]);
     let text = scene.line("job events signed.json --until executed");
@@ -134,9 +137,29 @@ async fn programs_are_uploaded_and_asked_for() {
     let (_, derived) = other.fails(1).split_once("derived: ").expect("the node's own");
     let id = format!("0x{}", &derived[..64]);
     assert_eq!(scene.ivm(&["program", "upload", "guest.elf", "--id", &id]).ok(), id);
+    assert_eq!(scene.ivm(&["program", "upload", "guest.elf", "--id", &id, "--json"]).json()["program"], json!(id));
     assert_eq!(scene.ivm(&["program", "has", &id, "--json"]).json()["has"], json!(true));
     scene.folder.write("text.txt", "no program");
     assert!(scene.ivm(&["program", "upload", "text.txt", "--id", &id]).fails(2).contains("ELF"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_tells_its_program_s_id() {
+    let folder = crate::rig::Folder::new();
+    // An answer of 10 bytes: version 1, kind 1, and an id of four bytes.
+    folder.write("id.sh", r"cat >/dev/null; printf '\000\000\000\012\001\001\000\000\000\004abcd'");
+    let path = std::env::var_os("PATH").expect("a path");
+    for json in [false, true] {
+        let words: Vec<_> = ["program", "id", "sh", "id.sh"].into_iter().collect();
+        let words = if json { [&["--json"], &words[..]].concat() } else { words };
+        let done = Done::of(&words, folder.command(&words).env("PATH", &path).output().expect("runs"));
+        assert!(
+            if json { done.json()["program"] == json!("0x61626364") } else { done.ok() == "0x61626364" },
+            "{}",
+            done.out
+        );
+    }
 }
 
 #[test]

@@ -20,11 +20,13 @@ fn a_job_is_built_signed_and_named_without_a_network() {
     folder.write("key.hex", KEY);
     folder.write("input.bin", [7; 10]);
     let built = folder.ivm(&build(&["--onchain-input", "abi:uint256=144", "--offchain-input", "@input.bin"]));
+    built.json();
     let job: OffchainJobRequest = serde_json::from_str(built.ok()).expect("the library's own form");
     assert_eq!((job.onchain_input()[31], job.offchain_input().len(), job.max_cycles()), (144, 10, 1000));
 
     let sign = ["job", "sign", "-", "--revision", "relay", "--nonce", "7", "--private-key-file", "key.hex"];
     let signed = folder.ivm_with(&sign, built.out.as_bytes());
+    signed.json();
     let job: SignedJob = serde_json::from_str(signed.ok()).expect("the library's own form");
     assert_eq!(job.recover().expect("a signature"), LocalSigner::from_hex(KEY).expect("a key").address());
     assert_eq!((job.nonce(), signed.err.as_str()), (7, ""));
@@ -41,6 +43,7 @@ fn a_job_is_built_signed_and_named_without_a_network() {
 fn files_are_written_and_told() {
     let folder = Folder::new();
     folder.write("key.hex", format!("0x{KEY}\n"));
+    folder.ivm(&build(&["--out", "job.json", "--json"])).json();
     let built = folder.ivm(&build(&["--relay", "ordered", "--nonce", "3", "--out", "job.json"]));
     assert!(built.ok().contains("nonce") && built.ok().ends_with("job.json"), "{}", built.out);
     let sign =

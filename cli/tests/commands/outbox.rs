@@ -107,7 +107,7 @@ async fn held_jobs_are_seen_and_acted_upon() {
         stopped_once_held(&scene, outbox, failing).await;
         let bare = scene.line(&format!("outbox abandon {failing} {at}"));
         assert!(bare.fails(2).contains("filler"), "{}", bare.err);
-        scene.line(&format!("outbox abandon {failing} {at} --filler less.json")).ok();
+        scene.line(&format!("outbox abandon {failing} {at} --filler less.json --json")).json();
         scene.line(&format!("outbox resume {CONSUMER} {at}")).ok();
         let outbox = service(&scene, ordered).await;
         let event = outbox.results("bill").await.expect("a reader").next().await.expect("an event");

@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::schema;
+
 /// A folder of a test's own, in which commands run: their files are there, and so is their home.
 pub struct Folder(tempfile::TempDir);
 
@@ -76,11 +78,49 @@ impl Done {
         self.out.trim_end()
     }
 
-    /// Its answer as JSON, if it is done: one document, in one line.
+    /// Its answer as JSON, if it is done: one document in one line, as the schema says.
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.ok().lines().count(), 1, "ivm {}: {}", self.what, self.out);
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("ivm {}: {error}: {}", self.what, self.out))
+        self.document(&self.out)
+    }
+
+    /// A document that it printed, which is what the schema says of this command.
+    #[track_caller]
+    pub fn document(&self, text: &str) -> Value {
+        let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("ivm {}: {error}: {text}", self.what));
+        if let Some(definition) = self.definition() {
+            schema::check(definition, &value);
+        }
+        value
+    }
+
+    /// What the schema calls the answer of this command. The development node's are not in it.
+    fn definition(&self) -> Option<&'static str> {
+        let words: Vec<_> = self.what.split(' ').filter(|word| *word != "--json").take(2).collect();
+        Some(match words[..] {
+            ["devnode" | "ffi", ..] => return None,
+            _ if self.what.contains("--out ") => "file",
+            ["job", "build"] => "built_job",
+            ["job", "sign"] => "signed_job",
+            ["job", "submit" | "send" | "wait" | "verify" | "replace"] => "job",
+            ["job", "events"] => "event",
+            ["job", "id"] => "job_id",
+            ["job", "get"] => "record",
+            ["job", "preflight"] => "preflight",
+            ["job", "diagnose"] => "diagnosis",
+            ["job", "post"] => "posted",
+            ["program", "id"] => "program",
+            ["program", "upload"] => "upload",
+            ["program", "has"] => "has",
+            ["node", "info"] => "node",
+            ["nonce", _] => "nonce",
+            ["outbox", "status"] => "outbox_status",
+            ["outbox", "list"] => "outbox_jobs",
+            ["outbox", "retry" | "replace" | "renumber" | "abandon"] => "outbox_job",
+            ["outbox", "pause" | "resume"] => "outbox_lane",
+            _ => panic!("the schema has no answer of ivm {}", self.what),
+        })
     }
 
     /// What it said of a failure with this exit code.

@@ -5,6 +5,8 @@
 #[path = "../commands/rig.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod rig;
+#[path = "../commands/schema.rs"]
+mod schema;
 
 mod anvil;
 mod faults;
