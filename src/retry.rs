@@ -360,9 +360,9 @@ impl Attempts<'_> {
     }
 
     /// Waits until the next one begins after this error, and comes no sooner than whoever refused asks for; false at
-    /// once if there is none.
+    /// once if there is none. It is a peer's, unless it names the party that failed.
     pub(crate) async fn again(&self, error: &Error) -> bool {
-        self.again_of(Party::Peer, error).await
+        self.again_of(error.detail().copied().unwrap_or(Party::Peer), error).await
     }
 
     /// The same after the failure of either.

@@ -1,6 +1,12 @@
-//! What tasks share: a lock that survives a panic.
+//! What tasks share: a lock that survives a panic. And which of two things happens first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "client")]
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
 
 /// A lock that a panic of its holder does not close for all others. So whoever holds it leaves what is behind it whole
 /// at every step, or changes it in one.
@@ -20,9 +26,36 @@ impl<T> From<T> for Lock<T> {
     }
 }
 
+/// The first of two to end; this one, if both have. They are pinned by the caller, whose own future would hold them
+/// twice otherwise.
+#[cfg(feature = "client")]
+pub(crate) async fn first<A, B>(
+    mut this: Pin<&mut impl Future<Output = A>>,
+    mut other: Pin<&mut impl Future<Output = B>>,
+) -> Result<A, B> {
+    poll_fn(|cx| match this.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Ok(ended)),
+        Poll::Pending => other.as_mut().poll(cx).map(Err),
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "client")]
+    #[tokio::test]
+    async fn this_one_ends_first_if_both_have() {
+        use std::{future::pending, pin::pin};
+        assert_eq!(first(pin!(async { 1 }), pin!(async { 2 })).await, Ok(1));
+        assert_eq!(first(pin!(pending::<u8>()), pin!(async { 2 })).await, Err(2));
+        let later = async {
+            tokio::task::yield_now().await;
+            1
+        };
+        assert_eq!(first(pin!(later), pin!(pending::<u8>())).await, Ok(1));
+    }
 
     #[test]
     fn a_panic_of_its_holder_leaves_it_open() {

@@ -16,7 +16,8 @@ pub(super) const FREES_THE_LANE: &str = "The lane waits for this very nonce, and
      own nonce with Client::submit_signed: the same signed job if it would land, else one that is built anew with \
      OffchainJobRequest::prepare. Without a restart: submit what is built anew under new nonces, and bring each result to the chain yourself \
      with Client::post_result once it is executed, the lowest nonce first: the contracts do not ask for the lane's order. The node relays \
-     for the consumer again once it was restarted";
+     for the consumer again once it was restarted. A client that requires a preflight refuses jobs behind that one: submit them \
+     with one that does not";
 
 /// How a job that has the nonce on chain stands there.
 pub(super) fn status_words(status: OnchainStatus) -> &'static str {

@@ -1,7 +1,7 @@
 //! Whether the node can be reached: while it cannot, one attempt at a time for the whole client, which all others wait
 //! for.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
@@ -10,7 +10,7 @@ use crate::{
     observe::{ClientEvent, Observers},
     retry::{Attempts, Deadline, Retries},
     rpc::{CallError, Leaving},
-    sync::Lock,
+    sync::{Lock, first},
 };
 
 /// How long after a sign of the node calls begin beside each other. The next one goes ahead alone until its message
@@ -264,12 +264,8 @@ impl Departing<'_> {
         let mut call = std::pin::pin!(call);
         if self.ahead.is_some() {
             let first = {
-                let mut left = std::pin::pin!(self.before_others(self.left(leaving)));
-                poll_fn(|cx| match call.as_mut().poll(cx) {
-                    Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-                    Poll::Pending => left.as_mut().poll(cx).map(Err),
-                })
-                .await
+                let left = std::pin::pin!(self.before_others(self.left(leaving)));
+                first(call.as_mut(), left).await
             };
             match first {
                 Ok(answer) => return answer,

@@ -215,8 +215,8 @@ impl Flight {
             if again == Again::Died {
                 return self.is_taken_over(made_here).await.ok_or(error);
             }
-            // Not beside an attempt that got through: two submissions that race can both be executed.
-            if doubt && let Some(known) = self.known_to_node(error.clone(), made_here).await {
+            // Not beside an attempt that got through: two submissions that race can both be executed. Boxed, as it is rare.
+            if doubt && let Some(known) = Box::pin(self.known_to_node(error.clone(), made_here)).await {
                 return known;
             }
             last = Some(error);

@@ -1,6 +1,6 @@
 //! Waiting for a place in the window of an Ordered lane, and finding out how far the lane has come.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 
@@ -11,6 +11,7 @@ use crate::{
     node::{Deadline, Node, PendingLists, PendingNonces},
     nonce::{Lane, LaneLook, LanePlace, LaneStep, NonceManager},
     runtime::require_runtime,
+    sync::first,
 };
 
 /// How long a look waits for the list of pending jobs, which hangs where the consumer's task is blocked. Records show
@@ -63,18 +64,12 @@ impl Places {
         require_runtime()?;
         let entered = {
             let deadline = node.retries().submit_deadline();
-            let mut entering = pin!(deadline.bound(self.wait(&mut place)));
-            let mut closed = pin!(node.until_closed());
-            poll_fn(|cx| match entering.as_mut().poll(cx) {
-                Poll::Pending if closed.as_mut().poll(cx).is_ready() => Poll::Ready(None),
-                entered => entered.map(Some),
-            })
-            .await
+            first(pin!(deadline.bound(self.wait(&mut place))), pin!(node.until_closed())).await
         };
         match entered {
-            Some(Some(true)) => return Ok(Some(place)),
-            Some(Some(false) | None) => {}
-            None => node.require_open()?,
+            Ok(Some(true)) => return Ok(Some(place)),
+            Ok(Some(false) | None) => {}
+            Err(()) => node.require_open()?,
         }
         let (jobs, oldest) = self.nonces.unrelayed(consumer);
         let oldest = oldest.map_or_else(

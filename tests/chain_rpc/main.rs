@@ -11,6 +11,7 @@ mod heads;
 mod limits;
 mod matching;
 mod on_anvil;
+mod rates;
 mod reverts;
 mod rig;
 mod settings;

@@ -131,6 +131,24 @@ async fn a_stale_head_is_replaced_under_its_nonce_after_a_restart() {
     .await;
 }
 
+/// A client that requires a preflight refuses what both ways send, and says so.
+#[tokio::test]
+async fn a_client_that_requires_a_preflight_says_that_it_is_in_the_way() {
+    in_relay(|case| async move {
+        let jobs = stale(&case).await;
+        let builder = case.rig.builder().chain(case.rig.node.chain().to_chain()).require_preflight(Severity::Error);
+        let strict = builder.connect().await.unwrap();
+        jobs.into_iter().for_each(|job| drop(strict.resume(job).unwrap()));
+        let job = chained(&case, 0, 4..=4).await.remove(0);
+        let error = strict.submit_signed(job.clone()).await.unwrap_err();
+        forbidden(PreflightReport::of(&error).unwrap(), 1, RevertCause::StaleState);
+        let report = error.report().to_string();
+        assert!(report.contains("A client that requires a preflight refuses jobs behind that one"), "{report}");
+        case.client.submit_signed(job).await.unwrap();
+    })
+    .await;
+}
+
 /// The second way: nobody restarts the node; and once somebody does, the lane goes on by itself.
 #[tokio::test]
 async fn a_stale_head_is_gone_around_with_results_that_are_posted() {

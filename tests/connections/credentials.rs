@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use infinityvm_sdk::{
     Client, Error, ErrorKind, Outcome, Result, RetryPolicy, Revision,
-    chain::{Answer, ChainReader, Question, RpcReader},
+    chain::{Answer, Chain, ChainReader, Question, RpcReader},
     primitives::B256,
     rpc::{CallError, CallFailure, Method, StatusCode},
     transport::{GrpcTransport, HeaderProvider, HeaderRequest, RestTransport, Transport},
@@ -392,6 +392,34 @@ async fn the_rpc_of_a_chain_over_http() {
     let reader = RpcReader::builder(server.url()).header_provider(wrong).connect().await.unwrap();
     let report = id(&reader).await.unwrap_err().report().to_string();
     assert!(report.contains("401") && !report.contains("wrong-token"), "{report}");
+}
+
+/// It says nothing of the RPC: as long as the deadline allows, it is asked again, and the RPC's budget is not for that.
+#[tokio::test]
+async fn a_provider_for_the_rpc_of_a_chain_that_fails_for_now_is_asked_again() {
+    let server = Server::start(|seen| {
+        let request: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+        let said = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "0x6001" });
+        std::future::ready(json_reply(200, said.to_string()))
+    })
+    .await;
+    let policy = RetryPolicy::default().with_budget(0).with_backoff(Duration::ZERO, Duration::ZERO);
+    for (retryable, failures) in [(true, 20), (false, 1)] {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        let provider = move |_: HeaderRequest<'_>| match count.fetch_add(1, SeqCst) < failures {
+            true => Err(Error::new(ErrorKind::Unavailable, "the vault is sealed").with_retryable(retryable)),
+            false => Ok(Vec::new()),
+        };
+        let reader = RpcReader::builder(server.url()).header_provider(provider).connect().await.unwrap();
+        let chain = Chain::new(reader, CONSUMER).with_retry(policy.clone());
+        let code = within(chain.code(CONSUMER)).await;
+        match code {
+            Ok(code) => assert!(retryable && code[..] == [0x60, 1]),
+            Err(error) => assert!(!retryable && error.report().to_string().contains("sealed"), "{}", error.report()),
+        }
+        assert_eq!(asked.load(SeqCst), failures + usize::from(retryable));
+    }
 }
 
 #[tokio::test]

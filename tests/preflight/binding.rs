@@ -4,7 +4,8 @@
 use std::future::Future;
 
 use infinityvm_sdk::{
-    Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, Revision, Severity, Until,
+    Client, ErrorKind, FindingKind, LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision,
+    Severity, Until,
     chain::{Answer, Binding, Chain, Question},
     primitives::{Address, B256, Bytes},
 };
@@ -102,6 +103,32 @@ async fn nothing_is_signed_or_sent_for_others() {
         assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
         // None of them has used a nonce up.
         assert_eq!(client.submit(rig.job("one").build().unwrap()).await.unwrap().signed_job().nonce(), 1);
+    })
+    .await;
+}
+
+/// What it says of the lane means nothing, and so nobody is asked for the nonces that it names.
+#[tokio::test]
+async fn the_numbers_of_another_chain_are_not_used() {
+    both(|rig| async move {
+        if rig.revision == Revision::State {
+            return;
+        }
+        let client = rig.builder().bind(binding(&rig).await).connect().await.unwrap();
+        let job = rig.sign(7, rig.job("behind others").relay(RelayStrategy::Ordered)).await;
+        let calls = |report: &infinityvm_sdk::PreflightReport| (report.chain_round_trips(), report.node_round_trips());
+        let here = client.preflight(&job).await.unwrap();
+        assert!(here.findings().iter().any(|it| matches!(it.kind(), FindingKind::NonceGap { .. })), "{here}");
+        rig.chain.say("id", |question| matches!(question, Question::ChainId).then_some(Ok(Answer::ChainId(1))));
+        let elsewhere = client.preflight(&job).await.unwrap();
+        let kinds: Vec<_> = elsewhere.findings().iter().filter(|it| it.severity() == Severity::Error).collect();
+        assert!(
+            kinds.iter().all(|it| matches!(it.kind(), FindingKind::WrongChain)) && !kinds.is_empty(),
+            "{elsewhere}"
+        );
+        // Two looks, each of them one round trip to both.
+        assert_eq!(calls(&elsewhere), (2, 2), "{elsewhere}");
+        assert!(calls(&here).1 > 2, "{here}");
     })
     .await;
 }

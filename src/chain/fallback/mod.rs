@@ -15,14 +15,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use alloy_primitives::B256;
 use async_trait::async_trait;
@@ -38,6 +31,7 @@ use super::reader::{Answer, At, Block, ChainReader, Question};
 use crate::{
     error::{Error, Result},
     runtime::require_runtime,
+    sync::first,
 };
 
 /// The RPCs of a chain. Clones share what is known of them.
@@ -120,14 +114,9 @@ impl Rpcs {
             if self.choose(&[]) != Some(index) {
                 return Ok(None);
             }
-            let mut head = pin!(reader.next_head(last));
-            let first = poll_fn(|cx| match head.as_mut().poll(cx) {
-                Poll::Ready(head) => Poll::Ready(Some(head)),
-                Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
-            });
-            let head = match timeout(SURVEY, first).await {
-                Ok(Some(head)) => head,
-                Ok(None) => continue,
+            let head = match timeout(SURVEY, first(pin!(reader.next_head(last)), changed.as_mut())).await {
+                Ok(Ok(head)) => head,
+                Ok(Err(())) => continue,
                 Err(_) => {
                     // While nobody else reads, too.
                     self.session(index).await?;

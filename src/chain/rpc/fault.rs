@@ -112,6 +112,8 @@ fn status(status: u16, body: &str, pause: Option<Duration>) -> Error {
         401 | 403 | 407 => {
             error.with_hint("check the RPC's key: in the address, or by header() on RpcReader::builder(url)")
         }
+        // It does not know what it was asked to do, and will not.
+        501 => error.with_hint("check the RPC's address"),
         408 | 425 | 500..=599 => error.with_retryable(true).with_hint("try again"),
         413 => error.with_hint("ask for less at once: max_batch() on RpcReader::builder(url)"),
         _ => error.with_hint("check the RPC's address"),
@@ -230,8 +232,12 @@ pub(super) fn takes_no_batches(error: &Error) -> bool {
 
 /// What a transport says, whoever wrote it.
 pub(super) fn of(error: TransportError) -> Error {
+    told(&error)
+}
+
+pub(super) fn told(error: &TransportError) -> Error {
     match error {
-        RpcError::ErrorResp(payload) => said(&payload),
+        RpcError::ErrorResp(payload) => said(payload),
         RpcError::DeserError { text, .. } => not_json(text.as_bytes()),
         RpcError::Transport(kind) => {
             let pause = kind.retry_after();
@@ -239,14 +245,14 @@ pub(super) fn of(error: TransportError) -> Error {
                 return status(http.status, &http.body, pause);
             }
             match kind {
-                TransportErrorKind::Custom(custom) => match custom.downcast::<Error>() {
-                    Ok(ours) => *ours,
-                    Err(theirs) => foreign(&*theirs),
+                TransportErrorKind::Custom(custom) => match custom.downcast_ref::<Error>() {
+                    Some(ours) => ours.clone(),
+                    None => foreign(&**custom),
                 },
-                other => foreign(&other),
+                other => foreign(other),
             }
         }
-        other => foreign(&other),
+        other => foreign(other),
     }
 }
 

@@ -39,6 +39,15 @@ pub(super) struct RateLimit {
     since: u32,
     /// How often a limit was met. Turns that were given before count no more.
     round: u64,
+    /// A packet that was refused as too much beside others, and may have been too much by itself.
+    suspect: Option<SuspectSize>,
+}
+
+/// A packet of so many questions was refused after so many others were taken within a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SuspectSize {
+    questions: usize,
+    taken: usize,
 }
 
 /// When a packet may be sent, unless a limit is met before.
@@ -86,28 +95,49 @@ impl RateLimit {
         self.sent.push_back((now, questions));
     }
 
-    /// A packet was answered.
-    pub(super) fn took(&mut self) {
+    /// A packet was answered. Tells the size of one that was refused, if that must have been too large by itself: as
+    /// many questions as it would have been the last of were taken within a second now, in smaller packets.
+    pub(super) fn took(&mut self, now: Instant) -> Option<usize> {
         self.since += 1;
         if self.since >= BETWEEN {
             self.since = 0;
             self.rate = self.rate.map(|rate| rate * RAISE).filter(|rate| *rate < FAST);
         }
+        self.forget(now);
+        let taken: usize = self.sent.iter().map(|(_, questions)| questions).sum();
+        let proven = self.suspect.filter(|it| taken >= it.taken + it.questions)?;
+        self.suspect = None;
+        Some(proven.questions)
+    }
+
+    /// A packet that was sent then was refused as too much, and the RPC asks for no pause. Tells whether it was too
+    /// much by itself, as far as is known: no other was taken within a second.
+    pub(super) fn refused(&mut self, sent: Instant, questions: usize, now: Instant) -> bool {
+        let taken = self.taken_beside(sent, questions, now);
+        if taken > 0 {
+            self.suspect = Some(SuspectSize { questions, taken });
+        }
+        taken == 0
+    }
+
+    /// How many questions were taken within a second, beside those of a packet that was refused.
+    fn taken_beside(&mut self, sent: Instant, questions: usize, now: Instant) -> usize {
+        self.forget(now);
+        if let Some(place) = self.sent.iter().position(|it| *it == (sent, questions)) {
+            self.sent.remove(place);
+        }
+        self.sent.iter().map(|(_, questions)| questions).sum()
     }
 
     /// A packet that was sent then was too much, and the RPC wants to be left alone for so long. Tells whether it was
     /// too much by itself, as far as is known: no other was taken within a second.
     pub(super) fn limited(&mut self, sent: Instant, questions: usize, pause: Duration, now: Instant) -> bool {
-        self.forget(now);
-        if let Some(place) = self.sent.iter().position(|it| *it == (sent, questions)) {
-            self.sent.remove(place);
-        }
+        let taken = self.taken_beside(sent, questions, now);
         // What was sent before the RPC said so tells only that not all of that was taken.
         if self.met.is_none_or(|met| sent > met) {
             self.cut = self.rate.map(|rate| (rate * CUT).max(1.0));
             (self.met, self.since) = (Some(now), 0);
         }
-        let taken: usize = self.sent.iter().map(|(_, questions)| questions).sum();
         let shown = (taken > 0).then_some(taken as f64);
         self.rate = match (shown, self.cut) {
             (Some(shown), Some(cut)) => Some(shown.min(cut)),
@@ -139,7 +169,7 @@ mod tests {
             let turn = pace.turn(100, now, now).unwrap();
             assert!(turn.at == now && pace.holds(turn));
             pace.sent(100, now);
-            pace.took();
+            assert_eq!(pace.took(now), None);
         }
         assert_eq!(pace.rate(), None);
     }
@@ -213,11 +243,44 @@ mod tests {
         pace.sent(20, now);
         pace.sent(20, now);
         pace.limited(now, 20, Duration::ZERO, now);
-        (0..99).for_each(|_| pace.took());
+        (0..99).for_each(|_| _ = pace.took(now));
         assert_eq!(pace.rate(), Some(20));
-        pace.took();
+        pace.took(now);
         assert_eq!(pace.rate(), Some(25));
-        (0..10_000).for_each(|_| pace.took());
+        (0..10_000).for_each(|_| _ = pace.took(now));
+        assert_eq!(pace.rate(), None);
+    }
+
+    /// Of a limit without a pause: what was refused by itself was too large. What was refused beside others may have
+    /// been, which shows when as much is taken in smaller packets.
+    #[test]
+    fn what_was_too_large_is_told_from_what_was_too_much_at_a_time() {
+        let (mut pace, begun) = (RateLimit::default(), Instant::now());
+        pace.sent(12, begun);
+        assert!(pace.refused(begun, 12, begun), "nothing else was taken");
+        pace.sent(5, begun);
+        assert_eq!(pace.took(begun), None);
+        pace.sent(12, begun);
+        assert!(!pace.refused(begun, 12, begun), "that makes 17 in a second");
+        for (at, total) in [(0, 8), (300, 11), (600, 14)] {
+            let now = begun + Duration::from_millis(at);
+            pace.sent(3, now);
+            assert_eq!(pace.took(now), None, "{total} were");
+        }
+        let now = begun + Duration::from_millis(900);
+        pace.sent(3, now);
+        assert_eq!(pace.took(now), Some(12), "17 were");
+        assert_eq!(pace.took(now), None, "it is told once");
+        // By an RPC that takes 16 in a second it never shows.
+        pace.sent(12, now);
+        assert!(!pace.refused(now, 12, now));
+        for second in 1..100 {
+            let now = now + SECOND * second;
+            for _ in 0..5 {
+                pace.sent(3, now);
+                assert_eq!(pace.took(now), None, "{second}");
+            }
+        }
         assert_eq!(pace.rate(), None);
     }
 }

@@ -79,8 +79,15 @@ enum Part {
     Failed(Error),
 }
 
-/// The answer to each question that has one, and what all were refused with.
-type Several = (Vec<Option<Result<Answer>>>, Option<Error>);
+/// What several questions were answered.
+struct Several {
+    /// Nothing for those that were left out, and for those that met a limit while others were answered.
+    found: Vec<Option<Result<Answer>>>,
+    /// What all were refused with.
+    refusal: Option<Error>,
+    /// Whether one was left out for a limit.
+    limited: bool,
+}
 
 impl Asker {
     pub(super) fn new(client: Arc<RpcClientInner>, endpoint: &str, limits: RpcLimits, apart: bool) -> Self {
@@ -213,7 +220,8 @@ impl Asker {
             };
         }
         let (sent, several) = self.several(questions).await;
-        let (answers, refusal) = several.unwrap_or_else(|error| (Vec::new(), Some(error)));
+        let Several { found: answers, refusal, limited } =
+            several.unwrap_or_else(|error| Several { found: Vec::new(), refusal: Some(error), limited: false });
         let whole = answers.len() == questions.len() && answers.iter().all(Option::is_some);
         let part = match refusal {
             Some(error) if !self.apart => self.refused_part(questions, sent, error).await,
@@ -223,18 +231,19 @@ impl Asker {
                 return Part::Answered(answers.into_iter().map(or_error).collect());
             }
             None => {
+                let for_its_size = !whole && (!limited || self.is_too_large(sent, questions.len()));
                 let mut batch = self.batch.lock();
-                if whole {
-                    batch.took(size)
-                } else {
-                    batch.refused(size)
+                match (whole, for_its_size) {
+                    (true, _) => batch.took(size),
+                    (false, true) => batch.refused(size),
+                    (false, false) => batch.doubt(size),
                 }
                 return Part::Answered(answers);
             }
         };
-        // If it was not their number, each has been told what is wrong with it.
+        // If it was not their number, each has been told what is wrong with it. A limit passes.
         match part {
-            Part::Failed(_) if whole => Part::Answered(answers),
+            Part::Failed(error) if whole && !is_limit(&error) => Part::Answered(answers),
             part => part,
         }
     }
@@ -261,7 +270,7 @@ impl Asker {
                 }
                 Part::Failed(error)
             }
-            Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, error).await,
+            Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, sent, error).await,
         }
     }
 
@@ -271,7 +280,10 @@ impl Asker {
     }
 
     /// Whether it was their number for which they were refused. The plainest question by itself tells.
-    async fn one_tells(&self, questions: &[&Question], refusal: Error) -> Part {
+    async fn one_tells(&self, questions: &[&Question], sent: Instant, refusal: Error) -> Part {
+        let size = questions.len();
+        // Before that one counts among those that were taken.
+        let for_its_size = !is_limit(&refusal) || self.is_too_large(sent, size);
         let plainest = questions.iter().enumerate().min_by_key(|(_, question)| match question {
             Question::ChainId => 0,
             Question::Block(At::Latest | At::Number(_)) => 1,
@@ -284,8 +296,10 @@ impl Asker {
             Ok(Err(error)) if fault::sign(&error) == Some(Sign::Limited) => Part::Failed(refusal),
             Ok(Err(error)) if error.to_string() == refusal.to_string() => Part::Failed(refusal),
             Ok(answer) => {
-                if answer.is_ok() {
-                    self.refused(questions.len() as u64, &refusal);
+                match (answer.is_ok(), for_its_size) {
+                    (true, true) => self.refused(size as u64, &refusal),
+                    (true, false) => self.batch.lock().doubt(size as u64),
+                    (false, _) => {}
                 }
                 // No other question may have been asked to come before this one.
                 Part::Refused(refusal, Some(answer).filter(|_| index == 0))
@@ -341,17 +355,11 @@ impl Asker {
         if answer.is_err() {
             observe::failed(&span);
         }
-        let (limited, pause) = match &answer {
-            Err(RpcError::ErrorResp(payload)) => (fault::is_limit(payload), fault::asked_pause(payload)),
-            Err(RpcError::Transport(kind)) => {
-                (kind.as_http_error().is_some_and(|http| http.status == 429), kind.retry_after())
-            }
-            _ => (false, None),
-        };
-        match &answer {
-            _ if limited => _ = self.rate.lock().limited(sent, 1, pause.unwrap_or_default(), Instant::now()),
-            Ok(_) | Err(RpcError::ErrorResp(_)) => self.rate.lock().took(),
-            Err(_) => {}
+        let limit = answer.as_ref().err().map(fault::told).filter(is_limit);
+        match (&limit, &answer) {
+            (Some(limit), _) => _ = self.limited(sent, 1, limit),
+            (None, Ok(_) | Err(RpcError::ErrorResp(_))) => self.took(),
+            (None, Err(_)) => {}
         }
         answer
     }
@@ -400,9 +408,21 @@ impl Asker {
         if let Ok(packet) = &answer
             && packet.iter_errors().all(|error| !is_limit(&fault::said(error)))
         {
-            self.rate.lock().took();
+            self.took();
         }
         (sent, answer)
+    }
+
+    fn took(&self) {
+        let too_large = self.rate.lock().took(Instant::now());
+        if let Some(size) = too_large {
+            self.batch.lock().refused(size as u64);
+        }
+    }
+
+    /// Whether so many questions, that met a limit without a pause, are too many by themselves, as far as is known.
+    fn is_too_large(&self, sent: Instant, questions: usize) -> bool {
+        self.rate.lock().refused(sent, questions, Instant::now())
     }
 
     /// What was sent then was too much for the time. Tells whether it may be too much at any time.
@@ -452,18 +472,22 @@ fn answers_of(questions: &[&Question], ids: &[Id], packet: ResponsePacket) -> Re
     let refusal = refusal_of_all(&answers, ids.len());
     let mut found = matched(questions, ids, answers);
     if !found.iter().any(|found| matches!(found, Some(Ok(_)))) {
-        return Ok((found, refusal));
+        return Ok(Several { found, refusal, limited: false });
     }
     // Those that met a limit may be answered by themselves.
-    found.iter_mut().for_each(|found| drop(found.take_if(|it| it.as_ref().is_err_and(is_limit))));
-    Ok((found, None))
+    let mut limited = false;
+    for found in &mut found {
+        limited |= found.take_if(|it| it.as_ref().is_err_and(is_limit)).is_some();
+    }
+    Ok(Several { found, refusal: None, limited })
 }
 
 fn unanswered() -> Error {
     fault::no_answers("the RPC left a question unanswered")
 }
 
-/// What so many questions were refused with, if it may be for their number: in the same words, or not each of them.
+/// What so many questions were refused with, if it may be for their number: in the same words, or by limits, or not
+/// each of them.
 fn refusal_of_all(answers: &[Response], asked: usize) -> Option<Error> {
     let mut all = Vec::with_capacity(answers.len());
     for answer in answers {
@@ -474,6 +498,10 @@ fn refusal_of_all(answers: &[Response], asked: usize) -> Option<Error> {
     }
     let Some(first) = all.first() else { return (asked > 0).then(unanswered) };
     let alike = all.iter().all(|it| it.code == first.code && it.message == first.message);
+    if all.iter().all(|it| fault::is_limit(it)) {
+        // Each in words of its own, perhaps. The longest pause counts.
+        return all.iter().map(|it| fault::said(it)).max_by_key(Error::retry_after);
+    }
     (all.len() < asked || alike && !fault::is_behind(first)).then(|| fault::said(first))
 }
 

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use reqwest::Url;
 
 use super::fault;
-use crate::{error::Result, http::provider::Provided};
+use crate::{error::Result, http::provider::Provided, retry::Party};
 
 /// What is shorter is more likely a word than a key, in bytes.
 const SHORTEST: usize = 12;
@@ -42,11 +42,15 @@ impl Credentials {
         let Some(provider) = &self.provider else { return Ok((headers, Cow::Borrowed(&self.secrets))) };
         let provided = provider.add_to(&mut headers, &RESERVED, &self.endpoint, refused).await;
         let provided = provided.map_err(|error| {
-            let hint = "nothing was asked: see the cause";
-            fault::chain("the header provider failed")
+            let failed = fault::chain("the header provider failed")
                 .with_retryable(error.is_retryable())
-                .with_source(error)
-                .with_hint(hint)
+                .with_hint("nothing was asked: see the cause")
+                .with_detail(Party::Helper);
+            let failed = match error.retry_after() {
+                Some(pause) => failed.with_retry_after(pause),
+                None => failed,
+            };
+            failed.with_source(error)
         })?;
         let mut secrets = self.secrets.clone();
         secrets.add(&provided);

@@ -1,6 +1,6 @@
 //! Connections that break, nodes that go away, callers that do.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::pin::pin;
 
 use super::super::{
     CaseResult, Failure, Setup,
@@ -12,6 +12,7 @@ use crate::{
     error::{ErrorKind, Outcome},
     job::JobId,
     rpc::Method,
+    sync::first,
 };
 
 /// Nobody listens there any more: nothing ran, and nobody has refused anything.
@@ -84,13 +85,9 @@ pub async fn a_dropped_read_leaves_the_transport_whole(setup: &Setup) -> CaseRes
     for _ in 0..8 {
         let gate = bench.node.faults().hold_reply(Method::GetResult);
         {
-            let mut read = pin!(handle.record());
-            let mut arrived = pin!(gate.arrived(1));
-            std::future::poll_fn(|cx| match read.as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(Err(Failure::new("an answer that is held back was received"))),
-                Poll::Pending => arrived.as_mut().poll(cx).map(Ok),
-            })
-            .await?;
+            if first(pin!(handle.record()), pin!(gate.arrived(1))).await.is_ok() {
+                return Err(Failure::new("an answer that is held back was received"));
+            }
         }
         gate.open();
     }

@@ -122,6 +122,12 @@ pub(super) struct Chained {
 }
 
 impl Chained {
+    /// Whether it is the chain that the client is bound to, if it is bound to one. Of another one nothing counts.
+    pub(super) fn is_right(&self, binding: Option<&Binding>) -> bool {
+        let Some(binding) = binding else { return true };
+        matches!(&self.facts.identity, Some(Ok(identity)) if binding.check_identity(*identity).is_ok())
+    }
+
     /// How what the chain has under the job's nonce stands.
     pub(super) fn status(&self) -> Result<OnchainStatus> {
         self.facts.job.metadata.as_ref().map(|kept| kept.status).map_err(Clone::clone)

@@ -71,6 +71,7 @@ pub(super) async fn gather(
     let (mut ahead, mut trial) = (None, None);
     if let (Some(record), Some(chain), Some(seen), ChainSide::Read(chained)) =
         (&record, &sources.chain, shown.clone(), &side)
+        && chained.is_right(sources.binding.as_ref())
     {
         let read = match before(job, chained) {
             Some(nonce) => {
@@ -213,12 +214,11 @@ async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen
         too_far_above: None,
         facts,
     };
+    if !chained.is_right(sources.binding.as_ref()) {
+        return AskedChain { side: ChainSide::Read(Box::new(chained)), seen: Some(seen), operator: None, round_trips };
+    }
     let facts = &chained.facts;
-    let right = match (&sources.binding, &facts.identity) {
-        (Some(binding), Some(Ok(identity))) => binding.check_identity(*identity).is_ok(),
-        (binding, _) => binding.is_none(),
-    };
-    let operator = facts.job.operator.as_ref().ok().filter(|_| right).map(|operator| (begun, *operator));
+    let operator = facts.job.operator.as_ref().ok().map(|operator| (begun, *operator));
     let (consumer, nonce, nonces) = (job.consumer(), job.nonce(), &sources.nonces);
     if ordered {
         if let Ok(next) = facts.job.next_nonce {

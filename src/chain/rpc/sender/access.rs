@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_transport::{RpcError, TransportError, TransportErrorKind};
+use alloy_transport::{RpcError, TransportError};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
         blobs::BlobForm,
         rpc::{Received, RpcReader, fault},
     },
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     retry::{Retries, RetryPolicy},
     sync::Lock,
 };
@@ -120,25 +120,11 @@ impl Access {
     }
 }
 
-/// What the RPC says, if the same question may be answered later.
+/// What the RPC says, if the same question may be answered later. An answer that makes no sense is that of a method
+/// that it lacks, perhaps.
 fn passing(error: &TransportError) -> Option<Error> {
-    let told = match error {
-        RpcError::ErrorResp(payload) => fault::said(payload),
-        RpcError::Transport(kind) => {
-            let told = Error::new(ErrorKind::Chain, "the RPC could not be asked").with_retryable(true);
-            let told = match (kind, kind.as_http_error()) {
-                (_, Some(http)) => told.with_retryable(matches!(http.status, 408 | 425 | 429 | 500 | 502..=599)),
-                (TransportErrorKind::Custom(custom), _) => custom.downcast_ref::<Error>().cloned().unwrap_or(told),
-                _ => told,
-            };
-            match kind.retry_after() {
-                Some(pause) => told.with_retry_after(pause),
-                None => told,
-            }
-        }
-        _ => return None,
-    };
-    told.is_retryable().then_some(told)
+    let sense = matches!(error, RpcError::ErrorResp(_) | RpcError::Transport(_));
+    Some(fault::told(error)).filter(|told| sense && told.is_retryable())
 }
 
 pub(super) fn failed(error: TransportError) -> Error {
