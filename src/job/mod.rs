@@ -47,9 +47,9 @@ pub use hash::{EMPTY_HASH, eip191_hash, input_hash};
 pub use id::{JobId, ProgramId};
 pub use limits::Limits;
 pub use proof::Proof;
-#[cfg(feature = "client")]
-pub(crate) use record::is_low_nonce;
 pub use record::{JobRecord, JobStatus};
+#[cfg(feature = "client")]
+pub(crate) use record::{PastNonce, is_low_nonce};
 pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
 pub use revision::{RelayStrategy, Revision, VmType};
 pub use signed::{SignedJob, UnsignedJob};

@@ -39,6 +39,18 @@ pub(crate) fn is_low_nonce(reason: &str) -> bool {
     reason.contains("low nonce")
 }
 
+/// The mark of an error that says: the node's Ordered lane is past the nonce. Refused submissions and failed jobs have
+/// it. It says nothing of what became of the job.
+#[cfg(feature = "client")]
+pub(crate) struct PastNonce;
+
+#[cfg(feature = "outbox")]
+impl PastNonce {
+    pub(crate) fn is_in(error: &crate::error::Error) -> bool {
+        error.detail::<Self>().is_some()
+    }
+}
+
 impl JobStatus {
     /// Whether the node says that it has nothing left to do.
     #[cfg(feature = "client")]

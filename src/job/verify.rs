@@ -206,8 +206,14 @@ pub(crate) fn failed(job: &SignedJob, reason: Option<&str>) -> Error {
              later ones"
         }
     };
-    let reason = one_line(reason.unwrap_or("the node gives no reason"));
-    Error::new(ErrorKind::JobFailed, reason).with_outcome(Outcome::Accepted).with_job(job.id()).with_hint(hint)
+    let text = one_line(reason.unwrap_or("the node gives no reason"));
+    let error =
+        Error::new(ErrorKind::JobFailed, text).with_outcome(Outcome::Accepted).with_job(job.id()).with_hint(hint);
+    #[cfg(feature = "client")]
+    if reason.is_some_and(crate::job::is_low_nonce) {
+        return error.with_detail(crate::job::PastNonce);
+    }
+    error
 }
 
 /// The fields of `OffchainResultWithMetadata` of either revision.

@@ -62,6 +62,7 @@
 //! | the job failed | sent again, then [`AfterFailure`] | sent again, then [`AfterFailure`] |
 //! | another payload of the same job landed | its result is told | its result is told |
 //! | somebody else has the nonce | moves once nothing of it can run | the lane stops ([`LaneConfig::with_append`]) |
+//! | the node's lane is past the nonce, and the chain has nothing there | held | the lane stops |
 //! | executed, and no relay comes | waits, and its status says why | the lane stops until it comes |
 //! | a result that proves nothing | held | the lane stops |
 //! | a told result is gone, after a reorganisation for instance | retracted, and gone on with | the same |

@@ -7,7 +7,7 @@ use alloy_primitives::hex;
 
 use crate::{
     error::{Error, ErrorKind, Outcome},
-    job::ProgramId,
+    job::{PastNonce, ProgramId},
     rpc::{CallError, CallFailure, Method, Pushback, StatusCode},
 };
 
@@ -49,6 +49,7 @@ pub(crate) fn again(method: Method, failure: &CallError) -> Again {
     }
 }
 
+const NONCE_TOO_LOW: &str = "nonce is too low for an ordered job";
 const NONCE_UNREADABLE: &str = "could not read the nonce from the consumer contract";
 
 /// The refusals that a client acts on.
@@ -56,6 +57,8 @@ const NONCE_UNREADABLE: &str = "could not read the nonce from the consumer contr
 pub(crate) enum Refusal {
     /// The node has a job under this nonce: this one, or another.
     NonceInUse,
+    /// The node's Ordered lane is past the nonce.
+    NonceTooLow,
     /// The node's own program store has the program.
     ProgramExists,
     /// Anything else.
@@ -69,6 +72,7 @@ impl Refusal {
         match code {
             StatusCode::INTERNAL if text.contains("job already exists") => Self::NonceInUse,
             StatusCode::INTERNAL if text.contains("job has already been executed and relayed") => Self::NonceInUse,
+            StatusCode::INTERNAL if text.contains(NONCE_TOO_LOW) => Self::NonceTooLow,
             StatusCode::INTERNAL if program_exists(text) => Self::ProgramExists,
             _ => Self::Other,
         }
@@ -109,7 +113,9 @@ const CREDENTIALS: &str = "set the credentials that the node or its proxy wants 
 
 /// Turns a transport's failure into the crate's error.
 pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error {
-    describe(method.name(), classify(method, &failure), failure, endpoint)
+    let too_low = Refusal::of(&failure) == Refusal::NonceTooLow;
+    let error = describe(method.name(), classify(method, &failure), failure, endpoint);
+    if too_low { error.with_detail(PastNonce) } else { error }
 }
 
 /// The same for asking a node what it serves, which is a read like others.
@@ -346,7 +352,7 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             "the nonce is in use: compare the node's record with this job; if they differ, use another nonce",
         ),
-        StatusCode::INTERNAL if has("nonce is too low for an ordered job") => Class(
+        StatusCode::INTERNAL if has(NONCE_TOO_LOW) => Class(
             K::Nonce,
             // The relayed record can be lost in a crash: then the node refuses a job that has run.
             O::Unknown,

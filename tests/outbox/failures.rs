@@ -238,6 +238,29 @@ async fn a_nonce_that_somebody_took_moves_an_unordered_job_and_stops_an_ordered_
     .await;
 }
 
+/// A node that is past a nonce refuses it, and the chain has nothing under it: the job never lands there, and sending it
+/// again helps nobody.
+#[tokio::test]
+async fn an_ordered_lane_stops_at_a_nonce_that_the_node_is_past() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let outbox = rig.outbox(rig.lane(ORDERED)).await;
+        // A nonce beyond a gap: the contract counts on from there, and with it a node that has just started.
+        stranger(&rig, 2, UNORDERED).await;
+        rig.node.restart();
+        let ticket = outbox.enqueue(rig.job(ORDERED, b"x")).await.unwrap();
+        let lane = until(&outbox, |lane| lane.held == 1).await;
+        assert_eq!(lane.halted.unwrap().reason, HoldReason::NoncePassed);
+        assert_eq!(rig.node.stats().submissions(rig.id(1)), 1);
+        outbox.skip_nonces(rig.consumer, 3, "the contract is there").await.unwrap();
+        outbox.renumber(ticket, "the node is past its nonce").await.unwrap();
+        outbox.resume(rig.consumer, "moved").await.unwrap();
+        let mut results = outbox.results("bill").await.unwrap();
+        assert_eq!(hear(&mut results, 1).await[0].nonce(), Some(3));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn with_append_an_ordered_job_goes_to_the_end_of_its_lane() {
     within(async {

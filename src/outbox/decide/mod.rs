@@ -1,4 +1,5 @@
-//! What is done next for a job, from what the store holds and what was seen of it. No I/O.
+//! What is done next for a job that has a nonce, from what the store holds and what was seen of it. No I/O. What has no
+//! nonce is the lane's to number, and what is held a person's.
 
 mod words;
 
@@ -41,12 +42,9 @@ pub(crate) enum Sighted {
 pub(crate) struct Situation {
     pub(crate) revision: Revision,
     pub(crate) ordered: bool,
-    pub(crate) saved: Saved,
+    /// It has a signature, so its bytes may be anywhere. Otherwise it has a nonce only.
+    pub(crate) signed: bool,
     pub(crate) told: Announced,
-    /// It waits for a person.
-    pub(crate) held: bool,
-    /// The time after which it is of no use has passed.
-    pub(crate) lapsed: bool,
     /// The same bytes may be sent once more after a failure.
     pub(crate) again: bool,
     pub(crate) after: AfterFailure,
@@ -57,10 +55,6 @@ pub(crate) struct Situation {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NextStep {
-    /// Tell the service that its time has passed.
-    Lapse,
-    /// Fix the lane's next nonce to it.
-    Number,
     /// Have it signed, and store the signature.
     Sign,
     /// Send the stored bytes, or go on watching them.
@@ -89,30 +83,22 @@ pub(crate) enum NextStep {
     Stop(HoldReason),
     /// Look again after a pause.
     Rest,
-    /// Nothing, ever.
-    Nothing,
 }
 
-/// The next step.
+/// The next step for a job that has a nonce, is not over, and is not left to a person.
 pub(crate) fn decide(now: Situation, sighted: Sighted) -> NextStep {
-    match now.saved {
-        Saved::Closed => NextStep::Nothing,
-        _ if now.held => NextStep::Rest,
-        _ if sighted == Sighted::OtherWorld => NextStep::Stop(HoldReason::OtherWorld),
-        Saved::Queued if now.lapsed => NextStep::Lapse,
-        Saved::Queued => NextStep::Number,
-        _ if sighted == Sighted::Trouble => NextStep::Rest,
-        Saved::Numbered => match sighted {
-            Sighted::Refused => now.stand(HoldReason::Refused),
-            // Nothing of it ever left, so it can move.
-            Sighted::Taken { .. } => now.moved(true),
-            _ => NextStep::Sign,
-        },
-        Saved::Signed => match now.told {
+    match sighted {
+        Sighted::OtherWorld => NextStep::Stop(HoldReason::OtherWorld),
+        Sighted::Trouble => NextStep::Rest,
+        _ if now.signed => match now.told {
             Announced::Nothing => now.untold(sighted),
             Announced::Result => now.told_result(sighted),
             Announced::NoResult => now.told_of_none(sighted),
         },
+        Sighted::Refused => now.stand(HoldReason::Refused),
+        // Nothing of it ever left, so it can move.
+        Sighted::Taken { .. } => now.moved(true),
+        _ => NextStep::Sign,
     }
 }
 

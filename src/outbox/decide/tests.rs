@@ -2,7 +2,6 @@
 
 use super::*;
 
-/// The end of the job's world stands last.
 const SIGHTED: [Sighted; 13] = [
     Sighted::Nothing,
     Sighted::Reached,
@@ -23,42 +22,35 @@ const AFTER: [AfterFailure; 5] =
 
 /// One line of the table. What is not given is any.
 struct Row {
-    saved: &'static [Saved],
+    signed: Option<bool>,
     told: &'static [Announced],
     sighted: &'static [Sighted],
     after: &'static [AfterFailure],
     revision: Option<Revision>,
     ordered: Option<bool>,
-    held: Option<bool>,
-    lapsed: Option<bool>,
     again: Option<bool>,
     append: Option<bool>,
     step: NextStep,
 }
 
 const ANY: Row = Row {
-    saved: &Saved::ALL,
+    signed: None,
     told: &Announced::ALL,
     sighted: &SIGHTED,
     after: &AFTER,
     revision: None,
     ordered: None,
-    held: None,
-    lapsed: None,
     again: None,
     append: None,
-    step: NextStep::Nothing,
+    step: NextStep::Rest,
 };
 
-/// Not over, and not held.
-const OPEN: Row = Row { saved: &[Saved::Queued, Saved::Numbered, Saved::Signed], held: Some(false), ..ANY };
-const NUMBERED: Row = Row { saved: &[Saved::Numbered], ..OPEN };
-const UNTOLD: Row = Row { saved: &[Saved::Signed], told: &[Announced::Nothing], ..OPEN };
-const RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::Result], ..OPEN };
-const NO_RESULT: Row = Row { saved: &[Saved::Signed], told: &[Announced::NoResult], ..OPEN };
+const NUMBERED: Row = Row { signed: Some(false), ..ANY };
+const SIGNED: Row = Row { signed: Some(true), ..ANY };
+const UNTOLD: Row = Row { told: &[Announced::Nothing], ..SIGNED };
+const RESULT: Row = Row { told: &[Announced::Result], ..SIGNED };
+const NO_RESULT: Row = Row { told: &[Announced::NoResult], ..SIGNED };
 
-/// All but the last.
-const OWN_WORLD: &[Sighted] = SIGHTED.split_at(SIGHTED.len() - 1).0;
 const TAKEN: &[Sighted] = &[Sighted::Taken { free: true }, Sighted::Taken { free: false }];
 const FREE: &[Sighted] = &[Sighted::Taken { free: true }];
 const NOT_FREE: &[Sighted] = &[Sighted::Taken { free: false }];
@@ -83,14 +75,9 @@ fn table() -> Vec<Row> {
     use AfterFailure::{Fill, Hold, Renumber, Replace, Tell};
     use Sighted::{Earlier, Failed, Final, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Trouble, Unproven};
     let mut rows = vec![
-        Row { saved: &[Saved::Closed], step: NextStep::Nothing, ..ANY },
-        Row { held: Some(true), step: NextStep::Rest, ..OPEN },
-        Row { sighted: &[OtherWorld], step: NextStep::Stop(HoldReason::OtherWorld), ..OPEN },
-        // Without a nonce.
-        Row { saved: &[Saved::Queued], sighted: OWN_WORLD, lapsed: Some(true), step: NextStep::Lapse, ..OPEN },
-        Row { saved: &[Saved::Queued], sighted: OWN_WORLD, lapsed: Some(false), step: NextStep::Number, ..OPEN },
+        Row { sighted: &[OtherWorld], step: NextStep::Stop(HoldReason::OtherWorld), ..ANY },
+        Row { sighted: &[Trouble], step: NextStep::Rest, ..ANY },
         // With a nonce, and nothing that could have left: its time may pass, as its nonce must not be a gap.
-        Row { sighted: &[Trouble], step: NextStep::Rest, ..NUMBERED },
         Row {
             sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unproven],
             step: NextStep::Sign,
@@ -106,7 +93,6 @@ fn table() -> Vec<Row> {
             ..NUMBERED
         },
         // Signed.
-        Row { sighted: &[Trouble], step: NextStep::Rest, ..Row { saved: &[Saved::Signed], ..OPEN } },
         Row { sighted: &[Nothing], step: NextStep::Send, ..UNTOLD },
         Row { sighted: &[Reached, Final], step: NextStep::Tell, ..UNTOLD },
         Row { sighted: &[Earlier], step: NextStep::Switch, ..UNTOLD },
@@ -123,14 +109,8 @@ fn table() -> Vec<Row> {
         Row { sighted: NOT_FREE, ordered: Some(true), step: NextStep::Stop(HoldReason::NonceTaken), ..UNTOLD },
         Row { sighted: NOT_FREE, ordered: Some(false), step: NextStep::Rest, ..UNTOLD },
         // A relay that does not come holds up its lane, and nothing can be sent about it.
-        Row {
-            saved: &[Saved::Signed],
-            sighted: &[Stalled],
-            ordered: Some(true),
-            step: NextStep::Stop(HoldReason::RelayStalled),
-            ..OPEN
-        },
-        Row { saved: &[Saved::Signed], sighted: &[Stalled], ordered: Some(false), step: NextStep::Rest, ..OPEN },
+        Row { sighted: &[Stalled], ordered: Some(true), step: NextStep::Stop(HoldReason::RelayStalled), ..SIGNED },
+        Row { sighted: &[Stalled], ordered: Some(false), step: NextStep::Rest, ..SIGNED },
         // Failed.
         Row {
             sighted: &[Failed],
@@ -190,19 +170,14 @@ fn table() -> Vec<Row> {
 }
 
 fn every_combination() -> impl Iterator<Item = (Situation, Sighted)> {
-    (0..32u32).flat_map(|flags| {
+    (0..16u32).flat_map(|flags| {
         let flag = move |bit: u32| flags >> bit & 1 == 1;
         Revision::ALL.into_iter().flat_map(move |revision| {
-            Saved::ALL.into_iter().flat_map(move |saved| {
-                Announced::ALL.into_iter().flat_map(move |told| {
-                    AFTER.into_iter().flat_map(move |after| {
-                        SIGHTED.into_iter().map(move |sighted| {
-                            let (ordered, held, lapsed, again) = (flag(0), flag(1), flag(2), flag(3));
-                            let append = flag(4);
-                            let situation =
-                                Situation { revision, ordered, saved, told, held, lapsed, again, after, append };
-                            (situation, sighted)
-                        })
+            Announced::ALL.into_iter().flat_map(move |told| {
+                AFTER.into_iter().flat_map(move |after| {
+                    SIGHTED.into_iter().map(move |sighted| {
+                        let (ordered, signed, again, append) = (flag(0), flag(1), flag(2), flag(3));
+                        (Situation { revision, ordered, signed, told, again, after, append }, sighted)
                     })
                 })
             })
@@ -216,14 +191,12 @@ fn the_table_of_every_combination() {
     let mut used = vec![0; table.len()];
     for (now, sighted) in every_combination() {
         let holds = |row: &Row| {
-            row.saved.contains(&now.saved)
+            row.signed.is_none_or(|flag| flag == now.signed)
                 && row.told.contains(&now.told)
                 && row.sighted.contains(&sighted)
                 && row.after.contains(&now.after)
                 && row.revision.is_none_or(|revision| revision == now.revision)
                 && row.ordered.is_none_or(|flag| flag == now.ordered)
-                && row.held.is_none_or(|flag| flag == now.held)
-                && row.lapsed.is_none_or(|flag| flag == now.lapsed)
                 && row.again.is_none_or(|flag| flag == now.again)
                 && row.append.is_none_or(|flag| flag == now.append)
         };
@@ -240,7 +213,7 @@ fn nothing_is_signed_anew_while_signed_bytes_may_run() {
     for (now, sighted) in every_combination() {
         let step = decide(now, sighted);
         let another = matches!(step, NextStep::Replace | NextStep::Fill | NextStep::Renumber);
-        if !another || now.saved != Saved::Signed {
+        if !another || !now.signed {
             continue;
         }
         let over = matches!(sighted, Sighted::Failed | Sighted::Taken { free: true });

@@ -9,7 +9,7 @@ use crate::{
     job::{OffchainJobRequest, SignedJob, UnsignedJob},
     outbox::{
         clock::now,
-        decide::Situation,
+        decide::{Saved, Situation},
         lane::LaneHandle,
         store::{Act, Acted, Fence, JobRow, LaneRow, LaneSpec, PayloadRow, Storage, damaged},
     },
@@ -95,10 +95,8 @@ impl Context {
         Situation {
             revision: self.spec.revision,
             ordered: self.spec.ordered,
-            saved: job.saved,
+            signed: job.saved == Saved::Signed,
             told: job.told,
-            held: job.held.is_some(),
-            lapsed: job.not_after.is_some_and(|last| last < self.now()),
             again: job.failures < config.repetitions(),
             after: config.after(),
             append: config.appends(),

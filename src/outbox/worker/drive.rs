@@ -121,7 +121,6 @@ impl Drive {
                 Ok(Onward::No)
             }
             NextStep::Rest => self.rest().await,
-            NextStep::Number | NextStep::Lapse | NextStep::Nothing => Ok(Onward::No),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     client::{Cause, JobHandle, PreflightReport},
     error::{Error, ErrorKind, Outcome, Result},
-    job::{Revision, SignedJob, Verified, echo_difference},
+    job::{PastNonce, Revision, SignedJob, Verified, echo_difference},
     outbox::{
         decide::{AfterFailure, Announced, Sighted},
         store::{Act, JobRow, PayloadRow, StoredResult},
@@ -231,7 +231,7 @@ impl Eye {
         let say = |sighted| Ok(Impression::noted(sighted, &error));
         match error.kind() {
             ErrorKind::DeadlineExceeded => self.stands_still(job, payload, signed).await,
-            ErrorKind::JobFailed if is_low_nonce(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
+            _ if PastNonce::is_in(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
             ErrorKind::JobFailed => self.whose(payload, signed, Sighted::Failed, &error).await,
             ErrorKind::NonceTaken => {
                 let refused = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
@@ -247,7 +247,6 @@ impl Eye {
             _ if error.is_retryable() => say(Sighted::Trouble),
             ErrorKind::Preflight | ErrorKind::Signer | ErrorKind::InvalidInput => say(Sighted::Refused),
             // What a node refuses for good it has not run: its place may be taken.
-            ErrorKind::Rejected if is_low_nonce(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
             ErrorKind::Rejected | ErrorKind::TooLarge if error.outcome() == Outcome::Rejected => say(Sighted::Failed),
             _ => say(Sighted::Trouble),
         }
@@ -294,10 +293,4 @@ impl Eye {
         };
         Ok(Impression::noted(sighted, note))
     }
-}
-
-/// The node's Ordered lane is past the nonce, which says nothing of the job.
-fn is_low_nonce(error: &Error) -> bool {
-    let text = error.to_string();
-    text.contains("low nonce") || text.contains("nonce is too low")
 }
