@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::{
     Act, Acted, Enqueued, EventKind, EventRow, Fence, Halt, JobRow, LaneCounts, LaneRow, LaneSpec, LogRow, NewJob,
-    NewPayload, OutboxStore, PayloadKind, PayloadRow, Storage, StoredResult, fenced,
+    NewPayload, OutboxStore, PayloadKind, PayloadRow, Storage, StoredPost, StoredResult, fenced,
 };
 use crate::{
     error::Result,
@@ -31,6 +32,8 @@ struct Books {
     payloads: BTreeMap<i64, PayloadRow>,
     purged: BTreeSet<i64>,
     results: BTreeMap<i64, StoredResult>,
+    /// Each with whether it is open.
+    posts: Vec<(StoredPost, bool)>,
     events: BTreeMap<i64, (i64, EventRow)>,
     unplaced: BTreeMap<i64, (i64, EventRow)>,
     last: i64,
@@ -238,6 +241,30 @@ impl Books {
                 self.open(lane, payload)?;
                 self.results.insert(result.payload, result);
             }
+            Act::Post { ticket, post, now } => {
+                let payload = post.payload;
+                self.open(lane, ticket)?;
+                self.payloads.get(&payload).filter(|payload| payload.ticket == ticket)?;
+                if self.posting(post.account).is_some_and(|other| other != payload) {
+                    return Some(Acted::Stale);
+                }
+                let note = post.hash.to_string();
+                self.posts.retain(|(known, _)| known.hash != post.hash);
+                self.posts.push((post, true));
+                self.note(lane, Some(ticket), now, "posting", &note);
+            }
+            Act::Posted { ticket, payload, landed, note, now } => {
+                self.open(lane, ticket)?;
+                self.payloads.get(&payload).filter(|payload| payload.ticket == ticket)?;
+                if !self.posts.iter().any(|(post, open)| post.payload == payload && *open) {
+                    return Some(Acted::Stale);
+                }
+                self.posts.iter_mut().filter(|(post, _)| post.payload == payload).for_each(|(_, open)| *open = false);
+                if !landed {
+                    self.posts.retain(|(post, _)| post.payload != payload);
+                }
+                self.note(lane, Some(ticket), now, if landed { "posted" } else { "not posted" }, &note);
+            }
             Act::Tell { ticket, kind, stage, note, over, now } => {
                 let told = self.tell(lane, ticket, kind, stage, note, now)?;
                 if over && told == Acted::Done {
@@ -331,11 +358,17 @@ impl Books {
         Some(Acted::Done)
     }
 
+    fn posting(&self, account: Address) -> Option<i64> {
+        self.posts.iter().find(|(post, open)| post.account == account && *open).map(|(post, _)| post.payload)
+    }
+
     fn close(&mut self, lane: i64, ticket: i64, keep_until: Option<u64>, now: u64) -> Option<()> {
         let job = self.open(lane, ticket)?;
         job.keep_until = keep_until;
         if keep_until.is_none() {
             (job.saved, job.held) = (Saved::Closed, None);
+            let payloads = &self.payloads;
+            self.posts.retain(|(post, _)| payloads.get(&post.payload).is_none_or(|of| of.ticket != ticket));
         }
         self.relay_came(lane, ticket, now)
     }
@@ -483,6 +516,15 @@ impl Storage for MemoryStore {
 
     async fn result(&self, payload: i64) -> Result<Option<StoredResult>> {
         Ok(self.0.lock().results.get(&payload).cloned())
+    }
+
+    async fn posts(&self, payload: i64) -> Result<Vec<StoredPost>> {
+        let books = self.0.lock();
+        Ok(books.posts.iter().filter(|(post, _)| post.payload == payload).map(|(post, _)| post.clone()).collect())
+    }
+
+    async fn posting(&self, account: Address) -> Result<Option<i64>> {
+        Ok(self.0.lock().posting(account))
     }
 
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>> {

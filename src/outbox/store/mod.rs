@@ -20,6 +20,7 @@ mod suite;
 
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 
 pub(crate) use self::{
@@ -27,7 +28,7 @@ pub(crate) use self::{
     faults::{damaged, fenced},
     rows::{
         Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
-        NewJob, NewPayload, PayloadRow, StoredResult, Tenant,
+        NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,
     },
 };
 pub use self::{
@@ -90,6 +91,12 @@ pub trait Storage: Send + Sync + 'static {
 
     /// The verified result that is kept of a payload.
     async fn result(&self, payload: i64) -> Result<Option<StoredResult>>;
+
+    /// The transactions that were signed to post a payload's result, in their order: open ones and those that landed.
+    async fn posts(&self, payload: i64) -> Result<Vec<StoredPost>>;
+
+    /// The payload of which this account has open transactions.
+    async fn posting(&self, account: Address) -> Result<Option<i64>>;
 
     /// The latest entries of the lane's log, the newest first.
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>>;

@@ -148,6 +148,18 @@ pub(crate) struct StoredResult {
     pub(crate) operator_signature: Bytes,
 }
 
+/// A transaction that was signed to post a payload's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredPost {
+    pub(crate) payload: i64,
+    /// The account that pays for it, and its nonce of this account.
+    pub(crate) account: Address,
+    pub(crate) nonce: u64,
+    pub(crate) hash: B256,
+    /// As it is sent.
+    pub(crate) raw: Bytes,
+}
+
 /// What a service is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -286,6 +298,12 @@ pub(crate) enum Act {
     Failure { ticket: i64, payload: i64, note: String },
     /// Keeps a result. → [`Acted::Done`]
     Result(StoredResult),
+    /// Keeps a transaction before it is sent, as open; unless another payload has an open one of this account, as an
+    /// account posts one result at a time. → [`Acted::Done`]
+    Post { ticket: i64, post: StoredPost, now: u64 },
+    /// The payload's transactions are open no longer. Those that brought the result, with `landed`, are kept until the
+    /// job is over, as a reorganisation may take them back. → [`Acted::Done`]
+    Posted { ticket: i64, payload: i64, landed: bool, note: String, now: u64 },
     /// Tells the service, if nothing is told; with `over`, the job is over with that. → [`Acted::Done`]
     Tell { ticket: i64, kind: EventKind, stage: Option<Stage>, note: Option<String>, over: bool, now: u64 },
     /// Takes back what was told. → [`Acted::Done`]

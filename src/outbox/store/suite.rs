@@ -124,6 +124,7 @@ pub(super) async fn run(store: &dyn Storage) {
     other_payloads(store).await;
     holds(store).await;
     sweeps(store).await;
+    posts(store).await;
     strangers(store).await;
 }
 
@@ -475,6 +476,57 @@ async fn sweeps(store: &dyn Storage) {
     assert_eq!((counts.closed, counts.oldest), (3, None));
 }
 
+fn post(payload: i64, account: u8, byte: u8) -> StoredPost {
+    let (account, hash) = (Address::repeat_byte(account), B256::repeat_byte(byte));
+    StoredPost { payload, account, nonce: 7, hash, raw: Bytes::from(vec![byte; 70_000]) }
+}
+
+async fn posts(store: &dyn Storage) {
+    let (rig, other) = (Rig::new(store, true).await, Rig::new(store, false).await);
+    let (tickets, elsewhere) = (rig.signed(0..2).await, other.signed(0..1).await[0]);
+    let (first, second) = (rig.job(tickets[0]).await.payload, rig.job(tickets[1]).await.payload);
+    let strange = other.job(elsewhere).await.payload;
+    let (ticket, now) = (tickets[0], NOW);
+    assert_eq!(
+        (store.posts(first).await.unwrap(), store.posting(Address::repeat_byte(0xa1)).await.unwrap()),
+        (vec![], None)
+    );
+    let sent = [post(first, 0xa1, 1), post(first, 0xa1, 2)];
+    for post in sent.clone() {
+        rig.done(Act::Post { ticket, post, now }).await;
+    }
+    assert_eq!(store.posts(first).await.unwrap(), sent);
+    assert_eq!(store.posting(Address::repeat_byte(0xa1)).await.unwrap(), Some(first));
+    // One result at a time has an account, in whatever lane; another account has nothing to do with it.
+    let of_another = Act::Post { ticket: tickets[1], post: post(second, 0xa1, 3), now };
+    assert_eq!(rig.act(of_another.clone()).await, Acted::Stale);
+    let in_another_lane = Act::Post { ticket: elsewhere, post: post(strange, 0xa1, 4), now };
+    assert_eq!(other.act(in_another_lane.clone()).await, Acted::Stale);
+    other.done(Act::Post { ticket: elsewhere, post: post(strange, 0xa2, 4), now }).await;
+    assert_eq!(rig.act(Act::Post { ticket, post: post(second, 0xa1, 5), now }).await, Acted::Stale, "not its payload");
+    // What landed is kept until the job is over, and the account is free.
+    let posted = |payload, landed| Act::Posted { ticket, payload, landed, note: "so".to_owned(), now };
+    assert_eq!(rig.act(posted(second, true)).await, Acted::Stale);
+    rig.done(posted(first, true)).await;
+    assert_eq!(rig.act(posted(first, true)).await, Acted::Stale, "nothing is open");
+    assert_eq!(store.posting(Address::repeat_byte(0xa1)).await.unwrap(), None);
+    assert_eq!(store.posts(first).await.unwrap(), sent);
+    rig.done(of_another).await;
+    rig.done(Act::Posted { ticket: tickets[1], payload: second, landed: false, note: "gone".to_owned(), now }).await;
+    assert_eq!(store.posts(second).await.unwrap(), [], "what cannot land is forgotten");
+    // The same transaction again, with its bytes in another form, is open again.
+    let again = StoredPost { raw: Bytes::from_static(b"form"), ..sent[1].clone() };
+    rig.done(Act::Post { ticket, post: again.clone(), now }).await;
+    assert_eq!(store.posting(Address::repeat_byte(0xa1)).await.unwrap(), Some(first));
+    assert_eq!(store.posts(first).await.unwrap(), [sent[0].clone(), again]);
+    let log = ["posting", "posting", "posted", "posting", "not posted", "posting"];
+    assert_eq!(rig.log().await, log);
+    rig.done(Act::Close { ticket, keep_until: None, now }).await;
+    assert_eq!(store.posts(first).await.unwrap(), []);
+    other.done(Act::Close { ticket: elsewhere, keep_until: None, now }).await;
+    assert_eq!(store.posting(Address::repeat_byte(0xa2)).await.unwrap(), None);
+}
+
 /// An owner acts for its own lane only, and for nothing that is over.
 async fn strangers(store: &dyn Storage) {
     let (rig, other) = (Rig::new(store, false).await, Rig::new(store, false).await);
@@ -492,6 +544,8 @@ async fn strangers(store: &dyn Storage) {
             Act::Sign { payload: from, signer: Address::ZERO, signature: Bytes::from_static(b"x") },
             Act::Failure { ticket, payload: from, note: note.clone() },
             Act::Result(result.clone()),
+            Act::Post { ticket, post: post(from, 0xa3, 9), now },
+            Act::Posted { ticket, payload: from, landed: true, note: note.clone(), now },
             Act::Tell { ticket, kind: EventKind::Failed, stage: None, note: None, over: true, now },
             Act::Switch { ticket, from, to: from, note: note.clone(), now },
             Act::Supersede {

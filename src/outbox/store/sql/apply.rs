@@ -5,7 +5,7 @@ use alloy_primitives::Bytes;
 use super::{
     events,
     parameters::EnqueueParameters,
-    reads::open,
+    reads::{self, open},
     session::{Fetched, SqlSession, get, query},
     values::{self, hash, number, signed},
 };
@@ -171,6 +171,35 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             let signature = result.operator_signature.clone();
             Ok(change!(conn, text, id, result.payload, values.0, values.1, signature).then_some(Acted::Done))
         }
+        Act::Post { ticket, post, now } => {
+            if !is_open_payload(conn, id, *ticket, post.payload).await? {
+                return Ok(None);
+            }
+            // Whoever is first has the account, also where two workers come at once.
+            let text = "INSERT INTO ivm_posting (account, payload) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            _ = change!(conn, text, post.account.to_vec(), post.payload);
+            if reads::posting(&mut *conn, post.account).await? != Some(post.payload) {
+                return Ok(None);
+            }
+            let text = "INSERT INTO ivm_posts (payload, account, nonce, hash, raw) VALUES ($1, $2, $3, $4, $5) \
+                        ON CONFLICT (hash) DO UPDATE SET raw = excluded.raw";
+            let (account, hash) = (post.account.to_vec(), post.hash.to_vec());
+            _ = change!(conn, text, post.payload, account, signed(post.nonce), hash, post.raw.to_vec());
+            note(conn, id, Some(*ticket), *now, "posting", &post.hash.to_string()).await
+        }
+        Act::Posted { ticket, payload, landed, note: why, now } => {
+            if !is_open_payload(conn, id, *ticket, *payload).await? {
+                return Ok(None);
+            }
+            let closed = query("DELETE FROM ivm_posting WHERE payload = $1").bind(*payload).execute(&mut *conn).await?;
+            if closed == 0 {
+                return Ok(None);
+            }
+            if !landed {
+                query("DELETE FROM ivm_posts WHERE payload = $1").bind(*payload).execute(&mut *conn).await?;
+            }
+            note(conn, id, Some(*ticket), *now, if *landed { "posted" } else { "not posted" }, why).await
+        }
         Act::Tell { ticket, kind, stage, note, over, now } => {
             let told = events::tell(conn, id, *ticket, *kind, *stage, note.clone(), *now).await?;
             if *over && told == Some(Acted::Done) {
@@ -310,6 +339,13 @@ async fn number_queued(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) 
     Ok(Some(Acted::Numbered(numbered)))
 }
 
+/// Whether the payload is one of this job of the lane's, which is not over.
+async fn is_open_payload(conn: &mut dyn SqlSession, lane: i64, ticket: i64, payload: i64) -> Fetched<bool> {
+    let text = "SELECT p.payload FROM ivm_payloads p JOIN ivm_jobs j ON j.ticket = p.ticket \
+                WHERE p.payload = $3 AND j.ticket = $2 AND j.lane = $1 AND j.saved < 3";
+    Ok(query(text).bind(lane).bind(ticket).bind(payload).fetch_optional(conn).await?.is_some())
+}
+
 /// Takes this many nonces; the first of them. In the transaction that gives them to jobs, or a rollback would leave
 /// gaps.
 async fn next_nonces(conn: &mut dyn SqlSession, lane: i64, count: usize) -> Fetched<u64> {
@@ -364,6 +400,14 @@ async fn close(
                 held = CASE WHEN $3 IS NULL THEN NULL ELSE held END WHERE ticket = $2 AND lane = $1 AND saved < 3";
     if !change!(conn, text, id, ticket, keep_until.map(signed)) {
         return Ok(None);
+    }
+    if keep_until.is_none() {
+        for text in [
+            "DELETE FROM ivm_posting WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)",
+            "DELETE FROM ivm_posts WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)",
+        ] {
+            query(text).bind(ticket).execute(&mut *conn).await?;
+        }
     }
     relay_came(conn, id, ticket, now).await?;
     Ok(Some(Acted::Done))

@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     error::Result,
     outbox::store::{
         Act, Acted, Claimed, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
-        NewJob, OutboxStore, PayloadRow, Storage, StoredResult, Tenant,
+        NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant,
     },
 };
 
@@ -126,6 +127,14 @@ impl<D: Database> Storage for D {
 
     async fn result(&self, payload: i64) -> Result<Option<StoredResult>> {
         self.read(move |conn| Box::pin(reads::result(conn, payload))).await
+    }
+
+    async fn posts(&self, payload: i64) -> Result<Vec<StoredPost>> {
+        self.read(move |conn| Box::pin(reads::posts(conn, payload))).await
+    }
+
+    async fn posting(&self, account: Address) -> Result<Option<i64>> {
+        self.read(move |conn| Box::pin(reads::posting(conn, account))).await
     }
 
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>> {

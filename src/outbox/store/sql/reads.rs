@@ -1,10 +1,12 @@
 //! What is read, over a connection that writes nothing.
 
+use alloy_primitives::Address;
+
 use super::{
     session::{Fetched, SqlSession, get, query},
     values::{self, maybe_number, number, signed},
 };
-use crate::outbox::store::{EventRow, JobRow, LaneCounts, LaneRow, LogRow, PayloadRow, StoredResult};
+use crate::outbox::store::{EventRow, JobRow, LaneCounts, LaneRow, LogRow, PayloadRow, StoredPost, StoredResult};
 
 pub(super) async fn lanes(conn: &mut dyn SqlSession) -> Fetched<Vec<LaneRow>> {
     let rows = query("SELECT * FROM ivm_lanes ORDER BY lane").fetch_all(conn).await?;
@@ -79,6 +81,17 @@ pub(super) async fn counts(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Lane
 pub(super) async fn result(conn: &mut dyn SqlSession, payload: i64) -> Fetched<Option<StoredResult>> {
     let row = query("SELECT * FROM ivm_results WHERE payload = $1").bind(payload).fetch_optional(conn).await?;
     row.as_ref().map(values::result).transpose()
+}
+
+pub(super) async fn posts(conn: &mut dyn SqlSession, payload: i64) -> Fetched<Vec<StoredPost>> {
+    let text = "SELECT * FROM ivm_posts WHERE payload = $1 ORDER BY post";
+    query(text).bind(payload).fetch_all(conn).await?.iter().map(values::post).collect()
+}
+
+pub(super) async fn posting(conn: &mut dyn SqlSession, account: Address) -> Fetched<Option<i64>> {
+    let text = "SELECT payload FROM ivm_posting WHERE account = $1";
+    let row = query(text).bind(account.to_vec()).fetch_optional(conn).await?;
+    row.as_ref().map(|row| get(row, "payload")).transpose()
 }
 
 pub(super) async fn log(conn: &mut dyn SqlSession, lane: i64, most: u32) -> Fetched<Vec<LogRow>> {

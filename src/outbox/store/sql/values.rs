@@ -9,7 +9,7 @@ use crate::{
     outbox::{
         decide::{Announced, HoldReason, Saved},
         store::{
-            Content, EventKind, EventRow, Halt, JobRow, LaneRow, LaneSpec, LogRow, PayloadKind, PayloadRow,
+            Content, EventKind, EventRow, Halt, JobRow, LaneRow, LaneSpec, LogRow, PayloadKind, PayloadRow, StoredPost,
             StoredResult, damaged,
         },
     },
@@ -120,6 +120,16 @@ pub(super) fn result(row: &SqlRow) -> Fetched<StoredResult> {
         operator: address(row, "operator")?,
         result_with_metadata: get(row, "result")?,
         operator_signature: get(row, "signature")?,
+    })
+}
+
+pub(super) fn post(row: &SqlRow) -> Fetched<StoredPost> {
+    Ok(StoredPost {
+        payload: get(row, "payload")?,
+        account: address(row, "account")?,
+        nonce: number(row, "nonce")?,
+        hash: hash(row, "hash")?,
+        raw: bytes(row, "raw")?,
     })
 }
 

@@ -4,11 +4,11 @@
 //! the tables. Only the worker writes anything else.
 
 /// The version of the tables that this release reads and writes. A store of a newer one is refused.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// What brings a store from each version to the next: the first text makes the tables. Each runs in a transaction of
 /// its own, which also writes the version.
-pub const MIGRATIONS: &[&str] = &[MAKE];
+pub const MIGRATIONS: &[&str] = &[MAKE, POSTS];
 
 /// Version 1.
 ///
@@ -147,6 +147,27 @@ CREATE TABLE ivm_log (
     note TEXT NOT NULL
 ) STRICT;
 CREATE INDEX ivm_log_lane ON ivm_log (lane, entry);
+";
+
+/// Version 2: results that the outbox posts.
+const POSTS: &str = "
+-- Transactions that were signed to post results, each stored before it was sent. `account`: who pays, and `nonce` is the
+-- account's. `raw`: the bytes that are sent. Rows stay until their job is over.
+CREATE TABLE ivm_posts (
+    post INTEGER PRIMARY KEY AUTOINCREMENT,
+    payload INTEGER NOT NULL,
+    account BLOB NOT NULL,
+    nonce INTEGER NOT NULL,
+    hash BLOB NOT NULL UNIQUE,
+    raw BLOB NOT NULL
+) STRICT;
+CREATE INDEX ivm_posts_payload ON ivm_posts (payload);
+
+-- Whose result an account posts: transactions of it may land. One at a time.
+CREATE TABLE ivm_posting (
+    account BLOB PRIMARY KEY,
+    payload INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The texts that enqueue a job, to be run in this order in one transaction that has begun with BEGIN IMMEDIATE, on a

@@ -88,3 +88,31 @@ async fn two_may_open_a_new_file_at_once() {
     let (one, other) = tokio::join!(SqliteStore::open(&path), SqliteStore::open(&path));
     assert_eq!(one.unwrap().identity(), other.unwrap().identity());
 }
+
+/// What a release before this one has stored is there, and can be gone on with.
+#[tokio::test]
+async fn a_store_of_every_older_version_is_migrated() {
+    for version in 1..VERSION {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut conn = options.connect().await.unwrap();
+        for text in &MIGRATIONS[..usize::try_from(version).unwrap()] {
+            sqlx::raw_sql(*text).execute(&mut conn).await.unwrap();
+        }
+        let store = "INSERT INTO ivm_store (one, version, identity, starts) VALUES (1, ?1, x'0102', 3)";
+        query(store).bind(version).execute(&mut conn).await.unwrap();
+        let lane = "INSERT INTO ivm_lanes (network, consumer, revision, ordered, first_nonce, next_nonce, next_told) \
+                    VALUES ('test', zeroblob(20), 'relay', 1, 1, 1, 1)";
+        query(lane).execute(&mut conn).await.unwrap();
+        sqlx::Connection::close(conn).await.unwrap();
+        for _ in 0..2 {
+            let store = SqliteStore::open(&path).await.unwrap();
+            assert_eq!((store.identity(), store.lanes().await.unwrap().len()), (&[1, 2][..], 1));
+            assert_eq!(store.posting(Address::ZERO).await.unwrap(), None);
+            let conn = &mut *store.0.reader.lock().await;
+            let row = query("SELECT version FROM ivm_store").fetch_one(conn).await.unwrap();
+            assert_eq!(row.try_get::<i64, _>(0).unwrap(), VERSION);
+        }
+    }
+}
