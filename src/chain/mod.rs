@@ -47,7 +47,7 @@ pub use self::{
     fallback::{LeftRpc, WhyLeft},
     learnt::{RpcState, RpcTraits},
     nonces::ChainNonces,
-    post::{FollowUp, PostTransaction, Poster},
+    post::{FollowUp, PostKeeper, PostTransaction, Poster, SignedPost},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
     revert::{Revert, RevertCause},

@@ -70,6 +70,37 @@ impl PostTransaction {
     }
 }
 
+/// A transaction that a [`Poster`] has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignedPost {
+    /// Its hash.
+    pub hash: B256,
+    /// The account nonce that it has.
+    pub nonce: u64,
+    /// The bytes that are sent.
+    pub raw: Bytes,
+}
+
+impl SignedPost {
+    /// A signed transaction: its hash, its account nonce, and the bytes that are sent.
+    #[must_use]
+    pub fn new(hash: B256, nonce: u64, raw: impl Into<Bytes>) -> Self {
+        Self { hash, nonce, raw: raw.into() }
+    }
+}
+
+/// Keeps what a [`Poster`] signs, before it is sent: see [`Poster::kept_by`].
+#[async_trait]
+pub trait PostKeeper: Send + Sync + 'static {
+    /// Keeps a transaction. The poster sends it if this succeeds, and never otherwise. The same transaction may come
+    /// again, with its blobs in another form.
+    ///
+    /// # Errors
+    /// Those of whatever it is kept in. The post fails with them.
+    async fn keep(&self, post: &SignedPost) -> Result<()>;
+}
+
 /// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcPoster`
 /// (feature `chain`), and a service that has its own way to post implements this.
 ///
@@ -117,6 +148,17 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
         let _ = (transaction, sent, signed);
         Ok(FollowUp::Unable)
     }
+
+    /// This account, for a result whose transactions are to outlive the process. The returned poster gives each
+    /// transaction that it signs to the keeper, and sends it only once that has kept it. `kept` are those that were
+    /// kept for the same result before, in their order: [`follow_up`](Self::follow_up) looks after them as if they had
+    /// been signed in this process.
+    ///
+    /// Unless implemented, this is nothing, and the `outbox` posts no results with this poster.
+    fn kept_by(&self, keeper: Arc<dyn PostKeeper>, kept: &[SignedPost]) -> Option<Arc<dyn Poster>> {
+        let _ = (keeper, kept);
+        None
+    }
 }
 
 /// What a [`Poster`] did about transactions that are in no block yet.
@@ -150,5 +192,9 @@ impl<R: Poster + ?Sized> Poster for Arc<R> {
         signed: &(dyn Fn(B256) + Send + Sync),
     ) -> Result<FollowUp> {
         (**self).follow_up(transaction, sent, signed).await
+    }
+
+    fn kept_by(&self, keeper: Arc<dyn PostKeeper>, kept: &[SignedPost]) -> Option<Arc<dyn Poster>> {
+        (**self).kept_by(keeper, kept)
     }
 }

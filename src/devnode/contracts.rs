@@ -184,7 +184,7 @@ impl Deployer {
 
     async fn send(&self, what: &str, to: TxKind, input: Bytes) -> Result<(B256, Option<Address>)> {
         let failed = |why: String| Error::new(ErrorKind::Chain, format!("could not {what}: {why}"));
-        let draft = Draft { chain_id: None, to, data: input, blobs: None };
+        let draft = Draft { chain_id: None, to, data: input, blobs: None, keeper: None };
         let hash = self.account.send(&draft).await.map_err(|failure| failed(failure.to_string()))?;
         let landed = tokio::time::timeout(INCLUSION, self.account.land(&draft, hash)).await.map_err(|_| {
             failed(format!("transaction {hash} is in no block after {INCLUSION:?}")).with_hint("does the chain mine?")

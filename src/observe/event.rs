@@ -38,6 +38,29 @@ impl<'a> ObservedJob<'a> {
     }
 }
 
+/// The job of an outbox that a [`ClientEvent`] is about.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ObservedTicket {
+    /// The number of its ticket.
+    pub ticket: i64,
+    /// The consumer, which is the app's contract.
+    pub consumer: Address,
+    /// The lane it is in.
+    pub strategy: RelayStrategy,
+    /// Its number at the consumer, once it has one.
+    pub nonce: Option<u64>,
+    /// Its id, which follows from the nonce.
+    pub id: Option<JobId>,
+}
+
+#[cfg(feature = "outbox")]
+impl ObservedTicket {
+    pub(crate) fn new(ticket: i64, consumer: Address, strategy: RelayStrategy, nonce: Option<u64>) -> Self {
+        Self { ticket, consumer, strategy, nonce, id: nonce.map(|nonce| JobId::derive(nonce, consumer)) }
+    }
+}
+
 /// Something that a client has noticed.
 ///
 /// Later releases add variants, and fields to variants: match with `..` and with an arm for the rest. Events come from
@@ -163,5 +186,51 @@ pub enum ClientEvent<'a> {
     ConnectionChanged {
         /// Whether the last attempt reached something.
         connected: bool,
+    },
+    /// A job of an outbox has come a step further, and the store has that.
+    #[non_exhaustive]
+    OutboxStep {
+        /// The job.
+        job: ObservedTicket,
+        /// The step, in snake case: the guide lists them.
+        step: &'static str,
+    },
+    /// A job of an outbox waits for a person.
+    #[non_exhaustive]
+    JobHeld {
+        /// The job.
+        job: ObservedTicket,
+        /// Why, in snake case: the name of a `HoldReason`.
+        reason: &'static str,
+    },
+    /// A result that readers of an outbox were told of does not stand.
+    #[non_exhaustive]
+    Retracted {
+        /// The job.
+        job: ObservedTicket,
+    },
+    /// A lane of an outbox was halted: it gives out no further nonces.
+    #[non_exhaustive]
+    LaneHalted {
+        /// The consumer.
+        consumer: Address,
+        /// The lane.
+        strategy: RelayStrategy,
+        /// The number of the ticket that it is about, if it is about one.
+        ticket: Option<i64>,
+        /// Why, in snake case: the name of a `HoldReason`.
+        reason: &'static str,
+    },
+    /// A reader of an outbox has not acknowledged an event for long. Told once, until the reader has caught up.
+    #[non_exhaustive]
+    ReaderLags {
+        /// The consumer.
+        consumer: Address,
+        /// The reader's name.
+        reader: &'a str,
+        /// How many events wait for it in the lane.
+        waiting: u64,
+        /// How long the oldest of them has waited.
+        lag: Duration,
     },
 }

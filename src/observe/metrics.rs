@@ -27,6 +27,7 @@ const ATTEMPTS: &str = "infinityvm_submission_attempts";
 const CALLS: &str = "infinityvm_calls_total";
 const CALL_SECONDS: &str = "infinityvm_call_seconds";
 const NOTICES: &str = "infinityvm_notices_total";
+const OUTBOX_STEPS: &str = "infinityvm_outbox_steps_total";
 const WAITING: &str = "infinityvm_jobs_waiting";
 const OPEN: &str = "infinityvm_nonces_open";
 const QUARANTINED: &str = "infinityvm_nonces_quarantined";
@@ -35,6 +36,24 @@ const CONNECTED: &str = "infinityvm_connected";
 
 /// The stages that a job can come to, and that are counted.
 const STAGES: [Stage; 4] = [Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
+
+/// The steps of an outbox's jobs.
+const STEPS: [&str; 14] = [
+    "numbered",
+    "signed",
+    "failed",
+    "result",
+    "posting",
+    "posted",
+    "not_posted",
+    "told",
+    "told_of_none",
+    "switched",
+    "superseded",
+    "renumbered",
+    "kept",
+    "over",
+];
 
 /// How a submission can fail, and how a wait can.
 const SUBMISSIONS: [&str; 4] = ["not_sent", "rejected", "unknown", "nonce_taken"];
@@ -58,6 +77,7 @@ pub struct Metrics {
     jobs: Vec<JobMetrics>,
     calls: Vec<CallMetrics>,
     notices: Notices,
+    steps: Vec<(&'static str, Counter)>,
     waiting: Sum,
     open: Sum,
     quarantined: Sum,
@@ -93,6 +113,10 @@ struct Notices {
     lane_stalled: Counter,
     operator_changed: Counter,
     reorganisation: Counter,
+    held: Counter,
+    retracted: Counter,
+    lane_halted: Counter,
+    reader_lags: Counter,
 }
 
 /// A gauge to which several clients add.
@@ -154,7 +178,12 @@ impl Metrics {
                     lane_stalled: notice("lane_stalled"),
                     operator_changed: notice("operator_changed"),
                     reorganisation: notice("reorganisation"),
+                    held: notice("held"),
+                    retracted: notice("retracted"),
+                    lane_halted: notice("lane_halted"),
+                    reader_lags: notice("reader_lags"),
                 },
+                steps: STEPS.map(|step| (step, counter(recorder, OUTBOX_STEPS, &[label("step", step)]))).into(),
                 waiting: gauge(WAITING),
                 open: gauge(OPEN),
                 quarantined: gauge(QUARANTINED),
@@ -224,6 +253,11 @@ impl Observer for Metrics {
             }
             ClientEvent::BudgetChanged { change } => self.budget.add(change),
             ClientEvent::ConnectionChanged { connected } => self.connected.add(if connected { 1 } else { -1 }),
+            ClientEvent::OutboxStep { step, .. } => increment(&self.steps, step),
+            ClientEvent::JobHeld { .. } => notices.held.increment(1),
+            ClientEvent::Retracted { .. } => notices.retracted.increment(1),
+            ClientEvent::LaneHalted { .. } => notices.lane_halted.increment(1),
+            ClientEvent::ReaderLags { .. } => notices.reader_lags.increment(1),
         }
     }
 }
@@ -286,6 +320,7 @@ fn describe(recorder: &dyn Recorder) {
         (JOBS, "Jobs that came to a stage, or failed to"),
         (CALLS, "Calls to the node that ended"),
         (NOTICES, "What a service wants to know"),
+        (OUTBOX_STEPS, "Steps of an outbox's jobs"),
     ];
     for (name, what) in counters {
         recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), what.into());

@@ -4,7 +4,7 @@
 //! metrics, and says which levels they have.
 //!
 //! ```text
-//! node, submit, watch, nonce, chain ──→ Observers::tell ──→ each Observer of the client (`Metrics` is one)
+//! node, submit, watch, nonce, chain, outbox ──→ Observers::tell ──→ each Observer of the client (`Metrics` is one)
 //!                │                            └──→ notice: the events that are worth a line of a log ──→ tracing
 //!                └──→ spans, call: what takes time, and for whom ──→ tracing
 //! ```
@@ -30,13 +30,15 @@ pub(crate) use self::call::{http_status, http_url};
 pub use self::metrics::Metrics;
 #[cfg(feature = "chain")]
 pub(crate) use self::spans::failed;
+#[cfg(feature = "outbox")]
+pub(crate) use self::spans::{numbered, outbox_job};
 pub(crate) use self::{
     call::Server,
     observer::{Observers, WeakObservers, tell_all},
     spans::{Callers, end, ended, flight, follow, found, post, preflight, shown, signed, submit, wait},
 };
 pub use self::{
-    event::{ClientEvent, ObservedJob},
+    event::{ClientEvent, ObservedJob, ObservedTicket},
     observer::Observer,
 };
 

@@ -2,7 +2,7 @@
 
 use super::{
     TARGET,
-    event::{ClientEvent, ObservedJob},
+    event::{ClientEvent, ObservedJob, ObservedTicket},
 };
 
 /// One line, with what names the job.
@@ -16,6 +16,24 @@ macro_rules! about {
             infinityvm.consumer = %consumer,
             infinityvm.nonce = nonce,
             infinityvm.lane = %strategy,
+            $text
+        );
+    }};
+}
+
+/// One line, with what names the job of an outbox.
+macro_rules! ticket {
+    ($level:ident, $job:expr, $field:ident = $value:expr, $text:literal) => {{
+        let ObservedTicket { ticket, consumer, strategy, nonce, id } = $job;
+        tracing::event!(
+            target: TARGET,
+            tracing::Level::$level,
+            infinityvm.ticket = ticket,
+            infinityvm.job.id = id.map(tracing::field::display),
+            infinityvm.consumer = %consumer,
+            infinityvm.nonce = nonce,
+            infinityvm.lane = %strategy,
+            infinityvm.$field = $value,
             $text
         );
     }};
@@ -56,6 +74,29 @@ pub(super) fn notice(event: &ClientEvent<'_>) {
             infinityvm.operator.now = %to,
             infinityvm.operator.before = %from,
             "operator changed: the JobManager names another one"
+        ),
+        ClientEvent::OutboxStep { job, step } => ticket!(DEBUG, job, step = step, "outbox step: the store has it"),
+        ClientEvent::JobHeld { job, reason } => ticket!(WARN, job, reason = reason, "held: the job waits for a person"),
+        ClientEvent::Retracted { job } => {
+            ticket!(WARN, job, step = "retracted", "retracted: a result that was told does not stand");
+        }
+        ClientEvent::LaneHalted { consumer, strategy, ticket, reason } => tracing::event!(
+            target: TARGET,
+            tracing::Level::WARN,
+            infinityvm.ticket = ticket,
+            infinityvm.consumer = %consumer,
+            infinityvm.lane = %strategy,
+            infinityvm.reason = reason,
+            "lane halted: it gives out no further nonces"
+        ),
+        ClientEvent::ReaderLags { consumer, reader, waiting, lag } => tracing::event!(
+            target: TARGET,
+            tracing::Level::WARN,
+            infinityvm.consumer = %consumer,
+            infinityvm.reader = reader,
+            infinityvm.waiting = waiting,
+            infinityvm.lag = ?lag,
+            "reader lags: it has not acknowledged an event for long"
         ),
         _ => {}
     }

@@ -9,6 +9,8 @@ use tracing::{
 };
 
 use super::TARGET;
+#[cfg(feature = "outbox")]
+use super::event::ObservedTicket;
 use crate::{
     error::{Error, Result},
     job::{SignedJob, stage::Stage},
@@ -75,6 +77,36 @@ pub(crate) fn preflight(job: &SignedJob) -> Span {
 
 pub(crate) fn post(job: &SignedJob) -> Span {
     job_span!(INFO, "post", job)
+}
+
+/// What an outbox does for a job, as long as its worker has it. The nonce may come later.
+#[cfg(feature = "outbox")]
+pub(crate) fn outbox_job(job: ObservedTicket) -> Span {
+    let span = span!(
+        target: TARGET,
+        Level::INFO,
+        "outbox_job",
+        infinityvm.ticket = job.ticket,
+        infinityvm.job.id = Empty,
+        infinityvm.consumer = %job.consumer,
+        infinityvm.nonce = Empty,
+        infinityvm.lane = %job.strategy,
+    );
+    note_nonce(&span, job);
+    span
+}
+
+/// The nonce of the job in whose span this is called.
+#[cfg(feature = "outbox")]
+pub(crate) fn numbered(job: ObservedTicket) {
+    note_nonce(&Span::current(), job);
+}
+
+#[cfg(feature = "outbox")]
+fn note_nonce(span: &Span, job: ObservedTicket) {
+    if let (Some(nonce), Some(id), false) = (job.nonce, job.id, span.is_disabled()) {
+        span.record("infinityvm.nonce", nonce).record("infinityvm.job.id", field::display(id));
+    }
 }
 
 /// Notes on a span how its work ended, and returns that.

@@ -13,7 +13,7 @@ use super::{
     clock::now,
     config::LaneConfig,
     keeper::LaneKeeper,
-    lane::LaneHandle,
+    lane::{LaneHandle, PostingDesk},
     service::Outbox,
     store::{Claimed, Fence, OutboxStore, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
@@ -201,7 +201,7 @@ impl OutboxBuilder {
             None => false,
         };
         let (stop, stopped) = watch::channel(false);
-        let (mut lanes, mut workers) = (BTreeMap::new(), Vec::new());
+        let (mut lanes, mut workers, desk) = (BTreeMap::new(), Vec::new(), Arc::<PostingDesk>::default());
         for config in std::mem::take(&mut self.lanes) {
             if !makes && known.iter().all(|lane| lane.spec.consumer != config.consumer()) {
                 return invalid(
@@ -209,12 +209,19 @@ impl OutboxBuilder {
                     "look which ones it has, with StoreView::status",
                 );
             }
+            let posts = works && makes && config.posting().is_some();
+            if posts && (self.client.chain().is_none() || self.client.posting_account().is_none()) {
+                return invalid(
+                    "a lane posts results, and the client has no chain, or no poster that hands out what it signs",
+                    "set both on the ClientBuilder: RpcPoster is such a poster; or leave out LaneConfig::with_posting",
+                );
+            }
             let strategy = if config.is_ordered() { Lane::Ordered } else { Lane::Unordered };
             self.client.nonces().check_lane(config.consumer(), strategy)?;
             let row = world::open(&*self.storage, &self.client, &network, &config, &known).await?;
             let queued = self.storage.queued(row.id).await?;
             let (consumer, id) = (config.consumer(), row.id);
-            let lane = Arc::new(LaneHandle::new(id, config, queued));
+            let lane = Arc::new(LaneHandle::new(id, config, queued, Arc::clone(&desk)));
             if lanes.insert(consumer, Arc::clone(&lane)).is_some() {
                 return invalid("two lanes of one consumer", "give each consumer one lane");
             }
@@ -227,7 +234,7 @@ impl OutboxBuilder {
             lane.set_owner(Some((fence, commands)));
             let found =
                 if makes { world::strangers(&self.client, lane.config(), row.next_nonce).await? } else { Vec::new() };
-            world::halt_if_restored(&*self.storage, fence, &row, found, went_back).await?;
+            world::halt_if_restored(&*self.storage, &self.client, fence, &row, found, went_back).await?;
             if !makes {
                 continue;
             }

@@ -21,6 +21,14 @@ const FINALITY: u64 = 12;
 const KEEP: Duration = Duration::from_secs(3600);
 /// How long a job may stand still before it is found out why, unless set.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the later results of a lane are left to the node once one was posted, unless set: two blocks, and time to
+/// spare.
+const LATER: Duration = Duration::from_secs(30);
+/// How long a node of the State revision tries to relay a result: three times, 30 seconds apart, and then the last
+/// transaction's block.
+const TRIES: Duration = Duration::from_secs(120);
+/// How long an event may wait for a reader before the reader lags, unless set.
+const LAG: Duration = Duration::from_secs(600);
 /// Jobs that may wait for a nonce.
 const BACKLOG: u64 = 100_000;
 
@@ -67,6 +75,9 @@ pub struct LaneConfig {
     repetitions: u32,
     after: AfterFailure,
     append: bool,
+    lag: Duration,
+    posts_after: Option<Duration>,
+    posts_later_after: Duration,
     first_nonce: Option<u64>,
     replacement: Option<Rewrite>,
     filler: Option<Rewrite>,
@@ -89,6 +100,9 @@ impl LaneConfig {
             repetitions: 1,
             after: if ordered { AfterFailure::Hold } else { AfterFailure::Tell },
             append: false,
+            lag: LAG,
+            posts_after: None,
+            posts_later_after: LATER,
             first_nonce: None,
             replacement: None,
             filler: None,
@@ -161,6 +175,42 @@ impl LaneConfig {
     #[must_use]
     pub fn with_append(mut self, append: bool) -> Self {
         self.append = append;
+        self
+    }
+
+    /// Sets how long an event may wait for a reader before the client's observers are told that the reader lags
+    /// ([`ClientEvent::ReaderLags`](crate::observe::ClientEvent::ReaderLags)); 10 minutes unless set. It is looked
+    /// once a minute, or as often as this.
+    #[must_use]
+    pub fn with_lag(mut self, time: Duration) -> Self {
+        self.lag = time;
+        self
+    }
+
+    /// Has the outbox post results itself that nobody has relayed so long after they were executed. Off unless set. It
+    /// needs a client with a chain and with a poster that hands out what it signs, such as `RpcPoster` (feature
+    /// `chain`), whose account pays. How much, and what becomes of transactions that wait for long, is set there.
+    ///
+    /// All lanes of an outbox share the account: one result is posted at a time. Every transaction is stored before it
+    /// is sent, so none is sent beside another after a restart.
+    ///
+    /// In an Ordered lane results are posted in the order of their nonces. A node that did not relay one of them does
+    /// not relay the later ones either, so these are posted as well, until the node relays one: see
+    /// [`with_later_posts`](Self::with_later_posts).
+    ///
+    /// In the State revision the time is 2 minutes at least, in which a node has made its three tries. A try that comes
+    /// after the result is there reverts, and with it that node stops relaying for every consumer.
+    #[must_use]
+    pub fn with_posting(mut self, after: Duration) -> Self {
+        self.posts_after = Some(after);
+        self
+    }
+
+    /// Sets how long a result of an Ordered lane is left to the node once the one before it was posted. 30 seconds
+    /// unless set; never longer than the time of [`with_posting`](Self::with_posting).
+    #[must_use]
+    pub fn with_later_posts(mut self, after: Duration) -> Self {
+        self.posts_later_after = after;
         self
     }
 
@@ -251,6 +301,16 @@ impl LaneConfig {
         self.append
     }
 
+    pub(super) fn lag(&self) -> Duration {
+        self.lag
+    }
+
+    /// How long a result is left to the node, and how long it is once the one before it was posted; nothing if the
+    /// outbox posts none.
+    pub(super) fn posting(&self) -> Option<(Duration, Duration)> {
+        self.posts_after.map(|after| (after, after.min(self.posts_later_after)))
+    }
+
     pub(super) fn first_nonce(&self) -> Option<u64> {
         self.first_nonce
     }
@@ -286,6 +346,12 @@ impl LaneConfig {
             return refuse(
                 format!("a window of {} unrelayed jobs", self.window),
                 "an Ordered lane takes 128 at most: with twice that a node may stop answering for the consumer",
+            );
+        }
+        if revision == Revision::State && self.posts_after.is_some_and(|after| after < TRIES) {
+            return refuse(
+                "results are posted before a node of the State revision has made its three tries".into(),
+                "set 2 minutes at least with LaneConfig::with_posting: a try that reverts stops that node's relayer for all",
             );
         }
         match self.after {

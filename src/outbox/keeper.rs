@@ -327,7 +327,7 @@ impl LaneWork {
         let row = lanes.into_iter().find(|row| row.id == self.lane.id());
         let row = row.ok_or_else(|| super::store::damaged("a lane is gone"))?;
         let found = world::strangers(&self.client, self.lane.config(), row.next_nonce).await?;
-        world::halt_if_restored(&*self.storage, self.fence, &row, found, went_back).await?;
+        world::halt_if_restored(&*self.storage, &self.client, self.fence, &row, found, went_back).await?;
         self.lane.has_room(self.storage.queued(row.id).await?);
         self.lane.set_trouble(None);
         Ok(row)

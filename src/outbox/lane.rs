@@ -1,11 +1,14 @@
 //! A lane, as its worker and its callers share it.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
 
 use super::{config::LaneConfig, store::Fence};
 use crate::{error::Error, sync::Lock};
@@ -13,6 +16,10 @@ use crate::{error::Error, sync::Lock};
 /// What acts upon a lane go with: its fence, and the way to its worker, which is told of the tickets that a person has
 /// acted upon.
 pub(super) type Owner = (Fence, mpsc::UnboundedSender<i64>);
+
+/// The account that posts, which all lanes share: one post at a time.
+#[derive(Default)]
+pub(super) struct PostingDesk(Mutex<()>);
 
 /// A lane, as its worker and its callers share it.
 pub(super) struct LaneHandle {
@@ -28,12 +35,18 @@ pub(super) struct LaneHandle {
     owner: Lock<Option<Owner>>,
     /// Why its worker has ended, or what it could not do lately.
     trouble: Lock<Option<Error>>,
+    desk: Arc<PostingDesk>,
 }
 
 impl LaneHandle {
-    pub(super) fn new(id: i64, config: LaneConfig, queued: u64) -> Self {
+    pub(super) fn new(id: i64, config: LaneConfig, queued: u64, desk: Arc<PostingDesk>) -> Self {
         let (queued, changed, room) = (AtomicU64::new(queued), Notify::new(), Notify::new());
-        Self { id, config, queued, changed, room, owner: Lock::default(), trouble: Lock::default() }
+        Self { id, config, queued, changed, room, owner: Lock::default(), trouble: Lock::default(), desk }
+    }
+
+    /// Waits until no other lane posts.
+    pub(super) async fn turn_to_post(&self) -> MutexGuard<'_, ()> {
+        self.desk.0.lock().await
     }
 
     pub(super) fn id(&self) -> i64 {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{OffchainJobRequest, Revision, SignedJob},
+    observe::ClientEvent,
     runtime::Joint,
 };
 
@@ -47,6 +48,10 @@ impl Outbox {
         let (lane, fence) = self.owned(self.lane(consumer)?)?;
         let halt = Halt { reason: HoldReason::Manual, ticket: None, note: reason.to_owned() };
         let done = self.storage().act(fence, Act::Halt { halt, now: now() }).await?;
+        if done == Acted::Done {
+            let (strategy, reason) = (lane.config().strategy(), HoldReason::Manual.as_str());
+            self.client().tell(ClientEvent::LaneHalted { consumer, strategy, ticket: None, reason });
+        }
         lane.wake();
         Ok(done == Acted::Done)
     }

@@ -36,6 +36,10 @@
 //! same payload twice in two ways, the signature that was stored first is the one that is sent. The same payload is
 //! signed again under the same nonce only as long as no signature is stored, so as long as nothing was sent.
 //!
+//! A result that the outbox posts is in a transaction that is stored before it is sent. One result at a time has
+//! transactions that may land; after a restart they are looked for before another is signed. Those that landed are kept
+//! until the job is over, and sent again if a reorganisation takes them back.
+//!
 //! A second payload under a nonce is signed only if the node's record of the first is FAILED, and the chain has nothing
 //! under the nonce. A recorded supersede takes nothing back: every payload that was ever signed under a nonce stays in
 //! the store until one is final on chain, and the result says which one landed.
@@ -64,6 +68,7 @@
 //! | somebody else has the nonce | moves once nothing of it can run | the lane stops ([`LaneConfig::with_append`]) |
 //! | the node's lane is past the nonce, and the chain has nothing there | held | the lane stops |
 //! | executed, and no relay comes | waits, and its status says why | the lane stops until it comes |
+//! | the same, [with posting](LaneConfig::with_posting) | posts the result | posts it, and the later ones in order |
 //! | a result that proves nothing | held | the lane stops |
 //! | a told result is gone, after a reorganisation for instance | retracted, and gone on with | the same |
 //! | another network, revision, consumer or account | the lane stops | the lane stops |

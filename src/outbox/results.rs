@@ -122,6 +122,11 @@ impl Results {
 /// The verified result that an event tells of, verified again from what the store keeps.
 async fn result(storage: &dyn Storage, lane: &LaneSpec, event: &EventRow) -> Result<Option<Box<Verified>>> {
     let Some(payload) = event.payload else { return Ok(None) };
+    stored(storage, lane, payload).await
+}
+
+/// The result of a payload, verified again from what the store keeps.
+pub(super) async fn stored(storage: &dyn Storage, lane: &LaneSpec, payload: i64) -> Result<Option<Box<Verified>>> {
     // Once it is retracted there may be none any more, and once it was purged nobody waits for it.
     let (Some(stored), Some(payload)) = (storage.result(payload).await?, storage.payload(payload).await?) else {
         return Ok(None);

@@ -9,13 +9,14 @@ use super::{
     clock::now,
     config::LaneConfig,
     decide::HoldReason,
-    store::{Act, Fence, Halt, LaneRow, LaneSpec, Storage},
+    store::{Act, Acted, Fence, Halt, LaneRow, LaneSpec, Storage},
 };
 use crate::{
     chain::OnchainStatus,
     client::Client,
     error::{Error, ErrorKind, Result},
-    job::JobId,
+    job::{JobId, RelayStrategy},
+    observe::ClientEvent,
 };
 
 /// At least so many nonces from the lane's counter on are looked at when a worker starts, and as many as the lane has
@@ -157,6 +158,7 @@ async fn in_use(client: &Client, consumer: Address, nonces: Range<u64>) -> Resul
 /// Halts a lane whose store may have gone back in time.
 pub(super) async fn halt_if_restored(
     storage: &dyn Storage,
+    client: &Client,
     fence: Fence,
     row: &LaneRow,
     mut found: Vec<String>,
@@ -170,5 +172,10 @@ pub(super) async fn halt_if_restored(
     }
     let note = format!("nonces from {} on may be in use: {}", row.next_nonce, found.join("; "));
     let halt = Halt { reason: HoldReason::Restored, ticket: None, note };
-    storage.act(fence, Act::Halt { halt, now: now() }).await.map(drop)
+    if storage.act(fence, Act::Halt { halt, now: now() }).await? == Acted::Done {
+        let (consumer, reason) = (row.spec.consumer, HoldReason::Restored.as_str());
+        let strategy = if row.spec.ordered { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
+        client.tell(ClientEvent::LaneHalted { consumer, strategy, ticket: None, reason });
+    }
+    Ok(())
 }

@@ -9,6 +9,8 @@ use alloy_primitives::B256;
 use tokio::time::Instant;
 use tracing::Span;
 
+#[cfg(feature = "outbox")]
+use crate::chain::SignedPost;
 use crate::{error::Result, job::JobId, runtime::Joint, sync::Lock};
 
 /// A result that is on chain; made by [`Client::post_result`](crate::Client::post_result).
@@ -86,6 +88,19 @@ impl OpenPosts {
         }
         entry.posted.push(OwnPost { hash, round: entry.rounds });
         entry.signed = Some(Instant::now());
+    }
+
+    /// These were signed before this process began, in their order. Those that follow each other with one account nonce
+    /// are of one round.
+    #[cfg(feature = "outbox")]
+    pub(super) fn recall(&self, id: JobId, kept: &[SignedPost]) {
+        let mut nonce = None;
+        for post in kept {
+            if nonce.replace(post.nonce) != Some(post.nonce) {
+                self.begin_round(id);
+            }
+            self.add(id, post.hash);
+        }
     }
 
     /// Only these may be included.

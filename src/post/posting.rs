@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "outbox")]
+use alloy_primitives::Address;
 use alloy_primitives::B256;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -17,6 +19,8 @@ use super::{
     open::{OpenPosts, Posted},
     run::{Run, late},
 };
+#[cfg(feature = "outbox")]
+use crate::chain::{PostKeeper, SignedPost};
 use crate::{
     chain::{Binding, Chain, Poster},
     error::{Error, ErrorKind, Outcome, Result},
@@ -55,6 +59,22 @@ impl Posts {
     /// A post to be made.
     pub(crate) fn post(&self, job: &SignedJob, verified: &Verified) -> Posting {
         Posting { posts: self.clone(), job: job.clone(), verified: verified.clone(), timeout: TIMEOUT }
+    }
+
+    /// Posts of a job, whose transactions the keeper keeps before they are sent, and of which it has kept these.
+    /// Nothing if there is no poster, or none that hands out what it signs.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn kept_by(&self, id: JobId, keeper: Arc<dyn PostKeeper>, kept: &[SignedPost]) -> Option<Self> {
+        let poster = self.poster.as_ref()?.kept_by(keeper, kept)?;
+        self.open.recall(id, kept);
+        Some(Self { poster: Some(poster), ..self.clone() })
+    }
+
+    /// Who pays; nothing if there is no poster, or none that hands out what it signs.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn keeping_account(&self) -> Option<Address> {
+        let poster = self.poster.as_ref()?;
+        poster.kept_by(Arc::new(NoKeeper), &[]).map(|_| poster.address())
     }
 
     /// The transactions that were signed and perhaps sent, and of which no end was seen.
@@ -124,6 +144,18 @@ impl Posts {
             Some(hash) => error.with_outcome(Outcome::Unknown).with_tx_hash(hash),
             None => error,
         }
+    }
+}
+
+/// Finds out whether a poster hands out what it signs.
+#[cfg(feature = "outbox")]
+struct NoKeeper;
+
+#[cfg(feature = "outbox")]
+#[async_trait::async_trait]
+impl PostKeeper for NoKeeper {
+    async fn keep(&self, _: &SignedPost) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidConfig, "nobody keeps the transaction"))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use infinityvm_sdk::{
     Error, JobSigner, RelayStrategy, Revision,
-    outbox::{EventKind, Outbox, sqlite::SqliteStore},
+    outbox::{EventKind, LaneConfig, Outbox, sqlite::SqliteStore},
     primitives::{Address, Bytes},
 };
 use support::harness::{OUTBOX_POINTS, within};
@@ -143,8 +143,14 @@ async fn only_the_stored_signature_is_sent_however_often_it_is_signed() {
 
 /// The next worker, once the lock has gone with the last of the tasks of the one before.
 async fn again(rig: &Rig, client: infinityvm_sdk::Client, strategy: RelayStrategy) -> Outbox {
+    started_again(rig, &client, &[rig.lane(strategy)]).await
+}
+
+/// The same with these lanes.
+pub async fn started_again(rig: &Rig, client: &infinityvm_sdk::Client, lanes: &[LaneConfig]) -> Outbox {
     loop {
-        let builder = Outbox::builder(client.clone(), rig.store().await).lane(rig.lane(strategy));
+        let builder = Outbox::builder(client.clone(), rig.store().await);
+        let builder = lanes.iter().cloned().fold(builder, infinityvm_sdk::outbox::OutboxBuilder::lane);
         match builder.start().await {
             Ok(outbox) => return outbox,
             Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -10,6 +10,7 @@ use std::{
 
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision,
+    client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, ProgramOutput},
     nonce::Given,
     outbox::{EventKind, LaneConfig, Outbox, OutboxEvent, Results, sqlite::SqliteStore},
@@ -69,6 +70,10 @@ impl Rig {
     }
 
     pub async fn client(&self) -> Client {
+        self.client_builder().connect().await.unwrap()
+    }
+
+    pub fn client_builder(&self) -> ClientBuilder {
         let client = Client::builder();
         let client = if self.rest { client.rest(self.node.rest_url()) } else { client.grpc(self.node.grpc_url()) };
         let often = PollPolicy::default().with_tick(Duration::from_millis(25)).with_most(Duration::from_millis(250));
@@ -78,9 +83,6 @@ impl Rig {
             .chain(self.node.chain().to_chain())
             .nonces(Given)
             .polling(often)
-            .connect()
-            .await
-            .unwrap()
     }
 
     pub fn lane(&self, strategy: RelayStrategy) -> LaneConfig {

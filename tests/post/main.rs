@@ -4,6 +4,8 @@ mod chaos;
 mod edges;
 mod edges_on_anvil;
 mod in_memory;
+#[cfg(feature = "chain")]
+mod kept;
 mod limits;
 mod on_anvil;
 mod orders;

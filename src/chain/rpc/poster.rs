@@ -12,7 +12,7 @@ use super::{
     sender::{Draft, Sender},
 };
 use crate::{
-    chain::{FollowUp, PostTransaction, Poster, RpcState},
+    chain::{FollowUp, PostKeeper, PostTransaction, Poster, RpcState, SignedPost},
     error::{Error, ErrorKind, Result},
     retry::RetryPolicy,
 };
@@ -49,7 +49,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RpcPoster(Arc<Sender>);
+pub struct RpcPoster(Arc<Sender>, Option<Arc<dyn PostKeeper>>);
 
 impl RpcPoster {
     /// Posts to the RPC at `http(s)://host[:port][/path][?query]`, with the default settings of an [`RpcReader`].
@@ -63,7 +63,7 @@ impl RpcPoster {
 
     /// Posts by way of a reader: over its connections, with its settings and its time for each request.
     pub fn over(reader: RpcReader, signer: impl TxSigner<Signature> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Sender::new(reader, signer)))
+        Self(Arc::new(Sender::new(reader, signer)), None)
     }
 
     /// Posts to one of these RPCs of one chain, with fall-back: see [`over_any`](Self::over_any), which takes readers
@@ -111,7 +111,7 @@ impl RpcPoster {
         readers: impl IntoIterator<Item = RpcReader>,
         signer: impl TxSigner<Signature> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Ok(Self(Arc::new(Sender::over_any(readers.into_iter().collect(), signer)?)))
+        Ok(Self(Arc::new(Sender::over_any(readers.into_iter().collect(), signer)?), None))
     }
 
     /// How each RPC stands, in the order in which they were given: which one is in use, and which ones are left for a
@@ -176,6 +176,11 @@ impl RpcPoster {
         })
     }
 
+    fn draft(&self, transaction: &PostTransaction) -> Draft {
+        let PostTransaction { chain_id, to, data, blobs } = transaction.clone();
+        Draft { chain_id: Some(chain_id), to: TxKind::Call(to), data, blobs, keeper: self.1.clone() }
+    }
+
     /// A signer from a private key in this process.
     ///
     /// # Errors
@@ -188,11 +193,6 @@ impl RpcPoster {
     }
 }
 
-fn draft(transaction: &PostTransaction) -> Draft {
-    let PostTransaction { chain_id, to, data, blobs } = transaction.clone();
-    Draft { chain_id: Some(chain_id), to: TxKind::Call(to), data, blobs }
-}
-
 #[async_trait]
 impl Poster for RpcPoster {
     fn address(&self) -> Address {
@@ -200,7 +200,7 @@ impl Poster for RpcPoster {
     }
 
     async fn post(&self, transaction: &PostTransaction, signed: &(dyn Fn(B256) + Send + Sync)) -> Result<B256> {
-        self.at_endpoint(self.0.send(&draft(transaction), signed).await)
+        self.at_endpoint(self.0.send(&self.draft(transaction), signed).await)
     }
 
     async fn follow_up(
@@ -209,7 +209,12 @@ impl Poster for RpcPoster {
         sent: &[B256],
         signed: &(dyn Fn(B256) + Send + Sync),
     ) -> Result<FollowUp> {
-        self.at_endpoint(self.0.follow_up(&draft(transaction), sent, signed).await)
+        self.at_endpoint(self.0.follow_up(&self.draft(transaction), sent, signed).await)
+    }
+
+    fn kept_by(&self, keeper: Arc<dyn PostKeeper>, kept: &[SignedPost]) -> Option<Arc<dyn Poster>> {
+        self.0.recall(kept);
+        Some(Arc::new(Self(Arc::clone(&self.0), Some(keeper))))
     }
 }
 

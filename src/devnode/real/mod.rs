@@ -120,7 +120,8 @@ impl Real {
         }
         .abi_encode()
         .into();
-        Ok(Draft { chain_id: None, to: TxKind::Call(self.job_manager), data, blobs: finished.blobs.clone() })
+        let (to, blobs) = (TxKind::Call(self.job_manager), finished.blobs.clone());
+        Ok(Draft { chain_id: None, to, data, blobs, keeper: None })
     }
 }
 

@@ -1,13 +1,13 @@
 //! The simulated chain as clients see a chain: through the seam of [`ChainReader`] and [`Poster`].
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 
 use super::SimChain;
 use crate::{
-    chain::{Answer, Block, ChainReader, PostTransaction, Poster, Question},
+    chain::{Answer, Block, ChainReader, FollowUp, PostKeeper, PostTransaction, Poster, Question, SignedPost},
     error::{Error, ErrorKind, Outcome, Result},
 };
 
@@ -49,7 +49,8 @@ impl ChainReader for SimChain {
 
 /// An account on the simulated chain that posts results, for
 /// [`ClientBuilder::poster`](crate::client::ClientBuilder::poster); made by [`SimChain::account`]. Its transactions
-/// are in the next block at once, even those that revert there.
+/// are in the next block at once, even those that revert there. Kept by somebody ([`Poster::kept_by`]), it puts those
+/// that a reorganisation took back into a block again.
 ///
 /// On the simulated chain the blob hashes of jobs with an offchain input (Relay revision) are stand-ins. So only
 /// [`SimChain::submit_result`] can post the results of such jobs.
@@ -57,11 +58,19 @@ impl ChainReader for SimChain {
 pub struct SimAccount {
     chain: SimChain,
     address: Address,
+    keeper: Option<Arc<dyn PostKeeper>>,
 }
 
 impl SimAccount {
     pub(super) fn new(chain: SimChain, address: Address) -> Self {
-        Self { chain, address }
+        Self { chain, address, keeper: None }
+    }
+}
+
+impl SimAccount {
+    fn include(&self, hash: B256, transaction: &PostTransaction) {
+        let blobs = transaction.blobs.as_ref().map(|blobs| blobs.hashes().to_vec()).unwrap_or_default();
+        self.chain.write(|chain| chain.include(hash, transaction.to, transaction.data.clone(), &blobs));
     }
 }
 
@@ -89,9 +98,33 @@ impl Poster for SimAccount {
             Ok(chain.count())
         })?;
         let hash = keccak256([self.address.as_slice(), &number.to_be_bytes(), &transaction.data].concat());
+        if let Some(keeper) = &self.keeper {
+            let kept = keeper.keep(&SignedPost::new(hash, number, transaction.data.clone())).await;
+            kept.map_err(|error| error.with_outcome(Outcome::NotSent))?;
+        }
         signed(hash);
-        let blobs = transaction.blobs.as_ref().map(|blobs| blobs.hashes().to_vec()).unwrap_or_default();
-        self.chain.write(|chain| chain.include(hash, transaction.to, transaction.data.clone(), &blobs));
+        self.include(hash, transaction);
         Ok(hash)
+    }
+
+    /// Of a transaction that is in no block, it is in the next one.
+    async fn follow_up(
+        &self,
+        transaction: &PostTransaction,
+        sent: &[B256],
+        _: &(dyn Fn(B256) + Send + Sync),
+    ) -> Result<FollowUp> {
+        let Some(hash) = sent.last().filter(|_| self.keeper.is_some()) else { return Ok(FollowUp::Unable) };
+        match self.chain.ask(&[Question::Receipt(*hash)]).await?.pop() {
+            Some(Ok(Answer::Receipt(None))) => {
+                self.include(*hash, transaction);
+                Ok(FollowUp::Sent(*hash))
+            }
+            _ => Ok(FollowUp::Wait),
+        }
+    }
+
+    fn kept_by(&self, keeper: Arc<dyn PostKeeper>, _: &[SignedPost]) -> Option<Arc<dyn Poster>> {
+        Some(Arc::new(Self { keeper: Some(keeper), ..self.clone() }))
     }
 }

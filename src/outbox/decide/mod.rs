@@ -27,6 +27,8 @@ pub(crate) enum Sighted {
     Taken { free: bool },
     /// Executed, and its relay does not come.
     Stalled,
+    /// The same, and for so long that its result is to be posted; or transactions that post it may land.
+    Unrelayed,
     /// A result that proves nothing.
     Unproven,
     /// The signer or a preflight said no, before anything was sent.
@@ -61,6 +63,8 @@ pub(crate) enum NextStep {
     Send,
     /// Count a failure, and send the stored bytes once more.
     SendAgain,
+    /// Post the result.
+    Post,
     /// Tell the service the result.
     Tell,
     /// Tell the service that there is none.
@@ -90,6 +94,7 @@ pub(crate) fn decide(now: Situation, sighted: Sighted) -> NextStep {
     match sighted {
         Sighted::OtherWorld => NextStep::Stop(HoldReason::OtherWorld),
         Sighted::Trouble => NextStep::Rest,
+        Sighted::Unrelayed if now.signed => NextStep::Post,
         _ if now.signed => match now.told {
             Announced::Nothing => now.untold(sighted),
             Announced::Result => now.told_result(sighted),
@@ -105,7 +110,7 @@ pub(crate) fn decide(now: Situation, sighted: Sighted) -> NextStep {
 impl Situation {
     fn untold(&self, sighted: Sighted) -> NextStep {
         match sighted {
-            Sighted::Nothing | Sighted::Trouble | Sighted::OtherWorld => NextStep::Send,
+            Sighted::Nothing | Sighted::Trouble | Sighted::OtherWorld | Sighted::Unrelayed => NextStep::Send,
             Sighted::Reached | Sighted::Final => NextStep::Tell,
             Sighted::Earlier => NextStep::Switch,
             Sighted::Failed => self.failed(),
@@ -153,9 +158,12 @@ impl Situation {
     fn told_result(&self, sighted: Sighted) -> NextStep {
         match sighted {
             Sighted::Final => NextStep::Close,
-            Sighted::Nothing | Sighted::Reached | Sighted::Trouble | Sighted::OtherWorld | Sighted::Refused => {
-                NextStep::Send
-            }
+            Sighted::Nothing
+            | Sighted::Reached
+            | Sighted::Trouble
+            | Sighted::OtherWorld
+            | Sighted::Unrelayed
+            | Sighted::Refused => NextStep::Send,
             Sighted::Stalled => self.stalled(),
             Sighted::Failed | Sighted::Passed | Sighted::Earlier | Sighted::Taken { .. } | Sighted::Unproven => {
                 NextStep::Retract
@@ -167,7 +175,9 @@ impl Situation {
     fn told_of_none(&self, sighted: Sighted) -> NextStep {
         match sighted {
             Sighted::Final | Sighted::Taken { free: true } => NextStep::Close,
-            Sighted::Nothing | Sighted::Reached | Sighted::Trouble | Sighted::OtherWorld => NextStep::Send,
+            Sighted::Nothing | Sighted::Reached | Sighted::Trouble | Sighted::OtherWorld | Sighted::Unrelayed => {
+                NextStep::Send
+            }
             // The job whose end was told landed after all.
             Sighted::Earlier => NextStep::Retract,
             Sighted::Failed if self.again && self.revision == Revision::Relay => NextStep::SendAgain,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SIGHTED: [Sighted; 13] = [
+const SIGHTED: [Sighted; 14] = [
     Sighted::Nothing,
     Sighted::Reached,
     Sighted::Final,
@@ -12,6 +12,7 @@ const SIGHTED: [Sighted; 13] = [
     Sighted::Taken { free: true },
     Sighted::Taken { free: false },
     Sighted::Stalled,
+    Sighted::Unrelayed,
     Sighted::Unproven,
     Sighted::Refused,
     Sighted::Trouble,
@@ -73,13 +74,15 @@ fn stands(base: Row, sighted: &'static [Sighted], reason: HoldReason) -> [Row; 2
 
 fn table() -> Vec<Row> {
     use AfterFailure::{Fill, Hold, Renumber, Replace, Tell};
-    use Sighted::{Earlier, Failed, Final, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Trouble, Unproven};
+    use Sighted::{
+        Earlier, Failed, Final, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Trouble, Unproven, Unrelayed,
+    };
     let mut rows = vec![
         Row { sighted: &[OtherWorld], step: NextStep::Stop(HoldReason::OtherWorld), ..ANY },
         Row { sighted: &[Trouble], step: NextStep::Rest, ..ANY },
         // With a nonce, and nothing that could have left: its time may pass, as its nonce must not be a gap.
         Row {
-            sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unproven],
+            sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unrelayed, Unproven],
             step: NextStep::Sign,
             ..NUMBERED
         },
@@ -111,6 +114,8 @@ fn table() -> Vec<Row> {
         // A relay that does not come holds up its lane, and nothing can be sent about it.
         Row { sighted: &[Stalled], ordered: Some(true), step: NextStep::Stop(HoldReason::RelayStalled), ..SIGNED },
         Row { sighted: &[Stalled], ordered: Some(false), step: NextStep::Rest, ..SIGNED },
+        // It can be posted: whoever brings it, it is the same result.
+        Row { sighted: &[Unrelayed], step: NextStep::Post, ..SIGNED },
         // Failed.
         Row {
             sighted: &[Failed],

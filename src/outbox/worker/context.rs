@@ -2,14 +2,18 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
+use super::news::ActNews;
 use crate::{
     backoff::{Backoff, Jitter, Random},
     client::Client,
     error::{Error, ErrorKind, Result},
     job::{OffchainJobRequest, SignedJob, UnsignedJob},
+    observe::{ClientEvent, ObservedTicket},
     outbox::{
         clock::now,
-        decide::{Saved, Situation},
+        decide::{HoldReason, Saved, Situation},
         lane::LaneHandle,
         store::{Act, Acted, Fence, JobRow, LaneRow, LaneSpec, PayloadRow, Storage, damaged},
     },
@@ -50,6 +54,8 @@ pub(crate) struct Context {
     pub(super) spec: LaneSpec,
     pub(super) points: Points,
     pub(super) random: Random,
+    /// In an Ordered lane of which a result was posted: the next nonce, until the node relays again.
+    pub(super) posts_next: watch::Sender<Option<u64>>,
     fence: Fence,
 }
 
@@ -62,16 +68,59 @@ impl Context {
         fence: Fence,
         points: Points,
     ) -> Self {
-        Self { storage, client, lane, spec: row.spec.clone(), points, random: Random::default(), fence }
+        let (random, posts_next) = (Random::default(), watch::Sender::new(None));
+        Self { storage, client, lane, spec: row.spec.clone(), points, random, posts_next, fence }
     }
 
     pub(super) fn now(&self) -> u64 {
         now()
     }
 
-    /// One step. A store that cannot be written at the moment, as it is busy or its disk is full, is written again
-    /// until it can be: nothing that comes after may happen before.
+    /// One step of the lane, told to the client's observers.
     pub(super) async fn act(&self, act: Act) -> Result<Acted> {
+        let news = ActNews::of(&act);
+        let acted = self.carry_out(act).await?;
+        if let (Acted::Done, ActNews::Halted { reason, ticket }) = (&acted, news) {
+            self.tell_halt(reason, ticket);
+        }
+        Ok(acted)
+    }
+
+    /// One step of the job with this ticket and nonce, told to the client's observers.
+    pub(super) async fn act_on(&self, (ticket, nonce): (i64, Option<u64>), act: Act) -> Result<Acted> {
+        let news = ActNews::of(&act);
+        let acted = self.carry_out(act).await?;
+        if acted == Acted::Stale {
+            return Ok(acted);
+        }
+        let job = self.observed(ticket, nonce);
+        match news {
+            ActNews::Step(step) => self.client.tell(ClientEvent::OutboxStep { job, step }),
+            ActNews::Retracted => self.client.tell(ClientEvent::Retracted { job }),
+            ActNews::Held { reason, halts } => {
+                self.client.tell(ClientEvent::JobHeld { job, reason: reason.as_str() });
+                if halts {
+                    self.tell_halt(reason, Some(ticket));
+                }
+            }
+            ActNews::Nothing | ActNews::Halted { .. } => {}
+        }
+        Ok(acted)
+    }
+
+    fn tell_halt(&self, reason: HoldReason, ticket: Option<i64>) {
+        let (consumer, strategy) = (self.spec.consumer, self.lane.config().strategy());
+        self.client.tell(ClientEvent::LaneHalted { consumer, strategy, ticket, reason: reason.as_str() });
+    }
+
+    /// A job as observers know it.
+    pub(super) fn observed(&self, ticket: i64, nonce: Option<u64>) -> ObservedTicket {
+        ObservedTicket::new(ticket, self.spec.consumer, self.lane.config().strategy(), nonce)
+    }
+
+    /// A store that cannot be written at the moment, as it is busy or its disk is full, is written again until it can
+    /// be: nothing that comes after may happen before.
+    async fn carry_out(&self, act: Act) -> Result<Acted> {
         let mut failures = 0;
         loop {
             let error = match self.act_once(act.clone()).await {
@@ -87,7 +136,14 @@ impl Context {
 
     /// One step, tried once.
     pub(super) async fn act_once(&self, act: Act) -> Result<Acted> {
-        self.storage.act(self.fence, act).await
+        let acted = self.storage.act(self.fence, act).await?;
+        if let Acted::Numbered(numbered) = &acted {
+            for (ticket, nonce) in numbered {
+                let job = self.observed(*ticket, Some(*nonce));
+                self.client.tell(ClientEvent::OutboxStep { job, step: "numbered" });
+            }
+        }
+        Ok(acted)
     }
 
     pub(super) fn situation(&self, job: &JobRow) -> Situation {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     backoff::{Backoff, Jitter},
     error::{Error, ErrorKind, Result},
+    observe,
     outbox::{
         config::FailedJob,
         decide::{HoldReason, NextStep, Saved, Sighted, decide},
@@ -55,6 +56,7 @@ impl Drive {
             if !matches!(job.saved, Saved::Numbered | Saved::Signed) || job.held.is_some() {
                 return Ok(());
             }
+            observe::numbered(self.context.observed(job.ticket, job.nonce));
             let step = decide(self.context.situation(&job), sighted);
             match self.take(step, &job).await? {
                 Onward::Yes(next) => sighted = next,
@@ -70,44 +72,50 @@ impl Drive {
             NextStep::Sign => self.sign(job).await,
             NextStep::Send => self.look(job, false).await,
             NextStep::SendAgain => {
-                self.act(Act::Failure { ticket, payload: from, note }).await?;
+                self.act(job, Act::Failure { ticket, payload: from, note }).await?;
                 self.look(job, true).await
+            }
+            NextStep::Post => {
+                let seen = self.eye.post(job).await?;
+                Ok(self.seen(seen))
             }
             NextStep::Tell => {
                 let stage = Some(self.context.lane.config().until().stage());
                 self.context.points.pass("before_tell");
-                self.act(Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now }).await?;
+                self.act(job, Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now })
+                    .await?;
                 self.context.points.pass("told");
                 Ok(ON)
             }
             NextStep::TellFailed => {
                 let note = Some(note);
-                self.act(Act::Tell { ticket, kind: EventKind::Failed, stage: None, note, over: true, now }).await?;
+                self.act(job, Act::Tell { ticket, kind: EventKind::Failed, stage: None, note, over: true, now })
+                    .await?;
                 Ok(Onward::No)
             }
             NextStep::Retract => {
-                self.act(Act::Retract { ticket, note, now }).await?;
+                self.act(job, Act::Retract { ticket, note, now }).await?;
                 Ok(ON)
             }
             NextStep::Switch => {
                 let Some(to) = self.eye.earlier() else { return Ok(ON) };
-                self.act(Act::Switch { ticket, from, to, note, now }).await
+                self.act(job, Act::Switch { ticket, from, to, note, now }).await
             }
             NextStep::Replace => self.supersede(job, PayloadKind::Replacement, None).await,
             NextStep::Fill => self.supersede(job, PayloadKind::Filler, Some(EventKind::Failed)).await,
-            NextStep::Renumber => self.act(Act::Renumber { ticket, from, note, now }).await,
+            NextStep::Renumber => self.act(job, Act::Renumber { ticket, from, note, now }).await,
             NextStep::Close => {
                 // Without a chain nobody says when it is final, so the bytes are kept for a time.
                 let keep = self.context.lane.config().keep();
                 let kept = now.saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
                 let keep_until = self.context.client.chain().is_none().then_some(kept);
                 self.context.points.pass("before_close");
-                self.act(Act::Close { ticket, keep_until, now }).await?;
+                self.act(job, Act::Close { ticket, keep_until, now }).await?;
                 self.context.points.pass("closed");
                 Ok(Onward::No)
             }
             NextStep::Hold(reason) => {
-                self.act(Act::Hold { ticket, reason, halts: false, note, now }).await?;
+                self.act(job, Act::Hold { ticket, reason, halts: false, note, now }).await?;
                 Ok(Onward::No)
             }
             // One that is halted already stays so for its first reason.
@@ -117,7 +125,7 @@ impl Drive {
                 self.rest().await
             }
             NextStep::Stop(reason) => {
-                self.act(Act::Hold { ticket, reason, halts: true, note, now }).await?;
+                self.act(job, Act::Hold { ticket, reason, halts: true, note, now }).await?;
                 Ok(Onward::No)
             }
             NextStep::Rest => self.rest().await,
@@ -125,8 +133,8 @@ impl Drive {
     }
 
     /// A step whose outcome is seen when the job is read again.
-    async fn act(&mut self, act: Act) -> Result<Onward> {
-        if self.context.act(act).await? == Acted::Stale {
+    async fn act(&mut self, job: &JobRow, act: Act) -> Result<Onward> {
+        if self.context.act_on((job.ticket, job.nonce), act).await? == Acted::Stale {
             self.stale += 1;
             if self.stale >= MOST_STALE {
                 return Err(damaged(format!("ticket {} does not take the step that its state asks for", self.ticket)));
@@ -154,7 +162,7 @@ impl Drive {
         self.context.points.pass("before_store_signature");
         let signature = signed.signature().clone();
         // Only what the store has is ever sent, also where it had another signature already.
-        self.act(Act::Sign { payload: payload.id, signer, signature }).await?;
+        self.act(job, Act::Sign { payload: payload.id, signer, signature }).await?;
         self.context.points.pass("signed");
         self.eye.signed_here(payload.id);
         Ok(ON)
@@ -174,14 +182,18 @@ impl Drive {
     }
 
     async fn look(&mut self, job: &JobRow, again: bool) -> Result<Onward> {
-        let Impression { sighted, note } = self.eye.look(job, again).await?;
+        let seen = self.eye.look(job, again).await?;
+        Ok(self.seen(seen))
+    }
+
+    fn seen(&mut self, Impression { sighted, note }: Impression) -> Onward {
         if let Some(note) = note {
             self.note = note;
         }
-        if sighted != Sighted::Trouble && sighted != Sighted::Stalled {
+        if !matches!(sighted, Sighted::Trouble | Sighted::Stalled | Sighted::Unrelayed) {
             self.rests = 0;
         }
-        Ok(Onward::Yes(sighted))
+        Onward::Yes(sighted)
     }
 
     async fn supersede(&mut self, job: &JobRow, kind: PayloadKind, tells: Option<EventKind>) -> Result<Onward> {
@@ -202,11 +214,11 @@ impl Drive {
             Err(error) => {
                 let note = format!("{reason}; no other payload was made: {error}");
                 let (reason, halts) = (HoldReason::Failed, context.spec.ordered);
-                self.act(Act::Hold { ticket, reason, halts, note, now }).await?;
+                self.act(job, Act::Hold { ticket, reason, halts, note, now }).await?;
                 return Ok(Onward::No);
             }
         };
         let payload = NewPayload { digest, content };
-        self.act(Act::Supersede { ticket, from: job.payload, kind, payload, tells, note: reason, now }).await
+        self.act(job, Act::Supersede { ticket, from: job.payload, kind, payload, tells, note: reason, now }).await
     }
 }

@@ -1,10 +1,13 @@
 //! The worker of a lane: takes jobs on, and has each driven to its end by a task of its own.
 //!
 //! `drive.rs` does what `decide` says for one job; `sight.rs` finds out how a job stands, through the client's flights
-//! and watcher; `context.rs` is what both share.
+//! and watcher; `post.rs` posts what nobody relays; `context.rs` is what they share.
 
 mod context;
+mod desk;
 mod drive;
+mod news;
+mod post;
 mod sight;
 mod slot;
 mod taken;
@@ -16,16 +19,22 @@ use tokio::{
     task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
+use tracing::Instrument;
 
 pub(super) use self::context::{Context, Points};
 use self::{drive::Drive, slot::LaneSlot};
 use super::store::{Act, Acted};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::{
+    error::{Error, ErrorKind, Outcome, Result},
+    observe::{self, ClientEvent},
+};
 
 /// How often the worker looks whether somebody else has written to the store.
 const POLL: Duration = Duration::from_millis(100);
 /// How often what was kept long enough is closed, and what was read is purged.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often it is looked which readers lag, at least.
+const HEARD: Duration = Duration::from_secs(60);
 /// Jobs that one sweep closes or purges.
 const SWEPT: u32 = 500;
 /// Jobs that are watched at once, those included that are only kept until they are final.
@@ -66,6 +75,9 @@ pub(super) struct LaneWorker {
     queued: bool,
     mark: i64,
     swept: Instant,
+    /// When it was last looked which readers lag, and those that did.
+    heard: Instant,
+    lagging: HashSet<String>,
 }
 
 impl LaneWorker {
@@ -85,6 +97,8 @@ impl LaneWorker {
             queued: true,
             mark: 0,
             swept: Instant::now(),
+            heard: Instant::now(),
+            lagging: HashSet::new(),
         }
     }
 
@@ -222,7 +236,9 @@ impl LaneWorker {
         let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
         let slot = LaneSlot::new(Arc::clone(&self.context.lane), permit);
         let drive = Drive::new(Arc::clone(&self.context), ticket, slot, recovered);
-        self.drives.spawn(async move { (ticket, drive.run().await) });
+        // What is known of its nonce comes with the first look.
+        let span = observe::outbox_job(self.context.observed(ticket, None));
+        self.drives.spawn(async move { (ticket, drive.run().await) }.instrument(span));
     }
 
     /// Notices what others have written, such as jobs enqueued in their own transactions.
@@ -233,6 +249,12 @@ impl LaneWorker {
             (self.mark, self.queued) = (mark, true);
         }
         self.waiting.append(&mut self.later);
+        let most = context.lane.config().lag();
+        if self.heard.elapsed() >= most.min(HEARD) {
+            self.heard = Instant::now();
+            self.look_at_readers(most).await?;
+        }
+        let context = &self.context;
         if self.swept.elapsed() >= SWEEP {
             self.swept = Instant::now();
             // Jobs lapse although nothing else happens.
@@ -241,6 +263,23 @@ impl LaneWorker {
             context.lane.has_room(context.storage.queued(context.lane.id()).await?);
             context.lane.set_trouble(None);
         }
+        Ok(())
+    }
+
+    /// Tells of readers that begin to lag.
+    async fn look_at_readers(&mut self, most: Duration) -> Result<()> {
+        let context = &self.context;
+        let mut lagging = HashSet::new();
+        for (reader, waiting, oldest) in context.storage.readers(context.lane.id()).await? {
+            let lag = oldest.map(|oldest| Duration::from_millis(context.now().saturating_sub(oldest)));
+            let Some(lag) = lag.filter(|lag| *lag >= most) else { continue };
+            if !self.lagging.contains(&reader) {
+                let consumer = context.spec.consumer;
+                context.client.tell(ClientEvent::ReaderLags { consumer, reader: &reader, waiting, lag });
+            }
+            lagging.insert(reader);
+        }
+        self.lagging = lagging;
         Ok(())
     }
 }

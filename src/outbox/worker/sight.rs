@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     context::{Context, ends_the_worker},
+    desk::PostState,
     slot::LaneSlot,
 };
 use crate::{
@@ -54,8 +55,10 @@ pub(super) struct Eye {
     landed: bool,
     /// The payload that was looked at last, as it is stored.
     read: Option<Arc<(PayloadRow, SignedJob)>>,
+    /// What is known of posting its result.
+    pub(super) posting: PostState,
     /// Of the payload that was looked at last; it remembers how far the job has come, and since when.
-    handle: Option<(i64, JobHandle)>,
+    pub(super) handle: Option<(i64, JobHandle)>,
 }
 
 impl Eye {
@@ -72,6 +75,7 @@ impl Eye {
             earlier: None,
             landed: false,
             read: None,
+            posting: PostState::new(recovered),
             handle: None,
         }
     }
@@ -103,14 +107,18 @@ impl Eye {
     pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Impression> {
         let read = self.read(job.payload).await?;
         let (payload, signed) = &*read;
+        if self.is_posting(payload.id).await? {
+            return Ok(Sighted::Unrelayed.into());
+        }
         let handle = match self.at_node(payload, signed, again).await {
             Ok(handle) => handle,
             Err(error) => return self.interpret(error, job, payload, signed).await,
         };
         let goal = self.goal(job.told);
-        match self.wait(&handle, goal).await {
-            Ok(verified) => {
-                self.keep(payload.id, &verified).await?;
+        match self.wait(&handle, payload, goal).await {
+            Ok(None) => Ok(Sighted::Unrelayed.into()),
+            Ok(Some(verified)) => {
+                self.keep(payload, &verified).await?;
                 let ends = job.told != Announced::Nothing || goal == self.context.final_stage();
                 Ok(if ends { Sighted::Final } else { Sighted::Reached }.into())
             }
@@ -119,7 +127,7 @@ impl Eye {
     }
 
     /// A signed payload never changes, so it is read once.
-    async fn read(&mut self, payload: i64) -> Result<Arc<(PayloadRow, SignedJob)>> {
+    pub(super) async fn read(&mut self, payload: i64) -> Result<Arc<(PayloadRow, SignedJob)>> {
         if let Some(read) = self.read.as_ref().filter(|read| read.0.id == payload) {
             return Ok(Arc::clone(read));
         }
@@ -187,9 +195,12 @@ impl Eye {
         }
     }
 
-    /// Waits for a result, and gives up the slot on the way.
-    async fn wait(&mut self, handle: &JobHandle, goal: Until) -> Result<Verified> {
+    /// Waits for a result, and gives up the slot on the way. Nothing if it is time to post it.
+    async fn wait(&mut self, handle: &JobHandle, payload: &PayloadRow, goal: Until) -> Result<Option<Verified>> {
         let patience = self.context.lane.config().patience();
+        if goal != Until::Executed && !self.wait_for_relay(handle, payload).await? {
+            return Ok(None);
+        }
         if self.slot.is_some() && matches!(goal, Until::Finalized { .. }) {
             handle.wait(Until::Relayed).timeout(patience).await?;
             self.slot = None;
@@ -198,23 +209,30 @@ impl Eye {
         if goal != Until::Executed {
             self.slot = None;
         }
-        Ok(verified)
+        Ok(Some(verified))
     }
 
     /// A result is stored when it is first seen: whoever has it can post it although the node lost it.
-    async fn keep(&mut self, payload: i64, verified: &Verified) -> Result<()> {
+    pub(super) async fn keep(&mut self, payload: &PayloadRow, verified: &Verified) -> Result<()> {
         let result = StoredResult {
-            payload,
+            payload: payload.id,
             operator: verified.operator(),
             result_with_metadata: verified.result_with_metadata().clone(),
             operator_signature: verified.operator_signature().clone(),
         };
         if self.kept.as_ref() != Some(&result) {
-            self.context.act(Act::Result(result.clone())).await?;
+            let of = (payload.ticket, payload.nonce);
+            self.context.act_on(of, Act::Result(result.clone())).await?;
             self.context.points.pass("result");
             self.kept = Some(result);
         }
         Ok(())
+    }
+
+    /// Whether a result of the payload is stored.
+    pub(super) async fn is_kept(&self, payload: i64) -> Result<bool> {
+        let known = self.kept.as_ref().is_some_and(|kept| kept.payload == payload);
+        Ok(known || self.context.storage.result(payload).await?.is_some())
     }
 
     /// What an error shows of the job.
@@ -288,7 +306,7 @@ impl Eye {
             | Cause::NoSigner
             | Cause::StaleState { .. }
             | Cause::OtherOperator { .. }
-            | Cause::Lost => Sighted::Stalled,
+            | Cause::Lost => self.stalled(payload.id),
             _ => Sighted::Nothing,
         };
         Ok(Impression::noted(sighted, note))

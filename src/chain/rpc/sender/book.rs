@@ -91,6 +91,18 @@ impl Signings {
         (signing.sent, signing.tried) = (now, now);
     }
 
+    /// One that was signed before this process began, of a draft of which all these were signed.
+    pub(super) fn recall(&mut self, of: &[B256], terms: Terms, signed: &Signed) {
+        if self.of(&[signed.hash]).is_some() {
+            return;
+        }
+        let beside = self.last(terms.nonce).filter(|it| it.hashes.iter().any(|hash| of.contains(hash)));
+        match beside.map(|it| it.id) {
+            Some(id) => self.add(id, terms, signed),
+            None => _ = self.begin(self.free(terms.nonce), terms, signed),
+        }
+    }
+
     pub(super) fn get(&mut self, id: SigningId) -> Option<&mut Signing> {
         self.slots.values_mut().flatten().find(|signing| signing.id == id)
     }
@@ -167,6 +179,23 @@ mod tests {
         // Signed anew: its latest nonce counts, be it lower.
         put(&mut book, 2, 1);
         assert_eq!(book.of(&[B256::repeat_byte(1)]).unwrap().terms.nonce, 2);
+    }
+
+    #[test]
+    fn what_was_signed_before_is_taken_up_as_it_was() {
+        let mut book = Signings::default();
+        let hashes: Vec<B256> = [1, 2, 3].map(B256::repeat_byte).into();
+        for _ in 0..2 {
+            for (nonce, byte) in [(3, 1), (4, 2), (4, 3)] {
+                book.recall(&hashes, terms(nonce), &signed(byte));
+            }
+        }
+        let known = book.of(&hashes).unwrap();
+        assert_eq!((known.hashes.clone(), known.terms.nonce, known.raises), (hashes[1..].to_vec(), 4, 1));
+        assert_eq!((book.last(3).unwrap().hashes.len(), book.free_from(3).nonce), (1, 5));
+        // Another draft under the same nonce is another one.
+        book.recall(&[B256::repeat_byte(9)], terms(4), &signed(9));
+        assert_eq!(book.slots[&4].len(), 2);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What is to be sent, and what it may cost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::{Bytes, TxKind};
 
-use crate::chain::Blobs;
+use crate::chain::{Blobs, PostKeeper};
 
 /// A transaction to be sent, without what is the account's own: nonce, gas and fees.
 pub(crate) struct Draft {
@@ -13,6 +13,8 @@ pub(crate) struct Draft {
     pub(crate) to: TxKind,
     pub(crate) data: Bytes,
     pub(crate) blobs: Option<Blobs>,
+    /// Who keeps what is signed of it, before it is sent.
+    pub(crate) keeper: Option<Arc<dyn PostKeeper>>,
 }
 
 /// What the user allows.

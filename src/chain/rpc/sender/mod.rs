@@ -17,6 +17,7 @@ mod draft;
 mod fees;
 mod gas;
 mod look;
+mod recall;
 mod sign;
 mod turns;
 mod ways;

@@ -10,8 +10,8 @@ use alloy_primitives::{B256, Bytes, Signature, U256};
 
 use super::{draft::Draft, fees::Bid};
 use crate::{
-    chain::{Blobs, blobs::BlobForm},
-    error::{Error, ErrorKind, Result},
+    chain::{Blobs, SignedPost, blobs::BlobForm},
+    error::{Error, ErrorKind, Outcome, Result},
 };
 
 pub(super) type DynSigner = dyn TxSigner<Signature> + Send + Sync;
@@ -38,7 +38,17 @@ pub(super) struct Signed {
     pub raw: Bytes,
 }
 
+/// Signs a transaction, and has it kept by whom the draft names: so nothing is sent that was not kept.
 pub(super) async fn sign(hand: Hand<'_>, draft: &Draft, terms: Terms, form: BlobForm) -> Result<Signed> {
+    let made = made(hand, draft, terms, form).await?;
+    if let Some(keeper) = &draft.keeper {
+        let kept = keeper.keep(&SignedPost::new(made.hash, terms.nonce, made.raw.clone())).await;
+        kept.map_err(|error| error.with_outcome(Outcome::NotSent))?;
+    }
+    Ok(made)
+}
+
+async fn made(hand: Hand<'_>, draft: &Draft, terms: Terms, form: BlobForm) -> Result<Signed> {
     let Terms { chain_id, nonce, gas, bid } = terms;
     let Some(blobs) = &draft.blobs else {
         if bid.legacy {

@@ -129,7 +129,7 @@ pub(super) fn post(row: &SqlRow) -> Fetched<StoredPost> {
         account: address(row, "account")?,
         nonce: number(row, "nonce")?,
         hash: hash(row, "hash")?,
-        raw: bytes(row, "raw")?,
+        raw: get(row, "raw")?,
     })
 }
 
