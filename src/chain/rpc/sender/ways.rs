@@ -1,6 +1,9 @@
 //! The RPCs that an account's transactions are sent through. Which of them is asked is decided as it is for reads
 //! (`chain/fallback`). An account nonce is read from one of them, and the transaction is sent to that one first. If it
 //! fails, the same bytes go to another.
+//!
+//! The RPC that the account nonce is read from has to be on the right chain before and after. That a block has the
+//! account nonce counts only if the RPC that says so then shows that it is in order.
 
 use std::{future::Future, time::Duration};
 
