@@ -69,7 +69,7 @@ pub struct LaneConfig {
     until: Until,
     finality: u64,
     keep: Duration,
-    patience: Duration,
+    patience: Option<Duration>,
     window: u32,
     backlog: u64,
     repetitions: u32,
@@ -94,7 +94,7 @@ impl LaneConfig {
             until: Until::Relayed,
             finality: FINALITY,
             keep: KEEP,
-            patience: PATIENCE,
+            patience: None,
             window: if ordered { MOST_UNRELAYED } else { WINDOW },
             backlog: BACKLOG,
             repetitions: 1,
@@ -133,9 +133,10 @@ impl LaneConfig {
     }
 
     /// Sets how long a job may stand still before it is found out why, by the client's diagnosis; a minute unless set.
+    /// [`AfterFailure::Renumber`] asks for it to be set.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = Some(patience);
         self
     }
 
@@ -278,7 +279,7 @@ impl LaneConfig {
     }
 
     pub(super) fn patience(&self) -> Duration {
-        self.patience
+        self.patience.unwrap_or(PATIENCE)
     }
 
     pub(super) fn window(&self) -> u32 {
@@ -367,6 +368,10 @@ impl LaneConfig {
             AfterFailure::Renumber if revision == Revision::Relay => refuse(
                 "in the Relay revision a failed job is sent again under its nonce, or replaced".into(),
                 "choose Hold, Tell, Replace or Fill",
+            ),
+            AfterFailure::Renumber if self.patience.is_none() => refuse(
+                "a job that only takes long would count as forgotten, and land under two nonces".into(),
+                "with Renumber, set LaneConfig::with_patience, well above the longest run of the lane's programs",
             ),
             AfterFailure::Replace if self.replacement.is_none() => {
                 refuse("it has no replacement".into(), "set one with LaneConfig::with_replacement")

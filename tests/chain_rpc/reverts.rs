@@ -12,7 +12,8 @@ use crate::rig::{answering, each, failure};
 async fn called(error: Value) -> Result<Answer, infinityvm_sdk::Error> {
     let (_server, reader) = answering(move |packet| each(packet, |request| failure(request, error.clone()))).await;
     let question = Question::Call(Call::new(Address::ZERO, vec![]), At::Latest);
-    let mut answers = reader.ask(&[question, Question::ChainId]).await.expect("asked");
+    // A limit that both meet fails them together.
+    let mut answers = reader.ask(&[question, Question::ChainId]).await?;
     let other = answers.pop().expect("two").expect_err("no chain id");
     assert_eq!(other.kind(), ErrorKind::Chain);
     answers.remove(0)

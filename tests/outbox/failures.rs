@@ -19,6 +19,8 @@ use crate::rig::{FAILS, Rig, hear, told, too_long};
 
 const ORDERED: RelayStrategy = RelayStrategy::Ordered;
 const UNORDERED: RelayStrategy = RelayStrategy::Unordered;
+/// More than any of these jobs takes.
+const MINUTE: Duration = Duration::from_secs(60);
 
 async fn lane(outbox: &Outbox) -> LaneStatus {
     outbox.status().await.unwrap().lanes.remove(0)
@@ -165,7 +167,8 @@ async fn in_the_state_revision_a_failed_job_may_move_to_a_new_nonce() {
     within(async {
         let rig = Rig::new(Revision::State).await;
         let (flaky, _) = flaky(&rig);
-        let outbox = rig.outbox(rig.lane(UNORDERED).with_after_failure(AfterFailure::Renumber)).await;
+        let outbox =
+            rig.outbox(rig.lane(UNORDERED).with_after_failure(AfterFailure::Renumber).with_patience(MINUTE)).await;
         let job = OffchainJobRequest::builder(rig.consumer, flaky).max_cycles(1_000).build().unwrap();
         let ticket = outbox.enqueue(job).await.unwrap();
         let mut results = outbox.results("bill").await.unwrap();

@@ -54,6 +54,9 @@ async fn policies_that_a_node_cannot_carry_out_are_refused() {
             let lane = rig.lane(strategy).with_after_failure(after);
             assert_eq!(refused(rig, rig.store().await, lane).await, ErrorKind::InvalidConfig, "{after:?}");
         }
+        // Nobody has said how long a job takes.
+        let hasty = LaneConfig::new(state.consumer, UNORDERED).with_after_failure(AfterFailure::Renumber);
+        assert_eq!(refused(&state, state.store().await, hasty).await, ErrorKind::InvalidConfig);
         let wide = relay.lane(ORDERED).with_window(129);
         assert_eq!(refused(&relay, relay.store().await, wide).await, ErrorKind::InvalidConfig);
         let none = Outbox::builder(relay.client().await, relay.store().await).start().await;
