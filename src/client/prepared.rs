@@ -31,6 +31,14 @@ impl Client {
         self.parts.node.leases()
     }
 
+    /// Drops what is kept of another job under this one's nonce, unless that is under way. For a caller that has each
+    /// job in its own store, and has put this one in the place of the other there.
+    pub(crate) fn make_way(&self, job: &SignedJob) {
+        if self.parts.submissions.on_hand(job).other {
+            self.forget(job.id());
+        }
+    }
+
     /// Whose signatures it makes.
     pub(crate) fn signing_account(&self) -> Result<Address> {
         Ok(self.signer()?.address())

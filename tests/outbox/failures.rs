@@ -9,9 +9,10 @@ use std::{
 };
 
 use infinityvm_sdk::{
-    LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob,
-    devnode::ProgramOutput,
+    LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
+    devnode::{Loss, ProgramOutput},
     outbox::{AfterFailure, EventKind, HoldReason, JobProgress, LaneStatus, Outbox, PayloadKind},
+    rpc::{Method, StatusCode},
 };
 use support::harness::within;
 
@@ -138,6 +139,29 @@ async fn failures_are_mended_by_the_lanes_policy() {
             until(&outbox, |lane| lane.over == 2).await;
             assert_eq!(rig.landed(), [(1, landed.to_vec()), (2, b"2".to_vec())], "{after:?}");
         }
+    })
+    .await;
+}
+
+/// As where another instance has put the payload in the place of one that this instance's client has tried to send.
+#[tokio::test]
+async fn what_a_client_holds_of_a_replaced_payload_is_in_nobodys_way() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let client = rig.client().await;
+        let outbox = Outbox::builder(client.clone(), rig.store().await).lane(rig.lane(ORDERED)).start().await.unwrap();
+        let ticket = outbox.enqueue(rig.job(ORDERED, &[FAILS])).await.unwrap();
+        until(&outbox, |lane| lane.held == 1).await;
+        let old = rig.job(ORDERED, &[FAILS]).prepare(Revision::Relay, 1).unwrap().sign(&rig.signer).await.unwrap();
+        rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
+        rig.node.faults().refuse(Method::GetResult, 100, StatusCode::PERMISSION_DENIED, "not now");
+        let error = client.submit_signed(old.clone()).await.unwrap_err();
+        assert_eq!((error.outcome(), client.unresolved()), (Outcome::Unknown, vec![old]));
+        rig.node.faults().clear();
+        outbox.replace(ticket, rig.job(ORDERED, b"1"), "the input was wrong").await.unwrap();
+        outbox.resume(rig.consumer, "mended").await.unwrap();
+        until(&outbox, |lane| lane.over == 1).await;
+        assert_eq!(rig.landed(), [(1, b"1".to_vec())]);
     })
     .await;
 }

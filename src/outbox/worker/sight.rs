@@ -167,6 +167,10 @@ impl Eye {
             self.handle = Some((payload.id, handle.clone()));
             return Ok(handle);
         }
+        if payload.kind.supersedes() {
+            // A submission of the other one may have ended unknown here before another instance put this one in its place.
+            client.make_way(signed);
+        }
         self.context.points.pass("before_send");
         let submitted = client.submit_signed(signed.clone()).await;
         self.context.points.pass("sent");
