@@ -74,8 +74,8 @@ pub enum AfterFailure {
     ///
     /// It counts for jobs that the node has forgotten, too. A node of this revision shows such a job as pending for
     /// ever, and so it does one that takes long. A job that does not move for the lane's
-    /// [`patience`](crate::outbox::LaneConfig::with_patience), and at least 30 seconds, counts as forgotten. Set it well
-    /// above the longest run, or a job that was only slow lands twice. If it is not set, the outbox does not start.
+    /// [`patience`](crate::outbox::LaneConfig::with_patience), and at least 30 seconds, counts as forgotten. Set it
+    /// well above the longest run, or a job that was only slow lands twice. Unless it is set, no outbox starts.
     Renumber,
 }
 
