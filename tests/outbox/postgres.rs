@@ -1,6 +1,6 @@
 //! The outbox on PostgreSQL: the service's own transactions, and callers who go away.
 
-use std::{future::IntoFuture, str::FromStr};
+use std::str::FromStr;
 
 use infinityvm_sdk::{
     ErrorKind, OffchainJobRequest, RelayStrategy, Revision,
@@ -9,7 +9,10 @@ use infinityvm_sdk::{
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use support::{harness::within, postgres::database};
 
-use crate::rig::{Rig, hear, polled, told};
+use crate::{
+    rig::{Rig, hear, told},
+    transactions::go_away_at_every_await,
+};
 
 const STRATEGY: RelayStrategy = RelayStrategy::Ordered;
 
@@ -155,56 +158,13 @@ async fn the_public_texts_do_the_same() {
     .await;
 }
 
-/// A caller who goes away, at whatever await, leaves the store as usable as before, and its job stored or not.
 #[tokio::test]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 async fn callers_may_go_away_at_every_await() {
     within(async {
         let rig = Rig::new(Revision::Relay).await;
         let (outbox, _, mut conn) = outbox(&rig).await;
-        outbox.pause(rig.consumer, "to count").await.unwrap();
-        let intake = |times: usize| outbox.enqueue(job(&rig, b"x")).idempotency_key(format!("k{times}"));
-        let mut times = 1;
-        while polled(intake(times).into_future(), times).await.is_none() {
-            times += 1;
-        }
-        assert!(times > 1, "it was never dropped");
-        // The one that was dropped while its commit was under way settles by being enqueued again.
-        for times in 1..=times {
-            intake(times).await.unwrap();
-        }
-        assert_eq!(outbox.status().await.unwrap().lanes[0].queued, times as u64);
-        let mut times = 1;
-        loop {
-            let mut order = conn.begin().await.unwrap();
-            let intake = outbox.enqueue_in(&mut order, job(&rig, b"x")).idempotency_key(format!("in{times}"));
-            let done = polled(intake.into_future(), times).await;
-            if let Some(done) = done {
-                done.unwrap();
-                order.commit().await.unwrap();
-                break;
-            }
-            order.rollback().await.unwrap();
-            assert!(outbox.job_by_key(rig.consumer, &format!("in{times}")).await.unwrap().is_none());
-            times += 1;
-        }
-        assert!(times > 1, "it was never dropped");
-        outbox.resume(rig.consumer, "to the end").await.unwrap();
-        let mut results = outbox.results("bill").await.unwrap();
-        let event = results.next().await.unwrap();
-        let mut times = 1;
-        while polled(std::pin::pin!(event.ack()), times).await.is_none() {
-            times += 1;
-        }
-        let mut times = 1;
-        while polled(std::pin::pin!(results.next()), times).await.is_none() {
-            times += 1;
-        }
-        let mut times = 1;
-        while polled(std::pin::pin!(outbox.status()), times).await.is_none() {
-            times += 1;
-        }
-        assert!(outbox.status().await.unwrap().lanes[0].trouble.is_none());
+        go_away_at_every_await(&rig, &outbox, &mut conn, "BEGIN").await;
     })
     .await;
 }

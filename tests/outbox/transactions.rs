@@ -1,13 +1,13 @@
 //! Jobs and acknowledgements in the service's own transactions.
 
-use std::future::IntoFuture;
+use std::{future::IntoFuture, pin::pin};
 
 use infinityvm_sdk::{
     ErrorKind, RelayStrategy, Revision,
-    outbox::{EventKind, sqlite},
+    outbox::{EventKind, Outbox, OutboxConnection, sqlite},
 };
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, Transaction,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use support::harness::within;
@@ -138,54 +138,66 @@ async fn the_public_texts_do_the_same() {
     .await;
 }
 
-/// A caller who goes away, at whatever await, leaves the store as usable as before, and its job stored or not.
 #[tokio::test]
 async fn callers_may_go_away_at_every_await() {
     within(async {
         let rig = Rig::new(Revision::Relay).await;
         let outbox = rig.outbox(rig.lane(STRATEGY)).await;
-        outbox.pause(rig.consumer, "to count").await.unwrap();
-        let intake = |times: usize| outbox.enqueue(rig.job(STRATEGY, b"x")).idempotency_key(format!("k{times}"));
-        let mut times = 1;
-        while polled(intake(times).into_future(), times).await.is_none() {
-            times += 1;
-        }
-        assert!(times > 1, "it was never dropped");
-        // The one that was dropped while its commit was under way settles by being enqueued again.
-        for times in 1..=times {
-            intake(times).await.unwrap();
-        }
-        assert_eq!(outbox.status().await.unwrap().lanes[0].queued, times as u64);
-        // The same in a transaction of the caller's, whose connection is of use afterwards.
-        let mut conn = rig.connection().await;
-        let mut times = 1;
-        loop {
-            let mut order = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-            let intake = outbox.enqueue_in(&mut order, rig.job(STRATEGY, b"x")).idempotency_key(format!("in{times}"));
-            let done = polled(intake.into_future(), times).await;
-            if let Some(done) = done {
-                done.unwrap();
-                order.commit().await.unwrap();
-                break;
-            }
-            order.rollback().await.unwrap();
-            assert!(outbox.job_by_key(rig.consumer, &format!("in{times}")).await.unwrap().is_none());
-            times += 1;
-        }
-        assert!(times > 1, "it was never dropped");
-        // Events, too, are there until they are acknowledged.
-        outbox.resume(rig.consumer, "to the end").await.unwrap();
-        let mut results = outbox.results("bill").await.unwrap();
-        let event = results.next().await.unwrap();
-        let mut times = 1;
-        while polled(std::pin::pin!(event.ack()), times).await.is_none() {
-            times += 1;
-        }
-        let mut times = 1;
-        while polled(std::pin::pin!(results.next()), times).await.is_none() {
-            times += 1;
-        }
-        assert!(outbox.status().await.unwrap().lanes[0].trouble.is_none());
+        go_away_at_every_await(&rig, &outbox, &mut rig.connection().await, "BEGIN IMMEDIATE").await;
     })
     .await;
+}
+
+/// A caller who goes away, at whatever await, leaves the store as usable as before, and its job stored or not; on any
+/// database, whose transactions begin with this text.
+pub async fn go_away_at_every_await<C>(rig: &Rig, outbox: &Outbox, conn: &mut C, begin: &'static str)
+where
+    C: Connection,
+    for<'t> Transaction<'t, C::Database>: OutboxConnection,
+{
+    outbox.pause(rig.consumer, "to count").await.unwrap();
+    let intake = |times: usize| outbox.enqueue(rig.job(STRATEGY, b"x")).idempotency_key(format!("k{times}"));
+    let mut times = 1;
+    while polled(intake(times).into_future(), times).await.is_none() {
+        times += 1;
+    }
+    assert!(times > 1, "it was never dropped");
+    // The one that was dropped while its commit was under way settles by being enqueued again.
+    for times in 1..=times {
+        intake(times).await.unwrap();
+    }
+    assert_eq!(outbox.status().await.unwrap().lanes[0].queued, times as u64);
+    // The same in a transaction of the caller's, whose connection is of use afterwards.
+    let mut times = 1;
+    loop {
+        let mut order = conn.begin_with(begin).await.unwrap();
+        let intake = outbox.enqueue_in(&mut order, rig.job(STRATEGY, b"x")).idempotency_key(format!("in{times}"));
+        let done = polled(intake.into_future(), times).await;
+        if let Some(done) = done {
+            done.unwrap();
+            order.commit().await.unwrap();
+            break;
+        }
+        order.rollback().await.unwrap();
+        assert!(outbox.job_by_key(rig.consumer, &format!("in{times}")).await.unwrap().is_none());
+        times += 1;
+    }
+    assert!(times > 1, "it was never dropped");
+    // Events, too, are there until they are acknowledged.
+    outbox.resume(rig.consumer, "to the end").await.unwrap();
+    let mut results = outbox.results("bill").await.unwrap();
+    let event = results.next().await.unwrap();
+    let mut times = 1;
+    while polled(pin!(event.ack()), times).await.is_none() {
+        times += 1;
+    }
+    let mut times = 1;
+    while polled(pin!(results.next()), times).await.is_none() {
+        times += 1;
+    }
+    let mut times = 1;
+    while polled(pin!(outbox.status()), times).await.is_none() {
+        times += 1;
+    }
+    assert!(outbox.status().await.unwrap().lanes[0].trouble.is_none());
 }
