@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env, process::Command};
 
 /// Every feature but the other TLS provider.
-const WITH_RING: &str = "grpc,rest,tls-ring,rustls,webpki-roots,native-roots,asm-keccak,secp256k1,alloy-signer,chain,blobs,metrics,\
+const WITH_RING: &str = "grpc,rest,tls-ring,rustls,webpki-roots,native-roots,asm-keccak,secp256k1,alloy-signer,chain,blobs,metrics,app,\
                          sqlx-postgres,sqlx-sqlite,unstable-conformance";
 
 /// The packages a user builds on this platform, as `name version`.
