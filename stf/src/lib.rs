@@ -82,11 +82,13 @@ extern crate alloc;
 mod batch;
 mod codec;
 mod failure;
+mod stateful;
 mod transition;
 
 pub use self::{
     batch::Batch,
     codec::{Codec, DecodeError, Reader, put_bytes, put_varint},
     failure::{ProgramError, RestoreError},
+    stateful::{decode_stateful, encode_stateful},
     transition::{Context, Cost, Inputs, Root, Source, StateTransition, replay},
 };
