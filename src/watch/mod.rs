@@ -6,7 +6,7 @@
 //!     mailbox ←── announce ←── Track: stage, result, end ←── decide ←── Sight ←─────┘
 //! ```
 //!
-//! A waiter (`wait.rs`, `events.rs`) has a place in a `watchlist.rs`, which stands behind a lock. The one task of
+//! A waiter (`wait.rs`, `events.rs`) has a place in a `watchlist/`, which stands behind a lock. The one task of
 //! `watcher.rs` asks the watchlist what is to be done, makes those calls (`calls.rs`), and tells it the answers. What
 //! is new to a waiter goes into its `mailbox.rs`. No job has a task or a timer of its own.
 //!

@@ -2,7 +2,8 @@
 //!
 //! Written is exactly what they take: every field, also empty ones, and bytes in the [`BytesForm`] of the message. Read
 //! is what any of them may answer, in any form of [`forms`], into the messages of protobuf: so one place checks their
-//! content.
+//! content. The form is read leniently: hex with or without 0x, arrays of numbers, integers as strings, snake case. The
+//! content is read strictly: fields that come twice, doubles, and a `stateHash` in the Relay revision are errors.
 
 mod forms;
 
