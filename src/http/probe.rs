@@ -2,8 +2,8 @@
 //! plain text was sent, plain text where TLS was wanted, another version of HTTP.
 //!
 //! Only a failure that another protocol would explain is followed by a probe, as servers answer the wrong protocol with
-//! an alert, a page, or nothing. The probe has its own connection. What it finds replaces the failure only where nothing
-//! was sent, or the call only reads; to a submission that may have arrived it is only added as a hint.
+//! an alert, a page, or nothing. The probe has its own connection. What it finds replaces the failure only where
+//! nothing was sent, or the call only reads; to a submission that may have arrived it is only added as a hint.
 
 use std::{
     error::Error as StdError,
