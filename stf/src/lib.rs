@@ -80,6 +80,7 @@
 extern crate alloc;
 
 mod batch;
+pub mod check;
 mod codec;
 mod failure;
 mod stateful;
