@@ -3,6 +3,7 @@ pragma solidity 0.8.30;
 
 import {AllowList} from "../src/common/AllowList.sol";
 import {BaseJobManager} from "../src/common/BaseJobManager.sol";
+import {MatchingGame} from "../src/common/MatchingGame.sol";
 import {Reverting} from "../src/common/Reverting.sol";
 import {SquareRoot} from "../src/common/SquareRoot.sol";
 import {Claim, Job, Rig} from "./Rig.sol";
@@ -21,6 +22,14 @@ abstract contract Both is Rig {
 
     /// A square root consumer that has seen nonces up to `maxNonce`.
     function newRoots(address signer, uint64 maxNonce) internal virtual returns (SquareRoot);
+    function newGame(bytes32 first) internal virtual returns (MatchingGame);
+    function latestOf(MatchingGame game) internal view virtual returns (bytes32);
+    /// A job of a stateful consumer, and its program's output.
+    function step(address consumer, uint64 nonce, bytes32 from, bytes32 to, bytes memory result)
+        internal
+        pure
+        virtual
+        returns (Job memory, bytes memory);
 
     function job(uint64 nonce) internal view returns (Job memory) {
         return jobFor(address(roots), nonce, abi.encode(49));
@@ -281,5 +290,40 @@ abstract contract Both is Rig {
         reverting.setMode(Reverting.Mode.Works);
         accept(address(manager), data);
         assert(keccak256(reverting.getLatestResult()) == keccak256("out"));
+    }
+
+    // The matching game.
+
+    function test_a_matching_game_keeps_partners() external {
+        MatchingGame game = newGame("first");
+        (address one, address two, address three) = (address(0x01), address(0x02), address(0x03));
+        MatchingGame.Match[] memory pairs = new MatchingGame.Match[](2);
+        (pairs[0], pairs[1]) = (MatchingGame.Match(7, one, two), MatchingGame.Match(type(uint64).max, three, one));
+        (Job memory made, bytes memory out) = step(address(game), 1, "first", "second", abi.encode(pairs));
+        vm.expectEmit();
+        emit MatchingGame.Matched(7, one, two);
+        settle(made, out);
+        assert(game.getPartner(7, one) == two && game.getPartner(7, two) == one);
+        assert(game.getPartner(type(uint64).max, one) == three && game.getPartner(type(uint64).max, three) == one);
+        assert(game.getPartner(8, one) == address(0) && game.getPartner(7, three) == address(0));
+        assert(latestOf(game) == "second");
+        // The latest counts, and a batch need not have any.
+        (pairs[0], pairs[1]) = (MatchingGame.Match(7, one, two), MatchingGame.Match(7, three, one));
+        (made, out) = step(address(game), 2, "second", "third", abi.encode(pairs));
+        settle(made, out);
+        assert(game.getPartner(7, one) == three && game.getPartner(7, three) == one && game.getPartner(7, two) == one);
+        (made, out) = step(address(game), 3, "third", "fourth", abi.encode(new MatchingGame.Match[](0)));
+        settle(made, out);
+        assert(latestOf(game) == "fourth");
+    }
+
+    function test_a_matching_game_takes_only_matches() external {
+        MatchingGame game = newGame("first");
+        (Job memory made, bytes memory out) = step(address(game), 1, "first", "second", "no matches");
+        refuse(address(manager), call(made, claimFor(made, out)), "");
+        assert(latestOf(game) == "first");
+        (made, out) = step(address(game), 1, "other", "second", abi.encode(new MatchingGame.Match[](0)));
+        (bool works,) = address(manager).call(call(made, claimFor(made, out)));
+        assert(!works && latestOf(game) == "first");
     }
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.30;
 
+import {MatchingGame} from "../src/common/MatchingGame.sol";
 import {SquareRoot} from "../src/common/SquareRoot.sol";
 import {AllowListConsumer} from "../src/state/AllowListConsumer.sol";
 import {JobManager} from "../src/state/JobManager.sol";
+import {MatchingGameConsumer} from "../src/state/MatchingGameConsumer.sol";
 import {RevertingConsumer} from "../src/state/RevertingConsumer.sol";
 import {SquareRootConsumer} from "../src/state/SquareRootConsumer.sol";
 import {StatefulSumConsumer} from "../src/state/StatefulSumConsumer.sol";
@@ -25,6 +27,14 @@ contract StateTest is Both {
 
     function newRoots(address signer, uint64 maxNonce) internal override returns (SquareRoot) {
         return new SquareRootConsumer(address(manager), signer, maxNonce);
+    }
+
+    function newGame(bytes32 first) internal override returns (MatchingGame) {
+        return new MatchingGameConsumer(address(manager), vm.addr(SIGNER), 0, first);
+    }
+
+    function latestOf(MatchingGame game) internal view override returns (bytes32) {
+        return MatchingGameConsumer(address(game)).getLatestStateHash();
     }
 
     function encode(Job memory made) internal pure override returns (bytes memory) {
@@ -95,25 +105,26 @@ contract StateTest is Both {
         assert(SquareRootConsumer(address(roots)).getStateHashForJob(idOf(made)) == keccak256("state"));
     }
 
-    function step(uint64 nonce, bytes32 from, bytes32 to, bytes memory result)
-        private
-        view
+    function step(address consumer, uint64 nonce, bytes32 from, bytes32 to, bytes memory result)
+        internal
+        pure
+        override
         returns (Job memory made, bytes memory out)
     {
-        made = jobFor(address(sum), nonce, "more");
+        made = jobFor(consumer, nonce, "more");
         made.stateHash = from;
         out = abi.encode(StatefulProgramResult(to, result));
     }
 
     function test_a_state_is_followed_by_the_next() external {
         assert(sum.getLatestStateHash() == keccak256("first"));
-        (Job memory one, bytes memory first) = step(1, keccak256("first"), keccak256("second"), "1");
-        (Job memory two, bytes memory second) = step(2, keccak256("second"), keccak256("third"), "2");
+        (Job memory one, bytes memory first) = step(address(sum), 1, keccak256("first"), keccak256("second"), "1");
+        (Job memory two, bytes memory second) = step(address(sum), 2, keccak256("second"), keccak256("third"), "2");
         string memory stale = "Invalid state hash passed as input";
         refuseWith(call(two, claimFor(two, second)), stale);
         settle(one, first);
         assert(sum.getLatestStateHash() == keccak256("second") && keccak256(sum.getLatestResult()) == keccak256("1"));
-        (Job memory late, bytes memory third) = step(3, keccak256("first"), keccak256("fourth"), "3");
+        (Job memory late, bytes memory third) = step(address(sum), 3, keccak256("first"), keccak256("fourth"), "3");
         refuseWith(call(late, claimFor(late, third)), stale);
         settle(two, second);
         assert(sum.getLatestStateHash() == keccak256("third") && keccak256(sum.getLatestResult()) == keccak256("2"));
