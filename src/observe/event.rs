@@ -221,6 +221,43 @@ pub enum ClientEvent<'a> {
         /// Why, in snake case: the name of a `HoldReason`.
         reason: &'static str,
     },
+    /// A lane of an outbox that was halted goes on: a person resumed it, or the relay came that it waited for.
+    #[non_exhaustive]
+    LaneResumed {
+        /// The consumer.
+        consumer: Address,
+        /// The lane.
+        strategy: RelayStrategy,
+    },
+    /// A lane of an outbox goes on with another nonce than its next one, as a person said.
+    #[non_exhaustive]
+    NoncesSkipped {
+        /// The consumer.
+        consumer: Address,
+        /// The lane.
+        strategy: RelayStrategy,
+        /// The nonce that its next job gets.
+        next_nonce: u64,
+    },
+    /// Of several instances that share an outbox's store, this one works on a lane from now on, or does no more.
+    #[non_exhaustive]
+    OwnershipChanged {
+        /// The consumer.
+        consumer: Address,
+        /// The lane.
+        strategy: RelayStrategy,
+        /// Whether this instance works on it.
+        owned: bool,
+    },
+    /// A write of an outbox's worker was refused, as another one has taken the lane: nothing was written. An instance
+    /// that was paused for longer than its lease, or cut off, finds out so.
+    #[non_exhaustive]
+    WriteFenced {
+        /// The consumer.
+        consumer: Address,
+        /// The lane.
+        strategy: RelayStrategy,
+    },
     /// A reader of an outbox has not acknowledged an event for long. Told once, until the reader has caught up.
     #[non_exhaustive]
     ReaderLags {

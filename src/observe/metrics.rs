@@ -33,12 +33,13 @@ const OPEN: &str = "infinityvm_nonces_open";
 const QUARANTINED: &str = "infinityvm_nonces_quarantined";
 const BUDGET: &str = "infinityvm_retry_budget";
 const CONNECTED: &str = "infinityvm_connected";
+const LANES_OWNED: &str = "infinityvm_outbox_lanes_owned";
 
 /// The stages that a job can come to, and that are counted.
 const STAGES: [Stage; 4] = [Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
 
 /// The steps of an outbox's jobs.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "numbered",
     "signed",
     "failed",
@@ -51,6 +52,7 @@ const STEPS: [&str; 14] = [
     "switched",
     "superseded",
     "renumbered",
+    "released",
     "kept",
     "over",
 ];
@@ -83,6 +85,7 @@ pub struct Metrics {
     quarantined: Sum,
     budget: Sum,
     connected: Sum,
+    lanes_owned: Sum,
 }
 
 /// Of the jobs of one program, or of all.
@@ -116,6 +119,9 @@ struct Notices {
     held: Counter,
     retracted: Counter,
     lane_halted: Counter,
+    lane_resumed: Counter,
+    nonces_skipped: Counter,
+    write_fenced: Counter,
     reader_lags: Counter,
 }
 
@@ -181,6 +187,9 @@ impl Metrics {
                     held: notice("held"),
                     retracted: notice("retracted"),
                     lane_halted: notice("lane_halted"),
+                    lane_resumed: notice("lane_resumed"),
+                    nonces_skipped: notice("nonces_skipped"),
+                    write_fenced: notice("write_fenced"),
                     reader_lags: notice("reader_lags"),
                 },
                 steps: STEPS.map(|step| (step, counter(recorder, OUTBOX_STEPS, &[label("step", step)]))).into(),
@@ -189,6 +198,7 @@ impl Metrics {
                 quarantined: gauge(QUARANTINED),
                 budget: gauge(BUDGET),
                 connected: gauge(CONNECTED),
+                lanes_owned: gauge(LANES_OWNED),
             }
         })
     }
@@ -257,6 +267,10 @@ impl Observer for Metrics {
             ClientEvent::JobHeld { .. } => notices.held.increment(1),
             ClientEvent::Retracted { .. } => notices.retracted.increment(1),
             ClientEvent::LaneHalted { .. } => notices.lane_halted.increment(1),
+            ClientEvent::LaneResumed { .. } => notices.lane_resumed.increment(1),
+            ClientEvent::NoncesSkipped { .. } => notices.nonces_skipped.increment(1),
+            ClientEvent::WriteFenced { .. } => notices.write_fenced.increment(1),
+            ClientEvent::OwnershipChanged { owned, .. } => self.lanes_owned.add(if owned { 1 } else { -1 }),
             ClientEvent::ReaderLags { .. } => notices.reader_lags.increment(1),
         }
     }
@@ -340,6 +354,7 @@ fn describe(recorder: &dyn Recorder) {
         (QUARANTINED, "Nonces in quarantine"),
         (BUDGET, "Retries that are left in the budget"),
         (CONNECTED, "Clients whose node was reached at the last attempt"),
+        (LANES_OWNED, "Lanes of an outbox that this instance works on"),
     ];
     for (name, what) in gauges {
         recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), what.into());

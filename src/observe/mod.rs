@@ -31,7 +31,7 @@ pub use self::metrics::Metrics;
 #[cfg(feature = "chain")]
 pub(crate) use self::spans::failed;
 #[cfg(feature = "outbox")]
-pub(crate) use self::spans::{numbered, outbox_job};
+pub(crate) use self::spans::{acted_on, numbered, outbox_act, outbox_job};
 pub(crate) use self::{
     call::Server,
     observer::{Observers, WeakObservers, tell_all},

@@ -39,6 +39,20 @@ macro_rules! ticket {
     }};
 }
 
+/// One line, with what names the lane of an outbox.
+macro_rules! lane {
+    ($consumer:expr, $strategy:expr, $($field:ident = $value:expr,)? $text:literal) => {
+        tracing::event!(
+            target: TARGET,
+            tracing::Level::INFO,
+            infinityvm.consumer = %$consumer,
+            infinityvm.lane = %$strategy,
+            $(infinityvm.$field = $value,)?
+            $text
+        )
+    };
+}
+
 /// Writes the event, if it is one for logs.
 pub(super) fn notice(event: &ClientEvent<'_>) {
     match *event {
@@ -89,6 +103,21 @@ pub(super) fn notice(event: &ClientEvent<'_>) {
             infinityvm.reason = reason,
             "lane halted: it gives out no further nonces"
         ),
+        ClientEvent::LaneResumed { consumer, strategy } => {
+            lane!(consumer, strategy, "lane resumed: it gives out nonces again");
+        }
+        ClientEvent::NoncesSkipped { consumer, strategy, next_nonce } => {
+            lane!(consumer, strategy, nonce = next_nonce, "nonces skipped: the next job of the lane gets this one");
+        }
+        ClientEvent::OwnershipChanged { consumer, strategy, owned: true } => {
+            lane!(consumer, strategy, "lane taken: this instance works on it");
+        }
+        ClientEvent::OwnershipChanged { consumer, strategy, owned: false } => {
+            lane!(consumer, strategy, "lane given up: this instance works on it no more");
+        }
+        ClientEvent::WriteFenced { consumer, strategy } => {
+            lane!(consumer, strategy, "write fenced: another worker has taken the lane, and nothing was written");
+        }
         ClientEvent::ReaderLags { consumer, reader, waiting, lag } => tracing::event!(
             target: TARGET,
             tracing::Level::WARN,

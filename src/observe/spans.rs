@@ -96,6 +96,36 @@ pub(crate) fn outbox_job(job: ObservedTicket) -> Span {
     span
 }
 
+/// What a person does about a lane of an outbox, or about one of its jobs.
+#[cfg(feature = "outbox")]
+pub(crate) fn outbox_act(act: &'static str, consumer: Option<Address>, ticket: Option<i64>) -> Span {
+    span!(
+        target: TARGET,
+        Level::INFO,
+        "outbox_act",
+        infinityvm.act = act,
+        infinityvm.ticket = ticket,
+        infinityvm.job.id = Empty,
+        infinityvm.consumer = consumer.map(field::display),
+        infinityvm.nonce = Empty,
+        infinityvm.lane = Empty,
+        infinityvm.outcome = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// The job of the act in whose span this is called.
+#[cfg(feature = "outbox")]
+pub(crate) fn acted_on(job: ObservedTicket) {
+    let span = Span::current();
+    if !span.is_disabled() {
+        span.record("infinityvm.consumer", field::display(job.consumer));
+        span.record("infinityvm.lane", field::display(job.strategy));
+    }
+    note_nonce(&span, job);
+}
+
 /// The nonce of the job in whose span this is called.
 #[cfg(feature = "outbox")]
 pub(crate) fn numbered(job: ObservedTicket) {

@@ -10,12 +10,13 @@ use tokio::{
 };
 
 use super::{
+    attendance::Attendance,
     clock::now,
     config::LaneConfig,
     keeper::LaneKeeper,
     lane::{LaneHandle, PostingDesk},
     service::Outbox,
-    store::{Claimed, Fence, OutboxStore, Storage, Tenant},
+    store::{OutboxStore, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
     world,
 };
@@ -120,6 +121,9 @@ impl OutboxBuilder {
     /// The client needs no signer. Where it has no chain, and the [network](Self::network) is not named, the network is
     /// taken to be the store's. Whether nonces are in use elsewhere is not looked at.
     ///
+    /// Where several instances share the store, the lanes are leased as an instance's are, and given back at once when
+    /// the outbox is dropped or [drained](Outbox::drain).
+    ///
     /// # Errors
     /// Those of [`start`](Self::start) about lanes and store; [`ErrorKind::InvalidConfig`] also if the store has no
     /// lane for a consumer: none is made.
@@ -149,17 +153,6 @@ impl OutboxBuilder {
         }
         let instance = format!("{}-{}", self.tenant.instance, hex::encode(&own[4..]));
         Tenant { instance, ..self.tenant.clone() }
-    }
-
-    /// A lane that a person acts on, where several instances share the store.
-    async fn attended(&self, lane: i64) -> Result<Fence> {
-        match self.storage.claim(lane, &self.named()).await? {
-            Claimed::Taken { fence, .. } => Ok(fence),
-            Claimed::Held => Err(Error::new(ErrorKind::Store, "an instance of the service has the lane")
-                .with_retryable(true)
-                .with_endpoint(self.storage.place())
-                .with_hint("act on that instance, which the lane's status names, or stop the service")),
-        }
     }
 
     /// The lanes' owners come and go, where several instances share the store.
@@ -201,6 +194,9 @@ impl OutboxBuilder {
             None => false,
         };
         let (stop, stopped) = watch::channel(false);
+        let shared = self.storage.is_shared();
+        let attendance = (works && !makes && shared)
+            .then(|| Attendance::begin(Arc::clone(&self.storage), self.named(), stopped.clone()));
         let (mut lanes, mut workers, desk) = (BTreeMap::new(), Vec::new(), Arc::<PostingDesk>::default());
         for config in std::mem::take(&mut self.lanes) {
             if !makes && known.iter().all(|lane| lane.spec.consumer != config.consumer()) {
@@ -225,11 +221,13 @@ impl OutboxBuilder {
             if lanes.insert(consumer, Arc::clone(&lane)).is_some() {
                 return invalid("two lanes of one consumer", "give each consumer one lane");
             }
-            let shared = self.storage.is_shared();
             if !works || shared && makes {
                 continue;
             }
-            let fence = if shared { self.attended(id).await? } else { self.storage.take(id).await? };
+            let fence = match &attendance {
+                Some(attendance) => attendance.claim(id).await?,
+                None => self.storage.take(id).await?,
+            };
             let (commands, commanded) = mpsc::unbounded_channel();
             lane.set_owner(Some((fence, commands)));
             let found =
@@ -242,7 +240,7 @@ impl OutboxBuilder {
             let context = Context::new(storage, client, lane, &row, fence, self.points.clone());
             workers.push(LaneWorker::new(context, commanded, stopped.clone()));
         }
-        if works && makes && self.storage.is_shared() {
+        if works && makes && shared {
             let tasks = self.keep(lanes.values().cloned().collect(), stopped).await;
             return Ok(Outbox::of(self.client, self.storage, works, lanes, (stop, tasks)));
         }

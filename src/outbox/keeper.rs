@@ -20,10 +20,10 @@ use super::{
     worker::{Context, LaneWorker, Points},
     world,
 };
-use crate::{client::Client, error::Result, sync::Lock};
+use crate::{client::Client, error::Result, observe::ClientEvent, sync::Lock};
 
 /// Renewals in one lease.
-const RENEWALS: u32 = 4;
+pub(super) const RENEWALS: u32 = 4;
 /// Before node and chain are asked again about the nonces of a lane that was taken.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -222,6 +222,7 @@ impl LaneKeeper {
                 let lane = &mut self.lanes[at];
                 lane.owned = Some(Owned { fence, lease, work });
                 (lane.not_before, lane.passed_over) = (None, None);
+                self.tell(at, true);
             }
             Ok(Claimed::Held) => self.lanes[at].passed_over = None,
             Err(error) => handle.set_trouble(Some(error)),
@@ -235,7 +236,14 @@ impl LaneKeeper {
         self.client.send_leases().end(lane.handle.config().consumer());
         lane.handle.set_owner(None);
         owned.work.abort();
+        self.tell(at, false);
         Some(owned)
+    }
+
+    fn tell(&self, at: usize, owned: bool) {
+        let config = self.lanes[at].handle.config();
+        let (consumer, strategy) = (config.consumer(), config.strategy());
+        self.client.tell(ClientEvent::OwnershipChanged { consumer, strategy, owned });
     }
 
     /// Gives a lane back, once nothing is being sent for it: whoever takes it need not wait. Meanwhile this goes on, as
@@ -279,7 +287,7 @@ impl LaneKeeper {
 }
 
 /// An outbox that is gone stops, too.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     _ = stop.wait_for(|stop| *stop).await;
 }
 

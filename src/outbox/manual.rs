@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use tracing::{Instrument as _, Span};
 
 use super::{
     clock::now,
@@ -10,6 +11,7 @@ use super::{
     decide::{HoldReason, Saved},
     intake::JobTicket,
     lane::LaneHandle,
+    news::{ActNews, LaneVoice},
     service::Outbox,
     status::OutboxStatus,
     store::{Act, Acted, Content, EventKind, Fence, Halt, JobRow, NewPayload, PayloadKind},
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     job::{OffchainJobRequest, Revision, SignedJob},
-    observe::ClientEvent,
+    observe,
     runtime::Joint,
 };
 
@@ -44,16 +46,11 @@ impl Outbox {
     ///
     /// # Errors
     /// Those of [`retry`](Self::retry) about the outbox.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn pause(&self, consumer: Address, reason: &str) -> Result<bool> {
-        let (lane, fence) = self.owned(self.lane(consumer)?)?;
         let halt = Halt { reason: HoldReason::Manual, ticket: None, note: reason.to_owned() };
-        let done = self.storage().act(fence, Act::Halt { halt, now: now() }).await?;
-        if done == Acted::Done {
-            let (strategy, reason) = (lane.config().strategy(), HoldReason::Manual.as_str());
-            self.client().tell(ClientEvent::LaneHalted { consumer, strategy, ticket: None, reason });
-        }
-        lane.wake();
-        Ok(done == Acted::Done)
+        Ok(self.upon_lane("pause", consumer, Act::Halt { halt, now: now() }, None).await? == Acted::Done)
     }
 
     /// Goes on with a lane, whatever it was halted for. Returns whether it was halted.
@@ -64,11 +61,11 @@ impl Outbox {
     ///
     /// # Errors
     /// Those of [`retry`](Self::retry) about the outbox.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn resume(&self, consumer: Address, reason: &str) -> Result<bool> {
-        let (lane, fence) = self.owned(self.lane(consumer)?)?;
-        let done = self.storage().act(fence, Act::Go { note: reason.to_owned(), now: now() }).await?;
-        lane.wake();
-        Ok(done == Acted::Done)
+        let act = Act::Go { note: reason.to_owned(), now: now() };
+        Ok(self.upon_lane("resume", consumer, act, None).await? == Acted::Done)
     }
 
     /// Has a lane give out this nonce next. In an Ordered lane all below it must be relayed, or their place is a gap.
@@ -76,22 +73,23 @@ impl Outbox {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the lane is past the nonce: none is given out twice. Those of
     /// [`retry`](Self::retry) about the outbox.
+    ///
+    /// Cancel safety: as [`retry`](Self::retry).
     pub async fn skip_nonces(&self, consumer: Address, next_nonce: u64, reason: &str) -> Result<()> {
-        let (_, fence) = self.owned(self.lane(consumer)?)?;
         if i64::try_from(next_nonce).is_err() {
             return Err(Error::new(ErrorKind::InvalidInput, "the outbox has nonces below 2^63 only"));
         }
         let act = Act::Skip { next_nonce, note: reason.to_owned(), now: now() };
-        match self.storage().act(fence, act).await? {
-            Acted::Stale => {
-                Err(Error::new(ErrorKind::InvalidInput, format!("the lane is past the nonce {next_nonce}")))
-            }
-            _ => Ok(()),
-        }
+        let past = Error::new(ErrorKind::InvalidInput, format!("the lane is past the nonce {next_nonce}"));
+        self.upon_lane("skip", consumer, act, Some(past)).await.map(drop)
     }
 
     /// Goes on with a job that is held, as it is. Its lane, if that was halted, is to be [resumed](Self::resume) as
     /// well.
+    ///
+    /// In the Relay revision a job that is held as it failed is sent once more, whatever
+    /// [`with_repetitions`](super::LaneConfig::with_repetitions) says. A node of the State revision takes a nonce once:
+    /// there, [renumber](Self::renumber) it.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if the outbox has no worker, or no lane for the job,
@@ -102,7 +100,7 @@ impl Outbox {
     /// Cancel safety: once this was polled, it is carried out, whether or not anybody waits for it.
     pub async fn retry(&self, ticket: JobTicket, reason: &str) -> Result<()> {
         let (outbox, reason) = (self.clone(), reason.to_owned());
-        to_its_end(async move {
+        to_its_end(act_upon("retry", ticket), async move {
             let case = outbox.held(ticket).await?;
             outbox.release(&case, &reason).await
         })
@@ -119,7 +117,7 @@ impl Outbox {
     /// Cancel safety: as [`retry`](Self::retry).
     pub async fn replace(&self, ticket: JobTicket, job: OffchainJobRequest, reason: &str) -> Result<()> {
         let (outbox, reason) = (self.clone(), reason.to_owned());
-        to_its_end(async move {
+        to_its_end(act_upon("replace", ticket), async move {
             let case = outbox.held(ticket).await?;
             outbox.supersede(&case, job, PayloadKind::Replacement, None, &reason).await?;
             outbox.release(&case, &reason).await
@@ -136,11 +134,11 @@ impl Outbox {
     /// Cancel safety: as [`retry`](Self::retry).
     pub async fn renumber(&self, ticket: JobTicket, reason: &str) -> Result<()> {
         let (outbox, reason) = (self.clone(), reason.to_owned());
-        to_its_end(async move {
+        to_its_end(act_upon("renumber", ticket), async move {
             let case = outbox.held(ticket).await?;
             let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
             let act = Act::Renumber { ticket, from, note: reason.clone(), now };
-            if outbox.storage().act(case.fence, act).await? == Acted::Stale {
+            if outbox.upon_job(&case, act).await? == Acted::Stale {
                 return Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce"));
             }
             outbox.release(&case, &reason).await
@@ -159,7 +157,7 @@ impl Outbox {
     /// Cancel safety: as [`retry`](Self::retry).
     pub async fn abandon(&self, ticket: JobTicket, reason: &str) -> Result<()> {
         let (outbox, reason) = (self.clone(), reason.to_owned());
-        to_its_end(async move { outbox.give_up(ticket, &reason).await }).await
+        to_its_end(act_upon("abandon", ticket), async move { outbox.give_up(ticket, &reason).await }).await
     }
 
     async fn give_up(&self, ticket: JobTicket, reason: &str) -> Result<()> {
@@ -167,9 +165,7 @@ impl Outbox {
         if case.job.saved == Saved::Queued && case.job.held.is_none() {
             // So that it gets no nonce meanwhile.
             let (ticket, note, now) = (case.job.ticket, reason.to_owned(), case.now);
-            self.storage()
-                .act(case.fence, Act::Hold { ticket, reason: HoldReason::Manual, halts: false, note, now })
-                .await?;
+            self.upon_job(&case, Act::Hold { ticket, reason: HoldReason::Manual, halts: false, note, now }).await?;
             case = self.case(JobTicket(ticket)).await?;
         }
         let case = checked_held(case)?;
@@ -191,7 +187,7 @@ impl Outbox {
         }
         let (ticket, note, now) = (case.job.ticket, Some(reason.to_owned()), case.now);
         let act = Act::Tell { ticket, kind: EventKind::Abandoned, stage: None, note, over: true, now };
-        match self.storage().act(case.fence, act).await? {
+        match self.upon_job(&case, act).await? {
             Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "something was told of the job already")),
             _ => Ok(()),
         }
@@ -207,6 +203,32 @@ impl Outbox {
         _ = tokio::time::timeout(deadline, self.stop()).await;
         let open = self.client().close(deadline.saturating_sub(began.elapsed())).await;
         Ok(Drained { status: self.status().await?, open })
+    }
+
+    /// One act upon a lane. `stale`: the error if the store does not have what the act expects, if that is one.
+    async fn upon_lane(&self, name: &'static str, consumer: Address, act: Act, stale: Option<Error>) -> Result<Acted> {
+        let outbox = self.clone();
+        to_its_end(observe::outbox_act(name, Some(consumer), None), async move {
+            let (lane, fence) = outbox.owned(outbox.lane(consumer)?)?;
+            let news = ActNews::of(&act);
+            let acted = outbox.storage().act(fence, act).await?;
+            outbox.voice(lane).tell(&news, None, &acted);
+            lane.wake();
+            stale.filter(|_| acted == Acted::Stale).map_or(Ok(acted), Err)
+        })
+        .await
+    }
+
+    /// One act upon a job.
+    async fn upon_job(&self, case: &Case<'_>, act: Act) -> Result<Acted> {
+        let news = ActNews::of(&act);
+        let acted = self.storage().act(case.fence, act).await?;
+        self.voice(case.lane).tell(&news, Some((case.job.ticket, case.job.nonce)), &acted);
+        Ok(acted)
+    }
+
+    fn voice(&self, lane: &LaneHandle) -> LaneVoice<'_> {
+        LaneVoice { client: self.client(), consumer: lane.config().consumer(), strategy: lane.config().strategy() }
     }
 
     fn owned<'a>(&self, lane: &'a LaneHandle) -> Result<(&'a LaneHandle, Fence)> {
@@ -228,6 +250,7 @@ impl Outbox {
             Error::new(ErrorKind::InvalidConfig, format!("the outbox has no lane for the job of ticket {ticket}"))
         })?;
         let (lane, fence) = self.owned(lane)?;
+        observe::acted_on(self.voice(lane).job(job.ticket, job.nonce));
         Ok(Case { lane, fence, job, now: now() })
     }
 
@@ -237,7 +260,7 @@ impl Outbox {
 
     async fn release(&self, case: &Case<'_>, reason: &str) -> Result<()> {
         let (ticket, note, now) = (case.job.ticket, reason.to_owned(), case.now);
-        self.storage().act(case.fence, Act::Release { ticket, note, now }).await?;
+        self.upon_job(case, Act::Release { ticket, note, now }).await?;
         case.lane.command(ticket);
         Ok(())
     }
@@ -262,7 +285,8 @@ impl Outbox {
         let (content, digest) = Content::of(&job, client.revision())?;
         let (ticket, from, note, now) = (case.job.ticket, case.job.payload, reason.to_owned(), case.now);
         let payload = NewPayload { digest, content };
-        match self.storage().act(case.fence, Act::Supersede { ticket, from, kind, payload, tells, note, now }).await? {
+        let act = Act::Supersede { ticket, from, kind, payload, tells, note, now };
+        match self.upon_job(case, act).await? {
             Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce")),
             _ => Ok(()),
         }
@@ -289,14 +313,23 @@ impl Outbox {
     }
 }
 
-/// Goes on though nobody waits for it any more: what was written must reach the worker, which else never hears of it.
-async fn to_its_end(act: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+fn act_upon(name: &'static str, ticket: JobTicket) -> Span {
+    observe::outbox_act(name, None, Some(ticket.number()))
+}
+
+/// Goes on though nobody waits for it any more: what was written must reach the worker, which else never hears of it,
+/// and observers.
+async fn to_its_end<T: Clone + Send + Sync + 'static>(
+    span: Span,
+    act: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     let (teller, joint) = Joint::new();
-    tokio::spawn(async move { teller.tell(act.await) });
-    joint.outcome().await.unwrap_or_else(|| {
+    tokio::spawn(async move { teller.tell(act.await) }.instrument(span.clone()));
+    let done = joint.outcome().await.unwrap_or_else(|| {
         Err(Error::new(ErrorKind::Closed, "the act was cut off, and may be in the store")
             .with_outcome(Outcome::Unknown))
-    })
+    });
+    observe::end(&span, done)
 }
 
 fn checked_held(case: Case<'_>) -> Result<Case<'_>> {

@@ -87,6 +87,7 @@
 pub(crate) mod decide;
 pub(crate) mod store;
 
+mod attendance;
 mod builder;
 mod clock;
 mod config;
@@ -94,6 +95,7 @@ mod intake;
 mod keeper;
 mod lane;
 mod manual;
+mod news;
 mod results;
 mod service;
 mod status;

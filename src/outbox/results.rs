@@ -268,7 +268,9 @@ impl fmt::Debug for OutboxEvent {
 impl Outbox {
     /// The events of a reader, in this process until the returned value is dropped. The reader is registered under its
     /// name the first time, and then hears of everything that is kept; from then on every event waits until it has
-    /// acknowledged it.
+    /// acknowledged it. What is not kept is what landed, is final, and was acknowledged by every reader there was: of
+    /// that, a reader that comes later hears nothing, as its result is gone. So register a reader that is to hear of
+    /// everything before the first job.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if somebody in this process has the reader; [`ErrorKind::Store`] if it cannot be

@@ -299,7 +299,7 @@ pub(super) async fn ticket_status(storage: &dyn Storage, job: JobRow) -> Result<
         nonce: job.nonce,
         held: job.held,
         note: job.note,
-        failures: job.failures,
+        failures: u32::try_from(job.failures.max(0)).unwrap_or(u32::MAX),
         enqueued_at: job.enqueued_at,
         not_after: job.not_after,
         payloads: payloads.collect(),

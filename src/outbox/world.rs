@@ -9,14 +9,14 @@ use super::{
     clock::now,
     config::LaneConfig,
     decide::HoldReason,
-    store::{Act, Acted, Fence, Halt, LaneRow, LaneSpec, Storage},
+    news::{ActNews, LaneVoice},
+    store::{Act, Fence, Halt, LaneRow, LaneSpec, Storage},
 };
 use crate::{
     chain::OnchainStatus,
     client::Client,
     error::{Error, ErrorKind, Result},
     job::{JobId, RelayStrategy},
-    observe::ClientEvent,
 };
 
 /// At least so many nonces from the lane's counter on are looked at when a worker starts, and as many as the lane has
@@ -172,10 +172,10 @@ pub(super) async fn halt_if_restored(
     }
     let note = format!("nonces from {} on may be in use: {}", row.next_nonce, found.join("; "));
     let halt = Halt { reason: HoldReason::Restored, ticket: None, note };
-    if storage.act(fence, Act::Halt { halt, now: now() }).await? == Acted::Done {
-        let (consumer, reason) = (row.spec.consumer, HoldReason::Restored.as_str());
-        let strategy = if row.spec.ordered { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
-        client.tell(ClientEvent::LaneHalted { consumer, strategy, ticket: None, reason });
-    }
+    let act = Act::Halt { halt, now: now() };
+    let news = ActNews::of(&act);
+    let acted = storage.act(fence, act).await?;
+    let strategy = if row.spec.ordered { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
+    LaneVoice { client, consumer: row.spec.consumer, strategy }.tell(&news, None, &acted);
     Ok(())
 }

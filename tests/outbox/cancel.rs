@@ -9,13 +9,17 @@ use std::{
 
 use infinityvm_sdk::{
     RelayStrategy, Revision,
-    outbox::{AfterFailure, EventKind, HoldReason, JobTicket, LaneConfig, Outbox, OutboxStore, sqlite::SqliteStore},
+    outbox::{
+        AfterFailure, EventKind, HoldReason, JobTicket, LaneConfig, Outbox, OutboxStore, postgres::PostgresStore,
+        sqlite::SqliteStore,
+    },
 };
 use sqlx::{
     ConnectOptions, Connection,
+    postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-use support::harness::within;
+use support::{harness::within, postgres::database};
 
 use crate::rig::{FAILS, Rig, hear, polled, told};
 
@@ -46,6 +50,37 @@ impl Stores for Sqlite {
         let options = SqliteConnectOptions::new().filename(rig.path()).synchronous(SqliteSynchronous::Full);
         let mut conn = options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap();
         conn.begin_with("BEGIN IMMEDIATE").await.unwrap().rollback().await.unwrap();
+    }
+}
+
+struct Postgres;
+
+impl Postgres {
+    /// Of this rig's database.
+    fn url(rig: &Rig) -> String {
+        let note = rig.folder.path().join("database");
+        if !note.exists() {
+            std::fs::write(&note, database()).unwrap();
+        }
+        std::fs::read_to_string(note).unwrap()
+    }
+}
+
+impl Stores for Postgres {
+    type Store = PostgresStore;
+
+    async fn open(rig: &Rig) -> PostgresStore {
+        PostgresStore::connect(&Self::url(rig)).await.unwrap()
+    }
+
+    async fn check_free(rig: &Rig) {
+        let options: PgConnectOptions = Self::url(rig).parse().unwrap();
+        let mut conn = options.connect().await.unwrap();
+        let mut all = conn.begin().await.unwrap();
+        for text in ["SET LOCAL lock_timeout = '5s'", "SELECT token FROM ivm_lanes FOR UPDATE"] {
+            sqlx::query(text).execute(&mut *all).await.unwrap();
+        }
+        all.rollback().await.unwrap();
     }
 }
 
@@ -88,8 +123,28 @@ async fn the_store_opens_though_others_gave_up() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_database_is_opened_though_others_gave_up() {
+    within(async {
+        let (rig, url) = (Rig::new(Revision::Relay).await, database());
+        let connect = async || Box::pin(PostgresStore::connect(&url));
+        let store = dropped_everywhere(connect, async || {}).await.unwrap();
+        let outbox = Outbox::builder(rig.client().await, store).lane(rig.lane(ORDERED)).start().await.unwrap();
+        outbox.enqueue(rig.job(ORDERED, b"x")).await.unwrap();
+        hear(&mut outbox.results("bill").await.unwrap(), 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn starts_on_sqlite() {
     within(starts::<Sqlite>()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn starts_on_postgres() {
+    within(starts::<Postgres>()).await;
 }
 
 /// What was dropped leaves the store to the next one, which has the same handle of it.
@@ -110,6 +165,12 @@ async fn starts<S: Stores>() {
 #[tokio::test]
 async fn readers_on_sqlite() {
     within(readers::<Sqlite>()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn readers_on_postgres() {
+    within(readers::<Postgres>()).await;
 }
 
 async fn readers<S: Stores>() {
@@ -158,6 +219,12 @@ async fn acts_upon_a_lane_on_sqlite() {
     within(acts_upon_a_lane::<Sqlite>()).await;
 }
 
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn acts_upon_a_lane_on_postgres() {
+    within(acts_upon_a_lane::<Postgres>()).await;
+}
+
 async fn acts_upon_a_lane<S: Stores>() {
     let rig = Rig::new(Revision::Relay).await;
     let outbox = outbox::<S>(&rig, rig.lane(UNORDERED)).await;
@@ -186,6 +253,14 @@ enum ManualAct {
 async fn acts_upon_a_job_on_sqlite() {
     use ManualAct::*;
     let each = [Retry, Replace, Renumber, Abandon].map(|act| Box::pin(act_upon_a_job::<Sqlite>(act)));
+    within(futures_util::future::join_all(each)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn acts_upon_a_job_on_postgres() {
+    use ManualAct::*;
+    let each = [Retry, Replace, Renumber, Abandon].map(|act| Box::pin(act_upon_a_job::<Postgres>(act)));
     within(futures_util::future::join_all(each)).await;
 }
 
@@ -248,6 +323,12 @@ async fn a_job_of_an_ordered_lane_is_abandoned_on_sqlite() {
     within(an_ordered_job_is_abandoned::<Sqlite>()).await;
 }
 
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_job_of_an_ordered_lane_is_abandoned_on_postgres() {
+    within(an_ordered_job_is_abandoned::<Postgres>()).await;
+}
+
 /// Its nonce is filled and the lane goes on, though nobody waited for that.
 async fn an_ordered_job_is_abandoned<S: Stores>() {
     let rig = Rig::new(Revision::Relay).await;
@@ -269,6 +350,12 @@ async fn an_ordered_job_is_abandoned<S: Stores>() {
 #[tokio::test]
 async fn drains_on_sqlite() {
     within(drains::<Sqlite>()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn drains_on_postgres() {
+    within(drains::<Postgres>()).await;
 }
 
 /// What was being drained is gone on with at the next start.

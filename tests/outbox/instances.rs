@@ -1,26 +1,16 @@
 //! Several instances of a service on one PostgreSQL: one owner per lane, whoever comes and goes.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use infinityvm_sdk::{
-    RelayStrategy, Revision,
-    outbox::{EventKind, JobTicket, LaneStatus, Outbox, postgres::PostgresStore},
+    ErrorKind, RelayStrategy, Revision,
+    outbox::{EventKind, HoldReason, JobTicket, LaneConfig, LaneStatus, Outbox, postgres::PostgresStore},
 };
 use sqlx::{ConnectOptions, Connection};
 use support::{
     harness::within,
-    postgres::{Pooler, Server, database, through},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
+    postgres::{Pooler, Server, database},
+    wire::CutWire,
 };
 
 use crate::rig::{CONSUMERS, Rig, hear};
@@ -170,45 +160,6 @@ fn a_lane_goes_on_after_its_owner_is_gone() {
     }));
 }
 
-/// A way to the database that can be cut: then nothing comes through, and nobody hears of that.
-struct CutWire {
-    folder: tempfile::TempDir,
-    cut: Arc<AtomicBool>,
-}
-
-impl CutWire {
-    fn to(server: PathBuf) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let name = ".s.PGSQL.5432";
-        let (listener, cut) = (UnixListener::bind(folder.path().join(name)).unwrap(), Arc::<AtomicBool>::default());
-        let is_cut = Arc::clone(&cut);
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let far = UnixStream::connect(server.join(name)).await.unwrap();
-                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                tokio::spawn(pass(near_in, far_out, Arc::clone(&is_cut)));
-                tokio::spawn(pass(far_in, near_out, Arc::clone(&is_cut)));
-            }
-        });
-        Self { folder, cut }
-    }
-
-    fn url(&self, url: &str) -> String {
-        through(self.folder.path(), url)
-    }
-}
-
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, cut: Arc<AtomicBool>) {
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        // What was on its way when the wire was cut arrives once it is mended.
-        until(|| async { !cut.load(SeqCst) }).await;
-        if to.write_all(&buffer[..read]).await.is_err() {
-            break;
-        }
-    }
-}
-
 /// Neither sends for a lane that the other one has: not the one that is cut off, nor once it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
@@ -216,19 +167,93 @@ async fn an_instance_that_loses_the_database_stops_and_comes_back() {
     within(async {
         let server = Server::start("");
         let (rig, url) = (Rig::new(Revision::Relay).await, server.database());
-        let wire = CutWire::to(server.folder().to_owned());
+        let wire = CutWire::to(server.folder());
         let first = instance(&rig, &wire.url(&url), "first", SHORT).await;
         assert!(owners(&first).await.iter().all(is("first")));
         let second = instance(&rig, &url, "second", SHORT).await;
         until(|| async { owners(&second).await.iter().any(is("second")) }).await;
         for round in 0..3 {
-            wire.cut.store(round % 2 == 0, SeqCst);
+            wire.cut(round % 2 == 0);
             enqueue(&rig, &second, round * 10..(round + 1) * 10).await;
             let all = if round % 2 == 0 { 2 } else { 1 };
             until(|| async { owners(&second).await.iter().filter(|owner| is("second")(owner)).count() == all }).await;
         }
-        wire.cut.store(false, SeqCst);
+        wire.cut(false);
         all_landed_once(&rig, &second, 30).await;
+    })
+    .await;
+}
+
+/// What was committed last is lost with the server whose replica lags. An instance that goes on without a restart finds
+/// that, too: it gives out no nonce twice, and its readers hear of what comes then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_replica_that_lags_is_a_store_that_went_back() {
+    within(async {
+        let server = Server::start("");
+        let (rig, url) = (Rig::new(Revision::Relay).await, server.database());
+        let replica = server.replica();
+        let wire = CutWire::to(server.folder());
+        let outbox = instance(&rig, &wire.url(&url), "first", SHORT).await;
+        let mut results = outbox.results("bill").await.unwrap();
+        enqueue(&rig, &outbox, 0..3).await;
+        hear(&mut results, 6).await;
+        replica.catch_up_and_lag(&server);
+        enqueue(&rig, &outbox, 3..5).await;
+        hear(&mut results, 4).await;
+        drop(server);
+        replica.promote();
+        wire.lead_to(replica.folder());
+        let restored = |lane: &LaneStatus| lane.halted.as_ref().is_some_and(|halt| halt.reason == HoldReason::Restored);
+        until(|| async { outbox.status().await.is_ok_and(|status| status.lanes.iter().all(restored)) }).await;
+        enqueue(&rig, &outbox, 5..6).await;
+        for lane in lanes(&outbox).await {
+            assert_eq!((lane.next_nonce, lane.queued), (4, 1));
+            let note = lane.halted.unwrap().note;
+            assert!(note.contains("the store is an older one") && note.contains("nonce 4"), "{note}");
+        }
+        for consumer in CONSUMERS {
+            outbox.skip_nonces(consumer, 6, "they landed, and were acknowledged").await.unwrap();
+            outbox.resume(consumer, "found out").await.unwrap();
+        }
+        let events = hear(&mut results, 2).await;
+        assert!(events.iter().all(|event| event.nonce() == Some(6) && event.result().unwrap().output() == &[5][..]));
+        assert_eq!(rig.node.chain().all_completed().len(), 12);
+    })
+    .await;
+}
+
+/// As an instance does, a person who acts on lanes has them alone, and gives them back.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_person_has_the_lanes_while_the_service_is_stopped() {
+    within(async {
+        let (rig, url) = (Rig::new(Revision::Relay).await, database());
+        let attend = async |consumers: &[_]| {
+            let store = PostgresStore::connect(&url).await.unwrap();
+            let mut builder = Outbox::builder(rig.client().await, store).lease(SHORT).instance("person");
+            for consumer in consumers {
+                builder = builder.lane(LaneConfig::new(*consumer, STRATEGY));
+            }
+            builder.attend().await
+        };
+        let service = instance(&rig, &url, "first", LONG).await;
+        let error = attend(&CONSUMERS).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true), "the service has them");
+        service.pause(CONSUMERS[0], "to be looked at").await.unwrap();
+        enqueue(&rig, &service, 0..2).await;
+        service.drain(Duration::from_secs(20)).await.unwrap();
+        let person = attend(&CONSUMERS).await.unwrap();
+        // Longer than the lease.
+        tokio::time::sleep(SHORT + SHORT / 2).await;
+        let service = instance(&rig, &url, "second", SHORT).await;
+        assert!(owners(&service).await.iter().all(is("person")), "it prolongs them");
+        // One who gets only one of two lanes leaves it to the others.
+        assert!(attend(&CONSUMERS).await.is_err());
+        assert!(person.resume(CONSUMERS[0], "looked").await.unwrap());
+        drop(person);
+        until(|| async { owners(&service).await.iter().all(is("second")) }).await;
+        all_landed_once(&rig, &service, 2).await;
     })
     .await;
 }

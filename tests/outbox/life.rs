@@ -49,6 +49,38 @@ async fn whole(revision: Revision, rest: bool) {
     }
 }
 
+/// The client's own window has as many places as the outbox's: neither waits for the other, before a restart and after.
+#[tokio::test]
+async fn more_jobs_wait_than_may_be_unrelayed() {
+    const ORDERED: RelayStrategy = RelayStrategy::Ordered;
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        rig.node.faults().stall_relays(true);
+        let mut outbox = rig.outbox(rig.lane(ORDERED)).await;
+        for number in 0..300u32 {
+            outbox.enqueue(rig.job(ORDERED, &number.to_be_bytes())).await.unwrap();
+        }
+        for restarts in [true, false] {
+            rig.node.wait_until(|view| view.stats().executions(rig.id(128)) == 1).await;
+            // Long enough that one more would have been sent.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(rig.node.stats().executions(rig.id(129)), 0);
+            let lane = outbox.status().await.unwrap().lanes.remove(0);
+            assert_eq!((lane.queued, lane.next_nonce), (172, 129));
+            if restarts {
+                drop(outbox);
+                outbox = rig.outbox(rig.lane(ORDERED)).await;
+            }
+        }
+        rig.node.faults().stall_relays(false);
+        let events = hear(&mut outbox.results("bill").await.unwrap(), 300).await;
+        let outputs = events.iter().map(|event| event.result().unwrap().output().to_vec());
+        assert!(outputs.eq((0..300u32).map(|number| number.to_be_bytes().to_vec())));
+        assert_eq!(rig.landed().len(), 300);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn over_grpc_in_the_relay_revision() {
     within(whole(Revision::Relay, false)).await;

@@ -8,13 +8,14 @@ use std::{
 use infinityvm_sdk::{
     JobId, RelayStrategy, Revision, Until,
     observe::{ClientEvent, ObservedTicket, Observer},
-    outbox::{LaneConfig, Outbox},
+    outbox::{AfterFailure, LaneConfig, Outbox},
 };
 use support::{harness::within, traces::Traces};
 
 use crate::rig::{FAILS, Rig, hear};
 
 const ORDERED: RelayStrategy = RelayStrategy::Ordered;
+const UNORDERED: RelayStrategy = RelayStrategy::Unordered;
 
 /// What is told of the outbox, each event as its name and what it is about.
 #[derive(Clone, Default)]
@@ -29,6 +30,9 @@ impl Observer for Told {
             ClientEvent::JobHeld { job, reason, .. } => (format!("held: {reason}"), Some(job)),
             ClientEvent::Retracted { job, .. } => ("retracted".to_owned(), Some(job)),
             ClientEvent::LaneHalted { ticket, reason, .. } => (format!("halted: {reason} {ticket:?}"), None),
+            ClientEvent::LaneResumed { consumer, .. } => (format!("resumed: {consumer}"), None),
+            ClientEvent::NoncesSkipped { next_nonce, .. } => (format!("skipped: {next_nonce}"), None),
+            ClientEvent::OwnershipChanged { owned, .. } => (format!("owned: {owned}"), None),
             ClientEvent::ReaderLags { reader, waiting, lag, .. } => {
                 assert!(lag >= LAG, "{lag:?}");
                 (format!("{reader} lags: {waiting}"), None)
@@ -126,7 +130,58 @@ async fn what_needs_a_person_is_told() {
             outbox.resume(rig.consumer, "mended").await.unwrap()
                 && outbox.pause(rig.consumer, "by hand").await.unwrap()
         );
-        assert_eq!(told.names().last().unwrap(), "halted: manual None");
+        assert_eq!(told.names()[5..], [format!("resumed: {}", rig.consumer), "halted: manual None".to_owned()]);
+    })
+    .await;
+}
+
+/// Each act by hand, with its span; and what comes of it.
+#[tokio::test]
+async fn what_a_person_does_is_told() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let (traces, _guard) = Traces::here();
+        let told = Told::default();
+        let lane = rig.lane(UNORDERED).with_repetitions(0).with_after_failure(AfterFailure::Hold);
+        let outbox = outbox(&rig, &told, lane).await;
+        let held = async |times: usize| {
+            while told.names().iter().filter(|name| *name == "held: failed").count() < times {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let ticket = outbox.enqueue(rig.job(UNORDERED, &[FAILS])).await.unwrap();
+        held(1).await;
+        assert_eq!(rig.node.stats().executions(rig.id(1)), 1);
+        // Once, though nothing is repeated by itself.
+        outbox.retry(ticket, "the program was mended").await.unwrap();
+        held(2).await;
+        assert_eq!(rig.node.stats().executions(rig.id(1)), 2);
+        outbox.renumber(ticket, "elsewhere").await.unwrap();
+        held(3).await;
+        outbox.abandon(ticket, "no use").await.unwrap();
+        outbox.pause(rig.consumer, "to look").await.unwrap();
+        assert!(!outbox.pause(rig.consumer, "it is paused").await.unwrap());
+        outbox.skip_nonces(rig.consumer, 9, "used").await.unwrap();
+        assert!(outbox.skip_nonces(rig.consumer, 8, "back").await.is_err());
+        outbox.resume(rig.consumer, "looked").await.unwrap();
+        let resumed = format!("resumed: {}", rig.consumer);
+        let once = ["numbered", "signed", "held: failed", "released", "failed", "held: failed"];
+        let elsewhere = ["renumbered", "released", "signed", "held: failed", "told_of_none"];
+        let lane = ["halted: manual None", "skipped: 9", &resumed];
+        assert_eq!(told.names(), [&once[..], &elsewhere, &lane].concat());
+        let acts = traces.named("outbox_act");
+        let field = |name: &str| acts.iter().map(|act| act.fields.get(name).map(str::to_owned)).collect::<Vec<_>>();
+        let names = ["retry", "renumber", "abandon", "pause", "pause", "skip", "skip", "resume"];
+        assert_eq!(field("infinityvm.act"), names.map(|name| Some(name.to_owned())));
+        let fine: Vec<_> = field("infinityvm.outcome").iter().map(|outcome| outcome.as_deref() == Some("ok")).collect();
+        assert_eq!(fine, [true, true, true, true, true, true, false, true]);
+        assert!(acts.iter().all(|act| act.fields.get("infinityvm.consumer") == Some(&rig.consumer.to_string())));
+        assert_eq!(field("infinityvm.ticket")[..3], [(); 3].map(|()| Some(ticket.to_string())));
+        assert_eq!(field("infinityvm.nonce")[2], Some("2".to_owned()));
+        for (act, text) in [(3, "lane halted"), (5, "nonces skipped"), (7, "lane resumed")] {
+            let lines = traces.said(text);
+            assert_eq!(lines.iter().map(|line| line.span).collect::<Vec<_>>(), [Some(acts[act].id)], "{text}");
+        }
     })
     .await;
 }

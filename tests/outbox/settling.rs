@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use infinityvm_sdk::{
     RelayStrategy, Revision, Until,
-    outbox::{EventKind, HoldReason, JobProgress},
+    outbox::{EventKind, HoldReason, JobProgress, Outbox},
 };
 use support::harness::within;
 
@@ -43,6 +43,31 @@ async fn a_result_that_a_reorganisation_takes_back_is_retracted_and_told_again()
         outbox.resume(rig.consumer, "moved").await.unwrap();
         let event = &hear(&mut results, 1).await[0];
         assert_eq!((event.nonce(), told(event)), (Some(2), (EventKind::Result, Some(b"x".to_vec()))));
+    })
+    .await;
+}
+
+/// However long the pause is that began before: the relay ends it.
+#[tokio::test]
+async fn a_relay_that_comes_after_a_long_stall_is_noticed_at_once() {
+    /// The fifth pause lasts 4 seconds at least.
+    const RESTS: usize = 5;
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let lane = rig.lane(ORDERED).with_patience(Duration::from_millis(100));
+        let (rested, mut rests) = tokio::sync::mpsc::unbounded_channel();
+        let builder = Outbox::builder(rig.client().await, rig.store().await).lane(lane);
+        let builder = builder.at_points(move |point| _ = (point == "rest").then(|| rested.send(())));
+        let outbox = builder.start().await.unwrap();
+        let mut results = outbox.results("bill").await.unwrap();
+        rig.node.faults().stall_relays(true);
+        outbox.enqueue(rig.job(ORDERED, b"1")).await.unwrap();
+        for _ in 0..RESTS {
+            rests.recv().await.unwrap();
+        }
+        rig.node.faults().stall_relays(false);
+        let heard = tokio::time::timeout(Duration::from_secs(3), hear(&mut results, 1)).await;
+        assert!(heard.is_ok(), "it is slept through");
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with a store.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error as _, fmt};
 
 use crate::error::{Error, ErrorKind, Outcome};
 
@@ -8,7 +8,25 @@ use crate::error::{Error, ErrorKind, Outcome};
 pub(crate) fn fenced(place: &str) -> Error {
     Error::new(ErrorKind::Store, "another worker has taken the lane")
         .with_endpoint(place)
+        .with_source(Fenced)
         .with_hint("this worker stops; if two services share the store, only one of them may run the outbox")
+}
+
+/// Why a write is refused.
+#[derive(Debug)]
+struct Fenced;
+
+impl fmt::Display for Fenced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lane has a newer fence")
+    }
+}
+
+impl std::error::Error for Fenced {}
+
+/// Whether a write was refused as another worker has taken the lane.
+pub(crate) fn is_fenced(error: &Error) -> bool {
+    error.source().is_some_and(|source| source.is::<Fenced>())
 }
 
 /// What is in the store is not what this crate writes there.

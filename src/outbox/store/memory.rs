@@ -268,10 +268,10 @@ impl Books {
             Act::Tell { ticket, kind, stage, note, over, now } => {
                 let told = self.tell(lane, ticket, kind, stage, note, now)?;
                 if over && told == Acted::Done {
-                    self.close(lane, ticket, None, now)?;
+                    return self.close(lane, ticket, None, now);
                 }
                 if told == Acted::Done && stage >= Some(Stage::Relayed) {
-                    self.relay_came(lane, ticket, now)?;
+                    return self.relay_came(lane, ticket, now);
                 }
                 return Some(told);
             }
@@ -326,7 +326,8 @@ impl Books {
             }
             Act::Release { ticket, note, now } => {
                 let job = self.open(lane, ticket).filter(|job| job.held.is_some())?;
-                (job.held, job.note, job.failures) = (None, None, 0);
+                let failed = job.held == Some(HoldReason::Failed) && job.saved == Saved::Signed;
+                (job.held, job.note, job.failures) = (None, None, if failed { -1 } else { 0 });
                 self.note(lane, Some(ticket), now, "released", &note);
             }
             Act::Halt { halt, now } => {
@@ -343,7 +344,7 @@ impl Books {
                 self.lane(lane)?.row.halt.take()?;
                 self.note(lane, None, now, "resumed", &note);
             }
-            Act::Close { ticket, keep_until, now } => self.close(lane, ticket, keep_until, now)?,
+            Act::Close { ticket, keep_until, now } => return self.close(lane, ticket, keep_until, now),
             Act::Skip { next_nonce, note, now } => {
                 let book = self.lane(lane)?;
                 if next_nonce < book.row.next_nonce {
@@ -362,7 +363,7 @@ impl Books {
         self.posts.iter().find(|(post, open)| post.account == account && *open).map(|(post, _)| post.payload)
     }
 
-    fn close(&mut self, lane: i64, ticket: i64, keep_until: Option<u64>, now: u64) -> Option<()> {
+    fn close(&mut self, lane: i64, ticket: i64, keep_until: Option<u64>, now: u64) -> Option<Acted> {
         let job = self.open(lane, ticket)?;
         job.keep_until = keep_until;
         if keep_until.is_none() {
@@ -374,13 +375,14 @@ impl Books {
     }
 
     /// A lane that was halted as this job's relay did not come goes on.
-    fn relay_came(&mut self, lane: i64, ticket: i64, now: u64) -> Option<()> {
+    fn relay_came(&mut self, lane: i64, ticket: i64, now: u64) -> Option<Acted> {
         let halt = &mut self.lane(lane)?.row.halt;
         let stalled = |halt: &mut Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
         if halt.take_if(stalled).is_some() {
             self.note(lane, Some(ticket), now, "resumed", "the relay came");
+            return Some(Acted::Resumed);
         }
-        Some(())
+        Some(Acted::Done)
     }
 
     fn sweep(&mut self, lane: i64, most: u32, now: u64) -> Option<Acted> {
@@ -554,7 +556,9 @@ impl Storage for MemoryStore {
 
     async fn add_reader(&self, lane: i64, name: &str) -> Result<bool> {
         let mut books = self.0.lock();
-        let kept = books.events.values().filter(|(of, _)| *of == lane).map(|(_, event)| event.id).collect();
+        // Of what was purged there is no result to hand out any more.
+        let kept = books.events.values().filter(|(of, event)| *of == lane && !books.purged.contains(&event.ticket));
+        let kept = kept.map(|(_, event)| event.id).collect();
         let readers = &mut books.lane(lane).ok_or_else(|| no_lane(lane))?.readers;
         let new = !readers.contains_key(name);
         readers.entry(name.to_owned()).or_insert(kept);

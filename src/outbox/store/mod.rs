@@ -25,7 +25,7 @@ use async_trait::async_trait;
 
 pub(crate) use self::{
     content::Content,
-    faults::{damaged, fenced},
+    faults::{damaged, fenced, is_fenced},
     rows::{
         Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
         NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,

@@ -83,8 +83,8 @@ pub(crate) struct JobRow {
     pub(crate) held: Option<HoldReason>,
     /// What was last found out about it that a person may want to know.
     pub(crate) note: Option<String>,
-    /// How often its current payload has failed.
-    pub(crate) failures: u32,
+    /// How often its current payload has failed; -1 if a person has let it go on after that, and it was not sent since.
+    pub(crate) failures: i64,
     pub(crate) enqueued_at: u64,
     pub(crate) not_after: Option<u64>,
     /// Nothing is sent for it any more, and its bytes are kept until then.
@@ -304,7 +304,8 @@ pub(crate) enum Act {
     /// The payload's transactions are open no longer. Those that brought the result, with `landed`, are kept until the
     /// job is over, as a reorganisation may take them back. → [`Acted::Done`]
     Posted { ticket: i64, payload: i64, landed: bool, note: String, now: u64 },
-    /// Tells the service, if nothing is told; with `over`, the job is over with that. → [`Acted::Done`]
+    /// Tells the service, if nothing is told; with `over`, the job is over with that. → [`Acted::Done`], or
+    /// [`Acted::Resumed`]
     Tell { ticket: i64, kind: EventKind, stage: Option<Stage>, note: Option<String>, over: bool, now: u64 },
     /// Takes back what was told. → [`Acted::Done`]
     Retract { ticket: i64, note: String, now: u64 },
@@ -325,13 +326,14 @@ pub(crate) enum Act {
     Renumber { ticket: i64, from: i64, note: String, now: u64 },
     /// Leaves a job to a person; with `halts`, its lane as well, unless that is halted. → [`Acted::Done`]
     Hold { ticket: i64, reason: HoldReason, halts: bool, note: String, now: u64 },
-    /// Goes on with a job that was left to a person, its failures forgotten. → [`Acted::Done`]
+    /// Goes on with a job that was left to a person, its failures forgotten; if that was for its failure, with one in
+    /// advance, so that it is sent once more. → [`Acted::Done`]
     Release { ticket: i64, note: String, now: u64 },
     /// Halts the lane, unless it is; that it may have gone back in time outweighs every other reason. → [`Acted::Done`]
     Halt { halt: Halt, now: u64 },
     /// Goes on with the lane. → [`Acted::Done`]
     Go { note: String, now: u64 },
-    /// The job is over; or, with `keep_until`, will be then. → [`Acted::Done`]
+    /// The job is over; or, with `keep_until`, will be then. → [`Acted::Done`], or [`Acted::Resumed`]
     Close { ticket: i64, keep_until: Option<u64>, now: u64 },
     /// Takes queued jobs away whose nonce a person has chosen to skip, as they landed before the store knew. Moves the
     /// lane's next nonce forward, never back. → [`Acted::Done`]
@@ -345,6 +347,8 @@ pub(crate) enum Act {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Acted {
     Done,
+    /// Done; and the lane, which was halted for this job, goes on.
+    Resumed,
     /// The store does not have what the step expects, and nothing was changed.
     Stale,
     /// Tickets with their nonces, in order.

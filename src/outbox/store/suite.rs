@@ -394,7 +394,8 @@ async fn holds(store: &dyn Storage) {
     let release = || Act::Release { ticket: tickets[0], note: "mended".to_owned(), now: NOW };
     rig.done(release()).await;
     assert_eq!(rig.act(release()).await, Acted::Stale);
-    assert_eq!(rig.job(tickets[0]).await.held, None);
+    let job = rig.job(tickets[0]).await;
+    assert_eq!((job.held, job.failures), (None, -1), "it may fail once more");
     // A job that halts its lane does both at once; a lane that is halted stays so for its first reason.
     for (ticket, halted) in [(tickets[0], HoldReason::Unproven), (rig.signed(1..2).await[0], HoldReason::Unproven)] {
         let reason = if ticket == tickets[0] { HoldReason::Unproven } else { HoldReason::Refused };
@@ -413,11 +414,11 @@ async fn holds(store: &dyn Storage) {
         let ticket = rig.signed(0..1).await[0];
         let halt = Halt { reason, ticket: Some(ticket), note: "stands".to_owned() };
         rig.done(Act::Halt { halt, now: NOW }).await;
-        if tells {
-            assert_eq!(rig.tell(ticket, EventKind::Result).await, Acted::Done);
-        } else {
-            rig.done(Act::Close { ticket, keep_until: None, now: NOW }).await;
-        }
+        let acted = match tells {
+            true => rig.tell(ticket, EventKind::Result).await,
+            false => rig.act(Act::Close { ticket, keep_until: None, now: NOW }).await,
+        };
+        assert_eq!(acted, if goes_on { Acted::Resumed } else { Acted::Done });
         let halt = store.lanes().await.unwrap().into_iter().find(|lane| lane.id == rig.lane).unwrap().halt;
         assert_eq!(halt.is_none(), goes_on, "{reason:?}");
         if !goes_on {
@@ -474,6 +475,9 @@ async fn sweeps(store: &dyn Storage) {
     }
     let counts = store.counts(rig.lane).await.unwrap();
     assert_eq!((counts.closed, counts.oldest), (3, None));
+    // A reader that comes now hears of nothing whose result it could not get any more.
+    store.add_reader(rig.lane, "late").await.unwrap();
+    assert_eq!(rig.heard("late").await, [(tickets[2], EventKind::Failed)]);
 }
 
 fn post(payload: i64, account: u8, byte: u8) -> StoredPost {

@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::news::ActNews;
 use crate::{
     backoff::{Backoff, Jitter, Random},
     client::Client,
@@ -13,9 +12,10 @@ use crate::{
     observe::{ClientEvent, ObservedTicket},
     outbox::{
         clock::now,
-        decide::{HoldReason, Saved, Situation},
+        decide::{Saved, Situation},
         lane::LaneHandle,
-        store::{Act, Acted, Fence, JobRow, LaneRow, LaneSpec, PayloadRow, Storage, damaged},
+        news::{ActNews, LaneVoice},
+        store::{Act, Acted, Fence, JobRow, LaneRow, LaneSpec, PayloadRow, Storage, damaged, is_fenced},
     },
     watch::Until,
 };
@@ -80,42 +80,25 @@ impl Context {
     pub(super) async fn act(&self, act: Act) -> Result<Acted> {
         let news = ActNews::of(&act);
         let acted = self.carry_out(act).await?;
-        if let (Acted::Done, ActNews::Halted { reason, ticket }) = (&acted, news) {
-            self.tell_halt(reason, ticket);
-        }
+        self.voice().tell(&news, None, &acted);
         Ok(acted)
     }
 
     /// One step of the job with this ticket and nonce, told to the client's observers.
-    pub(super) async fn act_on(&self, (ticket, nonce): (i64, Option<u64>), act: Act) -> Result<Acted> {
+    pub(super) async fn act_on(&self, job: (i64, Option<u64>), act: Act) -> Result<Acted> {
         let news = ActNews::of(&act);
         let acted = self.carry_out(act).await?;
-        if acted == Acted::Stale {
-            return Ok(acted);
-        }
-        let job = self.observed(ticket, nonce);
-        match news {
-            ActNews::Step(step) => self.client.tell(ClientEvent::OutboxStep { job, step }),
-            ActNews::Retracted => self.client.tell(ClientEvent::Retracted { job }),
-            ActNews::Held { reason, halts } => {
-                self.client.tell(ClientEvent::JobHeld { job, reason: reason.as_str() });
-                if halts {
-                    self.tell_halt(reason, Some(ticket));
-                }
-            }
-            ActNews::Nothing | ActNews::Halted { .. } => {}
-        }
+        self.voice().tell(&news, Some(job), &acted);
         Ok(acted)
     }
 
-    fn tell_halt(&self, reason: HoldReason, ticket: Option<i64>) {
-        let (consumer, strategy) = (self.spec.consumer, self.lane.config().strategy());
-        self.client.tell(ClientEvent::LaneHalted { consumer, strategy, ticket, reason: reason.as_str() });
+    fn voice(&self) -> LaneVoice<'_> {
+        LaneVoice { client: &self.client, consumer: self.spec.consumer, strategy: self.lane.config().strategy() }
     }
 
     /// A job as observers know it.
     pub(super) fn observed(&self, ticket: i64, nonce: Option<u64>) -> ObservedTicket {
-        ObservedTicket::new(ticket, self.spec.consumer, self.lane.config().strategy(), nonce)
+        self.voice().job(ticket, nonce)
     }
 
     /// A store that cannot be written at the moment, as it is busy or its disk is full, is written again until it can
@@ -136,7 +119,12 @@ impl Context {
 
     /// One step, tried once.
     pub(super) async fn act_once(&self, act: Act) -> Result<Acted> {
-        let acted = self.storage.act(self.fence, act).await?;
+        let acted = self.storage.act(self.fence, act).await.inspect_err(|error| {
+            if is_fenced(error) {
+                let (consumer, strategy) = (self.spec.consumer, self.lane.config().strategy());
+                self.client.tell(ClientEvent::WriteFenced { consumer, strategy });
+            }
+        })?;
         if let Acted::Numbered(numbered) = &acted {
             for (ticket, nonce) in numbered {
                 let job = self.observed(*ticket, Some(*nonce));
@@ -153,7 +141,7 @@ impl Context {
             ordered: self.spec.ordered,
             signed: job.saved == Saved::Signed,
             told: job.told,
-            again: job.failures < config.repetitions(),
+            again: job.failures < i64::from(config.repetitions()),
             after: config.after(),
             append: config.appends(),
         }

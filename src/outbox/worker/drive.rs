@@ -31,6 +31,8 @@ pub(super) struct Drive {
     note: String,
     rests: u32,
     stale: u32,
+    /// Its relay did not come when it was looked at last.
+    stalled: bool,
 }
 
 /// Whether there is more to do for the job.
@@ -44,7 +46,7 @@ const ON: Onward = Onward::Yes(Sighted::Nothing);
 impl Drive {
     pub(super) fn new(context: Arc<Context>, ticket: i64, slot: LaneSlot, recovered: bool) -> Self {
         let eye = Eye::new(Arc::clone(&context), slot, recovered);
-        Self { context, ticket, eye, note: String::new(), rests: 0, stale: 0 }
+        Self { context, ticket, eye, note: String::new(), rests: 0, stale: 0, stalled: false }
     }
 
     /// Until there is nothing to do, or a person has to act.
@@ -122,13 +124,13 @@ impl Drive {
             NextStep::Stop(reason @ HoldReason::RelayStalled) => {
                 let halt = Halt { reason, ticket: Some(ticket), note };
                 self.context.act(Act::Halt { halt, now }).await?;
-                self.rest().await
+                self.rest(job).await
             }
             NextStep::Stop(reason) => {
                 self.act(job, Act::Hold { ticket, reason, halts: true, note, now }).await?;
                 Ok(Onward::No)
             }
-            NextStep::Rest => self.rest().await,
+            NextStep::Rest => self.rest(job).await,
         }
     }
 
@@ -145,9 +147,15 @@ impl Drive {
         Ok(ON)
     }
 
-    async fn rest(&mut self) -> Result<Onward> {
+    async fn rest(&mut self, job: &JobRow) -> Result<Onward> {
         self.rests += 1;
-        tokio::time::sleep(PAUSES.pause(self.rests, &self.context.random)).await;
+        self.context.points.pass("rest");
+        let pause = tokio::time::sleep(PAUSES.pause(self.rests, &self.context.random));
+        let comes = self.eye.relay_comes(job, self.stalled);
+        tokio::select! {
+            () = pause => {}
+            () = comes => {}
+        }
         Ok(ON)
     }
 
@@ -190,6 +198,7 @@ impl Drive {
         if let Some(note) = note {
             self.note = note;
         }
+        self.stalled = sighted == Sighted::Stalled;
         if !matches!(sighted, Sighted::Trouble | Sighted::Stalled | Sighted::Unrelayed) {
             self.rests = 0;
         }

@@ -6,7 +6,6 @@
 mod context;
 mod desk;
 mod drive;
-mod news;
 mod post;
 mod sight;
 mod slot;

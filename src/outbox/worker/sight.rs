@@ -1,6 +1,6 @@
 //! Finds out how a job stands, through the client's flights and its watcher.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
 
 use super::{
     context::{Context, ends_the_worker},
@@ -17,6 +17,9 @@ use crate::{
     },
     watch::{Stage, Until},
 };
+
+/// Longer than any pause.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// What was seen, and in words.
 pub(super) struct Impression {
@@ -134,6 +137,17 @@ impl Eye {
         let payload = self.context.payload(payload).await?;
         let signed = self.context.signed(&payload)?;
         Ok(Arc::clone(self.read.insert(Arc::new((payload, signed)))))
+    }
+
+    /// Until the relay comes that did not come, if `stalled`. What goes wrong meanwhile is found out after the pause.
+    pub(super) async fn relay_comes(&self, job: &JobRow, stalled: bool) {
+        if let Some((payload, handle)) = self.handle.as_ref().filter(|_| stalled)
+            && *payload == job.payload
+            && handle.wait(Until::Relayed).timeout(LONG).await.is_ok()
+        {
+            return;
+        }
+        pending().await
     }
 
     /// How far it is waited for.

@@ -52,3 +52,5 @@ pub mod tapped;
 #[cfg(feature = "rigs")]
 pub mod traces;
 pub mod vectors;
+#[cfg(feature = "rigs")]
+pub mod wire;

@@ -102,6 +102,62 @@ impl Server {
         server
     }
 
+    /// A replica of this server, which receives what is committed a little later.
+    pub fn replica(&self) -> Self {
+        let (programs, folder) = (programs(), new_folder("ivm-postgres"));
+        let mut backup = as_nobody(&programs.join("pg_basebackup"));
+        backup.arg("--host").arg(&self.folder).arg("--pgdata").arg(folder.join("data")).arg("--username=postgres");
+        backup.args(["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        succeeded("pg_basebackup", backup.output().expect("pg_basebackup runs"));
+        let lines = fs::OpenOptions::new().append(true).open(folder.join("data/postgresql.conf"));
+        let own = format!("unix_socket_directories = '{}'\n", folder.display());
+        lines.expect("the configuration").write_all(own.as_bytes()).expect("the configuration is written");
+        let server = Self { shell: run(&programs, &folder), programs, folder };
+        server.await_answer();
+        server
+    }
+
+    /// Waits until this replica has all that the server has committed; from then on it receives nothing more.
+    pub fn catch_up_and_lag(&self, server: &Self) {
+        let committed = server.asked("postgres", "SELECT pg_current_wal_lsn()");
+        let has_it = format!("SELECT pg_last_wal_replay_lsn() >= '{committed}'");
+        let began = Instant::now();
+        while self.asked("postgres", &has_it) != "t" {
+            assert!(began.elapsed() < START, "the replica does not receive");
+            thread::sleep(Duration::from_millis(20));
+        }
+        for text in ["ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"] {
+            self.run_sql("postgres", text);
+        }
+        while self.asked("postgres", "SELECT COUNT(*) FROM pg_stat_wal_receiver") != "0" {
+            assert!(began.elapsed() < START, "the replica goes on receiving");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Has this replica take the server's place.
+    pub fn promote(&self) {
+        let mut promote = as_nobody(&self.programs.join("pg_ctl"));
+        promote.arg("--pgdata").arg(self.folder.join("data")).args(["--wait", "promote"]);
+        succeeded("promote", promote.output().expect("pg_ctl runs"));
+    }
+
+    /// The first column of the one row that a statement returns.
+    pub fn asked(&self, database: &str, text: &str) -> String {
+        let mut psql = self.psql(database, text);
+        let output = psql.args(["--tuples-only", "--no-align"]).output().expect("psql runs");
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        succeeded(text, output);
+        said
+    }
+
+    fn psql(&self, database: &str, text: &str) -> Command {
+        let mut psql = as_nobody(&self.programs.join("psql"));
+        psql.arg("--host").arg(&self.folder).args(["--username=postgres", "--no-psqlrc", "--quiet"]);
+        psql.args(["--set=ON_ERROR_STOP=1", "--dbname", database, "--command", text]);
+        psql
+    }
+
     fn await_answer(&self) {
         let began = Instant::now();
         let mut ready = as_nobody(&self.programs.join("pg_isready"));
@@ -122,10 +178,7 @@ impl Server {
 
     /// Runs statements in a database, as its administrator.
     pub fn run_sql(&self, database: &str, text: &str) {
-        let mut psql = as_nobody(&self.programs.join("psql"));
-        psql.arg("--host").arg(&self.folder).args(["--username=postgres", "--no-psqlrc", "--quiet"]);
-        psql.args(["--set=ON_ERROR_STOP=1", "--dbname", database, "--command", text]);
-        succeeded(text, psql.output().expect("psql runs"));
+        succeeded(text, self.psql(database, text).output().expect("psql runs"));
     }
 
     /// Ends the server as a crash would, and starts it anew.
@@ -159,14 +212,20 @@ impl Drop for Pooler {
 impl Pooler {
     /// Before this server, with so few connections to it that clients have to take turns.
     pub fn before(server: &Server) -> Self {
+        Self::with(server, 3)
+    }
+
+    /// Before this server, with so many connections to each of its databases.
+    pub fn with(server: &Server, connections: usize) -> Self {
         const SCRIPT: &str =
             "pgbouncer -q \"$0/pgbouncer.ini\" 2>\"$0/errors\" & read -r _; kill -INT $!; wait; rm -rf \"$0\"";
         let folder = new_folder("ivm-pgbouncer");
         let configuration = format!(
             "[databases]\n* = host={} port=5432 user=postgres\n[pgbouncer]\nlisten_port = 5432\nunix_socket_dir = {1}\n\
-             auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\nlogfile = {1}/log\n",
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = {2}\nmax_client_conn = 200\nlogfile = {1}/log\n",
             server.folder.display(),
-            folder.display()
+            folder.display(),
+            connections
         );
         fs::write(folder.join("pgbouncer.ini"), configuration).expect("the configuration is written");
         let shell = until_this_process_ends(SCRIPT, &[&folder]);
@@ -178,6 +237,11 @@ impl Pooler {
             thread::sleep(Duration::from_millis(20));
         }
         pooler
+    }
+
+    /// The folder with its socket.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The URL of the server's database behind the pooler.
@@ -193,7 +257,7 @@ pub fn through(folder: &Path, url: &str) -> String {
 }
 
 /// A new folder that is not root's.
-fn new_folder(name: &str) -> PathBuf {
+pub(crate) fn new_folder(name: &str) -> PathBuf {
     static FOLDERS: AtomicU32 = AtomicU32::new(0);
     let number = FOLDERS.fetch_add(1, Relaxed);
     let folder = env::temp_dir().join(format!("{name}-{}-{number}", std::process::id()));

@@ -33,6 +33,8 @@ static DIALECT: SqlDialect = SqlDialect {
     version: VERSION,
     // Not `FOR UPDATE`, which would hold off callers whose own tables refer to the lane.
     hold_lane: "SELECT token FROM ivm_lanes WHERE lane = $1 FOR NO KEY UPDATE",
+    hold_owned: "SELECT token FROM ivm_lanes WHERE lane = $1 AND (history IS NULL OR \
+                 right(history, 8) = substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)) FOR NO KEY UPDATE",
     now: "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now",
     // The first eight digits of a WAL file's name are the timeline.
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \

@@ -192,6 +192,7 @@ async fn a_lane_has_one_owner_until_its_lease_ends() {
     assert_eq!(wait, Duration::ZERO);
     // Another server in the place of this one is found at the next renewal, and told when the lane is taken anew.
     query("UPDATE ivm_lanes SET history = 'elsewhere'").execute(&mut conn).await.unwrap();
+    assert_eq!(act(third).await.unwrap_err().kind(), ErrorKind::Store, "it writes nothing before that");
     assert!(!store.renew(third, &a).await.unwrap());
     let Claimed::Taken { went_back: true, wait, .. } = store.claim(lane, &a).await.unwrap() else { panic!("not told") };
     assert_eq!(wait, Duration::ZERO, "it was its own");

@@ -49,6 +49,17 @@ async fn lane(conn: &mut dyn SqlSession, id: i64) -> Fetched<Option<LaneRow>> {
 /// The lane's fence. Nobody else acts for the lane until the transaction ends.
 pub(super) async fn hold_lane(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Option<i64>> {
     let text = conn.dialect().hold_lane;
+    token(conn, text, lane).await
+}
+
+/// The same, if the lane was taken on the timeline on which the database is. An owner of before a fail-over is none: what
+/// it has committed last may be missing.
+pub(super) async fn hold_owned(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Option<i64>> {
+    let text = conn.dialect().hold_owned;
+    token(conn, text, lane).await
+}
+
+async fn token(conn: &mut dyn SqlSession, text: &'static str, lane: i64) -> Fetched<Option<i64>> {
     let row = query(text).bind(lane).fetch_optional(conn).await?;
     row.as_ref().map(|row| get(row, "token")).transpose()
 }
@@ -99,8 +110,10 @@ pub(super) async fn add_reader(conn: &mut dyn SqlSession, lane: i64, name: &str)
     let text = "INSERT INTO ivm_readers (lane, reader) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let added = query(text).bind(lane).bind(name.to_owned()).execute(&mut *conn).await?;
     if added > 0 {
+        // Of what was purged there is no result to hand out any more.
         let text = "INSERT INTO ivm_deliveries (lane, reader, place, event) \
-                    SELECT lane, $2, place, event FROM ivm_events WHERE lane = $1 AND place IS NOT NULL";
+                    SELECT e.lane, $2, e.place, e.event FROM ivm_events e JOIN ivm_jobs j USING (ticket) \
+                    WHERE e.lane = $1 AND e.place IS NOT NULL AND j.purged = 0";
         query(text).bind(lane).bind(name.to_owned()).execute(conn).await?;
     }
     Ok(added > 0)
@@ -206,7 +219,7 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
                 return close(conn, id, *ticket, None, *now).await;
             }
             if told == Some(Acted::Done) && *stage >= Some(Stage::Relayed) {
-                relay_came(conn, id, *ticket, *now).await?;
+                return relay_came(conn, id, *ticket, *now).await;
             }
             Ok(told)
         }
@@ -269,7 +282,8 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             Ok(Some(Acted::Done))
         }
         Act::Release { ticket, note: why, now } => {
-            let text = "UPDATE ivm_jobs SET held = NULL, note = NULL, failures = 0 \
+            let text = "UPDATE ivm_jobs SET failures = CASE WHEN held = 'failed' AND saved = 2 THEN -1 ELSE 0 END, \
+                        held = NULL, note = NULL \
                         WHERE ticket = $2 AND lane = $1 AND saved < 3 AND held IS NOT NULL";
             if !change!(conn, text, id, *ticket) {
                 return Ok(None);
@@ -409,18 +423,18 @@ async fn close(
             query(text).bind(ticket).execute(&mut *conn).await?;
         }
     }
-    relay_came(conn, id, ticket, now).await?;
-    Ok(Some(Acted::Done))
+    relay_came(conn, id, ticket, now).await
 }
 
 /// A lane that was halted as this job's relay did not come goes on.
-async fn relay_came(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<()> {
+async fn relay_came(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<Option<Acted>> {
     let by_it = |halt: &Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
     if lane(conn, id).await?.is_some_and(|lane| lane.halt.as_ref().is_some_and(by_it)) {
         _ = change!(conn, GO, id);
         note(conn, id, Some(ticket), now, "resumed", "the relay came").await?;
+        return Ok(Some(Acted::Resumed));
     }
-    Ok(())
+    Ok(Some(Acted::Done))
 }
 
 async fn sweep(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) -> Fetched<Acted> {

@@ -114,8 +114,10 @@ pub(super) async fn events(
     beyond: i64,
     most: u32,
 ) -> Fetched<Vec<EventRow>> {
+    // A lane whose events end before that place is one of a store that went back: they are read from the first on.
     let text = "SELECT e.*, j.key FROM ivm_deliveries d JOIN ivm_events e USING (event) JOIN ivm_jobs j USING (ticket) \
-                WHERE d.lane = $1 AND d.reader = $2 AND d.place > $3 ORDER BY d.place LIMIT $4";
+                WHERE d.lane = $1 AND d.reader = $2 \
+                AND (d.place > $3 OR (SELECT next_place FROM ivm_lanes WHERE lane = $1) < $3) ORDER BY d.place LIMIT $4";
     let events = query(text).bind(lane).bind(name).bind(beyond).bind(i64::from(most));
     events.fetch_all(conn).await?.iter().map(values::event).collect()
 }

@@ -129,6 +129,8 @@ pub(crate) struct SqlDialect {
     pub(crate) version: i64,
     /// Reads the fence of a lane (parameter 1), and holds off everybody else who does so until the transaction ends.
     pub(crate) hold_lane: &'static str,
+    /// The same for its owner. No row if the database is on another timeline than when the lane was taken.
+    pub(crate) hold_owned: &'static str,
     /// The database's clock, as a Unix time in milliseconds, `now`. Not the time when the transaction began.
     pub(crate) now: &'static str,
     /// Which cluster and timeline the database is on, `history`: it changes when another server takes its place.

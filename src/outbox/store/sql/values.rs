@@ -83,7 +83,7 @@ pub(super) fn job(row: &SqlRow) -> Fetched<JobRow> {
         payload: get(row, "payload")?,
         held: reason(row, "held")?,
         note: get(row, "note")?,
-        failures: u32::try_from(number(row, "failures")?).unwrap_or(u32::MAX),
+        failures: get(row, "failures")?,
         enqueued_at: number(row, "enqueued_at")?,
         not_after: maybe_number(row, "not_after")?,
         keep_until: maybe_number(row, "keep_until")?,

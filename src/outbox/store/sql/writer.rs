@@ -319,7 +319,7 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetc
                 let token = match fences.get(&fence.lane) {
                     Some(token) => *token,
                     None => {
-                        let token = apply::hold_lane(conn, fence.lane).await?;
+                        let token = apply::hold_owned(conn, fence.lane).await?;
                         fences.insert(fence.lane, token);
                         token
                     }

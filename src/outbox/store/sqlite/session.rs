@@ -22,6 +22,7 @@ static DIALECT: SqlDialect = SqlDialect {
     version: VERSION,
     // The transaction holds off everybody.
     hold_lane: "SELECT token FROM ivm_lanes WHERE lane = $1",
+    hold_owned: "SELECT token FROM ivm_lanes WHERE lane = $1",
     now: "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now",
     // A file has no other servers.
     history: "SELECT '' AS history",
