@@ -17,7 +17,7 @@ pub type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A connection of the service's own.
 pub trait Database: Sized + Send + 'static {
-    type Store: OutboxStore;
+    type Store: OutboxStore + Clone;
 
     fn store(place: &str) -> impl Future<Output = infinityvm_sdk::Result<Self::Store>> + Send;
 

@@ -54,6 +54,15 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Those of one of so many lanes.
+    pub fn of_lane(&self, lane: usize, lanes: usize) -> Self {
+        let ours = |id: &str| orders::task_of(id) as usize % lanes == lane;
+        let orders = self.orders.iter().filter(|id| ours(id)).cloned().collect();
+        Self { orders, bills: self.bills.iter().filter(|(id, ..)| ours(id)).cloned().collect() }
+    }
+}
+
 /// What a run came to. All lists must be empty.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -95,6 +104,36 @@ impl Findings {
         let more = [&self.misbilled, &self.moved, &self.unequal];
         let numbers = [&self.gaps, &self.out_of_order, &self.two_payloads, &self.two_signatures];
         texts.iter().chain(&more).all(|list| list.is_empty()) && numbers.iter().all(|list| list.is_empty())
+    }
+
+    /// Those of another lane beside these.
+    pub fn add(&mut self, mut other: Self) {
+        for (all, more) in [
+            (&mut self.lost, &mut other.lost),
+            (&mut self.doubled, &mut other.doubled),
+            (&mut self.strangers, &mut other.strangers),
+            (&mut self.unbilled, &mut other.unbilled),
+            (&mut self.billed_twice, &mut other.billed_twice),
+            (&mut self.misbilled, &mut other.misbilled),
+            (&mut self.moved, &mut other.moved),
+            (&mut self.unequal, &mut other.unequal),
+        ] {
+            all.append(more);
+        }
+        for (all, more) in [
+            (&mut self.gaps, &mut other.gaps),
+            (&mut self.out_of_order, &mut other.out_of_order),
+            (&mut self.two_payloads, &mut other.two_payloads),
+            (&mut self.two_signatures, &mut other.two_signatures),
+        ] {
+            all.append(more);
+        }
+        self.orders += other.orders;
+        self.submissions += other.submissions;
+        self.replaced += other.replaced;
+        self.filled += other.filled;
+        self.renumbered += other.renumbered;
+        self.forgotten += other.forgotten;
     }
 
     /// What counts where the service cannot know all that it has sent: every order landed once, and was billed once.

@@ -29,7 +29,8 @@ pub struct Life {
     pub job_manager: String,
     pub key: String,
     pub operator: String,
-    pub consumer: String,
+    /// Each with a lane of its own.
+    pub consumers: Vec<String>,
     pub program: String,
     /// Orders of each task.
     pub each: u64,
@@ -38,6 +39,11 @@ pub struct Life {
     pub times: u64,
     /// Errors of the store are told, and not a failure of the test.
     pub tolerant: bool,
+    /// One of several services, by its number, and how many there are: each takes the orders of its part of the tasks, and
+    /// tries again what the database refuses.
+    pub part: Option<(u64, u64)>,
+    /// How long it has a lane without being heard of, in milliseconds.
+    pub lease: u64,
 }
 
 impl Life {
@@ -49,15 +55,29 @@ impl Life {
             After::Renumber => "renumber",
         };
         let flags = [state, rest, ordered, chain, self.tolerant].map(|flag| flag.to_string());
-        let Self { store, url, rpc, job_manager, key, operator, consumer, program, point, .. } = self;
-        let texts = [store, url, rpc, job_manager, key, operator, consumer, program, point].map(Clone::clone);
+        let Self { store, url, rpc, job_manager, key, operator, program, point, .. } = self;
+        let consumers = &self.consumers.join(",");
+        let texts = [store, url, rpc, job_manager, key, operator, consumers, program, point].map(Clone::clone);
         let numbers = [self.each, self.times].map(|number| number.to_string());
-        flags.into_iter().chain(texts).chain(numbers).chain([after.to_owned()]).collect()
+        let (part, of) = self.part.unwrap_or_default();
+        let last = [after.to_owned(), part.to_string(), of.to_string(), self.lease.to_string()];
+        flags.into_iter().chain(texts).chain(numbers).chain(last).collect()
+    }
+
+    /// Whose the jobs of a task are.
+    pub fn consumer_of(&self, task: u64) -> &str {
+        &self.consumers[task as usize % self.consumers.len()]
+    }
+
+    /// Whether this service takes the orders of a task.
+    pub fn takes(&self, task: u64) -> bool {
+        self.part.is_none_or(|(part, of)| task % of == part)
     }
 
     pub fn read(words: &[String]) -> Self {
         let flag = |at: usize| words[at].parse::<bool>().unwrap();
         let text = |at: usize| words[at].clone();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
         let after = match words[16].as_str() {
             "replace" => After::Replace,
             "fill" => After::Fill,
@@ -79,11 +99,13 @@ impl Life {
             job_manager: text(8),
             key: text(9),
             operator: text(10),
-            consumer: text(11),
+            consumers: words[11].split(',').map(str::to_owned).collect(),
             program: text(12),
             point: text(13),
-            each: words[14].parse().unwrap(),
-            times: words[15].parse().unwrap(),
+            each: number(14),
+            times: number(15),
+            part: Some((number(17), number(18))).filter(|(_, of)| *of > 0),
+            lease: number(19),
         }
     }
 }

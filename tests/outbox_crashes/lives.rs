@@ -1,7 +1,7 @@
 //! Starts the service, ends it, and starts it again, in one world.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
@@ -18,8 +18,9 @@ use crate::{
     ledger::{self, Findings, Rows},
     life::{Life, World},
     node_process::NodeProcess,
+    orders,
     power::Disk,
-    recorder::Recorder,
+    recorder::{Named, Recorder, Sending},
 };
 
 /// Without progress for so long it hangs.
@@ -60,7 +61,7 @@ pub struct Scene {
     database: Option<String>,
     url: String,
     key: String,
-    consumer: String,
+    consumers: Vec<String>,
     folder: TempDir,
     began: Instant,
     repeats: bool,
@@ -90,18 +91,35 @@ pub enum Ended {
 
 impl Scene {
     pub async fn new(world: World, disk: bool, random: &mut Random) -> Self {
+        let database = world.postgres.then(support::postgres::database);
+        Self::with(world, disk, 1, database, random).await
+    }
+
+    /// With so many lanes.
+    pub async fn with(world: World, disk: bool, lanes: u8, database: Option<String>, random: &mut Random) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = random.bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let consumer = format!("0x{}", "09".repeat(20));
-        let node = NodeProcess::start(world.state, &key, &consumer, world.chain);
+        let consumers: Vec<_> = (9..9 + lanes).map(|byte| format!("0x{}", format!("{byte:02x}").repeat(20))).collect();
+        let node = NodeProcess::start(world.state, &key, &consumers, world.chain);
         let recorder = Recorder::default();
-        let address = if world.rest { &node.rest } else { &node.grpc };
-        let url = format!("http://{}", recorder.before(address.parse().unwrap()).await);
         let disk = disk.then(|| Disk::new(folder.path()));
         let repeats = env::var("SAY").is_ok_and(|say| say == "all");
-        let (seen, began) = (Seen::default(), Instant::now());
-        let database = world.postgres.then(support::postgres::database);
-        Self { world, node, disk, seen, recorder, database, url, key, consumer, folder, began, repeats }
+        let (seen, began, url) = (Seen::default(), Instant::now(), String::new());
+        let mut scene =
+            Self { world, node, disk, seen, recorder, database, url, key, consumers, folder, began, repeats };
+        scene.url = scene.way(0).await;
+        scene
+    }
+
+    /// A way to the node for one life of a service: what passes is noted.
+    pub async fn way(&self, life: usize) -> String {
+        let address = if self.world.rest { &self.node.rest } else { &self.node.grpc };
+        format!("http://{}", self.recorder.before(address.parse().unwrap(), life).await)
+    }
+
+    /// Every submission.
+    pub fn sendings(&self) -> BTreeMap<Named, Vec<Sending>> {
+        self.recorder.sendings()
     }
 
     pub fn store(&self) -> PathBuf {
@@ -124,12 +142,14 @@ impl Scene {
             job_manager: self.node.job_manager.clone(),
             key: self.key.clone(),
             operator: self.node.operator.clone(),
-            consumer: self.consumer.clone(),
+            consumers: self.consumers.clone(),
             program: self.node.program.clone(),
             each,
             point: "none".to_owned(),
             times: 0,
             tolerant: false,
+            part: None,
+            lease: 1_000,
         }
     }
 
@@ -247,14 +267,21 @@ impl Scene {
 
     /// Nonces that the node has a record of.
     pub fn taken(&mut self) -> BTreeSet<u64> {
-        self.node.report().records.into_keys().collect()
+        self.node.report(1).remove(0).records.into_keys().collect()
     }
 
     /// What has become of everything.
     pub async fn findings(&mut self) -> Findings {
         let rows = Rows::read(&self.place()).await;
-        let (report, sent) = (self.node.report(), self.recorder.sent());
-        ledger::check(&self.world, &rows, &self.seen.told, &sent, &report, self.node.restarts)
+        let lanes = self.consumers.len();
+        let mut found = Findings::default();
+        for (lane, report) in self.node.report(lanes).into_iter().enumerate() {
+            let told =
+                self.seen.told.iter().filter(|id| orders::task_of(id) as usize % lanes == lane).cloned().collect();
+            let (rows, sent) = (rows.of_lane(lane, lanes), self.recorder.sent(&self.consumers[lane]));
+            found.add(ledger::check(&self.world, &rows, &told, &sent, &report, self.node.restarts));
+        }
+        found
     }
 }
 

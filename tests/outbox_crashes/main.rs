@@ -8,8 +8,8 @@
 //! - **a power cut**: nothing is left but what was synced, and parts of what was not (`power.rs`, `power.c`);
 //! - **a disk** that is full, read-only, fails to sync, or has lost a part (`disk.rs`).
 //!
-//! The kills run on PostgreSQL, too; and there several services at once share its lane, are killed, and stopped for
-//! longer than their lease lasts (`fleet.rs`).
+//! The kills run on PostgreSQL, too; and there several services at once share its lanes, are killed, stopped for longer
+//! than their lease lasts, cut off from the database, and the server crashes (`fleet.rs`).
 //!
 //! At the end every order that was stored must be on chain once, and billed once. `ledger.rs` checks that from the
 //! service's tables, the chain, and what a proxy saw pass; it shares no code with the SDK.

@@ -37,16 +37,19 @@ const BLOCKS: Duration = Duration::from_millis(150);
 const UNKNOWN: u64 = 512;
 
 pub fn run(words: &[String]) {
-    let [revision, key, consumer, mines] = words else { panic!("the node is told four things") };
-    let (revision, consumer) = (revision.parse().unwrap(), consumer.parse().unwrap());
+    let [revision, key, consumers, mines] = words else { panic!("the node is told four things") };
+    let revision = revision.parse().unwrap();
+    let consumers = consumers.split(',').map(|consumer| consumer.parse().unwrap()).collect();
     let key: [u8; 32] = hex::decode(key).unwrap().try_into().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(revision, key, consumer, mines == "true"));
+    runtime.block_on(serve(revision, key, consumers, mines == "true"));
 }
 
-async fn serve(revision: Revision, key: [u8; 32], consumer: Address, mines: bool) {
-    let rules = ConsumerRules::signed_by(LocalSigner::from_bytes(key).unwrap().address());
-    let node = Arc::new(DevNode::builder(revision).consumer(consumer, rules).start().await.unwrap());
+async fn serve(revision: Revision, key: [u8; 32], consumers: Vec<Address>, mines: bool) {
+    let signer = LocalSigner::from_bytes(key).unwrap().address();
+    let builder = DevNode::builder(revision);
+    let builder = consumers.iter().fold(builder, |all, one| all.consumer(*one, ConsumerRules::signed_by(signer)));
+    let node = Arc::new(builder.start().await.unwrap());
     let program = hex::encode(node.register_program(program(revision)));
     let rpc = json_chain::serve(node.chain().to_chain(), Rules::none()).await;
     let (grpc, rest, operator, manager) =
@@ -77,7 +80,7 @@ async fn serve(revision: Revision, key: [u8; 32], consumer: Address, mines: bool
                 let after = Duration::from_millis(after.parse().unwrap());
                 reorganise(&node, depth.parse().unwrap(), after, &returning).await;
             }
-            ["report"] => report(&node, consumer, &returning).await,
+            ["report"] => report(&node, &consumers, &returning).await,
             _ => panic!("the node is told {command:?}"),
         }
         println!("ok");
@@ -130,28 +133,31 @@ async fn reorganise(node: &Arc<DevNode>, depth: u64, after: Duration, returning:
 }
 
 /// What landed, and what the node's records say of every nonce.
-async fn report(node: &DevNode, consumer: Address, returning: &AtomicUsize) {
+async fn report(node: &DevNode, consumers: &[Address], returning: &AtomicUsize) {
     while returning.load(Ordering::SeqCst) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for job in node.chain().all_completed() {
-        println!("landed {} {}", job.nonce, hex::encode(&job.result));
+        let consumer = consumers.iter().position(|consumer| *consumer == job.consumer).unwrap();
+        println!("landed {consumer} {} {}", job.nonce, hex::encode(&job.result));
     }
     let mut records = Vec::new();
     node.wait_until(|view| {
         records.clear();
-        let (mut nonce, mut unknown) = (1, 0);
-        while unknown < UNKNOWN {
-            match view.job_state(JobId::derive(nonce, consumer).into()) {
-                Some(state) => records.push((nonce, state)),
-                None => unknown += 1,
+        for (number, consumer) in consumers.iter().enumerate() {
+            let (mut nonce, mut unknown) = (1, 0);
+            while unknown < UNKNOWN {
+                match view.job_state(JobId::derive(nonce, *consumer).into()) {
+                    Some(state) => records.push((number, nonce, state)),
+                    None => unknown += 1,
+                }
+                nonce += 1;
             }
-            nonce += 1;
         }
         true
     })
     .await;
-    for (nonce, state) in records {
+    for (consumer, nonce, state) in records {
         let word = match state {
             JobState::Pending => "pending",
             JobState::Done => "done",
@@ -159,6 +165,6 @@ async fn report(node: &DevNode, consumer: Address, returning: &AtomicUsize) {
             JobState::Relayed => "relayed",
             _ => "other",
         };
-        println!("record {nonce} {word}");
+        println!("record {consumer} {nonce} {word}");
     }
 }

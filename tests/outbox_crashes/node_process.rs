@@ -32,10 +32,10 @@ pub struct Report {
 }
 
 impl NodeProcess {
-    pub fn start(state: bool, key: &str, consumer: &str, mines: bool) -> Self {
+    pub fn start(state: bool, key: &str, consumers: &[String], mines: bool) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         let revision = if state { "state" } else { "relay" };
-        command.args(["node", revision, key, consumer, &mines.to_string()]);
+        command.args(["node", revision, key, &consumers.join(","), &mines.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -69,21 +69,23 @@ impl NodeProcess {
         self.tell(&format!("reorganise {depth} {after}"));
     }
 
-    pub fn report(&mut self) -> Report {
-        let mut report = Report::default();
+    /// Of each consumer.
+    pub fn report(&mut self, consumers: usize) -> Vec<Report> {
+        let mut reports: Vec<_> = (0..consumers).map(|_| Report::default()).collect();
         for line in self.tell("report") {
             let words: Vec<_> = line.split(' ').collect();
-            let nonce = words[1].parse().unwrap();
+            let nonce = words[2].parse().unwrap();
+            let report = &mut reports[words[1].parse::<usize>().unwrap()];
             match words[0] {
                 "landed" => {
-                    let bytes = (0..words[2].len()).step_by(2);
-                    let bytes = bytes.map(|at| u8::from_str_radix(&words[2][at..at + 2], 16).unwrap());
+                    let bytes = (0..words[3].len()).step_by(2);
+                    let bytes = bytes.map(|at| u8::from_str_radix(&words[3][at..at + 2], 16).unwrap());
                     report.landed.push((nonce, String::from_utf8(bytes.collect()).unwrap()));
                 }
-                _ => _ = report.records.insert(nonce, words[2].to_owned()),
+                _ => _ = report.records.insert(nonce, words[3].to_owned()),
             }
         }
-        report
+        reports
     }
 }
 

@@ -25,6 +25,11 @@ pub fn id(task: u64, number: u64) -> String {
     format!("{task}-{number}")
 }
 
+/// The task of an order.
+pub fn task_of(id: &str) -> u64 {
+    id.split_once('-').and_then(|(task, _)| task.parse().ok()).expect("the order of a task")
+}
+
 /// Every seventh order fails at first.
 pub fn fails(id: &str) -> bool {
     id.split_once('-').is_some_and(|(_, number)| number.parse::<u64>().is_ok_and(|number| number % 7 == 3))

@@ -1,12 +1,16 @@
 //! What is run, how often, and what it must come to.
 
-use std::{env, time::Instant};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use support::harness::{Random, seed, sweep};
 use tokio::task::JoinSet;
 
 use crate::{
-    disk, fleet,
+    disk,
+    fleet::{self, Plan},
     ledger::Findings,
     life::World,
     lives::{self, Death, Scene},
@@ -59,9 +63,7 @@ pub async fn run() -> i32 {
     if wanted("disk") {
         failed |= !disk::all(seed()).await;
     }
-    // In the long sweep only: it has been seen to hang once in a few runs.
-    let fleet = part.as_deref() == Some("fleet") || part.is_none() && sweep();
-    if wanted("postgres") || fleet {
+    if wanted("postgres") || wanted("fleet") {
         if !support::postgres::is_installed() {
             let required = env::var("REQUIRE_ALL").is_ok_and(|all| all == "1");
             println!("PostgreSQL is not installed: what needs it was ignored");
@@ -72,15 +74,35 @@ pub async fn run() -> i32 {
             let size = size("KILLS", Size { deaths: 16, each: 10 }, Size { deaths: 100, each: 100 });
             failed |= !all(&ON_POSTGRES, Death::Kill, &size).await;
         }
-        if fleet {
-            let size = size("KILLS", Size { deaths: 12, each: 40 }, Size { deaths: 120, each: 600 });
-            let world = World { postgres: true, ..RELAY };
-            let processes = if sweep() { 8 } else { 3 };
-            failed |= !fleet::run(world, processes, size.deaths, size.each, &mut Random::new(seed() + 77)).await;
+        if wanted("fleet") {
+            failed |= !fleets().await;
         }
     }
     println!("seed {}: {}", seed(), if failed { "FAILED" } else { "ok" });
     i32::from(failed)
+}
+
+/// Several services at once; in the sweep once more behind a pooler.
+async fn fleets() -> bool {
+    // 2,500 orders of each of 8 tasks are 20,000.
+    let size = size("KILLS", Size { deaths: 8, each: 25 }, Size { deaths: 160, each: 2_500 });
+    let quick = Plan {
+        services: 3,
+        deaths: size.deaths,
+        cuts: 1,
+        cut: Duration::from_secs(4),
+        crashes: 1,
+        each: size.each,
+        pooled: false,
+    };
+    let whole = Plan { services: 8, cuts: 4, cut: Duration::from_secs(60), crashes: 4, ..quick };
+    let world = World { postgres: true, ..RELAY };
+    let plans = if sweep() { vec![whole, Plan { pooled: true, ..whole }] } else { vec![quick] };
+    let mut clean = true;
+    for (number, plan) in plans.into_iter().enumerate() {
+        clean &= fleet::run(world, plan, &mut Random::new(seed() + 77 + number as u64)).await;
+    }
+    clean
 }
 
 /// All worlds at once: most of the time each waits.

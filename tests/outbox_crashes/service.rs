@@ -15,6 +15,7 @@ use infinityvm_sdk::{
     Client, Error, HealPolicy, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision, Until,
     chain::{Chain, RpcReader},
     nonce::Given,
+    observe::{ClientEvent, Observer},
     outbox::{AfterFailure, EventKind, LaneConfig, Outbox},
     primitives::hex,
 };
@@ -27,8 +28,6 @@ use crate::{
     orders::{self, After, TASKS},
 };
 
-/// As short as can be, where services share a store: the parent stops some for longer.
-pub const LEASE: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_millis(300);
 
 /// Tells the parent. A line at a time, and at once, as this process may not live much longer.
@@ -57,32 +56,80 @@ async fn or_stop<T>(life: &Life, what: &str, done: Result<T, impl Display>) -> T
     }
 }
 
+/// As [`or_stop`]; one of several services tries again, as the database may be away for a while.
+async fn sooner_or_later<T, E: Display>(life: &Life, what: &str, mut done: impl AsyncFnMut() -> Result<T, E>) -> T {
+    loop {
+        let done = done().await;
+        if !is_tried_again(life, &done).await {
+            return or_stop(life, what, done).await;
+        }
+    }
+}
+
+/// Whether it came to its end; if not, it is to be tried again.
+async fn is_over(life: &Life, what: &str, done: Done<()>) -> bool {
+    let again = is_tried_again(life, &done).await;
+    if !again {
+        or_stop(life, what, done).await;
+    }
+    !again
+}
+
+async fn is_tried_again<T, E>(life: &Life, done: &Result<T, E>) -> bool {
+    let again = done.is_err() && life.part.is_some();
+    if again {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    again
+}
+
+/// Tells the parent of what it counts.
+struct Says;
+
+impl Observer for Says {
+    fn observe(&self, event: ClientEvent<'_>) {
+        if matches!(event, ClientEvent::WriteFenced { .. }) {
+            say("fenced");
+        }
+    }
+}
+
 /// With what makes an error of the SDK one that a program can act on.
 fn typed<T>(done: Result<T, Error>) -> Result<T, String> {
     done.map_err(|error| format!("{:?} retryable={} {error}", error.kind(), error.is_retryable()))
 }
 
 async fn serve<D: Database>(life: Arc<Life>) {
-    let store = or_stop(&life, "open", typed(D::store(&life.store).await)).await;
+    let store = sooner_or_later(&life, "open", async || typed(D::store(&life.store).await)).await;
     // Its tables are made before the tasks need them.
-    drop(or_stop(&life, "tables", D::connect(&life.store).await).await);
+    drop(sooner_or_later(&life, "tables", async || D::connect(&life.store).await).await);
     let client = client(&life).await;
-    let passed = Arc::new(AtomicU64::new(0));
-    let (point, times) = (life.point.clone(), life.times);
-    let builder = Outbox::builder(client, store).lane(lane(&life)).network("test").lease(LEASE).longest_call(CALL);
-    let builder = builder.at_points(move |name| {
-        if name == point && passed.fetch_add(1, Ordering::SeqCst) + 1 == times {
-            say("point");
-            // Nothing more happens on this thread, and the parent kills the process.
-            loop {
-                std::thread::park();
+    let builder = |wanted: &dyn Fn(&str) -> bool| {
+        let (passed, point, times) = (AtomicU64::new(0), life.point.clone(), life.times);
+        let builder = Outbox::builder(client.clone(), store.clone()).network("test");
+        let builder = builder.lease(Duration::from_millis(life.lease)).longest_call(CALL).at_points(move |name| {
+            if name == point && passed.fetch_add(1, Ordering::SeqCst) + 1 == times {
+                say("point");
+                // Nothing more happens on this thread, and the parent kills the process.
+                loop {
+                    std::thread::park();
+                }
             }
-        }
-    });
-    let outbox = or_stop(&life, "start", typed(builder.start().await)).await;
+        });
+        let consumers = life.consumers.iter().filter(|consumer| wanted(consumer));
+        consumers.fold(builder, |builder, consumer| builder.lane(lane(&life, consumer)))
+    };
+    let outbox = sooner_or_later(&life, "start", async || typed(builder(&|_| true).start().await)).await;
+    // Of several services each bills what it has taken.
+    let ours = |consumer: &str| (0..TASKS).any(|task| life.takes(task) && life.consumer_of(task) == consumer);
+    let billed = match life.part {
+        Some(_) => sooner_or_later(&life, "open", async || typed(builder(&ours).open().await)).await,
+        None => outbox.clone(),
+    };
+    let tasks = (0..TASKS).filter(|task| life.takes(*task));
     let tasks: Vec<_> =
-        (0..TASKS).map(|task| tokio::spawn(take_orders::<D>(task, outbox.clone(), Arc::clone(&life)))).collect();
-    let billing = tokio::spawn(bill::<D>(outbox.clone(), Arc::clone(&life)));
+        tasks.map(|task| tokio::spawn(take_orders::<D>(task, outbox.clone(), Arc::clone(&life)))).collect();
+    let billing = tokio::spawn(bill::<D>(billed, Arc::clone(&life)));
     tokio::spawn(watch(outbox));
     for task in tasks {
         task.await.unwrap();
@@ -102,6 +149,7 @@ async fn client(life: &Life) -> Client {
         .revision(revision(life))
         .signer(LocalSigner::from_bytes(hex::decode(&life.key).unwrap().try_into().unwrap()).unwrap())
         .nonces(Given)
+        .observer(Says)
         // Without a list of what the node works on, what it has forgotten shows only in that nothing happens.
         .healing(HealPolicy::default().with_patience(Duration::from_secs(2)))
         .polling(PollPolicy::default().with_tick(Duration::from_millis(25)).with_most(Duration::from_millis(250)))
@@ -114,13 +162,13 @@ fn revision(life: &Life) -> Revision {
     if life.world.state { Revision::State } else { Revision::Relay }
 }
 
-fn lane(life: &Arc<Life>) -> LaneConfig {
+fn lane(life: &Arc<Life>, consumer: &str) -> LaneConfig {
     let strategy = if life.world.ordered { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
-    let lane = LaneConfig::new(life.consumer.parse().unwrap(), strategy).with_repetitions(0);
-    let (meant, after) = (Arc::clone(life), life.world.after);
+    let lane = LaneConfig::new(consumer.parse().unwrap(), strategy).with_repetitions(0);
+    let (meant, after, consumer) = (Arc::clone(life), life.world.after, consumer.to_owned());
     let other = move |failed: &infinityvm_sdk::outbox::FailedJob| {
         let input = String::from_utf8_lossy(failed.job.onchain_input()).into_owned();
-        Ok(job(&meant, &orders::other_input(&input, after)))
+        Ok(job(&meant, &consumer, &orders::other_input(&input, after)))
     };
     let lane = match after {
         After::Replace => lane.with_after_failure(AfterFailure::Replace).with_replacement(other),
@@ -135,51 +183,67 @@ fn lane(life: &Arc<Life>) -> LaneConfig {
     lane
 }
 
-fn job(life: &Life, input: &str) -> OffchainJobRequest {
+fn job(life: &Life, consumer: &str, input: &str) -> OffchainJobRequest {
     let program = ProgramId::new(hex::decode(&life.program).unwrap());
-    let job = OffchainJobRequest::builder(life.consumer.parse().unwrap(), program).max_cycles(1_000_000);
+    let job = OffchainJobRequest::builder(consumer.parse().unwrap(), program).max_cycles(1_000_000);
     let job = job.onchain_input(input.as_bytes().to_vec()).offchain_input(vec![7; 500]);
     let job = if life.world.ordered { job.relay(RelayStrategy::Ordered) } else { job };
     job.build().unwrap()
 }
 
 async fn take_orders<D: Database>(task: u64, outbox: Outbox, life: Arc<Life>) {
-    let taken = async {
-        let mut database = D::connect(&life.store).await?;
-        for number in database.taken(task).await?..life.each {
-            let id = orders::id(task, number);
-            database.take(&outbox, &id, job(&life, &orders::input(&id))).await?;
-            say(&format!("order {id}"));
+    loop {
+        let taken = take_all::<D>(task, &outbox, &life).await;
+        if is_over(&life, "take", taken).await {
+            return;
         }
-        Done::Ok(())
-    };
-    or_stop(&life, "take", taken.await).await;
+    }
+}
+
+async fn take_all<D: Database>(task: u64, outbox: &Outbox, life: &Life) -> Done<()> {
+    let mut database = D::connect(&life.store).await?;
+    for number in database.taken(task).await?..life.each {
+        let id = orders::id(task, number);
+        database.take(outbox, &id, job(life, life.consumer_of(task), &orders::input(&id))).await?;
+        say(&format!("order {id}"));
+    }
+    Ok(())
 }
 
 async fn bill<D: Database>(outbox: Outbox, life: Arc<Life>) {
-    let billed = async {
-        let mut database = D::connect(&life.store).await?;
-        let mut results = outbox.results("billing").await?;
-        while database.billed().await? < TASKS * life.each {
-            // Another service may have had the last one.
-            let Ok(event) = timeout(Duration::from_millis(500), results.next()).await else { continue };
-            let event = event?;
-            let (key, nonce) = (event.key().unwrap().to_owned(), event.nonce());
-            let bill = match (event.kind(), event.result()) {
-                (EventKind::Result, Some(result)) => Some(Some(result.output().to_vec())),
-                (EventKind::Failed, _) if life.world.after == After::Fill => Some(None),
-                (kind, _) => {
-                    say(&format!("odd {kind:?} {:?}", event.reason()));
-                    None
-                }
-            };
-            let bill = bill.map(|output| Bill { id: key.clone(), output, nonce: nonce.unwrap() });
-            database.bill(&event, bill).await?;
-            say(&format!("billed {key}"));
+    loop {
+        let billed = bill_all::<D>(&outbox, &life).await;
+        if is_over(&life, "bill", billed).await {
+            return;
         }
-        Done::Ok(())
-    };
-    or_stop(&life, "bill", billed.await).await;
+    }
+}
+
+async fn bill_all<D: Database>(outbox: &Outbox, life: &Life) -> Done<()> {
+    let mut database = D::connect(&life.store).await?;
+    let mut results = outbox.results("billing").await?;
+    loop {
+        let Ok(event) = timeout(Duration::from_millis(500), results.next()).await else {
+            // Other services may have orders to bill, and need this one for their lanes.
+            if database.billed().await? < TASKS * life.each {
+                continue;
+            }
+            return Ok(());
+        };
+        let event = event?;
+        let (key, nonce) = (event.key().unwrap().to_owned(), event.nonce());
+        let bill = match (event.kind(), event.result()) {
+            (EventKind::Result, Some(result)) => Some(Some(result.output().to_vec())),
+            (EventKind::Failed, _) if life.world.after == After::Fill => Some(None),
+            (kind, _) => {
+                say(&format!("odd {kind:?} {:?}", event.reason()));
+                None
+            }
+        };
+        let bill = bill.map(|output| Bill { id: key.clone(), output, nonce: nonce.unwrap() });
+        database.bill(&event, bill).await?;
+        say(&format!("billed {key}"));
+    }
 }
 
 /// Tells of a lane that has stopped.
@@ -187,12 +251,13 @@ async fn watch(outbox: Outbox) {
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let Ok(status) = outbox.status().await else { continue };
-        let lane = &status.lanes[0];
-        if let Some(halt) = &lane.halted {
-            say(&format!("halted {} {}", halt.reason.as_str(), halt.note));
-        }
-        if let Some(trouble) = lane.trouble.as_ref().filter(|trouble| !trouble.is_retryable()) {
-            say(&format!("stopped lane {:?} retryable=false {trouble}", trouble.kind()));
+        for lane in &status.lanes {
+            if let Some(halt) = &lane.halted {
+                say(&format!("halted {} {}", halt.reason.as_str(), halt.note));
+            }
+            if let Some(trouble) = lane.trouble.as_ref().filter(|trouble| !trouble.is_retryable()) {
+                say(&format!("stopped lane {:?} retryable=false {trouble}", trouble.kind()));
+            }
         }
     }
 }

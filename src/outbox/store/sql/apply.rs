@@ -52,8 +52,8 @@ pub(super) async fn hold_lane(conn: &mut dyn SqlSession, lane: i64) -> Fetched<O
     token(conn, text, lane).await
 }
 
-/// The same, if the lane was taken on the timeline on which the database is. An owner of before a fail-over is none: what
-/// it has committed last may be missing.
+/// The same, if the lane was taken on the timeline on which the database is. An owner of before a fail-over is none:
+/// what it has committed last may be missing.
 pub(super) async fn hold_owned(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Option<i64>> {
     let text = conn.dialect().hold_owned;
     token(conn, text, lane).await
