@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 
 use super::{config::LaneConfig, store::Fence};
 use crate::{error::Error, sync::Lock};
@@ -36,12 +36,29 @@ pub(super) struct LaneHandle {
     /// Why its worker has ended, or what it could not do lately.
     trouble: Lock<Option<Error>>,
     desk: Arc<PostingDesk>,
+    /// The fence, as often as this outbox gets or loses the lane.
+    fences: watch::Sender<Option<Fence>>,
+    /// How many results were kept.
+    kept: watch::Sender<u64>,
+    /// Whether somebody waits for results as soon as they are executed.
+    early: watch::Sender<bool>,
 }
 
 impl LaneHandle {
     pub(super) fn new(id: i64, config: LaneConfig, queued: u64, desk: Arc<PostingDesk>) -> Self {
-        let (queued, changed, room) = (AtomicU64::new(queued), Notify::new(), Notify::new());
-        Self { id, config, queued, changed, room, owner: Lock::default(), trouble: Lock::default(), desk }
+        Self {
+            id,
+            config,
+            queued: AtomicU64::new(queued),
+            changed: Notify::new(),
+            room: Notify::new(),
+            owner: Lock::default(),
+            trouble: Lock::default(),
+            desk,
+            fences: watch::Sender::default(),
+            kept: watch::Sender::default(),
+            early: watch::Sender::default(),
+        }
     }
 
     /// Waits until no other lane posts.
@@ -96,7 +113,20 @@ impl LaneHandle {
     }
 
     pub(super) fn set_owner(&self, owner: Option<Owner>) {
+        let fence = owner.as_ref().map(|(fence, _)| *fence);
         *self.owner.lock() = owner;
+        self.fences.send_replace(fence);
+    }
+
+    /// A result of one of its jobs is in the store.
+    pub(super) fn result_kept(&self) {
+        self.kept.send_modify(|kept| *kept += 1);
+    }
+
+    /// Waits until somebody wants results as soon as they are executed.
+    pub(super) async fn wants_early(&self) {
+        // Its sender is this lane's, so it does not end.
+        _ = self.early.subscribe().wait_for(|early| *early).await;
     }
 
     /// Has the worker look at a job again.
@@ -113,5 +143,22 @@ impl LaneHandle {
 
     pub(super) fn set_trouble(&self, trouble: Option<Error>) {
         *self.trouble.lock() = trouble;
+    }
+}
+
+/// What an app server hears.
+#[cfg(feature = "app")]
+impl LaneHandle {
+    pub(super) fn fences(&self) -> watch::Receiver<Option<Fence>> {
+        self.fences.subscribe()
+    }
+
+    pub(super) fn kept(&self) -> watch::Receiver<u64> {
+        self.kept.subscribe()
+    }
+
+    /// From now on, results are kept as soon as they are executed.
+    pub(super) fn want_early(&self) {
+        self.early.send_replace(true);
     }
 }

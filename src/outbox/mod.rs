@@ -87,6 +87,9 @@
 pub(crate) mod decide;
 pub(crate) mod store;
 
+#[cfg(feature = "app")]
+#[allow(dead_code, reason = "app servers come next")]
+pub(crate) mod app_lane;
 mod attendance;
 mod builder;
 mod clock;

@@ -1,5 +1,8 @@
 //! A store that ends with the process, for tests of whoever uses the outbox.
 
+#[cfg(feature = "app")]
+mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
@@ -39,6 +42,8 @@ struct Books {
     last: i64,
     log: Vec<(i64, LogRow)>,
     changes: i64,
+    #[cfg(feature = "app")]
+    apps: super::journal::AppBooks,
 }
 
 #[derive(Debug)]
@@ -431,6 +436,11 @@ impl Storage for MemoryStore {
     }
 
     fn end(&self) {}
+
+    #[cfg(feature = "app")]
+    fn journal(&self) -> &dyn super::journal::Journal {
+        self
+    }
 
     async fn lanes(&self) -> Result<Vec<LaneRow>> {
         Ok(self.0.lock().lanes.values().map(|book| book.row.clone()).collect())

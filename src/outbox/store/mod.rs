@@ -7,6 +7,9 @@
 
 mod content;
 mod faults;
+#[cfg(feature = "app")]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "app servers come next"))]
+pub(crate) mod journal;
 mod memory;
 #[cfg(feature = "sqlx-postgres")]
 pub mod postgres;
@@ -58,6 +61,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Undoes [`begin`](Self::begin): another worker may begin. What this one still does, its fences let through only
     /// until a lane is taken.
     fn end(&self);
+
+    /// The journals of apps.
+    #[cfg(feature = "app")]
+    fn journal(&self) -> &dyn journal::Journal;
 
     /// Every lane.
     async fn lanes(&self) -> Result<Vec<LaneRow>>;

@@ -53,6 +53,8 @@ pub(super) struct Eye {
     shown: HashSet<i64>,
     /// The result that is stored.
     kept: Option<StoredResult>,
+    /// The payload whose result was kept when it was executed.
+    early: Option<i64>,
     earlier: Option<i64>,
     /// The chain has the job, whatever the node says.
     landed: bool,
@@ -75,6 +77,7 @@ impl Eye {
             left,
             shown,
             kept: None,
+            early: None,
             earlier: None,
             landed: false,
             read: None,
@@ -213,8 +216,32 @@ impl Eye {
         }
     }
 
-    /// Waits for a result, and gives up the slot on the way. Nothing if it is time to post it.
+    /// Waits for a result, and gives up the slot on the way. Nothing if it is time to post it. Where somebody wants
+    /// results as soon as they are executed, this one is kept then.
     async fn wait(&mut self, handle: &JobHandle, payload: &PayloadRow, goal: Until) -> Result<Option<Verified>> {
+        let lane = Arc::clone(&self.context.lane);
+        if goal == Until::Executed || self.is_early(payload.id) {
+            return self.wait_for(handle, payload, goal).await;
+        }
+        tokio::select! {
+            biased;
+            () = lane.wants_early() => {}
+            waited = self.wait_for(handle, payload, goal) => return waited,
+        }
+        if !self.is_kept(payload.id).await? {
+            let verified = handle.wait(Until::Executed).timeout(lane.config().patience()).await?;
+            self.keep(payload, &verified).await?;
+        }
+        self.early = Some(payload.id);
+        self.wait_for(handle, payload, goal).await
+    }
+
+    /// Whether a result of the payload was kept when it was executed.
+    fn is_early(&self, payload: i64) -> bool {
+        self.early == Some(payload)
+    }
+
+    async fn wait_for(&mut self, handle: &JobHandle, payload: &PayloadRow, goal: Until) -> Result<Option<Verified>> {
         let patience = self.context.lane.config().patience();
         if goal != Until::Executed && !self.wait_for_relay(handle, payload).await? {
             return Ok(None);
@@ -243,6 +270,7 @@ impl Eye {
             self.context.act_on(of, Act::Result(result.clone())).await?;
             self.context.points.pass("result");
             self.kept = Some(result);
+            self.context.lane.result_kept();
         }
         Ok(())
     }

@@ -138,6 +138,10 @@ fn held_lane(request: &StoreRequest) -> Option<i64> {
         | StoreRequest::AddReader(lane, _)
         | StoreRequest::RemoveReader(lane, _) => Some(*lane),
         StoreRequest::Act(fence, _) | StoreRequest::Renew(fence, _) | StoreRequest::Release(fence) => Some(fence.lane),
+        #[cfg(feature = "app")]
+        StoreRequest::Journal(fence, _) => Some(fence.lane),
+        #[cfg(feature = "app")]
+        StoreRequest::OpenApp(..) => None,
         StoreRequest::Begin { .. }
         | StoreRequest::OpenLane(_)
         | StoreRequest::Enqueue(..)

@@ -40,6 +40,13 @@ static DIALECT: SqlDialect = SqlDialect {
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \
               FROM pg_control_system()",
     enqueue: ENQUEUE,
+    #[cfg(feature = "app")]
+    numbers_parameters: true,
+    #[cfg(feature = "app")]
+    by_keys: "SELECT k.key, k.digest, k.place, k.at, COALESCE(k.outcome, e.outcome) AS outcome, \
+              COALESCE(k.answer, e.answer) AS answer FROM ivm_app_keys k \
+              LEFT JOIN ivm_app_entries e ON e.lane = k.lane AND e.place = k.place \
+              WHERE k.lane = $1 AND k.key = ANY (ARRAY(SELECT jsonb_array_elements_text($2::jsonb)))",
 };
 
 /// Queued jobs that are looked at to find out whether there are others than before.

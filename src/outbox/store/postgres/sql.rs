@@ -4,11 +4,11 @@
 //! the tables. Only the owner of a lane writes anything else.
 
 /// The version of the tables that this release reads and writes. A store of a newer one is refused.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// What brings a store from each version to the next: the first text makes the tables. All that are missing run in one
 /// transaction, which also writes the version, and holds an advisory lock until it ends.
-pub const MIGRATIONS: &[&str] = &[MAKE, POSTS];
+pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS];
 
 /// Version 1.
 ///
@@ -182,6 +182,108 @@ CREATE INDEX ivm_posts_payload ON ivm_posts (payload);
 CREATE TABLE ivm_posting (
     account BYTEA PRIMARY KEY,
     payload BIGINT NOT NULL
+);
+";
+
+/// Version 3: app servers.
+const APPS: &str = "
+-- One row for each app: one a lane at most. `last_place`, `last_time`, `root`: the place and the time of the last entry, and
+-- the root after it. `batched`, `batched_root`: the last entry that is in a batch, and the root after it. `trimmed`: the last
+-- entry that is gone. `cursor_…`: the log up to which the chain was read. `marker`: what the server was about to try.
+CREATE TABLE ivm_apps (
+    lane BIGINT PRIMARY KEY REFERENCES ivm_lanes,
+    name TEXT NOT NULL,
+    first_root BYTEA NOT NULL,
+    last_place BIGINT NOT NULL DEFAULT 0,
+    last_time BIGINT NOT NULL DEFAULT 0,
+    root BYTEA NOT NULL,
+    batched BIGINT NOT NULL DEFAULT 0,
+    batched_root BYTEA NOT NULL,
+    last_batch BIGINT NOT NULL DEFAULT 0,
+    last_snapshot BIGINT NOT NULL DEFAULT 0,
+    trimmed BIGINT NOT NULL DEFAULT 0,
+    cursor_hash BYTEA,
+    cursor_block BIGINT,
+    cursor_log BIGINT,
+    marker BYTEA
+);
+
+-- The journal: what an app was asked, in the order in which it was applied, and what it answered. `block`, `log_index`: of
+-- what comes from the chain. `outcome`: 0 answered, 1 rejected by the app, 2 refused as the app panicked. `root`: after it.
+CREATE TABLE ivm_app_entries (
+    lane BIGINT NOT NULL,
+    place BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    block BIGINT,
+    log_index BIGINT,
+    request BYTEA NOT NULL,
+    outcome BIGINT NOT NULL,
+    answer BYTEA NOT NULL,
+    root BYTEA NOT NULL,
+    PRIMARY KEY (lane, place)
+);
+
+-- The keys that requests came with, and a hash of each request. `outcome`, `answer`: once the entry is gone.
+CREATE TABLE ivm_app_keys (
+    lane BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    digest BYTEA NOT NULL,
+    place BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    outcome BIGINT,
+    answer BYTEA,
+    PRIMARY KEY (lane, key)
+);
+CREATE INDEX ivm_app_keys_place ON ivm_app_keys (lane, place);
+
+-- What entries were made a job of. `ticket`: its job in ivm_jobs. `stage`: 0 frozen, 1 executed, 2 on chain, 3 final.
+-- `executed_root`: what the program's output claims. `replaced`: 1 if other batches have its entries, or none.
+CREATE TABLE ivm_app_batches (
+    lane BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    first_place BIGINT NOT NULL,
+    last_place BIGINT NOT NULL,
+    root_before BYTEA NOT NULL,
+    root_after BYTEA NOT NULL,
+    max_cycles BIGINT NOT NULL,
+    ticket BIGINT,
+    stage BIGINT NOT NULL DEFAULT 0,
+    executed_root BYTEA,
+    failure TEXT,
+    replaced BIGINT NOT NULL DEFAULT 0,
+    frozen_at BIGINT NOT NULL,
+    PRIMARY KEY (lane, number)
+);
+CREATE INDEX ivm_app_batches_last ON ivm_app_batches (lane, last_place);
+
+-- What the program gets for a batch.
+CREATE TABLE ivm_app_inputs (
+    lane BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    onchain BYTEA NOT NULL,
+    offchain BYTEA NOT NULL,
+    state BYTEA,
+    PRIMARY KEY (lane, number)
+);
+
+-- Snapshots of an app's state, each after the entry at `place`, in so many `chunks`. `whole`: 1 once all of them are there.
+CREATE TABLE ivm_app_snapshots (
+    lane BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    place BIGINT,
+    root BYTEA,
+    chunks BIGINT NOT NULL DEFAULT 0,
+    whole BIGINT NOT NULL DEFAULT 0,
+    made_at BIGINT NOT NULL,
+    PRIMARY KEY (lane, number)
+);
+
+CREATE TABLE ivm_app_chunks (
+    lane BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    piece BIGINT NOT NULL,
+    bytes BYTEA NOT NULL,
+    PRIMARY KEY (lane, number, piece)
 );
 ";
 

@@ -6,6 +6,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, query};
 
 use super::*;
+#[cfg(feature = "app")]
+use crate::outbox::store::journal::{Journal, JournalAct, Journaled};
 use crate::{
     job::Revision,
     outbox::store::{Act, Acted, Claimed, Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage, Tenant},
@@ -154,7 +156,8 @@ async fn set_ahead(conn: &mut PgConnection, seconds: i32) {
     query(text).bind(f64::from(seconds)).execute(conn).await.unwrap();
 }
 
-/// Who has a lane has it until its lease ends by the database's clock, and its fence counts until the next one takes it.
+/// Who has a lane has it until its lease ends by the database's clock, and its fence counts until the next one takes
+/// it.
 #[tokio::test]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 async fn a_lane_has_one_owner_until_its_lease_ends() {
@@ -229,6 +232,94 @@ async fn a_fence_is_checked_in_the_transaction_that_writes() {
     until_somebody_waits(&mut looks_on).await;
     taking.commit().await.unwrap();
     assert_eq!(act.await.unwrap().unwrap_err().kind(), ErrorKind::Store);
+}
+
+/// So does what an app writes.
+#[cfg(feature = "app")]
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_journal_is_written_by_who_has_the_lane_when_it_is_committed() {
+    let (store, url, lane) = store().await;
+    let fence = store.take(lane).await.unwrap();
+    store.open_app(lane, "game", B256::ZERO).await.unwrap();
+    let (mut conn, mut looks_on) = (connection(&url).await, connection(&url).await);
+    for (takes, expected) in [(false, true), (true, false)] {
+        let mut taking = conn.begin().await.unwrap();
+        query("UPDATE ivm_lanes SET token = token + $1").bind(i64::from(takes)).execute(&mut *taking).await.unwrap();
+        let write = tokio::spawn({
+            let store = store.clone();
+            async move { store.write(fence, JournalAct::Mark { marker: vec![u8::from(takes)].into() }).await.unwrap() }
+        });
+        until_somebody_waits(&mut looks_on).await;
+        taking.commit().await.unwrap();
+        let written = write.await.unwrap();
+        assert!(matches!(written, Journaled::Done) == expected, "{written:?}");
+        assert!(matches!(written, Journaled::Fenced) != expected, "{written:?}");
+    }
+    assert_eq!(store.app(lane).await.unwrap().unwrap().marker, Some(vec![0].into()));
+}
+
+/// Of a connection that is lost during a commit nobody knows what it has written: that is told, and the journal says
+/// what is there. What is written after that is written as before.
+#[cfg(feature = "app")]
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_connection_that_is_lost_during_a_commit_is_no_plain_error() {
+    let (store, url, lane) = store().await;
+    let fence = store.take(lane).await.unwrap();
+    store.open_app(lane, "game", B256::ZERO).await.unwrap();
+    let mark = |marker: u8| store.write(fence, JournalAct::Mark { marker: vec![marker].into() });
+    let text = "CREATE TABLE fails (now BOOLEAN); INSERT INTO fails VALUES (true); \
+                CREATE FUNCTION goes() RETURNS trigger LANGUAGE plpgsql AS \
+                'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()) FROM fails WHERE now; RETURN NULL; END'; \
+                CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON ivm_apps DEFERRABLE INITIALLY DEFERRED \
+                FOR EACH ROW EXECUTE FUNCTION goes()";
+    let mut conn = connection(&url).await;
+    sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
+    for _ in 0..2 {
+        let Journaled::Unknown(error) = mark(1).await.unwrap() else { panic!("its outcome is known") };
+        assert!(error.is_retryable(), "{error}");
+        assert_eq!(store.app(lane).await.unwrap().unwrap().marker, None);
+    }
+    query("UPDATE fails SET now = false").execute(&mut conn).await.unwrap();
+    assert!(matches!(mark(2).await.unwrap(), Journaled::Done));
+    assert_eq!(store.app(lane).await.unwrap().unwrap().marker, Some(vec![2].into()));
+}
+
+/// Instances of the release before go on beside this one: what brings a store of theirs to this version leaves what
+/// they know as it is. A store of a newer version is refused.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_store_of_every_older_version_is_migrated_while_it_is_in_use() {
+    for version in 1..VERSION {
+        let url = support::postgres::database();
+        let mut conn = connection(&url).await;
+        for text in &MIGRATIONS[..usize::try_from(version).unwrap()] {
+            sqlx::raw_sql(*text).execute(&mut conn).await.unwrap();
+        }
+        let text = "INSERT INTO ivm_store (one, version, identity, starts) VALUES (1, $1, '\\x0102', 3)";
+        query(text).bind(version).execute(&mut conn).await.unwrap();
+        // An instance of that release has the lane of a job.
+        let text = "INSERT INTO ivm_lanes (network, consumer, revision, ordered, first_nonce, next_nonce, next_told, \
+                    owner, lease_until, token) VALUES ('test', $1, 'relay', true, 1, 1, 1, 'older', $2, 7)";
+        let consumer = Address::repeat_byte(1).to_vec();
+        query(text).bind(consumer).bind(i64::MAX).execute(&mut conn).await.unwrap();
+        let mut older = conn.begin().await.unwrap();
+        query("SELECT token FROM ivm_lanes FOR NO KEY UPDATE").execute(&mut *older).await.unwrap();
+        // It need not be stopped for that.
+        let store = PostgresStore::connect(&url).await.unwrap();
+        older.commit().await.unwrap();
+        let lane = lane(&store).await;
+        assert_eq!(
+            (store.identity(), store.claim(lane, &tenant("newer")).await.unwrap()),
+            (&[1, 2][..], Claimed::Held)
+        );
+        let row = query("SELECT version FROM ivm_store").fetch_one(&mut conn).await.unwrap();
+        assert_eq!(row.get::<i64, _>(0), VERSION);
+        query("UPDATE ivm_store SET version = version + 1").execute(&mut conn).await.unwrap();
+        let error = PostgresStore::connect(&url).await.err().unwrap();
+        assert!(error.to_string().contains("has version"), "{error}");
+    }
 }
 
 /// The tables are those of SQLite, with what only several instances need.

@@ -140,7 +140,7 @@ macro_rules! change {
     };
 }
 
-async fn note(
+pub(super) async fn note(
     conn: &mut dyn SqlSession,
     lane: i64,
     ticket: Option<i64>,

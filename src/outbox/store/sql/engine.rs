@@ -84,6 +84,11 @@ impl<D: Database> Storage for D {
         self.stop();
     }
 
+    #[cfg(feature = "app")]
+    fn journal(&self) -> &dyn crate::outbox::store::journal::Journal {
+        self
+    }
+
     async fn lanes(&self) -> Result<Vec<LaneRow>> {
         self.read(|conn| Box::pin(reads::lanes(conn))).await
     }

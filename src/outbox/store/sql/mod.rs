@@ -9,6 +9,8 @@ mod apply;
 mod engine;
 mod events;
 mod guest;
+#[cfg(feature = "app")]
+mod journal;
 mod leases;
 mod parameters;
 mod reads;

@@ -138,6 +138,12 @@ pub(crate) struct SqlDialect {
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
     /// row if there is no such lane or if somebody has just taken the key.
     pub(crate) enqueue: &'static str,
+    /// Whether the parameters of a text that is made have numbers; otherwise they are in their order.
+    #[cfg(feature = "app")]
+    pub(crate) numbers_parameters: bool,
+    /// What was answered to the requests of a lane (parameter 1) with these keys (2, an array as JSON).
+    #[cfg(feature = "app")]
+    pub(crate) by_keys: &'static str,
 }
 
 /// A connection. Its transactions are begun and ended by whoever has it.

@@ -12,14 +12,20 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "app")]
+use alloy_primitives::B256;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "app")]
+use super::journal;
 use super::{
     apply, leases,
     session::{Fetched, SqlSession},
     values::{failed, mixed_up},
 };
+#[cfg(feature = "app")]
+use crate::outbox::store::journal::{AppRow, JournalAct, Journaled};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     outbox::store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
@@ -53,7 +59,9 @@ pub(crate) trait WriterLink: Send + 'static {
 }
 
 pub(crate) enum StoreRequest {
-    Begin { known: i64 },
+    Begin {
+        known: i64,
+    },
     OpenLane(LaneSpec),
     Enqueue(i64, NewJob),
     Take(i64),
@@ -66,6 +74,10 @@ pub(crate) enum StoreRequest {
     AddReader(i64, String),
     RemoveReader(i64, String),
     Acknowledge(i64, String, i64),
+    #[cfg(feature = "app")]
+    OpenApp(i64, String, B256),
+    #[cfg(feature = "app")]
+    Journal(Fence, JournalAct),
 }
 
 pub(crate) enum Reply {
@@ -78,6 +90,10 @@ pub(crate) enum Reply {
     Acted(Acted),
     Count(u64),
     Flag(bool),
+    #[cfg(feature = "app")]
+    App(AppRow),
+    #[cfg(feature = "app")]
+    Journaled(Journaled),
     /// The fence does not hold.
     Fenced,
     NoLane,
@@ -147,6 +163,11 @@ enum Failure {
     Unknown(sqlx::Error),
 }
 
+/// Whether it is about a row that there may be once only: trying again does not help.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
 impl<L: WriterLink> Task<L> {
     async fn run(mut self) {
         while let Some(first) = self.waiting.recv().await {
@@ -192,6 +213,9 @@ impl<L: WriterLink> Task<L> {
 
     fn failed(&mut self, failure: Failure) -> Error {
         let error = match failure {
+            Failure::Refused(error) if is_taken(&error) => {
+                return failed("the store has such a row already", &self.place)(error).with_retryable(false);
+            }
             Failure::Refused(error) | Failure::Unreached(error) => {
                 return failed("the store cannot be written", &self.place)(error);
             }
@@ -315,16 +339,7 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetc
             StoreRequest::Beat(tenant) => Reply::Count(leases::beat(conn, tenant).await?),
             StoreRequest::Leave(instance) => Reply::Flag(leases::leave(conn, instance).await?),
             StoreRequest::Act(fence, act) => {
-                // In the transaction of the act, or another worker could take the lane in between.
-                let token = match fences.get(&fence.lane) {
-                    Some(token) => *token,
-                    None => {
-                        let token = apply::hold_owned(conn, fence.lane).await?;
-                        fences.insert(fence.lane, token);
-                        token
-                    }
-                };
-                if token == Some(fence.token) {
+                if holds(conn, &mut fences, *fence).await? {
                     Reply::Acted(apply::act(conn, fence.lane, act).await?.unwrap_or(Acted::Stale))
                 } else {
                     Reply::Fenced
@@ -335,9 +350,32 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetc
             StoreRequest::Acknowledge(lane, name, event) => {
                 Reply::Flag(apply::acknowledge(conn, *lane, name, *event).await?)
             }
+            #[cfg(feature = "app")]
+            StoreRequest::OpenApp(lane, name, root) => {
+                journal::open(conn, *lane, name, *root).await?.map_or(Reply::NoLane, Reply::App)
+            }
+            #[cfg(feature = "app")]
+            StoreRequest::Journal(fence, act) => Reply::Journaled(if holds(conn, &mut fences, *fence).await? {
+                journal::act(conn, fence.lane, act).await?.unwrap_or(Journaled::Stale)
+            } else {
+                Journaled::Fenced
+            }),
         });
     }
     Ok(replies)
+}
+
+/// Whether a fence holds. Looked at in the transaction that writes, or another worker could take the lane in between.
+async fn holds(conn: &mut dyn SqlSession, fences: &mut HashMap<i64, Option<i64>>, fence: Fence) -> Fetched<bool> {
+    let token = match fences.get(&fence.lane) {
+        Some(token) => *token,
+        None => {
+            let token = apply::hold_owned(conn, fence.lane).await?;
+            fences.insert(fence.lane, token);
+            token
+        }
+    };
+    Ok(token == Some(fence.token))
 }
 
 fn size(request: &StoreRequest) -> usize {
@@ -346,6 +384,8 @@ fn size(request: &StoreRequest) -> usize {
             let content = &job.payload.content;
             content.onchain.len() + content.offchain.len() + content.state.as_ref().map_or(0, |state| state.len())
         }
+        #[cfg(feature = "app")]
+        StoreRequest::Journal(_, act) => act.size(),
         _ => 0,
     }
 }

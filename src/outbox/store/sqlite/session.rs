@@ -27,6 +27,13 @@ static DIALECT: SqlDialect = SqlDialect {
     // A file has no other servers.
     history: "SELECT '' AS history",
     enqueue: ENQUEUE_AT_ONCE,
+    #[cfg(feature = "app")]
+    numbers_parameters: false,
+    #[cfg(feature = "app")]
+    by_keys: "SELECT k.key, k.digest, k.place, k.at, COALESCE(k.outcome, e.outcome) AS outcome, \
+              COALESCE(k.answer, e.answer) AS answer FROM ivm_app_keys k \
+              LEFT JOIN ivm_app_entries e ON e.lane = k.lane AND e.place = k.place \
+              WHERE k.lane = $1 AND k.key IN (SELECT value FROM json_each($2))",
 };
 
 #[async_trait]

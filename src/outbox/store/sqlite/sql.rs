@@ -4,11 +4,11 @@
 //! the tables. Only the worker writes anything else.
 
 /// The version of the tables that this release reads and writes. A store of a newer one is refused.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// What brings a store from each version to the next: the first text makes the tables. Each runs in a transaction of
 /// its own, which also writes the version.
-pub const MIGRATIONS: &[&str] = &[MAKE, POSTS];
+pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS];
 
 /// Version 1.
 ///
@@ -168,6 +168,108 @@ CREATE TABLE ivm_posting (
     account BLOB PRIMARY KEY,
     payload INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Version 3: app servers.
+const APPS: &str = "
+-- One row for each app: one a lane at most. `last_place`, `last_time`, `root`: the place and the time of the last entry, and
+-- the root after it. `batched`, `batched_root`: the last entry that is in a batch, and the root after it. `trimmed`: the last
+-- entry that is gone. `cursor_…`: the log up to which the chain was read. `marker`: what the server was about to try.
+CREATE TABLE ivm_apps (
+    lane INTEGER PRIMARY KEY REFERENCES ivm_lanes,
+    name TEXT NOT NULL,
+    first_root BLOB NOT NULL,
+    last_place INTEGER NOT NULL DEFAULT 0,
+    last_time INTEGER NOT NULL DEFAULT 0,
+    root BLOB NOT NULL,
+    batched INTEGER NOT NULL DEFAULT 0,
+    batched_root BLOB NOT NULL,
+    last_batch INTEGER NOT NULL DEFAULT 0,
+    last_snapshot INTEGER NOT NULL DEFAULT 0,
+    trimmed INTEGER NOT NULL DEFAULT 0,
+    cursor_hash BLOB,
+    cursor_block INTEGER,
+    cursor_log INTEGER,
+    marker BLOB
+) STRICT;
+
+-- The journal: what an app was asked, in the order in which it was applied, and what it answered. `block`, `log_index`: of
+-- what comes from the chain. `outcome`: 0 answered, 1 rejected by the app, 2 refused as the app panicked. `root`: after it.
+CREATE TABLE ivm_app_entries (
+    lane INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    block INTEGER,
+    log_index INTEGER,
+    request BLOB NOT NULL,
+    outcome INTEGER NOT NULL,
+    answer BLOB NOT NULL,
+    root BLOB NOT NULL,
+    PRIMARY KEY (lane, place)
+) STRICT;
+
+-- The keys that requests came with, and a hash of each request. `outcome`, `answer`: once the entry is gone.
+CREATE TABLE ivm_app_keys (
+    lane INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    place INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    outcome INTEGER,
+    answer BLOB,
+    PRIMARY KEY (lane, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ivm_app_keys_place ON ivm_app_keys (lane, place);
+
+-- What entries were made a job of. `ticket`: its job in ivm_jobs. `stage`: 0 frozen, 1 executed, 2 on chain, 3 final.
+-- `executed_root`: what the program's output claims. `replaced`: 1 if other batches have its entries, or none.
+CREATE TABLE ivm_app_batches (
+    lane INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    first_place INTEGER NOT NULL,
+    last_place INTEGER NOT NULL,
+    root_before BLOB NOT NULL,
+    root_after BLOB NOT NULL,
+    max_cycles INTEGER NOT NULL,
+    ticket INTEGER,
+    stage INTEGER NOT NULL DEFAULT 0,
+    executed_root BLOB,
+    failure TEXT,
+    replaced INTEGER NOT NULL DEFAULT 0,
+    frozen_at INTEGER NOT NULL,
+    PRIMARY KEY (lane, number)
+) STRICT;
+CREATE INDEX ivm_app_batches_last ON ivm_app_batches (lane, last_place);
+
+-- What the program gets for a batch.
+CREATE TABLE ivm_app_inputs (
+    lane INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    onchain BLOB NOT NULL,
+    offchain BLOB NOT NULL,
+    state BLOB,
+    PRIMARY KEY (lane, number)
+) STRICT;
+
+-- Snapshots of an app's state, each after the entry at `place`, in so many `chunks`. `whole`: 1 once all of them are there.
+CREATE TABLE ivm_app_snapshots (
+    lane INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    place INTEGER,
+    root BLOB,
+    chunks INTEGER NOT NULL DEFAULT 0,
+    whole INTEGER NOT NULL DEFAULT 0,
+    made_at INTEGER NOT NULL,
+    PRIMARY KEY (lane, number)
+) STRICT;
+
+CREATE TABLE ivm_app_chunks (
+    lane INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    piece INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (lane, number, piece)
+) STRICT;
 ";
 
 /// The texts that enqueue a job, to be run in this order in one transaction that has begun with BEGIN IMMEDIATE, on a

@@ -116,3 +116,41 @@ async fn a_store_of_every_older_version_is_migrated() {
         }
     }
 }
+
+/// What a failed commit has written nobody knows: the app's server hears of that in another way than of what was not
+/// written, and the store takes nothing more.
+#[cfg(feature = "app")]
+#[tokio::test]
+async fn a_commit_that_fails_is_no_plain_error() {
+    use crate::outbox::store::journal::{Journal, JournalAct, Journaled};
+
+    let (_folder, store, lane) = store().await;
+    let fence = store.take(lane).await.unwrap();
+    store.open_app(lane, "game", B256::ZERO).await.unwrap();
+    let mark = |marker: u8| store.write(fence, JournalAct::Mark { marker: vec![marker].into() });
+    assert!(matches!(mark(1).await.unwrap(), Journaled::Done));
+    let mut conn = store.0.reader.lock().await;
+    // A statement that fails is one thing.
+    query("CREATE TRIGGER no BEFORE UPDATE ON ivm_apps BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    drop(conn);
+    assert!(mark(2).await.unwrap_err().is_retryable());
+    let mut conn = store.0.reader.lock().await;
+    // And a commit that does another: what it refers to is looked for at its end only.
+    for text in [
+        "DROP TRIGGER no",
+        "CREATE TABLE other (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE refers (id INTEGER REFERENCES other DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER no BEFORE UPDATE ON ivm_apps BEGIN INSERT INTO refers VALUES (1); END",
+    ] {
+        query(text).execute(&mut *conn).await.unwrap();
+    }
+    drop(conn);
+    for _ in 0..2 {
+        let Journaled::Unknown(error) = mark(3).await.unwrap() else { panic!("its outcome is known") };
+        assert!(!error.is_retryable(), "{error}");
+    }
+    assert_eq!(store.app(lane).await.unwrap().unwrap().marker, Some(vec![1].into()), "it can still be read");
+}
