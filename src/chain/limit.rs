@@ -5,6 +5,10 @@ const BETWEEN: u32 = 100;
 /// The same where the bound is known exactly, and only the peer can have moved it.
 const EXACT: u32 = 10 * BETWEEN;
 
+/// How often in a row a size is to fail, while smaller ones pass, until it counts as refused although nobody said so.
+#[cfg(feature = "chain")]
+const SILENT: u32 = 3;
+
 /// The largest size that a peer takes, as far as is known; never less than 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
@@ -15,11 +19,31 @@ pub(super) struct Limit {
     refused: Option<u64>,
     /// How many were accepted since something was refused or tried.
     accepted: u32,
+    #[cfg(feature = "chain")]
+    failing: Option<Failing>,
+}
+
+/// The smallest size that failed without a word, and none as large has passed since.
+#[cfg(feature = "chain")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failing {
+    size: u64,
+    /// How often, with smaller ones that passed in between.
+    times: u32,
+    /// A smaller one has passed since.
+    smaller: bool,
 }
 
 impl Limit {
     pub(super) fn new(most: u64) -> Self {
-        Self { most: most.max(1), now: most.max(1), refused: None, accepted: 0 }
+        Self {
+            most: most.max(1),
+            now: most.max(1),
+            refused: None,
+            accepted: 0,
+            #[cfg(feature = "chain")]
+            failing: None,
+        }
     }
 
     /// What is known to be taken.
@@ -52,6 +76,10 @@ impl Limit {
     /// A request of this size was taken.
     pub(super) fn took(&mut self, size: u64) {
         self.accepted = self.accepted.saturating_add(1);
+        #[cfg(feature = "chain")]
+        {
+            self.failing = self.failing.filter(|it| size < it.size).map(|it| Failing { smaller: true, ..it });
+        }
         if size > self.now {
             self.now = size.min(self.most);
             self.refused = self.refused.filter(|refused| *refused > size);
@@ -79,6 +107,24 @@ impl Limit {
     #[cfg(feature = "chain")]
     pub(super) fn none(&mut self) {
         (self.now, self.refused, self.accepted) = (1, Some(2), 0);
+    }
+
+    /// A request of this size came to nothing, as where a connection breaks. If that goes on while smaller ones pass,
+    /// it was refused.
+    #[cfg(feature = "chain")]
+    pub(super) fn failed(&mut self, size: u64) {
+        if size > self.now && self.refused.is_some() {
+            // It was a try.
+            return self.refused(size);
+        }
+        let before = self.failing.filter(|it| size >= it.size);
+        let times = before.map_or(1, |it| it.times + u32::from(it.smaller));
+        if times >= SILENT {
+            self.failing = None;
+            return self.refused(size);
+        }
+        self.failing = Some(Failing { size: before.map_or(size, |it| it.size), times, smaller: false });
+        self.doubt(size);
     }
 
     /// A request of this size failed, and it may be for its size. Where that was not so, the next ones show it.
@@ -143,6 +189,47 @@ mod tests {
         limit.doubt(100);
         (0..1000).for_each(|_| limit.took(3));
         assert_eq!(limit.known(), 50);
+    }
+
+    /// Nothing is said of a size: requests above it come to nothing.
+    #[test]
+    fn a_bound_that_is_not_told_is_found_and_one_that_passes_is_not() {
+        for (most, wanted, takes) in [(100, 12, 3), (100, 12, 1), (100, 100, 7), (12, 12, 11)] {
+            let mut limit = Limit::new(most);
+            let mut failed = 0;
+            for _ in 0..60 {
+                let size = limit.size_for(wanted).min(wanted);
+                if size <= takes {
+                    limit.took(size)
+                } else {
+                    limit.failed(size)
+                }
+                failed += u32::from(size > takes);
+            }
+            assert!(limit.is_learnt() && limit.known() <= takes && failed <= 9, "{most} {takes}: {failed} {limit:?}");
+            let mut again = 0;
+            for _ in 0..3_000 {
+                let size = limit.size_for(wanted).min(wanted);
+                if size <= takes {
+                    limit.took(size)
+                } else {
+                    limit.failed(size)
+                }
+                again += u32::from(size > takes);
+            }
+            assert!(again <= 30 && limit.known() == takes, "{most} {takes}: {again} of 3000, {limit:?}");
+        }
+        // An outage, and one in ten that fail whatever their size.
+        let mut limit = Limit::new(100);
+        for _ in 0..20 {
+            let size = limit.size_for(12).min(12);
+            limit.failed(size);
+        }
+        for turn in 0..500 {
+            let size = limit.size_for(12).min(12);
+            if turn % 10 == 0 { limit.failed(size) } else { limit.took(size) }
+        }
+        assert!(!limit.is_learnt(), "{limit:?}");
     }
 
     #[test]

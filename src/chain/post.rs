@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 
-use super::{Batch, Blobs, Block, Call, Chain, OneRpc};
+use super::{Batch, Blobs, Block, Call, Chain, OneRpc, Revert, RevertCause};
 use crate::{
     error::Result,
     job::{JobRecord, Verified, claimed_post},
@@ -31,15 +31,48 @@ impl Chain {
 }
 
 impl OneRpc {
-    /// Whether a call that reverts as of this block, for no reason that the JobManager has, would not with more gas
-    /// than a block has. A call that runs out of gas reverts without a reason of its own, or with one of the
-    /// consumer's.
-    pub(crate) async fn lands_with_much_gas(&self, call: &Call, at: Block) -> bool {
-        let call = Call { gas: Some(MUCH_GAS), ..call.clone() };
-        let tried = self.again(at, |batch: &mut Batch| batch.raw_call(call.clone())).await;
-        tried.is_ok_and(|mut snapshot| snapshot.answers.take(snapshot.asked).is_ok_and(|returned| returned.is_ok()))
+    /// Whether a call that reverts as of this block, for no reason that the JobManager has, does so for want of gas:
+    /// with more than a block has it would not, or the RPC says so, which allows no more. A call that runs out of gas
+    /// reverts without a reason of its own, or with one of the consumer's.
+    pub(crate) async fn needs_much_gas(&self, call: &Call, at: Block) -> bool {
+        matches!(self.with_gas(call, MUCH_GAS, at).await, Some(WithGas::Lands | WithGas::RunsOut))
+    }
+
+    /// Whether a call that passes as of this block reverts with the gas that a block has: RPCs allow calls more. That
+    /// is believed if two calls show it, and it is for no reason that the JobManager has.
+    pub(crate) async fn lacks_block_gas(&self, call: &Call, at: Block) -> bool {
+        let Some(limit) = at.gas_limit else { return false };
+        for _ in 0..2 {
+            match self.with_gas(call, limit, at).await {
+                Some(WithGas::RunsOut | WithGas::Reverts(RevertCause::Other)) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// What becomes of a call with so much gas; nothing if it cannot be made.
+    async fn with_gas(&self, call: &Call, gas: u64, at: Block) -> Option<WithGas> {
+        let call = Call { gas: Some(gas), ..call.clone() };
+        let mut snapshot = self.again(at, |batch: &mut Batch| batch.raw_call(call.clone())).await.ok()?;
+        match snapshot.answers.take(snapshot.asked) {
+            Ok(Ok(_)) => Some(WithGas::Lands),
+            Ok(Err(data)) => Some(WithGas::Reverts(Revert::decode(&data).cause())),
+            Err(error) => error.detail::<OutOfGas>().map(|_| WithGas::RunsOut),
+        }
     }
 }
+
+/// What becomes of a call that says how much gas it has.
+enum WithGas {
+    Lands,
+    Reverts(RevertCause),
+    RunsOut,
+}
+
+/// Kept with the error of such a call, if the RPC says that it was too little.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutOfGas;
 
 /// A transaction that posts a result: what it must hold, without what is the poster's own (account, nonce, fees).
 #[derive(Clone, Debug)]

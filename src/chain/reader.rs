@@ -184,13 +184,23 @@ pub struct Block {
     pub parent: B256,
     /// When it was made, in unix seconds.
     pub timestamp: u64,
+    /// How much gas its transactions may use together, if the reader says so.
+    pub gas_limit: Option<u64>,
 }
 
 impl Block {
     /// A block.
     #[must_use]
     pub fn new(number: u64, hash: B256, parent: B256, timestamp: u64) -> Self {
-        Self { number, hash, parent, timestamp }
+        Self { number, hash, parent, timestamp, gas_limit: None }
+    }
+
+    /// Says how much gas its transactions may use together. With it, a result that needs more is found out before it is
+    /// posted, even if the RPC allows calls more than a block has.
+    #[must_use]
+    pub fn with_gas_limit(mut self, gas_limit: u64) -> Self {
+        self.gas_limit = Some(gas_limit);
+        self
     }
 }
 

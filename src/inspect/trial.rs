@@ -33,20 +33,26 @@ impl Tried {
 }
 
 impl Trial {
-    /// What it means. A revert for no known reason is looked into: it may be for want of gas.
+    /// What it means. A revert for no known reason is looked into: it may be for want of gas. So is a call that passes,
+    /// as an RPC may allow it more gas than a block has.
     pub(super) async fn of(chain: &OneRpc, tried: Option<Tried>, at: Block) -> Self {
         let (call, data) = match tried {
             Some(Tried { call, answer: Ok(Err(data)) }) => (call, data),
+            Some(Tried { call, answer: Ok(Ok(_)) }) if chain.lacks_block_gas(&call, at).await => {
+                return Self::too_much_gas();
+            }
             Some(Tried { answer: Ok(Ok(_)), .. }) => return Self::Lands,
             Some(Tried { answer: Err(_), .. }) | None => return Self::NotMade,
         };
         let revert = Revert::decode(&data);
         match revert.cause() {
-            RevertCause::Other if chain.lands_with_much_gas(&call, at).await => Self::Reverts {
-                cause: RevertCause::TooMuchGas,
-                reason: "it needs more gas than a block of this chain has".into(),
-            },
+            RevertCause::Other if chain.needs_much_gas(&call, at).await => Self::too_much_gas(),
             cause => Self::Reverts { cause, reason: revert.to_string() },
         }
+    }
+
+    fn too_much_gas() -> Self {
+        let reason = "it needs more gas than a block of this chain has".into();
+        Self::Reverts { cause: RevertCause::TooMuchGas, reason }
     }
 }

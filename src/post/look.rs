@@ -169,7 +169,7 @@ impl Lookout<'_> {
         if look.shows().trial == TrialCall::Reverts && look.cause() == Some(RevertCause::Other) {
             // So it is tried with more than a block has.
             let call = chain.post_call(self.verified, Some(self.from));
-            look.lacks_gas = chain.lands_with_much_gas(&call, look.head).await;
+            look.lacks_gas = chain.needs_much_gas(&call, look.head).await;
         }
         let mut transactions: Vec<_> = self.verified.record().relay_tx_hash().into_iter().collect();
         transactions.extend(posted.iter().filter(|hash| !transactions.contains(hash)).collect::<Vec<_>>());

@@ -1,11 +1,17 @@
 //! RPCs that take fewer questions at once than they are asked, however they say so.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
-use infinityvm_sdk::chain::{Answer, At, ChainReader, Question, RpcReader};
+use infinityvm_sdk::{
+    chain::{Answer, At, Chain, ChainReader, Question, RpcReader},
+    primitives::Address,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -194,6 +200,47 @@ async fn an_answer_that_is_too_long_for_all_is_asked_for_in_parts() {
     let reader = RpcReader::builder(server.url()).max_response_bytes(600).connect().await.expect("a reader");
     all_of(&reader, &twelve(), "too long").await;
     assert!(format!("{reader:?}").contains("learnt_batch: None"), "that depends on what is asked: {reader:?}");
+}
+
+/// Nothing is said of a batch that is too large: it comes to nothing, each time. The reads are repeated as those of every
+/// chain, and after a few the size is known.
+#[tokio::test]
+async fn a_size_is_learnt_also_where_larger_batches_come_to_nothing() {
+    let silent: Vec<(&str, Form)> = vec![
+        ("closed", |_, _| Reply::Close(Vec::new())),
+        ("broken off", |_, _| Reply::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{".to_vec())),
+        ("502", |_, _| http1::answer(502, "text/html", "<html>bad gateway</html>")),
+        ("503", |_, _| http1::answer(503, "", "")),
+        ("504", |_, _| http1::answer(504, "", "")),
+        ("408", |_, _| http1::answer(408, "", "")),
+    ];
+    for most in [1, 3] {
+        for (form, refusal) in &silent {
+            let (server, reader, refused) = taking(most, *refusal).await;
+            let retry = infinityvm_sdk::RetryPolicy::default().with_attempts(6).with_budget(1_000);
+            let chain = Chain::new(reader.clone(), Address::ZERO)
+                .with_retry(retry.with_backoff(Duration::from_millis(1), Duration::from_millis(2)));
+            let read = async || {
+                let mut batch = chain.batch();
+                let tickets: Vec<_> = (0..12).map(|_| batch.chain_id()).collect();
+                let mut answers = batch.send().await.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+                tickets
+                    .into_iter()
+                    .for_each(|ticket| assert_eq!(answers.take(ticket).expect("an id"), 31337, "{form}"));
+            };
+            for _ in 0..4 {
+                read().await;
+            }
+            let (failed, requests) = (refused.load(SeqCst), server.requests());
+            assert!(failed <= 8, "{form}: {failed}");
+            assert_eq!(chain.rpc_traits().max_batch, Some(most as u64), "{form}: {:?}", chain.rpc_traits());
+            for _ in 0..3 {
+                read().await;
+            }
+            assert_eq!(refused.load(SeqCst), failed, "{form}: no batch fails any more");
+            assert_eq!(server.requests(), requests + 3 * 12 / most, "{form}");
+        }
+    }
 }
 
 /// Of what fails for a moment nothing is learnt that lasts.

@@ -12,7 +12,7 @@ use infinityvm_sdk::{
     Client, Error, JobHandle, PollPolicy, Revision, Until, Verified,
     chain::{Chain, RpcReader},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     answers::{self, Signed},
@@ -83,6 +83,16 @@ async fn an_rpc_without_hashes_of_blocks_is_asked_by_number_and_that_is_kept() {
         ("internal", item(-32603, "unexpected type")),
         ("as if it were behind", item(-32000, "header not found")),
         ("unknown block", item(-32001, "Unknown block")),
+        (
+            "null",
+            Rules::none().items(|request| {
+                object_as_block(request).then(|| json!({ "jsonrpc": "2.0", "id": request["id"], "result": null }))
+            }),
+        ),
+        ("a status of its own", whole(http1::answer(500, "text/plain", "unexpected token"))),
+        ("parse error", item(-32700, "Parse error")),
+        ("unsupported", item(-32004, "block hash is not supported")),
+        ("a text alone", item(0, "expected a string")),
         ("a status for all of it", whole(http1::answer(400, "text/plain", "Bad Request"))),
         (
             "an object for all of it",
@@ -114,12 +124,7 @@ fn logs_of(most: u64, refuse: impl Fn(&Value) -> Value + Send + Sync + 'static) 
     let counts = Arc::<[AtomicU64; 2]>::default();
     let count = Arc::clone(&counts);
     let rules = Rules::none().items(move |request| {
-        let number = |name: &str| {
-            let text = request["params"][0][name].as_str()?;
-            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
-        };
-        let span =
-            (request["method"] == "eth_getLogs").then(|| Some(number("toBlock")? + 1 - number("fromBlock")?))??;
+        let span = span(request)?;
         count[usize::from(span > most)].fetch_add(1, SeqCst);
         (span > most).then(|| refuse(request))
     });
@@ -137,6 +142,14 @@ async fn ranges_of_logs_become_as_small_as_the_rpc_takes_whatever_it_says() {
         (-32012, "eth_getLogs is limited to a 10 range"),
         (35, "ranges over 10 blocks are not supported on freetier"),
         (-32603, "Internal error"),
+        // BNB Chain's public RPCs.
+        (-32005, "limit exceeded"),
+        (-32005, "query exceeds limit"),
+        (429, "block range limit exceeded"),
+        (-32000, "context deadline exceeded"),
+        (-32000, "response size exceeded 10MB"),
+        (-32016, "maximum block range: 10"),
+        (3, "exceed maximum block range: 10"),
     ];
     for (code, text) in texts {
         let (rules, counts) = logs_of(10, move |request| refusal(request, code, text));
@@ -146,11 +159,66 @@ async fn ranges_of_logs_become_as_small_as_the_rpc_takes_whatever_it_says() {
         let [_, refused] = [0, 1].map(|index| counts[index].load(SeqCst));
         assert!((1..=10).contains(&refused), "{text}: {refused} refused");
         assert!(scene.chain.rpc_traits().log_range.is_some_and(|range| range <= 10), "{text}: {:?}", scene.chain);
+        assert_eq!(scene.chain.rpc_traits().max_rate, None, "{text}: it was no rate");
         for _ in 0..5 {
             scene.landed().await.expect("again");
         }
         assert_eq!(counts[1].load(SeqCst), refused, "{text}: nothing is refused any more");
     }
+}
+
+/// The same where it is the whole request that is refused, or comes to nothing, if it asks for too many blocks.
+#[tokio::test]
+async fn ranges_of_logs_become_small_also_where_all_that_is_asked_with_them_is_refused() {
+    let limit = |code: i64| {
+        http1::json(200, json!({ "id": null, "error": { "code": code, "message": "limit exceeded" } }).to_string())
+    };
+    let forms: Vec<(&str, Reply)> = vec![
+        ("400", http1::answer(400, "text/plain", "Bad Request")),
+        ("403", http1::answer(403, "text/html", "<html>blocked</html>")),
+        ("413", http1::answer(413, "text/plain", "eth_getLogs is limited to a 10 range")),
+        ("422", http1::answer(422, "", "")),
+        ("500", http1::answer(500, "text/plain", "Internal Server Error")),
+        ("503", http1::answer(503, "", "")),
+        ("504", http1::answer(504, "text/html", "<html>gateway time-out</html>")),
+        ("closed", Reply::Close(Vec::new())),
+        ("an object", limit(-32602)),
+        ("a limit", limit(-32005)),
+        ("no JSON", http1::answer(200, "text/plain", "query timeout")),
+    ];
+    for (form, reply) in forms {
+        let refused = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&refused);
+        let rules = Rules::none().packets(move |packet| {
+            let mut all = packet.as_array().into_iter().flatten().chain(packet.is_object().then_some(packet));
+            let wide = all.any(|request| span(request).is_some_and(|span| span > 10));
+            count.fetch_add(u64::from(wide), SeqCst);
+            wide.then(|| reply.clone())
+        });
+        let scene = Scene::new(rules, 17, false).await;
+        let landed = scene.landed().await.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+        assert_eq!(landed.finality().map(|finality| finality.confirmations), Some(18), "{form}");
+        assert!(scene.chain.rpc_traits().log_range.is_some_and(|range| range <= 10), "{form}: {:?}", scene.chain);
+        // Those that come to nothing may have taken some reads more.
+        for _ in 0..3 {
+            scene.landed().await.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+        }
+        let before = refused.load(SeqCst);
+        for _ in 0..3 {
+            scene.landed().await.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+        }
+        assert_eq!(refused.load(SeqCst), before, "{form}: nothing is refused any more");
+        assert_eq!(scene.chain.rpc_traits().max_rate, None, "{form}: it was no rate");
+    }
+}
+
+/// How many blocks a question for logs spans.
+fn span(request: &Value) -> Option<u64> {
+    let number = |name: &str| {
+        let text = request["params"][0][name].as_str()?;
+        u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+    };
+    (request["method"] == "eth_getLogs").then(|| Some(number("toBlock")? + 1 - number("fromBlock")?))?
 }
 
 #[tokio::test]

@@ -99,7 +99,32 @@ async fn the_pause_of_a_server_is_read_in_each_form() {
         ("data beside a status", crate::http1::json(429, failure(&json!({}), infura).to_string()), 30_000),
         ("words", crate::http1::json(200, failure(&json!({}), words).to_string()), 1_500),
     ];
-    for (form, reply, pause) in forms {
+    let said = |message: &str| {
+        crate::http1::json(429, failure(&json!({}), json!({ "code": 429, "message": message })).to_string())
+    };
+    let more = [
+        ("too many requests, retry in 10s", 10_000),
+        ("too many requests, retry in 15", 15_000),
+        ("rate limited: please retry after 5 seconds", 5_000),
+        ("slow down. Try again after 1m30s.", 90_000),
+        ("quota: try again in 2.5 seconds", 2_500),
+        ("quota: try again in 2 minutes", 120_000),
+    ];
+    let fields = [
+        (json!({ "retry_after": 6 }), 6_000),
+        (json!({ "retryAfter": "6" }), 6_000),
+        (json!({ "retry_after_ms": 250 }), 250),
+        (json!({ "backoff_seconds": 1.5 }), 1_500),
+    ];
+    let fields: Vec<_> = fields
+        .into_iter()
+        .map(|(data, pause)| {
+            let error = json!({ "code": -32005, "message": "rate limit exceeded", "data": data });
+            ("a field", crate::http1::json(200, failure(&json!({}), error).to_string()), pause)
+        })
+        .collect();
+    let more = more.into_iter().map(|(text, pause)| (text, said(text), pause));
+    for (form, reply, pause) in forms.into_iter().chain(more).chain(fields) {
         let server = Server::replying(reply).await;
         let error = refused(&RpcReader::http(server.url()).expect("a reader")).await;
         assert_eq!(error.retry_after(), Some(Duration::from_millis(pause)), "{form}: {}", error.report());

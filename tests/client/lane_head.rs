@@ -1,6 +1,8 @@
 //! The job at the head of an Ordered lane can never land, or not now: the jobs behind it are told of that at once, by a
 //! diagnosis and by a preflight, and what both advise is done here, word for word, until the lane moves on.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, FindingKind, LocalSigner, Outcome, PreflightReport, RelayStrategy, Revision,
     Severity, SignedJob, Until,
@@ -306,6 +308,58 @@ async fn a_result_that_needs_more_gas_than_a_block_has_is_told_as_that() {
         assert!(matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::Other, .. }), "{diagnosis}");
     })
     .await;
+}
+
+/// Row 29, where an RPC allows calls more gas than a block has: the call passes, and the transaction never would.
+#[tokio::test]
+async fn a_result_for_which_only_a_call_has_the_gas_is_told_as_that() {
+    const LIMIT: u64 = 30_000_000;
+    in_every_cell(|case| async move {
+        case.rig.node.faults().stall_relays(true);
+        let job = case.ordered(1, "abc").await;
+        let handle = case.send(&job, JobState::Done).await;
+        // Out of gas, with the panic of a consumer whose own call was, and with its own text.
+        for data in [Bytes::new(), Bytes::from_static(&[0x4e, 0x48, 0x7b, 0x71]), revert("callback failed")] {
+            case.chain.rpc().gas_limit = Some(LIMIT);
+            within_gas(&case, LIMIT, data.clone(), usize::MAX);
+            let diagnosis = case.stalled(&handle).await;
+            assert!(
+                matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::TooMuchGas, .. }),
+                "{diagnosis}"
+            );
+            let report = case.client.preflight(&job).await.unwrap();
+            assert!(report.to_string().contains("more gas than a block") && !report.will_land(), "{report}");
+            // Once is a mistake of the RPC's; and of blocks without a limit nothing is known.
+            for (times, limit) in [(1, Some(LIMIT)), (usize::MAX, None)] {
+                case.chain.rpc().gas_limit = limit;
+                within_gas(&case, LIMIT, data.clone(), times);
+                let report = case.client.preflight(&job).await.unwrap();
+                assert!(report.will_land() && !speaks_of_the_result(&report), "{report}");
+            }
+        }
+        // What the JobManager has against it is no want of gas: it is there meanwhile, perhaps.
+        case.chain.rpc().gas_limit = Some(LIMIT);
+        within_gas(&case, LIMIT, revert("JobManager.createJob: job already exists with this nonce"), usize::MAX);
+        let report = case.client.preflight(&job).await.unwrap();
+        assert!(report.will_land() && !speaks_of_the_result(&report), "{report}");
+    })
+    .await;
+}
+
+fn speaks_of_the_result(report: &PreflightReport) -> bool {
+    report.findings().iter().any(|it| matches!(it.kind(), FindingKind::RelayReverts { .. }))
+}
+
+/// Calls with so much gas and no more revert with this, so many times.
+fn within_gas(case: &Case, limit: u64, data: Bytes, times: usize) {
+    let (word, left) = (reverting(SUBMIT_RESULT, data), AtomicUsize::new(times));
+    case.chain.say(SUBMIT_RESULT, move |question| match question {
+        Question::Call(call, _) if call.gas == Some(limit) => {
+            let said = word(question)?;
+            left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok().then_some(said)
+        }
+        _ => None,
+    });
 }
 
 /// Results revert with this unless a call says how much gas it has.

@@ -16,7 +16,7 @@ use infinityvm_sdk::{
     Client, ErrorKind, LocalSigner, OffchainJobRequest, Outcome as Fate, ProgramId, RelayStrategy, Revision, SignedJob,
     Verified,
     chain::{Blobs, Chain, Revert, RevertCause, RpcPoster, RpcReader},
-    primitives::{Address, B256},
+    primitives::{Address, B256, hex, keccak256},
 };
 use serde_json::{Value, json};
 use support::ledger_chain::{self, CHAIN_ID, ConsumerState, JOB_MANAGER, World};
@@ -641,6 +641,47 @@ async fn more_gas_than_a_block_has() {
         says("about 48000000").await;
     })
     .await;
+}
+
+/// Row 29, by an RPC that holds calls and estimates to what a block has, or a transaction (EIP-7825), whatever is asked.
+#[tokio::test(start_paused = true)]
+async fn more_gas_than_an_rpc_allows_any_call() {
+    let texts = [
+        ("out of gas", "more than 30000000 gas, and a block"),
+        ("EVM error OutOfGas", "more than 30000000 gas, and a block"),
+        ("out of gas: gas required exceeds: 30000000", "more than 30000000 gas, and a block"),
+        ("gas required exceeds allowance (30000000)", "more than 30000000 gas, and a block"),
+        ("gas required exceeds allowance (16777216)", "which is the most that one may have"),
+    ];
+    for (text, told) in texts {
+        // Calls are told otherwise than estimates.
+        let by_calls = text.to_lowercase().contains("out");
+        for calls in [false, true].into_iter().filter(|calls| !calls || by_calls) {
+            both(|edge| async move {
+                edge.chain.set_gas(48_000_000, 30_000_000);
+                edge.chain.edge(move |method, params, chain| match method {
+                    "eth_estimateGas" => error(-32000, text),
+                    "eth_call" if calls && is_post(params) => error(-32000, text),
+                    _ => chain.forward(method, params),
+                });
+                let (job, verified) = edge.result(1).await;
+                let error = edge.client.post_result(&job, &verified).await.unwrap_err();
+                let what = (error.kind(), error.outcome());
+                assert_eq!(what, (ErrorKind::TooLarge, Fate::NotSent), "{text}: {}", error.report());
+                let told = if calls { "more gas than a block" } else { told };
+                assert!(error.to_string().contains(told), "{text}: {}", error.report());
+                assert!(edge.chain.sent().is_empty() && edge.client.open_posts().is_empty());
+            })
+            .await;
+        }
+    }
+}
+
+/// Whether a call posts a result.
+fn is_post(params: &Value) -> bool {
+    let function = "submitResultForOffchainJob(bytes,bytes,bytes,bytes)";
+    let selector = hex::encode_prefixed(&keccak256(function)[..4]);
+    params[0]["data"].as_str().is_some_and(|data| data.starts_with(&selector))
 }
 
 /// A contract's own refusal stays one.

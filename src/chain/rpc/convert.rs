@@ -2,13 +2,16 @@
 //! needed are not read, so that chains with transactions and receipts of their own do as well.
 
 use alloy_json_rpc::{ErrorPayload, ResponsePayload};
-use alloy_primitives::{Address, B256, Bytes, U64, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, hex};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use super::fault;
 use crate::{
-    chain::reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
+    chain::{
+        post::OutOfGas,
+        reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
+    },
     error::Result,
 };
 
@@ -64,7 +67,12 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
         ResponsePayload::Success(raw) => raw,
         ResponsePayload::Failure(error) => {
             return match question {
+                // Whoever says how much gas a call has wants to know.
+                Question::Call(call, _) if call.gas.is_some() && ran_out_of_gas(error) => {
+                    Err(fault::said(error).with_detail(OutOfGas))
+                }
                 Question::Call(..) => reverted(error).map(Answer::Reverted).ok_or_else(|| fault::said(error)),
+                Question::Logs(filter) if filter.from_block < filter.to_block => Err(fault::said_of_logs(error)),
                 _ => Err(fault::said(error)),
             };
         }
@@ -116,6 +124,13 @@ pub(super) fn reverted(error: &ErrorPayload) -> Option<Bytes> {
     None
 }
 
+/// Whether it says that a call had too little gas, and nothing that a contract gave.
+fn ran_out_of_gas(error: &ErrorPayload) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    let words = ["out of gas", "outofgas", "out_of_gas", "gas required exceeds"];
+    words.iter().any(|words| message.contains(words)) && reverted(error).is_none_or(|data| data.is_empty())
+}
+
 /// The bytes in `data`, in `data.data`, or deeper: as hex, perhaps after a word ("Reverted 0x…") or between several
 /// ("err: 0x… (supplied gas 36000000)").
 fn returned(data: &Value, depth: usize) -> Option<Bytes> {
@@ -143,11 +158,15 @@ struct RawBlock {
     hash: B256,
     parent_hash: B256,
     timestamp: U64,
+    // Chains without such a limit leave it out, or name one beyond all bounds.
+    gas_limit: Option<U256>,
 }
 
 impl From<RawBlock> for Block {
     fn from(raw: RawBlock) -> Self {
-        Self::new(raw.number.to(), raw.hash, raw.parent_hash, raw.timestamp.to())
+        let gas_limit = raw.gas_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+        let block = Self::new(raw.number.to(), raw.hash, raw.parent_hash, raw.timestamp.to());
+        gas_limit.map_or(block, |limit| block.with_gas_limit(limit))
     }
 }
 

@@ -161,24 +161,83 @@ pub(super) fn said(payload: &ErrorPayload) -> Error {
     }
 }
 
-/// The pause that an RPC asks for in the body: in data (`rate.backoff_seconds`), or in words ("try again in 4ms").
+/// The same of a question for the logs of several blocks. An RPC that bounds those may say so with the code of a limit:
+/// of -32005 EIP-1474 says "request exceeds defined limit", and some say no more than that.
+pub(super) fn said_of_logs(payload: &ErrorPayload) -> Error {
+    const OF_A_RATE: [&str; 11] = [
+        "rate",
+        "request",
+        "second",
+        "capacity",
+        "credit",
+        "compute",
+        "throughput",
+        "quota",
+        "daily",
+        "throttl",
+        "too many",
+    ];
+    const OF_A_RANGE: [&str; 4] = ["range", "block", "result", "log"];
+    let text = payload.message.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let bounded = has(&OF_A_RANGE) || payload.code == -32005 && !has(&OF_A_RATE);
+    if !is_limit(payload) || !bounded || asked_pause(payload).is_some() {
+        return said(payload);
+    }
+    let text = clean(payload.message.as_bytes(), QUOTED);
+    chain(format!("the RPC answered with error {}: {text:?}", payload.code))
+        .with_detail(Sign::Refused)
+        .with_hint("the RPC refused so many blocks; fewer may do")
+}
+
+/// The pause that an RPC asks for in the body: in data (`rate.backoff_seconds`, `retry_after`), or in words ("try again
+/// in 4ms", "retry after 2 seconds").
 pub(super) fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
     let data = payload.data.as_deref().and_then(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).ok());
-    if let Some(seconds) = data.and_then(|data| data["rate"]["backoff_seconds"].as_f64()) {
+    if let Some(seconds) = data.as_ref().and_then(pause_in) {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let text = payload.message.to_ascii_lowercase();
-    let (_, asked) = text.split_once("try again in ").or_else(|| text.split_once("retry in "))?;
-    let digits = asked.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(asked.len());
-    let (number, unit) = asked.split_at(digits);
-    let number: f64 = number.parse().ok()?;
-    let seconds = match unit.trim_start() {
-        unit if unit.starts_with("ms") || unit.starts_with("milli") => number / 1000.0,
-        unit if unit.starts_with('s') => number,
-        unit if unit.starts_with("min") => number * 60.0,
+    let words = ["try again in ", "retry in ", "try again after ", "retry after ", "retry-after: ", "retry again in "];
+    let (_, asked) = words.iter().find_map(|words| text.split_once(words))?;
+    let mut seconds = None;
+    // "1m30s", "2 seconds".
+    let mut rest = asked;
+    while let Some((part, left)) = time(rest) {
+        seconds = Some(seconds.unwrap_or(0.0) + part);
+        rest = left;
+    }
+    Duration::try_from_secs_f64(seconds?).ok()
+}
+
+/// Seconds, as services put them into an error's data.
+fn pause_in(data: &serde_json::Value) -> Option<f64> {
+    if let Some(seconds) = data["rate"]["backoff_seconds"].as_f64() {
+        return Some(seconds);
+    }
+    let named = |names: &[&str]| {
+        names.iter().find_map(|name| data[*name].as_f64().or_else(|| data[*name].as_str()?.trim().parse().ok()))
+    };
+    let millis = || named(&["retry_after_ms", "retryAfterMs", "backoff_ms"]).map(|millis| millis / 1000.0);
+    named(&["backoff_seconds", "retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds"]).or_else(millis)
+}
+
+/// A number and its unit in seconds, and what follows. A number without a unit is of seconds, as in HTTP.
+fn time(text: &str) -> Option<(f64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, rest) = text.split_at(digits);
+    let number: f64 = number.trim_end_matches('.').parse().ok()?;
+    let rest = rest.trim_start_matches(' ');
+    let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let (unit, left) = rest.split_at(letters);
+    let seconds = match unit {
+        "ms" | "millis" | "millisecond" | "milliseconds" => number / 1000.0,
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => number,
+        "m" | "min" | "mins" | "minute" | "minutes" => number * 60.0,
+        "h" | "hour" | "hours" => number * 3600.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    Some((seconds, left))
 }
 
 /// Whether the same question may be answered a moment later. Of an RPC with several nodes behind it, one can be behind

@@ -254,7 +254,7 @@ impl Asker {
         match fault::sign(&error) {
             None | Some(Sign::Barred) => Part::Failed(error),
             Some(Sign::Doubt) => {
-                self.batch.lock().doubt(size);
+                self.batch.lock().failed(size);
                 Part::Failed(error)
             }
             // That depends on what is asked.

@@ -37,6 +37,8 @@ pub struct Rpc {
     pub asked: usize,
     /// How often the operator was asked for.
     pub operator_asked: usize,
+    /// How much gas its blocks have, if it says so.
+    pub gas_limit: Option<u64>,
     /// What it shows as the latest block.
     head: Option<u64>,
     /// What it says in place of the truth, by the name under which that is taken back.
@@ -221,21 +223,26 @@ impl ChainReader for Tapped {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let (head, words) = {
+        let (head, gas_limit, words) = {
             let mut rpc = self.rpc();
             if rpc.down {
                 return Err(Error::new(ErrorKind::Chain, "the RPC is down").with_retryable(true));
             }
             let mistake = rpc.mistakes.pop_front().flatten();
             let words = mistake.into_iter().chain(rpc.words.iter().map(|(_, word)| Arc::clone(word)));
-            (rpc.head, words.collect::<Vec<_>>())
+            (rpc.head, rpc.gas_limit, words.collect::<Vec<_>>())
         };
         let asked: Vec<_> =
             questions.iter().map(|question| head.map_or(question.clone(), |head| of_block(question, head))).collect();
         let answers = self.sim.ask(&asked).await?;
         let told = answers.into_iter().zip(questions).map(|(answer, question)| {
             let word = words.iter().find_map(|word| word(question));
-            word.unwrap_or_else(|| answer.map(|answer| head.map_or(answer.clone(), |head| known_at(answer, head))))
+            let told =
+                word.unwrap_or_else(|| answer.map(|answer| head.map_or(answer.clone(), |head| known_at(answer, head))));
+            told.map(|answer| match (answer, gas_limit) {
+                (Answer::Block(Some(block)), Some(limit)) => Answer::Block(Some(block.with_gas_limit(limit))),
+                (answer, _) => answer,
+            })
         });
         Ok(told.collect())
     }

@@ -123,11 +123,18 @@ async fn needs_too_much(access: &Access, call: &Value, error: &TransportError, m
     call["gas"] = json!(U64::from(block_gas.saturating_mul(BLOCKS)));
     match estimate(access, &call).await {
         Ok(gas) => (gas > block_gas).then(|| too_large(&format!("about {gas}"), block_gas)),
-        Err(error) => {
-            let allowed = words::allowance(&error).filter(|allowed| *allowed > block_gas)?;
-            Some(too_large(&format!("more than {allowed}"), block_gas))
-        }
+        Err(error) => match words::allowance(&error) {
+            // However much is asked for, by an RPC that holds estimates to what a transaction or a block may have.
+            Some(OSAKA) => Some(over_the_cap()),
+            Some(allowed) => (allowed >= block_gas).then(|| too_large(&format!("more than {allowed}"), block_gas)),
+            None => words::runs_out(&error).then(|| too_large(&format!("more than {block_gas}"), block_gas)),
+        },
     }
+}
+
+fn over_the_cap() -> Error {
+    let what = format!("the transaction needs more than {OSAKA} gas, which is the most that one may have (EIP-7825)");
+    Error::new(ErrorKind::TooLarge, what).with_hint(RevertCause::TooMuchGas.advice())
 }
 
 fn too_large(needed: &str, block_gas: u64) -> Error {

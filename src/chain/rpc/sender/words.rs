@@ -130,11 +130,17 @@ pub(super) fn lacks_gas(error: &TransportError) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// The number that an RPC has put into brackets: how much gas it allows.
+/// Whether it ran out of gas, whoever allowed it no more.
+pub(super) fn runs_out(error: &TransportError) -> bool {
+    matches!(error, RpcError::ErrorResp(payload) if squashed(&payload.message).contains("outofgas"))
+}
+
+/// How much gas an RPC allows, as it says: in brackets, or after a colon.
 pub(super) fn allowance(error: &TransportError) -> Option<u64> {
     let RpcError::ErrorResp(payload) = error else { return None };
-    let (_, after) = payload.message.split_once("allowance (")?;
-    after.split_once(')')?.0.trim().parse().ok()
+    let (_, after) = payload.message.split_once("gas required exceeds")?;
+    let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
+    number[..number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len())].parse().ok()
 }
 
 /// Whether what an RPC says of an estimate may be of a simulation: not of a limit, of a method that it lacks, or of
@@ -273,6 +279,10 @@ mod tests {
         assert!(reverted(&said(-32000, "header not found")).is_none());
         assert!(lacks_gas(&said(-32000, "gas required exceeds allowance (30000000)")));
         assert_eq!(allowance(&said(-32000, "gas required exceeds allowance (30000000)")), Some(30_000_000));
+        assert_eq!(allowance(&said(-32000, "out of gas: gas required exceeds: 30000000")), Some(30_000_000));
+        assert_eq!(allowance(&said(-32000, "out of gas: gas required exceeds allowance: 30000000")), Some(30_000_000));
+        assert_eq!(allowance(&said(-32000, "gas limit of 30000000 is too high")), None);
+        assert!(runs_out(&said(-32000, "EVM error OutOfGas")) && !runs_out(&said(-32000, "gas limit too high")));
         assert!(lacks(&said(-32601, "the method eth_maxPriorityFeePerGas does not exist/is not available")));
         assert!(lacks(&said(-32602, "too many arguments, want at most 1")));
         assert!(lacks(&said(-32600, "Unsupported method: eth_maxPriorityFeePerGas")));
