@@ -2,7 +2,9 @@
 //!
 //! A server may close a connection that is pinged more often than it likes: GOAWAY with ENHANCE_YOUR_CALM and the text
 //! `too_many_pings`. gRPC's rule for clients is to double the interval for the connections that follow (gRPC proposal
-//! A8, "client-side keepalive"). gRPC's C core allows two pings every five minutes by default.
+//! A8, "client-side keepalive"). gRPC's C core allows two pings every five minutes by default. Servers that know no
+//! gRPC have words of their own, or none. A complaint without words counts as well: it costs some pings, and the other
+//! mistake costs every long call.
 
 #[cfg(any(feature = "grpc", feature = "rest"))]
 use std::error::Error as StdError;
@@ -14,9 +16,9 @@ use std::{
 use super::settings::bounded;
 use crate::sync::Lock;
 
-/// The text of the complaint, as gRPC's servers write it.
+/// How h2 shows a GOAWAY with ENHANCE_YOUR_CALM; after it stands the text, if there is one.
 #[cfg(any(feature = "grpc", feature = "rest"))]
-const TOO_MANY_PINGS: &str = "too_many_pings";
+const CALM: &str = "connection error received: detected excessive load generating behavior";
 
 /// The pings of a transport: interval and timeout, if there are to be any.
 #[derive(Debug)]
@@ -55,10 +57,15 @@ impl KeepAlive {
     }
 }
 
-/// By the text: h2, whose error it is, shows the data of a GOAWAY in no other way.
+/// By the text: h2, whose error it is, shows the data of a GOAWAY in no other way. `too_many_pings` is how gRPC's
+/// servers write it.
 #[cfg(any(feature = "grpc", feature = "rest"))]
 fn complains(error: &(dyn StdError + 'static)) -> bool {
-    error.to_string().contains(TOO_MANY_PINGS) || error.source().is_some_and(complains)
+    let text = error.to_string();
+    let words: String =
+        text.chars().filter(char::is_ascii_alphabetic).map(|letter| letter.to_ascii_lowercase()).collect();
+    let of_pings = ["toomanyping", "pingflood", "excessiveping", "pingstrike"].iter().any(|word| words.contains(word));
+    of_pings || text.ends_with(CALM) || error.source().is_some_and(complains)
 }
 
 /// What makes connections, with the pace of their pings: made anew once that is too fast.
@@ -103,6 +110,30 @@ mod tests {
         assert_eq!(keep_alive.times(keep_alive.pace()), Some((60 * second, 10 * second)));
         (0..100).for_each(|_| keep_alive.heed(keep_alive.pace(), &complaint));
         assert!(keep_alive.times(keep_alive.pace()).is_some(), "no number of complaints overflows");
+    }
+
+    #[test]
+    fn complaints_in_the_forms_there_are() {
+        for (text, complaint) in [
+            ("b\"too_many_pings\"", true),
+            ("b\"Too many pings\"", true),
+            ("b\"TOO_MANY_PINGS\"", true),
+            ("b\"too many ping frames\"", true),
+            ("b\"ping flood\"", true),
+            ("", true),
+            ("b\"too_many_resets\"", false),
+            ("b\"too many headers\"", false),
+        ] {
+            let text = if text.is_empty() { CALM.to_owned() } else { format!("{CALM} ({text})") };
+            assert_eq!(complains(&io::Error::other(text.clone())), complaint, "{text}");
+        }
+        for other in [
+            "connection error received: not a result of an error",
+            "connection closed",
+            "stream error received: stream no longer needed",
+        ] {
+            assert!(!complains(&io::Error::other(other)), "{other}");
+        }
     }
 
     #[test]

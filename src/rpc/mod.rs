@@ -11,6 +11,9 @@ mod leaving;
 pub use self::body::{Chunks, RequestBody};
 pub(crate) use self::leaving::Leaving;
 
+/// How the gRPC transport begins to say that something else answers there than a gRPC server.
+pub(crate) const NO_GRPC: &str = "not an answer of a gRPC server";
+
 /// The calls of `coprocessor_node.v1.CoprocessorNode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -8,7 +8,7 @@ use alloy_primitives::hex;
 use crate::{
     error::{Error, ErrorKind, Outcome},
     job::{PastNonce, ProgramId},
-    rpc::{CallError, CallFailure, Method, Pushback, StatusCode},
+    rpc::{CallError, CallFailure, Method, NO_GRPC, Pushback, StatusCode},
 };
 
 /// Whether a call that failed may be made again at once, with the same bytes.
@@ -39,7 +39,7 @@ pub(crate) fn again(method: Method, failure: &CallError) -> Again {
             Again::Stored
         }
         // The consumer's task is dead until the node is restarted; or this file kills every handler that reads it.
-        CallFailure::Status(StatusCode::CANCELLED) | CallFailure::Reset => match method {
+        _ if handler_died(failure) => match method {
             Method::SubmitJob | Method::SubmitProgram => Again::Died,
             Method::GetPendingJobs => Again::Never,
             Method::GetResult | Method::ContainsProgram => Again::Doubtful,
@@ -47,6 +47,24 @@ pub(crate) fn again(method: Method, failure: &CallError) -> Again {
         _ if retryable => Again::Doubtful,
         _ => Again::Never,
     }
+}
+
+/// Whether the node's handler died, and the connection to it lives: by a stream that was reset, or by what a gateway or
+/// a proxy says of one. Not where the node had no room for the call.
+fn handler_died(failure: &CallError) -> bool {
+    let passed_on = match &failure.failure {
+        CallFailure::Reset | CallFailure::Status(StatusCode::CANCELLED) => return true,
+        CallFailure::Status(code) => {
+            matches!(*code, StatusCode::INTERNAL | StatusCode::UNKNOWN | StatusCode::UNAVAILABLE)
+        }
+        CallFailure::Http(status) => matches!(*status, 500 | 502 | 503),
+        _ => false,
+    };
+    let text = failure.message.to_ascii_lowercase();
+    // gRPC in Go, Java and C; Envoy; h2 of Rust.
+    let reset = ["rst_stream", "reset reason: remote reset", "h2 protocol error: stream error received"];
+    let no_room = ["refused", "enhance_your_calm", "excessive load", "error code 7", "error code 11"];
+    passed_on && reset.iter().any(|words| text.contains(words)) && !no_room.iter().any(|words| text.contains(words))
 }
 
 const NONCE_TOO_LOW: &str = "nonce is too low for an ordered job";
@@ -145,6 +163,9 @@ fn describe(call: &str, class: Class, failure: CallError, endpoint: &str) -> Err
 }
 
 fn classify(method: Method, failure: &CallError) -> Class {
+    if handler_died(failure) {
+        return died(method);
+    }
     match &failure.failure {
         CallFailure::NotSent if failure.unprepared => Class(
             ErrorKind::Unavailable,
@@ -253,6 +274,8 @@ fn http(method: Method, status: u16, text: &str) -> Class {
             let hint = "the gateway wants the content type application/json: something on the way takes it off";
             Class(K::Rejected, O::Rejected, false, hint)
         }
+        // By the gRPC transport. A gateway answers so, for one.
+        404 | 405 if text.starts_with(NO_GRPC) => Class(K::BadResponse, O::Unknown, false, NOT_A_NODE),
         // Every gateway has the routes of the others.
         404 | 405 if matches!(method, Method::GetPendingJobs | Method::ContainsProgram) => {
             let outcome = if text.is_empty() { O::Rejected } else { O::Unknown };
@@ -280,6 +303,9 @@ fn http(method: Method, status: u16, text: &str) -> Class {
         _ => Class(K::BadResponse, O::Unknown, false, NOT_A_NODE),
     }
 }
+
+/// What tonic, with which gateways ask, says of a connection that broke.
+const BROKEN: [&str; 3] = ["transport error", "h2 protocol error", "error reading a body from connection"];
 
 fn status(method: Method, code: StatusCode, text: &str) -> Class {
     use ErrorKind as K;
@@ -331,7 +357,6 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             "the node takes smaller messages than Limits::max_message says; split the inputs and lower the limit",
         ),
-        StatusCode::CANCELLED => died(method),
         StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
             K::Unavailable,
             O::Unknown,
@@ -342,7 +367,7 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             },
         ),
         // The gateway's connection to its node.
-        StatusCode::UNKNOWN if has("transport error") => {
+        StatusCode::UNKNOWN | StatusCode::INTERNAL if BROKEN.iter().any(|words| has(words)) => {
             Class(K::Unavailable, O::Unknown, true, may_have_arrived(method))
         }
         StatusCode::DEADLINE_EXCEEDED => Class(K::CallTimeout, O::Unknown, true, may_have_arrived(method)),

@@ -1,5 +1,7 @@
 //! Programs: what is uploaded, what is there already, and files that a node's handler dies of.
 
+use std::sync::{Arc, Mutex};
+
 use infinityvm_sdk::{
     Client, ErrorKind, Outcome, ProgramId, ProgramUpload, RetryPolicy, Revision,
     devnode::Loss,
@@ -177,18 +179,35 @@ async fn a_file_that_the_nodes_handler_dies_of_is_sent_once() {
 /// In every form in which a handler's end is told, and whatever can be found out about the program.
 #[tokio::test(start_paused = true)]
 async fn after_the_end_of_the_handler_the_program_is_looked_up_and_not_sent_again() {
-    let ends: [fn() -> CallError; 4] = [
-        || CallError::new(CallFailure::Reset, "the call ended without an answer"),
-        || status(StatusCode::CANCELLED, "h2 protocol error: http2 error"),
-        || status(StatusCode::CANCELLED, "operation was canceled"),
-        || status(StatusCode::CANCELLED, ""),
+    let passed_on = |code, text| move || status(code, text);
+    let http = |code, text| move || CallError::new(CallFailure::Http(code), text);
+    const ENVOY: &str = "upstream connect error or disconnect/reset before headers. reset reason: remote reset";
+    let ends: Vec<Arc<dyn Fn() -> CallError + Send + Sync>> = vec![
+        Arc::new(|| CallError::new(CallFailure::Reset, "the call ended without an answer")),
+        Arc::new(passed_on(StatusCode::CANCELLED, "h2 protocol error: http2 error")),
+        Arc::new(passed_on(StatusCode::CANCELLED, "operation was canceled")),
+        Arc::new(passed_on(StatusCode::CANCELLED, "")),
+        // By gateways and proxies: gRPC in Go, Java and C, Envoy, tonic.
+        Arc::new(passed_on(StatusCode::CANCELLED, "stream terminated by RST_STREAM with error code: CANCEL")),
+        Arc::new(passed_on(StatusCode::INTERNAL, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR")),
+        Arc::new(passed_on(StatusCode::INTERNAL, "RST_STREAM closed stream. HTTP/2 error code: INTERNAL_ERROR")),
+        Arc::new(passed_on(StatusCode::INTERNAL, "Received RST_STREAM with error code 2")),
+        Arc::new(passed_on(StatusCode::UNKNOWN, "Received RST_STREAM with error code 8")),
+        Arc::new(passed_on(StatusCode::UNAVAILABLE, ENVOY)),
+        Arc::new(passed_on(
+            StatusCode::INTERNAL,
+            "h2 protocol error: stream error received: unexpected internal error encountered",
+        )),
+        Arc::new(http(503, ENVOY)),
+        Arc::new(http(502, "stream terminated by RST_STREAM with error code: CANCEL")),
     ];
     // ContainsProgram as protobuf: nothing is false.
     let has: [(&[u8], bool); 2] = [(b"\x08\x01", true), (b"", false)];
     for end in ends {
         for (contains, success) in has {
+            let ended = Arc::clone(&end);
             let node = Scripted::new(true, move |method, _| match method {
-                Method::SubmitProgram => at_once(Err(end())),
+                Method::SubmitProgram => at_once(Err(ended())),
                 _ => at_once(Ok(contains.into())),
             });
             let client = node.client(Revision::Relay, OPERATOR).connect().await.unwrap();
@@ -201,6 +220,42 @@ async fn after_the_end_of_the_handler_the_program_is_looked_up_and_not_sent_agai
                 assert_eq!(what, (ErrorKind::Rejected, Outcome::Unknown, 1), "{}", error.report());
             }
         }
+    }
+}
+
+/// A connection that broke behind a gateway or a proxy, or a node that had no room, says nothing of the file.
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_says_of_its_connection_is_no_end_of_a_handler() {
+    let broken = [
+        status(StatusCode::UNKNOWN, "transport error"),
+        status(StatusCode::UNKNOWN, "h2 protocol error: error reading a body from connection"),
+        status(StatusCode::INTERNAL, "h2 protocol error: http2 error"),
+        status(StatusCode::UNKNOWN, "error reading a body from connection: end of file before message length reached"),
+        status(
+            StatusCode::UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        ),
+        status(
+            StatusCode::UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset",
+        ),
+        status(StatusCode::UNAVAILABLE, "stream terminated by RST_STREAM with error code: REFUSED_STREAM"),
+        status(StatusCode::UNAVAILABLE, "Received RST_STREAM with error code 7"),
+        CallError::new(CallFailure::Http(503), "upstream connect error. reset reason: connection failure"),
+    ];
+    for end in broken {
+        let said = end.to_string();
+        let ends = Mutex::new(Some(end));
+        let node = Scripted::new(true, move |method, _| match method {
+            Method::SubmitProgram => at_once(
+                ends.lock().unwrap().take().map_or_else(|| Ok([b"\x0a\x20".as_slice(), &[0; 32]].concat().into()), Err),
+            ),
+            _ => at_once(Ok(b"".as_slice().into())),
+        });
+        let client = node.client(Revision::Relay, OPERATOR).connect().await.unwrap();
+        let answer = client.submit_program(ProgramUpload::sp1(b"\x7fELF".to_vec()).with_id(B256::ZERO)).await;
+        answer.unwrap_or_else(|error| panic!("{said}: {}", error.report()));
+        assert_eq!((node.count(Method::SubmitProgram), node.count(Method::ContainsProgram)), (2, 0), "{said}");
     }
 }
 

@@ -78,6 +78,17 @@ impl Drop for Counting {
 impl Counting {
     /// `cut` are the connections that are closed, after so many pings; the others answer after `patient` of them.
     pub async fn start(cut: usize, after: usize, patient: usize, content_type: &'static str) -> Self {
+        Self::complaining(cut, after, patient, content_type, "too_many_pings").await
+    }
+
+    /// The same, with words of its own for the complaint.
+    pub async fn complaining(
+        cut: usize,
+        after: usize,
+        patient: usize,
+        content_type: &'static str,
+        words: &'static str,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let pings = Arc::<Mutex<Vec<Vec<Instant>>>>::default();
@@ -90,7 +101,7 @@ impl Counting {
                     continue;
                 }
                 let log = Arc::clone(&log);
-                tokio::spawn(async move { _ = serve(socket, &log, (cut, after, patient), content_type).await });
+                tokio::spawn(async move { _ = serve(socket, &log, (cut, after, patient), content_type, words).await });
             }
         });
         Self { addr, pings, task }
@@ -116,6 +127,7 @@ async fn serve(
     log: &Mutex<Vec<Vec<Instant>>>,
     (cut, after, patient): (usize, usize, usize),
     content_type: &str,
+    words: &str,
 ) -> std::io::Result<()> {
     socket.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
     let mut call = None;
@@ -145,7 +157,7 @@ async fn serve(
                 };
                 if number < cut && seen == after {
                     // Nothing above stream 0 was cared for; ENHANCE_YOUR_CALM.
-                    let complaint = [&[0, 0, 0, 0, 0, 0, 0, 11][..], b"too_many_pings"].concat();
+                    let complaint = [&[0, 0, 0, 0, 0, 0, 0, 11][..], words.as_bytes()].concat();
                     socket.write_all(&frame(GOAWAY, 0, 0, &complaint)).await?;
                     return socket.shutdown().await;
                 }

@@ -44,6 +44,24 @@ async fn after_a_complaint_connections_are_pinged_half_as_often() {
     }
 }
 
+/// Servers that know no gRPC complain in words of their own, or without any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn complaints_in_other_words_count_as_well() {
+    for words in ["", "Too many pings", "PING_FLOOD"] {
+        let grpc = Counting::complaining(1, 3, 5, "application/grpc", words).await;
+        let rest = Counting::complaining(1, 3, 5, "application/json", words).await;
+        for (transport, server) in transports(&grpc, &rest).into_iter().zip([&grpc, &rest]) {
+            let call = || within(transport.call(Method::GetResult, Bytes::from_static(b"{}").into()));
+            call().await.unwrap_err();
+            call().await.unwrap();
+            let pings = server.pings.lock().unwrap().clone();
+            let took = pings[1][4] - pings[1][0];
+            // Four intervals of twice the length. They may come late, and never early.
+            assert!(took > INTERVAL * 6, "{words:?}: {took:?}");
+        }
+    }
+}
+
 /// A server that closes a connection for another reason is pinged as before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_interval_stays_where_nobody_complains() {

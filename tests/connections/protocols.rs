@@ -176,6 +176,24 @@ fn the_other_one_of_two_ports() {
         let error = call(&*grpc).await;
         assert_misconfigured(&error, "port 8080", "gRPC at a server of HTTP/1.1");
 
+        // The gateway takes HTTP/2, too, and has none of the calls at their places.
+        let [grpc, _] = transports(&home.node.rest_url());
+        let client = Client::builder().transport(grpc).revision(Revision::Relay).connect().await.unwrap();
+        let id = infinityvm_sdk::ProgramId::from(B256::ZERO);
+        for error in [
+            within(client.get_result(B256::repeat_byte(7).into())).await.unwrap_err(),
+            within(client.pending_jobs(CONSUMER)).await.unwrap_err(),
+            within(client.contains_program(&id)).await.unwrap_err(),
+        ] {
+            let report = error.report().to_string();
+            assert_eq!(error.kind(), ErrorKind::BadResponse, "{report}");
+            assert!(report.contains("50051") && report.contains("8080"), "{report}");
+            assert!(!report.contains("use the gRPC transport"), "{report}");
+        }
+        let [grpc, _] = transports(&home.node.rest_url());
+        let error = within(Client::builder().transport(grpc).connect()).await.unwrap_err();
+        assert!(error.report().to_string().contains("REST gateway"), "{}", error.report());
+
         // Over HTTP/2 the gRPC server answers, and both ports are named all the same.
         let rest = RestTransport::builder(home.node.grpc_url()).http2_prior_knowledge().build().unwrap();
         let client = Client::builder().transport(rest).revision(Revision::Relay).connect().await.unwrap();

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode;
 
 use super::{body::PREFIX_LEN, ended::broke_off};
 use crate::{
-    rpc::{CallError, CallFailure, Pushback, StatusCode},
+    rpc::{CallError, CallFailure, NO_GRPC, Pushback, StatusCode},
     text::clean,
     transport::{
         answer::{self, MAX_MESSAGE, bad, has_type, interrupted, shown_type},
@@ -69,7 +69,7 @@ fn check_head(status: HttpStatus, headers: &HeaderMap) -> Result<(), CallError> 
     if is_grpc && (status == HttpStatus::OK || headers.contains_key("grpc-status")) {
         return Ok(());
     }
-    let message = format!("not an answer of a gRPC server ({})", shown_type(headers));
+    let message = format!("{NO_GRPC} ({})", shown_type(headers));
     Err(match status {
         HttpStatus::OK => bad(message),
         other => CallError::new(CallFailure::Http(other.as_u16()), message).with_pushback(answer::pushback(headers)),
