@@ -9,9 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 mod own;
+mod turns;
 
 #[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 pub(crate) use self::own::PerRuntime;
+pub(crate) use self::turns::NonceTurns;
 
 /// Tokio panics where it is missing; this says so instead.
 pub(crate) fn require_runtime() -> Result<()> {

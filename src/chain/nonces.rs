@@ -13,20 +13,19 @@ use std::{
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
-use tokio::{sync::Mutex as Gate, time::Instant};
+use tokio::time::Instant;
 
 use super::{Batch, Block, Chain, OnchainStatus, OneRpc};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::JobId,
     nonce::{GAP_FREE_MAX_JUMP, Line, NonceSource, SPARSE_MAX_JUMP, Settlement},
+    runtime::NonceTurns,
     sync::Lock,
 };
 
 /// How old what was read may be, unless set.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// How long one reader is waited for before another one reads.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often in a row the chain is read for one nonce. Every time more nonces were taken meanwhile.
 const MAX_READS: u32 = 32;
 /// How many readings must say so before a contract counts as one with numbers of its own: a block can come between two
@@ -84,7 +83,7 @@ pub(super) struct Book {
     /// Handed out, and not known to be relayed.
     pub out: BTreeSet<u64>,
     /// One reader at a time.
-    gate: Arc<Gate<()>>,
+    turns: Arc<NonceTurns>,
 }
 
 impl ChainNonces {
@@ -315,9 +314,8 @@ impl NonceSource for ChainNonces {
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);
         }
-        let gate = Arc::clone(&self.books().entry(consumer).or_default().gate);
-        // A reader on a runtime that stands still must not hold up all others.
-        let _reading = tokio::time::timeout(PATIENCE, gate.lock_owned()).await;
+        let turns = Arc::clone(&self.books().entry(consumer).or_default().turns);
+        let _reading = turns.mine().await;
         // Perhaps the one before has read it.
         if let Some(nonce) = self.take_known(consumer)? {
             return Ok(nonce);

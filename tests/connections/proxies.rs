@@ -27,6 +27,8 @@ use crate::rig::{CONSUMER, Home, multi_thread, within};
 /// The most that the proxies take of a body, in bytes, and how long they wait for an answer.
 const BODY: usize = 16 * 1024;
 const READ: Duration = Duration::from_secs(2);
+/// The proxy reloads whenever so many jobs were submitted: by the clock it would do so without end where the machine is slow.
+const RELOAD_EACH: usize = 150;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -223,10 +225,14 @@ fn job(program: &ProgramId, input: Vec<u8>) -> OffchainJobRequest {
     OffchainJobRequest::builder(CONSUMER, program.clone()).max_cycles(1000).onchain_input(input).build().unwrap()
 }
 
-/// Submits so many jobs, 32 at a time; what is open afterwards is submitted again until nothing is.
-async fn submit(client: &Client, home: &Home, jobs: usize) -> HashMap<JobId, JobHandle> {
+/// Submits so many jobs, 32 at a time; what is open afterwards is submitted again until nothing is. Says of each when it
+/// begins.
+async fn submit(client: &Client, home: &Home, jobs: usize, begins: impl Fn(usize)) -> HashMap<JobId, JobHandle> {
     let submitted: Vec<_> = stream::iter(0..jobs)
-        .map(|number| client.submit(job(&home.program, number.to_be_bytes().to_vec())))
+        .map(|number| {
+            begins(number);
+            client.submit(job(&home.program, number.to_be_bytes().to_vec()))
+        })
         .buffer_unordered(32)
         .collect()
         .await;
@@ -260,15 +266,13 @@ async fn through(proxy: &Proxy, home: &Home, over: Over, jobs: usize) {
     let client_of_all = client(home, over, port).connect().await.unwrap();
     let slowly = client(home, over, limited).connect().await.unwrap();
 
-    // Jobs while the proxy reloads, again and again.
-    let submitting = submit(&client_of_all, home, jobs - 13);
-    tokio::pin!(submitting);
-    let mut handles = loop {
-        tokio::select! {
-            handles = &mut submitting => break handles,
-            () = tokio::time::sleep(Duration::from_millis(700)) => proxy.reload(),
+    // Jobs while the proxy reloads, again and again, and closes all connections.
+    let reloads = |number| {
+        if number % RELOAD_EACH == RELOAD_EACH - 1 {
+            proxy.reload();
         }
     };
+    let mut handles = submit(&client_of_all, home, jobs - 13, reloads).await;
 
     // A body that is too long.
     let error = client_of_all.submit(job(&home.program, vec![1; 2 * BODY])).await.unwrap_err();
@@ -279,11 +283,11 @@ async fn through(proxy: &Proxy, home: &Home, over: Over, jobs: usize) {
 
     // The proxy closes what is idle for a second: time itself is what has to pass.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    handles.extend(submit(&client_of_all, home, 2).await);
+    handles.extend(submit(&client_of_all, home, 2, |_| {}).await);
 
     // An answer that takes longer than the proxy waits. The node has the job: it is found, and not sent beside itself.
     let held = home.node.faults().hold_reply(Method::SubmitJob);
-    let submitting = submit(&client_of_all, home, 1);
+    let submitting = submit(&client_of_all, home, 1, |_| {});
     tokio::pin!(submitting);
     let released = async {
         tokio::time::sleep(READ * 2).await;
@@ -299,7 +303,7 @@ async fn through(proxy: &Proxy, home: &Home, over: Over, jobs: usize) {
 
     // More at once than the limit allows: 429 with Retry-After.
     let begun = Instant::now();
-    handles.extend(submit(&slowly, home, 10).await);
+    handles.extend(submit(&slowly, home, 10, |_| {}).await);
     assert!(begun.elapsed() >= Duration::from_secs(1), "{what}: the pause that was asked for is kept");
 
     assert_eq!(handles.len(), jobs, "{what}");

@@ -400,6 +400,21 @@ async fn sixty_four_tasks_get_no_nonce_twice_and_leave_no_gap() {
     }
 }
 
+#[tokio::test]
+async fn many_callers_of_a_slow_chain_wait_for_their_turn() {
+    let chain = chain().await;
+    let source = source(&chain, Duration::ZERO);
+    assert_eq!(reserve(&source, 1).await, [1]);
+    tokio::time::pause();
+    // The last one waits for far longer than for one reader that hangs.
+    chain.rpc().pause = Duration::from_millis(200);
+    let before = chain.rpc().asked;
+    let reserved = futures_util::future::join_all((0..200).map(|_| source.reserve(A))).await;
+    let nonces: BTreeSet<_> = reserved.into_iter().map(|nonce| nonce.unwrap()).collect();
+    assert_eq!(nonces, (2..=201).collect());
+    assert_eq!(chain.rpc().asked - before, 200, "nobody reads for a nonce that another one takes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_tasks_beside_on_chain_requests() {
     let chain = chain().await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use infinityvm_sdk::{
-    LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
+    JobStatus, LocalSigner, OffchainJobRequest, Outcome, ProgramId, RelayStrategy, Revision, SignedJob,
     devnode::{Loss, ProgramOutput},
     outbox::{AfterFailure, EventKind, HoldReason, JobProgress, LaneStatus, Outbox, PayloadKind},
     rpc::{Method, StatusCode},
@@ -156,8 +156,13 @@ async fn what_a_client_holds_of_a_replaced_payload_is_in_nobodys_way() {
         rig.node.faults().drop_replies(Method::SubmitJob, 1, Loss::ResetStream);
         rig.node.faults().refuse(Method::GetResult, 100, StatusCode::PERMISSION_DENIED, "not now");
         let error = client.submit_signed(old.clone()).await.unwrap_err();
-        assert_eq!((error.outcome(), client.unresolved()), (Outcome::Unknown, vec![old]));
+        assert_eq!((error.outcome(), client.unresolved()), (Outcome::Unknown, vec![old.clone()]));
         rig.node.faults().clear();
+        // The node has it run once more, and refuses another payload until that has failed, too.
+        let seen = rig.client().await.resume(old).unwrap();
+        while *seen.record().await.unwrap().status() == JobStatus::Pending {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         outbox.replace(ticket, rig.job(ORDERED, b"1"), "the input was wrong").await.unwrap();
         outbox.resume(rig.consumer, "mended").await.unwrap();
         until(&outbox, |lane| lane.over == 1).await;

@@ -5,9 +5,9 @@
 //! looked for by its hash before another is signed, and if another is signed while it may still land, it has the same
 //! account nonce: then one of them can land, and no more.
 //!
-//! One post at a time takes a nonce and sends (`turns.rs`). What was signed meanwhile by one that was overtaken counts
-//! only if nobody else has used its nonce (`book.rs`). A post that a nonce before its own holds up sends again what it
-//! knows to belong there.
+//! One post at a time takes a nonce and sends (`runtime/turns.rs`). What was signed meanwhile by one that was overtaken
+//! counts only if nobody else has used its nonce (`book.rs`). A post that a nonce before its own holds up sends again
+//! what it knows to belong there.
 
 mod access;
 mod book;
@@ -19,7 +19,6 @@ mod gas;
 mod look;
 mod recall;
 mod sign;
-mod turns;
 mod ways;
 mod words;
 
@@ -40,7 +39,6 @@ use self::{
     gas::{affords, gas},
     look::{LookedFor, Seek},
     sign::{DynSigner, Hand, Signed, Terms, sign},
-    turns::NonceTurns,
     ways::{Put, Ways},
 };
 use super::{RpcReader, fault};
@@ -48,6 +46,7 @@ use crate::{
     chain::{Chain, blobs::BlobForm},
     error::{Error, ErrorKind, Outcome, Result},
     retry::RetryPolicy,
+    runtime::NonceTurns,
     sync::Lock,
 };
 

@@ -1,5 +1,6 @@
-//! One after the other takes an account nonce, has it signed, and sends it. Whoever takes too long is overtaken, and
-//! has to look for another nonce then.
+//! One after the other does what two at once would spoil for each other, such as taking a number and looking whether it
+//! is free. Whoever takes too long, for instance on a runtime that stands still, is overtaken: so a turn makes nothing
+//! safe, it only makes it likely that nobody interferes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use crate::sync::Lock;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(super) struct NonceTurns(Lock<Arc<Line>>);
+pub(crate) struct NonceTurns(Lock<Arc<Line>>);
 
 /// Those that wait, and the one that they wait for.
 #[derive(Default)]
@@ -25,7 +26,7 @@ struct Line {
 }
 
 /// Held while it is somebody's turn.
-pub(super) struct NonceTurn {
+pub(crate) struct NonceTurn {
     line: Arc<Line>,
     _turn: OwnedMutexGuard<()>,
 }
@@ -38,7 +39,7 @@ impl Drop for NonceTurn {
 }
 
 impl NonceTurns {
-    pub(super) async fn mine(&self) -> NonceTurn {
+    pub(crate) async fn mine(&self) -> NonceTurn {
         loop {
             let line = Arc::clone(&self.0.lock());
             let since = *line.since.lock();
