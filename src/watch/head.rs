@@ -1,6 +1,6 @@
 //! The chain's head, and the jobs that are looked at for it.
 //!
-//! One look at a time, one chunk of jobs each, once for every new head; sooner for jobs that have just come, and for
+//! A few looks at a time, one chunk of jobs each, once for every new head; sooner for jobs that have just come, and for
 //! those of which the node has said something that the chain is to confirm. If there are more jobs than one look has
 //! room for, the JobManager's events say which of them to look at (`head_events.rs`), and the others are only looked at
 //! now and then.
@@ -18,6 +18,8 @@ use crate::{
 
 /// The most jobs of one look. With the question for the head they are 100, which RPCs take in one request.
 const CHUNK: usize = 99;
+/// Looks under way at once. A thousand jobs that land in one block are seen within three round trips, not eleven.
+const LOOKS: usize = 4;
 
 /// A job that the chain is asked about.
 #[derive(Clone, Debug)]
@@ -42,7 +44,9 @@ pub(super) struct ChainHead {
     /// Where the next look at jobs begins of which no event speaks.
     sweep: Slot,
     following: bool,
-    looking: bool,
+    /// Looks under way, and the jobs in them: none is in two, as the answer that comes last may be the older one.
+    looks: usize,
+    looked_at: BTreeSet<Slot>,
     outage: Outage,
     /// Why the last call failed, if it did.
     error: Option<Error>,
@@ -93,23 +97,28 @@ impl ChainHead {
         Some(head.hash)
     }
 
-    /// The jobs of the next look, of those for which this has a question; none if one is under way or nothing is due.
+    /// The jobs of the next look, of those for which this has a question; none if enough are under way or nothing is
+    /// due.
     pub(super) fn look(&mut self, question: impl Fn(Slot) -> Option<ChainQuestion>) -> Vec<ChainQuestion> {
         let mut asked = Vec::new();
-        while !self.looking
+        // The first look says from which block on events tell the rest, so none may be of an earlier one.
+        let most = if self.head.is_some() { LOOKS } else { 1 };
+        while self.looks < most
             && asked.len() < CHUNK
             && let Some(slot) = self.next_due()
         {
             asked.extend(question(slot));
         }
-        self.looking |= !asked.is_empty();
+        self.looks += usize::from(!asked.is_empty());
+        self.looked_at.extend(asked.iter().map(|asked| asked.slot));
         asked
     }
 
     /// The next job to look at, all in turn: where heads come faster than looks end, the first ones are due again
-    /// before the last were looked at.
+    /// before the last were looked at. One in a look under way waits for that.
     fn next_due(&mut self) -> Option<Slot> {
-        let slot = self.due.range(self.turn..).next().or_else(|| self.due.first()).copied()?;
+        let mut in_turn = self.due.range(self.turn..).chain(self.due.range(..self.turn));
+        let slot = in_turn.find(|slot| !self.looked_at.contains(slot)).copied()?;
         self.due.remove(&slot);
         self.turn = slot.wrapping_add(1);
         Some(slot)
@@ -191,9 +200,15 @@ impl ChainHead {
         self.failed(error, now, pace);
     }
 
-    /// A look has shown something, at this head.
-    pub(super) fn seen(&mut self, head: Block) {
-        self.looking = false;
+    /// A look is over.
+    fn looked(&mut self, asked: &[ChainQuestion]) {
+        self.looks = self.looks.saturating_sub(1);
+        asked.iter().for_each(|asked| _ = self.looked_at.remove(&asked.slot));
+    }
+
+    /// A look at these jobs has shown something, at this head.
+    pub(super) fn seen(&mut self, asked: &[ChainQuestion], head: Block) {
+        self.looked(asked);
         self.error = None;
         self.outage.over();
         self.head = self.head.or(Some(head));
@@ -202,7 +217,7 @@ impl ChainHead {
 
     /// A look at these jobs has shown nothing.
     pub(super) fn unseen(&mut self, asked: &[ChainQuestion], error: Error, now: Instant, pace: &mut Pace) {
-        self.looking = false;
+        self.looked(asked);
         self.failed(error, now, pace);
         asked.iter().for_each(|asked| self.hurry(asked.slot));
     }
@@ -214,7 +229,8 @@ impl ChainHead {
 
     /// The watcher was cut off, and its calls with it.
     pub(super) fn cut_off(&mut self) {
-        (self.following, self.looking, self.head) = (false, false, None);
+        (self.following, self.looks, self.head) = (false, 0, None);
+        self.looked_at.clear();
         self.events = HeadEvents::default();
         self.due = self.waited.clone();
     }
@@ -228,6 +244,48 @@ impl ChainHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{LocalSigner, OffchainJobRequest, ProgramId, RelayStrategy, Revision, SignedJob};
+
+    async fn job() -> SignedJob {
+        let job = OffchainJobRequest::builder(alloy_primitives::Address::repeat_byte(1), ProgramId::new(vec![1]));
+        let job = job.max_cycles(1).relay(RelayStrategy::Unordered).build().unwrap();
+        let signer = LocalSigner::from_slice(&[1; 32]).unwrap();
+        job.prepare(Revision::Relay, 1).unwrap().sign(&signer).await.unwrap()
+    }
+
+    fn slots(look: &[ChainQuestion]) -> Vec<Slot> {
+        look.iter().map(|asked| asked.slot).collect()
+    }
+
+    #[tokio::test]
+    async fn after_the_first_look_a_few_are_under_way_at_once_and_no_job_is_in_two() {
+        let (mut head, job) = (ChainHead::default(), job().await);
+        let question = |slot| {
+            let ask = Ask { job: job.clone(), transactions: vec![], shown: vec![], quiet: 0..0, ended: false };
+            Some(ChainQuestion { slot, after_end: false, ask })
+        };
+        let block = Block::new(1, B256::repeat_byte(1), B256::ZERO, 1);
+        let jobs = (LOOKS as Slot + 1) * CHUNK as Slot;
+        (0..jobs).for_each(|slot| head.begin(slot));
+        let first = head.look(question);
+        assert_eq!(first.len(), CHUNK);
+        assert!(head.look(question).is_empty(), "events go on from its block");
+        head.seen(&first, block);
+
+        let looks: Vec<_> = (0..LOOKS).map(|_| head.look(question)).collect();
+        let mut asked: Vec<_> = looks.iter().flat_map(|look| slots(look)).collect();
+        asked.sort_unstable();
+        assert_eq!(asked, (CHUNK as Slot..jobs).collect::<Vec<_>>(), "each in one");
+        // Those of the first look and of one under way are due again.
+        (0..2 * CHUNK as Slot).for_each(|slot| head.hurry(slot));
+        assert!(head.look(question).is_empty(), "enough are under way");
+        head.seen(&looks[1], block);
+        assert_eq!(slots(&head.look(question)), (0..CHUNK as Slot).collect::<Vec<_>>());
+        head.seen(&looks[2], block);
+        assert!(head.look(question).is_empty(), "the others wait for the look that they are in");
+        head.seen(&looks[0], block);
+        assert_eq!(slots(&head.look(question)), slots(&looks[0]));
+    }
 
     #[test]
     fn jobs_that_are_due_again_wait_for_those_that_had_no_turn() {

@@ -55,8 +55,11 @@ impl Watchlist {
         } else if let Some(range) = self.head.ask_events(now) {
             work.push(Work::Events(range, self.head.waited(), self.callers(self.head.all_waited())));
         }
-        let asked = self.head.look(|slot| self.jobs.get(&slot)?.chain_question(slot));
-        if !asked.is_empty() {
+        loop {
+            let asked = self.head.look(|slot| self.jobs.get(&slot)?.chain_question(slot));
+            if asked.is_empty() {
+                return;
+            }
             let callers = self.callers(asked.iter().map(|question| question.slot));
             work.push(Work::Chain(asked, callers));
         }
@@ -102,7 +105,7 @@ impl Watchlist {
             Ok(seen) => seen,
             Err(error) => return self.head.unseen(&asked, error, now, &mut self.schedule.pace),
         };
-        self.head.seen(head);
+        self.head.seen(&asked, head);
         for (question, standing) in asked.into_iter().zip(standings) {
             let (slot, job) = (question.slot, question.ask.job);
             let consumer = job.consumer();
