@@ -91,21 +91,41 @@ impl Server {
         answer
     }
 
-    /// The span of one request to a chain's RPC: of a method, or of several questions at once.
+    /// The span of one request to a chain's RPC: named by its method, or `chain_request` if it asks several questions
+    /// at once.
     #[cfg(feature = "chain")]
     pub(crate) fn chain_request(&self, method: Option<&str>, questions: usize) -> Span {
-        span!(
-            target: TARGET,
-            Level::DEBUG,
-            "chain_request",
-            otel.kind = "client",
-            rpc.system.name = "jsonrpc",
-            rpc.method = method,
-            server.address = &*self.address,
-            server.port = self.port,
-            infinityvm.questions = questions,
-            error.type = Empty,
-            otel.status_code = Empty,
+        macro_rules! request {
+            ($name:literal) => {
+                span!(
+                    target: TARGET,
+                    Level::DEBUG,
+                    $name,
+                    otel.kind = "client",
+                    rpc.system.name = "jsonrpc",
+                    rpc.method = method,
+                    server.address = &*self.address,
+                    server.port = self.port,
+                    infinityvm.questions = questions,
+                    error.type = Empty,
+                    otel.status_code = Empty,
+                )
+            };
+        }
+        macro_rules! named {
+            ($($name:literal)*) => {
+                match method {
+                    $(Some($name) => request!($name),)*
+                    _ => request!("chain_request"),
+                }
+            };
+        }
+        // Reads, what a sender asks, and what it sends.
+        named!(
+            "eth_blobBaseFee" "eth_call" "eth_chainId" "eth_estimateGas" "eth_feeHistory" "eth_gasPrice"
+            "eth_getBalance" "eth_getBlockByHash" "eth_getBlockByNumber" "eth_getCode" "eth_getLogs"
+            "eth_getTransactionByHash" "eth_getTransactionCount" "eth_getTransactionReceipt"
+            "eth_maxPriorityFeePerGas" "eth_sendRawTransaction" "txpool_contentFrom"
         )
     }
 

@@ -1,7 +1,7 @@
 //! What a client shows of itself: observers, metrics, spans and events; and that the guide says the same.
 #![cfg(all(feature = "devnode", feature = "grpc", feature = "rest", feature = "metrics"))]
 
-use support::{answers, recorder, scripted, traces};
+use support::{answers, http1, json_chain, recorder, scripted, traces};
 
 mod counted;
 mod guide;

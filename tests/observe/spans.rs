@@ -1,10 +1,17 @@
 //! Spans: who is whose parent, what they are called, and what they hold.
 
-use infinityvm_sdk::Until;
+use infinityvm_sdk::{
+    Until,
+    chain::{At, ChainReader, Question, RpcReader},
+    primitives::{Address, B256},
+};
+use serde_json::Value;
 use support::canary::hides;
 use tracing::{Instrument, Level, info_span};
 
 use crate::{
+    http1,
+    json_chain::{self, Rules},
     rig::{Mood, Node, builder, connected, consumer, devnode, job},
     traces::{TEST, Traces},
 };
@@ -163,6 +170,59 @@ async fn over_rest_calls_are_named_by_the_conventions_for_http_and_nothing_secre
     hides(signed.signature(), &printed, "a trace");
     hides(&secret, &printed, "a trace");
     hides(result.operator_signature(), &printed, "a trace");
+}
+
+#[tokio::test]
+async fn a_request_to_the_chains_rpc_is_named_by_its_method_below_the_callers_span() {
+    let (node, ..) = devnode().await;
+    let fails = |packet: &Value| (packet["method"] == "eth_getCode").then(|| http1::json(403, "{}"));
+    let server = json_chain::serve(node.chain().to_chain(), Rules::none().packets(fails)).await;
+    let reader = RpcReader::http(server.url()).unwrap();
+    let (traces, _guard) = Traces::here();
+    let ask = async |questions: &[Question]| {
+        let root = info_span!(target: TEST, "caller");
+        let before = traces.spans().len();
+        let answers = reader.ask(questions).instrument(root).await;
+        (traces.spans().split_off(before), answers)
+    };
+    let (at, hash) = (At::Latest, B256::repeat_byte(1));
+    for (name, question) in [
+        ("eth_chainId", Question::ChainId),
+        ("eth_getBlockByNumber", Question::Block(at)),
+        ("eth_getTransactionReceipt", Question::Receipt(hash)),
+        ("eth_getTransactionByHash", Question::Transaction(hash)),
+    ] {
+        let (spans, answers) = ask(&[question]).await;
+        answers.unwrap().remove(0).unwrap();
+        let ([span], caller) = (&spans[..], traces.named("caller")) else { panic!("{spans:?}") };
+        assert_eq!((span.name, span.level, span.parent), (name, Level::DEBUG, caller.last().map(|span| span.id)));
+        let (host, port) = url(&server.url());
+        for (field, value) in [
+            ("otel.kind", Some("client")),
+            ("rpc.system.name", Some("jsonrpc")),
+            ("rpc.method", Some(name)),
+            ("infinityvm.questions", Some("1")),
+            ("server.address", Some(&*host)),
+            ("server.port", Some(&*port)),
+            ("error.type", None),
+            ("otel.status_code", None),
+        ] {
+            assert_eq!(span.fields.get(field), value, "{name}: {field}");
+        }
+        assert!(span.closed);
+    }
+
+    let (spans, answers) = ask(&[Question::ChainId, Question::Block(at), Question::Receipt(hash)]).await;
+    assert_eq!(answers.unwrap().len(), 3);
+    let [span] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((span.name, span.fields.get("rpc.method")), ("chain_request", None));
+    assert_eq!(span.fields.get("infinityvm.questions"), Some("3"));
+
+    let (spans, answers) = ask(&[Question::Code(Address::ZERO, at)]).await;
+    assert!(answers.is_err());
+    let failed = spans.last().unwrap();
+    assert_eq!((failed.name, failed.fields.get("error.type")), ("eth_getCode", Some("chain")));
+    assert_eq!(failed.fields.get("otel.status_code"), Some("ERROR"));
 }
 
 fn url(url: &str) -> (String, String) {
