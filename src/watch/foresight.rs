@@ -11,8 +11,8 @@ use crate::backoff::{Backoff, Jitter};
 
 /// How late a job may be seen on average, as a part of the time it takes; a job that takes less than the first, or more
 /// than the second times the longest pause, counts as taking that.
-const LATE: f32 = 0.025;
-const BRIEF: Duration = Duration::from_millis(20);
+const LATE: f32 = 0.04;
+const BRIEF: Duration = Duration::from_millis(12);
 const LONG: u32 = 10;
 /// Or as a part of a round trip, if that is more, and of no more than the job's own time: a look that comes too early
 /// costs a whole round trip.
