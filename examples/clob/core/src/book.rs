@@ -1,0 +1,135 @@
+//! The orders that wait, by price and then by time.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use alloy_primitives::Address;
+
+use crate::accounts::Token;
+
+/// Which side of the book an order is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Side {
+    /// Buys base for quote. The highest price is first.
+    Buy = 0,
+    /// Sells base for quote. The lowest price is first.
+    Sell = 1,
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Buy => Self::Sell,
+            Self::Sell => Self::Buy,
+        }
+    }
+
+    /// What an order of this side sets aside: the token, and how much for a size at a price.
+    #[must_use]
+    pub const fn locks(self, price: u64, size: u64) -> (Token, u128) {
+        match self {
+            Self::Buy => (Token::Quote, price as u128 * size as u128),
+            Self::Sell => (Token::Base, size as u128),
+        }
+    }
+
+    /// Whether an order of this side, with this limit, takes an offer of the other side at that price.
+    #[must_use]
+    pub const fn takes(self, limit: u64, offer: u64) -> bool {
+        match self {
+            Self::Buy => offer <= limit,
+            Self::Sell => offer >= limit,
+        }
+    }
+}
+
+/// An order that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resting {
+    /// The order's number: the place of its request.
+    pub id: u64,
+    /// Whose it is.
+    pub user: Address,
+    /// What is left of it.
+    pub size: u64,
+}
+
+type Levels = BTreeMap<u64, VecDeque<Resting>>;
+
+/// Both sides. No level is empty, and no bid reaches an offer.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    sides: [Levels; 2],
+    places: BTreeMap<u64, (Side, u64)>,
+}
+
+impl Book {
+    /// The order that is first on a side, with its price.
+    #[must_use]
+    pub fn first(&self, side: Side) -> Option<(u64, Resting)> {
+        let levels = &self.sides[side as usize];
+        let (price, level) = match side {
+            Side::Buy => levels.last_key_value()?,
+            Side::Sell => levels.first_key_value()?,
+        };
+        Some((*price, *level.front()?))
+    }
+
+    /// Every order of a side with its price, the first ones first.
+    pub fn orders(&self, side: Side) -> impl Iterator<Item = (u64, &Resting)> {
+        let levels = &self.sides[side as usize];
+        let (up, down) = match side {
+            Side::Buy => (None, Some(levels.iter().rev())),
+            Side::Sell => (Some(levels.iter()), None),
+        };
+        let levels = up.into_iter().flatten().chain(down.into_iter().flatten());
+        levels.flat_map(|(price, level)| level.iter().map(|order| (*price, order)))
+    }
+
+    /// How many orders wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// An order that waits, with its side and its price.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<(Side, u64, Resting)> {
+        let (side, price) = *self.places.get(&id)?;
+        let order = self.sides[side as usize].get(&price)?.iter().find(|order| order.id == id)?;
+        Some((side, price, *order))
+    }
+
+    /// Puts an order behind all others of its price.
+    pub(crate) fn add(&mut self, side: Side, price: u64, order: Resting) {
+        self.places.insert(order.id, (side, price));
+        self.sides[side as usize].entry(price).or_default().push_back(order);
+    }
+
+    /// Takes so much of an order; all of it goes if nothing is left.
+    pub(crate) fn take(&mut self, id: u64, size: u64) {
+        let Some((side, price)) = self.places.get(&id).copied() else { return };
+        let levels = &mut self.sides[side as usize];
+        let Some(level) = levels.get_mut(&price) else { return };
+        let Some(index) = level.iter().position(|order| order.id == id) else { return };
+        let left = level.get_mut(index).map_or(0, |order| {
+            order.size = order.size.saturating_sub(size);
+            order.size
+        });
+        if left == 0 {
+            level.remove(index);
+            self.places.remove(&id);
+            if level.is_empty() {
+                levels.remove(&price);
+            }
+        }
+    }
+}
