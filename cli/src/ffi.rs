@@ -26,7 +26,7 @@ pub enum FfiCommand {
 /// end of line. The operator is that of the development node.
 #[derive(Args, Debug)]
 pub struct ExecuteArgs {
-    /// What runs: a command with its arguments, or example:NAME
+    /// What runs: a command with its arguments, the file of an ELF, which ivm-sp1 on the path runs, or example:NAME
     #[arg(long, value_name = "COMMAND", value_parser = Runs::parse)]
     program: Runs,
 
@@ -74,7 +74,7 @@ impl ExecuteArgs {
         // Whether the contracts take the result is for the test's own ones to say.
         node.faults().stall_relays(true);
         let id = job.program_id().as_bytes().clone();
-        let how = How { raw: self.raw, time_limit: None };
+        let how = How { revision, raw: self.raw, time_limit: None };
         ProgramArg { id: Some(id), what: self.program }.register(&node, how).await?;
         let client = Client::builder().grpc(node.grpc_url()).operator(node.operator()).connect().await?;
         let handle = client.submit_signed(job).await?;

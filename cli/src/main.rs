@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 #[cfg(unix)]
 mod devnode;
+mod executor;
 mod exit;
 #[cfg(unix)]
 mod ffi;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     cli::Globals,
-    connect,
+    connect, executor,
     exit::Exit,
     input::Source,
     output::{Output, Page},
@@ -42,7 +42,8 @@ pub struct UploadArgs {
 
 #[derive(Args, Debug)]
 pub struct IdArgs {
-    /// A command that speaks the protocol of the dev node's programs, and its arguments
+    /// A program's ELF file, if ivm-sp1 is on the path; or a command that speaks the protocol of the dev node's
+    /// programs, and its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
@@ -72,7 +73,8 @@ impl ProgramCommands {
 
 impl IdArgs {
     async fn run(self, globals: &Globals, output: &Output) -> Result<Exit> {
-        let (program, arguments) = self.command.split_first().ok_or_else(|| refused("no command was given"))?;
+        let command = executor::command(self.command, globals.revision.unwrap_or(Revision::Relay))?;
+        let (program, arguments) = command.split_first().ok_or_else(|| refused("no command was given"))?;
         let mut command = ProgramCommand::new(program).with_args(arguments);
         if let Some(timeout) = globals.timeout {
             command = command.with_time_limit(timeout);
@@ -100,8 +102,9 @@ impl UploadArgs {
         }
         let client = connect::builder(globals).await?.connect().await?;
         if client.revision() == Revision::Relay && program.id().is_none() {
-            return Err(refused("a node of the Relay revision wants to be told the program's id")
-                .with_hint("give --id with the id that your zkVM's toolchain has printed"));
+            return Err(refused("a node of the Relay revision wants to be told the program's id").with_hint(
+                "give --id with the id that your zkVM's toolchain has printed, or that `ivm program id` derives",
+            ));
         }
         let id = client.submit_program(program).await?;
         output.answer(&json!({ "program": id, "bytes": bytes }), &id);

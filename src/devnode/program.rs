@@ -20,6 +20,12 @@ pub struct ProgramInput<'a> {
 }
 
 impl ProgramInput<'_> {
+    /// The revision of the node, which says what [`onchain`](Self::onchain) and [`state`](Self::state) hold.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// What a job of a [stateful](super::ConsumerRules::with_state) consumer begins with, in either revision: the root
     /// of the state (State revision: its hash), and the app's own onchain input. The program answers with
     /// [`ProgramOutput::stateful`].

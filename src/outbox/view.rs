@@ -12,8 +12,9 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 
 /// A store, looked at without a client, a lane or a worker: for tools and alarms beside the service, which may run
-/// meanwhile. It reads only. To act on what it shows, stop the service and
-/// [attend](super::OutboxBuilder::attend) to the lanes, or let the service do it.
+/// meanwhile. It reads only. Open the store with `open_existing` or `connect_existing`, so that nothing is made or
+/// migrated. To act on what it shows, stop the service and [attend](super::OutboxBuilder::attend) to the lanes, or let
+/// the service do it.
 ///
 /// ```
 /// # async fn example() -> infinityvm_sdk::Result<()> {

@@ -1,14 +1,15 @@
 //! `--program`: which program runs under which id.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use infinityvm_sdk::{
-    Result,
+    Result, Revision,
     devnode::{DevNode, external::ProgramCommand},
     primitives::{Bytes, hex},
 };
 
 use super::example::Example;
+use crate::executor;
 
 /// `[ID=]COMMAND`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub enum Runs {
 /// How commands are run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
+    pub revision: Revision,
     pub raw: bool,
     pub time_limit: Option<Duration>,
 }
@@ -53,7 +55,7 @@ impl ProgramArg {
                 Ok((id, example.name().to_owned()))
             }
             Runs::Command(words) => {
-                let command = how.command(words);
+                let command = how.command(words)?;
                 let id = match &self.id {
                     Some(id) => {
                         node.register_command_as(id.clone(), command);
@@ -68,7 +70,7 @@ impl ProgramArg {
 }
 
 impl Runs {
-    /// `example:NAME`, or a command and its arguments, with spaces between them.
+    /// `example:NAME`, or a command and its arguments, with spaces between them and quotes as a shell has them.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(name) = text.strip_prefix("example:") {
             let example = Example::ALL.into_iter().find(|example| example.name() == name);
@@ -77,19 +79,23 @@ impl Runs {
                 format!("there is no example {name:?}; there are {}", names.join(" and "))
             });
         }
-        let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+        let words = shlex::split(text).ok_or("a quote is not closed, or nothing follows a backslash")?;
         if words.is_empty() { Err("there is no command".to_owned()) } else { Ok(Self::Command(words)) }
     }
 }
 
 impl How {
-    fn command(self, words: &[String]) -> ProgramCommand {
-        let (program, args) = words.split_first().map_or(("", [].as_slice()), |(program, args)| (program, args));
-        let command = ProgramCommand::new(program).with_args(args).with_raw(self.raw);
-        match self.time_limit {
+    fn command(self, words: &[String]) -> Result<ProgramCommand> {
+        let mut words = words.iter().map(Into::into).collect::<Vec<OsString>>();
+        if !self.raw {
+            words = executor::command(words, self.revision)?;
+        }
+        let program = words.first().cloned().unwrap_or_default();
+        let command = ProgramCommand::new(program).with_args(words.iter().skip(1)).with_raw(self.raw);
+        Ok(match self.time_limit {
             Some(limit) => command.with_time_limit(limit),
             None => command,
-        }
+        })
     }
 }
 
@@ -104,12 +110,13 @@ mod tests {
             ("0x0a=./root.sh --fast", Some(&[10_u8][..]), command(&["./root.sh", "--fast"])),
             ("./root.sh a=b", None, command(&["./root.sh", "a=b"])),
             ("0x0a=env A=b root", Some(&[10]), command(&["env", "A=b", "root"])),
+            (r#"'a root' "of $9" c\ d ''"#, None, command(&["a root", "of $9", "c d", ""])),
             ("example:sum", None, Runs::Example(Example::Sum)),
             ("0x0a=example:square-root", Some(&[10]), Runs::Example(Example::SquareRoot)),
         ] {
             assert_eq!(ProgramArg::parse(text), Ok(ProgramArg { id: id.map(Bytes::copy_from_slice), what }), "{text}");
         }
-        for text in ["", "  ", "0x=a", "0xg0=a", "0x0a=", "example:nothing"] {
+        for text in ["", "  ", "0x=a", "0xg0=a", "0x0a=", "example:nothing", "root 'of", "root \\"] {
             assert!(ProgramArg::parse(text).is_err(), "{text}");
         }
     }

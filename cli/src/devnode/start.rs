@@ -76,7 +76,8 @@ pub struct StartArgs {
     #[arg(long, value_name = "ADDRESS")]
     signer: Option<Address>,
 
-    /// A program: [ID=]COMMAND, where the command is asked for an id that is not given, or [ID=]example:NAME
+    /// A program: [ID=]COMMAND, where the command is asked for an id that is not given; [ID=]FILE of an ELF, which
+    /// ivm-sp1 on the path runs; or [ID=]example:NAME
     #[arg(long = "program", value_name = "[ID=]COMMAND", value_parser = ProgramArg::parse)]
     programs: Vec<ProgramArg>,
 
@@ -179,7 +180,7 @@ impl StartArgs {
             (contracts, _) => *contracts,
         };
         said = said.node(&node, revision, shown, signer, self.signer.is_none(), anvil.is_some());
-        said = self.register(&node, said).await?;
+        said = self.register(&node, revision, said).await?;
         let session = Session { node, file: self.state.clone(), contracts };
         for fault in &self.faults {
             session.apply(fault)?;
@@ -195,11 +196,11 @@ impl StartArgs {
     }
 
     /// The examples, and then what was named.
-    async fn register(&self, node: &DevNode, mut said: Said) -> Result<Said> {
+    async fn register(&self, node: &DevNode, revision: Revision, mut said: Said) -> Result<Said> {
         let mut programs = serde_json::Map::new();
         let examples =
             Example::ALL.map(|example| ProgramArg { id: None, what: super::program::Runs::Example(example) });
-        let how = How { raw: self.raw, time_limit: self.program_timeout };
+        let how = How { revision, raw: self.raw, time_limit: self.program_timeout };
         for program in examples.iter().chain(&self.programs) {
             let (id, name) = program.register(node, how).await?;
             said.page = said.page.row("program", format_args!("{id}  {name}"));

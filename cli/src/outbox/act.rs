@@ -1,4 +1,6 @@
-//! What a person does about lanes and jobs, while the service is stopped.
+//! What a person does about lanes and jobs, while no service acts for them.
+
+use std::time::Duration;
 
 use clap::Args;
 use infinityvm_sdk::{
@@ -9,8 +11,11 @@ use infinityvm_sdk::{
 };
 use serde_json::json;
 
-use super::StoreOptions;
+use super::store::{Store, StoreOptions};
 use crate::{cli::Globals, connect, input::Source, output::Output};
+
+/// How long giving the lane back may take. Where that fails, a service waits for the lease's end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is done, and why.
 #[derive(Args, Debug)]
@@ -73,46 +78,50 @@ pub struct LaneArgs {
 
 impl TicketArgs {
     pub async fn retry(self, globals: &Globals, output: &Output) -> Result<()> {
-        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals).await?;
-        outbox.retry(ticket, &self.act.reason).await?;
-        told(&outbox, ticket, output).await
+        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals, output).await?;
+        let done = outbox.retry(ticket, &self.act.reason).await;
+        told(outbox, ticket, done, output).await
     }
 
     pub async fn renumber(self, globals: &Globals, output: &Output) -> Result<()> {
-        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals).await?;
-        outbox.renumber(ticket, &self.act.reason).await?;
-        told(&outbox, ticket, output).await
+        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals, output).await?;
+        let done = outbox.renumber(ticket, &self.act.reason).await;
+        told(outbox, ticket, done, output).await
     }
 }
 
 impl ReplaceArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         let job: OffchainJobRequest = self.job.json("a job that `ivm job build` has written")?;
-        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals).await?;
-        outbox.replace(ticket, job, &self.act.reason).await?;
-        told(&outbox, ticket, output).await
+        let (outbox, ticket) = self.act.of_job(self.ticket, None, globals, output).await?;
+        let done = outbox.replace(ticket, job, &self.act.reason).await;
+        told(outbox, ticket, done, output).await
     }
 }
 
 impl AbandonArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         let filler = self.filler.map(|file| file.json("a job that `ivm job build` has written")).transpose()?;
-        let (outbox, ticket) = self.act.of_job(self.ticket, filler, globals).await?;
-        outbox.abandon(ticket, &self.act.reason).await?;
-        told(&outbox, ticket, output).await
+        let (outbox, ticket) = self.act.of_job(self.ticket, filler, globals, output).await?;
+        let done = outbox.abandon(ticket, &self.act.reason).await;
+        told(outbox, ticket, done, output).await
     }
 }
 
 impl LaneArgs {
     pub async fn pause(self, globals: &Globals, output: &Output) -> Result<()> {
-        let outbox = self.act.of_lane(self.consumer, globals).await?;
-        let changed = outbox.pause(self.consumer, &self.act.reason).await?;
+        let outbox = self.act.of_lane(self.consumer, globals, output).await?;
+        let changed = outbox.pause(self.consumer, &self.act.reason).await;
+        give_back(outbox).await;
+        let changed = changed?;
         self.told(changed, if changed { "paused" } else { "was halted already" }, output)
     }
 
     pub async fn resume(self, globals: &Globals, output: &Output) -> Result<()> {
-        let outbox = self.act.of_lane(self.consumer, globals).await?;
-        let changed = outbox.resume(self.consumer, &self.act.reason).await?;
+        let outbox = self.act.of_lane(self.consumer, globals, output).await?;
+        let changed = outbox.resume(self.consumer, &self.act.reason).await;
+        give_back(outbox).await;
+        let changed = changed?;
         self.told(changed, if changed { "goes on" } else { "was not halted" }, output)
     }
 
@@ -133,9 +142,10 @@ impl ActOptions {
         ticket: i64,
         filler: Option<OffchainJobRequest>,
         globals: &Globals,
+        output: &Output,
     ) -> Result<(Outbox, JobTicket)> {
-        let (store, ticket) = (self.store.open().await?, JobTicket::from_number(ticket));
-        let view = StoreView::of(store.clone());
+        let (store, ticket) = (self.store.open(output).await?, JobTicket::from_number(ticket));
+        let view = store.view();
         let job = view.job(ticket).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the store has no job of the ticket {ticket}"))
                 .with_hint("`ivm outbox list` prints the tickets of jobs that are under way")
@@ -145,32 +155,34 @@ impl ActOptions {
         if let Some(filler) = filler {
             config = config.with_filler(move |_| Ok(filler.clone()));
         }
-        Ok((self.attend(store, &lane, config, globals).await?, ticket))
+        Ok((attend(store, &lane, config, globals).await?, ticket))
     }
 
-    async fn of_lane(&self, consumer: Address, globals: &Globals) -> Result<Outbox> {
-        let store = self.store.open().await?;
-        let lane = lane_of(&StoreView::of(store.clone()), consumer).await?;
-        self.attend(store, &lane, config_of(&lane), globals).await
+    async fn of_lane(&self, consumer: Address, globals: &Globals, output: &Output) -> Result<Outbox> {
+        let store = self.store.open(output).await?;
+        let lane = lane_of(&store.view(), consumer).await?;
+        attend(store, &lane, config_of(&lane), globals).await
     }
+}
 
-    async fn attend(
-        &self,
-        store: infinityvm_sdk::outbox::sqlite::SqliteStore,
-        lane: &LaneStatus,
-        config: LaneConfig,
-        globals: &Globals,
-    ) -> Result<Outbox> {
-        // Nothing is asked of the node but by acts that need to know of a job there.
-        let client = connect::builder(globals).await?.revision(lane.revision).nonces(Given).connect().await?;
-        let attended = Outbox::builder(client, store).lane(config).attend().await;
-        attended.map_err(|error| match error.kind() {
-            ErrorKind::Store if error.is_retryable() => error.with_hint(
-                "the service runs: stop it and give this command again, or have the service do it; `status` and `list` work beside it",
-            ),
-            _ => error,
-        })
-    }
+/// Has the lane for this command. A lane has one owner at a time, who decides by what it has in memory as well: so nobody
+/// else acts on the lane of a service that runs.
+async fn attend(store: Store, lane: &LaneStatus, config: LaneConfig, globals: &Globals) -> Result<Outbox> {
+    // Nothing is asked of the node but by acts that need to know of a job there.
+    let client = connect::builder(globals).await?.revision(lane.revision).nonces(Given).connect().await?;
+    let view = store.view();
+    let builder = store.outbox(client).instance("ivm").longest_call(Duration::ZERO);
+    let error = match builder.lane(config).attend().await {
+        Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => error,
+        attended => return attended,
+    };
+    let owner = match lane_of(&view, lane.consumer).await {
+        Ok(LaneStatus { owner: Some(owner), .. }) => format!("instance {} of the service", owner.instance),
+        _ => "the service".to_owned(),
+    };
+    Err(error.with_hint(format!(
+        "{owner} acts for this lane: have it do this (Outbox::retry and its like), or stop the service and give this command again; `status` and `list` work beside it"
+    )))
 }
 
 async fn lane_of(view: &StoreView, consumer: Address) -> Result<LaneStatus> {
@@ -186,12 +198,21 @@ fn config_of(lane: &LaneStatus) -> LaneConfig {
     LaneConfig::new(lane.consumer, strategy)
 }
 
-/// How the job stands now.
-async fn told(outbox: &Outbox, ticket: JobTicket, output: &Output) -> Result<()> {
-    let job = outbox.job(ticket).await?;
+/// How the job stands now, if it was done.
+async fn told(outbox: Outbox, ticket: JobTicket, done: Result<()>, output: &Output) -> Result<()> {
+    let job = match done {
+        Ok(()) => outbox.job(ticket).await,
+        Err(error) => Err(error),
+    };
+    give_back(outbox).await;
     output.answer(
-        &json!({ "job": job }),
+        &json!({ "job": job? }),
         format_args!("done: the service goes on with ticket {ticket} when it is started"),
     );
     Ok(())
+}
+
+/// Leaves the lane to whoever comes next.
+async fn give_back(outbox: Outbox) {
+    _ = outbox.drain(PATIENCE).await;
 }

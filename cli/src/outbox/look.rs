@@ -10,7 +10,7 @@ use infinityvm_sdk::{
 };
 use serde_json::{Value, json};
 
-use super::StoreOptions;
+use super::store::StoreOptions;
 use crate::output::Output;
 
 /// Jobs that are read at once.
@@ -46,7 +46,7 @@ pub struct ListArgs {
 
 impl StatusArgs {
     pub async fn run(self, output: &Output) -> Result<()> {
-        let status = self.store.view().await?.status().await?;
+        let status = self.store.view(output).await?.status().await?;
         let lanes: Vec<_> = status.lanes.iter().map(lane).collect();
         let text = if lanes.is_empty() { "no lane".to_owned() } else { lanes.join("\n\n") };
         output.answer(&status, text);
@@ -56,7 +56,7 @@ impl StatusArgs {
 
 impl ListArgs {
     pub async fn run(self, output: &Output) -> Result<()> {
-        let view = self.store.view().await?;
+        let view = self.store.view(output).await?;
         let mut jobs = Vec::new();
         for ticket in &self.tickets {
             let job = view.job(JobTicket::from_number(*ticket)).await?;
@@ -119,6 +119,9 @@ fn lane(lane: &LaneStatus) -> String {
         text,
         "\n  next nonce {next_nonce}: {queued} queued, {numbered} numbered, {under_way} under way, {settling} settling, {over} over"
     );
+    if let Some(owner) = &lane.owner {
+        _ = write!(text, "\n  instance {} acts for it", owner.instance);
+    }
     if *held > 0 {
         _ = write!(text, "\n  {held} held: they wait for a person (`ivm outbox list --held`)");
     }

@@ -1,11 +1,13 @@
-//! An outbox's store: looked at beside its service, and acted on while that is stopped.
+//! An outbox's store: looked at beside its service, and acted on while no instance of that has the lane.
 
 use std::time::Duration;
 
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, RelayStrategy, Revision,
     nonce::Given,
-    outbox::{EventKind, JobTicket, LaneConfig, Outbox, StoreView, sqlite::SqliteStore},
+    outbox::{
+        EventKind, JobTicket, LaneConfig, Outbox, OutboxStore, StoreView, postgres::PostgresStore, sqlite::SqliteStore,
+    },
     primitives::{SolValue, U256},
 };
 use serde_json::json;
@@ -15,6 +17,10 @@ use crate::scene::{CONSUMER, KEY, Scene};
 
 /// The scene's service, whose store is `outbox.db`.
 async fn service(scene: &Scene, strategy: RelayStrategy) -> Outbox {
+    service_on(store(scene).await, scene, strategy).await
+}
+
+async fn service_on(store: impl OutboxStore, scene: &Scene, strategy: RelayStrategy) -> Outbox {
     let client = Client::builder()
         .grpc(scene.node.grpc_url())
         .signer(LocalSigner::from_bytes(KEY).expect("a key"))
@@ -24,7 +30,7 @@ async fn service(scene: &Scene, strategy: RelayStrategy) -> Outbox {
     let client = client.revision(scene.node.revision()).connect().await.expect("a client");
     let lane = LaneConfig::new(CONSUMER, strategy).with_repetitions(0);
     let lane = lane.with_after_failure(infinityvm_sdk::outbox::AfterFailure::Hold);
-    Outbox::builder(client, store(scene).await).network("test").lane(lane).start().await.expect("started")
+    Outbox::builder(client, store).network("test").lane(lane).start().await.expect("started")
 }
 
 async fn store(scene: &Scene) -> SqliteStore {
@@ -39,11 +45,14 @@ fn job(scene: &Scene, number: u64, strategy: RelayStrategy) -> OffchainJobReques
 
 /// Lets the service run until a job is held, and stops it.
 async fn stopped_once_held(scene: &Scene, service: Outbox, ticket: JobTicket) {
-    let view = StoreView::of(store(scene).await);
+    until_held(&StoreView::of(store(scene).await), ticket).await;
+    service.drain(Duration::from_secs(60)).await.expect("drained");
+}
+
+async fn until_held(view: &StoreView, ticket: JobTicket) {
     while view.job(ticket).await.expect("read").is_none_or(|job| job.held.is_none()) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    service.drain(Duration::from_secs(60)).await.expect("drained");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +81,7 @@ async fn held_jobs_are_seen_and_acted_upon() {
         let one = scene.line(&format!("outbox list {failing} {at}"));
         assert!(one.ok().contains("HELD"), "{}", one.out);
         let refused = scene.line(&format!("outbox retry {failing} {at}"));
-        assert!(refused.fails(5).contains("stop it"), "{}", refused.err);
+        assert!(refused.fails(5).contains("stop the service"), "{}", refused.err);
         outbox.drain(Duration::from_secs(60)).await.expect("drained");
         drop(outbox);
 
@@ -125,6 +134,57 @@ async fn a_held_job_gets_another_nonce() {
         stopped_once_held(&scene, outbox, ticket).await;
         let moved = scene.line(&format!("outbox renumber {ticket} --store outbox.db --json")).json();
         assert_eq!((&moved["job"]["nonce"], &moved["job"]["held"]), (&json!(2), &json!(null)), "{moved}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn on_postgresql_a_lane_is_acted_on_that_no_instance_has() {
+    within(async {
+        let (scene, unordered) = (Scene::start(Revision::Relay).await, RelayStrategy::Unordered);
+        let url = support::postgres::database();
+        scene.folder.write("store.url", format!("{url}\n"));
+        let at = "--store @store.url";
+        // Looking makes no tables, so they are missing the second time as well.
+        for _ in 0..2 {
+            let nothing = scene.line(&format!("outbox status {at}"));
+            assert!(nothing.fails(2).contains("nothing was made"), "{}", nothing.err);
+        }
+
+        let store = PostgresStore::connect(&url).await.expect("a store");
+        let view = StoreView::of(store.clone());
+        let outbox = service_on(store.clone(), &scene, unordered).await;
+        let ticket = outbox.enqueue(job(&scene, 5000, unordered)).await.expect("enqueued");
+        until_held(&view, ticket).await;
+        let status = scene.line(&format!("outbox status {at} --json")).json();
+        let instance = status["lanes"][0]["owner"]["instance"].as_str().expect("an owner").to_owned();
+        let text = scene.line(&format!("outbox status {at}"));
+        assert!(text.ok().contains(&format!("instance {instance} acts for it")), "{}", text.out);
+        let held = scene.line(&format!("outbox list --held {at} --json")).json();
+        assert_eq!(held["jobs"][0]["ticket"], json!(ticket));
+        // The instance goes by what it has in memory, too.
+        let refused = scene.line(&format!("outbox renumber {ticket} {at}"));
+        assert!(refused.fails(5).contains(&instance) && refused.err.contains("stop the service"), "{}", refused.err);
+        outbox.drain(Duration::from_secs(60)).await.expect("drained");
+        drop(outbox);
+
+        // One act after the other, and then the service: none waits for a lease of the one before.
+        assert!(scene.line(&format!("outbox pause {CONSUMER} {at}")).ok().ends_with("paused"));
+        assert!(scene.line(&format!("outbox resume {CONSUMER} --store {url}")).ok().ends_with("goes on"));
+        assert!(scene.line(&format!("outbox retry 99 {at}")).fails(1).contains("no job of the ticket"));
+        let moved = scene.line(&format!("outbox renumber {ticket} {at} --json")).json();
+        assert_eq!((&moved["job"]["held"], &moved["job"]["nonce"]), (&json!(null), &json!(2)), "{moved}");
+        let outbox = service_on(store, &scene, unordered).await;
+        until_held(&view, ticket).await;
+        assert_eq!(view.job(ticket).await.expect("read").expect("a job").nonce, Some(2));
+        drop(outbox);
+
+        // A password in the arguments is told of, and not told.
+        let (scheme, rest) = url.split_once("postgres@").expect("a user");
+        let shown = scene.line(&format!("outbox status --store {scheme}postgres:hunter2@{rest}"));
+        assert!(shown.ok().contains("held") && shown.err.contains("PGPASSWORD"), "{}", shown.err);
+        assert!(!shown.err.contains("hunter2") && !shown.out.contains("hunter2"), "{}{}", shown.out, shown.err);
     })
     .await;
 }

@@ -1,6 +1,11 @@
 //! A chain of the node's own, for everything that speaks JSON-RPC.
 
-use std::{path::Path, process::Command};
+use std::{
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use infinityvm_sdk::{
     Until,
@@ -53,6 +58,34 @@ async fn results_land_on_an_anvil_which_is_kept_with_the_state() {
     std::fs::remove_file(folder.path().join("state.json.anvil")).unwrap();
     let lost = folder.ivm(&[&["devnode", "--grpc-port", "0", "--rest-port", "0"], &arguments[..]].concat());
     assert!(lost.fails(2).contains("state.json.anvil") && lost.err.contains("begin anew"), "{}", lost.err);
+}
+
+#[test]
+#[ignore = "needs anvil: tests/tools.sh installs it"]
+fn an_anvil_ends_with_its_node_however_that_ends() {
+    let folder = Folder::new();
+    let anvil = program("anvil");
+    let node = Running::start(&folder, &["--anvil", anvil.to_str().unwrap(), "--anvil-port", "0"]);
+    let address = node.text("rpc").strip_prefix("http://").unwrap().to_owned();
+    TcpStream::connect(&address).unwrap();
+    // As the system ends it when memory is short: it has no time for anything.
+    node.kill();
+    let begun = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "anvil still listens on {address}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_anvil_that_does_not_start_is_told_of() {
+    let folder = Folder::new();
+    let ports = ["devnode", "--grpc-port", "0", "--rest-port", "0", "--socket", "socket"];
+    let missing = folder.ivm(&[&ports[..], &["--anvil", "/nowhere/anvil"]].concat());
+    assert!(missing.fails(2).contains("/nowhere/anvil cannot be started: No such file"), "{}", missing.err);
+    assert!(missing.err.contains("install foundry"), "{}", missing.err);
+    let silent = folder.ivm(&[&ports[..], &["--anvil", "true"]].concat());
+    assert!(silent.fails(2).contains("does not listen"), "{}", silent.err);
 }
 
 /// Reads the root as an app in the browser does. Its arguments: viem's folder, the RPC, the contract.

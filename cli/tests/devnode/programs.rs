@@ -1,8 +1,13 @@
 //! Programs that are commands, named on the command line.
 
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
 use infinityvm_sdk::{OffchainJobRequest, Until, primitives::Bytes};
 
-use crate::{rig::Folder, running::Running};
+use crate::{
+    rig::{Done, Folder},
+    running::Running,
+};
 
 /// Speaks the protocol: its id is 0a0b, and its output is `!`, after 40 cycles.
 const SPEAKS: &str = r"
@@ -40,4 +45,44 @@ async fn a_raw_command_is_a_filter() {
     assert!(run(&node, Bytes::from_static(&[0x78]), 1).await.is_err());
     let hangs = Running::start(&Folder::new(), &["--program", "0x77=sleep 1000", "--raw", "--program-timeout", "50ms"]);
     assert!(run(&hangs, Bytes::from_static(&[0x77]), 1).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_quoted_as_for_a_shell() {
+    let folder = Folder::new();
+    folder.write("a folder/speaks.sh", SPEAKS);
+    let node = Running::start(&folder, &["--program", "sh 'a folder/speaks.sh'"]);
+    assert_eq!(run(&node, Bytes::from_static(&[10, 11]), 40).await.unwrap(), Bytes::from_static(b"!"));
+    let node = Running::start(&Folder::new(), &["--raw", "--program", r#"0x77=sh -c "cat; printf ' \"d'""#]);
+    assert_eq!(run(&node, Bytes::from_static(&[0x77]), 1).await.unwrap(), Bytes::from_static(b"abc \"d"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_elf_is_run_by_the_executor_on_the_path() {
+    let folder = Folder::new();
+    // A stand-in, which is started with the file as `ivm-sp1` is.
+    let executor = folder.write("bin/ivm-sp1", format!("#!/bin/sh\n[ \"$1\" = 'my guest.elf' ] || exit 1\n{SPEAKS}"));
+    fs::set_permissions(&executor, fs::Permissions::from_mode(0o755)).unwrap();
+    // The head of an ELF of 32 bits for RISC-V.
+    folder.write("my guest.elf", b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xf3\0");
+    let path = format!("{}:/usr/bin:/bin", folder.path().join("bin").display());
+    let with_path =
+        |arguments: &[&str]| Done::of(arguments, folder.command(arguments).env("PATH", &path).output().unwrap());
+    assert_eq!(with_path(&["program", "id", "my guest.elf"]).ok(), "0x0a0b");
+    let node =
+        Running::start_with(&folder, &["--program", "'my guest.elf'", "--program", "0x77='my guest.elf'"], |command| {
+            command.env("PATH", &path)
+        });
+    for id in [&[10_u8, 11][..], &[0x77]] {
+        assert_eq!(run(&node, Bytes::copy_from_slice(id), 40).await.unwrap(), Bytes::from_static(b"!"));
+    }
+
+    // Without the executor, and where there is none.
+    let usual = ["devnode", "--grpc-port", "0", "--rest-port", "0", "--socket", "other", "--program", "'my guest.elf'"];
+    for arguments in [&["program", "id", "my guest.elf"][..], &usual] {
+        let missing = folder.ivm(arguments);
+        assert!(missing.fails(2).contains("executors/sp1"), "{}", missing.err);
+        let other = with_path(&[&["--revision", "state"], arguments].concat());
+        assert!(other.fails(2).contains("RISC Zero"), "{}", other.err);
+    }
 }

@@ -19,7 +19,7 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A killed node would leave its anvil behind.
+        // A killed node writes nothing down.
         if matches!(self.child.try_wait(), Ok(None)) {
             self.interrupt();
         }
@@ -30,11 +30,16 @@ impl Drop for Running {
 impl Running {
     /// On free ports, with a socket in the folder.
     pub fn start(folder: &Folder, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, |command| command)
+    }
+
+    /// As [`start`](Self::start), with more for the command.
+    pub fn start_with(folder: &Folder, arguments: &[&str], more: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut usual = vec!["--json", "devnode", "--grpc-port", "0", "--rest-port", "0"];
         if !arguments.contains(&"--socket") {
             usual.extend(["--socket", "socket"]);
         }
-        let mut child = folder.command(&[&usual, arguments].concat()).spawn().expect("runs");
+        let mut child = more(&mut folder.command(&[&usual, arguments].concat())).spawn().expect("runs");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("text");
         let said = serde_json::from_str(&line).unwrap_or_else(|error| {
@@ -58,6 +63,7 @@ impl Running {
     /// As a crash ends it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     fn interrupt(&self) -> bool {

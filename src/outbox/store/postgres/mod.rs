@@ -27,7 +27,7 @@ pub use self::sql::{ACKNOWLEDGE, ENQUEUE, MIGRATIONS, VERSION};
 pub use super::sql::EnqueueParameters;
 use super::{
     OutboxStore,
-    sql::{Database, Reading, Reply, SqlSession, StoreRequest, WriterHandle, failed, migrate, mixed_up, reply},
+    sql::{Database, Reading, Reply, SqlSession, StoreRequest, Tables, WriterHandle, failed, migrate, mixed_up, reply},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -72,13 +72,16 @@ impl PostgresStore {
     /// - [`ErrorKind::Store`] if the database cannot be reached or written, or if a newer release of this crate made
     ///   its tables.
     pub async fn connect(url: &str) -> Result<Self> {
-        let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        // The error would say the URL, with its password.
-        let options = PgConnectOptions::from_str(url).ok().filter(|_| is_ours).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidConfig, "not a URL of a PostgreSQL database")
-                .with_hint("such as postgres://user:password@host:5432/database")
-        })?;
-        Self::connect_with(options).await
+        Self::open(options_of(url)?, Tables::Made).await
+    }
+
+    /// As [`connect`](Self::connect), but makes nothing: for tools beside a service, whose release may be another one.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect); [`ErrorKind::Store`] also if the tables are of an older version;
+    /// [`ErrorKind::InvalidConfig`] if there are none.
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        Self::open(options_of(url)?, Tables::Expected).await
     }
 
     /// As [`connect`](Self::connect), with sqlx's own options. The cache of statements is turned off, and
@@ -87,6 +90,10 @@ impl PostgresStore {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self> {
+        Self::open(options, Tables::Made).await
+    }
+
+    async fn open(options: PgConnectOptions, tables: Tables) -> Result<Self> {
         require_runtime()?;
         let (mode, is_local) = (options.get_ssl_mode(), options.get_socket().is_some());
         let has_tls = cfg!(any(feature = "tls-ring", feature = "tls-aws-lc"));
@@ -99,7 +106,7 @@ impl PostgresStore {
         let place = place(&options);
         let opened = tokio::spawn({
             let place = place.clone();
-            async move { Inner::open(options, place).await }
+            async move { Inner::open(options, place, tables).await }
         });
         // In a task, as its transactions must not be cancelled.
         let inner = opened.await.map_err(|error| failed("the store was not opened", &place)(error))??;
@@ -108,9 +115,9 @@ impl PostgresStore {
 }
 
 impl Inner {
-    async fn open(options: PgConnectOptions, place: String) -> Result<Self> {
+    async fn open(options: PgConnectOptions, place: String, tables: Tables) -> Result<Self> {
         let mut connection = connect(&options).await.map_err(failed("the store cannot be opened", &place))?;
-        let identity = migrate(&mut connection, &place).await?;
+        let identity = migrate(&mut connection, &place, tables).await?;
         let mut connection = Some(connection);
         let writers = (0..WRITERS).map(|_| {
             let link = ServerLink { options: options.clone(), connection: connection.take() };
@@ -119,6 +126,16 @@ impl Inner {
         let writers = writers.collect();
         Ok(Self { identity, writers, next: AtomicUsize::new(0), readers: Arc::new(Readers::new(options)), place })
     }
+}
+
+/// What the URL of a database says.
+fn options_of(url: &str) -> Result<PgConnectOptions> {
+    let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    // The error would say the URL, with its password.
+    PgConnectOptions::from_str(url).ok().filter(|_| is_ours).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidConfig, "not a URL of a PostgreSQL database")
+            .with_hint("such as postgres://user:password@host:5432/database")
+    })
 }
 
 /// Where it is, without who asks and how they prove it.

@@ -62,6 +62,21 @@ async fn several_may_open_a_new_database_at_once() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_database_without_a_store_is_left_as_it_is() {
+    let url = support::postgres::database();
+    for _ in 0..2 {
+        let refused = PostgresStore::connect_existing(&url).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::InvalidConfig);
+    }
+    drop(PostgresStore::connect(&url).await.unwrap());
+    PostgresStore::connect_existing(&url).await.unwrap();
+    query("UPDATE ivm_store SET version = version + 1").execute(&mut connection(&url).await).await.unwrap();
+    let refused = PostgresStore::connect_existing(&url).await.err().unwrap();
+    assert!(refused.kind() == ErrorKind::Store && refused.to_string().contains("has version"), "{refused}");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
 async fn callers_that_come_together_share_commits() {
     let (store, _, lane) = store().await;
     let commits = || store.0.writers.iter().map(WriterHandle::commits).sum::<u64>();

@@ -25,7 +25,7 @@ pub(super) use self::{
     engine::{Database, Reading, reply},
     guest::guests,
     session::{Fetched, SqlDialect, SqlRow, Value, odd},
-    tables::migrate,
+    tables::{Tables, migrate},
     values::{failed, mixed_up},
     writer::{Reply, StoreRequest, WriterHandle, WriterLink},
 };

@@ -28,7 +28,7 @@ pub use super::sql::EnqueueParameters;
 use super::{
     OutboxStore,
     sql::{
-        Database, Fetched, Reading, Reply, SqlSession, StoreRequest, WriterHandle, WriterLink, failed, migrate,
+        Database, Fetched, Reading, Reply, SqlSession, StoreRequest, Tables, WriterHandle, WriterLink, failed, migrate,
         mixed_up, reply,
     },
 };
@@ -65,12 +65,26 @@ impl SqliteStore {
     /// - [`ErrorKind::Store`](crate::ErrorKind::Store) if the file cannot be opened or written, or if a newer release
     ///   of this crate made its tables.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), Tables::Made).await
+    }
+
+    /// As [`open`](Self::open), but makes nothing: for tools beside a service, whose release may be another one.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); [`ErrorKind::Store`](crate::ErrorKind::Store) also if there is no such file, or
+    /// if its tables are of an older version; [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if it has
+    /// none.
+    pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), Tables::Expected).await
+    }
+
+    async fn open_with(path: &Path, tables: Tables) -> Result<Self> {
         require_runtime()?;
-        let path = path.as_ref().to_owned();
+        let path = path.to_owned();
         let place = place(&path);
         let opened = tokio::spawn({
             let path = path.clone();
-            async move { Inner::open(path).await }
+            async move { Inner::open(path, tables).await }
         });
         // In a task, as its transactions must not be cancelled.
         let inner = opened.await.map_err(|error| failed("the store was not opened", &place)(error))??;
@@ -85,14 +99,17 @@ impl SqliteStore {
 }
 
 impl Inner {
-    async fn open(path: PathBuf) -> Result<Self> {
+    async fn open(path: PathBuf, tables: Tables) -> Result<Self> {
         let place = place(&path);
-        let options = SqliteConnectOptions::new()
+        let mut options = SqliteConnectOptions::new()
             .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+            .create_if_missing(tables == Tables::Made)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
+        if tables == Tables::Made {
+            // A file that has the tables is in this mode.
+            options = options.journal_mode(SqliteJournalMode::Wal);
+        }
         let connect = || async {
             let began = Instant::now();
             loop {
@@ -104,7 +121,7 @@ impl Inner {
             }
         };
         let mut connection = connect().await?;
-        let identity = migrate(&mut connection, &place).await?;
+        let identity = migrate(&mut connection, &place, tables).await?;
         let reader = Mutex::new(connect().await?);
         let lock = WorkerLock::beside(&path);
         Ok(Self { writer: WriterHandle::start(FileLink(connection), place), identity, reader, lock, path })

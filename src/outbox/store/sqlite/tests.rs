@@ -106,6 +106,11 @@ async fn a_store_of_every_older_version_is_migrated() {
                     VALUES ('test', zeroblob(20), 'relay', 1, 1, 1, 1)";
         query(lane).execute(&mut conn).await.unwrap();
         sqlx::Connection::close(conn).await.unwrap();
+        // A tool beside the service changes nothing, or the service would not find its own version again.
+        for _ in 0..2 {
+            let refused = SqliteStore::open_existing(&path).await.err().unwrap();
+            assert!(refused.to_string().contains(&format!("has version {version},")), "{refused}");
+        }
         for _ in 0..2 {
             let store = SqliteStore::open(&path).await.unwrap();
             assert_eq!((store.identity(), store.lanes().await.unwrap().len()), (&[1, 2][..], 1));
@@ -153,4 +158,23 @@ async fn a_commit_that_fails_is_no_plain_error() {
         assert!(!error.is_retryable(), "{error}");
     }
     assert_eq!(store.app(lane).await.unwrap().unwrap().marker, Some(vec![1].into()), "it can still be read");
+}
+
+/// Whoever names a wrong file finds it as it was.
+#[tokio::test]
+async fn a_database_without_a_store_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    assert!(SqliteStore::open_existing(&path).await.is_err() && !path.exists());
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut conn = options.connect().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE orders (number INTEGER)").execute(&mut conn).await.unwrap();
+    sqlx::Connection::close(conn).await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open_existing(&path).await.err().unwrap();
+    assert_eq!(refused.kind(), crate::ErrorKind::InvalidConfig);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    // With its tables it is opened, as it is.
+    drop(SqliteStore::open(&path).await.unwrap());
+    SqliteStore::open_existing(&path).await.unwrap();
 }

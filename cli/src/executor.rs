@@ -1,0 +1,43 @@
+//! Which command runs a program: the one that was named, or the executor of the virtual machine that a file is for.
+
+use std::{env, ffi::OsString, fs, io::Read as _, path::Path};
+
+use infinityvm_sdk::{Result, Revision};
+
+use crate::text::refused;
+
+/// The executor of SP1's programs, which `executors/sp1` in the repository builds.
+const SP1: &str = "ivm-sp1";
+/// The virtual machines' instruction set, as the heads of ELF files have it.
+const RISC_V: u16 = 243;
+
+/// The words of the command that runs a program. One word that is the file of a RISC-V program stands for the executor
+/// of the revision's virtual machine, which must be on the path.
+pub fn command(words: Vec<OsString>, revision: Revision) -> Result<Vec<OsString>> {
+    let [file] = &words[..] else { return Ok(words) };
+    if !is_guest(Path::new(file)) {
+        return Ok(words);
+    }
+    let name = Path::new(file).display();
+    if revision == Revision::State {
+        return Err(refused(format!("{name} is a program for a virtual machine, and no executor runs those of the State revision"))
+            .with_hint("that is RISC Zero, whose executor comes with its prover only: name a command that stands in for the program"));
+    }
+    if !is_on_path(SP1) {
+        return Err(refused(format!("{name} is a program for SP1, and {SP1}, which runs these, is not on the path"))
+            .with_hint("install it from this project's repository: cargo install --locked --path executors/sp1"));
+    }
+    Ok(vec![SP1.into(), file.clone()])
+}
+
+/// Whether the file is an ELF of 32 bits for RISC-V, which this machine would not run by itself.
+fn is_guest(path: &Path) -> bool {
+    let mut head = [0; 20];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.starts_with(b"\x7fELF\x01") && u16::from_le_bytes([head[18], head[19]]) == RISC_V
+}
+
+fn is_on_path(name: &str) -> bool {
+    let (name, folders) = (format!("{name}{}", env::consts::EXE_SUFFIX), env::var_os("PATH").unwrap_or_default());
+    env::split_paths(&folders).any(|folder| folder.join(&name).is_file())
+}
