@@ -19,6 +19,7 @@
 //! | see what happens: traces and metrics | [`seeing_what_happens`] |
 //! | test your app | [`testing`] |
 //! | run the development node as a program, with a chain | [`dev_node_program`] |
+//! | run a program's real ELF there | [`executors`] |
 //! | test contracts with forge | [`foundry`] |
 //! | work without writing Rust: the command line `ivm` | [`command_line`] |
 //! | handle errors; set deadlines and retries | [`errors`] |
@@ -71,6 +72,9 @@ pub mod testing {}
 
 #[doc = include_str!("dev_node_program.md")]
 pub mod dev_node_program {}
+
+#[doc = include_str!("executors.md")]
+pub mod executors {}
 
 #[doc = include_str!("foundry.md")]
 pub mod foundry {}
