@@ -5,7 +5,9 @@ use infinityvm_sdk::{
     chain::{Chain, RpcReader},
 };
 
-use crate::cli::Globals;
+use tokio::time::timeout;
+
+use crate::{cli::Globals, connect::FIRST_CONTACT};
 
 /// Readers of the RPCs, in their order.
 pub async fn readers(globals: &Globals) -> Result<Vec<RpcReader>> {
@@ -24,7 +26,17 @@ pub async fn readers(globals: &Globals) -> Result<Vec<RpcReader>> {
 pub async fn of(globals: &Globals) -> Result<Option<Chain>> {
     // An RPC alone is often in the environment, for cast.
     let (Some(job_manager), false) = (globals.job_manager, globals.rpc_url.is_empty()) else { return Ok(None) };
-    Chain::over_any(readers(globals).await?, job_manager).map(Some)
+    let chain = Chain::over_any(readers(globals).await?, job_manager)?;
+    if let [_] = globals.rpc_url[..] {
+        // Reads are patient with an RPC that is away; one that was never reached is told of at once.
+        let limit = globals.timeout.map_or(FIRST_CONTACT, |limit| FIRST_CONTACT.min(limit));
+        timeout(limit, chain.identity()).await.map_err(|_| {
+            Error::new(ErrorKind::Chain, format!("the chain's RPC gave no answer within {limit:?}"))
+                .with_retryable(true)
+                .with_hint("check the address, and that the RPC runs; then try again")
+        })??;
+    }
+    Ok(Some(chain))
 }
 
 /// The chain of a command that cannot do without.

@@ -8,7 +8,7 @@ use infinityvm_sdk::{Result, Revision, primitives::Address};
 #[cfg(unix)]
 use crate::{devnode::DevnodeArgs, ffi::FfiCommand};
 use crate::{
-    exit::Exit,
+    exit::{self, Exit},
     job::JobCommand,
     node::NodeCommand,
     nonce::NonceArgs,
@@ -122,18 +122,39 @@ pub struct Globals {
 
 impl Cli {
     pub async fn run(self, output: &Output) -> Result<Exit> {
-        match self.command {
-            Command::Job(command) => return command.run(&self.globals, output).await,
-            Command::Program(command) => return command.run(&self.globals, output).await,
-            Command::Node(command) => command.run(&self.globals, output).await,
-            Command::Nonce(args) => args.run(&self.globals, output).await,
-            Command::Outbox(command) => command.run(&self.globals, output).await,
+        let Self { globals, command } = self;
+        if command.only_reads() {
+            return exit::read_within(globals.timeout, command.run(&globals, output)).await;
+        }
+        command.run(&globals, output).await
+    }
+}
+
+impl Command {
+    /// Whether it asks, and changes nothing.
+    fn only_reads(&self) -> bool {
+        match self {
+            Self::Job(command) => command.only_reads(),
+            Self::Program(command) => command.only_reads(),
+            Self::Outbox(command) => command.only_reads(),
+            Self::Node(_) | Self::Nonce(_) => true,
+            _ => false,
+        }
+    }
+
+    async fn run(self, globals: &Globals, output: &Output) -> Result<Exit> {
+        match self {
+            Self::Job(command) => return command.run(globals, output).await,
+            Self::Program(command) => return command.run(globals, output).await,
+            Self::Node(command) => command.run(globals, output).await,
+            Self::Nonce(args) => args.run(globals, output).await,
+            Self::Outbox(command) => command.run(globals, output).await,
             #[cfg(unix)]
-            Command::Devnode(args) => args.run(&self.globals, output).await,
+            Self::Devnode(args) => args.run(globals, output).await,
             #[cfg(unix)]
-            Command::Ffi(command) => command.run(&self.globals).await,
-            Command::Completions(args) => args.run(),
-            Command::Man => shell::man(),
+            Self::Ffi(command) => command.run(globals).await,
+            Self::Completions(args) => args.run(),
+            Self::Man => shell::man(),
         }
         .map(|()| Exit::Done)
     }

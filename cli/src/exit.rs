@@ -1,8 +1,9 @@
 //! How the process ends: one number says whether to repeat, to send the same file again, or to give up.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use infinityvm_sdk::{Error, ErrorKind, Outcome};
+use infinityvm_sdk::{Error, ErrorKind, Outcome, Result};
+use tokio::time::timeout;
 
 use crate::{output::Output, text};
 
@@ -42,6 +43,21 @@ pub fn code(error: &Error) -> Exit {
         (_, Outcome::Accepted) if passes => Exit::Unknown,
         _ => Exit::Failed,
     }
+}
+
+/// Runs what only reads, within `--timeout` if that was given. Whatever became of it, it may be done again.
+pub async fn read_within<T>(limit: Option<Duration>, read: impl Future<Output = Result<T>>) -> Result<T> {
+    let read = async {
+        read.await.map_err(|error| match error.outcome() {
+            Outcome::Unknown => error.with_outcome(Outcome::NotSent),
+            _ => error,
+        })
+    };
+    let Some(limit) = limit else { return read.await };
+    timeout(limit, read).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::DeadlineExceeded, format!("there was no answer within {limit:?}"))
+            .with_hint("give a longer --timeout, or none, which says sooner or later who does not answer"))
+    })
 }
 
 /// Ends the process for arguments that clap refuses, or answers with: help and the version.

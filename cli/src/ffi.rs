@@ -1,6 +1,9 @@
 //! `ivm ffi`: for forge's tests, which call it through `vm.tryFfi`.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use infinityvm_sdk::{
@@ -54,7 +57,7 @@ pub struct ExecuteArgs {
 impl FfiCommand {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let Self::Execute(args) = self;
-        let answer = args.execute(globals.revision.unwrap_or(Revision::Relay)).await?;
+        let answer = args.execute(globals.revision.unwrap_or(Revision::Relay), globals.timeout).await?;
         let mut stdout = io::stdout();
         // forge takes an end of line for a part of the digits.
         let written = stdout.write_all(hex::encode_prefixed(answer).as_bytes()).and_then(|()| stdout.flush());
@@ -63,7 +66,7 @@ impl FfiCommand {
 }
 
 impl ExecuteArgs {
-    async fn execute(self, revision: Revision) -> Result<Vec<u8>> {
+    async fn execute(self, revision: Revision, time_limit: Option<Duration>) -> Result<Vec<u8>> {
         let (offchain, state) = (self.offchain_input.read()?, self.state.read()?);
         let (request, signature) = (self.request.read()?, self.signature.read()?);
         // Whose signature it is, and whether it is one, the test's own contracts say.
@@ -74,7 +77,7 @@ impl ExecuteArgs {
         // Whether the contracts take the result is for the test's own ones to say.
         node.faults().stall_relays(true);
         let id = job.program_id().as_bytes().clone();
-        let how = How { revision, raw: self.raw, time_limit: None };
+        let how = How { revision, raw: self.raw, time_limit };
         ProgramArg { id: Some(id), what: self.program }.register(&node, how).await?;
         let client = Client::builder().grpc(node.grpc_url()).operator(node.operator()).connect().await?;
         let handle = client.submit_signed(job).await?;

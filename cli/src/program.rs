@@ -62,6 +62,10 @@ pub struct HasArgs {
 }
 
 impl ProgramCommands {
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Id(_) | Self::Has(_))
+    }
+
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<Exit> {
         match self {
             Self::Id(args) => args.run(globals, output).await,

@@ -10,6 +10,7 @@ use super::result::{ResultOptions, value_of};
 use crate::{
     cli::Globals,
     connect,
+    exit::read_within,
     input::Source,
     output::Output,
     text::{self, refused},
@@ -87,13 +88,20 @@ async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) 
     if no_heal {
         builder = builder.healing(HealPolicy::off());
     }
-    let client = builder.connect().await?;
     // A wait is patient with a node that is away; one that was never reached is told of at once.
-    match client.get_result(job.id()).await {
+    let (client, record) = read_within(globals.timeout, async {
+        let client = builder.connect().await?;
+        let record = client.get_result(job.id()).await;
+        match record {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            record => Ok((client, record)),
+        }
+    })
+    .await?;
+    match record {
         Err(error) if error.kind() == ErrorKind::NotFound && no_heal => {
             Err(error.with_hint("the node does not have the job: send it with `ivm job send`"))
         }
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => client.resume(job),
     }
 }

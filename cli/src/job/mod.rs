@@ -46,6 +46,10 @@ pub enum JobCommand {
 }
 
 impl JobCommand {
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Get(_) | Self::Verify(_) | Self::Preflight(_) | Self::Diagnose(_))
+    }
+
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<Exit> {
         match self {
             Self::Build(args) => args.run(globals, output),

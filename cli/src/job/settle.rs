@@ -76,10 +76,9 @@ impl VerifyArgs {
 }
 
 async fn operator(globals: &Globals) -> Result<Address> {
-    match (globals.operator, chain::of(globals).await?) {
-        (Some(operator), _) => Ok(operator),
-        (None, Some(chain)) => chain.operator().await,
-        (None, None) => Err(connect::no_operator()),
+    match globals.operator {
+        Some(operator) => Ok(operator),
+        None => chain::of(globals).await?.ok_or_else(connect::no_operator)?.operator().await,
     }
 }
 

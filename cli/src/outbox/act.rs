@@ -10,10 +10,13 @@ use infinityvm_sdk::{
     primitives::Address,
 };
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use super::store::{Store, StoreOptions};
 use crate::{cli::Globals, connect, input::Source, output::Output};
 
+/// What begins the name of this command as an owner of lanes.
+const INSTANCE: &str = "ivm";
 /// How long giving the lane back may take. Where that fails, a service waits for the lease's end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -171,7 +174,7 @@ async fn attend(store: Store, lane: &LaneStatus, config: LaneConfig, globals: &G
     // Nothing is asked of the node but by acts that need to know of a job there.
     let client = connect::builder(globals).await?.revision(lane.revision).nonces(Given).connect().await?;
     let view = store.view();
-    let builder = store.outbox(client).instance("ivm").longest_call(Duration::ZERO);
+    let builder = store.outbox(client).instance(INSTANCE).longest_call(Duration::ZERO);
     let error = match builder.lane(config).attend().await {
         Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => error,
         attended => return attended,
@@ -215,4 +218,12 @@ async fn told(outbox: Outbox, ticket: JobTicket, done: Result<()>, output: &Outp
 /// Leaves the lane to whoever comes next.
 async fn give_back(outbox: Outbox) {
     _ = outbox.drain(PATIENCE).await;
+    // Where several share a store, the lane is given back by a task that would end with this process.
+    let given_back = async {
+        let ours = |lane: &LaneStatus| lane.owner.as_ref().is_some_and(|owner| owner.instance.starts_with(INSTANCE));
+        while outbox.status().await.is_ok_and(|status| status.lanes.iter().any(ours)) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    _ = timeout(PATIENCE, given_back).await;
 }

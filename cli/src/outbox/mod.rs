@@ -30,6 +30,10 @@ pub enum OutboxCommand {
 }
 
 impl OutboxCommand {
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::List(_))
+    }
+
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         match self {
             Self::Status(args) => args.run(output).await,

@@ -61,7 +61,12 @@ impl StoreOptions {
             if self.store == url && env::var(VARIABLE).as_deref() != Ok(url.as_str()) && has_password(&url) {
                 output.warn("--store shows the database's password to everybody on this machine, and to the shell's history; use IVM_STORE, @FILE, PGPASSWORD or ~/.pgpass");
             }
-            return PostgresStore::connect_existing(&url).await.map(Store::Postgres);
+            return match PostgresStore::connect_existing(&url).await {
+                Err(error) if error.hint().is_none() => {
+                    Err(error.with_hint("check the address, the user and the password, and that the database runs"))
+                }
+                opened => opened.map(Store::Postgres),
+            };
         }
         let path = path_of(&url)?;
         if !path.is_file() {

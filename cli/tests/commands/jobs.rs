@@ -162,6 +162,35 @@ fn a_command_tells_its_program_s_id() {
     }
 }
 
+/// Whoever listens and says nothing is a machine that hangs, or a firewall.
+#[test]
+fn who_never_answers_is_told_of_soon_and_no_job_is_in_doubt() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("an address");
+    let folder = crate::rig::Folder::new();
+    let node = [
+        ("node info --node http://A", "no answer"),
+        ("node info --node http://A --rest --revision relay", "no answer"),
+    ];
+    let chain = [("nonce C --rpc-url http://A --job-manager C", "the chain's RPC gave no answer")];
+    let store = [("outbox status --store postgres://me@A/db", "that the database runs")];
+    std::thread::scope(|scope| {
+        for (line, text) in node.into_iter().chain(chain).chain(store) {
+            let line = line.replace(" C", &format!(" {CONSUMER}")).replace("A", &at.to_string());
+            let folder = &folder;
+            scope.spawn(move || {
+                let words: Vec<_> = line.split(' ').collect();
+                let done = folder.ivm(&words);
+                assert!(done.fails(5).contains(text) && done.err.contains("what next"), "{line}: {}", done.err);
+                let late = folder.ivm(&[&words[..], &["--timeout", "200ms"]].concat());
+                // An RPC has as long as it may take to be reached.
+                let code = if line.starts_with("nonce") { [4, 5] } else { [4, 4] };
+                assert!(code.contains(&late.code), "{line}: {} {}", late.code, late.err);
+            });
+        }
+    });
+}
+
 #[test]
 fn a_node_that_was_never_reached_is_told_of_soon() {
     let folder = crate::rig::Folder::new();
