@@ -1,5 +1,7 @@
 //! Help, completions and the manual page.
 
+use std::process::{Command, Stdio};
+
 use crate::rig::Folder;
 
 #[test]
@@ -37,4 +39,25 @@ fn wrong_arguments_are_told_as_text_and_as_json() {
     let json = folder.ivm(&["job", "bild", "--json"]);
     let error: serde_json::Value = serde_json::from_str(json.fails(2)).expect("JSON");
     assert_eq!((error["exit_code"].as_u64(), error["error"]["kind"].as_str()), (Some(2), Some("invalid_input")));
+}
+
+/// `script` gives the command a terminal of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn only_a_terminal_gets_colours() {
+    let plain = Folder::new().ivm(&["job", "id", "nowhere"]);
+    assert!(plain.fails(2).starts_with("error: ") && !plain.err.contains('\x1b'), "{}", plain.err);
+    for colours in [true, false] {
+        let line = concat!(env!("CARGO_BIN_EXE_ivm"), " job id nowhere");
+        let mut command = Command::new("script");
+        command.args(["-qec", line, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm").env_remove("CLICOLOR");
+        command.env_remove("NO_COLOR").env_remove("CI");
+        if !colours {
+            command.env("NO_COLOR", "1");
+        }
+        let done = command.output().expect("script, of Debian's bsdutils");
+        let text = String::from_utf8_lossy(&done.stdout);
+        assert_eq!(done.status.code(), Some(2), "{text}");
+        assert!(text.contains("nowhere cannot be read") && text.contains('\x1b') == colours, "{text:?}");
+    }
 }

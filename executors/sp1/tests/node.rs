@@ -75,7 +75,7 @@ fn a_job_runs_a_real_elf() {
         command
     };
     let done = json(&mut submit("abi:uint256=144"));
-    assert_eq!(done["decoded"], serde_json::json!(["144", "12"]), "{done}");
+    assert_eq!(done["result"]["decoded"], serde_json::json!(["144", "12"]), "{done}");
 
     // The program's exit code fails its job.
     let failed = submit("0x46").output().unwrap();
