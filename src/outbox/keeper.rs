@@ -1,22 +1,22 @@
-//! Which lanes this instance works on, where several share a store: it takes those that are free, prolongs its leases,
-//! and hands lanes over when others come.
+//! Which lanes this instance works on, where several share a store: it takes those that are free, and hands lanes over
+//! when others come. Each lease is prolonged by a task of its own, so that none ends while something else is slow.
 //!
 //! A node checks no fence. So an instance stops sending before its lease ends, by its own monotonic clock (`SendLeases`
 //! of the client), and whoever takes the lane next waits until nothing that was being sent then can still arrive. What
 //! an instance sends that was stopped as a whole, and woke up between that look at the clock and the call, is one of
 //! the payloads that the store keeps for the nonce.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep, timeout, timeout_at},
 };
 
 use super::{
     lane::LaneHandle,
-    store::{Claimed, Fence, LaneRow, Storage, Tenant},
+    store::{Claimed, Fence, LaneOwner, LaneRow, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
     world,
 };
@@ -36,8 +36,8 @@ struct LaneLease {
 /// A lane that this instance has.
 struct Owned {
     fence: Fence,
-    lease: Arc<LaneLease>,
     work: AbortHandle,
+    renewal: AbortHandle,
 }
 
 /// A lane, had or not.
@@ -58,6 +58,9 @@ pub(super) struct LaneKeeper {
     lanes: Vec<KeptLane>,
     stop: watch::Receiver<bool>,
     work: JoinSet<()>,
+    /// Each ends with its lease.
+    renewals: JoinSet<Fence>,
+    looks: u32,
     /// Lanes on their way to others.
     handed: JoinSet<()>,
 }
@@ -77,7 +80,8 @@ impl LaneKeeper {
         for lane in &lanes {
             client.send_leases().end(lane.handle.config().consumer());
         }
-        Self { storage, client, points, tenant, lanes, stop, work: JoinSet::new(), handed: JoinSet::new() }
+        let (work, renewals, handed) = Default::default();
+        Self { storage, client, points, tenant, lanes, stop, work, renewals, looks: 0, handed }
     }
 
     /// Until it is told to stop, or its outbox is gone; then every lane is handed over. `looked`: told once it has
@@ -87,9 +91,7 @@ impl LaneKeeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look(&mut ticks).await;
         _ = looked.send(());
-        while !self.woken(&mut ticks).await {
-            self.expire();
-        }
+        while !self.woken(&mut ticks).await {}
         for at in 0..self.lanes.len() {
             self.hand_over(at);
         }
@@ -100,20 +102,15 @@ impl LaneKeeper {
 
     /// Waits for the next thing to do, and does it. True at the end.
     async fn woken(&mut self, ticks: &mut Interval) -> bool {
-        let ends =
-            self.lanes.iter().filter_map(|lane| lane.owned.as_ref()).map(|owned| *owned.lease.until.lock()).min();
-        let end = async {
-            match ends {
-                Some(end) => sleep_until(end).await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return true,
             Some(ended) = self.work.join_next_with_id(), if !self.work.is_empty() => self.ended(ended),
             Some(_) = self.handed.join_next(), if !self.handed.is_empty() => {}
-            () = end => {}
+            Some(lost) = self.renewals.join_next(), if !self.renewals.is_empty() => {
+                // One that was stopped is of a lane that was.
+                lost.into_iter().for_each(|fence| self.lost(fence));
+            }
             _ = ticks.tick() => self.look_around().await,
         }
         false
@@ -124,10 +121,10 @@ impl LaneKeeper {
         self.look_around().await;
     }
 
-    /// Prolongs what it has, and takes or gives so that all instances have as many lanes.
+    /// Takes or gives so that all instances have as many lanes.
     async fn look_around(&mut self) {
-        let alive = match self.storage.beat(&self.tenant).await {
-            Ok(alive) => usize::try_from(alive).unwrap_or(usize::MAX).max(1),
+        let (alive, owners) = match self.others().await {
+            Ok(found) => found,
             Err(error) => {
                 for lane in &self.lanes {
                     lane.handle.set_trouble(Some(error.clone()));
@@ -135,17 +132,30 @@ impl LaneKeeper {
                 return;
             }
         };
-        for at in 0..self.lanes.len() {
-            self.renew(at).await;
-        }
         let share = self.lanes.len().div_ceil(alive);
         while let Some(at) = self.lanes.iter().rposition(|lane| lane.owned.is_some()).filter(|_| self.owned() > share) {
             self.hand_over(at);
         }
         for at in 0..self.lanes.len() {
-            self.take(at, share).await;
+            let lane = self.lanes[at].handle.id();
+            let is_others =
+                |owner: &LaneOwner| owner.lane == lane && owner.lives && owner.instance != self.tenant.instance;
+            if owners.iter().any(is_others) {
+                self.lanes[at].passed_over = None;
+            } else {
+                self.take(at, share).await;
+            }
         }
-        self.count_others().await;
+        if self.looks.is_multiple_of(RENEWALS) {
+            self.count_others().await;
+        }
+        self.looks = self.looks.wrapping_add(1);
+    }
+
+    /// How many instances there are, and who has which lane.
+    async fn others(&self) -> Result<(usize, Vec<LaneOwner>)> {
+        let alive = self.storage.beat(&self.tenant).await?;
+        Ok((usize::try_from(alive).unwrap_or(usize::MAX).max(1), self.storage.owners().await?))
     }
 
     /// Of lanes that others work on, nobody here sees jobs leave the queue.
@@ -165,28 +175,12 @@ impl LaneKeeper {
         self.lanes.iter().filter(|lane| lane.owned.is_some()).count()
     }
 
-    async fn renew(&mut self, at: usize) {
-        let Some(owned) = &self.lanes[at].owned else { return };
-        let asked = Instant::now();
-        match self.storage.renew(owned.fence, &self.tenant).await {
-            Ok(true) => {
-                let until = asked + self.sends_for();
-                *owned.lease.until.lock() = until;
-                if *owned.lease.sends.lock() {
-                    self.client.send_leases().set(self.lanes[at].handle.config().consumer(), until);
-                }
-            }
-            // It is another's, or may be.
-            Ok(false) => drop(self.stop_work(at)),
-            // As long as the lease lasts, it is tried again.
-            Err(error) => self.lanes[at].handle.set_trouble(Some(error)),
+    /// A lease has ended, or the lane is another's.
+    fn lost(&mut self, fence: Fence) {
+        let of = |lane: &KeptLane| lane.owned.as_ref().is_some_and(|owned| owned.fence == fence);
+        if let Some(at) = self.lanes.iter().position(of) {
+            self.stop_work(at);
         }
-    }
-
-    /// For how long it sends after it has asked for a lease: less than the store grants, as clocks differ in their
-    /// rates.
-    fn sends_for(&self) -> Duration {
-        self.tenant.lease - self.tenant.lease / 10
     }
 
     async fn take(&mut self, at: usize, share: usize) {
@@ -206,8 +200,17 @@ impl LaneKeeper {
         let handle = Arc::clone(&lane.handle);
         match self.storage.claim(handle.id(), &self.tenant).await {
             Ok(Claimed::Taken { fence, wait, went_back }) => {
-                let lease = LaneLease { until: Lock::from(asked + self.sends_for()), sends: Lock::default() };
+                let lease = LaneLease { until: Lock::from(asked + sends_for(&self.tenant)), sends: Lock::default() };
                 let lease = Arc::new(lease);
+                let renewal = Renewal {
+                    storage: Arc::clone(&self.storage),
+                    client: self.client.clone(),
+                    tenant: self.tenant.clone(),
+                    lane: Arc::clone(&handle),
+                    fence,
+                    lease: Arc::clone(&lease),
+                };
+                let renewal = self.renewals.spawn(renewal.run());
                 let (commands, commanded) = mpsc::unbounded_channel();
                 handle.set_owner(Some((fence, commands)));
                 let work = LaneWork {
@@ -216,11 +219,11 @@ impl LaneKeeper {
                     points: self.points.clone(),
                     lane: handle,
                     fence,
-                    lease: Arc::clone(&lease),
+                    lease,
                 };
                 let work = self.work.spawn(work.run(wait, went_back, commanded, self.stop.clone()));
                 let lane = &mut self.lanes[at];
-                lane.owned = Some(Owned { fence, lease, work });
+                lane.owned = Some(Owned { fence, work, renewal });
                 (lane.not_before, lane.passed_over) = (None, None);
                 self.tell(at, true);
             }
@@ -236,6 +239,7 @@ impl LaneKeeper {
         self.client.send_leases().end(lane.handle.config().consumer());
         lane.handle.set_owner(None);
         owned.work.abort();
+        owned.renewal.abort();
         self.tell(at, false);
         Some(owned)
     }
@@ -263,16 +267,6 @@ impl LaneKeeper {
         });
     }
 
-    /// Lanes whose lease could not be prolonged.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        for at in 0..self.lanes.len() {
-            if self.lanes[at].owned.as_ref().is_some_and(|owned| *owned.lease.until.lock() <= now) {
-                self.stop_work(at);
-            }
-        }
-    }
-
     /// A lane's worker has ended by itself: what it says is the lane's trouble.
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = match ended {
@@ -289,6 +283,50 @@ impl LaneKeeper {
 /// An outbox that is gone stops, too.
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// For how long an instance sends after it has asked for a lease: less than the store grants, as clocks differ in their
+/// rates.
+fn sends_for(tenant: &Tenant) -> Duration {
+    tenant.lease - tenant.lease / 10
+}
+
+/// What prolongs a lease.
+struct Renewal {
+    storage: Arc<dyn Storage>,
+    client: Client,
+    tenant: Tenant,
+    lane: Arc<LaneHandle>,
+    fence: Fence,
+    lease: Arc<LaneLease>,
+}
+
+impl Renewal {
+    /// Until it has ended, or the lane is another's.
+    async fn run(self) -> Fence {
+        let pause = self.tenant.lease / RENEWALS;
+        let mut ticks = interval_at(Instant::now() + pause, pause);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let until = *self.lease.until.lock();
+            let renewed = timeout_at(until, async {
+                ticks.tick().await;
+                (Instant::now(), self.storage.renew(self.fence, &self.tenant).await)
+            });
+            match renewed.await {
+                Ok((asked, Ok(true))) => {
+                    let until = asked + sends_for(&self.tenant);
+                    *self.lease.until.lock() = until;
+                    if *self.lease.sends.lock() {
+                        self.client.send_leases().set(self.lane.config().consumer(), until);
+                    }
+                }
+                // As long as the lease lasts, it is tried again.
+                Ok((_, Err(error))) => self.lane.set_trouble(Some(error)),
+                Ok((_, Ok(false))) | Err(_) => return self.fence,
+            }
+        }
+    }
 }
 
 /// The work on a lane that was taken.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    job::{Proof, Verified},
+    job::{Finality, Proof, Verified},
     watch::Stage,
 };
 
@@ -135,7 +135,7 @@ pub(super) async fn stored(storage: &dyn Storage, lane: &LaneSpec, payload: i64)
     let LaneSpec { consumer, revision, ordered, .. } = *lane;
     let signed = payload.content.prepare(consumer, revision, ordered, nonce, payload.digest)?;
     let proof = Proof::new(signed.with_signature(signature)?, stored.result_with_metadata, stored.operator_signature);
-    Ok(Some(Box::new(proof.verify(stored.operator)?)))
+    Ok(Some(Box::new(proof.verify(stored.operator)?.with_finality(stored.finality))))
 }
 
 /// What has become of a job. Acknowledge it with [`ack`](Self::ack) or [`ack_in`](Self::ack_in); until then it comes
@@ -192,6 +192,14 @@ impl OutboxEvent {
     #[must_use]
     pub fn result(&self) -> Option<&Verified> {
         self.result.as_deref()
+    }
+
+    /// Where the result is on chain, of a [`EventKind::Result`] that the chain has shown: in which transaction and
+    /// block, and how deep that was when the event was stored. Nothing where the client has no chain, or if the lane
+    /// tells of results as soon as they are executed.
+    #[must_use]
+    pub fn finality(&self) -> Option<&Finality> {
+        self.result()?.finality()
     }
 
     /// Why, of all other events.

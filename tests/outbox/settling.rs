@@ -21,7 +21,11 @@ async fn a_result_that_a_reorganisation_takes_back_is_retracted_and_told_again()
         let outbox = rig.outbox(lane).await;
         let ticket = outbox.enqueue(rig.job(ORDERED, b"x")).await.unwrap();
         let mut results = outbox.results("bill").await.unwrap();
-        assert_eq!(told(&hear(&mut results, 1).await[0]), (EventKind::Result, Some(b"x".to_vec())));
+        let event = &hear(&mut results, 1).await[0];
+        assert_eq!(told(event), (EventKind::Result, Some(b"x".to_vec())));
+        let (place, landed) = (event.finality().unwrap(), rig.node.chain().all_completed().remove(0));
+        assert_eq!((place.block_number, place.tx_hash), (landed.block_number, landed.tx_hash));
+        assert_eq!(place.confirmations, 1, "as it was then");
         assert_eq!(outbox.job(ticket).await.unwrap().unwrap().progress, JobProgress::Settling);
         // The relay's block is gone, and somebody else's request has the nonce in the new one.
         rig.node.chain().reorganise(1);
@@ -29,7 +33,7 @@ async fn a_result_that_a_reorganisation_takes_back_is_retracted_and_told_again()
         rig.node.chain().mine(5);
         let event = &hear(&mut results, 1).await[0];
         assert_eq!((event.ticket(), event.kind()), (ticket, EventKind::Retracted));
-        assert!(event.reason().is_some());
+        assert!(event.reason().is_some() && event.finality().is_none());
         // It is not lost: the lane waits for a person to decide about its order.
         loop {
             let lane = &outbox.status().await.unwrap().lanes[0];

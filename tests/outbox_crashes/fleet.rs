@@ -31,7 +31,6 @@ use crate::{
 
 /// Without progress for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(240);
-const LEASE: Duration = Duration::from_secs(2);
 /// Until the server has ended the sessions of services that are gone.
 const ENDS: Duration = Duration::from_secs(30);
 
@@ -39,6 +38,7 @@ const ENDS: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub services: usize,
+    pub lease: Duration,
     /// Kills and stops.
     pub deaths: usize,
     /// Times that a service is cut off from the database, and for how long.
@@ -85,7 +85,7 @@ impl Fleet {
             url: scene.way(life).await,
             store: wire.url(&self.database),
             part: Some((at as u64, self.plan.services as u64)),
-            lease: LEASE.as_millis() as u64,
+            lease: self.plan.lease.as_millis() as u64,
             ..scene.life(self.plan.each)
         };
         let mut command = Command::new(env::current_exe().unwrap());
@@ -111,7 +111,7 @@ impl Fleet {
     async fn stop(&mut self, at: usize, random: &mut Random) {
         let began = Instant::now();
         self.signal(at, "-STOP");
-        sleep(LEASE * 2 + Duration::from_millis(random.below(1_000) as u64)).await;
+        sleep(self.plan.lease * 2 + Duration::from_millis(random.below(1_000) as u64)).await;
         self.stops.push(Stop { life: self.services[at].life, began, woke: Instant::now() });
         self.signal(at, "-CONT");
     }

@@ -14,7 +14,7 @@
 //! At the end every order that was stored must be on chain once, and billed once. `ledger.rs` checks that from the
 //! service's tables, the chain, and what a proxy saw pass; it shares no code with the SDK.
 //!
-//! `KILLS` and `CUTS` set how often in all, `SEED` the seed, `PART` which part runs (`kills`, `cuts`, `disk`, `postgres` or `fleet`), and `WORLD`
+//! `KILLS` and `CUTS` set how often in all, `ORDERS` how many orders each task takes, `SEED` the seed, `PART` which part runs (`kills`, `cuts`, `disk`, `postgres` or `fleet`), and `WORLD`
 //! in which of its worlds, by number. `SAY=all` repeats what the services say.
 
 mod database;

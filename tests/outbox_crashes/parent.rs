@@ -43,7 +43,8 @@ struct Size {
 fn size(variable: &str, quick: Size, whole: Size) -> Size {
     let size = if sweep() { whole } else { quick };
     let wanted = env::var(variable).ok().map(|deaths| deaths.parse().expect("a number"));
-    Size { deaths: wanted.unwrap_or(size.deaths), ..size }
+    let each = env::var("ORDERS").ok().map(|orders| orders.parse().expect("a number"));
+    Size { deaths: wanted.unwrap_or(size.deaths), each: each.unwrap_or(size.each) }
 }
 
 /// The exit code.
@@ -88,6 +89,7 @@ async fn fleets() -> bool {
     let size = size("KILLS", Size { deaths: 8, each: 25 }, Size { deaths: 160, each: 2_500 });
     let quick = Plan {
         services: 3,
+        lease: Duration::from_secs(2),
         deaths: size.deaths,
         cuts: 1,
         cut: Duration::from_secs(4),
@@ -95,7 +97,15 @@ async fn fleets() -> bool {
         each: size.each,
         pooled: false,
     };
-    let whole = Plan { services: 8, cuts: 4, cut: Duration::from_secs(60), crashes: 4, ..quick };
+    let whole = Plan {
+        services: 8,
+        // Eight services on a busy machine may not come to prolong a shorter one.
+        lease: Duration::from_secs(4),
+        cuts: 4,
+        cut: Duration::from_secs(60),
+        crashes: 4,
+        ..quick
+    };
     let world = World { postgres: true, ..RELAY };
     let plans = if sweep() { vec![whole, Plan { pooled: true, ..whole }] } else { vec![quick] };
     let mut clean = true;

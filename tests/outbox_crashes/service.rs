@@ -130,7 +130,7 @@ async fn serve<D: Database>(life: Arc<Life>) {
     let tasks: Vec<_> =
         tasks.map(|task| tokio::spawn(take_orders::<D>(task, outbox.clone(), Arc::clone(&life)))).collect();
     let billing = tokio::spawn(bill::<D>(billed, Arc::clone(&life)));
-    tokio::spawn(watch(outbox));
+    tokio::spawn(watch(outbox, life.part.is_some()));
     for task in tasks {
         task.await.unwrap();
     }
@@ -247,9 +247,10 @@ async fn bill_all<D: Database>(outbox: &Outbox, life: &Life) -> Done<()> {
 }
 
 /// Tells of a lane that has stopped.
-async fn watch(outbox: Outbox) {
+async fn watch(outbox: Outbox, several: bool) {
     loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Of several services each asks less often, as all ask the same database.
+        tokio::time::sleep(Duration::from_millis(if several { 5_000 } else { 200 })).await;
         let Ok(status) = outbox.status().await else { continue };
         for lane in &status.lanes {
             if let Some(halt) = &lane.halted {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Content;
 use crate::{
-    job::Revision,
+    job::{Finality, Revision},
     outbox::decide::{Announced, HoldReason, Saved},
     watch::Stage,
 };
@@ -146,6 +146,17 @@ pub(crate) struct StoredResult {
     pub(crate) operator: Address,
     pub(crate) result_with_metadata: Bytes,
     pub(crate) operator_signature: Bytes,
+    /// Where it is on chain, as far as was seen, and how deep that was then.
+    pub(crate) finality: Option<Finality>,
+}
+
+impl StoredResult {
+    /// Whether another one, which was seen later, says nothing new: that it is deeper is nothing new.
+    pub(crate) fn says(&self, later: &Self) -> bool {
+        let place = |of: &Self| of.finality.map(|place| (place.block_hash, place.tx_hash));
+        let there = later.finality.is_none() || place(self) == place(later);
+        there && *self == Self { finality: self.finality, ..later.clone() }
+    }
 }
 
 /// A transaction that was signed to post a payload's result.
@@ -278,12 +289,13 @@ pub(crate) enum Claimed {
     Held,
 }
 
-/// Who has a lane, and since when, in Unix time in milliseconds.
+/// Who has a lane, and since when, in Unix time in milliseconds; and whether the lease goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LaneOwner {
     pub(crate) lane: i64,
     pub(crate) instance: String,
     pub(crate) since: u64,
+    pub(crate) lives: bool,
 }
 
 /// One step. `now` is the Unix time in milliseconds, for the log and for events.

@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use super::*;
 use crate::{
     error::ErrorKind,
-    job::Revision,
+    job::{Finality, Revision},
     outbox::decide::{Announced, HoldReason, Saved},
     watch::Stage,
 };
@@ -439,8 +439,12 @@ async fn sweeps(store: &dyn Storage) {
             operator: Address::repeat_byte(9),
             result_with_metadata: bytes(1),
             operator_signature: bytes(2),
+            finality: None,
         };
         rig.done(Act::Result(result.clone())).await;
+        assert_eq!(store.result(payload).await.unwrap().as_ref(), Some(&result));
+        let place = Finality::new(7, B256::repeat_byte(1), B256::repeat_byte(2), 12);
+        let result = StoredResult { finality: Some(place), ..result };
         rig.done(Act::Result(result.clone())).await;
         assert_eq!(store.result(payload).await.unwrap(), Some(result));
         rig.tell(*ticket, EventKind::Result).await;
@@ -542,6 +546,7 @@ async fn strangers(store: &dyn Storage) {
         operator: Address::ZERO,
         result_with_metadata: Bytes::new(),
         operator_signature: Bytes::new(),
+        finality: None,
     };
     let acts = || {
         [

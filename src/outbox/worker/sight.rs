@@ -264,8 +264,9 @@ impl Eye {
             operator: verified.operator(),
             result_with_metadata: verified.result_with_metadata().clone(),
             operator_signature: verified.operator_signature().clone(),
+            finality: verified.finality().copied(),
         };
-        if self.kept.as_ref() != Some(&result) {
+        if !self.kept.as_ref().is_some_and(|kept| kept.says(&result)) {
             let of = (payload.ticket, payload.nonce);
             self.context.act_on(of, Act::Result(result.clone())).await?;
             self.context.points.pass("result");

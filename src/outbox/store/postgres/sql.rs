@@ -4,11 +4,11 @@
 //! the tables. Only the owner of a lane writes anything else.
 
 /// The version of the tables that this release reads and writes. A store of a newer one is refused.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// What brings a store from each version to the next: the first text makes the tables. All that are missing run in one
 /// transaction, which also writes the version, and holds an advisory lock until it ends.
-pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS];
+pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS, PLACES];
 
 /// Version 1.
 ///
@@ -285,6 +285,15 @@ CREATE TABLE ivm_app_chunks (
     bytes BYTEA NOT NULL,
     PRIMARY KEY (lane, number, piece)
 );
+";
+
+/// Version 4: where results are on chain.
+const PLACES: &str = "
+-- The block and the transaction of a result that the chain has shown, and how many blocks confirmed it then.
+ALTER TABLE ivm_results ADD COLUMN block BIGINT;
+ALTER TABLE ivm_results ADD COLUMN block_hash BYTEA;
+ALTER TABLE ivm_results ADD COLUMN tx_hash BYTEA;
+ALTER TABLE ivm_results ADD COLUMN confirmations BIGINT;
 ";
 
 /// The text that enqueues a job in the caller's transaction, on a connection whose `synchronous_commit` is not `off`.

@@ -176,13 +176,24 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             Ok(change!(conn, text, id, *ticket, *payload, note.clone()).then_some(Acted::Done))
         }
         Act::Result(result) => {
-            let text = "INSERT INTO ivm_results (payload, operator, result, signature) \
-                        SELECT p.payload, $3, $4, $5 FROM ivm_payloads p JOIN ivm_jobs j USING (ticket) \
+            let text = "INSERT INTO ivm_results \
+                        (payload, operator, result, signature, block, block_hash, tx_hash, confirmations) \
+                        SELECT p.payload, $3, $4, $5, $6, $7, $8, $9 FROM ivm_payloads p JOIN ivm_jobs j USING (ticket) \
                         WHERE p.payload = $2 AND j.lane = $1 AND j.saved < 3 \
-                        ON CONFLICT (payload) DO UPDATE SET operator = $3, result = $4, signature = $5";
-            let values = (result.operator.to_vec(), result.result_with_metadata.clone());
-            let signature = result.operator_signature.clone();
-            Ok(change!(conn, text, id, result.payload, values.0, values.1, signature).then_some(Acted::Done))
+                        ON CONFLICT (payload) DO UPDATE SET operator = $3, result = $4, signature = $5, \
+                        block = $6, block_hash = $7, tx_hash = $8, confirmations = $9";
+            let place = result.finality;
+            let kept = query(text)
+                .bind(id)
+                .bind(result.payload)
+                .bind(result.operator.to_vec())
+                .bind(result.result_with_metadata.clone())
+                .bind(result.operator_signature.clone())
+                .bind(place.map(|place| signed(place.block_number)))
+                .bind(place.map(|place| Bytes::from(place.block_hash)))
+                .bind(place.map(|place| Bytes::from(place.tx_hash)))
+                .bind(place.map(|place| signed(place.confirmations)));
+            Ok((kept.execute(conn).await? == 1).then_some(Acted::Done))
         }
         Act::Post { ticket, post, now } => {
             if !is_open_payload(conn, id, *ticket, post.payload).await? {

@@ -107,10 +107,13 @@ pub(super) async fn leave(conn: &mut dyn SqlSession, instance: &str) -> Fetched<
 
 /// Who owns which lane.
 pub(super) async fn owners(conn: &mut dyn SqlSession) -> Fetched<Vec<LaneOwner>> {
-    let text = "SELECT lane, owner, owned_since FROM ivm_lanes WHERE owner IS NOT NULL ORDER BY lane";
+    let now = now(conn).await?;
+    let text = "SELECT lane, owner, owned_since, lease_until FROM ivm_lanes WHERE owner IS NOT NULL ORDER BY lane";
     let rows = query(text).fetch_all(conn).await?;
     let owner = |row| {
-        Ok(LaneOwner { lane: get(row, "lane")?, instance: get(row, "owner")?, since: number(row, "owned_since")? })
+        let lives = get::<Option<i64>>(row, "lease_until")?.is_some_and(|until| until > now);
+        let (lane, instance) = (get(row, "lane")?, get(row, "owner")?);
+        Ok(LaneOwner { lane, instance, since: number(row, "owned_since")?, lives })
     };
     rows.iter().map(owner).collect()
 }

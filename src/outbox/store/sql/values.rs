@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use super::session::{Fetched, SqlRow, get, odd};
 use crate::{
     error::{Error, ErrorKind},
-    job::Revision,
+    job::{Finality, Revision},
     outbox::{
         decide::{Announced, HoldReason, Saved},
         store::{
@@ -115,11 +115,19 @@ pub(super) fn payload(row: &SqlRow) -> Fetched<PayloadRow> {
 }
 
 pub(super) fn result(row: &SqlRow) -> Fetched<StoredResult> {
+    let finality = match maybe_number(row, "block")? {
+        Some(block) => {
+            let confirmations = number(row, "confirmations")?;
+            Some(Finality::new(block, hash(row, "block_hash")?, hash(row, "tx_hash")?, confirmations))
+        }
+        None => None,
+    };
     Ok(StoredResult {
         payload: get(row, "payload")?,
         operator: address(row, "operator")?,
         result_with_metadata: get(row, "result")?,
         operator_signature: get(row, "signature")?,
+        finality,
     })
 }
 

@@ -4,11 +4,11 @@
 //! the tables. Only the worker writes anything else.
 
 /// The version of the tables that this release reads and writes. A store of a newer one is refused.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// What brings a store from each version to the next: the first text makes the tables. Each runs in a transaction of
 /// its own, which also writes the version.
-pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS];
+pub const MIGRATIONS: &[&str] = &[MAKE, POSTS, APPS, PLACES];
 
 /// Version 1.
 ///
@@ -270,6 +270,15 @@ CREATE TABLE ivm_app_chunks (
     bytes BLOB NOT NULL,
     PRIMARY KEY (lane, number, piece)
 ) STRICT;
+";
+
+/// Version 4: where results are on chain.
+const PLACES: &str = "
+-- The block and the transaction of a result that the chain has shown, and how many blocks confirmed it then.
+ALTER TABLE ivm_results ADD COLUMN block INTEGER;
+ALTER TABLE ivm_results ADD COLUMN block_hash BLOB;
+ALTER TABLE ivm_results ADD COLUMN tx_hash BLOB;
+ALTER TABLE ivm_results ADD COLUMN confirmations INTEGER;
 ";
 
 /// The texts that enqueue a job, to be run in this order in one transaction that has begun with BEGIN IMMEDIATE, on a
