@@ -7,7 +7,8 @@
 //! curl localhost:3000/orders/17                     # how far it is, and its bill
 //! ```
 //!
-//! The page at <http://localhost:3000/> shows the lanes, live. `curl -X POST localhost:3000/drain` ends the service. To see that nothing is lost, kill it while orders come in:
+//! The page at <http://localhost:3000/> shows the lanes, live. `curl -X POST localhost:3000/drain` ends the service. To
+//! see that nothing is lost, kill it while orders come in:
 //!
 //! ```sh
 //! for n in $(seq 1000); do curl -s -X POST localhost:3000/orders/$n -d $((n * n)) || sleep 1; done &
@@ -17,6 +18,14 @@
 //! Its node lives in a process of its own (`orders.db.node` keeps its key and its port), or the simulated chain would go
 //! with the service. `--node http://127.0.0.1:50051 --key-file key.hex --consumer 0x… --operator 0x… --program 0x…` has a
 //! running node do the work. `--listen 127.0.0.1:4000` takes the orders at another address.
+//!
+//! Several instances share a PostgreSQL database, and the page of each shows which one works on the lane, since when:
+//!
+//! ```sh
+//! cargo run --example orders -- --postgres postgres://localhost/orders
+//! cargo run --example orders -- --postgres postgres://localhost/orders --listen 127.0.0.1:3001
+//! curl -X POST localhost:3000/drain                 # the other one goes on, at once; after a kill -9, within a minute
+//! ```
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -30,15 +39,15 @@ use axum::{
 use infinityvm_sdk::{
     Client, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until,
     nonce::Given,
-    outbox::{EventKind, LaneConfig, Outbox, OutboxEvent, sqlite::SqliteStore},
+    outbox::{EventKind, LaneConfig, Outbox, OutboxEvent},
     primitives::{Address, SolValue, U256},
-};
-use sqlx::{
-    Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Notify;
 
+use self::database::Database;
+
+#[path = "orders_database/mod.rs"]
+mod database;
 #[path = "orders_node/mod.rs"]
 mod node;
 
@@ -46,7 +55,7 @@ type AnyError = Box<dyn Error + Send + Sync>;
 
 struct Service {
     outbox: Outbox,
-    database: SqlitePool,
+    database: Database,
     consumer: Address,
     program: ProgramId,
     ends: Notify,
@@ -58,27 +67,23 @@ async fn main() -> Result<(), AnyError> {
     if arguments.first().is_some_and(|first| first == "node") {
         return node::serve(&arguments[1..]).await;
     }
-    let file = arguments.first().cloned().unwrap_or_else(|| "orders.db".to_owned());
-    let listen = arguments.iter().position(|argument| argument == "--listen").and_then(|at| arguments.get(at + 1));
-    let address: SocketAddr = listen.map_or("127.0.0.1:3000", String::as_str).parse()?;
-    let world = node::World::of(&file, &arguments).await?;
-
-    // The service's own tables are in the outbox's file. The outbox has it in WAL mode; FULL is for each connection to set.
-    let store = SqliteStore::open(&file).await?;
-    let options = SqliteConnectOptions::new().filename(&file).synchronous(SqliteSynchronous::Full);
-    let database = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-    for table in [
-        "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, input TEXT NOT NULL, ticket INTEGER NOT NULL)",
-        "CREATE TABLE IF NOT EXISTS bills (id INTEGER PRIMARY KEY REFERENCES orders, text TEXT NOT NULL)",
-    ] {
-        sqlx::query(table).execute(&database).await?;
-    }
+    let file = arguments.first().filter(|first| !first.starts_with("--")).map_or("orders.db", String::as_str);
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    let listen = value("--listen").unwrap_or("127.0.0.1:3000");
+    let address: SocketAddr = listen.parse()?;
+    let world = node::World::of(file, &arguments).await?;
 
     let client = Client::builder().grpc(&world.url).revision(Revision::Relay).signer(world.signer.clone());
     let client = client.operator(world.operator).nonces(Given).connect().await?;
+    // The service's own tables are in the outbox's database.
+    let (database, builder) = Database::open(file, value("--postgres"), client).await?;
     // A client with a chain would wait for Until::Finalized.
     let lane = LaneConfig::new(world.consumer, RelayStrategy::Ordered).with_until(Until::Relayed);
-    let outbox = Outbox::builder(client, store).network("example").lane(lane).start().await?;
+    let instance = value("--instance").unwrap_or(listen);
+    let outbox = builder.network("example").instance(instance).lane(lane).start().await?;
 
     let (consumer, program) = (world.consumer, world.program.clone());
     let service = Arc::new(Service { outbox: outbox.clone(), database, consumer, program, ends: Notify::new() });
@@ -98,15 +103,17 @@ async fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// An order: its row and its job, in one transaction. One that comes twice is the same order.
+/// An order. One that comes twice is the same order.
 async fn order(
     State(service): State<Arc<Service>>,
     Path(id): Path<i64>,
     input: String,
 ) -> Result<(StatusCode, String), (StatusCode, String)> {
     let number: U256 = input.trim().parse().map_err(|_| (StatusCode::BAD_REQUEST, "not a number".to_owned()))?;
-    let ticket =
-        take(&service, id, number).await.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    // In a task, as a customer who hangs up must not cancel a transaction that has begun.
+    let taken = tokio::spawn(async move { take(&service, id, number).await }).await;
+    let taken = taken.unwrap_or_else(|error| Err(error.into()));
+    let ticket = taken.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     Ok((StatusCode::ACCEPTED, format!("order {id} is ticket {ticket}\n")))
 }
 
@@ -116,13 +123,7 @@ async fn take(service: &Service, id: i64, number: U256) -> Result<i64, AnyError>
         .relay(RelayStrategy::Ordered)
         .onchain_input(number.abi_encode())
         .build()?;
-    let mut connection = service.database.acquire().await?;
-    let mut order = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let ticket = service.outbox.enqueue_in(&mut order, job).idempotency_key(id.to_string()).await?.number();
-    let insert = sqlx::query("INSERT INTO orders VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING");
-    insert.bind(id).bind(number.to_string()).bind(ticket).execute(&mut *order).await?;
-    order.commit().await?;
-    Ok(ticket)
+    service.database.take(&service.outbox, id, number.to_string(), job).await
 }
 
 async fn bill_all(service: Arc<Service>) {
@@ -139,31 +140,18 @@ async fn bill_all(service: Arc<Service>) {
     }
 }
 
-/// A bill, and the acknowledgement of its event, in one transaction: so it is written exactly once.
 async fn bill(service: &Service, event: &OutboxEvent) -> Result<(), AnyError> {
     let text = match (event.kind(), event.result()) {
         (EventKind::Result, Some(result)) => format!("the square root is {}", result.decode::<U256>()?),
         (kind, _) => format!("no result: {kind:?}, {}", event.reason().unwrap_or("for no reason")),
     };
-    let mut connection = service.database.acquire().await?;
-    let mut bill = connection.begin_with("BEGIN IMMEDIATE").await?;
-    event.ack_in(&mut bill).await?;
-    write_bill(&mut bill, event.key().unwrap_or_default().parse()?, &text).await?;
-    bill.commit().await?;
-    Ok(())
-}
-
-async fn write_bill(bill: &mut SqliteConnection, id: i64, text: &str) -> Result<(), sqlx::Error> {
-    let insert = sqlx::query("INSERT INTO bills VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET text = ?2");
-    insert.bind(id).bind(text).execute(bill).await.map(drop)
+    service.database.bill(event, &text).await
 }
 
 async fn look(State(service): State<Arc<Service>>, Path(id): Path<i64>) -> Result<Json<serde_json::Value>, StatusCode> {
-    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
-    let bill = sqlx::query("SELECT text FROM bills WHERE id = ?1").bind(id).fetch_optional(&service.database).await;
-    let bill = bill.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?.map(|row| row.get::<String, _>(0));
-    let job = service.outbox.job_by_key(service.consumer, &id.to_string()).await.map_err(failed)?;
-    let job = job.ok_or(StatusCode::NOT_FOUND)?;
+    let bill = service.database.bill_of(id).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let job = service.outbox.job_by_key(service.consumer, &id.to_string()).await;
+    let job = job.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?.ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(serde_json::json!({ "order": id, "bill": bill, "job": job })))
 }
 
@@ -188,7 +176,7 @@ async fn live(
 
 const PAGE: &str = r#"<!doctype html><title>Orders</title><style>body{font:16px system-ui;margin:2rem;max-width:60rem}
 td,th{padding:.2rem .8rem;text-align:right}th{font-weight:600}#halt{color:#b00020}</style>
-<h1>Orders</h1><table><thead><tr><th>consumer<th>queued<th>numbered<th>under way<th>settling<th>over<th>held<th>next nonce
+<h1>Orders</h1><table><thead><tr><th>consumer<th>queued<th>numbered<th>under way<th>settling<th>over<th>held<th>next nonce<th>worked on by<th>since
 </thead><tbody id=lanes></tbody></table><p id=halt></p><script>
 new EventSource("/live").onmessage = event => {
   const lanes = JSON.parse(event.data).lanes ?? [];
@@ -196,6 +184,9 @@ new EventSource("/live").onmessage = event => {
     const row = document.createElement("tr");
     for (const name of ["consumer", "queued", "numbered", "under_way", "settling", "over", "held", "next_nonce"])
       row.insertCell().textContent = lane[name];
+    // Of several instances one works on a lane; nobody, for a moment, after that one was killed.
+    row.insertCell().textContent = lane.owner?.instance ?? "–";
+    row.insertCell().textContent = lane.owner ? new Date(lane.owner.since).toLocaleTimeString() : "–";
     return row;
   }));
   document.getElementById("halt").textContent =

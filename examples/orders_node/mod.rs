@@ -51,8 +51,11 @@ impl World {
         {
             return Ok(world);
         }
-        if fs::exists(file)? {
-            return Err(format!("the development node of {file} is gone, and its chain with it: remove {file}*").into());
+        if fs::exists(file)? || fs::exists(&notes)? {
+            return Err(format!(
+                "the development node of {file} is gone, and its chain with it: remove {file}*, and the tables"
+            )
+            .into());
         }
         // Not waited for: it outlives the service, and holds none of its pipes open.
         Command::new(env::current_exe()?)
