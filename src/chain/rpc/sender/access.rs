@@ -127,6 +127,19 @@ fn passing(error: &TransportError) -> Option<Error> {
     Some(fault::told(error)).filter(|told| sense && told.is_retryable())
 }
 
+/// The code of JSON-RPC for a fault within the server.
+const INTERNAL: i64 = -32603;
+
+/// Whether it is no word of the RPC's about the question, or one that passes, perhaps.
+pub(super) fn may_pass(error: &TransportError) -> bool {
+    let broken = match error {
+        RpcError::ErrorResp(payload) => payload.code == INTERNAL,
+        RpcError::Transport(_) => true,
+        _ => false,
+    };
+    broken || passing(error).is_some()
+}
+
 pub(super) fn failed(error: TransportError) -> Error {
     let text = match &error {
         RpcError::ErrorResp(payload) => payload.message.to_lowercase(),

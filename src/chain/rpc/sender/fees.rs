@@ -4,7 +4,7 @@ use alloy_primitives::U256;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Access, failed},
+    access::{Access, failed, may_pass},
     draft::Allowed,
     words,
 };
@@ -103,8 +103,12 @@ async fn suggested_tip(access: &Access) -> Result<u128> {
                     access.note_no_tips();
                 }
             }
-            // It may have said so in a form that is not known: then the history is there.
-            Err(error) => return paid_tips(access).await.ok_or_else(|| failed(error)),
+            // It may have said so in a form that is not known.
+            Err(error) => match paid_tips(access).await {
+                Some(tip) => return Ok(tip),
+                None if may_pass(&error) => return Err(failed(error)),
+                None => return Ok(FLOOR),
+            },
         }
     }
     Ok(paid_tips(access).await.unwrap_or(FLOOR))
