@@ -73,6 +73,8 @@ pub enum ErrorKind {
     Reverted,
     /// The outbox's store could not be read or written, belongs to another worker, or holds what must not be there.
     Store,
+    /// An app server does not answer: it has stopped, for a reason that its state names, or another instance answers.
+    Stopped,
 }
 
 impl ErrorKind {
@@ -104,6 +106,7 @@ impl ErrorKind {
             Self::Preflight => "preflight",
             Self::Reverted => "reverted",
             Self::Store => "store",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -134,6 +137,7 @@ impl fmt::Display for ErrorKind {
             Self::Preflight => "preflight failed",
             Self::Reverted => "reverted by the contracts",
             Self::Store => "outbox store failed",
+            Self::Stopped => "app server stopped",
         })
     }
 }

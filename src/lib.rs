@@ -28,6 +28,7 @@
 //! | run several processes for one consumer | [`nonce::Given`] | [`nonces`] |
 //! | lose no job in a crash, and run none twice | [`outbox::Outbox`] | [`surviving_a_crash`] |
 //! | the same with a database of your own | [`Client::sign`], [`Client::resume`] | [`surviving_a_crash`] |
+//! | answer users at once, and prove the answers in batches | [`app::AppServer`] | [`app_servers`] |
 //! | set TLS, proxies, headers and limits | [`transport`], [`tls`] | [`transports`] |
 //! | trace and measure what the client does | [`observe`], [`observe::Metrics`] | [`seeing_what_happens`] |
 //! | handle errors; set deadlines and retries | [`Error`], [`Outcome`], [`RetryPolicy`] | [`errors`] |
@@ -91,6 +92,7 @@
 //! The [`guide`] has a page for each task. The [`architecture`] describes the modules, defines the words, and records
 //! the design decisions. The [`changelog`] lists what is new.
 //!
+//! [`app_servers`]: guide::app_servers
 //! [`command_line`]: guide::command_line
 //! [`did_it_land`]: guide::did_it_land
 //! [`errors`]: guide::errors
@@ -126,6 +128,8 @@
     allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of all features")
 )]
 
+#[cfg(feature = "app")]
+pub mod app;
 #[cfg(feature = "client")]
 mod backoff;
 #[cfg(feature = "client")]

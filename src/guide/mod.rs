@@ -13,6 +13,7 @@
 //! | sign with a keystore, a key service or a wallet | [`signers`] |
 //! | choose where nonces come from; run several processes | [`nonces`] |
 //! | lose no job in a crash, and run none twice | [`surviving_a_crash`] |
+//! | answer users at once, and prove the answers in batches | [`app_servers`] |
 //! | end a process | [`surviving_a_crash`](surviving_a_crash#ending-a-process) |
 //! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
 //! | sign in WebAssembly | [`wasm`] |
@@ -57,6 +58,9 @@ pub mod nonces {}
 
 #[doc = include_str!("surviving_a_crash.md")]
 pub mod surviving_a_crash {}
+
+#[doc = include_str!("app_servers.md")]
+pub mod app_servers {}
 
 #[doc = include_str!("transports.md")]
 pub mod transports {}

@@ -1,22 +1,30 @@
-//! A lane as the app server on it sees it.
+//! What an app server takes of the outbox: the lane of its consumer, with the journal that is kept beside it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
+    clock::now,
+    config::LaneConfig,
+    intake::JobTicket,
     lane::LaneHandle,
     results::stored,
     service::Outbox,
-    store::{Fence, JobRow, LaneOwner, LaneRow, damaged, journal::Journal},
+    store::{EventRow, Fence, Halt, JobRow, LaneRow, Storage, damaged, journal::Journal},
 };
 use crate::{
+    client::Client,
     error::{Error, Result},
-    job::Verified,
+    job::{OffchainJobRequest, SignedJob, Verified},
+    outbox::decide::Saved,
 };
 
-/// A lane as the app server on it sees it: its journal, who may write that, and how its jobs come on.
+/// Events that are read in one go.
+const PAGE: u32 = 64;
+
+/// The lane of an app's consumer.
 #[derive(Clone)]
 pub(crate) struct AppLane {
     outbox: Outbox,
@@ -24,32 +32,43 @@ pub(crate) struct AppLane {
 }
 
 impl AppLane {
-    /// The number of the lane.
     pub(crate) fn id(&self) -> i64 {
         self.lane.id()
     }
 
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
+    pub(crate) fn config(&self) -> &LaneConfig {
+        self.lane.config()
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        self.outbox.client()
+    }
+
+    fn storage(&self) -> &Arc<dyn Storage> {
+        self.outbox.storage()
+    }
+
+    /// Where the store is, for errors.
+    pub(crate) fn place(&self) -> String {
+        self.storage().place()
     }
 
     pub(crate) fn journal(&self) -> &dyn Journal {
-        self.outbox.storage().journal()
+        self.storage().journal()
     }
 
-    /// What it is and where the store is, for errors.
-    pub(crate) fn store(&self) -> String {
-        self.outbox.storage().place()
+    /// Milliseconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        now()
     }
 
-    /// The lane as it is in the store: what it is fixed to, and why it is halted.
-    pub(crate) async fn row(&self) -> Result<LaneRow> {
-        let rows = self.outbox.storage().lanes().await?;
-        rows.into_iter().find(|row| row.id == self.id()).ok_or_else(|| damaged("a lane is gone"))
+    /// Waits until no other server in this process writes the lane's journal; one that was dropped may be at it yet.
+    pub(crate) async fn turn_to_write(&self) -> OwnedMutexGuard<()> {
+        self.lane.turn_to_write().await
     }
 
-    /// What this outbox writes the lane's journal with; nothing while it has not got the lane. Each time that it gets
-    /// the lane the fence is another one. As soon as it has one it may write, also while it does not send yet.
+    /// With which this instance writes for the lane; nothing if it does not have the lane. Each time that it gets the
+    /// lane the fence is another one.
     pub(crate) fn fence(&self) -> Option<Fence> {
         self.lane.fence()
     }
@@ -61,18 +80,95 @@ impl AppLane {
 
     /// Whether other instances may have the lane. If not, an outbox without a fence will never have one.
     pub(crate) fn is_shared(&self) -> bool {
-        self.outbox.storage().is_shared()
+        self.storage().is_shared()
     }
 
-    /// Which instance has the lane, where several share the store.
-    pub(crate) async fn leader(&self) -> Result<Option<LaneOwner>> {
-        let owners = self.outbox.storage().owners().await?;
-        Ok(owners.into_iter().find(|owner| owner.lane == self.id()))
+    /// The instance that has the lane, where several share the store.
+    pub(crate) async fn leader(&self) -> Result<Option<String>> {
+        let owners = self.storage().owners().await?;
+        Ok(owners.into_iter().find(|owner| owner.lane == self.id()).map(|owner| owner.instance))
     }
 
-    /// Why the lane's worker has ended, or what it could not do lately.
+    /// What the lane's worker could not do lately, or why it has ended.
     pub(crate) fn trouble(&self) -> Option<Error> {
         self.lane.trouble()
+    }
+
+    async fn row(&self) -> Result<LaneRow> {
+        let lanes = self.storage().lanes().await?;
+        lanes.into_iter().find(|row| row.id == self.id()).ok_or_else(|| damaged("a lane is gone"))
+    }
+
+    /// Why the lane gives out no nonces, if it does not.
+    pub(crate) async fn halt(&self) -> Result<Option<Halt>> {
+        Ok(self.row().await?.halt)
+    }
+
+    /// Goes on with the lane.
+    pub(crate) async fn go_on(&self, reason: &str) -> Result<()> {
+        self.outbox.resume(self.config().consumer(), reason).await.map(drop)
+    }
+
+    /// Stores a job under a key, and waits for room in the lane's backlog.
+    pub(crate) async fn enqueue(&self, job: OffchainJobRequest, key: String) -> Result<i64> {
+        Ok(self.outbox.enqueue(job).idempotency_key(key).wait_for_room().await?.0)
+    }
+
+    /// Goes on with a held job as it is.
+    pub(crate) async fn retry(&self, ticket: i64, reason: &str) -> Result<()> {
+        self.outbox.retry(JobTicket(ticket), reason).await
+    }
+
+    /// Puts another payload in the place of a held one's, under its nonce.
+    pub(crate) async fn replace(&self, ticket: i64, job: OffchainJobRequest, reason: &str) -> Result<()> {
+        self.outbox.replace(JobTicket(ticket), job, reason).await
+    }
+
+    /// Gives a held job up.
+    pub(crate) async fn abandon(&self, ticket: i64, reason: &str) -> Result<()> {
+        self.outbox.abandon(JobTicket(ticket), reason).await
+    }
+
+    pub(crate) async fn job(&self, ticket: i64) -> Result<Option<JobRow>> {
+        self.storage().job(ticket).await
+    }
+
+    /// Whether nothing will be sent for the job any more, and nothing takes its result back.
+    pub(crate) async fn is_over(&self, ticket: i64) -> Result<bool> {
+        Ok(self.job(ticket).await?.is_none_or(|job| job.saved == Saved::Closed))
+    }
+
+    /// The payload that is worked on, as it was enqueued; nothing once it was purged.
+    pub(crate) async fn request(&self, ticket: i64) -> Result<Option<OffchainJobRequest>> {
+        let Some(job) = self.job(ticket).await? else { return Ok(None) };
+        let Some(payload) = self.storage().payload(job.payload).await? else { return Ok(None) };
+        let spec = self.row().await?.spec;
+        payload.content.request(spec.consumer, spec.revision, spec.ordered).map(Some)
+    }
+
+    /// The signed payload that is worked on; nothing if it is not signed yet, or was purged.
+    pub(crate) async fn signed(&self, ticket: i64) -> Result<Option<SignedJob>> {
+        let Some(job) = self.job(ticket).await? else { return Ok(None) };
+        let Some(payload) = self.storage().payload(job.payload).await? else { return Ok(None) };
+        let (Some(nonce), Some((_, signature))) = (payload.nonce, payload.signed) else { return Ok(None) };
+        let spec = self.row().await?.spec;
+        let job = payload.content.prepare(spec.consumer, spec.revision, spec.ordered, nonce, payload.digest)?;
+        job.with_signature(signature).map(Some)
+    }
+
+    /// Registers the app as a reader of the lane's events.
+    pub(crate) async fn register(&self, reader: &str) -> Result<()> {
+        self.storage().add_reader(self.id(), reader).await.map(drop)
+    }
+
+    /// Events that the reader has not acknowledged, in their order.
+    pub(crate) async fn events(&self, reader: &str) -> Result<Vec<EventRow>> {
+        self.storage().events(self.id(), reader, 0, PAGE).await
+    }
+
+    /// Acknowledges an event; it does not matter if that was done before.
+    pub(crate) async fn acknowledge(&self, reader: &str, event: i64) -> Result<()> {
+        self.storage().acknowledge(self.id(), reader, event).await.map(drop)
     }
 
     /// How often a result was kept: then [`executed`](Self::executed) may have news.
@@ -80,17 +176,16 @@ impl AppLane {
         self.lane.kept()
     }
 
-    /// A job as it is in the store.
-    pub(crate) async fn job(&self, ticket: i64) -> Result<Option<JobRow>> {
-        self.outbox.storage().job(ticket).await
-    }
-
     /// The result of the job's current payload, if it was executed: also before it is relayed, and before anything is
     /// told of it. Verified again from what the store keeps.
     pub(crate) async fn executed(&self, ticket: i64) -> Result<Option<Box<Verified>>> {
-        let storage = &**self.outbox.storage();
-        let Some(job) = storage.job(ticket).await? else { return Ok(None) };
-        stored(storage, &self.row().await?.spec, job.payload).await
+        let Some(job) = self.job(ticket).await? else { return Ok(None) };
+        stored(&**self.storage(), &self.row().await?.spec, job.payload).await
+    }
+
+    /// How long a job may stand still before it is found out why.
+    pub(crate) fn patience(&self) -> Duration {
+        self.config().patience()
     }
 }
 
@@ -150,6 +245,6 @@ mod tests {
         }
         assert!(lane.fence().is_some() && !lane.is_shared());
         assert_eq!(*lane.fences().borrow(), lane.fence());
-        assert_eq!((lane.leader().await.unwrap(), lane.row().await.unwrap().halt), (None, None));
+        assert_eq!((lane.leader().await.unwrap(), lane.halt().await.unwrap()), (None, None));
     }
 }

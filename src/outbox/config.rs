@@ -261,7 +261,7 @@ impl LaneConfig {
         self.strategy == RelayStrategy::Ordered
     }
 
-    pub(super) fn until(&self) -> Until {
+    pub(crate) fn until(&self) -> Until {
         self.until
     }
 
@@ -278,11 +278,11 @@ impl LaneConfig {
         self.keep
     }
 
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.patience.unwrap_or(PATIENCE)
     }
 
-    pub(super) fn window(&self) -> u32 {
+    pub(crate) fn window(&self) -> u32 {
         self.window
     }
 
@@ -294,7 +294,7 @@ impl LaneConfig {
         self.repetitions
     }
 
-    pub(super) fn after(&self) -> AfterFailure {
+    pub(crate) fn after(&self) -> AfterFailure {
         self.after
     }
 

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "app")]
+use tokio::sync::OwnedMutexGuard;
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 
 use super::{config::LaneConfig, store::Fence};
@@ -36,6 +38,9 @@ pub(super) struct LaneHandle {
     /// Why its worker has ended, or what it could not do lately.
     trouble: Lock<Option<Error>>,
     desk: Arc<PostingDesk>,
+    /// Whoever writes the lane's journal in this process: one at a time.
+    #[cfg(feature = "app")]
+    scribe: Arc<Mutex<()>>,
     /// The fence, as often as this outbox gets or loses the lane.
     fences: watch::Sender<Option<Fence>>,
     /// How many results were kept.
@@ -55,6 +60,8 @@ impl LaneHandle {
             owner: Lock::default(),
             trouble: Lock::default(),
             desk,
+            #[cfg(feature = "app")]
+            scribe: Arc::default(),
             fences: watch::Sender::default(),
             kept: watch::Sender::default(),
             early: watch::Sender::default(),
@@ -64,6 +71,12 @@ impl LaneHandle {
     /// Waits until no other lane posts.
     pub(super) async fn turn_to_post(&self) -> MutexGuard<'_, ()> {
         self.desk.0.lock().await
+    }
+
+    /// Waits until nobody else in this process writes the lane's journal.
+    #[cfg(feature = "app")]
+    pub(super) async fn turn_to_write(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.scribe).lock_owned().await
     }
 
     pub(super) fn id(&self) -> i64 {

@@ -88,8 +88,7 @@ pub(crate) mod decide;
 pub(crate) mod store;
 
 #[cfg(feature = "app")]
-#[allow(dead_code, reason = "app servers come next")]
-pub(crate) mod app_lane;
+mod app_lane;
 mod attendance;
 mod builder;
 mod clock;
@@ -110,6 +109,8 @@ mod world;
 pub use self::store::postgres;
 #[cfg(feature = "sqlx-sqlite")]
 pub use self::store::sqlite;
+#[cfg(feature = "app")]
+pub(crate) use self::{app_lane::AppLane, worker::Points};
 pub use self::{
     builder::OutboxBuilder,
     config::{FailedJob, LaneConfig},

@@ -16,8 +16,8 @@ const SMALLEST_ENTRY: usize = 4;
 
 /// The requests of one job, in their order.
 ///
-/// Requests that were rejected are in it, as a rejection is an answer, too; requests that were refused because they made
-/// the app panic are not.
+/// Requests that were rejected are in it, as a rejection is an answer, too; requests that were refused because they
+/// made the app panic are not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<R> {
     /// Counted from 1.

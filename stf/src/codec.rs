@@ -5,8 +5,8 @@ use core::{error::Error, fmt};
 
 /// A value with one exact encoding.
 ///
-/// `decode(encode(x)) == x`, and `encode(decode(bytes)) == bytes` for all bytes that decode. Requests come from users, so
-/// decoding takes any bytes without a panic, and without more memory than the bytes are long.
+/// `decode(encode(x)) == x`, and `encode(decode(bytes)) == bytes` for all bytes that decode. Requests come from users,
+/// so decoding takes any bytes without a panic, and without more memory than the bytes are long.
 ///
 /// ```
 /// use infinityvm_stf::{Codec, DecodeError, Reader, put_bytes};
@@ -134,8 +134,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// [`DecodeError::TooShort`], [`DecodeError::Invalid`] above 64 bits, [`DecodeError::NotCanonical`] if a shorter form
-    /// exists.
+    /// [`DecodeError::TooShort`], [`DecodeError::Invalid`] above 64 bits, [`DecodeError::NotCanonical`] if a shorter
+    /// form exists.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

@@ -34,7 +34,7 @@ impl Points {
         Self(Some(Arc::new(call)))
     }
 
-    pub(super) fn pass(&self, point: &'static str) {
+    pub(crate) fn pass(&self, point: &'static str) {
         if let Some(call) = &self.0 {
             call(point);
         }

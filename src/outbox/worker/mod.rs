@@ -20,7 +20,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
-pub(super) use self::context::{Context, Points};
+pub(super) use self::context::Context;
+pub(crate) use self::context::Points;
 use self::{drive::Drive, slot::LaneSlot};
 use super::store::{Act, Acted};
 use crate::{

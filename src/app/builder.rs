@@ -1,0 +1,215 @@
+//! Setting up an app server.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Address, B256};
+use infinityvm_stf::StateTransition;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    core::{Core, Phase, Rechain},
+    machine::guarded,
+    open,
+    policy::BatchPolicy,
+    run::run,
+    server::AppServer,
+    stop::AppState,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    job::{ProgramId, RelayStrategy, Revision},
+    outbox::{AfterFailure, LaneConfig, Outbox, Points},
+    runtime::require_runtime,
+    sync::Lock,
+    watch::Until,
+    wire::ProgramUpload,
+};
+
+/// Requests on their way, unless set.
+const QUEUE: usize = 1_024;
+/// The longest name.
+const LONGEST_NAME: usize = 64;
+
+/// The lane that an app's consumer has in the [`Outbox`]: Ordered in the Relay revision, where batches are sent one
+/// behind the other, and Unordered in the State revision, where each is sent once the one before is on chain. A failed
+/// job waits for the app server. What is not about that can be set on it.
+///
+/// ```
+/// use infinityvm_sdk::{Revision, app};
+/// # use infinityvm_sdk::primitives::Address;
+/// # let consumer = Address::ZERO;
+/// let lane = app::lane(consumer, Revision::Relay).with_finality(64);
+/// ```
+#[must_use]
+pub fn lane(consumer: Address, revision: Revision) -> LaneConfig {
+    let strategy = if revision == Revision::Relay { RelayStrategy::Ordered } else { RelayStrategy::Unordered };
+    LaneConfig::new(consumer, strategy).with_after_failure(AfterFailure::Hold)
+}
+
+/// Builds an [`AppServer`]; made by [`AppServer::builder`].
+#[must_use = "a builder does nothing until `start` is called"]
+pub struct AppServerBuilder<S: StateTransition> {
+    outbox: Outbox,
+    consumer: Address,
+    program: ProgramId,
+    name: String,
+    initial: Option<S>,
+    policy: BatchPolicy,
+    queue: usize,
+    elf: Option<ProgramUpload>,
+    rechain: Option<(S, String)>,
+    points: Points,
+}
+
+impl<S: StateTransition> AppServer<S> {
+    /// Begins a server over an outbox, whose lane for this consumer is made with [`lane`]. The program is what
+    /// [`StateTransition::program`] is compiled to, and the node is to have it.
+    pub fn builder(outbox: Outbox, consumer: Address, program: impl Into<ProgramId>) -> AppServerBuilder<S> {
+        AppServerBuilder {
+            outbox,
+            consumer,
+            program: program.into(),
+            name: "app".to_owned(),
+            initial: None,
+            policy: BatchPolicy::default(),
+            queue: QUEUE,
+            elf: None,
+            rechain: None,
+            points: Points::default(),
+        }
+    }
+}
+
+impl<S: StateTransition> AppServerBuilder<S> {
+    /// Names the app, in up to 64 bytes; `app` unless set. The journal keeps the name, and another app is refused. It
+    /// is in the idempotency keys of the batches' jobs: `app/`, the name, and the batch's number.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the state before the first request. Its root is the one that the contract begins with. It is to be given at
+    /// every start; how far the app is by now, the journal knows.
+    pub fn initial(mut self, state: S) -> Self {
+        self.initial = Some(state);
+        self
+    }
+
+    /// Sets when batches are cut, and how large they become.
+    pub fn batches(mut self, policy: BatchPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how many requests may be on their way before callers wait; 1,024 unless set, and at least one.
+    pub fn queue(mut self, requests: usize) -> Self {
+        self.queue = requests.max(1);
+        self
+    }
+
+    /// Gives the program itself, so that it is uploaded again to a node that has lost it. It must have the id that the
+    /// server was made with.
+    pub fn upload(mut self, program: ProgramUpload) -> Self {
+        self.elf = Some(program.with_id(self.program.clone()));
+        self
+    }
+
+    /// Goes on from the state that the contract has, and gives up what was answered and is not proven: a person's
+    /// command to a server that has stopped as its root is not the contract's. The reason is kept in the lane's log. If
+    /// the client has a chain, the contract must have this state's root. Nothing is done if the journal ends with it
+    /// already.
+    pub fn rechain(mut self, state: S, reason: impl Into<String>) -> Self {
+        self.rechain = Some((state, reason.into()));
+        self
+    }
+
+    /// Calls this at named points between two steps of the server, for tests that crash there. Changes in any release.
+    #[doc(hidden)]
+    pub fn at_points(mut self, call: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        self.points = Points::calling(call);
+        self
+    }
+
+    /// Starts the server. It reads its journal, carries out again what no snapshot has, and goes on with the batches
+    /// that are under way. Requests may be made at once, and wait for that. Where another instance has the consumer's
+    /// lane, the server [stands by](AppState::Standby).
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidConfig`] if there is no initial state, if the outbox has no lane for the consumer, or one
+    ///   that was not made with [`lane`]; if the journal is another app's; or outside of a Tokio runtime,
+    /// - [`ErrorKind::Store`] if the journal cannot be read.
+    ///
+    /// What is found later, [`AppServer::state`] says.
+    pub async fn start(self) -> Result<AppServer<S>> {
+        require_runtime()?;
+        let invalid =
+            |what: &'static str, hint: &'static str| Error::new(ErrorKind::InvalidConfig, what).with_hint(hint);
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME || self.name.contains(['\0', '/']) {
+            return Err(invalid("an app's name has 1 to 64 bytes, without `/` and NUL", "take another name"));
+        }
+        let initial = self.initial.ok_or_else(|| {
+            invalid("the app has no initial state", "give the state before the first request, with `initial`")
+        })?;
+        let lane = self.outbox.app_lane(self.consumer)?;
+        if !lane.is_shared() && lane.fence().is_none() {
+            return Err(invalid(
+                "the outbox has no worker",
+                "give the server an outbox that OutboxBuilder::start made",
+            ));
+        }
+        let config = lane.config();
+        let ordered = lane.client().revision() == Revision::Relay;
+        if (config.strategy() == RelayStrategy::Ordered) != ordered
+            || config.until() != Until::Relayed
+            || config.after() != AfterFailure::Hold
+        {
+            return Err(invalid(
+                "the consumer's lane is not an app's",
+                "make it with `app::lane`: Ordered in the Relay revision, until Relayed, Hold after failures",
+            ));
+        }
+        let taken = |state: &S| {
+            guarded(|| (state.snapshot(), B256::from(state.root()))).map_err(|panic| {
+                Error::new(ErrorKind::InvalidConfig, format!("the app panicked over its state: {panic}"))
+            })
+        };
+        let (snapshot, initial_root) = taken(&initial)?;
+        let rechain = match &self.rechain {
+            Some((state, reason)) => {
+                let (snapshot, root) = taken(state)?;
+                Some(Rechain { snapshot: snapshot.into(), root, reason: reason.clone() })
+            }
+            None => None,
+        };
+        let core = Arc::new(Core {
+            lane,
+            name: self.name,
+            program: self.program,
+            elf: self.elf,
+            policy: self.policy,
+            initial: snapshot.into(),
+            initial_root,
+            rechain: Lock::from(rechain),
+            points: self.points,
+            state: watch::Sender::new(AppState::Starting),
+            alarm: Lock::default(),
+            tick: watch::Sender::new(0),
+            session: Lock::default(),
+        });
+        open::app(&core).await?;
+        let (commands, commanded) = mpsc::channel(self.queue);
+        let (phase, phases) = watch::channel(Phase::Running);
+        tokio::spawn(run(Arc::clone(&core), commanded, phases));
+        Ok(AppServer::of(core, commands, phase))
+    }
+}
+
+impl<S: StateTransition> fmt::Debug for AppServerBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppServerBuilder")
+            .field("name", &self.name)
+            .field("consumer", &self.consumer)
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,224 @@
+//! Batches on their way into the outbox: cut, frozen in the journal, and enqueued.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use infinityvm_stf::StateTransition;
+use tokio::time::{Duration, Instant};
+
+use super::{
+    batches::Batcher,
+    core::End,
+    freeze::{NoBatch, freeze},
+    plan::{BatchPlan, plan},
+    stop::AppStop,
+};
+use crate::{
+    error::ErrorKind,
+    job::Revision,
+    outbox::store::journal::{
+        BatchChange, BatchInputs, BatchRow, BatchStage, EntryRow, JournalAct, Journaled, NewBatch,
+    },
+};
+
+/// Entries that are read in one go.
+const PAGE: u64 = 4_096;
+/// How often it is looked whether the contract has the state that the next batch begins with.
+const STATE_LOOKS: Duration = Duration::from_millis(500);
+/// Looks in a row that show another state before it is believed.
+const LOOKS: u32 = 3;
+/// A state of the State revision that takes more than this part of a message alarms.
+const ALARM: (usize, usize) = (3, 4);
+
+impl<S: StateTransition> Batcher<S> {
+    /// Sends what can be sent now.
+    pub(super) async fn send(&mut self) -> Result<(), End> {
+        while self.hold.is_none() {
+            let config = self.core.lane.config();
+            let pipelined = self.core.lane.client().revision() == Revision::Relay;
+            let window = if pipelined { config.window() as usize } else { 1 };
+            let batches = self.batches();
+            match plan(pipelined, window, &batches) {
+                BatchPlan::Enqueue(number) => {
+                    if !self.has_state(&batches, number).await? || !self.enqueue(number).await? {
+                        return Ok(());
+                    }
+                }
+                BatchPlan::Cut => {
+                    if !self.cut().await? {
+                        return Ok(());
+                    }
+                }
+                BatchPlan::Wait => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next batch is to be cut, if there is anything for it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let queue = self.session.queue.lock();
+        queue.next(&self.session.room, &self.core.policy, self.is_draining()).map(|(due, _)| due)
+    }
+
+    /// Freezes the next batch, if it is due.
+    async fn cut(&mut self) -> Result<bool, End> {
+        let mut count = {
+            let queue = self.session.queue.lock();
+            match queue.next(&self.session.room, &self.core.policy, self.is_draining()) {
+                Some((due, prefix)) if due <= Instant::now() => prefix.count,
+                _ => return Ok(false),
+            }
+        };
+        loop {
+            let (last, cost) = {
+                let queue = self.session.queue.lock();
+                let Some(last) = queue.places(count).last().copied() else { return Ok(false) };
+                (last, queue.cost(count))
+            };
+            let base = self.session.base.lock().await.place;
+            let entries = self.entries(base, last).await?;
+            let overhead = self.session.room.overhead();
+            let cycles = overhead.and(cost).cycles.max(1);
+            let number = self.session.last_batch.load(Relaxed) + 1;
+            let (core, session) = (Arc::clone(&self.core), Arc::clone(&self.session));
+            let frozen = tokio::task::spawn_blocking(move || {
+                freeze(&core, &mut session.base.blocking_lock(), number, &entries, cycles)
+            });
+            let Ok(frozen) = frozen.await else { return Err(End::Reopen) };
+            match frozen {
+                Ok(batch) => {
+                    self.store(batch).await?;
+                    return Ok(true);
+                }
+                Err(NoBatch::Stop(stop)) => return Err(End::Stop(stop)),
+                Err(NoBatch::TooLarge(note)) if count == 1 => {
+                    return Err(End::Stop(AppStop::TooLarge { place: last, note }));
+                }
+                Err(NoBatch::TooLarge(_)) => count /= 2,
+            }
+        }
+    }
+
+    /// The entries beyond a place, up to another.
+    pub(super) async fn entries(&self, beyond: u64, last: u64) -> Result<Vec<EntryRow>, End> {
+        let mut entries: Vec<EntryRow> = Vec::new();
+        let (journal, lane) = (self.core.lane.journal(), self.core.lane.id());
+        let mut at = beyond;
+        while at < last {
+            let most = u32::try_from((last - at).min(PAGE)).unwrap_or(u32::MAX);
+            let page = journal.entries(lane, at, most).await;
+            let page = page.map_err(|error| End::Stop(AppStop::journal(&error)))?;
+            let Some(end) = page.last() else {
+                let note = format!("the entries from {} to {last} are missing", at + 1);
+                return Err(End::Stop(AppStop::Journal { note }));
+            };
+            at = end.place;
+            entries.extend(page);
+        }
+        Ok(entries)
+    }
+
+    async fn store(&mut self, batch: NewBatch) -> Result<(), End> {
+        self.alarm(&batch.inputs);
+        let now = self.core.lane.now();
+        self.core.points.pass("app_before_freeze");
+        let Journaled::Batch(number) = self.write(JournalAct::Freeze { batch: batch.clone(), now }).await? else {
+            return Err(End::Reopen);
+        };
+        self.session.last_batch.store(number, Relaxed);
+        self.core.points.pass("app_frozen");
+        self.session.queue.lock().taken(batch.last);
+        self.session.batches.lock().insert(number, row(number, &batch, now));
+        self.core.changed();
+        Ok(())
+    }
+
+    /// A state that grows will not fit some day.
+    fn alarm(&self, inputs: &BatchInputs) {
+        let size = inputs.state.as_ref().map_or(0, |state| state.len());
+        let most = self.core.policy.limits().max_message();
+        *self.core.alarm.lock() = (size > most / ALARM.1 * ALARM.0).then(|| {
+            format!(
+                "the state takes {size} bytes, and a message has {most} at most: once it does not fit, the server stops"
+            )
+        });
+    }
+
+    /// Whether the contract has the state that the batch begins with. Asked only if nothing is under way that leads
+    /// there.
+    async fn has_state(&mut self, batches: &[BatchRow], number: u64) -> Result<bool, End> {
+        let Some(batch) = batches.iter().find(|batch| batch.number == number) else { return Ok(false) };
+        let under_way = |batch: &BatchRow| batch.ticket.is_some() && batch.stage < BatchStage::Settled;
+        let Some(chain) = self.core.lane.client().chain().filter(|_| !batches.iter().any(under_way)) else {
+            return Ok(true);
+        };
+        let (consumer, revision) = (self.core.lane.config().consumer(), self.core.lane.client().revision());
+        for _ in 0..LOOKS {
+            match chain.latest_state(consumer, revision).await {
+                Ok(None) => return Ok(true),
+                Ok(Some(found)) if found == batch.before => return Ok(true),
+                Ok(Some(found)) => self.stale = Some((batch.first, batch.before, found)),
+                Err(error) if error.is_retryable() => self.stale = None,
+                // What the chain cannot be asked it does not say.
+                Err(_) => return Ok(true),
+            }
+            tokio::time::sleep(STATE_LOOKS).await;
+        }
+        if let Some((first, expected, found)) = self.stale {
+            self.set_hold(Some(AppStop::StaleState { first, expected, found }));
+        }
+        Ok(false)
+    }
+
+    /// Has a frozen batch sent. False if that is to be tried again.
+    async fn enqueue(&mut self, number: u64) -> Result<bool, End> {
+        let inputs = self.inputs(number).await?;
+        let Some(cycles) = self.session.batches.lock().get(&number).map(|batch| batch.max_cycles) else {
+            return Ok(false);
+        };
+        let job = self.job(&inputs, cycles).map_err(|error| End::Stop(AppStop::journal(&error)))?;
+        self.core.points.pass("app_before_enqueue");
+        let ticket = match self.core.lane.enqueue(job, self.core.key(number)).await {
+            Ok(ticket) => ticket,
+            Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => {
+                self.survive(error).await?;
+                return Ok(false);
+            }
+            Err(error) => return Err(End::Stop(AppStop::journal(&error))),
+        };
+        self.core.points.pass("app_enqueued");
+        if !self.note(number, BatchChange::Enqueued { ticket }).await? {
+            return Err(End::Reopen);
+        }
+        self.core.points.pass("app_noted");
+        self.update(number, |batch| batch.ticket = Some(ticket));
+        Ok(true)
+    }
+
+    /// What a batch consists of.
+    pub(super) async fn inputs(&self, number: u64) -> Result<BatchInputs, End> {
+        match self.core.lane.journal().inputs(self.core.lane.id(), number).await {
+            Ok(Some(inputs)) => Ok(inputs),
+            Ok(None) => Err(End::Stop(AppStop::Journal { note: format!("the inputs of batch {number} are missing") })),
+            Err(error) => Err(End::Stop(AppStop::journal(&error))),
+        }
+    }
+}
+
+/// A batch as the journal has it once it is frozen.
+pub(super) fn row(number: u64, batch: &NewBatch, now: u64) -> BatchRow {
+    BatchRow {
+        number,
+        first: batch.first,
+        last: batch.last,
+        before: batch.before,
+        after: batch.after,
+        max_cycles: batch.max_cycles,
+        ticket: batch.ticket,
+        stage: BatchStage::Frozen,
+        executed_root: None,
+        failure: None,
+        replaced: false,
+        frozen_at: now,
+    }
+}

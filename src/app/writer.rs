@@ -1,0 +1,419 @@
+//! The one task that carries out requests: in their order, many to a commit, and each is answered once it is durable.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use alloy_primitives::B256;
+use infinityvm_stf::{Context, Cost, StateTransition};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    answer::{Asked, RawAnswer},
+    core::{AppCommand, AppSession, Core, End, FedLog, LogFeed},
+    cut::QueuedRequest,
+    machine::{self, Machine, guarded},
+    open::{NotOpened, for_each},
+    stop::AppStop,
+};
+use crate::{
+    backoff::{Backoff, Jitter, Random},
+    error::{Error, ErrorKind, Outcome, Result},
+    outbox::store::journal::{
+        EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, LogCursor, NewEntry,
+    },
+};
+
+/// Requests in a commit, at most.
+const GROUP: usize = 256;
+/// Before the journal is written again, where that may succeed.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1), Jitter::Equal);
+/// How often.
+const TRIES: u32 = 5;
+
+pub(super) struct RequestWriter<S: StateTransition> {
+    core: Arc<Core<S>>,
+    session: Arc<AppSession<S>>,
+    /// What answers: the state after everything that was carried out, durable or not.
+    live: Machine<S>,
+    time: u64,
+    random: Random,
+}
+
+/// What is written in one commit.
+struct Group<S: StateTransition> {
+    entries: Vec<NewEntry>,
+    /// The same, as they were carried out.
+    done: Vec<(Context, S::Request, Option<Cost>)>,
+    replies: Vec<(oneshot::Sender<Result<RawAnswer>>, RawAnswer)>,
+    /// Entries of this group with a key, by their number in it.
+    keys: HashMap<String, (B256, RawAnswer)>,
+    /// Feeds of logs, told once it is durable.
+    fed: Vec<oneshot::Sender<Result<()>>>,
+    cursor: Option<LogCursor>,
+}
+
+impl<S: StateTransition> Default for Group<S> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            done: Vec::new(),
+            replies: Vec::new(),
+            keys: HashMap::new(),
+            fed: Vec::new(),
+            cursor: None,
+        }
+    }
+}
+
+impl<S: StateTransition> Group<S> {
+    fn fail(self, error: &Error) {
+        for (reply, _) in self.replies {
+            _ = reply.send(Err(error.clone()));
+        }
+        for reply in self.fed {
+            _ = reply.send(Err(error.clone()));
+        }
+    }
+}
+
+impl<S: StateTransition> RequestWriter<S> {
+    pub(super) fn new(core: Arc<Core<S>>, session: Arc<AppSession<S>>, live: Machine<S>) -> Self {
+        let time = session.durable.lock().time;
+        Self { core, session, live, time, random: Random::default() }
+    }
+
+    /// Until the commands end, it is told to stop, or it cannot go on. Gives the commands back.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<AppCommand<S>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> (mpsc::Receiver<AppCommand<S>>, End) {
+        let mut inbox = Vec::with_capacity(GROUP);
+        loop {
+            let received = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return (commands, End::Closed),
+                received = commands.recv_many(&mut inbox, GROUP) => received,
+            };
+            if received == 0 {
+                return (commands, End::Closed);
+            }
+            if let Err(end) = self.take(std::mem::take(&mut inbox)).await {
+                return (commands, end);
+            }
+        }
+    }
+
+    async fn take(&mut self, inbox: Vec<AppCommand<S>>) -> std::result::Result<(), End> {
+        // What came in before it was known that something is wrong.
+        if let Some(refusal) = self.core.refusal().filter(|refusal| refusal.kind() == ErrorKind::Stopped) {
+            for command in inbox {
+                command.refuse(&refusal);
+            }
+            return Ok(());
+        }
+        let known = match self.known(&inbox).await {
+            Ok(known) => known,
+            Err(error) => {
+                let error = error.with_outcome(Outcome::NotSent);
+                for command in inbox {
+                    command.refuse(&error);
+                }
+                return Ok(());
+            }
+        };
+        let (mut group, mut shows) = (Group::default(), Vec::new());
+        for command in inbox {
+            let carried_out = match command {
+                AppCommand::Request(asked) => self.request(&mut group, asked, &known).await,
+                AppCommand::Logs(feed) => self.logs(&mut group, feed).await,
+                AppCommand::Show(reply) => {
+                    shows.push(reply);
+                    Ok(())
+                }
+            };
+            if let Err(end) = carried_out {
+                group.fail(&not_carried_out(&end));
+                return Err(end);
+            }
+        }
+        self.core.points.pass("app_applied");
+        self.write(group).await?;
+        for reply in shows {
+            let shown = self.show().await;
+            _ = reply.send(shown);
+        }
+        Ok(())
+    }
+
+    /// The answers that there are under the keys of these requests.
+    async fn known(&self, inbox: &[AppCommand<S>]) -> Result<HashMap<String, KeyedAnswer>> {
+        let keys = inbox.iter().filter_map(|command| match command {
+            AppCommand::Request(asked) => asked.key.as_ref().map(|key| key.key.clone()),
+            _ => None,
+        });
+        let keys: Vec<_> = keys.collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let answers = self.core.lane.journal().by_keys(self.core.lane.id(), keys).await?;
+        Ok(answers.into_iter().map(|answer| (answer.key.key.clone(), answer)).collect())
+    }
+
+    async fn request(
+        &mut self,
+        group: &mut Group<S>,
+        asked: Asked<S>,
+        known: &HashMap<String, KeyedAnswer>,
+    ) -> std::result::Result<(), End> {
+        let Asked { request, bytes, key, reply } = asked;
+        if let Some(EntryKey { key, digest }) = &key {
+            let before = match (group.keys.get(key), known.get(key)) {
+                (Some((digest, raw)), _) => Some((*digest, RawAnswer { repeated: true, ..raw.clone() })),
+                (None, Some(known)) => {
+                    let KeyedAnswer { place, time, outcome, answer, .. } = known.clone();
+                    Some((known.key.digest, RawAnswer { place, time, outcome, answer, repeated: true }))
+                }
+                (None, None) => None,
+            };
+            match before {
+                Some((before, raw)) if before == *digest => {
+                    group.replies.push((reply, raw));
+                    return Ok(());
+                }
+                Some((_, raw)) => {
+                    let what = format!("another request has the key {key:?}: the one at place {}", raw.place);
+                    let error = Error::new(ErrorKind::InvalidInput, what)
+                        .with_outcome(Outcome::NotSent)
+                        .with_hint("a key stands for one request: ask the same again, or take another key");
+                    _ = reply.send(Err(error));
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+        let cost = match self.fit(&request) {
+            Ok(cost) => cost,
+            Err(error) => {
+                _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let known_as = key.as_ref().map(|key| (key.key.clone(), key.digest));
+        let raw = self.apply(group, request, bytes, cost, key, EntrySource::Request).await?;
+        if let Some((key, digest)) = known_as {
+            group.keys.insert(key, (digest, raw.clone()));
+        }
+        group.replies.push((reply, raw));
+        Ok(())
+    }
+
+    /// What a request costs, if it fits a batch.
+    fn fit(&self, request: &S::Request) -> Result<Cost> {
+        let cost = guarded(|| self.live.state.cost(request)).map_err(|panic| {
+            Error::new(ErrorKind::InvalidInput, format!("the app panicked over what the request costs: {panic}"))
+                .with_outcome(Outcome::NotSent)
+        })?;
+        if self.session.room.fits(cost) {
+            return Ok(cost);
+        }
+        let what =
+            format!("the request fits no batch: it takes {cost:?}, and there is room for {:?}", self.session.room);
+        Err(Error::new(ErrorKind::TooLarge, what)
+            .with_outcome(Outcome::NotSent)
+            .with_hint("ask for less at once; or raise BatchPolicy's cycles and limits, if the node takes more"))
+    }
+
+    /// Carries out a request, as the last of the group.
+    async fn apply(
+        &mut self,
+        group: &mut Group<S>,
+        request: S::Request,
+        bytes: alloy_primitives::Bytes,
+        cost: Cost,
+        key: Option<EntryKey>,
+        source: EntrySource,
+    ) -> std::result::Result<RawAnswer, End> {
+        self.time = self.time.max(self.core.lane.now());
+        let context = Context { place: self.live.place + 1, time: self.time, source: machine::source(source) };
+        let applied = self.live.apply(&request, &context);
+        let refused = applied.outcome == EntryOutcome::Refused;
+        let (place, time, outcome, answer) = (context.place, context.time, applied.outcome, applied.answer.clone());
+        let (request_bytes, root) = (bytes, applied.root);
+        group.entries.push(NewEntry {
+            key,
+            time,
+            source,
+            request: request_bytes,
+            outcome,
+            answer: applied.answer,
+            root,
+        });
+        group.done.push((context, request, (!refused).then_some(cost)));
+        if refused {
+            self.rebuild(group).await?;
+        }
+        Ok(RawAnswer { place, time, outcome, answer, repeated: false })
+    }
+
+    /// Builds the state anew without the request that spoiled it: from the last batch, the journal, and the group.
+    async fn rebuild(&mut self, group: &Group<S>) -> std::result::Result<(), End> {
+        let place = self.live.place;
+        let mut live = self.session.base.lock().await.again().map_err(End::Stop)?;
+        let beyond = live.place;
+        let replayed = for_each(
+            &self.core,
+            beyond,
+            |_| true,
+            |entry| {
+                if !machine::counts(entry) {
+                    return Ok(());
+                }
+                live.replay(entry, &machine::request::<S>(entry)?, false)
+            },
+        );
+        replayed.await.map_err(|error| match error {
+            NotOpened::Stop(stop) => End::Stop(stop),
+            NotOpened::Fenced => End::Fenced,
+            NotOpened::Failed(error) => End::Stop(AppStop::journal(&error)),
+        })?;
+        for ((context, request, cost), entry) in group.done.iter().zip(&group.entries) {
+            if cost.is_some() && live.apply(request, context).outcome != entry.outcome {
+                let note = "a request that was carried out before is not any more".to_owned();
+                return Err(End::Stop(AppStop::NotDeterministic { place: context.place, note }));
+            }
+        }
+        let root = guarded(|| live.state.root());
+        let expected = group.entries.last().map_or(live.root, |entry| entry.root);
+        if root != Ok(expected.0) {
+            let note = "after a request that was refused, the state has another root".to_owned();
+            return Err(End::Stop(AppStop::NotDeterministic { place, note }));
+        }
+        (live.place, live.root) = (place, expected);
+        self.live = live;
+        Ok(())
+    }
+
+    async fn logs(&mut self, group: &mut Group<S>, feed: LogFeed<S>) -> std::result::Result<(), End> {
+        let LogFeed { logs, cursor, reply } = feed;
+        for FedLog { block, log_index, request, bytes } in logs {
+            // It is in the order whatever it costs: the chain has no way to take it back.
+            let cost = guarded(|| self.live.state.cost(&request)).unwrap_or(Cost::ZERO);
+            self.apply(group, request, bytes, cost, None, EntrySource::Chain { block, log_index }).await?;
+        }
+        group.cursor = Some(cursor);
+        group.fed.push(reply);
+        Ok(())
+    }
+
+    /// Writes the group, and answers.
+    async fn write(&mut self, group: Group<S>) -> std::result::Result<(), End> {
+        if group.entries.is_empty() && group.cursor.is_none() {
+            answer(group.replies);
+            return Ok(());
+        }
+        if let Err((end, error)) = self.append(&group).await {
+            group.fail(&error);
+            return Err(end);
+        }
+        self.core.points.pass("app_appended");
+        let since = Instant::now();
+        {
+            let mut queue = self.session.queue.lock();
+            for (context, _, cost) in &group.done {
+                if let Some(cost) = *cost {
+                    queue.push(QueuedRequest { place: context.place, cost, since });
+                }
+            }
+        }
+        {
+            let mut durable = self.session.durable.lock();
+            (durable.place, durable.time, durable.root) = (self.live.place, self.time, self.live.root);
+            durable.cursor = group.cursor.or(durable.cursor);
+        }
+        if let Some(late) = &mut *self.session.late.lock() {
+            late.extend(group.done.into_iter().filter(|done| done.2.is_some()).map(|(at, request, _)| (at, request)));
+        }
+        self.session.grown.notify_one();
+        answer(group.replies);
+        for reply in group.fed {
+            _ = reply.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// One commit. What it means that it failed, and what those are told who wait for it.
+    async fn append(&self, group: &Group<S>) -> std::result::Result<(), (End, Error)> {
+        let after = self.session.durable.lock().place;
+        let not_sent = |error: &Error| error.clone().with_outcome(Outcome::NotSent);
+        let mut tries = 0;
+        loop {
+            let act = JournalAct::Append { after, entries: group.entries.clone(), cursor: group.cursor };
+            match self.core.lane.journal().write(self.session.fence, act).await {
+                Ok(Journaled::Done) => return Ok(()),
+                Ok(Journaled::Fenced) => {
+                    let leader = self.core.lane.leader().await.unwrap_or_default();
+                    return Err((End::Fenced, super::core::standby(leader.as_deref())));
+                }
+                Ok(Journaled::Unknown(error)) => return self.look(after, group, error).await,
+                Ok(_) => {
+                    let error = Error::new(ErrorKind::Store, "the journal is not where this server left it");
+                    return Err((End::Reopen, not_sent(&error).with_retryable(true)));
+                }
+                Err(error) if error.is_retryable() && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSES.pause(tries, &self.random)).await;
+                }
+                Err(error) => return Err((End::Stop(AppStop::journal(&error)), not_sent(&error))),
+            }
+        }
+    }
+
+    /// Whether the group is in the journal, after a commit of which that is not known.
+    async fn look(&self, after: u64, group: &Group<S>, error: Error) -> std::result::Result<(), (End, Error)> {
+        let unknown = error
+            .clone()
+            .with_outcome(Outcome::Unknown)
+            .with_hint("ask again under the same key: without a key, look for the request in the journal first");
+        let row = match self.core.lane.journal().app(self.core.lane.id()).await {
+            Ok(Some(row)) => row,
+            Ok(None) | Err(_) => return Err((End::Stop(AppStop::journal(&error)), unknown)),
+        };
+        let written = after + group.entries.len() as u64;
+        let cursor = group.cursor.is_none() || row.cursor == group.cursor;
+        if row.last_place == written && row.root == self.live.root && cursor {
+            // The next commit says whether the store takes more.
+            return Ok(());
+        }
+        // Nobody else writes, as the fence is checked in the commit; so it is not there.
+        let end = if error.is_retryable() { End::Reopen } else { End::Stop(AppStop::journal(&error)) };
+        Err((end, error.with_outcome(Outcome::NotSent)))
+    }
+
+    /// A state for reads, from now on kept up to what is durable.
+    async fn show(&self) -> Result<()> {
+        let mut shown = self.session.shown.write().await;
+        if shown.is_none() {
+            *shown = Some(self.live.again().map_err(|stop| stop.error())?);
+            *self.session.late.lock() = Some(std::collections::VecDeque::new());
+        }
+        Ok(())
+    }
+}
+
+/// In their order.
+fn answer(replies: Vec<(oneshot::Sender<Result<RawAnswer>>, RawAnswer)>) {
+    for (reply, raw) in replies {
+        // Whoever has gone away asks again.
+        _ = reply.send(Ok(raw));
+    }
+}
+
+fn not_carried_out(end: &End) -> Error {
+    match end {
+        End::Stop(stop) => stop.error(),
+        _ => Error::new(ErrorKind::Closed, "the server is starting again").with_outcome(Outcome::NotSent),
+    }
+}

@@ -1,0 +1,251 @@
+//! What goes wrong at the node and on the chain: mended, or a stop that says what to do.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use futures_util::future::join_all;
+use infinityvm_sdk::{
+    ErrorKind, Outcome, Until,
+    app::{AppServer, AppState, AppStop, BatchPolicy, BatchProgress, StateTransition},
+    outbox::HoldReason,
+    primitives::B256,
+    wire::ProgramUpload,
+};
+use tokio::time::{Duration, timeout};
+
+use crate::{
+    both,
+    ledger::{DRIFTS, Ledger, Order},
+    rig::{CONSUMER, LONG, Rig, answers, eventually, program, quick, stop},
+};
+
+async fn add<S: StateTransition<Request = Order>>(server: &AppServer<S>, count: usize) -> u64 {
+    let asked = (0..count).map(|_| async { server.request(Order::Add { account: 1, amount: 1 }).await.unwrap().place });
+    join_all(asked).await.into_iter().max().unwrap()
+}
+
+async fn settles<S: StateTransition>(server: &AppServer<S>, place: u64) {
+    let settled = timeout(LONG, server.settled(place, Until::Relayed)).await;
+    if settled.is_err() {
+        panic!("it does not settle: {:?}", server.status().await);
+    }
+    settled.unwrap().unwrap();
+}
+
+both!(
+    a_program_that_is_missing_is_uploaded_again,
+    async fn missing<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        // A program that the node knows only by its file, which nobody has uploaded yet.
+        let elf = rig.node.add_elf(program::<RELAY>(rig.conduct.clone()));
+        let client = rig.client().connect().await.unwrap();
+        let upload = if RELAY { ProgramUpload::sp1(elf.clone()) } else { ProgramUpload::risc0(elf.clone()) };
+        let id = infinityvm_sdk::ProgramId::new(infinityvm_sdk::primitives::keccak256(&elf).to_vec());
+        drop(client);
+        let outbox = rig.outbox().await;
+        let server = AppServer::builder(outbox, CONSUMER, id).initial(Ledger::<RELAY>::default()).batches(quick());
+        let server = server.upload(upload).start().await.unwrap();
+        let place = add(&server, 3).await;
+        settles(&server, place).await;
+        assert_eq!(rig.root(), server.status().await.unwrap().root);
+    }
+);
+
+both!(
+    a_batch_that_runs_out_of_cycles_gets_more_and_then_is_split,
+    async fn cycles<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        // A batch of eight allows 900, and at most 2,000: it takes 2,500. Halves take 1,300.
+        rig.conduct.extra_cycles.store(200, SeqCst);
+        let policy = BatchPolicy::default().with_count(8).with_most_cycles(2_000);
+        let server = rig.server::<RELAY>(&rig.outbox().await).batches(policy).start().await.unwrap();
+        let place = add(&server, 8).await;
+        settles(&server, place).await;
+        assert_eq!((rig.landed(), rig.root()), (2, server.status().await.unwrap().root));
+        let cycles: Vec<_> = server.status().await.unwrap().batches.iter().map(|batch| batch.max_cycles).collect();
+        assert!(cycles.iter().all(|cycles| *cycles == 2_000), "{cycles:?}");
+        // The server goes on.
+        rig.conduct.extra_cycles.store(0, SeqCst);
+        let place = add(&server, 8).await;
+        settles(&server, place).await;
+        assert_eq!((rig.landed(), rig.root()), (3, server.status().await.unwrap().root));
+    }
+);
+
+both!(
+    a_request_that_runs_out_of_cycles_alone_stops_the_server,
+    async fn hopeless<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        rig.conduct.extra_cycles.store(1_000_000, SeqCst);
+        let policy = quick().with_count(1).with_cycles(300);
+        let outbox = rig.outbox().await;
+        let server = rig.server::<RELAY>(&outbox).batches(policy).start().await.unwrap();
+        add(&server, 1).await;
+        assert!(matches!(stop(&server).await, AppStop::BatchFailed { .. }));
+        let error = server.request(Order::Add { account: 1, amount: 1 }).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Stopped, Outcome::NotSent));
+        assert!(server.status().await.unwrap().todo.is_some());
+    }
+);
+
+both!(
+    another_root_of_the_operator_stops_the_server,
+    async fn another_root<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let outbox = rig.outbox().await;
+        let server = rig.server::<RELAY>(&outbox).start().await.unwrap();
+        let proven = add(&server, 3).await;
+        timeout(LONG, server.settled(proven, Until::Finalized { confirmations: 1 })).await.unwrap().unwrap();
+        rig.conduct.lies.store(true, SeqCst);
+        add(&server, 2).await;
+        let AppStop::RootDiffers { first, expected, executed, .. } = stop(&server).await else {
+            panic!("another stop")
+        };
+        assert_eq!(first, proven + 1);
+        assert!(executed.is_some_and(|executed| executed != expected));
+        assert_eq!(server.answers_since(first - 1).await.unwrap().len(), 2);
+        // It stays so after a restart.
+        drop(server);
+        let server = rig.server::<RELAY>(&outbox).start().await.unwrap();
+        assert!(matches!(stop(&server).await, AppStop::RootDiffers { .. }));
+        drop(server);
+        // Until somebody says which state the contract has: here it is put back by hand, as nobody knows the state of the
+        // node's root.
+        rig.conduct.lies.store(false, SeqCst);
+        let mut state = Ledger::<RELAY>::default();
+        eventually("the lie lands", async || rig.landed() == 2).await;
+        _ = state.apply(&Order::Add { account: 9, amount: 9 }, &infinityvm_sdk::app::stf::Context::request(1, 1));
+        let wrong = rig.server::<RELAY>(&outbox).rechain(state.clone(), "by hand").start().await.unwrap();
+        assert!(matches!(stop(&wrong).await, AppStop::Journal { .. }));
+        drop(wrong);
+        rig.node.chain().set_latest_state_root(CONSUMER, state.root().into());
+        let server = rig.server::<RELAY>(&outbox).rechain(state, "by hand").start().await.unwrap();
+        let place = add(&server, 4).await;
+        settles(&server, place).await;
+        assert_eq!(server.read(|ledger| (ledger.balance(1), ledger.balance(9))).await.unwrap(), (4, 9));
+        assert_eq!(rig.root(), server.status().await.unwrap().root);
+    }
+);
+
+both!(
+    a_contract_with_another_state_stops_the_server_until_it_has_the_right_one,
+    async fn stale<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let server = rig.server::<RELAY>(&rig.outbox().await).start().await.unwrap();
+        let place = add(&server, 3).await;
+        settles(&server, place).await;
+        let root = rig.root();
+        rig.node.chain().set_latest_state_root(CONSUMER, B256::repeat_byte(1));
+        let place = add(&server, 1).await;
+        let AppStop::StaleState { expected, found, .. } = stop(&server).await else { panic!("another stop") };
+        assert_eq!((expected, found, rig.landed()), (root, B256::repeat_byte(1), 1));
+        rig.node.chain().set_latest_state_root(CONSUMER, root);
+        answers(&server).await;
+        settles(&server, place).await;
+    }
+);
+
+#[tokio::test]
+async fn a_node_that_lost_everything_is_told_again() {
+    let rig = Rig::new::<true>().await;
+    let server = rig.server::<true>(&rig.outbox().await).start().await.unwrap();
+    rig.node.faults().stall_relays(true);
+    let place = add(&server, 3).await;
+    timeout(LONG, server.settled(place, Until::Executed)).await.unwrap().unwrap();
+    rig.node.restart();
+    rig.node.faults().stall_relays(false);
+    settles(&server, place).await;
+    assert_eq!(rig.root(), server.status().await.unwrap().root);
+}
+
+#[tokio::test]
+async fn a_nonce_that_others_took_stops_the_server() {
+    let rig = Rig::new::<true>().await;
+    let lane = rig.lane().with_patience(Duration::from_millis(300));
+    let outbox = rig.outbox_on(infinityvm_sdk::outbox::MemoryStore::new(), lane).await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    let place = add(&server, 1).await;
+    settles(&server, place).await;
+    let gate = rig.node.faults().hold_executions();
+    add(&server, 1).await;
+    eventually("the job is sent", async || {
+        server.status().await.unwrap().batches.iter().any(|batch| batch.progress == BatchProgress::Sent)
+    })
+    .await;
+    rig.node.chain().take_nonce(CONSUMER).unwrap();
+    gate.open();
+    let AppStop::LaneStopped { reason, .. } = stop(&server).await else { panic!("another stop") };
+    assert_eq!(reason, HoldReason::NonceTaken);
+}
+
+#[tokio::test]
+async fn a_result_that_reverts_stops_the_server_until_it_is_there() {
+    let rig = Rig::new::<true>().await;
+    let lane = rig.lane().with_patience(Duration::from_millis(300));
+    let outbox = rig.outbox_on(infinityvm_sdk::outbox::MemoryStore::new(), lane).await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    rig.node.faults().stall_relays(true);
+    let place = add(&server, 1).await;
+    timeout(LONG, server.settled(place, Until::Executed)).await.unwrap().unwrap();
+    let root = rig.root();
+    rig.node.chain().set_latest_state_root(CONSUMER, B256::repeat_byte(1));
+    rig.node.faults().stall_relays(false);
+    let AppStop::NotRelayed { note, .. } = stop(&server).await else { panic!("another stop") };
+    assert!(!note.is_empty());
+    rig.node.chain().set_latest_state_root(CONSUMER, root);
+    rig.node.restart();
+    answers(&server).await;
+    settles(&server, place).await;
+    let place = add(&server, 1).await;
+    settles(&server, place).await;
+}
+
+// In one revision, as what drifts is one for the process.
+#[tokio::test]
+async fn a_state_transition_that_is_not_deterministic_is_found_before_anything_is_sent() {
+    let rig = Rig::new::<true>().await;
+    let outbox = rig.outbox().await;
+    let policy = BatchPolicy::default().with_delay(Duration::from_secs(3_600));
+    let server = rig.server::<true>(&outbox).batches(policy.clone()).start().await.unwrap();
+    server.request(Order::Drift).await.unwrap();
+    drop(server);
+    DRIFTS.store(true, SeqCst);
+    let server = rig.server::<true>(&outbox).batches(policy).start().await.unwrap();
+    let stop = stop(&server).await;
+    DRIFTS.store(false, SeqCst);
+    assert!(matches!(stop, AppStop::NotDeterministic { place: 1, .. }), "{stop}");
+    assert_eq!(rig.landed(), 0);
+}
+
+#[tokio::test]
+async fn batches_are_sent_while_earlier_ones_wait_for_their_relay() {
+    let rig = Rig::new::<true>().await;
+    let server = rig.server::<true>(&rig.outbox().await).start().await.unwrap();
+    rig.node.faults().stall_relays(true);
+    for _ in 0..5 {
+        let place = add(&server, 2).await;
+        timeout(LONG, server.settled(place, Until::Executed)).await.unwrap().unwrap();
+    }
+    assert_eq!((server.status().await.unwrap().batches.len(), rig.landed()), (5, 0));
+    assert_eq!(server.state(), AppState::Answering);
+    rig.node.faults().stall_relays(false);
+    settles(&server, 10).await;
+    assert_eq!((rig.landed(), rig.root()), (5, server.status().await.unwrap().root));
+}
+
+#[tokio::test]
+async fn without_an_order_one_batch_at_a_time_is_sent() {
+    let rig = Rig::new::<false>().await;
+    let server = rig.server::<false>(&rig.outbox().await).start().await.unwrap();
+    rig.node.faults().stall_relays(true);
+    let first = add(&server, 2).await;
+    timeout(LONG, server.settled(first, Until::Executed)).await.unwrap().unwrap();
+    let last = add(&server, 6).await;
+    // Until the relay comes, the others gather.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.status().await.unwrap().batches.iter().filter(|batch| batch.ticket.is_some()).count(), 1);
+    rig.node.faults().stall_relays(false);
+    settles(&server, last).await;
+    assert_eq!((rig.landed(), rig.root()), (2, server.status().await.unwrap().root));
+}
