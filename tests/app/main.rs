@@ -1,5 +1,6 @@
 //! App servers, from a request to its proof on chain, against the development node, in both revisions.
 
+mod failover;
 mod ledger;
 mod rig;
 mod serving;

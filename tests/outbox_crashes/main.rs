@@ -8,15 +8,21 @@
 //! - **a power cut**: nothing is left but what was synced, and parts of what was not (`power.rs`, `power.c`);
 //! - **a disk** that is full, read-only, fails to sync, or has lost a part (`disk.rs`).
 //!
+//! An app server on the outbox goes through kills and power cuts, too (`apps.rs`).
+//!
 //! The kills run on PostgreSQL, too; and there several services at once share its lanes, are killed, stopped for longer
 //! than their lease lasts, cut off from the database, and the server crashes (`fleet.rs`).
 //!
 //! At the end every order that was stored must be on chain once, and billed once. `ledger.rs` checks that from the
 //! service's tables, the chain, and what a proxy saw pass; it shares no code with the SDK.
 //!
-//! `KILLS` and `CUTS` set how often in all, `ORDERS` how many orders each task takes, `SEED` the seed, `PART` which part runs (`kills`, `cuts`, `disk`, `postgres` or `fleet`), and `WORLD`
+//! `KILLS` and `CUTS` set how often in all, `ORDERS` how many orders each task takes, `SEED` the seed, `PART` which part runs (`kills`, `cuts`, `disk`, `apps`, `postgres` or `fleet`), and `WORLD`
 //! in which of its worlds, by number. `SAY=all` repeats what the services say.
 
+#[allow(dead_code, reason = "only a part of what the tests of app servers ask for is asked for here")]
+#[path = "../app/ledger.rs"]
+mod app_ledger;
+mod apps;
 mod database;
 mod disk;
 mod fleet;
@@ -38,6 +44,7 @@ fn main() {
         Some("service") if life::Life::read(&rest).world.postgres => return service::run::<database::Postgres>(&rest),
         Some("service") => return service::run::<database::Sqlite>(&rest),
         Some("node") => return node::run(&rest),
+        Some("app") => return apps::run(&rest),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

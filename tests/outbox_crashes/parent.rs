@@ -9,7 +9,7 @@ use support::harness::{Random, seed, sweep};
 use tokio::task::JoinSet;
 
 use crate::{
-    disk,
+    apps, disk,
     fleet::{self, Plan},
     ledger::Findings,
     life::World,
@@ -64,6 +64,9 @@ pub async fn run() -> i32 {
     if wanted("disk") {
         failed |= !disk::all(seed()).await;
     }
+    if wanted("apps") {
+        failed |= !app_servers().await;
+    }
     if wanted("postgres") || wanted("fleet") {
         if !support::postgres::is_installed() {
             let required = env::var("REQUIRE_ALL").is_ok_and(|all| all == "1");
@@ -81,6 +84,34 @@ pub async fn run() -> i32 {
     }
     println!("seed {}: {}", seed(), if failed { "FAILED" } else { "ok" });
     i32::from(failed)
+}
+
+/// App servers of both revisions, killed and without power.
+async fn app_servers() -> bool {
+    let of = |quick, whole| (Size { deaths: quick, each: 0 }, Size { deaths: whole, each: 0 });
+    let ((quick_cuts, whole_cuts), (quick_kills, whole_kills)) = (of(8, 200), of(4, 200));
+    let (cuts, kills) = (size("CUTS", quick_cuts, whole_cuts), size("KILLS", quick_kills, whole_kills));
+    let mut running = JoinSet::new();
+    for (number, (state, death, deaths)) in [
+        (false, Death::PowerCut, cuts.deaths / 2),
+        (true, Death::PowerCut, cuts.deaths / 2),
+        (false, Death::Kill, kills.deaths / 2),
+        (true, Death::Kill, kills.deaths / 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut random = Random::new(seed().wrapping_mul(16).wrapping_add(number as u64 + 500));
+        running.spawn(async move {
+            let began = Instant::now();
+            let found = apps::many(state, death, deaths, &mut random).await;
+            let (revision, what) =
+                (if state { "state" } else { "relay" }, found.as_deref().unwrap_or_else(|what| what));
+            println!("an app server, {revision}, in {:.0?}: {what}", began.elapsed());
+            found.is_ok()
+        });
+    }
+    running.join_all().await.into_iter().all(|is_clean| is_clean)
 }
 
 /// Several services at once; in the sweep once more behind a pooler.
