@@ -561,7 +561,7 @@ async fn trimming(store: &dyn Storage) {
     for (first, last) in [(1, 10), (11, 20), (21, kept), (26, 30)] {
         numbers.push(rig.freeze(first, last).await);
     }
-    let [first, second, third, _] = numbers[..] else { panic!() };
+    let [first, second, third, fourth] = numbers[..] else { panic!() };
     rig.stale(JournalAct::Trim { number: first, keys_before: 0, most: 100 }).await;
     rig.bring(first, BatchStage::Settled).await;
     rig.stale(JournalAct::Trim { number: first, keys_before: 0, most: 100 }).await;
@@ -591,6 +591,10 @@ async fn trimming(store: &dyn Storage) {
     assert_eq!(rig.places(0).await, (26..=40).collect::<Vec<_>>());
     assert_eq!(rig.journal().chunk(rig.lane, latest.number - 1, 2).await.unwrap(), None);
     assert_eq!(read_snapshot(rig.journal(), rig.lane).await.unwrap().unwrap().0, latest);
+    // What no snapshot has stays, although its batch is final.
+    rig.bring(fourth, BatchStage::Final).await;
+    assert!(!rig.trim(fourth, 0, 15).await);
+    assert_eq!(rig.places(0).await, (26..=40).collect::<Vec<_>>());
     rig.stale(JournalAct::Trim { number: first, keys_before: 0, most: 100 }).await;
     // It goes on as if nothing were gone.
     rig.append(40, 2).await;
