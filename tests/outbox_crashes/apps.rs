@@ -177,13 +177,14 @@ async fn lives<const RELAY: bool>(death: Death, deaths: usize, random: &mut Rand
         });
         // Somewhere between two answers.
         let mut left = if death == Death::Kill && !last { random.up_to(60) } else { usize::MAX };
-        while left > 0 {
+        let mut wrong = None;
+        while left > 0 && wrong.is_none() {
             left -= 1;
             match tokio::time::timeout(SILENCE, lines.recv()).await {
-                Err(_) => return Err(format!("life {number} hangs")),
+                Err(_) => wrong = Some(format!("life {number} hangs")),
                 Ok(None) => break,
                 Ok(Some(line)) if line.starts_with("done ") => done = Some(line),
-                Ok(Some(line)) => hear(&mut answers, &line)?,
+                Ok(Some(line)) => wrong = hear(&mut answers, &line).err(),
             }
         }
         if left == 0 {
@@ -192,6 +193,9 @@ async fn lives<const RELAY: bool>(death: Death, deaths: usize, random: &mut Rand
         _ = child.kill();
         let status = child.wait().unwrap();
         reader.join().unwrap();
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
         while let Ok(line) = lines.try_recv() {
             if !line.starts_with("done ") {
                 hear(&mut answers, &line)?;
