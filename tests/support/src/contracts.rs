@@ -59,6 +59,7 @@ sol! {
         function allow(address signer, bool allowed) external;
         function isAllowed(address signer) external view returns (bool);
         function getResult(bytes32 jobID) external view returns (bytes);
+        function getPartner(uint64 number, address user) external view returns (address);
         function setMode(uint8 mode) external;
     }
 
