@@ -4,7 +4,7 @@ use std::fmt;
 
 use infinityvm_sdk::{Cause, FindingKind, JobStatus};
 
-/// A cause, a kind of finding or a status with its facts, as `Debug` prints it. [`facts`](crate::facts) makes one.
+/// A cause, a kind of finding or a status with its facts, as `Debug` prints it. [`facts`](crate::facts!) makes one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Facts(String);
 
