@@ -25,6 +25,8 @@ pub(super) struct Batcher<S: StateTransition> {
     pub(super) core: Arc<Core<S>>,
     pub(super) session: Arc<AppSession<S>>,
     pub(super) phase: watch::Receiver<Phase>,
+    /// The outbox may have the job of a batch of which the journal does not say so.
+    pub(super) unsure: bool,
     /// Told when the outbox has kept a result.
     pub(super) kept: watch::Receiver<u64>,
     /// Since when batches were executed and not on chain, as far as is known here.
@@ -51,6 +53,7 @@ impl<S: StateTransition> Batcher<S> {
             core,
             session,
             phase,
+            unsure: true,
             kept,
             executed_at: BTreeMap::new(),
             hopeless: None,

@@ -238,6 +238,7 @@ async fn drive<S: StateTransition>(mut batcher: Batcher<S>, mut stop: watch::Rec
     }
     loop {
         let step = async {
+            batcher.adopt().await?;
             batcher.look_at_results().await?;
             batcher.hear().await?;
             batcher.look_around().await?;

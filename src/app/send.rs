@@ -170,6 +170,29 @@ impl<S: StateTransition> Batcher<S> {
         Ok(false)
     }
 
+    /// Notes the jobs that are in the outbox already, as a server that ended between the two left them. Before the
+    /// outbox is heard, as its news of a ticket that no batch has goes unheard; and before the contract is looked at,
+    /// which may have their results.
+    pub(super) async fn adopt(&mut self) -> Result<(), End> {
+        if !self.unsure {
+            return Ok(());
+        }
+        for batch in self.batches().iter().filter(|batch| batch.ticket.is_none()) {
+            match self.core.lane.enqueued(&self.core.key(batch.number)).await {
+                Ok(None) => break,
+                Ok(Some(ticket)) => self.enqueued(batch.number, ticket).await?,
+                // Nothing is heard before that is known.
+                Err(error) if error.is_retryable() => {
+                    self.survive(error).await?;
+                    return Err(End::Reopen);
+                }
+                Err(error) => return Err(End::Stop(AppStop::journal(&error))),
+            }
+        }
+        self.unsure = false;
+        Ok(())
+    }
+
     /// Has a frozen batch sent. False if that is to be tried again.
     async fn enqueue(&mut self, number: u64) -> Result<bool, End> {
         let inputs = self.inputs(number).await?;
@@ -181,18 +204,24 @@ impl<S: StateTransition> Batcher<S> {
         let ticket = match self.core.lane.enqueue(job, self.core.key(number)).await {
             Ok(ticket) => ticket,
             Err(error) if error.kind() == ErrorKind::Store && error.is_retryable() => {
+                self.unsure = true;
                 self.survive(error).await?;
                 return Ok(false);
             }
             Err(error) => return Err(End::Stop(AppStop::journal(&error))),
         };
         self.core.points.pass("app_enqueued");
+        self.enqueued(number, ticket).await?;
+        Ok(true)
+    }
+
+    async fn enqueued(&mut self, number: u64, ticket: i64) -> Result<(), End> {
         if !self.note(number, BatchChange::Enqueued { ticket }).await? {
             return Err(End::Reopen);
         }
         self.core.points.pass("app_noted");
         self.update(number, |batch| batch.ticket = Some(ticket));
-        Ok(true)
+        Ok(())
     }
 
     /// What a batch consists of.

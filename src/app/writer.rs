@@ -377,19 +377,23 @@ impl<S: StateTransition> RequestWriter<S> {
             .clone()
             .with_outcome(Outcome::Unknown)
             .with_hint("ask again under the same key: without a key, look for the request in the journal first");
+        // A store that takes nothing more does not show what a crash may yet make of the commit.
+        if !error.is_retryable() {
+            return Err((End::Stop(AppStop::journal(&error)), unknown));
+        }
         let row = match self.core.lane.journal().app(self.core.lane.id()).await {
             Ok(Some(row)) => row,
-            Ok(None) | Err(_) => return Err((End::Stop(AppStop::journal(&error)), unknown)),
+            Ok(None) => return Err((End::Stop(AppStop::journal(&error)), unknown)),
+            Err(unread) if unread.is_retryable() => return Err((End::Reopen, unknown)),
+            Err(unread) => return Err((End::Stop(AppStop::journal(&unread)), unknown)),
         };
         let written = after + group.entries.len() as u64;
         let cursor = group.cursor.is_none() || row.cursor == group.cursor;
         if row.last_place == written && row.root == self.live.root && cursor {
-            // The next commit says whether the store takes more.
             return Ok(());
         }
         // Nobody else writes, as the fence is checked in the commit; so it is not there.
-        let end = if error.is_retryable() { End::Reopen } else { End::Stop(AppStop::journal(&error)) };
-        Err((end, error.with_outcome(Outcome::NotSent)))
+        Err((End::Reopen, error.with_outcome(Outcome::NotSent)))
     }
 
     /// A state for reads, from now on kept up to what is durable.

@@ -114,6 +114,11 @@ impl AppLane {
         Ok(self.outbox.enqueue(job).idempotency_key(key).wait_for_room().await?.0)
     }
 
+    /// The ticket of the job that is stored under a key.
+    pub(crate) async fn enqueued(&self, key: &str) -> Result<Option<i64>> {
+        Ok(self.storage().by_key(self.id(), key).await?.map(|job| job.ticket))
+    }
+
     /// Goes on with a held job as it is.
     pub(crate) async fn retry(&self, ticket: i64, reason: &str) -> Result<()> {
         self.outbox.retry(JobTicket(ticket), reason).await

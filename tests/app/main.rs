@@ -4,6 +4,7 @@ mod failover;
 mod ledger;
 mod rig;
 mod serving;
+mod stores;
 mod trouble;
 
 /// A test in both revisions.

@@ -39,6 +39,24 @@ pub const OUTBOX_POINTS: [&str; 12] = [
     "closed",
 ];
 
+/// The points between two steps of an app server at which tests end it.
+pub const APP_POINTS: [&str; 14] = [
+    "app_applied",
+    "app_appended",
+    "app_before_freeze",
+    "app_frozen",
+    "app_before_enqueue",
+    "app_enqueued",
+    "app_noted",
+    "app_before_executed",
+    "app_executed",
+    "app_before_settled",
+    "app_settled",
+    "app_final",
+    "app_before_snapshot",
+    "app_snapshot",
+];
+
 /// SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
