@@ -43,7 +43,8 @@ impl OneRpc {
     pub(crate) async fn lacks_block_gas(&self, call: &Call, at: Block) -> bool {
         let Some(limit) = at.gas_limit else { return false };
         for _ in 0..2 {
-            match self.with_gas(call, limit, at).await {
+            // On the heap: this is deep inside of submissions, whose futures are on callers' stacks.
+            match Box::pin(self.with_gas(call, limit, at)).await {
                 Some(WithGas::RunsOut | WithGas::Reverts(RevertCause::Other)) => {}
                 _ => return false,
             }

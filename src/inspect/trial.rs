@@ -38,7 +38,7 @@ impl Trial {
     pub(super) async fn of(chain: &OneRpc, tried: Option<Tried>, at: Block) -> Self {
         let (call, data) = match tried {
             Some(Tried { call, answer: Ok(Err(data)) }) => (call, data),
-            Some(Tried { call, answer: Ok(Ok(_)) }) if chain.lacks_block_gas(&call, at).await => {
+            Some(Tried { call, answer: Ok(Ok(_)) }) if Box::pin(chain.lacks_block_gas(&call, at)).await => {
                 return Self::too_much_gas();
             }
             Some(Tried { answer: Ok(Ok(_)), .. }) => return Self::Lands,
@@ -46,7 +46,7 @@ impl Trial {
         };
         let revert = Revert::decode(&data);
         match revert.cause() {
-            RevertCause::Other if chain.needs_much_gas(&call, at).await => Self::too_much_gas(),
+            RevertCause::Other if Box::pin(chain.needs_much_gas(&call, at)).await => Self::too_much_gas(),
             cause => Self::Reverts { cause, reason: revert.to_string() },
         }
     }

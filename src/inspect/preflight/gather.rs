@@ -56,7 +56,8 @@ pub(super) async fn gather(
     seen: Option<&SeenAt>,
 ) -> Gathered {
     let mine = job.check_revision(sources.node.revision()).err();
-    let (asked, node) = together(ask_chain(sources, job, expected, seen), async {
+    // On the heap, as below: each is large, and a preflight is deep inside of a submission, on its caller's stack.
+    let (asked, node) = together(Box::pin(ask_chain(sources, job, expected, seen)), async {
         // What a node of this revision says of it means nothing.
         if mine.is_some() { None } else { Some(ask_node(sources, job).await) }
     })
@@ -76,14 +77,14 @@ pub(super) async fn gather(
         let read = match before(job, chained) {
             Some(nonce) => {
                 node_round_trips += 1;
-                let looked = look_ahead(sources, chain, nonce, job, &seen).await;
+                let looked = Box::pin(look_ahead(sources, chain, nonce, job, &seen)).await;
                 let (seen, read) = looked.map_or_else(|error| (Err(error), None), |(seen, read)| (Ok(seen), read));
                 ahead = Some(Ahead { nonce, seen });
                 read
             }
             None => match executed(job, record).filter(|_| leaves_open(job, sources.operator.pinned(), chained)) {
                 Some(record) => {
-                    let (seen, read) = tried(sources, chain, record, &seen, false).await;
+                    let (seen, read) = Box::pin(tried(sources, chain, record, &seen, false)).await;
                     trial = Some(seen);
                     read
                 }

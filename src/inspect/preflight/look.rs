@@ -53,7 +53,7 @@ pub(super) async fn look(sources: &Sources, job: &SignedJob, required: bool, exp
     let (mut second, mut seen, mut restarts) = (SecondLook::new(), None::<SeenAt>, RESTARTS);
     let (mut chain_round_trips, mut node_round_trips) = (0, 0);
     let found = loop {
-        let gathered = gather(sources, job, required, expected, seen.as_ref()).await;
+        let gathered = Box::pin(gather(sources, job, required, expected, seen.as_ref())).await;
         chain_round_trips += gathered.chain_round_trips;
         node_round_trips += gathered.node_round_trips;
         // After a first look that found something: one that could not be made.

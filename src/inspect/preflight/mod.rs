@@ -102,7 +102,7 @@ impl<'a> Preflight<'a> {
 
     async fn run(self) -> Result<PreflightReport> {
         require_runtime().map_err(|error| error.with_job(self.job.id()))?;
-        let look = look::look(self.sources, self.job, self.required, &self.expected);
+        let look = Box::pin(look::look(self.sources, self.job, self.required, &self.expected));
         let span = observe::preflight(self.job);
         let seen = look.instrument(span.clone()).await;
         let report = PreflightReport::new(self.job, seen.findings, seen.chain_round_trips, seen.node_round_trips);
