@@ -10,7 +10,7 @@ use super::{
     decide::{Announced, HoldReason, Saved},
     intake::JobTicket,
     service::Outbox,
-    store::{JobRow, LaneOwner, LaneRow, LogRow, PayloadKind, Storage, damaged},
+    store::{JobRow, LaneCounts, LaneOwner, LaneRow, LogRow, PayloadKind, Storage, damaged},
 };
 use crate::{
     error::{Error, Result},
@@ -206,13 +206,8 @@ impl Outbox {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store cannot be read.
     pub async fn status(&self) -> Result<OutboxStatus> {
-        let mut lanes = Vec::new();
-        let (rows, owners) = (self.storage().lanes().await?, self.storage().owners().await?);
-        for lane in self.lanes() {
-            let row = rows.iter().find(|row| row.id == lane.id()).ok_or_else(|| damaged("a lane is gone"))?;
-            lanes.push(lane_status(&**self.storage(), row.clone(), &owners, lane.trouble()).await?);
-        }
-        Ok(OutboxStatus { lanes })
+        let lanes = self.lanes().map(|lane| (lane.id(), lane.trouble())).collect();
+        outbox_status(&**self.storage(), lanes).await
     }
 
     /// How a job stands; nothing if there is none of this ticket.
@@ -239,16 +234,31 @@ impl Outbox {
     }
 }
 
-/// How a lane stands; `trouble` is its worker's.
-pub(super) async fn lane_status(
+/// How these lanes stand, each with its worker's trouble.
+pub(super) async fn outbox_status(storage: &dyn Storage, lanes: Vec<(i64, Option<Error>)>) -> Result<OutboxStatus> {
+    // Counts come before rows: a job that is counted as held then shows the halt that it caused.
+    let mut counted = Vec::new();
+    for (id, trouble) in lanes {
+        counted.push((id, storage.counts(id).await?, trouble));
+    }
+    let (rows, owners) = (storage.lanes().await?, storage.owners().await?);
+    let mut lanes = Vec::new();
+    for (id, counts, trouble) in counted {
+        let row = rows.iter().find(|row| row.id == id).ok_or_else(|| damaged("a lane is gone"))?;
+        lanes.push(lane_status(storage, row.clone(), counts, &owners, trouble).await?);
+    }
+    Ok(OutboxStatus { lanes })
+}
+
+async fn lane_status(
     storage: &dyn Storage,
     row: LaneRow,
+    counts: LaneCounts,
     owners: &[LaneOwner],
     trouble: Option<Error>,
 ) -> Result<LaneStatus> {
     let owner = owners.iter().find(|owner| owner.lane == row.id);
     let owner = owner.map(|owner| InstanceStatus { instance: owner.instance.clone(), since: owner.since });
-    let counts = storage.counts(row.id).await?;
     let now = now();
     let readers = storage.readers(row.id).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {
         name,

@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 
 use super::{
     intake::JobTicket,
-    status::{OutboxStatus, TicketStatus, lane_status, ticket_status},
+    status::{OutboxStatus, TicketStatus, outbox_status, ticket_status},
     store::{OutboxStore, Storage},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -43,11 +43,8 @@ impl StoreView {
     /// # Errors
     /// [`ErrorKind::Store`] if the store cannot be read.
     pub async fn status(&self) -> Result<OutboxStatus> {
-        let (mut lanes, owners) = (Vec::new(), self.0.owners().await?);
-        for row in self.0.lanes().await? {
-            lanes.push(lane_status(&*self.0, row, &owners, None).await?);
-        }
-        Ok(OutboxStatus { lanes })
+        let lanes = self.0.lanes().await?.iter().map(|row| (row.id, None)).collect();
+        outbox_status(&*self.0, lanes).await
     }
 
     /// How a job stands; nothing if there is none of this ticket.
