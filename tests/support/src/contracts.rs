@@ -86,8 +86,10 @@ macro_rules! artifacts {
 artifacts!(
     "check/RelayChecker",
     "check/StateChecker",
+    "common/TestToken",
     "common/Wallet",
     "relay/AllowListConsumer",
+    "relay/ClobConsumer",
     "relay/JobManager",
     "relay/MatchingGameConsumer",
     "relay/RevertingConsumer",

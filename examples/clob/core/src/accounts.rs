@@ -1,11 +1,14 @@
 //! Who owns how much, and how that changed within a batch.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
 
+/// How many accounts there may be, as the whole state is in each job. Who comes later has deposits paid back.
+pub const MOST_ACCOUNTS: usize = 2_000;
+
 /// One of the two tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Token {
     /// What is traded.
@@ -69,6 +72,8 @@ pub(crate) struct Accounts {
     accounts: BTreeMap<Address, Account>,
     supply: [u128; 2],
     deltas: BTreeMap<Address, Delta>,
+    payouts: BTreeMap<(Address, Token), u128>,
+    touched: BTreeSet<Address>,
 }
 
 impl Accounts {
@@ -90,8 +95,34 @@ impl Accounts {
         deltas
     }
 
+    pub(crate) fn take_payouts(&mut self) -> BTreeMap<(Address, Token), u128> {
+        core::mem::take(&mut self.payouts)
+    }
+
+    /// Whose accounts have changed since this was last called.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<Address> {
+        core::mem::take(&mut self.touched)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    pub(crate) fn has(&self, user: &Address) -> bool {
+        self.accounts.contains_key(user)
+    }
+
+    /// An account of a snapshot, with nothing locked. Whether it fits.
+    pub(crate) fn restore(&mut self, user: Address, nonce: u64, base: u128, quote: u128) -> bool {
+        if self.len() == MOST_ACCOUNTS || !self.deposit(user, Token::Base, base) {
+            return false;
+        }
+        self.account(user).nonce = nonce;
+        self.deposit(user, Token::Quote, quote)
+    }
+
     pub(crate) fn use_nonce(&mut self, user: Address) {
-        let account = self.accounts.entry(user).or_default();
+        let account = self.account(user);
         account.nonce = account.nonce.saturating_add(1);
     }
 
@@ -109,8 +140,15 @@ impl Accounts {
         let Some(free) = funds.free.checked_sub(amount) else { return false };
         funds.free = free;
         self.supply[token as usize] -= amount;
-        self.note(user, token, 0, amount);
+        self.pay_out(user, token, amount);
         true
+    }
+
+    /// Has the contract pay out what was never counted here, or is not any more.
+    pub(crate) fn pay_out(&mut self, user: Address, token: Token, amount: u128) {
+        self.note(user, token, 0, amount);
+        let sum = self.payouts.entry((user, token)).or_default();
+        *sum = sum.saturating_add(amount);
     }
 
     /// Sets something aside. Whether that much was free.
@@ -138,8 +176,13 @@ impl Accounts {
         self.note(to, token, amount, 0);
     }
 
+    fn account(&mut self, user: Address) -> &mut Account {
+        self.touched.insert(user);
+        self.accounts.entry(user).or_default()
+    }
+
     fn funds(&mut self, user: Address, token: Token) -> &mut Funds {
-        let account = self.accounts.entry(user).or_default();
+        let account = self.account(user);
         match token {
             Token::Base => &mut account.base,
             Token::Quote => &mut account.quote,

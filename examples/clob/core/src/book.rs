@@ -1,10 +1,13 @@
 //! The orders that wait, by price and then by time.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::Address;
 
 use crate::accounts::Token;
+
+/// How many orders may wait, as the whole state is in each job. What would wait beyond that is given up.
+pub const MOST_ORDERS: usize = 4_000;
 
 /// Which side of the book an order is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +66,7 @@ type Levels = BTreeMap<u64, VecDeque<Resting>>;
 pub struct Book {
     sides: [Levels; 2],
     places: BTreeMap<u64, (Side, u64)>,
+    touched: BTreeSet<u64>,
 }
 
 impl Book {
@@ -88,6 +92,26 @@ impl Book {
         levels.flat_map(|(price, level)| level.iter().map(|order| (*price, order)))
     }
 
+    /// How much waits on a side at a price.
+    #[must_use]
+    pub fn level(&self, side: Side, price: u64) -> u128 {
+        let level = self.sides[side as usize].get(&price);
+        level.into_iter().flatten().map(|order| u128::from(order.size)).sum()
+    }
+
+    /// Every price of a side with how much waits there, the best first.
+    pub fn levels(&self, side: Side) -> impl Iterator<Item = (u64, u128)> {
+        let mut orders = self.orders(side).peekable();
+        core::iter::from_fn(move || {
+            let (price, first) = orders.next()?;
+            let mut size = u128::from(first.size);
+            while let Some((_, order)) = orders.next_if(|(next, _)| *next == price) {
+                size += u128::from(order.size);
+            }
+            Some((price, size))
+        })
+    }
+
     /// How many orders wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -104,12 +128,18 @@ impl Book {
     #[must_use]
     pub fn get(&self, id: u64) -> Option<(Side, u64, Resting)> {
         let (side, price) = *self.places.get(&id)?;
-        let order = self.sides[side as usize].get(&price)?.iter().find(|order| order.id == id)?;
-        Some((side, price, *order))
+        let level = self.sides[side as usize].get(&price)?;
+        Some((side, price, *level.get(find(level, id)?)?))
+    }
+
+    /// Which orders have changed since this was last called.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<u64> {
+        core::mem::take(&mut self.touched)
     }
 
     /// Puts an order behind all others of its price.
     pub(crate) fn add(&mut self, side: Side, price: u64, order: Resting) {
+        self.touched.insert(order.id);
         self.places.insert(order.id, (side, price));
         self.sides[side as usize].entry(price).or_default().push_back(order);
     }
@@ -119,7 +149,8 @@ impl Book {
         let Some((side, price)) = self.places.get(&id).copied() else { return };
         let levels = &mut self.sides[side as usize];
         let Some(level) = levels.get_mut(&price) else { return };
-        let Some(index) = level.iter().position(|order| order.id == id) else { return };
+        let Some(index) = find(level, id) else { return };
+        self.touched.insert(id);
         let left = level.get_mut(index).map_or(0, |order| {
             order.size = order.size.saturating_sub(size);
             order.size
@@ -132,4 +163,9 @@ impl Book {
             }
         }
     }
+}
+
+/// Orders come in the order of their numbers, which are places.
+fn find(level: &VecDeque<Resting>, id: u64) -> Option<usize> {
+    level.binary_search_by_key(&id, |order| order.id).ok()
 }

@@ -1,15 +1,18 @@
 //! The exchange: checks what is asked for, and carries it out.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
-use alloy_primitives::Address;
-use alloy_sol_types::Eip712Domain;
+use alloy_primitives::{Address, B256, keccak256};
+use alloy_sol_types::{Eip712Domain, SolValue};
 use infinityvm_stf::{Context, Source};
 
 use crate::{
-    accounts::{Account, Accounts, Delta, Token},
-    book::{Book, Resting, Side},
-    request::{Action, Cancel, Limit, Request, Withdraw, signer},
+    accounts::{Account, Accounts, Delta, MOST_ACCOUNTS, Token},
+    book::{Book, MOST_ORDERS, Resting, Side},
+    request::{Action, Cancel, Limit, Request, Withdraw},
 };
 
 /// How many orders one order may meet, so that what a request costs has a bound. What is left then is cancelled.
@@ -27,8 +30,12 @@ pub enum Rejection {
     Expired = 3,
     /// A deposit that does not come from the contract's logs, or signed requests that do.
     Source = 4,
-    /// A deposit with which a token's total would not fit into 128 bits.
+    /// A deposit with which a token's total would not fit into 128 bits. The contract takes none.
     Supply = 5,
+    /// A deposit that is not the contract's next one.
+    Deposit = 6,
+    /// Nothing was ever deposited for the user.
+    Account = 7,
 }
 
 /// Why a request that the user has signed was refused. Its nonce is used, so that it is not carried out later on.
@@ -65,7 +72,7 @@ pub enum Outcome {
         fills: Vec<Fill>,
         /// What waits in the book.
         resting: u64,
-        /// What was given up: it would have met an order of the same user, or too many orders.
+        /// What was given up: it would have met an order of the same user, or too many orders, or the book is full.
         cancelled: u64,
     },
     /// An order ended.
@@ -77,6 +84,8 @@ pub enum Outcome {
     Withdrawn,
     /// A deposit was counted.
     Deposited,
+    /// A deposit is paid back by the contract: there are too many accounts for another one.
+    Returned,
     /// Nothing but the nonce has changed.
     Refused(Refusal),
 }
@@ -87,13 +96,27 @@ pub struct Exchange {
     domain: Eip712Domain,
     accounts: Accounts,
     book: Book,
+    deposits: u64,
+    deposit_hash: B256,
 }
 
 impl Exchange {
     /// Nobody has anything. Signatures are for this [domain](crate::domain).
     #[must_use]
     pub fn new(domain: Eip712Domain) -> Self {
-        Self { domain, accounts: Accounts::default(), book: Book::default() }
+        Self { domain, accounts: Accounts::default(), book: Book::default(), deposits: 0, deposit_hash: B256::ZERO }
+    }
+
+    /// What signatures are for.
+    #[must_use]
+    pub const fn domain(&self) -> &Eip712Domain {
+        &self.domain
+    }
+
+    /// How many deposits were counted, and the [hash](chained) of them all.
+    #[must_use]
+    pub const fn deposits(&self) -> (u64, B256) {
+        (self.deposits, self.deposit_hash)
     }
 
     /// A user's account.
@@ -125,6 +148,16 @@ impl Exchange {
         self.accounts.take_deltas()
     }
 
+    /// What the contract is to pay out since this was last called, for each user and token.
+    pub fn take_payouts(&mut self) -> BTreeMap<(Address, Token), u128> {
+        self.accounts.take_payouts()
+    }
+
+    /// Whose accounts, and which orders have changed since this was last called.
+    pub fn take_touched(&mut self) -> (BTreeSet<Address>, BTreeSet<u64>) {
+        (self.accounts.take_touched(), self.book.take_touched())
+    }
+
     /// Carries out one request.
     ///
     /// # Errors
@@ -132,30 +165,88 @@ impl Exchange {
     /// A rejection, after which all is as before.
     pub fn apply(&mut self, request: &Request, context: &Context) -> Result<Outcome, Rejection> {
         match (request, context.source) {
-            (Request::Deposit { user, token, amount }, Source::Chain { .. }) => {
-                if self.accounts.deposit(*user, *token, *amount) {
-                    Ok(Outcome::Deposited)
-                } else {
-                    Err(Rejection::Supply)
+            (Request::Deposit { number, token, amount, .. }, Source::Chain { .. }) => {
+                if self.deposits.checked_add(1) != Some(*number) {
+                    return Err(Rejection::Deposit);
+                }
+                if self.supply(*token).checked_add(*amount).is_none() {
+                    return Err(Rejection::Supply);
                 }
             }
-            (Request::Signed(action, signature), Source::Request) => {
+            (Request::Signed(action, _), Source::Request) => {
                 let (user, nonce, expiry) = action.terms();
                 if context.time > expiry {
                     return Err(Rejection::Expired);
+                }
+                if !self.accounts.has(&user) {
+                    return Err(Rejection::Account);
                 }
                 // The last nonce of all is never used, so that there is always a next one.
                 if self.account(&user).nonce.checked_add(1) != Some(nonce) || nonce == u64::MAX {
                     return Err(Rejection::Nonce);
                 }
-                if signer(&action.signing_hash(&self.domain), signature) != Some(user) {
+                if request.signer(&self.domain) != Some(user) {
                     return Err(Rejection::Signature);
                 }
-                self.accounts.use_nonce(user);
-                Ok(self.act(action, context.place).unwrap_or_else(Outcome::Refused))
             }
-            _ => Err(Rejection::Source),
+            _ => return Err(Rejection::Source),
         }
+        Ok(self.repeat(request, context.place))
+    }
+
+    /// Carries out again what [`apply`](Self::apply) has accepted in this very state: whoever follows a journal of
+    /// answers does not check every signature once more.
+    pub fn repeat(&mut self, request: &Request, place: u64) -> Outcome {
+        match request {
+            Request::Deposit { number, user, token, amount } => {
+                self.deposits = *number;
+                self.deposit_hash = chained(self.deposit_hash, *user, *token, *amount);
+                if !self.accounts.has(user) && self.accounts.len() >= MOST_ACCOUNTS {
+                    self.accounts.pay_out(*user, *token, *amount);
+                    return Outcome::Returned;
+                }
+                self.accounts.deposit(*user, *token, *amount);
+                Outcome::Deposited
+            }
+            Request::Signed(action, _) => {
+                self.accounts.use_nonce(action.terms().0);
+                self.act(action, place).unwrap_or_else(Outcome::Refused)
+            }
+        }
+    }
+
+    /// How many orders a new one would meet, at most.
+    #[must_use]
+    pub fn meets(&self, side: Side, price: u64, size: u64) -> usize {
+        let (mut left, mut met) = (size, 0);
+        for (_, order) in self.book.orders(side.other()).take_while(|(offer, _)| side.takes(price, *offer)) {
+            if left == 0 || met == MOST_FILLS {
+                break;
+            }
+            left = left.saturating_sub(order.size);
+            met += 1;
+        }
+        met
+    }
+
+    /// An account of a snapshot. Whether it fits.
+    pub(crate) fn restore_account(&mut self, user: Address, nonce: u64, base: u128, quote: u128) -> bool {
+        self.accounts.restore(user, nonce, base, quote)
+    }
+
+    /// An order of a snapshot, of a user whose account was restored with what it locks in its free funds. Whether it fits.
+    pub(crate) fn restore_order(&mut self, side: Side, price: u64, order: Resting) -> bool {
+        let (token, amount) = side.locks(price, order.size);
+        let sound = price > 0 && order.size > 0 && self.book.len() < MOST_ORDERS && self.book.get(order.id).is_none();
+        if !sound || !self.accounts.has(&order.user) || !self.accounts.lock(order.user, token, amount) {
+            return false;
+        }
+        self.book.add(side, price, order);
+        true
+    }
+
+    pub(crate) fn restore_deposits(&mut self, number: u64, hash: B256) {
+        (self.deposits, self.deposit_hash) = (number, hash);
     }
 
     fn act(&mut self, action: &Action, place: u64) -> Result<Outcome, Refusal> {
@@ -203,7 +294,7 @@ impl Exchange {
             fills.push(Fill { order: order.id, user: order.user, price: offer, size: filled });
             left -= filled;
         }
-        if left > 0 && given_up {
+        if left > 0 && (given_up || self.book.len() >= MOST_ORDERS) {
             self.free(user, side, price, left);
             return Ok(Outcome::Taken { fills, resting: 0, cancelled: left });
         }
@@ -233,4 +324,11 @@ impl Exchange {
         let (token, amount) = side.locks(price, size);
         self.accounts.unlock(user, token, amount);
     }
+}
+
+/// The hash of all deposits up to this one: `keccak256(abi.encode(hash before, user, is base, amount))`, 0 before the first.
+/// The contract has the same, so it takes results only that count the deposits it holds.
+#[must_use]
+pub fn chained(before: B256, user: Address, token: Token, amount: u128) -> B256 {
+    keccak256((before, user, token == Token::Base, amount).abi_encode())
 }

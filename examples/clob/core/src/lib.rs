@@ -6,6 +6,17 @@
 //!
 //! The base token is what is traded, and the quote token what it is paid with. A size is a number of base units, and a
 //! price is how many quote units one base unit costs. What changes hands is `price * size`, which is exact in 128 bits.
+//!
+//! [`Clob`] is the exchange as an app server's state, and its zkVM program: the guest's whole `main` is
+//!
+//! ```ignore
+//! let inputs = Inputs { onchain: read(), offchain: read(), state: None };
+//! commit(&Clob::program(&inputs).unwrap());
+//! ```
+//!
+//! The jobs are of the Relay revision: the onchain input is `StatefulAppOnchainInput(root, "")`, ABI-encoded, the offchain
+//! input the state and the batch, and the output `StatefulAppResult(next root, abi.encode(Settlement))`. The contract
+//! is `contracts/src/relay/ClobConsumer.sol`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -14,13 +25,16 @@
 extern crate alloc;
 
 mod accounts;
+mod answer;
 mod book;
 mod exchange;
 mod request;
+mod state;
 
 pub use self::{
-    accounts::{Account, Delta, Funds, Token},
-    book::{Book, Resting, Side},
-    exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection},
+    accounts::{Account, Delta, Funds, MOST_ACCOUNTS, Token},
+    book::{Book, MOST_ORDERS, Resting, Side},
+    exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
     request::{Action, Cancel, Limit, Request, SIGNATURE, Withdraw, domain},
+    state::{Change, Clob, Payout, Settlement},
 };

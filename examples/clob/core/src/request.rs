@@ -77,6 +77,8 @@ pub enum Request {
     Signed(Action, [u8; SIGNATURE]),
     /// A deposit, as a log of the contract tells it. It counts only from there.
     Deposit {
+        /// Its number, counted from 1.
+        number: u64,
         /// Whose it is.
         user: Address,
         /// The token.
@@ -84,6 +86,20 @@ pub enum Request {
         /// How much.
         amount: u128,
     },
+}
+
+impl Request {
+    /// The size of the largest encoding, in bytes.
+    pub const MOST: usize = 1 + 20 + 8 + 8 + 1 + 8 + 8 + SIGNATURE;
+
+    /// Who has signed it, for this [domain](crate::domain); `None` if it is no signature, or a deposit.
+    #[must_use]
+    pub fn signer(&self, domain: &Eip712Domain) -> Option<Address> {
+        match self {
+            Self::Signed(action, signature) => signer(&action.signing_hash(domain), signature),
+            Self::Deposit { .. } => None,
+        }
+    }
 }
 
 /// Who has signed it; `None` if it is no signature.
@@ -127,9 +143,10 @@ impl Codec for Request {
                 }
                 out.extend_from_slice(signature);
             }
-            Self::Deposit { user, token, amount } => {
+            Self::Deposit { number, user, token, amount } => {
                 out.push(DEPOSIT);
                 out.extend_from_slice(user.as_slice());
+                number.encode(out);
                 out.push(*token as u8);
                 amount.encode(out);
             }
@@ -141,8 +158,9 @@ impl Codec for Request {
         let kind = reader.byte()?;
         let user = Address::from(reader.array::<20>()?);
         let request = if kind == DEPOSIT {
+            let number = number(&mut reader)?;
             let token = if flag(&mut reader)? { Token::Quote } else { Token::Base };
-            Self::Deposit { user, token, amount: u128::from_be_bytes(reader.array()?) }
+            Self::Deposit { number, user, token, amount: u128::from_be_bytes(reader.array()?) }
         } else {
             let (nonce, expiry) = (number(&mut reader)?, number(&mut reader)?);
             let action = match kind {

@@ -22,7 +22,8 @@ extern crate alloc;
 mod game;
 pub mod proofs;
 pub mod rules;
-pub mod tree;
+
+pub use state_tree as tree;
 
 pub use self::{
     game::{Form, Game, Match},

@@ -1,14 +1,21 @@
-//! The server's tree: a binary Merkle trie with the nodes of `nomt-core`, in memory.
+//! A binary Merkle trie with the nodes of `nomt-core`, in memory: the state of the example apps.
 //!
 //! A leaf stands at the shortest path that no other leaf shares, so the tree of a set of leaves depends on nothing else.
 //! `nomt-core` has no such tree, only its hashes and the proofs; the database that is made of it (`nomt`) would be a
-//! second one beside the server's journal.
+//! second one beside the server's journal. The README of `examples/matching_game` says why it is `nomt-core`.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+extern crate alloc;
 
 use alloc::{boxed::Box, vec::Vec};
 
+pub use nomt_core::trie::{KeyPath, LeafData, Node as Hash};
 use nomt_core::{
     hasher::{NodeHasher as _, Sha2Hasher, ValueHasher as _},
-    trie::{InternalData, KeyPath, LeafData, Node as Hash, TERMINATOR, ValueHash},
+    trie::{InternalData, TERMINATOR, ValueHash},
 };
 
 /// How leaves and nodes are hashed: SHA-256, for which zkVMs have circuits of their own.
@@ -39,13 +46,13 @@ fn bit(key: &KeyPath, depth: usize) -> bool {
 }
 
 /// Leaves by their keys, and the root of them all.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree {
     top: Node,
     deepest: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 enum Node {
     #[default]
     Empty,
@@ -53,7 +60,7 @@ enum Node {
     Branch(Box<Branch>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Branch {
     left: Node,
     right: Node,

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use clob_core::{
-    Action, Cancel, Delta, Exchange, Fill, Funds, Limit, MOST_FILLS, Outcome, Refusal, Rejection, Request, SIGNATURE,
-    Side, Token, Withdraw, domain,
+    Action, Cancel, Delta, Exchange, Funds, Limit, MOST_FILLS, Outcome, Refusal, Rejection, Request, SIGNATURE, Side,
+    Token, Withdraw, domain,
 };
 use infinityvm_stf::{Codec, Context, check::encoding};
 use k256::ecdsa::SigningKey;
 use proptest::prelude::*;
+
+mod model;
+mod state;
+
+use model::Model;
 
 const CHAIN: u64 = 31_337;
 const CONTRACT: Address = Address::repeat_byte(0xc1);
@@ -42,8 +47,9 @@ fn limit(user: u8, nonce: u64, buy: bool, price: u64, size: u64) -> Action {
     Action::Limit(Limit { user: address(user), nonce, expiry: LATER, buy, price, size })
 }
 
-fn deposit(user: u8, token: Token, amount: u128) -> Request {
-    Request::Deposit { user: address(user), token, amount }
+/// The next deposit for a state that has counted so many.
+fn deposit(counted: u64, user: u8, token: Token, amount: u128) -> Request {
+    Request::Deposit { number: counted + 1, user: address(user), token, amount }
 }
 
 fn exchange() -> Exchange {
@@ -55,7 +61,8 @@ fn funded(amount: u128) -> Exchange {
     let mut exchange = exchange();
     for user in 0..USERS {
         for token in [Token::Base, Token::Quote] {
-            exchange.apply(&deposit(user, token, amount), &Context::chain(1, 1, 1, 0)).unwrap();
+            let deposit = deposit(exchange.deposits().0, user, token, amount);
+            exchange.apply(&deposit, &Context::chain(1, 1, 1, 0)).unwrap();
         }
     }
     exchange
@@ -64,103 +71,6 @@ fn funded(amount: u128) -> Exchange {
 /// Everything that there is to see.
 fn all(exchange: &Exchange) -> String {
     format!("{exchange:?}")
-}
-
-/// An order as a line in a list.
-#[derive(Debug, Clone)]
-struct Line {
-    id: u64,
-    user: u8,
-    buy: bool,
-    price: u64,
-    size: u64,
-}
-
-/// The exchange as its rules read: one list of orders, and what is free. What is locked follows from the list.
-#[derive(Debug, Default)]
-struct Model {
-    orders: Vec<Line>,
-    free: BTreeMap<(u8, bool), i128>,
-    nonces: BTreeMap<u8, u64>,
-    deposited: BTreeMap<(u8, bool), i128>,
-    paid_out: BTreeMap<(u8, bool), i128>,
-}
-
-impl Model {
-    fn move_free(&mut self, user: u8, base: bool, by: i128) {
-        *self.free.entry((user, base)).or_default() += by;
-    }
-
-    fn free(&self, user: u8, base: bool) -> i128 {
-        self.free.get(&(user, base)).copied().unwrap_or_default()
-    }
-
-    fn locked(&self, user: u8, base: bool) -> i128 {
-        let own = self.orders.iter().filter(|order| order.user == user && order.buy != base);
-        own.map(|order| if base { order.size.into() } else { i128::from(order.price) * i128::from(order.size) }).sum()
-    }
-
-    fn limit(&mut self, id: u64, user: u8, buy: bool, price: u64, size: u64) -> Outcome {
-        if price == 0 || size == 0 {
-            return Outcome::Refused(Refusal::Zero);
-        }
-        let needs = if buy { i128::from(price) * i128::from(size) } else { size.into() };
-        if self.free(user, !buy) < needs {
-            return Outcome::Refused(Refusal::Funds);
-        }
-        let (mut left, mut fills) = (size, Vec::new());
-        self.move_free(user, !buy, -needs);
-        loop {
-            let offers = self.orders.iter().filter(|order| order.buy != buy);
-            let crossing = offers.filter(|order| if buy { order.price <= price } else { order.price >= price });
-            let best = crossing.min_by_key(|order| (if buy { order.price } else { u64::MAX - order.price }, order.id));
-            let Some(best) = best.filter(|_| left > 0).cloned() else { break };
-            if best.user == user || fills.len() == MOST_FILLS {
-                let back = if buy { i128::from(price) * i128::from(left) } else { left.into() };
-                self.move_free(user, !buy, back);
-                return Outcome::Taken { fills, resting: 0, cancelled: left };
-            }
-            let filled = left.min(best.size);
-            let (buyer, seller) = if buy { (user, best.user) } else { (best.user, user) };
-            self.move_free(buyer, true, filled.into());
-            self.move_free(seller, false, i128::from(best.price) * i128::from(filled));
-            if buy {
-                self.move_free(user, false, i128::from(price - best.price) * i128::from(filled));
-            }
-            let line = self.orders.iter_mut().find(|order| order.id == best.id).unwrap();
-            line.size -= filled;
-            self.orders.retain(|order| order.size > 0);
-            fills.push(Fill { order: best.id, user: address(best.user), price: best.price, size: filled });
-            left -= filled;
-        }
-        if left > 0 {
-            self.orders.push(Line { id, user, buy, price, size: left });
-        }
-        Outcome::Taken { fills, resting: left, cancelled: 0 }
-    }
-
-    fn cancel(&mut self, user: u8, id: u64) -> Outcome {
-        let Some(place) = self.orders.iter().position(|order| order.id == id && order.user == user) else {
-            return Outcome::Refused(Refusal::Order);
-        };
-        let order = self.orders.remove(place);
-        let back = if order.buy { i128::from(order.price) * i128::from(order.size) } else { order.size.into() };
-        self.move_free(user, !order.buy, back);
-        Outcome::Cancelled { size: order.size }
-    }
-
-    fn withdraw(&mut self, user: u8, base: bool, amount: u128) -> Outcome {
-        let amount = i128::try_from(amount).unwrap();
-        if amount == 0 {
-            return Outcome::Refused(Refusal::Zero);
-        }
-        if self.free(user, base) < amount {
-            return Outcome::Refused(Refusal::Funds);
-        }
-        self.move_free(user, base, -amount);
-        *self.paid_out.entry((user, base)).or_default() += amount;
-        Outcome::Withdrawn
-    }
 }
 
 /// What a user does; prices and sizes are near to each other, so that orders meet.
@@ -198,11 +108,10 @@ proptest! {
 
     #[test]
     fn the_exchange_is_the_model(steps in prop::collection::vec(step(), 1..80)) {
-        let (mut exchange, mut model) = (funded(1_500), Model::default());
+        let (mut exchange, mut model) = (funded(1_500), Model::new(address));
         for user in 0..USERS {
             for base in [true, false] {
-                model.move_free(user, base, 1_500);
-                model.deposited.insert((user, base), 1_500);
+                model.deposit(user, base, 1_500);
             }
         }
         let mut told: BTreeMap<(u8, bool), i128> = BTreeMap::new();
@@ -225,7 +134,7 @@ proptest! {
                     let (user, nonce) = nonce(&mut model, *by);
                     sign(Action::Withdraw(Withdraw { user, nonce, expiry: LATER, base: *base, amount: *amount }), *by)
                 }
-                Step::Deposit(user, base, amount) => deposit(*user, token(*base), *amount),
+                Step::Deposit(user, base, amount) => deposit(exchange.deposits().0, *user, token(*base), *amount),
                 Step::Batch => {
                     for (user, Delta { base, quote }) in exchange.take_deltas() {
                         let user = (0..USERS).find(|known| address(*known) == user).unwrap();
@@ -243,9 +152,7 @@ proptest! {
                 Step::Cancel(user, back) => model.cancel(user, back % place),
                 Step::Withdraw(user, base, amount) => model.withdraw(user, base, amount),
                 Step::Deposit(user, base, amount) => {
-                    let amount = i128::try_from(amount).unwrap();
-                    model.move_free(user, base, amount);
-                    *model.deposited.entry((user, base)).or_default() += amount;
+                    model.deposit(user, base, amount);
                     Outcome::Deposited
                 }
                 Step::Batch => unreachable!("goes on above"),
@@ -319,7 +226,8 @@ proptest! {
 fn encodings_are_exact() {
     let withdraw = Action::Withdraw(Withdraw { user: address(1), nonce: 9, expiry: 1, base: false, amount: u128::MAX });
     let cancel = Action::Cancel(Cancel { user: address(1), nonce: 8, expiry: 1, order: 3 });
-    let requests = [sign(limit(0, 1, true, 5, 6), 0), sign(cancel, 1), sign(withdraw, 1), deposit(1, Token::Quote, 7)];
+    let requests =
+        [sign(limit(0, 1, true, 5, 6), 0), sign(cancel, 1), sign(withdraw, 1), deposit(6, 1, Token::Quote, 7)];
     for request in requests {
         encoding(&request).unwrap();
         assert_eq!(Request::decode(&request.encoded()), Ok(request));
@@ -373,7 +281,8 @@ fn what_is_not_signed_like_this_changes_nothing() {
         ("the last nonce", sign(limit(1, u64::MAX, false, 10, 5), 1), Rejection::Nonce),
         ("expired", sign(late, 0), Rejection::Expired),
         ("signed by nobody who is known", sign(Action::Cancel(cancel), 3), Rejection::Signature),
-        ("a deposit by a user", deposit(0, Token::Base, 5), Rejection::Source),
+        ("a deposit by a user", deposit(8, 0, Token::Base, 5), Rejection::Source),
+        ("by one who has no account", sign(limit(9, 1, false, 10, 5), 9), Rejection::Account),
     ];
     for (what, request, why) in refused {
         assert_eq!(exchange.apply(&request, &now), Err(why), "{what}");
@@ -381,7 +290,9 @@ fn what_is_not_signed_like_this_changes_nothing() {
     }
     let from_chain = Context::chain(21, 1_000, 5, 0);
     assert_eq!(exchange.apply(&sign(order(), 0), &from_chain), Err(Rejection::Source));
-    assert_eq!(exchange.apply(&deposit(0, Token::Base, u128::MAX), &from_chain), Err(Rejection::Supply));
+    assert_eq!(exchange.apply(&deposit(8, 0, Token::Base, u128::MAX), &from_chain), Err(Rejection::Supply));
+    assert_eq!(exchange.apply(&deposit(7, 0, Token::Base, 5), &from_chain), Err(Rejection::Deposit), "counted before");
+    assert_eq!(exchange.apply(&deposit(9, 0, Token::Base, 5), &from_chain), Err(Rejection::Deposit), "one is left out");
     assert_eq!(all(&exchange), before);
     // The order itself is taken, at the last moment, too.
     let last = Action::Limit(Limit { user: address(0), nonce: 2, expiry: 1_000, buy: false, price: 10, size: 5 });
