@@ -78,7 +78,13 @@ impl Rpc {
     /// Calls a function without a transaction, at the latest block.
     pub async fn view<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, RpcError> {
         let params = json!([{ "to": to, "data": hex::encode_prefixed(call.abi_encode()) }, "latest"]);
-        let answer = self.try_call("eth_call", params).await?;
+        let answer = loop {
+            match self.try_call("eth_call", params.clone()).await {
+                // Anvil looks up the latest block's number first, and a rollback may have come since.
+                Err(error) if error.message.starts_with("BlockOutOfRangeError") => {}
+                answer => break answer?,
+            }
+        };
         let bytes = hex::decode(answer.as_str().expect("hex")).expect("hex");
         Ok(C::abi_decode_returns(&bytes).unwrap_or_else(|error| panic!("{}: {error}", C::SIGNATURE)))
     }
