@@ -1,10 +1,11 @@
 //! The chain that the options describe.
 
+use std::time::Duration;
+
 use infinityvm_sdk::{
     Error, ErrorKind, Result,
     chain::{Chain, RpcReader},
 };
-
 use tokio::time::timeout;
 
 use crate::{cli::Globals, connect::FIRST_CONTACT};
@@ -28,15 +29,20 @@ pub async fn of(globals: &Globals) -> Result<Option<Chain>> {
     let (Some(job_manager), false) = (globals.job_manager, globals.rpc_url.is_empty()) else { return Ok(None) };
     let chain = Chain::over_any(readers(globals).await?, job_manager)?;
     if let [_] = globals.rpc_url[..] {
-        // Reads are patient with an RPC that is away; one that was never reached is told of at once.
-        let limit = globals.timeout.map_or(FIRST_CONTACT, |limit| FIRST_CONTACT.min(limit));
-        timeout(limit, chain.identity()).await.map_err(|_| {
-            Error::new(ErrorKind::Chain, format!("the chain's RPC gave no answer within {limit:?}"))
-                .with_retryable(true)
-                .with_hint("check the address, and that the RPC runs; then try again")
-        })??;
+        first_contact(globals.timeout, chain.identity()).await?;
     }
     Ok(Some(chain))
+}
+
+/// Asks an RPC for the first time. Reads are patient with an RPC that is away; one that was never reached is told of at
+/// once.
+pub async fn first_contact<T>(limit: Option<Duration>, read: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = limit.map_or(FIRST_CONTACT, |limit| FIRST_CONTACT.min(limit));
+    timeout(limit, read).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Chain, format!("the chain's RPC gave no answer within {limit:?}"))
+            .with_retryable(true)
+            .with_hint("check the address, and that the RPC runs; then try again"))
+    })
 }
 
 /// The chain of a command that cannot do without.

@@ -34,7 +34,7 @@ Exit codes: 0 done; 1 failed for good; 2 usage; 3 outcome unknown, send the same
 #[command(
     name = "ivm",
     version,
-    help_template = "{about}\n\nUsage: {usage}\n\nCommands:\n{subcommands}\n\n{after-help}\n",
+    help_template = "{about}\n\nUsage: {usage}\n\nCommands:\n{subcommands}{after-help}\n",
     after_help = FOOTER,
     subcommand_required = true,
     arg_required_else_help = true
@@ -121,6 +121,15 @@ pub struct Globals {
 }
 
 impl Cli {
+    /// Whether it changes something elsewhere, and is not undone by giving it again.
+    pub fn leaves_traces(&self) -> bool {
+        match &self.command {
+            Command::Job(command) => !command.only_reads() && !command.needs_no_network(),
+            Command::Program(_) | Command::Outbox(_) => !self.command.only_reads(),
+            _ => false,
+        }
+    }
+
     pub async fn run(self, output: &Output) -> Result<Exit> {
         let Self { globals, command } = self;
         if command.only_reads() {

@@ -79,8 +79,13 @@ pub fn revision(globals: &Globals, job: &SignedJob) -> Result<Revision> {
 }
 
 /// Refuses to wait where no result could be believed, before anything is sent.
-pub fn require_operator(globals: &Globals, until: Until) -> Result<()> {
-    let has_chain = !globals.rpc_url.is_empty() && globals.job_manager.is_some();
+pub async fn require_operator(globals: &Globals, until: Until) -> Result<()> {
+    let chain = chain::of(globals).await?;
+    if let Some(chain) = &chain {
+        // A contract that is no JobManager would be waited for to the end.
+        chain.operator().await?;
+    }
+    let has_chain = chain.is_some();
     if !has_chain && matches!(until, Until::Finalized { .. }) {
         return Err(Error::new(ErrorKind::InvalidConfig, "only the chain says what is final, and none was named")
             .with_hint("give --rpc-url and --job-manager, or wait until executed or relayed"));

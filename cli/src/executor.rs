@@ -1,6 +1,12 @@
 //! Which command runs a program: the one that was named, or the executor of the virtual machine that a file is for.
 
-use std::{env, ffi::OsString, fs, io::Read as _, path::Path};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    io::Read as _,
+    path::Path,
+};
 
 use infinityvm_sdk::{Result, Revision};
 
@@ -37,7 +43,20 @@ fn is_guest(path: &Path) -> bool {
     read.is_ok() && head.starts_with(b"\x7fELF\x01") && u16::from_le_bytes([head[18], head[19]]) == RISC_V
 }
 
+/// Refuses a command whose program is nowhere, before a job needs it.
+pub fn require(program: &OsStr) -> Result<()> {
+    let path = Path::new(program);
+    let there = if path.components().count() > 1 { path.is_file() } else { is_on_path(&program.to_string_lossy()) };
+    if there {
+        return Ok(());
+    }
+    Err(refused(format!("the program's command {:?} cannot be started: there is no such program", path.display()))
+        .with_hint("give its path, or the name of a program that is on the path"))
+}
+
 fn is_on_path(name: &str) -> bool {
-    let (name, folders) = (format!("{name}{}", env::consts::EXE_SUFFIX), env::var_os("PATH").unwrap_or_default());
+    // Without a path, the system looks there.
+    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let name = format!("{name}{}", env::consts::EXE_SUFFIX);
     env::split_paths(&folders).any(|folder| folder.join(&name).is_file())
 }

@@ -1,6 +1,6 @@
 //! How the process ends: one number says whether to repeat, to send the same file again, or to give up.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use infinityvm_sdk::{Error, ErrorKind, Outcome, Result};
 use tokio::time::timeout;
@@ -63,7 +63,12 @@ pub async fn read_within<T>(limit: Option<Duration>, read: impl Future<Output = 
 /// Ends the process for arguments that clap refuses, or answers with: help and the version.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        return if error.print().is_ok() { Exit::Done } else { Exit::Failed }.into();
+        // Whoever reads may be gone, as `head` is.
+        let printed = error.print().or_else(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error),
+        });
+        return if printed.is_ok() { Exit::Done } else { Exit::Failed }.into();
     }
     if std::env::args_os().any(|argument| argument == "--json") {
         let whole = error.render().to_string();

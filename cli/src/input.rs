@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -95,23 +95,67 @@ impl BytesArg {
 }
 
 /// Writes a file that holds no key, whole or not at all: what is there already is replaced only once the new one is on
-/// the disk.
+/// the disk. A pipe, a terminal or a device is written to as it is.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let failed = |error| {
-        refused(format!("{} cannot be written", path.display()))
-            .with_source(error)
-            .with_hint("check that the folder is there, and that you may write to it")
+    let written = match place_of(path) {
+        Place::File(path) => replace(&path, text),
+        Place::Stream => {
+            fs::OpenOptions::new().write(true).create(true).truncate(true).open(path).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.flush()
+            })
+        }
     };
+    written.map_err(|error| unwritable(path, error))
+}
+
+/// Refuses a file that [`write`] could not write, long before it is to be written.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let Place::File(file) = place_of(path) else { return Ok(()) };
+    let beside = beside(&file);
+    let made = fs::File::create(&beside).and_then(|_| fs::remove_file(&beside));
+    made.map_err(|error| unwritable(path, error))
+}
+
+fn unwritable(path: &Path, error: io::Error) -> infinityvm_sdk::Error {
+    refused(format!("{} cannot be written", path.display()))
+        .with_source(error)
+        .with_hint("check that the folder is there, and that you may write to it")
+}
+
+enum Place {
+    /// A file that can be replaced, or none yet. No link leads further.
+    File(PathBuf),
+    Stream,
+}
+
+fn place_of(path: &Path) -> Place {
+    match fs::canonicalize(path) {
+        Ok(file) if file.is_file() => Place::File(file),
+        Ok(_) => Place::Stream,
+        // A link that leads to no name, as /dev/stdout does before a pipe.
+        Err(_) if path.is_symlink() => Place::Stream,
+        Err(_) => Place::File(path.to_owned()),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let beside = beside(path);
     let written = fs::File::create(&beside).and_then(|mut file| {
-        io::Write::write_all(&mut file, text.as_bytes())?;
+        if let Ok(there) = fs::metadata(path) {
+            file.set_permissions(there.permissions())?;
+        }
+        file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+    written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
         // It may be that there is none.
         _ = fs::remove_file(&beside);
-        failed(error)
     })
 }

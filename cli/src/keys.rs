@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
+    fs, panic,
     path::{Path, PathBuf},
 };
 
@@ -71,9 +71,7 @@ impl KeyOptions {
             return from_hex(key, "--private-key");
         }
         if let Some(path) = &self.private_key_file {
-            let what = path.display().to_string();
-            let text = fs::read_to_string(path).map(Zeroizing::new);
-            return from_hex(&text.map_err(|error| unreadable(&what, error))?, &what);
+            return from_file(path);
         }
         if self.interactive {
             return from_hex(&ask("private key: ")?, "what was typed");
@@ -121,12 +119,12 @@ impl KeyOptions {
             }
             None => ask("password of the keystore: ")?,
         };
-        let key = eth_keystore::decrypt_key(path, password.as_bytes()).map(Zeroizing::new);
-        let key = key.map_err(|error| {
+        let no_key = || {
             refused(format!("{what} gives no key"))
-                .with_source(error)
                 .with_hint("check the password, and that the file is a keystore as `cast wallet new` writes it")
-        })?;
+        };
+        let decrypted = quietly(|| eth_keystore::decrypt_key(path, password.as_bytes()).map(Zeroizing::new));
+        let key = decrypted.ok_or_else(no_key)?.map_err(|error| no_key().with_source(error))?;
         let bytes: Result<[u8; 32], _> = key.as_slice().try_into();
         bytes.map(Zeroizing::new).map_err(|_| refused(format!("{what} holds no key of 32 bytes")))
     }
@@ -141,6 +139,22 @@ fn of_account(name: OsString) -> Result<PathBuf> {
         return Err(refused("--account is a name and not a path").with_hint("use --keystore for a file elsewhere"));
     }
     Ok(Path::new(&home).join(".foundry/keystores").join(name))
+}
+
+/// The key in a file, as hex digits.
+pub fn from_file(path: &Path) -> Result<Zeroizing<[u8; 32]>> {
+    let what = path.display().to_string();
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    from_hex(&text.map_err(|error| unreadable(&what, error))?, &what)
+}
+
+/// Runs what panics at a keystore whose fields have wrong lengths. Nothing is printed of that.
+fn quietly<T>(what: impl FnOnce() -> T) -> Option<T> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let done = panic::catch_unwind(panic::AssertUnwindSafe(what));
+    panic::set_hook(hook);
+    done.ok()
 }
 
 /// What is wrong with a key is said without the key.

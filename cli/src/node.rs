@@ -1,9 +1,13 @@
 //! `ivm node`.
 
-use std::time::Instant;
+use std::{
+    error::{self, Error as _},
+    fmt,
+    time::Instant,
+};
 
 use clap::Subcommand;
-use infinityvm_sdk::{ErrorKind, JobId, Result};
+use infinityvm_sdk::{Error, ErrorKind, JobId, Result};
 use serde_json::json;
 
 use crate::{
@@ -18,6 +22,38 @@ pub enum NodeCommand {
     Info,
 }
 
+/// The same error, of no job.
+fn of_the_node(error: Error, endpoint: &str) -> Error {
+    let text = error.to_string();
+    let message = text.strip_prefix(&format!("{}: ", error.kind())).unwrap_or(&text).to_owned();
+    let told = Error::new(error.kind(), message)
+        .with_outcome(error.outcome())
+        .with_retryable(error.is_retryable())
+        .with_attempts(error.attempts())
+        .with_endpoint(endpoint);
+    let told = match error.hint() {
+        Some(hint) => told.with_hint(hint.to_owned()),
+        None => told,
+    };
+    if error.source().is_some() { told.with_source(Cause(error)) } else { told }
+}
+
+/// What an error was caused by, without the error itself.
+#[derive(Debug)]
+struct Cause(Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.source().map_or(Ok(()), |cause| write!(f, "{cause}"))
+    }
+}
+
+impl error::Error for Cause {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.0.source()?.source()
+    }
+}
+
 impl NodeCommand {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         let Self::Info = self;
@@ -25,7 +61,7 @@ impl NodeCommand {
         let begun = Instant::now();
         // A job that there cannot be: that the node does not know it is an answer.
         match client.get_result(JobId::from_slice(&[0; 32])?).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(of_the_node(error, client.endpoint())),
             _ => {}
         }
         let millis = begun.elapsed().as_secs_f64() * 1000.0;

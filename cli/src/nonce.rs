@@ -9,12 +9,13 @@ use crate::{
     cli::Globals,
     connect,
     output::{Output, Page},
+    text,
 };
 
 #[derive(Args, Debug)]
 pub struct NonceArgs {
     /// The app's contract
-    #[arg(value_name = "CONSUMER")]
+    #[arg(value_name = "CONSUMER", value_parser = text::address)]
     consumer: Address,
 
     /// Ask the node, too, which nonces it works on (Relay revision, gRPC)

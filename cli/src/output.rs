@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{self, IsTerminal as _},
     path::Path,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use infinityvm_sdk::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{exit, input, text::refused};
+use crate::{exit, input, text::refused, words};
 
 const LABEL: Style = AnsiColor::Cyan.on_default();
 const WRONG: Style = AnsiColor::Red.on_default().bold();
@@ -23,28 +24,61 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 #[derive(Debug)]
 pub struct Output {
     json: bool,
+    /// Why an answer was not written.
+    lost: Mutex<Option<io::Error>>,
 }
 
 impl Output {
     pub fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, lost: Mutex::default() }
     }
 
     /// Prints an answer: the value as one line of JSON, or the text.
     pub fn answer(&self, value: &impl Serialize, text: impl fmt::Display) {
-        if self.json { self.document(value) } else { line(&mut anstream::stdout(), format_args!("{text}")) }
+        if self.json {
+            self.document(value);
+        } else {
+            self.note(line(&mut anstream::stdout(), format_args!("{text}")));
+        }
+    }
+
+    /// Prints advice of the library's, which names its functions: here they are commands.
+    pub fn advice(&self, value: &impl Serialize, text: impl fmt::Display) {
+        self.answer(&words::of_json(value), words::of_commands(&text.to_string()));
+    }
+
+    /// Whether nobody reads the answers any more.
+    pub fn is_unread(&self) -> bool {
+        matches!(&*self.lost(), Some(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The error of an answer that could not be written. Whoever reads may be gone, as `head` is, which is none.
+    pub fn failure(&self) -> Option<Error> {
+        let error = self.lost().take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)?;
+        Some(refused("the answer cannot be written to standard output").with_source(error))
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.lost().get_or_insert(error);
+        }
+    }
+
+    fn lost(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Prints a value as one line of JSON, whatever was asked for.
     pub fn document(&self, value: &impl Serialize) {
         // Only maps with keys that are no text fail, and there are none.
         let text = serde_json::to_string(value).unwrap_or_else(|error| json!({ "bug": error.to_string() }).to_string());
-        line(&mut io::stdout(), format_args!("{text}"));
+        self.note(line(&mut io::stdout(), format_args!("{text}")));
     }
 
-    /// Writes a value that other commands read: to the file, and then says what it is; or to standard output.
+    /// Writes a value that other commands read: to the file, and then says what it is; or to standard output,
+    /// also if the file is `-`.
     pub fn file(&self, value: &impl Serialize, path: Option<&Path>, page: Page) -> Result<()> {
-        let Some(path) = path else {
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             self.document(value);
             return Ok(());
         };
@@ -69,26 +103,31 @@ impl Output {
     /// Prints why the command failed.
     pub fn error(&self, error: &Error) {
         if self.json {
-            let text = json!({ "error": error, "exit_code": exit::code(error) as u8 });
-            line(&mut io::stderr(), format_args!("{text}"));
+            let text = json!({ "error": words::of_json(error), "exit_code": exit::code(error) as u8 });
+            aside(&mut io::stderr(), format_args!("{text}"));
         } else {
-            line(&mut anstream::stderr(), format_args!("{WRONG}error:{WRONG:#} {}", error.report()));
+            let text = words::of_commands(&error.report().to_string());
+            aside(&mut anstream::stderr(), format_args!("{WRONG}error:{WRONG:#} {text}"));
         }
     }
 
     /// Says something that is no error and no answer.
     pub fn warn(&self, text: impl fmt::Display) {
         if self.json {
-            line(&mut io::stderr(), format_args!("{}", json!({ "warning": text.to_string() })));
+            aside(&mut io::stderr(), format_args!("{}", json!({ "warning": text.to_string() })));
         } else {
-            line(&mut anstream::stderr(), format_args!("{WARNING}warning:{WARNING:#} {text}"));
+            aside(&mut anstream::stderr(), format_args!("{WARNING}warning:{WARNING:#} {text}"));
         }
     }
 }
 
-/// Whoever reads may be gone: a job that was sent stays sent.
-fn line(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) {
-    _ = writeln!(stream, "{text}").and_then(|()| stream.flush());
+fn line(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) -> io::Result<()> {
+    writeln!(stream, "{text}").and_then(|()| stream.flush())
+}
+
+/// A line of standard error. Where that is closed nobody reads it.
+fn aside(stream: &mut dyn io::Write, text: fmt::Arguments<'_>) {
+    _ = line(stream, text);
 }
 
 /// What a person is shown who waits; made by [`Output::progress`].
@@ -106,7 +145,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.println(text),
             None if self.silent => {}
-            None => line(&mut io::stderr(), format_args!("{text}")),
+            None => aside(&mut io::stderr(), format_args!("{text}")),
         }
     }
 }

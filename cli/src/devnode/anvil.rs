@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::guard::{END, FAILED, PATIENCE};
+use super::guard::{self, END, FAILED, PATIENCE};
 
 /// Its rules, which take blob transactions in their old and in their new form.
 const HARDFORK: [&str; 2] = ["--hardfork", "prague"];
@@ -34,7 +34,7 @@ impl Anvil {
             env::current_exe().map_err(|error| failed("ivm does not find itself".to_owned()).with_source(error))?;
         let mut command = Command::new(ourselves);
         command
-            .args(["devnode", "guard"])
+            .args(guard::arguments())
             .arg(program)
             .args(["--port", &port.to_string(), "--color", "never"])
             .args(args);
@@ -50,7 +50,12 @@ impl Anvil {
             return Err(failed(format!("{name} has no pipes")));
         };
         let mut lines = BufReader::new(stdout).lines();
-        let silent = || Err(failed(format!("{name} does not listen; is port {port} taken?")));
+        // Why is on standard error by then.
+        let silent = || {
+            Err(failed(format!("{name} does not listen on port {port}")).with_hint(
+                "see what it says itself; take another port with --anvil-port, or give the path of anvil: --anvil PATH",
+            ))
+        };
         let listening = async {
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some(address) = line.strip_prefix("Listening on ") {

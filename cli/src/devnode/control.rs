@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -55,15 +55,20 @@ impl Drop for Control {
 
 impl Control {
     pub async fn listen(path: PathBuf, session: &Arc<Session>) -> Result<Self> {
-        // What a node left behind that was killed.
-        if path.exists() && UnixStream::connect(&path).await.is_err() {
+        let failed = |error: std::io::Error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "another node has it, or it is no socket; name another one with --socket"
+                }
+                _ => "name one with --socket: a short path, in a folder that is there",
+            };
+            refused(format!("the control socket {} cannot be made", path.display())).with_source(error).with_hint(hint)
+        };
+        // What a node left behind that was killed. Nothing but a socket is ever removed.
+        let is_socket = fs::symlink_metadata(&path).is_ok_and(|there| there.file_type().is_socket());
+        if is_socket && UnixStream::connect(&path).await.is_err() {
             _ = fs::remove_file(&path);
         }
-        let failed = |error| {
-            refused(format!("the control socket {} cannot be made", path.display()))
-                .with_source(error)
-                .with_hint("another node may have it; name another one with --socket")
-        };
         let listener = UnixListener::bind(&path).map_err(failed)?;
         // Nobody else on this machine may make the node go wrong.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;

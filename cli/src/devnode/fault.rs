@@ -110,8 +110,18 @@ struct Words {
 impl FaultCommand {
     /// Reads what `--fault` gives: the words of `ivm devnode fault`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let whole = |error: clap::Error| error.to_string().trim_start_matches("error: ").trim().to_owned();
+        let whole = |error: clap::Error| {
+            let text = error.to_string();
+            // What it is a value of says the same at its end.
+            let text = text.trim().trim_end_matches("For more information, try '--help'.");
+            text.trim_start_matches("error: ").trim().to_owned()
+        };
         Words::try_parse_from(text.split_whitespace()).map(|words| words.fault).map_err(whole)
+    }
+
+    /// Whether only the simulated chain can do it.
+    pub fn is_of_simulated_chain(&self) -> bool {
+        matches!(self, Self::Mine { .. } | Self::Reorganise { .. } | Self::SetOperator { .. })
     }
 
     /// Does it. What has an answer gives it.

@@ -2,14 +2,13 @@
 //! child, and a pipe from the node, which the operating system closes.
 
 use std::{
+    env,
     ffi::OsString,
     io::{self, Read as _},
-    process::Stdio,
+    process::{ExitCode, Stdio},
     time::Duration,
 };
 
-use clap::Args;
-use infinityvm_sdk::Result;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -18,7 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::text::refused;
+/// The argument before the command of a guard. No person gives it, so it is in no help.
+const ARGUMENT: &str = "devnode-guard";
 
 /// What the node writes to have anvil write its chain down, and end.
 pub const END: u8 = b'.';
@@ -27,45 +27,51 @@ pub const FAILED: &str = "cannot be started: ";
 /// How long anvil may take to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-#[derive(Args, Debug)]
-pub struct GuardArgs {
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<OsString>,
+/// The arguments with which this program starts itself as the guard of a command.
+pub fn arguments() -> [&'static str; 1] {
+    [ARGUMENT]
 }
 
-impl GuardArgs {
-    pub async fn run(self) -> Result<()> {
-        let (program, args) = self.command.split_first().ok_or_else(|| refused("no command was given"))?;
-        // Ctrl-C reaches anvil, too, which then ends by itself.
-        let heard = |kind| signal(kind).map_err(|error| refused("signals cannot be heard").with_source(error));
-        let (_interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
-        let spawned = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
-            Err(error) => {
-                println!("{FAILED}{error}");
-                return Ok(());
-            }
-        };
-        let (tell, told) = oneshot::channel();
-        // A read of standard input cannot be given up; the thread goes with the process.
-        std::thread::spawn(move || {
-            let mut byte = [0];
-            let read = io::stdin().read(&mut byte);
-            _ = tell.send(read.is_ok_and(|count| count == 1) && byte == [END]);
-        });
-        let gently = tokio::select! {
-            _ = child.wait() => return Ok(()),
-            gently = told => gently.unwrap_or(false),
-            _ = terminate.recv() => true,
-        };
-        if gently {
-            end(&mut child).await;
+/// The command that this process is to guard, if it was started for that.
+pub fn asked_for() -> Option<Vec<OsString>> {
+    let mut arguments = env::args_os().skip(1);
+    (arguments.next()? == ARGUMENT).then(|| arguments.collect())
+}
+
+/// Runs the command, and ends it with the node.
+pub async fn run(command: Vec<OsString>) -> ExitCode {
+    // Ctrl-C reaches anvil, too, which then ends by itself.
+    let (Some((program, args)), Ok(_interrupt), Ok(mut terminate)) =
+        (command.split_first(), signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return ExitCode::FAILURE;
+    };
+    let spawned = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            println!("{FAILED}{error}");
+            return ExitCode::SUCCESS;
         }
-        // Without a word the node was killed. So is anvil: both go on from what was last written down.
-        _ = child.kill().await;
-        Ok(())
+    };
+    let (tell, told) = oneshot::channel();
+    // A read of standard input cannot be given up; the thread goes with the process.
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        let read = io::stdin().read(&mut byte);
+        _ = tell.send(read.is_ok_and(|count| count == 1) && byte == [END]);
+    });
+    let gently = tokio::select! {
+        _ = child.wait() => return ExitCode::SUCCESS,
+        gently = told => gently.unwrap_or(false),
+        _ = terminate.recv() => true,
+    };
+    if gently {
+        end(&mut child).await;
     }
+    // Without a word the node was killed. So is anvil: both go on from what was last written down.
+    _ = child.kill().await;
+    ExitCode::SUCCESS
 }
 
 /// Has it end by itself.

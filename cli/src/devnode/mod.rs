@@ -5,7 +5,7 @@ mod chain;
 mod control;
 pub mod example;
 mod fault;
-mod guard;
+pub mod guard;
 pub mod program;
 mod start;
 mod state;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use infinityvm_sdk::Result;
 
-use self::{fault::FaultCommand, guard::GuardArgs, start::StartArgs};
+use self::{fault::FaultCommand, start::StartArgs};
 use crate::{cli::Globals, output::Output};
 
 /// The port of a node's gRPC server, unless told otherwise.
@@ -34,9 +34,6 @@ pub struct DevnodeArgs {
 enum DevnodeCommand {
     /// Make a running development node go wrong, or look at it
     Fault(FaultArgs),
-    /// Run anvil, and end it with the node
-    #[command(hide = true)]
-    Guard(GuardArgs),
 }
 
 #[derive(Args, Debug)]
@@ -52,7 +49,6 @@ impl DevnodeArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         match self.command {
             None => self.start.run(globals, output).await,
-            Some(DevnodeCommand::Guard(args)) => args.run().await,
             Some(DevnodeCommand::Fault(FaultArgs { socket, fault })) => {
                 let socket = socket.unwrap_or_else(|| control::default_socket(GRPC_PORT));
                 let said = control::tell(&socket, &fault).await?;

@@ -91,6 +91,7 @@ impl How {
             words = executor::command(words, self.revision)?;
         }
         let program = words.first().cloned().unwrap_or_default();
+        executor::require(&program)?;
         let command = ProgramCommand::new(program).with_args(words.iter().skip(1)).with_raw(self.raw);
         Ok(match self.time_limit {
             Some(limit) => command.with_time_limit(limit),

@@ -1,7 +1,6 @@
 //! Starts the node, says where it is, and runs until it is told to end.
 
 use std::{
-    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,8 +10,9 @@ use std::{
 use clap::Args;
 use infinityvm_sdk::{
     LocalSigner, Result, Revision,
+    chain::{Chain, RpcReader},
     devnode::{DEV_OPERATOR_KEY, DevNode, RealChain},
-    primitives::{Address, B256, hex},
+    primitives::{Address, hex},
 };
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +28,9 @@ use super::{
     state::{Session, StateFile},
 };
 use crate::{
+    chain,
     cli::Globals,
+    input, keys,
     output::{Output, Page},
     text::{self, refused},
 };
@@ -73,7 +75,7 @@ pub struct StartArgs {
     operator_key_file: Option<PathBuf>,
 
     /// Who may sign jobs of the example consumers; anvil's third account unless set
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = text::address)]
     signer: Option<Address>,
 
     /// A program: [ID=]COMMAND, where the command is asked for an id that is not given; [ID=]FILE of an ELF, which
@@ -135,6 +137,9 @@ impl StartArgs {
 
     async fn start(&self, globals: &Globals) -> Result<(Session, Option<Anvil>, Said)> {
         let revision = globals.revision.unwrap_or(REVISION);
+        if let Some(file) = &self.state {
+            input::check_writable(file)?;
+        }
         let operator_key = self.operator_key_file.as_deref().map_or(Ok(DEV_OPERATOR_KEY), key_of)?;
         let operator = address_of(operator_key)?;
         let signer = self.signer.map_or_else(|| address_of(SIGNER), Ok)?;
@@ -165,6 +170,7 @@ impl StartArgs {
                 refused("--relay-to needs the JobManager").with_hint("name the contract with --job-manager")
             })?;
             let key = self.relayer_key_file.as_deref().map_or(Ok(RELAYER), key_of)?;
+            names(rpc, job_manager, operator).await?;
             builder = builder.relay_to(RealChain::new(rpc, key, job_manager));
             said = said.with("JobManager", "job_manager", job_manager.to_string());
         } else {
@@ -181,7 +187,8 @@ impl StartArgs {
         };
         said = said.node(&node, revision, shown, signer, self.signer.is_none(), anvil.is_some());
         said = self.register(&node, revision, said).await?;
-        let session = Session { node, file: self.state.clone(), contracts };
+        let real_chain = contracts.is_some() || self.relay_to.is_some();
+        let session = Session { node, file: self.state.clone(), contracts, real_chain };
         for fault in &self.faults {
             session.apply(fault)?;
         }
@@ -204,7 +211,10 @@ impl StartArgs {
         for program in examples.iter().chain(&self.programs) {
             let (id, name) = program.register(node, how).await?;
             said.page = said.page.row("program", format_args!("{id}  {name}"));
-            programs.insert(id.to_string(), name.into());
+            if let Some(other) = programs.insert(id.to_string(), name.clone().into()) {
+                let what = format!("two programs have the id {id}: {} and {name}", other.as_str().unwrap_or_default());
+                return Err(refused(what).with_hint("give one of them another id: --program ID=COMMAND"));
+            }
         }
         said.value["programs"] = programs.into();
         Ok(said)
@@ -274,8 +284,18 @@ fn address_of(key: [u8; 32]) -> Result<Address> {
 }
 
 fn key_of(path: &Path) -> Result<[u8; 32]> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| refused(format!("{} cannot be read", path.display())).with_source(error))?;
-    let key: Result<B256, _> = text.trim().parse();
-    key.map(|key| key.0).map_err(|_| refused(format!("{} holds no key of 64 hex digits", path.display())))
+    keys::from_file(path).map(|key| *key)
+}
+
+/// Refuses a chain whose JobManager would take no result of this operator's.
+async fn names(rpc: &str, job_manager: Address, operator: Address) -> Result<()> {
+    let named = chain::first_contact(None, async {
+        Chain::over_any([RpcReader::builder(rpc).connect().await?], job_manager)?.operator().await
+    });
+    let named = named.await?;
+    if named == operator {
+        return Ok(());
+    }
+    Err(refused(format!("the JobManager {job_manager} names the operator {named}, and this node signs as {operator}"))
+        .with_hint("give the key of that operator with --operator-key-file, or name another JobManager"))
 }

@@ -33,11 +33,9 @@ impl StateFile {
         }
         let file: Self = Source::File(path.into()).json("the state of a development node")?;
         if file.version != VERSION {
-            return Err(refused(format!(
-                "{} has version {}, and this is version {VERSION}",
-                path.display(),
-                file.version
-            )));
+            let found = file.version;
+            return Err(refused(format!("{} has version {found}, and this is version {VERSION}", path.display()))
+                .with_hint("use the ivm that wrote it, or another file to begin anew"));
         }
         Ok(Some(file))
     }
@@ -48,10 +46,16 @@ pub struct Session {
     pub node: DevNode,
     pub file: Option<PathBuf>,
     pub contracts: Option<Contracts>,
+    /// Whether the node relays to a chain that it does not simulate.
+    pub real_chain: bool,
 }
 
 impl Session {
     pub fn apply(&self, fault: &FaultCommand) -> Result<Value> {
+        if self.real_chain && fault.is_of_simulated_chain() {
+            return Err(refused("this is done to the simulated chain, and the node relays to another one")
+                .with_hint("ask that chain itself, such as an anvil by `cast rpc anvil_mine`"));
+        }
         match (fault, &self.file) {
             (FaultCommand::Save, None) => {
                 Err(refused("the node has no state file").with_hint("start it with --state FILE"))

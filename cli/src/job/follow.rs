@@ -75,6 +75,9 @@ impl EventsArgs {
             let place = event.result().and_then(Verified::finality);
             let place = place.map(|place| format!(" in block {}", place.block_number)).unwrap_or_default();
             output.answer(&value, format_args!("{:>8.3} s  {}{place}", begun.elapsed().as_secs_f64(), name(&event)));
+            if output.is_unread() {
+                break;
+            }
         }
         Ok(())
     }
@@ -83,7 +86,7 @@ impl EventsArgs {
 /// A job that was sent before, at a node that answers.
 async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) -> Result<JobHandle> {
     let job: SignedJob = file.json("a signed job")?;
-    connect::require_operator(globals, until)?;
+    connect::require_operator(globals, until).await?;
     let mut builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
     if no_heal {
         builder = builder.healing(HealPolicy::off());

@@ -73,7 +73,7 @@ impl FileArgs {
         chain::required(globals).await?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
         let report = builder.connect().await?.preflight(&job).await?;
-        output.answer(&report, &report);
+        output.advice(&report, &report);
         Ok(if report.will_land() { Exit::Done } else { Exit::Failed })
     }
 
@@ -82,7 +82,7 @@ impl FileArgs {
         let job: SignedJob = self.file.json("a signed job")?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
         let diagnosis = builder.connect().await?.diagnose(&job).await?;
-        output.answer(&diagnosis, &diagnosis);
+        output.advice(&diagnosis, &diagnosis);
         Ok(())
     }
 }

@@ -50,6 +50,10 @@ impl JobCommand {
         matches!(self, Self::Get(_) | Self::Verify(_) | Self::Preflight(_) | Self::Diagnose(_))
     }
 
+    pub fn needs_no_network(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Sign(_) | Self::Id(_))
+    }
+
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<Exit> {
         match self {
             Self::Build(args) => args.run(globals, output),

@@ -79,7 +79,7 @@ pub struct SendOptions {
 
 impl SubmitArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
-        self.send.check(globals)?;
+        self.send.check(globals).await?;
         let job: OffchainJobRequest = match &self.file {
             Some(file) => file.json("a job that `ivm job build` has written")?,
             None => self.job.job(globals.revision)?,
@@ -97,7 +97,7 @@ impl SubmitArgs {
 
 impl SendArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
-        self.send.check(globals)?;
+        self.send.check(globals).await?;
         let job: SignedJob = self.file.json("a signed job")?;
         let revision = connect::revision(globals, &job)?;
         let client = self.send.builder(globals).await?.revision(revision).connect().await?;
@@ -111,9 +111,9 @@ impl SendArgs {
 
 impl SendOptions {
     /// Refuses what cannot work before anything is read or sent.
-    pub fn check(&self, globals: &Globals) -> Result<()> {
+    pub async fn check(&self, globals: &Globals) -> Result<()> {
         match self.wait {
-            Some(until) => connect::require_operator(globals, until),
+            Some(until) => connect::require_operator(globals, until).await,
             None if self.result.are_given() => Err(refused("--decode and --proof need a result")
                 .with_hint("add --wait executed, or --wait relayed; or use `ivm job wait` afterwards")),
             None => Ok(()),
@@ -139,19 +139,38 @@ impl SendOptions {
         globals: &Globals,
         output: &Output,
     ) -> Result<()> {
-        let sent = client.submit_signed(job.clone()).await;
-        let done = match sent {
-            Ok(handle) => self.finish(handle, globals, output).await,
-            Err(error) => Err(error),
+        self.finish(client.submit_signed(job.clone()), client, &job, file, globals, output).await
+    }
+
+    /// Has a job sent, waits if that was asked for, and says what came of it. Whatever ends that, also Ctrl-C, the
+    /// signed job is in a file if it may run.
+    pub async fn finish(
+        &self,
+        sent: impl IntoFuture<Output = Result<JobHandle>>,
+        client: &Client,
+        job: &SignedJob,
+        file: Option<&Path>,
+        globals: &Globals,
+        output: &Output,
+    ) -> Result<()> {
+        let done = async { self.answer(sent.await?, globals, output).await };
+        let done = tokio::select! {
+            // It hears before anything is sent.
+            biased;
+            () = interrupted() => Err(Error::new(ErrorKind::Closed, "interrupted")
+                .with_outcome(Outcome::Unknown)
+                .with_retryable(true)
+                .with_job(job.id())),
+            done = done => done,
         };
+        let done = done.map_err(|error| with_file(error, job, file));
         if done.is_err() {
             client.close(GRACE).await;
         }
-        done.map_err(|error| with_file(error, &job, file))
+        done
     }
 
-    /// Waits for a job that was sent, if that was asked for, and says what came of it.
-    pub async fn finish(&self, handle: JobHandle, globals: &Globals, output: &Output) -> Result<()> {
+    async fn answer(&self, handle: JobHandle, globals: &Globals, output: &Output) -> Result<()> {
         let Some(until) = self.wait else {
             let (job, stage) = (handle.signed_job(), Some(handle.stage()));
             output.answer(&value_of(job, stage), page_of(job, stage));
@@ -160,6 +179,27 @@ impl SendOptions {
         let verified = follow(&handle, until, globals, output).await?;
         self.result.tell(&verified, Some(handle.stage()), output)
     }
+}
+
+/// Waits until the process is told to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_ok() {
+        return;
+    }
+    // Nothing is heard, and the system ends the process at once.
+    std::future::pending().await
 }
 
 /// Where the nonce comes from, if the job has none.

@@ -128,12 +128,13 @@ impl ReplaceArgs {
         if (&self.failed, &self.new) == (&Source::Stdin, &Source::Stdin) {
             return Err(refused("both jobs are to come from standard input").with_hint("give one of them as a file"));
         }
-        self.send.check(globals)?;
+        self.send.check(globals).await?;
         let failed: SignedJob = self.failed.json("a signed job")?;
         let revision = connect::revision(globals, &failed)?;
         let text: serde_json::Value = self.new.json("a job")?;
         let read = |error| refused(format!("{} does not hold a job", self.new.name())).with_source(error);
-        let new: SignedJob = if text.get("signature").is_some() {
+        let signed = text.get("signature").is_some();
+        let new: SignedJob = if signed {
             serde_json::from_value(text).map_err(read)?
         } else {
             let job: OffchainJobRequest = serde_json::from_value(text).map_err(read)?;
@@ -144,7 +145,11 @@ impl ReplaceArgs {
             save(&new, path)?;
         }
         let handle = client.resume(failed)?;
-        let handle = client.replace_signed(&handle, new).await?;
-        self.send.finish(handle, globals, output).await
+        let file = match &self.new {
+            Source::File(path) if signed => Some(path.as_path()),
+            _ => self.save.as_deref(),
+        };
+        let replaced = client.replace_signed(&handle, new.clone());
+        self.send.finish(replaced, &client, &new, file, globals, output).await
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::store::{Store, StoreOptions};
-use crate::{cli::Globals, connect, input::Source, output::Output};
+use crate::{cli::Globals, connect, input::Source, output::Output, text};
 
 /// What begins the name of this command as an owner of lanes.
 const INSTANCE: &str = "ivm";
@@ -72,7 +72,7 @@ pub struct AbandonArgs {
 #[derive(Args, Debug)]
 pub struct LaneArgs {
     /// The lane's consumer
-    #[arg(value_name = "CONSUMER")]
+    #[arg(value_name = "CONSUMER", value_parser = text::address)]
     consumer: Address,
 
     #[command(flatten)]
@@ -184,7 +184,7 @@ async fn attend(store: Store, lane: &LaneStatus, config: LaneConfig, globals: &G
         _ => "the service".to_owned(),
     };
     Err(error.with_hint(format!(
-        "{owner} acts for this lane: have it do this (Outbox::retry and its like), or stop the service and give this command again; `status` and `list` work beside it"
+        "{owner} acts for this lane: have it do this (Outbox::retry and its like), or stop the service and give this command again (if it was killed, once its lease has ended, which is 15 s unless it has set another); `status` and `list` work beside it"
     )))
 }
 

@@ -11,7 +11,7 @@ use infinityvm_sdk::{
 use serde_json::{Value, json};
 
 use super::store::StoreOptions;
-use crate::output::Output;
+use crate::{output::Output, text};
 
 /// Jobs that are read at once.
 const PAGE: u32 = 256;
@@ -32,7 +32,7 @@ pub struct ListArgs {
     tickets: Vec<i64>,
 
     /// Only the lane of this consumer
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = text::address)]
     consumer: Option<Address>,
 
     /// Only jobs that wait for a person

@@ -1,7 +1,9 @@
 //! Where an outbox is: a SQLite file, or a PostgreSQL database.
 
 use std::{
-    env, fs,
+    env,
+    error::Error as _,
+    fs,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -68,6 +70,9 @@ impl StoreOptions {
                 opened => opened.map(Store::Postgres),
             };
         }
+        if url.is_empty() {
+            return Err(refused("--store is empty").with_hint("give the file or the database of the service's outbox"));
+        }
         let path = path_of(&url)?;
         if !path.is_file() {
             return Err(refused(format!("there is no store at {}", path.display()))
@@ -80,7 +85,7 @@ impl StoreOptions {
             return Err(refused(format!("{} is no SQLite database", path.display()))
                 .with_hint("give --store the file of the service's outbox"));
         }
-        SqliteStore::open_existing(path).await.map(Store::Sqlite)
+        SqliteStore::open_existing(path).await.map(Store::Sqlite).map_err(of_file)
     }
 
     pub async fn view(&self, output: &Output) -> Result<StoreView> {
@@ -91,6 +96,20 @@ impl StoreOptions {
         let Some(file) = self.store.strip_prefix('@') else { return Ok(self.store.clone()) };
         let text = fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
         Ok(text.trim().to_owned())
+    }
+}
+
+/// What is wrong with a file that SQLite does not open. One that is damaged stays so.
+fn of_file(error: Error) -> Error {
+    let why = error.source().map(ToString::to_string).unwrap_or_default();
+    // SQLITE_CORRUPT and SQLITE_NOTADB.
+    let is_damaged = ["(code: 11)", "(code: 26)"].iter().any(|code| why.contains(code));
+    match error.hint() {
+        _ if is_damaged => error
+            .with_retryable(false)
+            .with_hint("the file is damaged, or is no database: name the right one, or restore it"),
+        None => error.with_hint("check that the file is the store of an outbox, and that you may read it"),
+        Some(_) => error,
     }
 }
 

@@ -127,6 +127,12 @@ async fn a_result_that_nobody_relays_is_posted() {
     assert!(posted.ok().contains("somebody else"), "{}", posted.out);
     let done = scene.line("job wait job.json --until finalized:1 --decode (uint256,uint256) --json").json();
     assert_eq!(done["result"]["decoded"][1], json!("20"));
+    // What is no JobManager is told of before anything is sent, and not after the wait's end.
+    let (consumer, build) = (scene.consumer, format!("job build {} --nonce 2 --out next.json", scene.job(9)));
+    scene.line(&build).ok();
+    let submit = format!("job submit next.json --private-key-file key.hex --wait finalized:1 --job-manager {consumer}");
+    assert!(scene.line(&submit).fails(1).contains("check the contract's address"));
+    assert_eq!(scene.node.stats().submissions(infinityvm_sdk::JobId::derive(2, consumer).into()), 0);
     // The operator is read from the chain; another's word is not believed.
     scene.line("job verify proof.json").ok();
     let other = Address::repeat_byte(1);

@@ -71,6 +71,9 @@ async fn over_rest_too() {
     assert_eq!((&info["transport"], &info["revision_said_by_node"]), (&json!("rest"), &json!(false)));
     let info = scene.line("node info");
     assert!(info.ok().contains("relay (said by the node)"), "{}", info.out);
+    // No job is asked for, whatever the node is asked to find out whether it answers.
+    let info = scene.line("node info --rest --revision relay");
+    assert!(info.fails(2).contains("speaks HTTP/2 only") && !info.err.contains("job:"), "{}", info.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

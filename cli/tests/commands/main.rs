@@ -11,3 +11,5 @@ mod scene;
 mod schema;
 mod secrets;
 mod shape;
+mod streams;
+mod words;

@@ -19,6 +19,7 @@ fn folder() -> Folder {
     folder.write("other.json", r#"{"version":1}"#);
     folder.write("array.json", "[1,2,3]");
     folder.write("no.db", "this is no database, however long it may be");
+    folder.write("torn.db", "SQLite format 3\0 and then nothing");
     let build = format!("job build --consumer {CONSUMER} --program 0x17 --max-cycles 9 --nonce 1 --out job.json");
     folder.ivm(&build.split(' ').collect::<Vec<_>>()).ok();
     let sign = "job sign job.json --revision relay --private-key-file key.hex --out signed.json";
@@ -125,6 +126,7 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("job replace signed.json", 2, "NEW"),
     ("job replace - -", 2, "give one of them as a file"),
     ("nonce C", 2, "--rpc-url"),
+    ("nonce 0x12", 2, "40 hex digits"),
     ("nonce C --rpc-url nowhere --job-manager C", 2, "http"),
     ("program upload text.txt --revision relay", 2, "--id"),
     ("program upload text.txt --revision relay --id 0x17", 2, "ELF"),
@@ -132,7 +134,8 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("program id /nowhere/program", 2, "protocol"),
     ("program upload nowhere.elf", 2, "nowhere.elf cannot be read"),
     ("program has", 2, "ID"),
-    ("node info --rest --node N", 2, "revision"),
+    ("node info --rest --node N", 2, "--revision"),
+    ("node info --node http://me:secret@127.0.0.1", 2, "--header"),
     ("outbox status", 2, "--store"),
     ("outbox status --store nowhere.db", 2, "makes none"),
     ("outbox status --store mysql://host/db", 1, "postgres://"),
@@ -140,6 +143,8 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("outbox status --store postgres://host:port/db", 2, "postgres://user"),
     ("outbox status --store @nowhere", 2, "nowhere cannot be read"),
     ("outbox status --store no.db", 2, "no SQLite database"),
+    ("outbox status --store torn.db", 1, "damaged"),
+    ("outbox pause 0x12 --store no.db", 2, "40 hex digits"),
     ("outbox retry --store no.db", 2, "TICKET"),
     ("outbox retry seven --store no.db", 2, "seven"),
     ("completions", 2, "SHELL"),

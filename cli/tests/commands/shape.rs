@@ -24,6 +24,10 @@ fn shells_and_manuals_know_the_commands() {
     }
     let man = folder.ivm(&["man"]);
     assert!(man.ok().contains(".SH \"IVM JOB SIGN\"") || man.out.contains(".SH IVM JOB SIGN"), "{}", man.out);
+    // The node's own options and faults, too; and what every command takes is told once.
+    assert!(man.out.contains("anvil\\-port") && man.out.contains("IVM DEVNODE FAULT DROP"), "{}", man.out);
+    assert_eq!(man.out.matches("JobManager contract on the chain").count(), 1);
+    assert!(!man.out.contains("guard") && !folder.ivm(&["completions", "bash"]).out.contains("guard"));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn an_anvil_that_does_not_start_is_told_of() {
     assert!(missing.fails(2).contains("/nowhere/anvil cannot be started: No such file"), "{}", missing.err);
     assert!(missing.err.contains("install foundry"), "{}", missing.err);
     let silent = folder.ivm(&[&ports[..], &["--anvil", "true"]].concat());
-    assert!(silent.fails(2).contains("does not listen"), "{}", silent.err);
+    assert!(silent.fails(2).contains("does not listen") && silent.err.contains("--anvil-port"), "{}", silent.err);
 }
 
 /// Reads the root as an app in the browser does. Its arguments: viem's folder, the RPC, the contract.
@@ -134,9 +134,19 @@ fn a_job_goes_all_the_way_by_commands_alone() {
     let viem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/node_modules/viem");
     assert_eq!(said(Command::new("node").args(["-e", VIEM]).arg(viem).args([rpc, consumer])), "12");
 
+    // What only a simulated chain does is not said to be done.
+    for words in ["mine 2", "reorganise 1", &format!("set-operator {consumer}")] {
+        let fault = ["devnode", "fault", "--socket", "socket"];
+        let done = folder.ivm(&[&fault[..], &words.split(' ').collect::<Vec<_>>()].concat());
+        assert!(done.fails(2).contains("ask that chain itself"), "{words}: {}", done.err);
+    }
+
     // Another node relays to the same chain, from an account of its own.
     folder.write("relayer.hex", node.said["keys"]["deployer"].as_str().unwrap());
     let relay = ["--relay-to", rpc, "--job-manager", node.text("job_manager"), "--relayer-key-file", "relayer.hex"];
+    let stranger = ["devnode", "--grpc-port", "0", "--rest-port", "0", "--operator-key-file", "key.hex"];
+    let refused = folder.ivm(&[&stranger[..], &relay].concat());
+    assert!(refused.fails(2).contains("names the operator") && refused.err.contains("--operator-key-file"));
     let other = Running::start(&folder, &[&relay[..], &["--socket", "other"]].concat());
     let submit = ["job", "submit", "--consumer", consumer, "--program", &root, "--max-cycles", "1000000"];
     let more = ["--onchain-input", "abi:uint256=81", "--nonce", "2", "--private-key-file", "key.hex"];

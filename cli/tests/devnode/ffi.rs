@@ -57,7 +57,7 @@ async fn what_cannot_run_says_why() {
     for (program, more, code, says) in [
         (&["example:square-root"][..], &[][..], 1, "the onchain input is 3 bytes long"),
         (&["false", "--raw"], &[], 1, "the program has no output"),
-        (&["./none"], &[], 1, "cannot be started"),
+        (&["./none"], &[], 2, "cannot be started"),
         (&["example:cube"], &[], 2, "square-root and sum"),
         (&["true"], &["--state", "0x00"], 2, "state"),
         (&["true"], &["--state", "@none.bin"], 2, "none.bin cannot be read"),

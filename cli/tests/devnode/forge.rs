@@ -39,19 +39,21 @@ fn a_copy_of_the_template_passes() {
     let ivm = Path::new(env!("CARGO_BIN_EXE_ivm")).parent().unwrap();
     let path =
         env::join_paths([ivm.into()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
-    let forge = |arguments: &[&str]| {
-        let done = Command::new(program("forge"))
+    let forge_with = |ivm: Option<&str>, arguments: &[&str]| {
+        let mut command = Command::new(program("forge"));
+        command
             .args(arguments)
             // forge would look for a solc on the network; this one is a wrapper of npm's.
             .args(["--use", contracts().join("solc").to_str().unwrap(), "--offline"])
             .current_dir(&project)
             .env("PATH", &path)
             .env_remove("IVM")
-            .output()
-            .unwrap();
+            .envs(ivm.map(|ivm| ("IVM", ivm)));
+        let done = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (done.status.success(), text(&done.stdout) + &text(&done.stderr))
     };
+    let forge = |arguments: &[&str]| forge_with(None, arguments);
     let (passed, said) = forge(&["test", "--ffi"]);
     assert!(passed, "{said}");
     for (suite, tests) in [("SquareRootAppTest", 6), ("SumAppTest", 2), ("StateRevisionTest", 3)] {
@@ -59,6 +61,9 @@ fn a_copy_of_the_template_passes() {
     }
     // No input is left behind.
     assert_eq!(fs::read_dir(project.join(".ivm")).unwrap().count(), 0);
+
+    let (passed, said) = forge_with(Some("/nowhere/ivm"), &["test", "--ffi", "--match-contract", "SumAppTest"]);
+    assert!(!passed && said.contains("/nowhere/ivm cannot be started: put ivm on the path"), "{said}");
 
     // The tests see a program that computes something else.
     let test = project.join("test/SquareRootApp.t.sol");

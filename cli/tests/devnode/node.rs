@@ -62,9 +62,15 @@ async fn its_state_is_kept_in_a_file() {
     // A file of a later version, or none of a node.
     folder.write("other.json", folder.read("state.json").replacen("\"version\":1", "\"version\":9", 1));
     folder.write("none.json", "{}");
-    for (file, why) in [("other.json", "version 9"), ("none.json", "does not hold the state")] {
+    folder.write("torn.json", &folder.read("state.json")[..200]);
+    for (file, why) in [
+        ("other.json", "version 9"),
+        ("none.json", "does not hold the state"),
+        ("torn.json", "does not hold the state"),
+        ("nowhere/state.json", "cannot be written"),
+    ] {
         let done = folder.ivm(&["devnode", "--grpc-port", "0", "--rest-port", "0", "--state", file]);
-        assert!(done.fails(2).contains(why), "{}", done.err);
+        assert!(done.fails(2).contains(why) && done.err.contains("what next"), "{}", done.err);
     }
 
     let node = start();
@@ -88,6 +94,7 @@ fn what_cannot_start_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     folder.write("key.hex", "not a key");
+    let long = "s".repeat(200);
     for (arguments, says) in [
         (vec!["--grpc-port", &port, "--rest-port", "0"], "cannot listen on"),
         (vec!["--relay-to", "http://127.0.0.1:1"], "--job-manager"),
@@ -96,6 +103,15 @@ fn what_cannot_start_says_what_to_do() {
         (vec!["--anvil-port", "1"], "--anvil"),
         (vec!["--operator-key-file", "key.hex"], "64 hex digits"),
         (vec!["--operator-key-file", "none.hex"], "none.hex cannot be read"),
+        (vec!["--operator-key-file", "."], "what next"),
+        (vec!["--signer", "0x0000000000000000000000000000000000000000"], "zero address"),
+        (vec!["--grpc-port", "0", "--rest-port", "0", "--socket", "key.hex"], "it is no socket"),
+        (vec!["--grpc-port", "0", "--rest-port", "0", "--socket", &long], "a short path"),
+        (vec!["--grpc-port", "0", "--rest-port", "0", "--program", "0x77=./none"], "there is no such program"),
+        (
+            vec!["--grpc-port", "0", "--rest-port", "0", "--program", "0x77=cat", "--program", "0x77=example:sum"],
+            "two programs have the id 0x77",
+        ),
         (vec!["--program", "0xzz=true"], "the id is no hex"),
         (vec!["--program", "example:cube"], "square-root and sum"),
         (vec!["--grpc-port", "0", "--rest-port", "0", "--program", "./none"], "cannot be started"),
@@ -108,4 +124,7 @@ fn what_cannot_start_says_what_to_do() {
         assert!(done.fails(2).contains(says), "{arguments:?}: {}", done.err);
         assert_eq!(done.out, "", "{arguments:?}");
     }
+    assert_eq!(folder.read("key.hex"), "not a key", "nothing but a socket is removed");
+    let away = ["devnode", "--relay-to", "http://127.0.0.1:1", "--job-manager", &format!("0x{}", "11".repeat(20))];
+    assert!(folder.ivm(&away).fails(5).contains("that the RPC runs"));
 }

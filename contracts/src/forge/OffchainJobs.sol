@@ -100,11 +100,24 @@ abstract contract OffchainJobs {
         command[13] = "--state";
         command[14] = argument(state);
         if (known.raw) command[15] = "--raw";
-        Cheats.FfiResult memory done = cheats.tryFfi(command);
+        Cheats.FfiResult memory done = start(command);
         for (uint256 i = 8; i < 15; i += 2) discard(command[i]);
         if (done.exitCode != 0) revert OffchainJobFailed(string(done.stderr));
         (job.resultWithMetadata, job.resultSignature, job.blobHashes) =
             abi.decode(done.stdout, (bytes, bytes, bytes32[]));
+    }
+
+    /// Runs the command. What forge says of one that does not start is as long as its arguments.
+    function start(string[] memory command) private returns (Cheats.FfiResult memory) {
+        try cheats.tryFfi(command) returns (Cheats.FfiResult memory done) {
+            return done;
+        } catch {
+            revert OffchainJobFailed(
+                string.concat(
+                    command[0], " cannot be started: put ivm on the path, or set IVM; and run forge test --ffi"
+                )
+            );
+        }
     }
 
     /// Bytes as an argument: in hex, or the name of a file that holds them.
