@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -40,13 +40,14 @@ pub fn asked_for() -> Option<Vec<OsString>> {
 
 /// Runs the command, and ends it with the node.
 pub async fn run(command: Vec<OsString>) -> ExitCode {
-    // Ctrl-C reaches anvil, too, which then ends by itself.
+    // Ctrl-C reaches the node and its guard. What anvil does about it the node says.
     let (Some((program, args)), Ok(_interrupt), Ok(mut terminate)) =
         (command.split_first(), signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return ExitCode::FAILURE;
     };
-    let spawned = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).spawn();
+    // A group of its own, as anvil may be a script that starts the real one.
+    let spawned = Command::new(program).args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
@@ -54,6 +55,7 @@ pub async fn run(command: Vec<OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let group = child.id().and_then(pid_of);
     let (tell, told) = oneshot::channel();
     // A read of standard input cannot be given up; the thread goes with the process.
     std::thread::spawn(move || {
@@ -70,14 +72,20 @@ pub async fn run(command: Vec<OsString>) -> ExitCode {
         end(&mut child).await;
     }
     // Without a word the node was killed. So is anvil: both go on from what was last written down.
+    if let Some(group) = group {
+        _ = kill_process_group(group, Signal::KILL);
+    }
     _ = child.kill().await;
     ExitCode::SUCCESS
 }
 
+fn pid_of(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
 /// Has it end by itself.
 async fn end(child: &mut Child) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid.filter(|pid| kill_process(*pid, Signal::TERM).is_ok()) {
+    if let Some(pid) = child.id().and_then(pid_of).filter(|pid| kill_process(*pid, Signal::TERM).is_ok()) {
         _ = pid;
         _ = timeout(PATIENCE, child.wait()).await;
     }

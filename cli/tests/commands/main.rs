@@ -11,5 +11,6 @@ mod scene;
 mod schema;
 mod secrets;
 mod shape;
+#[cfg(target_os = "linux")]
 mod streams;
 mod words;

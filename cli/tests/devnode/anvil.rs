@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -65,15 +66,20 @@ async fn results_land_on_an_anvil_which_is_kept_with_the_state() {
 fn an_anvil_ends_with_its_node_however_that_ends() {
     let folder = Folder::new();
     let anvil = program("anvil");
-    let node = Running::start(&folder, &["--anvil", anvil.to_str().unwrap(), "--anvil-port", "0"]);
-    let address = node.text("rpc").strip_prefix("http://").unwrap().to_owned();
-    TcpStream::connect(&address).unwrap();
-    // As the system ends it when memory is short: it has no time for anything.
-    node.kill();
-    let begun = Instant::now();
-    while TcpStream::connect(&address).is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "anvil still listens on {address}");
-        std::thread::sleep(Duration::from_millis(10));
+    // As npm installs it: a script, which starts the real one.
+    let script = folder.write("anvil.sh", format!("#!/bin/sh\n'{}' \"$@\"\n:\n", anvil.display()));
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for anvil in [anvil, script] {
+        let node = Running::start(&folder, &["--anvil", anvil.to_str().unwrap(), "--anvil-port", "0"]);
+        let address = node.text("rpc").strip_prefix("http://").unwrap().to_owned();
+        TcpStream::connect(&address).unwrap();
+        // As the system ends it when memory is short: it has no time for anything.
+        node.kill();
+        let begun = Instant::now();
+        while TcpStream::connect(&address).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "anvil still listens on {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
