@@ -7,9 +7,11 @@ use infinityvm_sdk::{
     outbox::{Outbox, OutboxEvent, OutboxStore, postgres::PostgresStore, sqlite::SqliteStore},
 };
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, SqliteConnection,
-    postgres::PgConnectOptions,
-    query, query_scalar,
+    ConnectOptions, Connection, PgConnection, Row, SqliteConnection,
+    postgres::{PgArguments, PgConnectOptions},
+    query,
+    query::Query,
+    query_scalar,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
@@ -45,7 +47,22 @@ pub struct Bill {
 }
 
 /// Several services may share it: then an order is whose transaction comes first, and so is a bill.
+///
+/// A pooler may stand between, as before the outbox: every statement is within a transaction and without a name.
 pub struct Postgres(PgConnection);
+
+fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
+    query(text).persistent(false)
+}
+
+impl Postgres {
+    async fn count(&mut self, count: Query<'static, sqlx::Postgres, PgArguments>) -> Done<u64> {
+        let mut looking = self.0.begin().await?;
+        let count: i64 = count.fetch_one(&mut *looking).await?.try_get(0)?;
+        looking.commit().await?;
+        Ok(count as u64)
+    }
+}
 
 impl Database for Postgres {
     type Store = PostgresStore;
@@ -56,7 +73,7 @@ impl Database for Postgres {
 
     async fn connect(place: &str) -> Done<Self> {
         let options: PgConnectOptions = place.parse()?;
-        let mut connection = options.connect().await?;
+        let mut connection = options.extra_float_digits(None).connect().await?;
         // Several may make them at once.
         let mut making = connection.begin().await?;
         for text in [
@@ -66,27 +83,27 @@ impl Database for Postgres {
             "CREATE TABLE IF NOT EXISTS bills \
              (number BIGSERIAL PRIMARY KEY, id TEXT NOT NULL, output BYTEA, nonce BIGINT NOT NULL)",
         ] {
-            query(text).execute(&mut *making).await?;
+            unnamed(text).execute(&mut *making).await?;
         }
         making.commit().await?;
         Ok(Self(connection))
     }
 
     async fn taken(&mut self, task: u64) -> Done<u64> {
-        let count = query_scalar::<_, i64>("SELECT COUNT(*) FROM orders WHERE id LIKE $1").bind(format!("{task}-%"));
-        Ok(count.fetch_one(&mut self.0).await? as u64)
+        let text = "SELECT COUNT(*) FROM orders WHERE id LIKE $1";
+        self.count(unnamed(text).bind(format!("{task}-%"))).await
     }
 
     async fn take(&mut self, outbox: &Outbox, id: &str, job: OffchainJobRequest) -> Done<()> {
         let mut order = self.0.begin().await?;
         let ticket = outbox.enqueue_in(&mut order, job).idempotency_key(id).await?;
         let text = "INSERT INTO orders VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        query(text).bind(id).bind(ticket.number()).execute(&mut *order).await?;
+        unnamed(text).bind(id.to_owned()).bind(ticket.number()).execute(&mut *order).await?;
         Ok(order.commit().await?)
     }
 
     async fn billed(&mut self) -> Done<u64> {
-        Ok(query_scalar::<_, i64>("SELECT COUNT(*) FROM bills").fetch_one(&mut self.0).await? as u64)
+        self.count(unnamed("SELECT COUNT(*) FROM bills")).await
     }
 
     async fn bill(&mut self, event: &OutboxEvent, bill: Option<Bill>) -> Done<()> {
@@ -100,7 +117,7 @@ impl Database for Postgres {
             Err(error) => return Err(error.into()),
         }
         if let Some(Bill { id, output, nonce }) = bill {
-            let insert = query("INSERT INTO bills (id, output, nonce) VALUES ($1, $2, $3)").bind(id).bind(output);
+            let insert = unnamed("INSERT INTO bills (id, output, nonce) VALUES ($1, $2, $3)").bind(id).bind(output);
             insert.bind(nonce as i64).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)

@@ -114,7 +114,8 @@ async fn app_servers() -> bool {
     running.join_all().await.into_iter().all(|is_clean| is_clean)
 }
 
-/// Several services at once; in the sweep once more behind a pooler.
+/// Several services at once; in the sweep once more behind a pooler. `WORLD` runs one of the two alone, also without the
+/// sweep: 0 is direct, 1 behind a pooler.
 async fn fleets() -> bool {
     // 2,500 orders of each of 8 tasks are 20,000.
     let size = size("KILLS", Size { deaths: 8, each: 25 }, Size { deaths: 160, each: 2_500 });
@@ -138,21 +139,27 @@ async fn fleets() -> bool {
         ..quick
     };
     let world = World { postgres: true, ..RELAY };
-    let plans = if sweep() { vec![whole, Plan { pooled: true, ..whole }] } else { vec![quick] };
+    let plan = if sweep() { whole } else { quick };
+    let plans = [plan, Plan { pooled: true, ..plan }];
+    let wanted = |number: usize| only().map_or(number == 0 || sweep(), |only| only == number);
     let mut clean = true;
-    for (number, plan) in plans.into_iter().enumerate() {
+    for (number, plan) in plans.into_iter().enumerate().filter(|(number, _)| wanted(*number)) {
         clean &= fleet::run(world, plan, &mut Random::new(seed() + 77 + number as u64)).await;
     }
     clean
+}
+
+/// The only world that is wanted.
+fn only() -> Option<usize> {
+    env::var("WORLD").ok().map(|number| number.parse().expect("a number"))
 }
 
 /// All worlds at once: most of the time each waits.
 async fn all(worlds: &[World], death: Death, size: &Size) -> bool {
     let (deaths, each) = (size.deaths / worlds.len(), size.each);
     let mut running = JoinSet::new();
-    let only = env::var("WORLD").ok().map(|number| number.parse::<usize>().expect("a number"));
     for (number, world) in worlds.iter().copied().enumerate() {
-        if only.is_some_and(|only| only != number) {
+        if only().is_some_and(|only| only != number) {
             continue;
         }
         let mut random = Random::new(seed().wrapping_mul(16).wrapping_add(number as u64 + 8 * death as u64));

@@ -60,7 +60,7 @@ async fn or_stop<T>(life: &Life, what: &str, done: Result<T, impl Display>) -> T
 async fn sooner_or_later<T, E: Display>(life: &Life, what: &str, mut done: impl AsyncFnMut() -> Result<T, E>) -> T {
     loop {
         let done = done().await;
-        if !is_tried_again(life, &done).await {
+        if !is_tried_again(life, what, &done).await {
             return or_stop(life, what, done).await;
         }
     }
@@ -68,16 +68,18 @@ async fn sooner_or_later<T, E: Display>(life: &Life, what: &str, mut done: impl 
 
 /// Whether it came to its end; if not, it is to be tried again.
 async fn is_over(life: &Life, what: &str, done: Done<()>) -> bool {
-    let again = is_tried_again(life, &done).await;
+    let again = is_tried_again(life, what, &done).await;
     if !again {
         or_stop(life, what, done).await;
     }
     !again
 }
 
-async fn is_tried_again<T, E>(life: &Life, done: &Result<T, E>) -> bool {
-    let again = done.is_err() && life.part.is_some();
+async fn is_tried_again<T, E: Display>(life: &Life, what: &str, done: &Result<T, E>) -> bool {
+    let Err(error) = done else { return false };
+    let again = life.part.is_some();
     if again {
+        say(&format!("stopped {what} for now: {error}"));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     again
