@@ -167,7 +167,7 @@ impl<'a> EnqueueIn<'a> {
         }
         let storage = self.intake.outbox.storage();
         let (identity, place) = (storage.identity(), storage.place());
-        let stored = enqueue_in(self.connection, identity, &place, lane.id(), &job).await?;
+        let stored = enqueue_in(self.connection, identity, &place, lane.id(), &job, storage.hints().is_some()).await?;
         accept(lane, stored)
     }
 }

@@ -13,7 +13,10 @@ use super::store::sql::{OutboxConnection, acknowledge_in};
 use super::{
     intake::JobTicket,
     service::Outbox,
-    store::{EventKind, EventRow, LaneSpec, Storage, damaged},
+    store::{
+        EventKind, EventRow, LaneSpec, Storage, damaged,
+        hints::{Ear, Hint},
+    },
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -21,8 +24,6 @@ use crate::{
     watch::Stage,
 };
 
-/// How often a reader without events looks for some.
-const POLL: Duration = Duration::from_millis(100);
 /// Events that are read in one go.
 const PAGE: u32 = 64;
 
@@ -35,6 +36,7 @@ pub struct Results {
     outbox: Outbox,
     name: String,
     lanes: Vec<ReaderLane>,
+    ear: Ear,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Results {
                 .with_hint("one holder for each reader: drop its other Results, or take another name"));
         }
         // From here on dropping it lets the reader go.
-        let mut results = Self { outbox, name, lanes: Vec::new() };
+        let mut results = Self { outbox, name, lanes: Vec::new(), ear: Ear::of(None, Vec::new()) };
         let storage = results.outbox.storage();
         let known = storage.lanes().await?;
         let mut lanes = Vec::new();
@@ -72,6 +74,8 @@ impl Results {
             let spec = row.ok_or_else(|| damaged("a lane is gone"))?.spec.clone();
             lanes.push(ReaderLane { id: lane.id(), spec, beyond: 0, read: VecDeque::new() });
         }
+        let told = lanes.iter().map(|lane| Hint::Told(lane.id)).collect();
+        results.ear = Ear::of(storage.hints(), told);
         results.lanes = lanes;
         Ok(results)
     }
@@ -88,7 +92,7 @@ impl Results {
             if let Some(event) = self.try_next().await? {
                 return Ok(event);
             }
-            tokio::time::sleep(POLL).await;
+            self.ear.next().await;
         }
     }
 

@@ -1,10 +1,14 @@
 //! Several instances of a service on one PostgreSQL: one owner per lane, whoever comes and goes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use infinityvm_sdk::{
     ErrorKind, RelayStrategy, Revision,
     outbox::{EventKind, HoldReason, JobTicket, LaneConfig, LaneStatus, Outbox, postgres::PostgresStore},
+    primitives::B256,
 };
 use sqlx::{ConnectOptions, Connection};
 use support::{
@@ -13,7 +17,12 @@ use support::{
     wire::CutWire,
 };
 
-use crate::rig::{CONSUMERS, Rig, hear};
+use tokio::sync::mpsc;
+
+use crate::{
+    posting,
+    rig::{CONSUMERS, Rig, hear},
+};
 
 const STRATEGY: RelayStrategy = RelayStrategy::Ordered;
 /// So long that no test sees one end.
@@ -23,7 +32,10 @@ const SHORT: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_millis(300);
 
 async fn instance(rig: &Rig, url: &str, name: &str, lease: Duration) -> Outbox {
-    let store = PostgresStore::connect(url).await.unwrap();
+    instance_on(rig, PostgresStore::connect(url).await.unwrap(), name, lease).await
+}
+
+async fn instance_on(rig: &Rig, store: PostgresStore, name: &str, lease: Duration) -> Outbox {
     let mut builder = Outbox::builder(rig.client().await, store).instance(name).lease(lease).longest_call(CALL);
     for consumer in CONSUMERS {
         builder = builder.lane(rig.lane_of(consumer, STRATEGY));
@@ -254,6 +266,106 @@ async fn a_person_has_the_lanes_while_the_service_is_stopped() {
         drop(person);
         until(|| async { owners(&service).await.iter().all(is("second")) }).await;
         all_landed_once(&rig, &service, 2).await;
+    })
+    .await;
+}
+
+/// Two instances post with one account. One is gone in the middle of that: nobody else's result is posted before somebody
+/// has brought its transaction to an end.
+#[test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+fn instances_share_the_account_that_posts_and_take_over_what_it_was_posting() {
+    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    own.block_on(within(async {
+        let (rig, url) = (Arc::new(Rig::new(Revision::Relay).await), database());
+        rig.node.faults().stall_relays(true);
+        let posts = Arc::new(Mutex::new(Vec::new()));
+        let instance = |name: &'static str, point: Box<dyn Fn(&'static str) + Send + Sync>| {
+            let (rig, url, posts) = (Arc::clone(&rig), url.clone(), Arc::clone(&posts));
+            async move {
+                let store = PostgresStore::connect(&url).await.unwrap();
+                let builder = Outbox::builder(posting::client(&rig).await, store).instance(name);
+                let builder = builder.lease(SHORT).longest_call(CALL).at_points(move |passed| {
+                    if matches!(passed, "post_stored" | "before_posted") {
+                        posts.lock().unwrap().push((name, passed));
+                    }
+                    point(passed);
+                });
+                let lane = |consumer| rig.lane_of(consumer, STRATEGY).with_posting(Duration::from_millis(200));
+                CONSUMERS.into_iter().fold(builder, |all, one| all.lane(lane(one))).start().await.unwrap()
+            }
+        };
+        let (stored, mut is_stored) = mpsc::unbounded_channel();
+        let first = other.spawn(instance(
+            "first",
+            Box::new(move |passed| {
+                if passed == "post_stored" {
+                    _ = stored.send(());
+                    // Nothing more happens here; what else the instance does goes on.
+                    loop {
+                        std::thread::park();
+                    }
+                }
+            }),
+        ));
+        let first = first.await.unwrap();
+        let (rested, mut rests) = mpsc::unbounded_channel();
+        let rested = move |passed: &str| {
+            if passed == "rest" {
+                _ = rested.send(());
+            }
+        };
+        let second = instance("second", Box::new(rested)).await;
+        until(|| async { owners(&second).await.iter().filter(|owner| is("second")(owner)).count() == 1 }).await;
+        let of_first = owners(&second).await.iter().position(is("first")).unwrap();
+        let (firsts, seconds) = (CONSUMERS[of_first], CONSUMERS[1 - of_first]);
+        let job = |consumer, input: &[u8]| posting::job(&rig, consumer, STRATEGY, input);
+        first.enqueue(job(firsts, b"1")).await.unwrap();
+        is_stored.recv().await.unwrap();
+        second.enqueue(job(seconds, b"2")).await.unwrap();
+        // It comes to post again and again, and the account is busy.
+        for _ in 0..3 {
+            rests.recv().await.unwrap();
+        }
+        assert_eq!(*posts.lock().unwrap(), [("first", "post_stored")]);
+        other.shutdown_background();
+        let mut results = second.results("bill").await.unwrap();
+        hear(&mut results, 2).await;
+        let all = ["before_posted", "post_stored", "before_posted"].map(|passed| ("second", passed));
+        assert_eq!(posts.lock().unwrap()[1..], all, "what was stored is sent as it is, and one at a time");
+        let logs = lanes(&second).await.into_iter().map(|lane| lane.log).collect::<Vec<_>>();
+        let signed = |at: usize| {
+            let entries = logs[at].iter().filter(|entry| entry.what == "posting");
+            entries.map(|entry| entry.note.parse::<B256>().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!([signed(of_first), signed(1 - of_first)].concat(), posting::landed_by(&rig));
+        drop(first);
+    }));
+}
+
+/// With hints, and when those are lost; the connection that listens goes past the pooler.
+#[tokio::test]
+#[ignore = "needs PostgreSQL and pgbouncer: tests/run installs them"]
+async fn instances_that_listen_share_lanes_behind_a_pooler() {
+    within(async {
+        let server = Server::start("");
+        let (pooler, database) = (Pooler::with(&server, 8), server.database());
+        let (rig, url) = (Rig::new(Revision::Relay).await, pooler.url(&database));
+        let mut outboxes = Vec::new();
+        for name in ["first", "second"] {
+            let store = PostgresStore::connect(&url).await.unwrap();
+            store.listen(&database).unwrap();
+            outboxes.push(instance_on(&rig, store, name, SHORT).await);
+        }
+        let listeners = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+        let name = database.rsplit('/').next().unwrap();
+        until(|| async { server.asked(name, listeners) == "2" }).await;
+        until(|| async { owners(&outboxes[1]).await.iter().filter(|owner| is("second")(owner)).count() == 1 }).await;
+        enqueue(&rig, &outboxes[0], 0..20).await;
+        server.run_sql(name, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
+        enqueue(&rig, &outboxes[1], 20..40).await;
+        all_landed_once(&rig, &outboxes[1], 40).await;
     })
     .await;
 }

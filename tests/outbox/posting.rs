@@ -26,7 +26,7 @@ const ORDERED: RelayStrategy = RelayStrategy::Ordered;
 const UNORDERED: RelayStrategy = RelayStrategy::Unordered;
 const SOON: Duration = Duration::from_millis(200);
 
-async fn client(rig: &Rig) -> Client {
+pub async fn client(rig: &Rig) -> Client {
     let account = rig.node.chain().account(Address::repeat_byte(0xac));
     rig.client_builder().poster(account).connect().await.unwrap()
 }
@@ -36,7 +36,7 @@ async fn outbox(rig: &Rig, lane: LaneConfig) -> Outbox {
 }
 
 /// The simulated chain's account posts what has no offchain input.
-fn job(rig: &Rig, consumer: Address, strategy: RelayStrategy, input: &[u8]) -> OffchainJobRequest {
+pub fn job(rig: &Rig, consumer: Address, strategy: RelayStrategy, input: &[u8]) -> OffchainJobRequest {
     let job = OffchainJobRequest::builder(consumer, rig.echo.clone()).max_cycles(1_000).onchain_input(input.to_vec());
     let job = if strategy == ORDERED { job.relay(strategy) } else { job };
     job.build().unwrap()
@@ -53,7 +53,7 @@ async fn signed(outbox: &Outbox) -> Vec<B256> {
 }
 
 /// By which transactions results landed, in their order.
-fn landed_by(rig: &Rig) -> Vec<B256> {
+pub fn landed_by(rig: &Rig) -> Vec<B256> {
     rig.node.chain().all_completed().iter().map(|job| job.tx_hash).collect()
 }
 

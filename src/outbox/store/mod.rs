@@ -7,6 +7,7 @@
 
 mod content;
 mod faults;
+pub(crate) mod hints;
 #[cfg(feature = "app")]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "app servers come next"))]
 pub(crate) mod journal;
@@ -21,7 +22,7 @@ pub mod sqlite;
 #[cfg(test)]
 mod suite;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
@@ -107,6 +108,11 @@ pub trait Storage: Send + Sync + 'static {
 
     /// The latest entries of the lane's log, the newest first.
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>>;
+
+    /// Where hints of what others have written arrive; nothing if none come.
+    fn hints(&self) -> Option<Arc<hints::Hints>> {
+        None
+    }
 
     /// Something that differs once anybody has written to the lane's queue, without reading what. Cheap.
     async fn mark(&self, lane: i64) -> Result<i64>;

@@ -16,21 +16,22 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::Instant,
 };
 use tracing::Instrument;
 
 pub(super) use self::context::Context;
 pub(crate) use self::context::Points;
 use self::{drive::Drive, slot::LaneSlot};
-use super::store::{Act, Acted};
+use super::store::{
+    Act, Acted,
+    hints::{Ear, Hint},
+};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     observe::{self, ClientEvent},
 };
 
-/// How often the worker looks whether somebody else has written to the store.
-const POLL: Duration = Duration::from_millis(100);
 /// How often what was kept long enough is closed, and what was read is purged.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often it is looked which readers lag, at least.
@@ -104,8 +105,7 @@ impl LaneWorker {
 
     /// Until it is told to stop, or the store takes nothing of it any more.
     pub(super) async fn run(mut self) {
-        let mut poll = interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ear = Ear::of(self.context.storage.hints(), vec![Hint::Queued(self.context.lane.id())]);
         loop {
             if let Err(error) = self.take_on().await {
                 let passes = error.is_retryable();
@@ -115,7 +115,7 @@ impl LaneWorker {
                 }
                 tokio::time::sleep(AGAIN).await;
             }
-            match self.woken(&mut poll).await {
+            match self.woken(&mut ear).await {
                 Woken::Stop => break,
                 Woken::Ended(ended) => {
                     if let Err(error) = self.ended(ended) {
@@ -143,7 +143,7 @@ impl LaneWorker {
         self.drives.shutdown().await;
     }
 
-    async fn woken(&mut self, poll: &mut Interval) -> Woken {
+    async fn woken(&mut self, ear: &mut Ear) -> Woken {
         tokio::select! {
             biased;
             // An outbox that is gone stops, too.
@@ -151,7 +151,7 @@ impl LaneWorker {
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => Woken::Ended(ended),
             Some(ticket) = self.commands.recv() => Woken::Command(ticket),
             () = self.context.lane.changed() => Woken::Changed,
-            _ = poll.tick() => Woken::Poll,
+            () = ear.next() => Woken::Poll,
         }
     }
 

@@ -9,24 +9,29 @@
 //! outlives its transaction.
 
 mod links;
+mod listening;
 mod session;
 mod sql;
 
 use std::{
     str::FromStr as _,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use self::links::{Readers, ServerLink, connect};
 pub use self::sql::{ACKNOWLEDGE, ENQUEUE, MIGRATIONS, VERSION};
+use self::{
+    links::{Readers, ServerLink, connect},
+    listening::{Listening, hint_of},
+};
 pub use super::sql::EnqueueParameters;
 use super::{
     OutboxStore,
+    hints::Hints,
     sql::{Database, Reading, Reply, SqlSession, StoreRequest, Tables, WriterHandle, failed, migrate, mixed_up, reply},
 };
 use crate::{
@@ -39,8 +44,8 @@ const WRITERS: usize = 4;
 
 /// A store in a PostgreSQL database, of version 12 or newer.
 ///
-/// Cheap to clone; clones share the connections, which are eight at most. The service's own pool may be to the same
-/// database, for its own tables and to enqueue jobs in its own transactions
+/// Cheap to clone; clones share the connections, which are eight at most, and one more if it [listens](Self::listen).
+/// The service's own pool may be to the same database, for its own tables and to enqueue jobs in its own transactions
 /// ([`Outbox::enqueue_in`](crate::outbox::Outbox::enqueue_in)).
 #[derive(Clone)]
 pub struct PostgresStore(Arc<Inner>);
@@ -53,6 +58,7 @@ struct Inner {
     /// Which of them is next, of what is no owner's.
     next: AtomicUsize,
     readers: Arc<Readers>,
+    listening: OnceLock<Listening>,
 }
 
 impl PostgresStore {
@@ -93,16 +99,37 @@ impl PostgresStore {
         Self::open(options, Tables::Made).await
     }
 
+    /// Has the instances that share the store tell each other of new jobs and events, and listens for that. Otherwise
+    /// each looks every 100 ms; one that listens looks every 2 seconds, or when it is told.
+    ///
+    /// `url` leads to the store's database directly, not through a pooler: of a connection that a pooler gives to
+    /// others nothing is heard, and then it is looked as often as without this. The same holds while that connection
+    /// is lost. Call this on every instance, before an outbox is made of the store: what an instance enqueues that does
+    /// not listen is found 2 seconds later at most.
+    ///
+    /// While a store listens, what is enqueued with it by [`enqueue_in`](crate::outbox::Outbox::enqueue_in) has a
+    /// NOTIFY in the caller's transaction. PostgreSQL lets such transactions of a database commit one after another
+    /// only, so where hundreds of them commit each second, do without.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] outside of a Tokio runtime, if the store or a clone of it listens already, and as
+    /// [`connect`](Self::connect) about the URL.
+    pub fn listen(&self, url: &str) -> Result<()> {
+        require_runtime()?;
+        let options = unnamed(options_of(url)?);
+        check_tls(&options)?;
+        let mut is_new = false;
+        self.0.listening.get_or_init(|| {
+            is_new = true;
+            Listening::start(options, Arc::clone(&self.0.readers))
+        });
+        if is_new { Ok(()) } else { Err(Error::new(ErrorKind::InvalidConfig, "the store listens already")) }
+    }
+
     async fn open(options: PgConnectOptions, tables: Tables) -> Result<Self> {
         require_runtime()?;
-        let (mode, is_local) = (options.get_ssl_mode(), options.get_socket().is_some());
-        let has_tls = cfg!(any(feature = "tls-ring", feature = "tls-aws-lc"));
-        if !has_tls && !is_local && !matches!(mode, PgSslMode::Disable) {
-            let what = "the connection to the database would be in plain text, although sslmode does not say `disable`";
-            return Err(Error::new(ErrorKind::InvalidConfig, what)
-                .with_hint("enable the feature `tls-ring` or `tls-aws-lc`, or set sslmode=disable"));
-        }
-        let options = options.statement_cache_capacity(0).extra_float_digits(None);
+        check_tls(&options)?;
+        let options = unnamed(options);
         let place = place(&options);
         let opened = tokio::spawn({
             let place = place.clone();
@@ -124,8 +151,32 @@ impl Inner {
             WriterHandle::start(link, place.clone())
         });
         let writers = writers.collect();
-        Ok(Self { identity, writers, next: AtomicUsize::new(0), readers: Arc::new(Readers::new(options)), place })
+        Ok(Self {
+            identity,
+            writers,
+            next: AtomicUsize::new(0),
+            readers: Arc::new(Readers::new(options)),
+            place,
+            listening: OnceLock::new(),
+        })
     }
+}
+
+/// As a pooler asks for it.
+fn unnamed(options: PgConnectOptions) -> PgConnectOptions {
+    options.statement_cache_capacity(0).extra_float_digits(None)
+}
+
+/// Refuses what would go in plain text unasked.
+fn check_tls(options: &PgConnectOptions) -> Result<()> {
+    let (mode, is_local) = (options.get_ssl_mode(), options.get_socket().is_some());
+    let has_tls = cfg!(any(feature = "tls-ring", feature = "tls-aws-lc"));
+    if !has_tls && !is_local && !matches!(mode, PgSslMode::Disable) {
+        let what = "the connection to the database would be in plain text, although sslmode does not say `disable`";
+        return Err(Error::new(ErrorKind::InvalidConfig, what)
+            .with_hint("enable the feature `tls-ring` or `tls-aws-lc`, or set sslmode=disable"));
+    }
+    Ok(())
 }
 
 /// What the URL of a database says.
@@ -198,6 +249,19 @@ impl Database for PostgresStore {
             None => self.0.next.fetch_add(1, Relaxed),
         };
         &writers[which % writers.len()]
+    }
+
+    async fn ask(&self, request: StoreRequest) -> Result<Reply> {
+        let listening = self.0.listening.get().zip(hint_of(&request));
+        let reply = self.writer(&request).ask(request).await?;
+        if let Some((listening, hint)) = listening {
+            listening.tell(hint);
+        }
+        Ok(reply)
+    }
+
+    fn heard(&self) -> Option<Arc<Hints>> {
+        self.0.listening.get().map(Listening::hints)
     }
 
     async fn read<T: Send + 'static>(

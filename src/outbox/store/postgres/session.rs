@@ -14,7 +14,10 @@ use sqlx::{
     raw_sql,
 };
 
-use super::sql::{ENQUEUE, MIGRATIONS, VERSION};
+use super::{
+    listening::{NOTIFY, queued},
+    sql::{ENQUEUE, MIGRATIONS, VERSION},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     outbox::store::sql::{Fetched, SqlDialect, SqlRow, SqlSession, Value, get, guests, odd, query},
@@ -80,6 +83,10 @@ impl SqlSession for PgConnection {
         (get::<i64>(&row, "jobs")?, get::<Option<i64>>(&row, "low")?, get::<Option<i64>>(&row, "high")?)
             .hash(&mut hasher);
         Ok(hasher.finish().cast_signed())
+    }
+
+    async fn hint_queued(&mut self, lane: i64) -> Fetched<()> {
+        self.change(NOTIFY, vec![queued(lane).into()]).await.map(drop)
     }
 
     async fn lasting_store(&mut self, place: &str) -> Fetched<Result<Vec<u8>>> {

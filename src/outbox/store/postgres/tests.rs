@@ -10,7 +10,10 @@ use super::*;
 use crate::outbox::store::journal::{Journal, JournalAct, Journaled};
 use crate::{
     job::Revision,
-    outbox::store::{Act, Acted, Claimed, Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage, Tenant},
+    outbox::store::{
+        Act, Acted, Claimed, Content, Enqueued, EventKind, LaneSpec, NewJob, NewPayload, Storage, Tenant,
+        hints::{Ear, Hint},
+    },
 };
 
 async fn store() -> (PostgresStore, String, i64) {
@@ -106,7 +109,8 @@ async fn one_key_is_one_job_whoever_comes_first() {
         let key = if commits { "commits" } else { "rolls back" };
         let mut order = conn.begin().await.unwrap();
         let (identity, place) = (store.identity(), store.place());
-        let stored = crate::outbox::store::sql::enqueue_in(&mut *order, identity, &place, lane, &job(Some(key))).await;
+        let stored =
+            crate::outbox::store::sql::enqueue_in(&mut *order, identity, &place, lane, &job(Some(key)), false).await;
         let Enqueued::New(first) = stored.unwrap() else { panic!("it is there already") };
         let other = tokio::spawn({
             let store = store.clone();
@@ -364,4 +368,93 @@ async fn the_tables_are_those_of_sqlite() {
 fn a_place_says_no_password() {
     let options = PgConnectOptions::from_str("postgres://me:secret@db.example:6000/app").unwrap();
     assert_eq!(place(&options), "postgres://db.example:6000/app");
+}
+
+/// One that listens, and hears.
+async fn listening(url: &str) -> (PostgresStore, i64) {
+    let store = PostgresStore::connect(url).await.unwrap();
+    store.listen(url).unwrap();
+    until_hints_come(&store).await;
+    let lane = lane(&store).await;
+    (store, lane)
+}
+
+async fn until_hints_come(store: &PostgresStore) {
+    let mut ear = Ear::of(store.hints(), Vec::new());
+    while !store.hints().unwrap().do_come() {
+        ear.next().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn those_that_listen_hear_what_others_have_committed() {
+    let url = support::postgres::database();
+    let (here, lane) = listening(&url).await;
+    let (there, _) = listening(&url).await;
+    assert_eq!(here.listen(&url).unwrap_err().kind(), ErrorKind::InvalidConfig, "it does already");
+    // A caller's own transaction says so once it commits. What commits is heard in its order, so what was rolled back would
+    // have come before.
+    let (mut none, mut some) =
+        (Ear::of(here.hints(), vec![Hint::Queued(lane)]), Ear::of(here.hints(), vec![Hint::Queued(lane + 1)]));
+    let mut conn = connection(&url).await;
+    let mut order = conn.begin().await.unwrap();
+    order.hint_queued(lane).await.unwrap();
+    order.rollback().await.unwrap();
+    let mut order = conn.begin().await.unwrap();
+    order.hint_queued(lane + 1).await.unwrap();
+    order.commit().await.unwrap();
+    some.hint().await;
+    assert!(support::harness::poll_once(&mut Box::pin(none.hint())).await.is_pending());
+    // What another instance was asked to enqueue.
+    let mut ear = Ear::of(here.hints(), vec![Hint::Queued(lane)]);
+    let Enqueued::New(ticket) = there.enqueue(lane, job(None)).await.unwrap() else { panic!("a new one") };
+    ear.hint().await;
+    // What another instance tells readers of.
+    let mut ear = Ear::of(here.hints(), vec![Hint::Told(lane)]);
+    let fence = there.take(lane).await.unwrap();
+    there.act(fence, Act::Number { most: 1, now: 1 }).await.unwrap();
+    let (kind, stage, note) = (EventKind::Abandoned, None, None);
+    let told = there.act(fence, Act::Tell { ticket, kind, stage, note, over: true, now: 1 }).await.unwrap();
+    assert_eq!(told, Acted::Done);
+    ear.hint().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn one_whose_connection_is_lost_is_told_so_and_listens_again() {
+    let url = support::postgres::database();
+    let (store, lane) = listening(&url).await;
+    let mut ear = Ear::of(store.hints(), Vec::new());
+    let mut conn = connection(&url).await;
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE query LIKE 'LISTEN%' AND datname = current_database()";
+    assert_eq!(query(ended).fetch_all(&mut conn).await.unwrap().len(), 1);
+    ear.hint().await;
+    until_hints_come(&store).await;
+    let (other, _) = listening(&url).await;
+    let mut ear = Ear::of(store.hints(), vec![Hint::Queued(lane)]);
+    other.enqueue(lane, job(None)).await.unwrap();
+    ear.hint().await;
+}
+
+/// It would listen on a connection that is somebody else's a moment later.
+#[tokio::test]
+#[ignore = "needs PostgreSQL and pgbouncer: tests/run installs them"]
+async fn one_that_would_listen_through_a_pooler_goes_on_looking() {
+    let server = support::postgres::Server::start("");
+    let (pooler, url) = (support::postgres::Pooler::before(&server), server.database());
+    let options = PgConnectOptions::from_str(&url).unwrap();
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut all = sqlx::postgres::PgListener::connect_with(&pool).await.unwrap();
+    all.listen("ivm_outbox").await.unwrap();
+    let store = PostgresStore::connect(&pooler.url(&url)).await.unwrap();
+    store.listen(&pooler.url(&url)).unwrap();
+    // What it says to itself, once it listens, and again as often as it has tried.
+    assert!(all.recv().await.unwrap().payload().starts_with("probe "));
+    let lane = lane(&store).await;
+    for _ in 0..20 {
+        store.queued(lane).await.unwrap();
+    }
+    assert!(!store.hints().unwrap().do_come());
 }

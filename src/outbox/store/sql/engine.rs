@@ -1,6 +1,6 @@
 //! The store on a database, whichever it is.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     outbox::store::{
         Act, Acted, Claimed, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
-        NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant,
+        NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant, hints::Hints,
     },
 };
 
@@ -38,6 +38,11 @@ pub(crate) trait Database: OutboxStore {
 
     /// As [`Storage::is_shared`]. If not, none of the requests about leases is made.
     fn shared(&self) -> bool;
+
+    /// As [`Storage::hints`].
+    fn heard(&self) -> Option<Arc<Hints>> {
+        None
+    }
 
     /// Who carries out a request. All of one lane's owner go the same way.
     fn writer(&self, request: &StoreRequest) -> &WriterHandle;
@@ -144,6 +149,10 @@ impl<D: Database> Storage for D {
 
     async fn log(&self, lane: i64, most: u32) -> Result<Vec<LogRow>> {
         self.read(move |conn| Box::pin(reads::log(conn, lane, most))).await
+    }
+
+    fn hints(&self) -> Option<Arc<Hints>> {
+        self.heard()
     }
 
     async fn mark(&self, lane: i64) -> Result<i64> {

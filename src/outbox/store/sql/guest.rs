@@ -38,16 +38,26 @@ macro_rules! guests {
 }
 pub(in crate::outbox::store) use guests;
 
-/// Stores a job in the transaction that is open on this connection, or at once if none is.
+/// Stores a job in the transaction that is open on this connection, or at once if none is. `hints`: whether its commit
+/// is to be a hint to those who listen.
 pub(crate) async fn enqueue_in(
     conn: &mut dyn SqlSession,
     identity: &[u8],
     place: &str,
     lane: i64,
     job: &NewJob,
+    hints: bool,
 ) -> Result<Enqueued> {
     check(conn, identity, place).await?;
-    match apply::enqueue(conn, lane, job).await {
+    let mut stored = apply::enqueue(conn, lane, job).await;
+    if hints
+        && let Ok(Some(Enqueued::New(_))) = stored
+        && let Err(error) = conn.hint_queued(lane).await
+    {
+        // PostgreSQL goes on with no transaction in which something failed.
+        stored = Err(error);
+    }
+    match stored {
         Ok(Some(enqueued)) => Ok(enqueued),
         Ok(None) => Err(damaged("there is no such lane").with_endpoint(place)),
         Err(error) => Err(failed("the job was not stored", place)(error)),

@@ -163,6 +163,11 @@ pub(crate) trait SqlSession: Send {
     /// Something that differs once anybody has written to the lane's queue.
     async fn mark(&mut self, lane: i64) -> Fetched<i64>;
 
+    /// Has the transaction, once it commits, say that the lane has another job.
+    async fn hint_queued(&mut self, _lane: i64) -> Fetched<()> {
+        Ok(())
+    }
+
     /// Which store the connection is to; refused if a crash may take back what it commits.
     async fn lasting_store(&mut self, place: &str) -> Fetched<Checked<Vec<u8>>>;
 }
