@@ -39,6 +39,7 @@ static DIALECT: SqlDialect = SqlDialect {
     hold_owned: "SELECT token FROM ivm_lanes WHERE lane = $1 AND (history IS NULL OR \
                  right(history, 8) = substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)) FOR NO KEY UPDATE",
     now: "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now",
+    is_shared: true,
     // The first eight digits of a WAL file's name are the timeline.
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \
               FROM pg_control_system()",

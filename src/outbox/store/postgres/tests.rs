@@ -10,8 +10,9 @@ use super::*;
 use crate::outbox::store::journal::{Journal, JournalAct, Journaled};
 use crate::{
     job::Revision,
+    outbox::decide::HoldReason,
     outbox::store::{
-        Act, Acted, Claimed, Content, Enqueued, EventKind, LaneSpec, NewJob, NewPayload, Storage, Tenant,
+        Act, Acted, Claimed, Content, Enqueued, EventKind, Halt, LaneSpec, NewJob, NewPayload, Storage, Tenant,
         hints::{Ear, Hint},
     },
 };
@@ -218,6 +219,14 @@ async fn a_lane_has_one_owner_until_its_lease_ends() {
     assert!(!store.renew(third, &a).await.unwrap());
     let Claimed::Taken { went_back: true, wait, .. } = store.claim(lane, &a).await.unwrap() else { panic!("not told") };
     assert_eq!(wait, Duration::ZERO, "it was its own");
+    // If whoever has taken it is gone before it has halted the lane, the next one is told.
+    let again = store.claim(lane, &a).await.unwrap();
+    let Claimed::Taken { fence, went_back: true, .. } = again else { panic!("nobody is told") };
+    assert!(store.renew(fence, &a).await.unwrap());
+    let halt = Halt { reason: HoldReason::Restored, ticket: None, note: "it went back".to_owned() };
+    assert_eq!(store.act(fence, Act::Halt { halt, now: 1 }).await.unwrap(), Acted::Done);
+    assert!(store.renew(fence, &a).await.unwrap());
+    let Claimed::Taken { went_back: false, .. } = store.claim(lane, &a).await.unwrap() else { panic!("told twice") };
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ use crate::{
     watch::Stage,
 };
 
+/// Before what a lane's `history` has, from when it was taken after a fail-over until it is halted for that: whoever
+/// takes it in between finds so, too.
+pub(super) const UNCHECKED: &str = "unchecked ";
+
 /// Counts a start. The starts before and now: never fewer than are known from elsewhere.
 pub(super) async fn begin(conn: &mut dyn SqlSession, known: i64) -> Fetched<(i64, i64)> {
     let before: i64 = get(&query("SELECT starts FROM ivm_store").fetch_one(&mut *conn).await?, "starts")?;
@@ -322,8 +326,20 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
     }
 }
 
+/// The lane is halted as its store may have gone back: whoever takes it need not be told that any more.
+async fn checked(conn: &mut dyn SqlSession, lane: i64) -> Fetched<()> {
+    if conn.dialect().is_shared {
+        let text = "UPDATE ivm_lanes SET history = REPLACE(history, $2, '') WHERE lane = $1";
+        query(text).bind(lane).bind(UNCHECKED).execute(conn).await?;
+    }
+    Ok(())
+}
+
 async fn halt_lane(conn: &mut dyn SqlSession, id: i64, halt: &Halt, now: u64) -> Fetched<Option<Acted>> {
     let Halt { reason, ticket, note: why } = halt;
+    if *reason == HoldReason::Restored {
+        checked(&mut *conn, id).await?;
+    }
     let text = "UPDATE ivm_lanes SET halted = $2, halted_by = $3, halted_note = $4 \
                 WHERE lane = $1 AND (halted IS NULL OR $2 = 'restored' AND halted <> 'restored')";
     if !change!(conn, text, id, reason.as_str(), *ticket, why.clone()) {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    apply::{hold_lane, take},
+    apply::{UNCHECKED, hold_lane, take},
     session::{Fetched, SqlSession, get, query},
     values::{maybe_number, number, signed},
 };
@@ -48,6 +48,8 @@ pub(super) async fn claim(conn: &mut dyn SqlSession, lane: i64, tenant: &Tenant)
     let longest = tenant.longest_call.max(wait);
     let since = maybe_number(&row, "owned_since")?.filter(|_| ours).map_or(now, signed);
     let known: Option<String> = get(&row, "history")?;
+    let went_back = known.is_some_and(|known| known != here);
+    let here = if went_back { format!("{UNCHECKED}{here}") } else { here };
     let Some(fence) = take(conn, lane).await? else { return Ok(None) };
     let text = "UPDATE ivm_lanes SET owner = $2, owned_since = $3, lease_until = $4, longest_call = $5, history = $6 \
                 WHERE lane = $1";
@@ -57,10 +59,10 @@ pub(super) async fn claim(conn: &mut dyn SqlSession, lane: i64, tenant: &Tenant)
         .bind(since)
         .bind(now.saturating_add(millis(tenant.lease)))
         .bind(millis(longest))
-        .bind(here.clone())
+        .bind(here)
         .execute(conn)
         .await?;
-    Ok(Some(Claimed::Taken { fence, wait, went_back: known.is_some_and(|known| known != here) }))
+    Ok(Some(Claimed::Taken { fence, wait, went_back }))
 }
 
 /// Prolongs a lease. False if the lane is somebody else's, or if the database is on another timeline than when it was
@@ -70,9 +72,10 @@ pub(super) async fn renew(conn: &mut dyn SqlSession, fence: Fence, tenant: &Tena
         return Ok(false);
     }
     let (now, here) = (now(conn).await?, history(conn).await?);
-    let text = "UPDATE ivm_lanes SET lease_until = $2 WHERE lane = $1 AND owner = $3 AND history = $4";
+    let text = "UPDATE ivm_lanes SET lease_until = $2 WHERE lane = $1 AND owner = $3 AND history IN ($4, $5)";
     let renewed = query(text).bind(fence.lane).bind(now.saturating_add(millis(tenant.lease)));
-    Ok(renewed.bind(tenant.instance.clone()).bind(here).execute(conn).await? == 1)
+    let unchecked = format!("{UNCHECKED}{here}");
+    Ok(renewed.bind(tenant.instance.clone()).bind(here).bind(unchecked).execute(conn).await? == 1)
 }
 
 /// Gives a lane back. Nothing of it is under way any more.

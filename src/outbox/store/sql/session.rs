@@ -133,6 +133,8 @@ pub(crate) struct SqlDialect {
     pub(crate) hold_owned: &'static str,
     /// The database's clock, as a Unix time in milliseconds, `now`. Not the time when the transaction began.
     pub(crate) now: &'static str,
+    /// Whether lanes have a `history`, as several instances may share them.
+    pub(crate) is_shared: bool,
     /// Which cluster and timeline the database is on, `history`: it changes when another server takes its place.
     pub(crate) history: &'static str,
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no

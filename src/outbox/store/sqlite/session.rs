@@ -25,6 +25,7 @@ static DIALECT: SqlDialect = SqlDialect {
     hold_owned: "SELECT token FROM ivm_lanes WHERE lane = $1",
     now: "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now",
     // A file has no other servers.
+    is_shared: false,
     history: "SELECT '' AS history",
     enqueue: ENQUEUE_AT_ONCE,
     #[cfg(feature = "app")]
