@@ -2,9 +2,13 @@
 //! promised holds.
 //!
 //! Every ratio is of two ways in one run, on one disk. The plain way stores the same bytes with bare inserts, or submits the
-//! same jobs with the client alone.
+//! same jobs with the client alone. To run one part only, name it: `sqlite` or `postgres`.
+
+mod shared;
+mod syncs;
 
 use std::{
+    env,
     path::Path,
     time::{Duration, Instant},
 };
@@ -21,7 +25,7 @@ use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-use support::measure::{self, alloc, say};
+use support::measure::{self, alloc, process, say};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -33,21 +37,45 @@ const WHOLE: usize = 2_000;
 const UNDER_WAY: usize = 512;
 const BACKLOG: usize = 100_000;
 const INPUT: usize = 1_000;
+const KEY: [u8; 32] = [7; 32];
+/// Where the nonces of a consumer go on that other parts have used: far beyond theirs.
+const SHARED_NONCE: u64 = 10_000_000;
 
 fn main() {
+    if env::var(process::ROLE).is_ok() {
+        return measure::runtime().block_on(shared::instance());
+    }
+    let part = env::args().skip(1).find(|part| !part.starts_with('-'));
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     measure::runtime().block_on(async {
         measure::say_load();
         let scene = Scene::new().await;
-        scene.inserts().await;
-        scene.together().await;
-        scene.whole().await;
-        scene.backlog().await;
+        if wanted("sqlite") {
+            scene.inserts().await;
+            scene.together().await;
+            scene.whole().await;
+            scene.backlog().await;
+        }
+        if wanted("postgres") {
+            shared::all(&scene).await;
+        }
     });
+}
+
+async fn client_with(grpc: &str, operator: Address, nonces: impl NonceSource + 'static) -> Client {
+    let signer = LocalSigner::from_bytes(KEY).expect("a key");
+    let client = Client::builder().grpc(grpc).revision(Revision::Relay).signer(signer);
+    let client = client.operator(operator).nonces(nonces);
+    client.polling(PollPolicy::default().with_tick(Duration::from_millis(50))).connect().await.expect("a client")
+}
+
+/// A client whose nonces an outbox gives out.
+async fn client(grpc: &str, operator: Address) -> Client {
+    client_with(grpc, operator, Given).await
 }
 
 struct Scene {
     node: DevNode,
-    signer: LocalSigner,
     consumer: Address,
     program: ProgramId,
     folder: tempfile::TempDir,
@@ -55,27 +83,26 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (signer, consumer) = (LocalSigner::random().expect("a key"), Address::repeat_byte(7));
+        let (signer, consumer) = (LocalSigner::from_bytes(KEY).expect("a key"), Address::repeat_byte(7));
         let rules = ConsumerRules::signed_by(signer.address());
         let node = DevNode::builder(Revision::Relay).consumer(consumer, rules).start().await.expect("a node");
         let program = ProgramId::new(node.register_program(|input| Ok(input.onchain.to_vec())));
-        Self { node, signer, consumer, program, folder: tempfile::tempdir().expect("a folder") }
+        Self { node, consumer, program, folder: tempfile::tempdir().expect("a folder") }
     }
 
     fn job(&self, number: usize) -> OffchainJobRequest {
-        let job = OffchainJobRequest::builder(self.consumer, self.program.clone()).max_cycles(1_000);
-        job.onchain_input(number.to_be_bytes().to_vec()).offchain_input(vec![7; INPUT]).build().expect("a job")
+        self.job_of(self.consumer, number)
     }
 
-    async fn client(&self, nonces: impl NonceSource + 'static) -> Client {
-        let client = Client::builder().grpc(self.node.grpc_url()).revision(Revision::Relay).signer(self.signer.clone());
-        let client = client.operator(self.node.operator()).nonces(nonces);
-        client.polling(PollPolicy::default().with_tick(Duration::from_millis(50))).connect().await.expect("a client")
+    fn job_of(&self, consumer: Address, number: usize) -> OffchainJobRequest {
+        let job = OffchainJobRequest::builder(consumer, self.program.clone()).max_cycles(1_000);
+        job.onchain_input(number.to_be_bytes().to_vec()).offchain_input(vec![7; INPUT]).build().expect("a job")
     }
 
     async fn over(&self, file: &Path) -> OutboxBuilder {
         let store = SqliteStore::open(file).await.expect("a store");
-        Outbox::builder(self.client(Given).await, store).network("bench")
+        let client = client(&self.node.grpc_url(), self.node.operator()).await;
+        Outbox::builder(client, store).network("bench")
     }
 
     /// An outbox that stores, and does nothing else.
@@ -126,17 +153,19 @@ impl Scene {
     /// Callers who come together share a sync of the disk.
     async fn together(&self) {
         let (outbox, _) = self.stored("together.db").await;
-        let began = Instant::now();
+        let (before, began) = (syncs::count(), Instant::now());
         self.enqueue(&outbox, ENQUEUED).await;
-        let took = began.elapsed();
+        let (took, synced) = (began.elapsed(), syncs::count() - before);
+        let each = ENQUEUED as f64 / synced as f64;
         let pace = ENQUEUED as f64 / took.as_secs_f64();
-        // How many commits that were, a unit test of the store counts.
-        println!("{ENQUEUED} enqueues by {CALLERS} callers: {pace:.0} a second");
+        let figure = format!("{each:.1} ({ENQUEUED} enqueues, {synced} syncs; {pace:.0} a second)");
+        say("64 callers: at least 20 enqueues for each sync of the disk", synced > 0 && each >= 20.0, figure);
     }
 
     /// Whole jobs, from the order to the result.
     async fn whole(&self) {
-        let client = self.client(Sequential::starting_at(1)).await;
+        let (grpc, operator) = (self.node.grpc_url(), self.node.operator());
+        let client = client_with(&grpc, operator, Sequential::starting_at(1)).await;
         let began = Instant::now();
         let jobs = stream::iter(0..WHOLE).map(|number| {
             let (client, job) = (&client, self.job(number));
