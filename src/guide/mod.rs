@@ -14,6 +14,7 @@
 //! | choose where nonces come from; run several processes | [`nonces`] |
 //! | lose no job in a crash, and run none twice | [`surviving_a_crash`] |
 //! | answer users at once, and prove the answers in batches | [`app_servers`] |
+//! | read such a server from end to end: an order book | [`order_book`] |
 //! | end a process | [`surviving_a_crash`](surviving_a_crash#ending-a-process) |
 //! | set TLS, proxies, headers and limits; choose a transport | [`transports`] |
 //! | sign in WebAssembly | [`wasm`] |
@@ -61,6 +62,9 @@ pub mod surviving_a_crash {}
 
 #[doc = include_str!("app_servers.md")]
 pub mod app_servers {}
+
+#[doc = include_str!("order_book.md")]
+pub mod order_book {}
 
 #[doc = include_str!("transports.md")]
 pub mod transports {}

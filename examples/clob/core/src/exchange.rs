@@ -28,7 +28,7 @@ pub enum Rejection {
     Nonce = 2,
     /// It was to be carried out earlier.
     Expired = 3,
-    /// A deposit that does not come from the contract's logs, or signed requests that do.
+    /// A signed request that comes from the chain's logs.
     Source = 4,
     /// A deposit with which a token's total would not fit into 128 bits. The contract takes none.
     Supply = 5,
@@ -36,6 +36,22 @@ pub enum Rejection {
     Deposit = 6,
     /// Nothing was ever deposited for the user.
     Account = 7,
+}
+
+impl Rejection {
+    /// Its name in one word, and what it says.
+    #[must_use]
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Signature => ("signature", "the user has not signed this"),
+            Self::Nonce => ("nonce", "this is not the user's next nonce"),
+            Self::Expired => ("expired", "the request's expiry is past"),
+            Self::Source => ("source", "nothing but deposits comes from the contract"),
+            Self::Supply => ("supply", "the total would not fit into 128 bits"),
+            Self::Deposit => ("deposit", "this is not the contract's next deposit"),
+            Self::Account => ("account", "nothing was ever deposited for the user"),
+        }
+    }
 }
 
 /// Why a request that the user has signed was refused. Its nonce is used, so that it is not carried out later on.
@@ -48,6 +64,18 @@ pub enum Refusal {
     Funds = 2,
     /// The user has no such order in the book.
     Order = 3,
+}
+
+impl Refusal {
+    /// Its name in one word, and what it says.
+    #[must_use]
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Zero => ("zero", "a price, a size or an amount is 0"),
+            Self::Funds => ("funds", "this is more than is free"),
+            Self::Order => ("order", "the user has no such order in the book"),
+        }
+    }
 }
 
 /// A trade of an order that was just taken, at the price of the one that waited.
@@ -125,6 +153,12 @@ impl Exchange {
         self.accounts.get(user)
     }
 
+    /// Whether anything was ever deposited for a user.
+    #[must_use]
+    pub fn knows(&self, user: &Address) -> bool {
+        self.accounts.has(user)
+    }
+
     /// All accounts.
     pub fn accounts(&self) -> impl Iterator<Item = (&Address, &Account)> {
         self.accounts.all()
@@ -165,7 +199,8 @@ impl Exchange {
     /// A rejection, after which all is as before.
     pub fn apply(&mut self, request: &Request, context: &Context) -> Result<Outcome, Rejection> {
         match (request, context.source) {
-            (Request::Deposit { number, token, amount, .. }, Source::Chain { .. }) => {
+            // Whoever brings it: the contract compares the hash of all deposits.
+            (Request::Deposit { number, token, amount, .. }, _) => {
                 if self.deposits.checked_add(1) != Some(*number) {
                     return Err(Rejection::Deposit);
                 }

@@ -27,6 +27,7 @@ extern crate alloc;
 mod accounts;
 mod answer;
 mod book;
+mod changes;
 mod exchange;
 mod request;
 mod state;
@@ -34,6 +35,7 @@ mod state;
 pub use self::{
     accounts::{Account, Delta, Funds, MOST_ACCOUNTS, Token},
     book::{Book, MOST_ORDERS, Resting, Side},
+    changes::{Changes, OrderLeft, OwnFill},
     exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
     request::{Action, Cancel, Limit, Request, SIGNATURE, Withdraw, domain},
     state::{Change, Clob, Payout, Settlement},

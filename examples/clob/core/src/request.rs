@@ -75,7 +75,7 @@ impl Action {
 pub enum Request {
     /// What a user has signed.
     Signed(Action, [u8; SIGNATURE]),
-    /// A deposit, as a log of the contract tells it. It counts only from there.
+    /// A deposit, as a log of the contract tells it. Only one that the contract holds can be settled.
     Deposit {
         /// Its number, counted from 1.
         number: u64,

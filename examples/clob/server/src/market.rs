@@ -1,0 +1,119 @@
+//! What the contract says of itself.
+
+use alloy_sol_types::{SolCall, SolEvent, sol};
+use clob_core::{MOST_FILLS, Request, Token};
+use infinityvm_sdk::{
+    chain::{Call, Chain, Log},
+    primitives::Address,
+};
+use serde_json::{Value, json};
+
+use crate::AnyError;
+
+sol! {
+    /// `contracts/src/relay/ClobConsumer.sol`.
+    interface ClobContract {
+        event Deposited(uint64 indexed number, address indexed user, bool base, uint128 amount);
+
+        function baseToken() external view returns (address);
+        function quoteToken() external view returns (address);
+        function since() external view returns (uint256);
+        function getJobManager() external view returns (address);
+        function deposit(address user, bool base, uint128 amount) external;
+    }
+
+    /// An ERC-20; `mint` is of `contracts/src/common/TestToken.sol`.
+    interface Erc20 {
+        function symbol() external view returns (string);
+        function decimals() external view returns (uint8);
+        function approve(address spender, uint256 amount) external returns (bool);
+        function mint(address to, uint256 amount) external;
+    }
+}
+
+/// One of the two tokens.
+#[derive(Clone, Debug)]
+pub struct TokenInfo {
+    /// Its contract.
+    pub address: Address,
+    /// What it is called.
+    pub symbol: String,
+    /// How many of its smallest units make a whole one, as a power of ten.
+    pub decimals: u8,
+}
+
+/// A pair of tokens, and the contract that holds them.
+#[derive(Clone, Debug)]
+pub struct Market {
+    /// The chain.
+    pub chain_id: u64,
+    /// The contract.
+    pub contract: Address,
+    /// Through which its results come.
+    pub job_manager: Address,
+    /// The block in which it was deployed.
+    pub since: u64,
+    /// What is traded.
+    pub base: TokenInfo,
+    /// What it is paid with.
+    pub quote: TokenInfo,
+}
+
+impl Market {
+    /// Asks the contract.
+    ///
+    /// # Errors
+    ///
+    /// That the chain cannot be asked, or that there is no such contract.
+    pub async fn of(rpc: &str, contract: Address) -> Result<Self, AnyError> {
+        let chain = Chain::connect(rpc, Address::ZERO).await?;
+        let token = async |address| {
+            let symbol = ask(&chain, address, Erc20::symbolCall {}).await?;
+            let decimals = ask(&chain, address, Erc20::decimalsCall {}).await?;
+            Ok::<_, AnyError>(TokenInfo { address, symbol, decimals })
+        };
+        let base = ask(&chain, contract, ClobContract::baseTokenCall {}).await?;
+        let quote = ask(&chain, contract, ClobContract::quoteTokenCall {}).await?;
+        Ok(Self {
+            chain_id: chain.identity().await?.chain_id,
+            contract,
+            job_manager: ask(&chain, contract, ClobContract::getJobManagerCall {}).await?,
+            since: ask(&chain, contract, ClobContract::sinceCall {}).await?.saturating_to(),
+            base: token(base).await?,
+            quote: token(quote).await?,
+        })
+    }
+
+    /// What users are to know.
+    pub fn json(&self) -> Value {
+        let token =
+            |token: &TokenInfo| json!({ "token": token.address, "symbol": token.symbol, "decimals": token.decimals });
+        json!({
+            "chain_id": self.chain_id,
+            "contract": self.contract,
+            "base": token(&self.base),
+            "quote": token(&self.quote),
+            "domain": {
+                "name": "InfinityVM CLOB", "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract,
+            },
+            "most_fills": MOST_FILLS,
+        })
+    }
+}
+
+/// The request of a log, if it is a deposit.
+pub(crate) fn deposit(log: &Log) -> Option<Request> {
+    let topics = log.topics.iter().copied();
+    let ClobContract::Deposited { number, user, base, amount } =
+        ClobContract::Deposited::decode_raw_log_validate(topics, &log.data).ok()?;
+    let token = if base { Token::Base } else { Token::Quote };
+    Some(Request::Deposit { number, user, token, amount })
+}
+
+async fn ask<C: SolCall>(chain: &Chain, to: Address, call: C) -> Result<C::Return, AnyError> {
+    let mut batch = chain.batch();
+    let ticket = batch.raw_call(Call::new(to, call.abi_encode()));
+    let answer = batch.send().await?.take(ticket)?;
+    let bytes = answer.map_err(|_| format!("{} of {to} reverts: is this the contract?", C::SIGNATURE))?;
+    Ok(C::abi_decode_returns(&bytes).map_err(|error| format!("{} of {to}: {error}", C::SIGNATURE))?)
+}

@@ -1,0 +1,138 @@
+//! What the server needs, on a machine of one's own: a chain, the contracts, and a development node. All of it ends with
+//! this process.
+
+use std::{path::Path, process::Stdio};
+
+use alloy_sol_types::{SolCall, SolValue};
+use clob_core::Clob;
+use infinityvm_sdk::{
+    LocalSigner, ProgramId, Revision,
+    app::stf::{Inputs, StateTransition},
+    devnode::{
+        DEV_OPERATOR, DevNode, ProgramError, RealChain,
+        contracts::{ANVIL_KEYS, Deployer},
+    },
+    primitives::{Address, B256, U256},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{AnyError, faucet::Faucet, market::Erc20};
+
+const CLOB: &str = include_str!("../../../../contracts/artifacts/relay/ClobConsumer.json");
+const TOKEN: &str = include_str!("../../../../contracts/artifacts/common/TestToken.json");
+/// Signs the server's jobs. Everybody knows it: it is for a chain on this machine.
+const KEY: [u8; 32] = [0x43; 32];
+/// Of each token, for the faucet.
+const TOKENS: u128 = 1 << 120;
+
+/// A chain, the contracts on it, and a node that relays to it.
+pub struct World {
+    /// The node. It ends when this is dropped.
+    pub node: DevNode,
+    /// The RPC of the chain.
+    pub rpc: String,
+    /// The contract.
+    pub contract: Address,
+    /// The two tokens, base and quote.
+    pub tokens: [Address; 2],
+    /// What the node knows the program by.
+    pub program: ProgramId,
+    /// Signs the server's jobs.
+    pub signer: LocalSigner,
+    _anvil: Option<Child>,
+}
+
+impl World {
+    /// On this chain, whose first accounts are anvil's; or on an anvil of its own.
+    ///
+    /// # Errors
+    ///
+    /// That there is no anvil, or that the chain does not take the contracts.
+    pub async fn start(rpc: Option<String>) -> Result<Self, AnyError> {
+        let (rpc, anvil) = match rpc {
+            Some(rpc) => (rpc, None),
+            None => {
+                let (rpc, anvil) = anvil().await?;
+                (rpc, Some(anvil))
+            }
+        };
+        let signer = LocalSigner::from_bytes(KEY)?;
+        let deployer = Deployer::new(&rpc, ANVIL_KEYS[0])?;
+        let token = async |name: &str, symbol: &str, decimals: u8| {
+            let arguments = (name.to_owned(), symbol.to_owned(), U256::from(decimals)).abi_encode_params();
+            deployer.deploy_artifact(TOKEN, arguments).await
+        };
+        // So that a price of 1 is a hundredth of a dollar for a whole coin.
+        let tokens = [token("Test Coin", "COIN", 4).await?, token("Test Dollar", "USD", 6).await?];
+        let job_manager = deployer.job_manager(Revision::Relay, DEV_OPERATOR).await?;
+        // The first root is the same for every contract.
+        let first = B256::from(Clob::new(0, Address::ZERO).root());
+        let arguments = (job_manager, signer.address(), 0_u64, first, tokens[0], tokens[1]).abi_encode_params();
+        let contract = deployer.deploy_artifact(CLOB, arguments).await?;
+        let node = DevNode::builder(Revision::Relay).relay_to(RealChain::new(&rpc, ANVIL_KEYS[1], job_manager));
+        let node = node.start().await?;
+        let program = node.register_program(|input| {
+            let inputs = Inputs { onchain: input.onchain.to_vec(), offchain: input.offchain.to_vec(), state: None };
+            Clob::program(&inputs).map_err(|error| ProgramError::new(error.to_string()))
+        });
+        Ok(Self { node, rpc, contract, tokens, program: program.into(), signer, _anvil: anvil })
+    }
+
+    /// An account that may deposit for anybody. It is anvil's third.
+    ///
+    /// # Errors
+    ///
+    /// That the chain refuses it.
+    pub async fn faucet(&self) -> Result<Faucet, AnyError> {
+        let account = Deployer::new(&self.rpc, ANVIL_KEYS[2])?;
+        for token in self.tokens {
+            let mint = Erc20::mintCall { to: account.address(), amount: U256::from(TOKENS) };
+            account.call(token, mint.abi_encode()).await?;
+            let approve = Erc20::approveCall { spender: self.contract, amount: U256::MAX };
+            account.call(token, approve.abi_encode()).await?;
+        }
+        Ok(Faucet::new(account, self.contract))
+    }
+}
+
+/// An anvil with a block each second, whose blocks are soon final.
+async fn anvil() -> Result<(String, Child), AnyError> {
+    let failed =
+        |what: String| format!("anvil {what}: install foundry or run tests/tools.sh, or give a chain by --rpc");
+    let mut anvil = Command::new("sh")
+        // Once the pipe from this process is closed, however that ended, anvil ends, too.
+        .args(["-c", r#""$@" & anvil=$!; exec >&-; cat > /dev/null; kill "$anvil""#, "sh"])
+        .arg(program())
+        .args(["--port", "0", "--color", "never", "--hardfork", "prague"])
+        .args(["--block-time", "1", "--slots-in-an-epoch", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("does not start ({error})")))?;
+    let mut lines = BufReader::new(anvil.stdout.take().ok_or("anvil has no pipe")?).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(address) = line.strip_prefix("Listening on ") {
+            let rpc = format!("http://{}", address.trim());
+            // Else it would stand still once the pipe is full.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok((rpc, anvil));
+        }
+    }
+    Err(failed("ends before it listens".to_owned()).into())
+}
+
+/// What the environment names, what `tests/tools.sh` installs, or what is on the path.
+fn program() -> std::path::PathBuf {
+    if let Some(named) = std::env::var_os("ANVIL") {
+        return named.into();
+    }
+    let scope = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/tools/node_modules/@foundry-rs");
+    let packages = std::fs::read_dir(scope).into_iter().flatten().flatten();
+    let mut programs = packages
+        .filter(|package| package.file_name().to_string_lossy().starts_with("anvil-"))
+        .map(|package| package.path().join("bin/anvil"));
+    programs.find(|path| path.exists()).unwrap_or_else(|| "anvil".into())
+}

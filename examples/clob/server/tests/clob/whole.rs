@@ -1,0 +1,169 @@
+//! From deposit to withdrawal; the faucet and the bots; and one who floods.
+
+use std::{process::Command, time::Instant};
+
+use clob::service::Store;
+use infinityvm_sdk::primitives::Address;
+use serde_json::json;
+use support::harness::within;
+
+use crate::{
+    feed::Watcher,
+    rig::{Contract, Rig, Server, number},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn from_deposit_to_withdrawal() {
+    within(async {
+        let rig = Rig::start().await;
+        let (mut seller, mut buyer) = (rig.user(1), rig.user(2));
+        let (service, http) = rig.serve(rig.config(Store::Memory)).await;
+        let mut watcher = Watcher::connect(&http, Some(buyer.address())).await;
+        assert_eq!(watcher.account["nonce"], 0);
+
+        // Nothing is signed about deposits: they come from the chain, once they are final there.
+        rig.deposit(&[(seller.address(), true, 500), (buyer.address(), false, 9_000)]).await;
+        watcher.until(|watcher| number(&watcher.account["quote"]["free"]) == 9_000).await;
+        assert_eq!(rig.on_chain(buyer.address()).await, (0, 9_000));
+
+        let action = seller.0.limit(false, 20, 100);
+        let (path, body) = seller.asks(&action);
+        let (status, answer) = http.post(path, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!((&answer["resting"], &answer["fills"]), (&json!("100"), &json!([])));
+        let sale = answer["place"].as_u64().expect("a place");
+        watcher.until(|watcher| watcher.book.get(&(false, 20)) == Some(&100)).await;
+
+        // A better price than was asked for, and a part that waits.
+        let action = buyer.0.limit(true, 25, 130);
+        let (path, body) = buyer.asks(&action);
+        let (status, answer) = http.post(path, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["fills"], json!([{ "order": sale, "price": "20", "size": "100" }]));
+        assert_eq!((&answer["resting"], &answer["cancelled"]), (&json!("30"), &json!("0")));
+        let purchase = answer["place"].as_u64().expect("a place");
+        watcher.until(|watcher| watcher.seq == purchase).await;
+        watcher.until(|watcher| watcher.own.last().is_some_and(|own| own["seq"] == purchase)).await;
+        let own = watcher.own.last().expect("told");
+        assert_eq!(own["orders"], json!([{ "order": purchase, "side": "buy", "price": "25", "size": "30" }]));
+        let fill = json!([{ "order": purchase, "side": "buy", "price": "20", "size": "100", "maker": false }]);
+        assert_eq!(own["fills"], fill);
+        assert_eq!((&own["base"]["free"], &own["quote"]["free"]), (&json!("100"), &json!("6250")));
+        assert_eq!(own["quote"]["locked"], "750");
+        let trade = watcher.trades.last().expect("a trade");
+        assert_eq!((&trade["price"], &trade["size"], &trade["side"]), (&json!("20"), &json!("100"), &json!("buy")));
+        watcher.compare(&http).await;
+        assert_eq!(http.read("/api/trades").await[0], *trade);
+        let account = http.account(buyer.address()).await;
+        assert_eq!(account["orders"][0]["order"], purchase);
+
+        // What waits is cancelled, and everything is taken out.
+        let action = buyer.0.cancel(purchase);
+        let (path, body) = buyer.asks(&action);
+        let (status, answer) = http.post(path, &body).await;
+        assert_eq!((status, &answer["size"]), (200, &json!("30")));
+        let mut last = 0;
+        for (base, amount) in [(true, 100), (false, 7_000)] {
+            let action = buyer.0.withdraw(base, amount);
+            let (path, body) = buyer.asks(&action);
+            let (status, answer) = http.post(path, &body).await;
+            assert_eq!(status, 200, "{answer}");
+            last = answer["place"].as_u64().expect("a place");
+        }
+        http.settled(last, "settled").await;
+        assert_eq!(rig.outside(buyer.address()).await, [100, 7_000], "paid");
+        assert_eq!(rig.on_chain(buyer.address()).await, (0, 0));
+        assert_eq!(rig.on_chain(seller.address()).await, (400, 2_000));
+        watcher.until(|watcher| watcher.stages["final"].as_u64() >= Some(last)).await;
+        assert!(watcher.book.is_empty());
+
+        let held = rig.rpc.view(rig.world.contract, &Contract::heldCall {}).await.expect("sums");
+        assert_eq!((held.base, held.quote), (400, 2_000));
+        service.end(std::time::Duration::from_secs(30)).await.expect("ended");
+        let action = seller.0.limit(false, 20, 100);
+        let (path, body) = seller.asks(&action);
+        assert_eq!(http.post(path, &body).await.1["error"]["code"], "unavailable");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn one_command_and_all_of_it_lives() {
+    within(async {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clob"));
+        command.args(["--maker", "--listen", "127.0.0.1:0"]).env("ANVIL", support::anvil::program("anvil"));
+        let server = Server::start(command);
+        let market = server.http.read("/api/market").await;
+        assert_eq!((&market["base"]["symbol"], &market["quote"]["decimals"]), (&json!("COIN"), &json!(6)));
+        assert_eq!(market["faucet"], true);
+        let user = Address::repeat_byte(7);
+        let mut watcher = Watcher::connect(&server.http, Some(user)).await;
+        let body = json!({ "user": user });
+        let (status, given) = server.http.post("/api/faucet", &body).await;
+        assert_eq!(status, 200, "{given}");
+        assert_eq!(server.http.post("/api/faucet", &body).await.0, 429, "not twice");
+        watcher.until(|watcher| watcher.account["base"]["free"] == given["base"]).await;
+        // The bots trade, and the trades become final.
+        watcher.until(|watcher| !watcher.trades.is_empty()).await;
+        let trade = watcher.trades[0]["place"].as_u64().expect("a place");
+        watcher.until(|watcher| watcher.stages["final"].as_u64() >= Some(trade)).await;
+        let (_, metrics) = server.http.get("/metrics").await;
+        let metrics = metrics.as_str().expect("text").to_owned();
+        for name in ["clob_requests_total{", "clob_place{stage=\"final\"}", "infinityvm_jobs_total"] {
+            assert!(metrics.contains(name), "{name} is not in {metrics}");
+        }
+        assert_eq!(server.http.get("/nothing").await.0, 404);
+        server.interrupt();
+    })
+    .await;
+}
+
+/// A user who asks for too much is refused beyond the limit, whatever others do; nobody else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn a_flood_of_one_user_is_theirs_alone() {
+    within(async {
+        let rig = Rig::start().await;
+        let (service, http) = rig.serve(rig.config(Store::Memory)).await;
+        let (mut flooder, mut other) = (rig.user(1), rig.user(2));
+        let mut watcher = Watcher::connect(&http, Some(other.address())).await;
+        rig.deposit(&[(flooder.address(), true, 1_000), (other.address(), true, 1_000)]).await;
+        watcher.until(|watcher| number(&watcher.account["base"]["free"]) == 1_000).await;
+        let before = service.server.status().await.expect("a status").last_place;
+        let began = Instant::now();
+        let mut flood = tokio::task::JoinSet::new();
+        for _ in 0..600 {
+            let action = flooder.0.limit(false, 50, 1);
+            let (path, body) = flooder.asks(&action);
+            let http = http.clone();
+            flood.spawn(async move { http.post(path, &body).await });
+        }
+        for _ in 0..40 {
+            let action = other.0.limit(false, 60, 1);
+            let (path, body) = other.asks(&action);
+            let (status, answer) = http.post(path, &body).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+        let (mut carried_out, mut refused) = (0, 0);
+        while let Some(answer) = flood.join_next().await {
+            match answer.expect("no panic") {
+                (429, answer) => {
+                    assert!(answer["error"]["retry_after"].as_u64() > Some(0), "{answer}");
+                    refused += 1;
+                }
+                // They overtake each other on their way, so most come under a nonce that is not the next.
+                (200 | 409, _) => carried_out += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        let most = 100 + (began.elapsed().as_secs() + 1) * 50;
+        assert!(carried_out <= most, "{carried_out} of at most {most}");
+        assert!(refused > 0 && refused + carried_out == 600);
+        // What was refused has no place: the journal has the others only.
+        let status = service.server.status().await.expect("a status");
+        assert_eq!(status.last_place - before, carried_out + 40);
+    })
+    .await;
+}
