@@ -21,13 +21,20 @@ const RISC_V: u16 = 243;
 /// of the revision's virtual machine, which must be on the path.
 pub fn command(words: Vec<OsString>, revision: Revision) -> Result<Vec<OsString>> {
     let [file] = &words[..] else { return Ok(words) };
-    if !is_guest(Path::new(file)) {
-        return Ok(words);
-    }
     let name = Path::new(file).display();
-    if revision == Revision::State {
-        return Err(refused(format!("{name} is a program for a virtual machine, and no executor runs those of the State revision"))
-            .with_hint("that is RISC Zero, whose executor comes with its prover only: name a command that stands in for the program"));
+    match (guest(Path::new(file)), revision) {
+        (None, _) => return Ok(words),
+        (Some(_), Revision::State) => {
+            return Err(refused(format!("{name} is a program for a virtual machine, and no executor runs those of the State revision"))
+                .with_hint("that is RISC Zero, whose executor comes with its prover only: name a command that stands in for the program"));
+        }
+        (Some(Guest::Risc0), _) => {
+            return Err(refused(format!(
+                "{name} is a program for RISC Zero, and nodes of the Relay revision run those for SP1"
+            ))
+            .with_hint("build the program for SP1; or name a command that stands in for it"));
+        }
+        (Some(Guest::Elf), _) => {}
     }
     if !is_on_path(SP1) {
         return Err(refused(format!("{name} is a program for SP1, and {SP1}, which runs these, is not on the path"))
@@ -36,11 +43,22 @@ pub fn command(words: Vec<OsString>, revision: Revision) -> Result<Vec<OsString>
     Ok(vec![SP1.into(), file.clone()])
 }
 
-/// Whether the file is an ELF of 32 bits for RISC-V, which this machine would not run by itself.
-fn is_guest(path: &Path) -> bool {
+/// A program that this machine would not run by itself.
+enum Guest {
+    /// An ELF of 32 bits for RISC-V.
+    Elf,
+    /// RISC Zero's combined form, which begins with R0BF.
+    Risc0,
+}
+
+fn guest(path: &Path) -> Option<Guest> {
     let mut head = [0; 20];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head.starts_with(b"\x7fELF\x01") && u16::from_le_bytes([head[18], head[19]]) == RISC_V
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+    let elf = head.starts_with(b"\x7fELF\x01") && u16::from_le_bytes([head[18], head[19]]) == RISC_V;
+    match head.starts_with(b"R0BF") {
+        true => Some(Guest::Risc0),
+        false => elf.then_some(Guest::Elf),
+    }
 }
 
 /// Refuses a command whose program is nowhere, before a job needs it.

@@ -159,6 +159,8 @@ impl ProgramError {
 }
 
 pub(super) const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
+/// Of RISC Zero's combined form: a program and its kernel.
+pub(super) const COMBINED_MAGIC: &[u8; 4] = b"R0BF";
 
 /// The stand-in for the `number`th program's file: only its first four bytes are those of an ELF.
 pub(super) fn elf(number: u64) -> Bytes {

@@ -53,7 +53,7 @@ impl World {
         if raw.vm == Vm::Foreign {
             return Err(IntakeRefusal::Die);
         }
-        if let Some(fault) = elf_fault(&raw.elf) {
+        if let Some(fault) = elf_fault(&raw.elf).filter(|_| !raw.elf.starts_with(program::COMBINED_MAGIC)) {
             return Err(not_submitted(&format!(
                 "failed to create ELF in zkvm executor: failed to derive verifying key Risc0 error: Elf parse error: {fault}"
             )));

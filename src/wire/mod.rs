@@ -29,6 +29,13 @@ use crate::{
     rpc::{Encoding, Method, RequestBody},
 };
 
+/// How an ELF begins.
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// How RISC Zero's combined form begins: the ELF of a program and that of its kernel, as its toolchain writes them since
+/// version 2.
+const COMBINED_MAGIC: &[u8] = b"R0BF";
+
 /// A program to upload.
 #[derive(Clone, Debug)]
 pub struct ProgramUpload {
@@ -46,7 +53,8 @@ impl ProgramUpload {
         Self { elf: elf.into(), vm: VmType::Sp1, id: None }
     }
 
-    /// A program for RISC Zero (State revision only).
+    /// A program for RISC Zero (State revision only): an ELF, or RISC Zero's combined form of one, which begins with
+    /// `R0BF`.
     #[must_use]
     pub fn risc0(elf: impl Into<alloy_primitives::Bytes>) -> Self {
         Self { elf: elf.into(), vm: VmType::Risc0, id: None }
@@ -59,16 +67,24 @@ impl ProgramUpload {
         self
     }
 
-    /// Refuses a file that does not begin as an ELF does.
+    /// Refuses a file that does not begin as an ELF does, nor as RISC Zero's own form of one if it is for that.
     pub(crate) fn check_magic(&self) -> Result<(), Error> {
-        const MAGIC: &[u8] = b"\x7fELF";
-        if self.elf.starts_with(MAGIC) {
-            return Ok(());
+        let refused = |what: String, hint| Err(Error::new(ErrorKind::InvalidInput, what).with_hint(hint));
+        match (self.elf.starts_with(ELF_MAGIC), self.elf.starts_with(COMBINED_MAGIC), self.vm) {
+            (true, ..) | (_, true, VmType::Risc0) => Ok(()),
+            (_, true, _) => refused(
+                "the program is for RISC Zero: it begins as its combined form does, with R0BF".to_owned(),
+                "upload it by ProgramUpload::risc0, to a node of the State revision",
+            ),
+            (false, false, _) => {
+                let start = &self.elf[..self.elf.len().min(ELF_MAGIC.len())];
+                refused(
+                    format!("the program is not an ELF file: it begins with 0x{}", hex::encode(start)),
+                    "give the bytes of the guest's ELF, which begin with 0x7f454c46 (RISC Zero's may with R0BF): not a path, an \
+                     archive or hex",
+                )
+            }
         }
-        let start = &self.elf[..self.elf.len().min(MAGIC.len())];
-        let text = format!("the program is not an ELF file: it begins with 0x{}", hex::encode(start));
-        Err(Error::new(ErrorKind::InvalidInput, text)
-            .with_hint("give the bytes of the guest's ELF, which begin with 0x7f454c46: not a path, an archive or hex"))
     }
 
     /// The id the program must have, if it was told.

@@ -28,6 +28,30 @@ async fn clients(rig: &Rig) -> [Client; 2] {
     [builder().connect().await.unwrap(), builder().rest(rig.node.rest_url()).connect().await.unwrap()]
 }
 
+/// RISC Zero's combined form of a program and its kernel is no ELF, and a program all the same: for RISC Zero only.
+#[tokio::test]
+async fn the_combined_form_of_risc_zero_is_taken_for_that_and_for_nothing_else() {
+    both(|rig| async move {
+        let file = b"R0BF\x01\0\0\0 and so on".to_vec();
+        for client in clients(&rig).await {
+            let error = client.submit_program(ProgramUpload::sp1(file.clone()).with_id(B256::ZERO)).await.unwrap_err();
+            let what = (error.kind(), error.outcome());
+            assert_eq!(what, (ErrorKind::InvalidInput, Outcome::NotSent), "{}", error.report());
+            assert!(error.report().to_string().contains("ProgramUpload::risc0"), "{}", error.report());
+            assert_eq!(rig.node.stats().calls(Method::SubmitProgram), 0);
+        }
+        if rig.revision == Revision::State {
+            for client in clients(&rig).await {
+                let program = ProgramUpload::risc0(file.clone()).with_id(keccak256(&file));
+                let uploaded = client.submit_program(program).await;
+                let id = uploaded.unwrap_or_else(|error| panic!("{}", error.report()));
+                assert_eq!(id.as_bytes(), keccak256(&file).as_slice());
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_no_elf_is_refused_before_anything_is_sent() {
     both(|rig| async move {
@@ -43,6 +67,8 @@ async fn what_is_no_elf_is_refused_before_anything_is_sent() {
             b"\x7fEL".to_vec(),
             b"\x7fELf".to_vec(),
             b"FLE\x7f".to_vec(),
+            b"R0B".to_vec(),
+            b"r0bf".to_vec(),
             [b" ".as_slice(), &elf].concat(),
             [b"\xef\xbb\xbf".as_slice(), &elf].concat(),
             elf[1..].to_vec(),

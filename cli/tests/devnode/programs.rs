@@ -85,4 +85,11 @@ async fn an_elf_is_run_by_the_executor_on_the_path() {
         let other = with_path(&[&["--revision", "state"], arguments].concat());
         assert!(other.fails(2).contains("RISC Zero"), "{}", other.err);
     }
+
+    // RISC Zero's combined form of a program and its kernel, in either revision.
+    folder.write("my guest.elf", b"R0BF\x01\0\0\0\x18\0\0\0\0\0\0\0\0\0\0\0");
+    for (revision, words) in [("relay", "those for SP1"), ("state", "no executor runs those")] {
+        let told = with_path(&["--revision", revision, "program", "id", "my guest.elf"]);
+        assert!(told.fails(2).contains("RISC Zero") && told.err.contains(words), "{}", told.err);
+    }
 }
