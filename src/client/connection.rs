@@ -71,6 +71,8 @@ impl Client {
     /// signature. A signer that is a service may have made one all the same, which nobody fetched. Should somebody send
     /// that after all, it or the next job under the nonce becomes final, never both.
     ///
+    /// A source of nonces that does not answer is given up by [`RetryPolicy::with_submit_deadline`], too.
+    ///
     /// What fails is tried again where that is safe, and a node that cannot be reached or does not answer is waited
     /// for, all until [`RetryPolicy::with_submit_deadline`], 60 seconds after the signature unless set. If the job may
     /// have left by then, this returns an error of unknown outcome, and the submission under way goes on by itself
@@ -447,12 +449,16 @@ impl Client {
         self.may_sign(job)?;
         let parts = &self.parts;
         let (consumer, lane) = (job.consumer(), lane_of(job.relay_strategy()));
-        let lease = match job.nonce() {
-            Some(nonce) => parts.nonces.lease_exact(consumer, lane, nonce).await,
-            None => parts.nonces.lease(consumer, lane).await,
+        let leased = async {
+            match job.nonce() {
+                Some(nonce) => parts.nonces.lease_exact(consumer, lane, nonce).await,
+                None => parts.nonces.lease(consumer, lane).await,
+            }
         };
+        // The source may be a database of the user's, and Ordered jobs wait for their turn behind this one.
+        let leased = parts.node.retries().submit_deadline().bound(leased).await;
         parts.nonces.tell();
-        let lease = lease?;
+        let lease = leased.unwrap_or_else(|| Err(no_nonce_in_time()))?;
         if let Some(place) = place {
             place.number(lease.nonce());
         }
@@ -495,6 +501,13 @@ impl Client {
     pub(super) fn check_binding(&self, job: &SignedJob) -> Result<()> {
         self.parts.binding.map_or(Ok(()), |binding| binding.check_job(job))
     }
+}
+
+fn no_nonce_in_time() -> Error {
+    Error::new(ErrorKind::Nonce, "the source of nonces gave none in time")
+        .with_outcome(Outcome::NotSent)
+        .with_retryable(true)
+        .with_hint("nothing was sent: see to what the nonces come from; RetryPolicy::with_submit_deadline bounds it")
 }
 
 impl fmt::Debug for Client {

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use infinityvm_sdk::{
     Client, Error, ErrorKind, JobSigner, LocalSigner, Outcome, Result, RetryPolicy, Revision,
-    nonce::Sequential,
+    nonce::{NonceSource, Sequential, Settlement},
     primitives::{Address, Bytes},
     rpc::Method,
 };
@@ -58,6 +58,55 @@ async fn fails(rig: &Rig, policy: RetryPolicy, says: fn() -> Error) -> (Error, D
     let asked = signer.asked.load(SeqCst);
     assert_eq!(error.attempts() as usize, asked);
     (error, took, asked)
+}
+
+/// A source of nonces that never answers, as a database that is locked.
+#[derive(Debug)]
+struct Locked;
+
+#[async_trait]
+impl NonceSource for Locked {
+    async fn reserve(&self, _: Address) -> Result<u64> {
+        std::future::pending().await
+    }
+
+    fn settle(&self, _: Address, _: u64, _: Settlement) {}
+
+    fn leaves_gaps(&self) -> bool {
+        false
+    }
+
+    fn name(&self) -> &'static str {
+        "locked"
+    }
+
+    async fn peek(&self, _: Address) -> Result<Option<u64>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_source_of_nonces_that_never_answers_is_given_up() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        for (policy, seconds) in
+            [(RetryPolicy::default(), 60), (RetryPolicy::default().with_submit_deadline(Duration::from_secs(3)), 3)]
+        {
+            let client = rig.builder().retry(policy).nonces(Locked).connect().await.unwrap();
+            for job in [rig.ordered("abc"), rig.job("abc").nonce(7).build().unwrap()] {
+                tokio::time::pause();
+                let began = Instant::now();
+                let error = client.submit(job).await.unwrap_err();
+                let took = began.elapsed();
+                tokio::time::resume();
+                let what = (error.kind(), error.outcome(), error.is_retryable());
+                assert_eq!(what, (ErrorKind::Nonce, Outcome::NotSent, true), "{}", error.report());
+                assert_eq!(took.as_secs(), seconds);
+            }
+        }
+        assert_eq!(rig.node.stats().calls(Method::SubmitJob), 0);
+    })
+    .await;
 }
 
 #[tokio::test]

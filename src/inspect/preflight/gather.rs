@@ -229,7 +229,7 @@ async fn ask_chain(sources: &Sources, job: &SignedJob, expected: &Expected, seen
         let beyond = |highest: u64| nonce > highest.saturating_add(nonces.unordered_jump());
         // A source may know that the consumer's numbers are timestamps, which begin far above 0.
         if beyond(highest)
-            && let Ok(known) = nonces.highest(consumer).await
+            && let Some(Ok(known)) = sources.node.retries().read_deadline().bound(nonces.highest(consumer)).await
         {
             let highest = known.map_or(highest, |known| known.max(highest));
             chained.too_far_above = beyond(highest).then_some(highest);
