@@ -414,6 +414,14 @@ impl Batch {
         })
     }
 
+    /// How much gas a call needs as a transaction, as of the latest block.
+    pub(crate) fn gas(&mut self, call: Call) -> Ticket<u64> {
+        self.put(Question::Gas(call), |answer| match answer {
+            Answer::Gas(gas) => Ok(gas),
+            other => Err(unexpected("eth_estimateGas", &other)),
+        })
+    }
+
     /// The code at an address; empty where there is no contract.
     pub fn code(&mut self, address: Address) -> Ticket<Bytes> {
         self.put(Question::Code(address, self.at), |answer| match answer {

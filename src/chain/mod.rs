@@ -56,6 +56,7 @@ pub(crate) use self::{
     finality::{Ask, Standing, look},
     logged::{EventRange, LoggedEnd, LoggedEnds, logged_ends},
     operator::{OPERATOR_TTL, TrustedOperator},
+    post::{GasShortage, TX_GAS_CAP},
     recorded::{InputTickets, Inputs, Kept},
     second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
     standing::{ChainStanding, StandingTickets},

@@ -14,6 +14,9 @@ use crate::{
 /// More gas than any chain's block has.
 const MUCH_GAS: u64 = 1_000_000_000;
 
+/// The most gas that a transaction may have where EIP-7825 holds, as on Ethereum since Osaka.
+pub(crate) const TX_GAS_CAP: u64 = 1 << 24;
+
 impl Chain {
     /// The call that posts a result, by this account and with the blobs it needs.
     pub(crate) fn post_call(&self, verified: &Verified, from: Option<Address>) -> Call {
@@ -38,30 +41,71 @@ impl OneRpc {
         matches!(self.with_gas(call, MUCH_GAS, at).await, Some(WithGas::Lands | WithGas::RunsOut))
     }
 
-    /// Whether a call that passes as of this block reverts with the gas that a block has: RPCs allow calls more. That
-    /// is believed if two calls show it, and it is for no reason that the JobManager has.
-    pub(crate) async fn lacks_block_gas(&self, call: &Call, at: Block) -> bool {
-        let Some(limit) = at.gas_limit else { return false };
+    /// What a call that passes as of this block lacks as a transaction, as RPCs allow calls more gas: it reverts with
+    /// the gas that a block has, or that a transaction may have (EIP-7825). That is believed if two looks show it, and
+    /// the JobManager has no reason for it.
+    pub(crate) async fn gas_shortage(&self, call: &Call, at: Block) -> Option<GasShortage> {
+        let limit = at.gas_limit?;
+        let mut amounts = vec![limit];
+        amounts.extend((limit > TX_GAS_CAP).then_some(TX_GAS_CAP));
+        let mut over_the_cap = None;
         for _ in 0..2 {
             // On the heap: this is deep inside of submissions, whose futures are on callers' stacks.
-            match Box::pin(self.with_gas(call, limit, at)).await {
-                Some(WithGas::RunsOut | WithGas::Reverts(RevertCause::Other)) => {}
-                _ => return false,
+            let each = Box::pin(self.with_each(call, &amounts, at)).await?;
+            let lacks = |tried: &Option<WithGas>| {
+                matches!(tried, Some(WithGas::RunsOut | WithGas::Reverts(RevertCause::Other)))
+            };
+            let seen = match &each[..] {
+                [block, ..] if lacks(block) => false,
+                [Some(WithGas::Lands), capped] if lacks(capped) => true,
+                _ => return None,
+            };
+            if *over_the_cap.get_or_insert(seen) != seen {
+                return None;
             }
         }
-        true
+        match over_the_cap? {
+            true => Some(GasShortage::Transaction { certain: Box::pin(self.holds_to_the_cap(call, limit)).await }),
+            false => Some(GasShortage::Block),
+        }
+    }
+
+    /// Whether the RPC says that a call needs more gas than a transaction may have. Not all know of such a bound where
+    /// the chain has one.
+    async fn holds_to_the_cap(&self, call: &Call, limit: u64) -> bool {
+        let call = Call { gas: Some(limit), ..call.clone() };
+        let Ok(mut glance) = self.glance(|batch| batch.gas(call.clone())).await else { return false };
+        let gas = glance.answers.take(glance.asked);
+        gas.is_err_and(|error| error.detail::<OverGasCap>().is_some())
     }
 
     /// What becomes of a call with so much gas; nothing if it cannot be made.
     async fn with_gas(&self, call: &Call, gas: u64, at: Block) -> Option<WithGas> {
-        let call = Call { gas: Some(gas), ..call.clone() };
-        let mut snapshot = self.again(at, |batch: &mut Batch| batch.raw_call(call.clone())).await.ok()?;
-        match snapshot.answers.take(snapshot.asked) {
+        self.with_each(call, &[gas], at).await?.pop().flatten()
+    }
+
+    /// What becomes of a call with each of these amounts of gas, in one round trip.
+    async fn with_each(&self, call: &Call, amounts: &[u64], at: Block) -> Option<Vec<Option<WithGas>>> {
+        let ask = |batch: &mut Batch| -> Vec<_> {
+            amounts.iter().map(|gas| batch.raw_call(Call { gas: Some(*gas), ..call.clone() })).collect()
+        };
+        let mut snapshot = self.again(at, ask).await.ok()?;
+        let each = snapshot.asked.into_iter().map(|ticket| match snapshot.answers.take(ticket) {
             Ok(Ok(_)) => Some(WithGas::Lands),
             Ok(Err(data)) => Some(WithGas::Reverts(Revert::decode(&data).cause())),
             Err(error) => error.detail::<OutOfGas>().map(|_| WithGas::RunsOut),
-        }
+        });
+        Some(each.collect())
     }
+}
+
+/// What a call has that its transaction would not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GasShortage {
+    /// It needs more gas than a block has.
+    Block,
+    /// It needs more gas than [`TX_GAS_CAP`]. `certain`: the chain has that bound, by the RPC's word.
+    Transaction { certain: bool },
 }
 
 /// What becomes of a call that says how much gas it has.
@@ -74,6 +118,10 @@ enum WithGas {
 /// Kept with the error of such a call, if the RPC says that it was too little.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutOfGas;
+
+/// Kept with the error of an estimate, if the RPC says that it is above what a transaction may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverGasCap;
 
 /// A transaction that posts a result: what it must hold, without what is the poster's own (account, nonce, fees).
 #[derive(Clone, Debug)]

@@ -96,6 +96,9 @@ pub enum Question {
     Code(Address, At),
     /// `eth_call`, answered by [`Answer::Returned`] or [`Answer::Reverted`].
     Call(Call, At),
+    /// `eth_estimateGas` of a call at the latest block, answered by [`Answer::Gas`]. A reader need not know it: then it
+    /// stays open whether a result needs more gas than a transaction may have.
+    Gas(Call),
     /// `eth_getTransactionReceipt`, answered by [`Answer::Receipt`].
     Receipt(B256),
     /// `eth_getTransactionByHash`, answered by [`Answer::Transaction`].
@@ -164,6 +167,8 @@ pub enum Answer {
     Returned(Bytes),
     /// What the call reverted with, perhaps nothing.
     Reverted(Bytes),
+    /// How much gas the call needs.
+    Gas(u64),
     /// The receipt, if the transaction is in a block of the canonical chain.
     Receipt(Option<Receipt>),
     /// The transaction, if the RPC knows it.

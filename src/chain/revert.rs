@@ -39,8 +39,8 @@ pub enum RevertCause {
     Mismatch,
     /// The transaction does not carry the blobs whose hashes the operator signed.
     BlobHashes,
-    /// Posting the result needs more gas than a block has. Contracts do not say so: it is found out by trying the call
-    /// with more gas.
+    /// Posting the result needs more gas than a block has, or than a transaction may have (EIP-7825). Contracts do not
+    /// say so: it is found out by trying the call with more gas, and with less.
     TooMuchGas,
     /// The consumer's own reason, or one that this release does not know.
     Other,

@@ -85,6 +85,8 @@ pub(super) struct Refused {
     pub nonce: u64,
     pub cause: RevertCause,
     pub reason: String,
+    /// Whether the chain was shown to refuse it, and is not only likely to.
+    pub certain: bool,
 }
 
 pub(super) fn ask_head(
@@ -119,7 +121,8 @@ impl HeadFacts {
         }
         let stale = head.input_state().zip(latest).filter(|(given, latest)| given != latest);
         let states = stale.map(|(given, latest)| format!("it starts from the state {given}, the latest is {latest}"));
-        let (cause, reason) = match (self.signature, Trial::of(chain, self.trial, at).await) {
+        let (trial, certain) = Trial::of(chain, self.trial, at).await;
+        let (cause, reason) = match (self.signature, trial) {
             (Ok(SignatureCheck::Invalid), _) => {
                 (RevertCause::RequestSignature, "the consumer does not accept its signer".to_owned())
             }
@@ -133,7 +136,8 @@ impl HeadFacts {
             (_, Trial::Lands) => return None,
             (_, Trial::NotMade) => (RevertCause::StaleState, states?),
         };
-        Some(Refused { nonce: head.nonce(), cause, reason })
+        let certain = certain || cause != RevertCause::TooMuchGas;
+        Some(Refused { nonce: head.nonce(), cause, reason, certain })
     }
 }
 

@@ -3,7 +3,7 @@
 use alloy_primitives::Bytes;
 
 use crate::{
-    chain::{Answers, Batch, Block, Call, OneRpc, Revert, RevertCause},
+    chain::{Answers, Batch, Block, Call, GasShortage, OneRpc, Revert, RevertCause, TX_GAS_CAP},
     error::Result,
 };
 
@@ -33,26 +33,38 @@ impl Tried {
 }
 
 impl Trial {
-    /// What it means. A revert for no known reason is looked into: it may be for want of gas. So is a call that passes,
-    /// as an RPC may allow it more gas than a block has.
-    pub(super) async fn of(chain: &OneRpc, tried: Option<Tried>, at: Block) -> Self {
+    /// What it means, and whether that is certain. A revert for no known reason is looked into: it may be for want of
+    /// gas. So is a call that passes, as an RPC may allow it more gas than a transaction can have.
+    pub(super) async fn of(chain: &OneRpc, tried: Option<Tried>, at: Block) -> (Self, bool) {
         let (call, data) = match tried {
             Some(Tried { call, answer: Ok(Err(data)) }) => (call, data),
-            Some(Tried { call, answer: Ok(Ok(_)) }) if Box::pin(chain.lacks_block_gas(&call, at)).await => {
-                return Self::too_much_gas();
+            Some(Tried { call, answer: Ok(Ok(_)) }) => {
+                return match Box::pin(chain.gas_shortage(&call, at)).await {
+                    None => (Self::Lands, true),
+                    Some(GasShortage::Block) => (Self::too_much_gas(ABOVE_A_BLOCK.into()), true),
+                    Some(GasShortage::Transaction { certain }) => (Self::too_much_gas(above_the_cap(certain)), certain),
+                };
             }
-            Some(Tried { answer: Ok(Ok(_)), .. }) => return Self::Lands,
-            Some(Tried { answer: Err(_), .. }) | None => return Self::NotMade,
+            Some(Tried { answer: Err(_), .. }) | None => return (Self::NotMade, true),
         };
         let revert = Revert::decode(&data);
-        match revert.cause() {
-            RevertCause::Other if Box::pin(chain.needs_much_gas(&call, at)).await => Self::too_much_gas(),
+        let trial = match revert.cause() {
+            RevertCause::Other if Box::pin(chain.needs_much_gas(&call, at)).await => {
+                Self::too_much_gas(ABOVE_A_BLOCK.into())
+            }
             cause => Self::Reverts { cause, reason: revert.to_string() },
-        }
+        };
+        (trial, true)
     }
 
-    fn too_much_gas() -> Self {
-        let reason = "it needs more gas than a block of this chain has".into();
+    fn too_much_gas(reason: String) -> Self {
         Self::Reverts { cause: RevertCause::TooMuchGas, reason }
     }
+}
+
+const ABOVE_A_BLOCK: &str = "it needs more gas than a block of this chain has";
+
+fn above_the_cap(certain: bool) -> String {
+    let doubt = if certain { "" } else { "; the RPC does not say whether this chain has that bound" };
+    format!("it needs more than {TX_GAS_CAP} gas, the most that a transaction may have where EIP-7825 holds{doubt}")
 }

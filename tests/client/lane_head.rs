@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use infinityvm_sdk::{
     Cause, Client, Confidence, Diagnosis, FindingKind, LocalSigner, Outcome, PreflightReport, RelayStrategy, Revision,
     Severity, SignedJob, Until,
-    chain::{Question, RevertCause},
+    chain::{Chain, Question, RevertCause, RpcReader},
     client::Stage,
     devnode::{ConsumerRules, JobState},
     primitives::{Bytes, keccak256},
 };
-use support::{facts, tapped::reverting};
+use support::{
+    facts,
+    json_chain::{self, Rules, refusal},
+    tapped::reverting,
+};
 
 use crate::{
     diagnosis_chain::{Case, STATEFUL, SUBMIT_RESULT, in_every_cell, in_relay},
@@ -344,6 +348,82 @@ async fn a_result_for_which_only_a_call_has_the_gas_is_told_as_that() {
         assert!(report.will_land() && !speaks_of_the_result(&report), "{report}");
     })
     .await;
+}
+
+/// EIP-7825: a transaction may have less gas than a block. The RPC, which allows calls more, does not say whether this
+/// chain has that bound, so it is a warning; to what does not move it is the likely reason.
+#[tokio::test]
+async fn a_result_that_needs_more_gas_than_a_transaction_may_have_is_told_as_that() {
+    const CAP: u64 = 1 << 24;
+    in_every_cell(|case| async move {
+        case.rig.node.faults().stall_relays(true);
+        let job = case.ordered(1, "abc").await;
+        let handle = case.send(&job, JobState::Done).await;
+        for data in [Bytes::new(), Bytes::from_static(&[0x4e, 0x48, 0x7b, 0x71]), revert("callback failed")] {
+            case.chain.rpc().gas_limit = Some(36_000_000);
+            within_gas(&case, CAP, data.clone(), usize::MAX);
+            let report = case.client.preflight(&job).await.unwrap();
+            let warned = report.findings().iter().any(|it| {
+                it.severity() == Severity::Warning
+                    && matches!(it.kind(), FindingKind::RelayReverts { cause: RevertCause::TooMuchGas, .. })
+            });
+            assert!(warned && report.will_land() && report.to_string().contains("EIP-7825"), "{report}");
+            let diagnosis = case.stalled(&handle).await;
+            assert!(
+                matches!(diagnosis.cause(), Cause::RelayReverts { cause: RevertCause::TooMuchGas, .. }),
+                "{diagnosis}"
+            );
+            assert!(diagnosis.to_string().contains("16777216 gas"), "{diagnosis}");
+            // Once is a mistake of the RPC's. A block that has no more than a transaction bounds it already; and of
+            // blocks without a limit nothing is known.
+            for (times, limit) in [(1, Some(36_000_000)), (usize::MAX, None), (usize::MAX, Some(CAP - 1))] {
+                case.chain.rpc().gas_limit = limit;
+                within_gas(&case, CAP, data.clone(), times);
+                let report = case.client.preflight(&job).await.unwrap();
+                assert!(report.will_land() && !speaks_of_the_result(&report), "{report}");
+            }
+        }
+    })
+    .await;
+}
+
+/// The same over JSON-RPC, by one that holds estimates to that bound: then it is certain. Whatever else it says of an
+/// estimate is no proof of it.
+#[tokio::test]
+async fn an_rpc_that_holds_estimates_to_what_a_transaction_may_have_makes_it_certain() {
+    for (text, certain) in [
+        ("gas required exceeds allowance (16777216)", true),
+        ("transaction gas limit too high (cap: 16777216, tx: 36000000)", true),
+        ("intrinsic gas too high -- tx.gas_limit > env.cfg.tx_gas_limit_cap", true),
+        ("gas required exceeds allowance (36000000)", false),
+        ("execution reverted", false),
+        ("the method eth_estimateGas does not exist", false),
+    ] {
+        in_relay(|case| async move {
+            case.rig.node.faults().stall_relays(true);
+            let job = case.ordered(1, "abc").await;
+            case.send(&job, JobState::Done).await;
+            case.chain.rpc().gas_limit = Some(36_000_000);
+            let rules = Rules::none().items(move |request| match request["method"].as_str() {
+                Some("eth_call") if request["params"][0]["gas"] == "0x1000000" => {
+                    Some(refusal(request, -32000, "out of gas"))
+                }
+                Some("eth_estimateGas") => Some(refusal(request, -32000, text)),
+                _ => None,
+            });
+            let server = json_chain::serve(case.chain.chain(), rules).await;
+            let chain = Chain::new(RpcReader::http(server.url()).unwrap(), case.chain.sim.job_manager());
+            let client = case.rig.builder().chain(chain).connect().await.unwrap();
+            let report = client.preflight(&job).await.unwrap();
+            let told = report
+                .findings()
+                .iter()
+                .find(|it| matches!(it.kind(), FindingKind::RelayReverts { cause: RevertCause::TooMuchGas, .. }));
+            let severity = told.unwrap_or_else(|| panic!("{text}: {report}")).severity();
+            assert_eq!((severity == Severity::Error, report.will_land()), (certain, !certain), "{text}: {report}");
+        })
+        .await;
+    }
 }
 
 fn speaks_of_the_result(report: &PreflightReport) -> bool {

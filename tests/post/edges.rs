@@ -4,7 +4,7 @@
 use std::{
     future::IntoFuture,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -674,6 +674,75 @@ async fn more_gas_than_an_rpc_allows_any_call() {
             })
             .await;
         }
+    }
+}
+
+/// EIP-7825: a transaction may have less gas than a block. Some RPCs say so of an estimate, some only of what is sent.
+#[tokio::test(start_paused = true)]
+async fn more_gas_than_a_transaction_may_have() {
+    const CAP: u64 = 1 << 24;
+    let texts = [
+        // geth and those made from it; anvil and reth; revm; Nethermind; Besu.
+        "transaction gas limit too high (cap: 16777216, tx: 20000000)",
+        "intrinsic gas too high -- tx.gas_limit > env.cfg.tx_gas_limit_cap",
+        "intrinsic gas too high",
+        "transaction gas limit (20000000) is greater than the cap (16777216)",
+        "TxGasLimitCapExceeded: Gas limit 20000000 exceeded cap of 16777216.",
+        "Transaction gas limit must be at most 16777216",
+    ];
+    for text in texts {
+        // Estimates are made with the gas of a block, and refused for that: also of what needs little.
+        for (needed, fits) in [(20_000_000, false), (5_000_000, true)] {
+            both(|edge| async move {
+                edge.chain.set_gas(needed, 36_000_000);
+                edge.chain.edge(move |method, params, chain| match method {
+                    "eth_estimateGas" if params[0]["gas"] != json!(format!("{CAP:#x}")) => error(-32000, text),
+                    _ => chain.forward(method, params),
+                });
+                let (job, verified) = edge.result(1).await;
+                match edge.client.post_result(&job, &verified).await {
+                    Ok(post) => assert!(fits && !post.already && edge.chain.sent().len() == 1, "{text}"),
+                    Err(error) => {
+                        let what = (error.kind(), error.outcome(), fits);
+                        assert_eq!(what, (ErrorKind::TooLarge, Fate::NotSent, false), "{text}: {}", error.report());
+                        assert!(error.to_string().contains("EIP-7825"), "{text}: {error}");
+                        assert!(edge.chain.sent().is_empty() && edge.client.open_posts().is_empty());
+                    }
+                }
+            })
+            .await;
+        }
+        // Estimates know of no such bound. What was signed may land, by the RPC's own word or against it, so that stays
+        // open; of the next result nothing is signed.
+        both(|edge| async move {
+            edge.chain.set_gas(20_000_000, 36_000_000);
+            let sent = Arc::<Mutex<std::collections::BTreeSet<String>>>::default();
+            let note = Arc::clone(&sent);
+            edge.chain.edge(move |method, params, chain| match method {
+                "eth_sendRawTransaction" => {
+                    note.lock().unwrap().insert(params[0].to_string());
+                    error(-32000, text)
+                }
+                _ => chain.forward(method, params),
+            });
+            let signed = || sent.lock().unwrap().len();
+            let (job, verified) = edge.result(1).await;
+            let first = edge.client.post_result(&job, &verified).await.unwrap_err();
+            assert_eq!((first.kind(), first.outcome()), (ErrorKind::TooLarge, Fate::Unknown), "{}", first.report());
+            let report = first.report().to_string();
+            assert!(report.contains("EIP-7825") && report.contains("the program write less"), "{report}");
+            let (job, verified) = edge.result(2).await;
+            let before = signed();
+            let second = edge.client.post_result(&job, &verified).await.unwrap_err();
+            assert_eq!((second.kind(), second.outcome()), (ErrorKind::TooLarge, Fate::NotSent), "{}", second.report());
+            assert_eq!((before, signed()), (1, 1), "{text}");
+            // A chain without the bound takes it.
+            let free = edge.another_account().await;
+            edge.chain.edge(|method, params, chain| chain.forward(method, params));
+            let (job, verified) = edge.result(3).await;
+            free.post_result(&job, &verified).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        })
+        .await;
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::fault;
 use crate::{
     chain::{
-        post::OutOfGas,
+        post::{OutOfGas, OverGasCap, TX_GAS_CAP},
         reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
     },
     error::Result,
@@ -23,6 +23,7 @@ pub(super) fn request(question: &Question) -> (&'static str, Value) {
         Question::Block(at) => ("eth_getBlockByNumber", json!([block(*at), false])),
         Question::Code(address, at) => ("eth_getCode", json!([address, block(*at)])),
         Question::Call(call, at) => ("eth_call", json!([object(call), block(*at)])),
+        Question::Gas(call) => ("eth_estimateGas", json!([object(call), "latest"])),
         Question::Receipt(hash) => ("eth_getTransactionReceipt", json!([hash])),
         Question::Transaction(hash) => ("eth_getTransactionByHash", json!([hash])),
         Question::Logs(filter) => ("eth_getLogs", json!([range(filter)])),
@@ -72,6 +73,7 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
                     Err(fault::said(error).with_detail(OutOfGas))
                 }
                 Question::Call(..) => reverted(error).map(Answer::Reverted).ok_or_else(|| fault::said(error)),
+                Question::Gas(_) if is_over_gas_cap(error) => Err(fault::said(error).with_detail(OverGasCap)),
                 Question::Logs(filter) if filter.from_block < filter.to_block => Err(fault::said_of_logs(error)),
                 _ => Err(fault::said(error)),
             };
@@ -82,6 +84,7 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
         Question::Block(_) => Answer::Block(read::<Option<RawBlock>>(raw, "a block")?.map(Into::into)),
         Question::Code(..) => Answer::Code(read(raw, "code")?),
         Question::Call(..) => Answer::Returned(read(raw, "what a call returned")?),
+        Question::Gas(_) => Answer::Gas(read::<U64>(raw, "an amount of gas")?.to()),
         Question::Receipt(_) => {
             let receipt = read::<Option<RawReceipt>>(raw, "a receipt")?;
             // Without a block it is none yet.
@@ -129,6 +132,19 @@ fn ran_out_of_gas(error: &ErrorPayload) -> bool {
     let message = error.message.to_ascii_lowercase();
     let words = ["out of gas", "outofgas", "out_of_gas", "gas required exceeds"];
     words.iter().any(|words| message.contains(words)) && reverted(error).is_none_or(|data| data.is_empty())
+}
+
+/// Whether it says that a transaction has, or needs, more gas than one may have (EIP-7825), and not a block.
+pub(super) fn is_over_gas_cap(error: &ErrorPayload) -> bool {
+    let text: String =
+        error.message.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    // geth, Erigon; anvil and reth; revm; Nethermind.
+    let words = ["transactiongaslimittoohigh", "gaslimitcap", "greaterthanthecap", "transactiongascap", "eip7825"];
+    let by_number = text.contains("gas") && text.contains(&TX_GAS_CAP.to_string());
+    // Short forms of the same nodes, which stand for too little, or a block, as well.
+    let short = ["gaslimittoohigh", "intrinsicgastoohigh"].iter().any(|words| text.contains(words));
+    let other = text.contains("block") || text.contains("callgascost");
+    words.iter().any(|words| text.contains(words)) || by_number || short && !other
 }
 
 /// The bytes in `data`, in `data.data`, or deeper: as hex, perhaps after a word ("Reverted 0x…") or between several

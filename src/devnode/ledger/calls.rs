@@ -73,6 +73,7 @@ impl SimLedger {
                 Ok(returned) => Answer::Returned(returned.into()),
                 Err(reverted) => Answer::Reverted(reverted.into()),
             },
+            Question::Gas(_) => return Err(Error::new(ErrorKind::Chain, "the simulated chain counts no gas")),
             Question::Receipt(hash) => Answer::Receipt(self.blocks.receipt(*hash)),
             Question::Transaction(hash) => Answer::Transaction(self.blocks.transaction(*hash)),
             Question::Logs(filter) => Answer::Logs(self.blocks.logs(filter)),

@@ -103,7 +103,7 @@ async fn interpret(
         signer,
         state,
         operators: operators.map(|signed_by| Operators { signed_by, pinned, named: operator }),
-        trial: Trial::of(rpc, facts.trial, *tip).await,
+        trial: Trial::of(rpc, facts.trial, *tip).await.0,
         head,
         reverted: receipt.is_some_and(|receipt| !receipt.succeeded),
         absent: matches!(facts.receipt, None | Some(Ok(None))),

@@ -131,7 +131,7 @@ fn ahead(evidence: &Symptoms, onchain: &Onchain, by_node: Verdict) -> Verdict {
 }
 
 fn behind(head: &Refused) -> Cause {
-    let Refused { nonce, cause, reason } = head.clone();
+    let Refused { nonce, cause, reason, .. } = head.clone();
     Cause::BehindReverting { nonce, cause, reason }
 }
 
@@ -516,7 +516,7 @@ mod tests {
     /// What the contracts would refuse of the job that is next to land holds all behind it, at once.
     #[test]
     fn a_head_that_would_be_refused_holds_what_waits_for_its_turn() {
-        let refused = |nonce, cause| Some(Refused { nonce, cause, reason: "no".into() });
+        let refused = |nonce, cause| Some(Refused { nonce, cause, reason: "no".into(), certain: true });
         let behind = |letters: &[(u64, NeighbourState)], max, head| {
             let mut evidence = in_lane(&letters.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), None, max);
             for (nonce, state) in letters {

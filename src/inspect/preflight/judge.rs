@@ -99,10 +99,11 @@ fn ahead(evidence: &Prospects, found: &mut Vec<Finding>) {
     let state = match seen {
         Ok(AheadSeen::Well) => return,
         Ok(AheadSeen::Stands(state)) => state,
-        Ok(AheadSeen::Refused(Refused { cause, reason, .. })) => {
+        Ok(AheadSeen::Refused(Refused { cause, reason, certain, .. })) => {
             let kind = FindingKind::BehindReverting { nonce, cause: *cause, reason: reason.clone() };
             let seen = format!("getNextNonce: {nonce}; posting the result of that job: {reason}");
-            found.push(Finding::new(Severity::Error, kind, seen, FREES_THE_LANE));
+            let severity = if *certain { Severity::Error } else { Severity::Warning };
+            found.push(Finding::new(severity, kind, seen, FREES_THE_LANE));
             return;
         }
         Ok(AheadSeen::Unread(error)) => return found.push(not_tried(evidence, error)),
@@ -140,8 +141,8 @@ fn not_tried(evidence: &Prospects, error: &Error) -> Finding {
 
 /// What the contracts have against a result that is there already, but for what they have against any of this job.
 fn trial(evidence: &Prospects, found: &mut Vec<Finding>) {
-    let (cause, reason) = match &evidence.trial {
-        Some(AheadSeen::Refused(Refused { cause, reason, .. })) => (*cause, reason),
+    let (cause, reason, certain) = match &evidence.trial {
+        Some(AheadSeen::Refused(Refused { cause, reason, certain, .. })) => (*cause, reason, *certain),
         Some(AheadSeen::Unread(error)) => return found.push(not_tried(evidence, error)),
         _ => return,
     };
@@ -149,6 +150,7 @@ fn trial(evidence: &Prospects, found: &mut Vec<Finding>) {
         RevertCause::RequestSignature | RevertCause::StaleState => return,
         // It may pass.
         RevertCause::Other => Severity::Warning,
+        _ if !certain => Severity::Warning,
         _ => Severity::Error,
     };
     let kind = FindingKind::RelayReverts { cause, reason: reason.clone() };

@@ -184,6 +184,7 @@ fn header(block: Block) -> Value {
         "hash": block.hash,
         "parentHash": block.parent,
         "timestamp": quantity(block.timestamp),
+        "gasLimit": block.gas_limit.map(quantity),
     })
 }
 

@@ -42,6 +42,8 @@ struct Lacks {
     tip: Lock<Option<Instant>>,
     /// A block as the second parameter of `eth_estimateGas`.
     block: Lock<Option<Instant>>,
+    /// Transactions of more gas than EIP-7825 allows.
+    gas: Lock<Option<Instant>>,
     /// Blobs in the form before Osaka.
     plain_blobs: AtomicBool,
 }
@@ -77,6 +79,15 @@ impl Access {
 
     pub(super) fn note_no_blocks(&self) {
         *self.lacks.block.lock() = Some(Instant::now());
+    }
+
+    /// Whether it has refused a transaction for more gas than one may have.
+    pub(super) fn holds_to_the_gas_cap(&self) -> bool {
+        believed(&self.lacks.gas)
+    }
+
+    pub(super) fn note_gas_cap(&self) {
+        *self.lacks.gas.lock() = Some(Instant::now());
     }
 
     /// The form in which the chain takes blobs, as far as that is known.

@@ -95,7 +95,7 @@ impl Sender {
             return self.sign_again(by, draft, known, known.terms, signed).await;
         };
         self.note(known.id, |it| it.sent = Instant::now());
-        let word = self.ways.put(known.terms.chain_id, by, raw.clone()).await.word;
+        let word = self.ways.put(known.terms, by, raw.clone()).await.word;
         self.note(known.id, |it| it.refused = word == Word::Refused);
         Ok((*hash, word))
     }
@@ -125,7 +125,7 @@ impl Sender {
         let made = sign(self.hand(), draft, terms, self.ways.at(by)?.blob_form()).await?;
         self.book.lock().add(known.id, terms, &made);
         signed(made.hash);
-        let word = self.ways.put(terms.chain_id, by, made.raw).await.word;
+        let word = self.ways.put(terms, by, made.raw).await.word;
         if word == Word::NonceHeld {
             // Not enough for this pool. The next raise is on top of this one.
             self.note(known.id, |it| it.pooled = true);
@@ -144,15 +144,15 @@ impl Sender {
             if pool >= terms.nonce || before.replace(pool) == Some(pool) {
                 return;
             }
-            let raw = {
+            let (terms, raw) = {
                 let mut book = self.book.lock();
                 let lost = book.last(pool).filter(|it| it.sent.elapsed() >= RESEND).map(|it| it.id);
                 let Some(it) = lost.and_then(|id| book.get(id)) else { return };
                 it.sent = Instant::now();
-                it.raw.clone()
+                (it.terms, it.raw.clone())
             };
             let Some(raw) = raw else { return };
-            _ = self.ways.put(terms.chain_id, by, raw).await;
+            _ = self.ways.put(terms, by, raw).await;
         }
     }
 }

@@ -11,12 +11,10 @@ use super::{
     words,
 };
 use crate::{
-    chain::RevertCause,
+    chain::{RevertCause, TX_GAS_CAP},
     error::{Error, ErrorKind, Result},
 };
 
-/// The most gas that a transaction may have since Osaka (EIP-7825).
-const OSAKA: u64 = 1 << 24;
 /// What a blob takes of its own kind of gas (EIP-4844).
 const BLOB_GAS: u64 = 1 << 17;
 /// So many blocks' gas is more than anything needs.
@@ -73,13 +71,23 @@ pub(super) async fn affords(access: &Access, from: Address, draft: &Draft, gas: 
 /// A quarter more than the transaction takes now, as the contracts' state may change before the block.
 ///
 /// # Errors
-/// [`ErrorKind::Reverted`] if it would revert now, [`ErrorKind::TooLarge`] if it needs more gas than a block has.
+/// [`ErrorKind::Reverted`] if it would revert now, [`ErrorKind::TooLarge`] if it needs more gas than a block has, or
+/// than a transaction may have.
 pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &Market) -> Result<u64> {
     let call = call(from, draft, market);
     let mut gas = estimate(access, &call).await;
     // That it reverts must be said twice: an RPC can be wrong about it for a moment.
     if gas.as_ref().is_err_and(|error| words::reverted(error).is_some()) {
         gas = estimate(access, &call).await;
+    }
+    // Some begin with the gas of a block, and refuse that themselves where a transaction may not have so much.
+    if gas.as_ref().is_err_and(words::over_the_cap) {
+        let mut capped = call.clone();
+        capped["gas"] = json!(U64::from(TX_GAS_CAP));
+        gas = match estimate(access, &capped).await {
+            Err(error) if words::lacks_gas(&error) => return Err(over_the_cap()),
+            gas => gas,
+        };
     }
     let gas = match gas {
         Ok(gas) => gas,
@@ -96,8 +104,20 @@ pub(super) async fn gas(access: &Access, from: Address, draft: &Draft, market: &
     if gas > most {
         return Err(too_large(&format!("about {gas}"), most));
     }
+    if gas > TX_GAS_CAP && access.holds_to_the_gas_cap() {
+        return Err(over_the_cap());
+    }
     let spare = gas.saturating_add(gas / 4).min(most);
-    Ok(if gas <= OSAKA { spare.min(OSAKA) } else { spare })
+    Ok(if gas <= TX_GAS_CAP { spare.min(TX_GAS_CAP) } else { spare })
+}
+
+/// What an RPC refused a transaction with. Of more gas than one may have it says so in many words, and it is remembered
+/// that this chain has such a bound.
+pub(super) fn refused(access: &Access, gas: u64, error: &TransportError) -> Option<Error> {
+    (gas > TX_GAS_CAP && words::over_the_cap(error)).then(|| {
+        access.note_gas_cap();
+        over_the_cap()
+    })
 }
 
 /// An RPC that refuses an estimate in words that are not known may have simulated the transaction, perhaps on its
@@ -125,15 +145,17 @@ async fn needs_too_much(access: &Access, call: &Value, error: &TransportError, m
         Ok(gas) => (gas > block_gas).then(|| too_large(&format!("about {gas}"), block_gas)),
         Err(error) => match words::allowance(&error) {
             // However much is asked for, by an RPC that holds estimates to what a transaction or a block may have.
-            Some(OSAKA) => Some(over_the_cap()),
+            Some(TX_GAS_CAP) => Some(over_the_cap()),
             Some(allowed) => (allowed >= block_gas).then(|| too_large(&format!("more than {allowed}"), block_gas)),
+            None if words::over_the_cap(&error) => Some(over_the_cap()),
             None => words::runs_out(&error).then(|| too_large(&format!("more than {block_gas}"), block_gas)),
         },
     }
 }
 
 fn over_the_cap() -> Error {
-    let what = format!("the transaction needs more than {OSAKA} gas, which is the most that one may have (EIP-7825)");
+    let what =
+        format!("the transaction needs more than {TX_GAS_CAP} gas, which is the most that one may have (EIP-7825)");
     Error::new(ErrorKind::TooLarge, what).with_hint(RevertCause::TooMuchGas.advice())
 }
 

@@ -286,7 +286,7 @@ impl Sender {
         loop {
             let hash = made.hash;
             signed(hash);
-            let Put { word, by, error } = self.ways.put(terms.chain_id, by, made.raw).await;
+            let Put { word, by, error } = self.ways.put(terms, by, made.raw).await;
             let hashes = self.book.lock().get(id).map_or_else(|| vec![hash], |it| it.hashes.clone());
             let strangers = word == Word::NonceHeld;
             let mut seek = Seek::new(LookedFor { strangers, ..self.looked_for(&terms, &hashes) }, by);

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use super::{
     access::{Access, failed},
     decide::Word,
+    gas,
+    sign::Terms,
     words,
 };
 use crate::{
@@ -117,13 +119,13 @@ impl Ways {
     }
 
     /// Sends a transaction by this RPC. If that one does not say that it has the transaction, or another has its nonce,
-    /// the same bytes go to the next. Tells the last that was said, if anything was.
-    pub(super) async fn put(&self, chain_id: u64, first: usize, raw: Bytes) -> Put {
-        let chain = self.chain(Some(chain_id));
+    /// the same bytes go to the next. Tells the last that was said, if anything was. `terms` are the transaction's.
+    pub(super) async fn put(&self, terms: Terms, first: usize, raw: Bytes) -> Put {
+        let chain = self.chain(Some(terms.chain_id));
         let (mut told, mut tried, mut next) = (None::<Put>, Vec::new(), Some(first));
         while let Some(by) = next {
             tried.push(by);
-            let put = self.put_by(&chain, by, raw.clone()).await;
+            let put = self.put_by(&chain, by, terms.gas, raw.clone()).await;
             let ends = !matches!(put.word, Word::Silent | Word::Unclear | Word::Refused);
             let failed = self.are_several() && matches!(put.word, Word::Silent | Word::Unclear);
             if let Some(error) = put.error.as_ref().filter(|_| failed) {
@@ -137,16 +139,18 @@ impl Ways {
         told.unwrap_or(Put { word: Word::Silent, by: first, error: None })
     }
 
-    async fn put_by(&self, chain: &Chain, by: usize, raw: Bytes) -> Put {
+    async fn put_by(&self, chain: &Chain, by: usize, gas: u64, raw: Bytes) -> Put {
         let sent = async {
             let access = self.at(by)?;
-            Ok(access.request::<Value>("eth_sendRawTransaction", json!([raw])).await)
+            let sent = access.request::<Value>("eth_sendRawTransaction", json!([raw])).await;
+            Ok(sent.map_err(|error| (gas::refused(access, gas, &error), error)))
         };
         let (word, error) = match within(chain.rpcs.patience(by), sent).await {
             // By its own hash, whatever the RPC calls it.
             Ok(Ok(Value::Null)) => (Word::Silent, Some(failed(RpcError::NullResp))),
             Ok(Ok(_)) => (Word::Taken, None),
-            Ok(Err(error)) => (words::of(&error), Some(failed(error))),
+            Ok(Err((None, error))) => (words::of(&error), Some(failed(error))),
+            Ok(Err((Some(told), error))) => (words::of(&error), Some(told.with_source(failed(error)))),
             Err(error) => (Word::Silent, Some(error)),
         };
         Put { word, by, error: error.map(|error| error.with_endpoint(chain.rpcs.endpoint_of(by))) }

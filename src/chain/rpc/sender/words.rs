@@ -130,6 +130,11 @@ pub(super) fn lacks_gas(error: &TransportError) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
+/// Whether it says that a transaction has, or needs, more gas than one may have (EIP-7825).
+pub(super) fn over_the_cap(error: &TransportError) -> bool {
+    matches!(error, RpcError::ErrorResp(payload) if convert::is_over_gas_cap(payload))
+}
+
 /// Whether it ran out of gas, whoever allowed it no more.
 pub(super) fn runs_out(error: &TransportError) -> bool {
     matches!(error, RpcError::ErrorResp(payload) if squashed(&payload.message).contains("outofgas"))
@@ -303,6 +308,25 @@ mod tests {
         }
         for text in ["timeout", "header not found", "service not available", "state not available", "not found"] {
             assert!(!lacks(&said(-32000, text)), "{text}");
+        }
+        for (text, cap) in [
+            ("transaction gas limit too high (cap: 16777216, tx: 20000000)", true),
+            ("gas limit too high", true),
+            ("intrinsic gas too high -- tx.gas_limit > env.cfg.tx_gas_limit_cap", true),
+            ("intrinsic gas too high", true),
+            ("transaction gas limit (20000000) is greater than the cap (16777216)", true),
+            ("TxGasLimitCapExceeded: Gas limit 20000000 exceeded cap of 16777216.", true),
+            ("Transaction gas limit must be at most 16777216", true),
+            ("gas required exceeds allowance (16777216)", true),
+            ("intrinsic gas too high -- CallGasCostMoreThanGasLimit", false),
+            ("intrinsic gas too high -- tx.gas_limit > env.block.gas_limit", false),
+            ("exceeds block gas limit", false),
+            ("gas required exceeds allowance (30000000)", false),
+            ("intrinsic gas too low", false),
+            ("gas limit too low", false),
+            ("already known", false),
+        ] {
+            assert_eq!(over_the_cap(&said(-32000, text)), cap, "{text}");
         }
         for (code, text, trial) in [
             (-32000, "simulation failed", true),
