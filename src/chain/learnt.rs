@@ -104,12 +104,21 @@ impl Learnt {
         self.logs.lock().size_for(u64::MAX)
     }
 
+    pub(super) fn known_log_range(&self) -> u64 {
+        self.logs.lock().known()
+    }
+
     pub(super) fn logs_taken(&self, blocks: u64) {
         self.logs.lock().took(blocks);
     }
 
     pub(super) fn logs_refused(&self, blocks: u64) {
         self.logs.lock().refused(blocks);
+    }
+
+    /// It may have been for their number, or for how much was asked in a time.
+    pub(super) fn logs_failed(&self, blocks: u64) {
+        self.logs.lock().failed(blocks);
     }
 }
 

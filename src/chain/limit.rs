@@ -6,7 +6,6 @@ const BETWEEN: u32 = 100;
 const EXACT: u32 = 10 * BETWEEN;
 
 /// How often in a row a size is to fail, while smaller ones pass, until it counts as refused although nobody said so.
-#[cfg(feature = "chain")]
 const SILENT: u32 = 3;
 
 /// The largest size that a peer takes, as far as is known; never less than 1.
@@ -19,12 +18,10 @@ pub(super) struct Limit {
     refused: Option<u64>,
     /// How many were accepted since something was refused or tried.
     accepted: u32,
-    #[cfg(feature = "chain")]
     failing: Option<Failing>,
 }
 
 /// The smallest size that failed without a word, and none as large has passed since.
-#[cfg(feature = "chain")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failing {
     size: u64,
@@ -36,14 +33,7 @@ struct Failing {
 
 impl Limit {
     pub(super) fn new(most: u64) -> Self {
-        Self {
-            most: most.max(1),
-            now: most.max(1),
-            refused: None,
-            accepted: 0,
-            #[cfg(feature = "chain")]
-            failing: None,
-        }
+        Self { most: most.max(1), now: most.max(1), refused: None, accepted: 0, failing: None }
     }
 
     /// What is known to be taken.
@@ -76,10 +66,7 @@ impl Limit {
     /// A request of this size was taken.
     pub(super) fn took(&mut self, size: u64) {
         self.accepted = self.accepted.saturating_add(1);
-        #[cfg(feature = "chain")]
-        {
-            self.failing = self.failing.filter(|it| size < it.size).map(|it| Failing { smaller: true, ..it });
-        }
+        self.failing = self.failing.filter(|it| size < it.size).map(|it| Failing { smaller: true, ..it });
         if size > self.now {
             self.now = size.min(self.most);
             self.refused = self.refused.filter(|refused| *refused > size);
@@ -111,7 +98,6 @@ impl Limit {
 
     /// A request of this size came to nothing, as where a connection breaks. If that goes on while smaller ones pass,
     /// it was refused.
-    #[cfg(feature = "chain")]
     pub(super) fn failed(&mut self, size: u64) {
         if size > self.now && self.refused.is_some() {
             // It was a try.
@@ -128,7 +114,6 @@ impl Limit {
     }
 
     /// A request of this size failed, and it may be for its size. Where that was not so, the next ones show it.
-    #[cfg(feature = "chain")]
     pub(super) fn doubt(&mut self, size: u64) {
         if size > 1 && size <= self.now {
             self.now = size / 2;

@@ -73,9 +73,8 @@ async fn ask(chain: &OneRpc, EventRange { again, since, to }: EventRange) -> Res
             LoggedEnds::Known(of_manager.filter_map(end_in).collect())
         }
         Err(error) => {
-            // Fewer blocks may pass, whatever the words.
-            if span > 1 && error.retry_after().is_none() {
-                chain.logs_refused(span);
+            if span > 1 {
+                chain.logs_refused(span, &error);
             }
             LoggedEnds::Unknown
         }

@@ -245,15 +245,24 @@ impl Chain {
         self.learnt().map_or(1, Learnt::log_range)
     }
 
+    /// How many it is known to take, or is believed to.
+    pub(crate) fn known_log_range(&self) -> u64 {
+        self.learnt().map_or(1, Learnt::known_log_range)
+    }
+
     pub(crate) fn logs_taken(&self, blocks: u64) {
         if let Some(learnt) = self.learnt() {
             learnt.logs_taken(blocks);
         }
     }
 
-    pub(crate) fn logs_refused(&self, blocks: u64) {
-        if let Some(learnt) = self.learnt() {
-            learnt.logs_refused(blocks);
+    /// A question for the logs of so many blocks was refused. Whatever the words, fewer may pass. If the
+    /// RPC asks for a pause, it may be as well that it is asked too often.
+    pub(crate) fn logs_refused(&self, blocks: u64, error: &Error) {
+        match (self.learnt(), error.retry_after()) {
+            (Some(learnt), None) => learnt.logs_refused(blocks),
+            (Some(learnt), Some(_)) => learnt.logs_failed(blocks),
+            (None, _) => {}
         }
     }
 

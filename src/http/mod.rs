@@ -11,7 +11,7 @@ pub(crate) mod client;
 #[cfg(any(feature = "grpc", feature = "chain"))]
 pub(crate) mod connect;
 pub(crate) mod keep_alive;
-#[cfg(any(feature = "grpc", feature = "rest"))]
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 pub(crate) mod probe;
 pub(crate) mod provider;
 pub(crate) mod retry_after;
@@ -24,7 +24,7 @@ pub(crate) const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 /// Whether one of the causes is such, the error itself included. Also what an I/O error is about, which it does not
 /// call its cause.
-#[cfg(any(feature = "grpc", feature = "rest"))]
+#[cfg(any(feature = "grpc", feature = "rest", feature = "chain"))]
 pub(crate) fn any_cause(
     error: &(dyn StdError + 'static),
     is_such: &mut dyn FnMut(&(dyn StdError + 'static)) -> bool,

@@ -50,7 +50,7 @@ pub(crate) enum Struck {
     /// Before there was a connection to call over.
     Connecting,
     /// The same, as it took too long.
-    #[cfg(feature = "rest")]
+    #[cfg(any(feature = "rest", feature = "chain"))]
     ConnectingTooLong,
     Calling,
 }
@@ -88,10 +88,16 @@ impl Probe {
             // In plain text a connection that cannot be made says nothing of what is spoken there.
             Struck::Connecting => self.encrypted && broke_in_handshake(error),
             // Perhaps the server waits for the end of a line.
-            #[cfg(feature = "rest")]
+            #[cfg(any(feature = "rest", feature = "chain"))]
             Struck::ConnectingTooLong => self.encrypted,
         };
         worth && !self.heard.load(Relaxed)
+    }
+
+    /// Whether an answer in plain text that is none of what was asked is worth a look.
+    #[cfg(feature = "chain")]
+    pub(crate) fn is_open(&self) -> bool {
+        !self.encrypted && !self.heard.load(Relaxed)
     }
 
     /// The protocol, if it can be told, is another than the transport's, and the transport's own is not spoken there,

@@ -22,8 +22,8 @@ impl HeaderRequest<'_> {
         self.endpoint
     }
 
-    /// Whether the server has just answered that it wants other credentials (HTTP 401, gRPC UNAUTHENTICATED). Then a
-    /// token that was kept is of no use any more. The call is made once more, with what is provided now.
+    /// Whether the server has just answered that it wants other credentials (HTTP 401, 403 or 407, gRPC UNAUTHENTICATED
+    /// or PERMISSION_DENIED). Then a token that was kept is of no use any more, most likely. The call is made once more, with what is provided now.
     #[must_use]
     pub fn was_refused(&self) -> bool {
         self.refused
@@ -34,7 +34,9 @@ impl HeaderRequest<'_> {
 ///
 /// It is asked within every call, in the caller's task and before anything is sent, on every transport and for the RPC
 /// of the chain (`header_provider` of their builders). Over a websocket it is asked when the connection is opened.
-/// After a 401 it is asked once more, and the call is repeated; no such call has run.
+/// After a 401 (UNAUTHENTICATED), or a proxy's 407, it is asked once more, and the call is repeated; no such call has
+/// run. What only reads, and what an RPC is asked, is repeated after a 403 (PERMISSION_DENIED), too, as which some
+/// gateways refuse credentials that have expired, and after an RPC's answer that says so.
 ///
 /// A function is one. For what has to wait, implement the trait, with `#[async_trait]` of the crate `async-trait`. Its
 /// time is part of the call's, and at most that of a call that reads (`call_timeout`), also where the call may take
@@ -110,7 +112,7 @@ impl fmt::Debug for Provided {
 macro_rules! provider_setting {
     () => {
         /// Whoever knows headers that change, such as a token that expires: asked within every call, and once more
-        /// after a 401 (UNAUTHENTICATED), upon which the call is repeated. See
+        /// after a 401 (UNAUTHENTICATED) and its like, upon which the call is repeated. See
         /// [`HeaderProvider`](crate::transport::HeaderProvider).
         #[must_use]
         pub fn header_provider(mut self, provider: impl crate::transport::HeaderProvider) -> Self {

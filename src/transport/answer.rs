@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
 use crate::{
-    http::retry_after,
+    http::retry_after::{self, RefusedFor},
     rpc::{CallError, CallFailure, Pushback},
     text::clean,
 };
@@ -31,8 +31,8 @@ pub(super) fn has_type(headers: &HeaderMap, types: &[&str]) -> bool {
 }
 
 /// How long these headers of a refusal ask to be left alone, in the way of HTTP.
-pub(super) fn pushback(headers: &HeaderMap) -> Pushback {
-    retry_after::pause(headers).map_or(Pushback::Unsaid, Pushback::After)
+pub(super) fn pushback(headers: &HeaderMap, refused: RefusedFor) -> Pushback {
+    retry_after::pause(headers, refused).map_or(Pushback::Unsaid, Pushback::After)
 }
 
 /// The content type, for messages.

@@ -21,6 +21,7 @@ use crate::{
 
 mod body;
 mod config;
+mod details;
 mod ended;
 mod pool;
 mod response;
@@ -101,7 +102,7 @@ impl GrpcTransport {
     async fn send(&self, call: Call, message: RequestBody) -> Result<Bytes, CallError> {
         self.limits.admit(message.len())?;
         let attempt = |attempt| self.attempt(&call, message.clone(), attempt);
-        let answer = self.peer.call(call.deadline, attempt).await;
+        let answer = self.peer.call(call.deadline, call.reads, attempt).await;
         let struck = |error: &CallError| match error.source().and_then(find::<tonic::transport::Error>) {
             Some(error) if is_connect(error) => Some(Struck::Connecting),
             // What can refuse a stream speaks HTTP/2.

@@ -76,9 +76,12 @@ impl Peer {
     }
 
     /// Makes a call within its deadline: once more if it was refused for want of credentials and there may be others.
+    /// Some gateways refuse credentials that have expired as if they gave no right. That may be said of an answer, too,
+    /// so then a call is made again only if it `reads`.
     pub(super) async fn call<A>(
         &self,
         deadline: Duration,
+        reads: bool,
         attempt: impl Fn(CallAttempt) -> A,
     ) -> Result<Bytes, CallError>
     where
@@ -86,8 +89,10 @@ impl Peer {
     {
         let begun = Instant::now();
         let answer = attempt(CallAttempt { deadline, refused: false }).await;
-        let refused = answer.as_ref().is_err_and(|error| {
-            matches!(error.failure, CallFailure::Http(401) | CallFailure::Status(StatusCode::UNAUTHENTICATED))
+        let refused = answer.as_ref().is_err_and(|error| match error.failure {
+            CallFailure::Http(401 | 407) | CallFailure::Status(StatusCode::UNAUTHENTICATED) => true,
+            CallFailure::Http(403) | CallFailure::Status(StatusCode::PERMISSION_DENIED) => reads,
+            _ => false,
         });
         let left = deadline.saturating_sub(begun.elapsed());
         match refused && self.provider.is_some() && !left.is_zero() {

@@ -166,7 +166,7 @@ impl Transport for RestTransport {
             None => message,
         };
         let attempt = |attempt| self.attempt(method, url.clone(), message.clone(), attempt);
-        let answer = self.peer.call(self.limits.deadline(method), attempt).await;
+        let answer = self.peer.call(self.limits.deadline(method), method.is_read(), attempt).await;
         let struck = |error: &CallError| match error.source().and_then(find::<reqwest::Error>) {
             Some(error) if error.is_connect() && error.is_timeout() => Some(Struck::ConnectingTooLong),
             Some(error) if error.is_connect() => Some(Struck::Connecting),

@@ -357,6 +357,13 @@ fn status(method: Method, code: StatusCode, text: &str) -> Class {
             false,
             "the node takes smaller messages than Limits::max_message says; split the inputs and lower the limit",
         ),
+        // gRPC in Go, with which gateways are written, of what comes in and of what goes out.
+        StatusCode::RESOURCE_EXHAUSTED if has("message larger than max") => Class(
+            K::TooLarge,
+            O::Unknown,
+            false,
+            "something before the node takes smaller messages only: send less, or raise its limit",
+        ),
         StatusCode::UNAVAILABLE | StatusCode::RESOURCE_EXHAUSTED | StatusCode::ABORTED => Class(
             K::Unavailable,
             O::Unknown,

@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, Error, JobHandle, PollPolicy, Revision, Until, Verified,
-    chain::{Chain, RpcReader},
+    Client, Error, ErrorKind, JobHandle, PollPolicy, RetryPolicy, Revision, SignedJob, Until, Verified,
+    chain::{Answer, Block, Chain, ChainReader, Question, RpcReader},
+    primitives::B256,
 };
 use serde_json::{Value, json};
 
@@ -150,6 +152,11 @@ async fn ranges_of_logs_become_as_small_as_the_rpc_takes_whatever_it_says() {
         (-32000, "response size exceeded 10MB"),
         (-32016, "maximum block range: 10"),
         (3, "exceed maximum block range: 10"),
+        // As limits of a rate are told.
+        (429, "query returned more than 10000 results"),
+        (429, "too many results: narrow the range"),
+        (-32005, "query returned more than 10000 results. Try again in 1s with a narrower range"),
+        (-32016, "rate limit: eth_getLogs takes a range of 10 blocks on the free plan"),
     ];
     for (code, text) in texts {
         let (rules, counts) = logs_of(10, move |request| refusal(request, code, text));
@@ -185,6 +192,13 @@ async fn ranges_of_logs_become_small_also_where_all_that_is_asked_with_them_is_r
         ("an object", limit(-32602)),
         ("a limit", limit(-32005)),
         ("no JSON", http1::answer(200, "text/plain", "query timeout")),
+        // By the status of a rate, or of overload, and with a pause, which would change nothing.
+        ("429", http1::answer(429, "text/plain", "query returned more than 10000 results")),
+        ("429 and a pause", paused(429, "the block range is too wide for the free tier")),
+        ("429 in JSON", paused(429, &code_and_text(-32005, "eth_getLogs: more than 10 blocks"))),
+        ("413 and a pause", paused(413, "response too large: too many logs")),
+        ("503 and a pause", paused(503, "the range of blocks is too large, try a smaller one")),
+        ("an object with 429", limit_of_results()),
     ];
     for (form, reply) in forms {
         let refused = Arc::<AtomicU64>::default();
@@ -210,6 +224,94 @@ async fn ranges_of_logs_become_small_also_where_all_that_is_asked_with_them_is_r
         assert_eq!(refused.load(SeqCst), before, "{form}: nothing is refused any more");
         assert_eq!(scene.chain.rpc_traits().max_rate, None, "{form}: it was no rate");
     }
+}
+
+/// A refusal with a pause that no test waits for.
+fn paused(status: u16, text: &str) -> Reply {
+    let head = format!("HTTP/1.1 {status} Some\r\ncontent-type: application/json\r\nretry-after: 600\r\n");
+    Reply::Keep(format!("{head}content-length: {}\r\n\r\n{text}", text.len()).into())
+}
+
+fn code_and_text(code: i64, text: &str) -> String {
+    json!({ "id": null, "error": { "code": code, "message": text } }).to_string()
+}
+
+fn limit_of_results() -> Reply {
+    http1::json(200, code_and_text(429, "query returned more than 10000 results"))
+}
+
+/// The same where nothing tells it from a limit of a rate: pauses are kept, and the range becomes small all the same.
+#[tokio::test(start_paused = true)]
+async fn ranges_of_logs_become_small_also_where_they_are_told_to_wait() {
+    #[derive(Debug)]
+    struct Told {
+        chain: Chain,
+        whole: bool,
+        refused: Arc<AtomicU64>,
+    }
+
+    #[async_trait]
+    impl ChainReader for Told {
+        async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer, Error>>, Error> {
+            let wide =
+                |question: &Question| matches!(question, Question::Logs(it) if it.to_block - it.from_block >= 10);
+            let wait = || {
+                self.refused.fetch_add(1, SeqCst);
+                let error = Error::new(ErrorKind::Chain, "Too Many Requests").with_retryable(true);
+                error.with_retry_after(Duration::from_secs(1))
+            };
+            if self.whole && questions.iter().any(wide) {
+                return Err(wait());
+            }
+            let mut answers = self.chain.reader().ask(questions).await?;
+            for (question, answer) in questions.iter().zip(&mut answers) {
+                if wide(question) {
+                    *answer = Err(wait());
+                }
+            }
+            Ok(answers)
+        }
+
+        async fn next_head(&self, known: Option<B256>) -> Result<Block, Error> {
+            self.chain.reader().next_head(known).await
+        }
+
+        fn endpoint(&self) -> &str {
+            "told"
+        }
+    }
+
+    for whole in [false, true] {
+        let (world, job, node) = (FakeChain::new(Revision::Relay, answers::operator()), seventh(), Node::default());
+        world.mine_empty(40);
+        let result = Signed::by(&answers::OPERATOR, answers::result(&job, b"out"));
+        let tx = Tx::post(&job, &result.result, &result.signature, b"out");
+        node.say(&job, Says::Done(result));
+        world.mine(vec![tx]);
+        world.mine_empty(17);
+        let refused = Arc::<AtomicU64>::default();
+        let reader = Told { chain: world.chain(), whole, refused: Arc::clone(&refused) };
+        let chain = Chain::new(reader, JOB_MANAGER).with_retry(RetryPolicy::none());
+        let client = Client::builder().transport(node.scripted(false)).revision(Revision::Relay).chain(chain.clone());
+        let client = client.connect().await.expect("a client");
+        let handle = client.resume(job).expect("resumed");
+        let landed = async || handle.wait(Until::Finalized { confirmations: 3 }).await;
+        for _ in 0..5 {
+            landed().await.unwrap_or_else(|error| panic!("{whole}: {}", error.report()));
+        }
+        let before = refused.load(SeqCst);
+        // Few enough that no larger range is tried again.
+        for _ in 0..3 {
+            landed().await.unwrap_or_else(|error| panic!("{whole}: {}", error.report()));
+        }
+        assert_eq!(refused.load(SeqCst), before, "{whole}: nothing is refused any more: {chain:?}");
+        assert!((1..=24).contains(&before), "{whole}: {before}");
+        assert!(chain.rpc_traits().log_range.is_some_and(|range| range <= 10), "{whole}: {chain:?}");
+    }
+}
+
+fn seventh() -> SignedJob {
+    job(Revision::Relay, CONSUMER, 7)
 }
 
 /// How many blocks a question for logs spans.

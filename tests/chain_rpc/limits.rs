@@ -83,6 +83,30 @@ async fn twenty_submissions_with_a_preflight_pass_an_rpc_that_takes_twenty_quest
     assert!(traits.max_rate.is_some(), "{traits:?}");
 }
 
+const AT: &str = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
+fn refusal_with(status: u16, headers: &str) -> Reply {
+    Reply::Keep(format!("HTTP/1.1 {status} Some\r\n{headers}\r\ncontent-length: 0\r\n\r\n").into())
+}
+
+/// A day's window beside a refusal, one that has passed, one that is not used up, and one of an answer that is none of
+/// these.
+#[tokio::test]
+async fn the_end_of_a_window_that_was_not_met_is_no_pause() {
+    for (status, headers) in [
+        (429, "x-ratelimit-reset: 86400"),
+        (429, "x-ratelimit-reset: 1700000000"),
+        (429, "ratelimit-reset: 30\r\nratelimit-remaining: 12"),
+        (429, "ratelimit-reset: soon"),
+        (503, "ratelimit-reset: 30"),
+        (500, "ratelimit-reset: 30"),
+    ] {
+        let server = Server::replying(refusal_with(status, headers)).await;
+        let error = refused(&RpcReader::http(server.url()).expect("a reader")).await;
+        assert_eq!(error.retry_after(), None, "{status}, {headers}: {}", error.report());
+    }
+}
+
 #[tokio::test]
 async fn the_pause_of_a_server_is_read_in_each_form() {
     let infura = json!({ "code": -32005, "message": "daily request count exceeded, request rate limited",
@@ -98,6 +122,14 @@ async fn the_pause_of_a_server_is_read_in_each_form() {
         ("data", crate::http1::json(200, failure(&json!({}), infura.clone()).to_string()), 30_000),
         ("data beside a status", crate::http1::json(429, failure(&json!({}), infura).to_string()), 30_000),
         ("words", crate::http1::json(200, failure(&json!({}), words).to_string()), 1_500),
+        ("milliseconds", refusal_with(429, "retry-after-ms: 350"), 350),
+        ("the end of a window", refusal_with(429, "RateLimit-Reset: 9"), 9_000),
+        ("by its older name", refusal_with(429, "x-ratelimit-reset: 11"), 11_000),
+        ("of one that is used up", refusal_with(503, "x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 3"), 3_000),
+        ("in one header", refusal_with(429, "RateLimit: limit=100, remaining=0, reset=21"), 21_000),
+        ("beside another window", refusal_with(429, "RateLimit: \"s\";r=0;t=2, \"d\";r=7;t=3000"), 2_000),
+        ("beside a pause", refusal_with(429, "x-ratelimit-reset: 40\r\nretry-after: 6"), 6_000),
+        ("as a time", refusal_with(429, &format!("{AT}x-ratelimit-reset: Sun, 06 Nov 1994 08:49:42 GMT")), 5_000),
     ];
     let said = |message: &str| {
         crate::http1::json(429, failure(&json!({}), json!({ "code": 429, "message": message })).to_string())

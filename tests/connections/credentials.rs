@@ -394,6 +394,84 @@ async fn the_rpc_of_a_chain_over_http() {
     assert!(report.contains("401") && !report.contains("wrong-token"), "{report}");
 }
 
+/// Credentials that are not taken any more, in other forms than status 401: by another status, and in an answer.
+#[tokio::test]
+async fn the_rpc_of_a_chain_that_says_otherwise_that_credentials_have_expired() {
+    let said = |code: i64, text: &str| json!({ "jsonrpc": "2.0", "id": 0, "error": { "code": code, "message": text } });
+    let forms = [
+        (
+            "403",
+            reply(403, "application/json", r#"{"message":"The security token included in the request is expired"}"#),
+        ),
+        ("407", reply(407, "text/html", "<html>proxy authentication required</html>")),
+        ("an answer", json_reply(200, said(-32000, "Unauthorized: authenticate your request with a key").to_string())),
+        ("an answer with its own code", json_reply(200, said(-32001, "jwt expired").to_string())),
+        ("a status and an answer", json_reply(400, said(401, "who are you").to_string())),
+        ("an answer to each", json_reply(200, json!([said(-32603, "the token has expired")]).to_string())),
+    ];
+    for (form, refusal) in forms {
+        let tokens = Tokens::default();
+        let checks = tokens.clone();
+        let server = Server::start(move |seen| {
+            let takes = checks.takes(seen.header("authorization"));
+            let request: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+            let said = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "0x7a69" });
+            std::future::ready(if takes { json_reply(200, said.to_string()) } else { refusal.clone() })
+        })
+        .await;
+        let reader = RpcReader::builder(server.url()).header_provider(tokens.clone()).connect().await.unwrap();
+        for refused in [&[false][..], &[false, true]] {
+            let answers = within(reader.ask(&[Question::ChainId])).await;
+            let answer = answers.unwrap_or_else(|error| panic!("{form}: {}", error.report())).remove(0);
+            let answer = answer.unwrap_or_else(|error| panic!("{form}: {}", error.report()));
+            assert_eq!(answer, Answer::ChainId(31337), "{form}");
+            assert_eq!(tokens.asked(), refused, "{form}");
+            tokens.expire();
+        }
+    }
+}
+
+/// As a gateway that has an authorizer says it. Of a submission it may be said of the answer as well.
+#[tokio::test]
+async fn a_right_that_is_denied_is_asked_for_once_more_by_what_only_reads() {
+    for (method, again) in [(Method::GetResult, true), (Method::SubmitJob, false)] {
+        let tokens = Tokens::default();
+        let checks = tokens.clone();
+        let server = Server::start(move |seen| {
+            let takes = checks.takes(seen.header("authorization"));
+            let denied =
+                reply(403, "application/json", r#"{"Message":"User is not authorized to access this resource"}"#);
+            std::future::ready(if takes { json_reply(200, "{}") } else { denied })
+        })
+        .await;
+        let rest = RestTransport::builder(server.url()).header_provider(tokens.clone()).build().unwrap();
+        let url = grpc_server(&tokens, 200, Some("7")).await;
+        let grpc = GrpcTransport::builder(url).header_provider(tokens.clone()).build().unwrap();
+        let transports: [&dyn Transport; 2] = [&rest, &grpc];
+        for transport in transports {
+            let call = async || within(transport.call(method, Bytes::from_static(b"{}").into())).await;
+            call().await.unwrap();
+            tokens.asked();
+            tokens.expire();
+            assert_eq!(call().await.is_ok(), again, "{method}, {transport:?}");
+            assert_eq!(tokens.asked().len(), 1 + usize::from(again), "{method}, {transport:?}");
+            tokens.kept.lock().unwrap().take();
+        }
+        // A proxy that wants to know who asks has sent nothing on.
+        let checks = tokens.clone();
+        let proxy = Server::start(move |seen| {
+            let takes = checks.takes(seen.header("authorization"));
+            std::future::ready(if takes { json_reply(200, "{}") } else { reply(407, "text/plain", "who are you") })
+        })
+        .await;
+        let rest = RestTransport::builder(proxy.url()).header_provider(tokens.clone()).build().unwrap();
+        for _ in 0..2 {
+            within(rest.call(method, Bytes::from_static(b"{}").into())).await.unwrap();
+            tokens.expire();
+        }
+    }
+}
+
 /// It says nothing of the RPC: as long as the deadline allows, it is asked again, and the RPC's budget is not for that.
 #[tokio::test]
 async fn a_provider_for_the_rpc_of_a_chain_that_fails_for_now_is_asked_again() {

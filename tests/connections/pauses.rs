@@ -105,6 +105,99 @@ async fn grpc_reads_pushback_and_what_proxies_say() {
     }
 }
 
+/// Both transports read when the window of a rate limit ends, where a rate was met.
+#[tokio::test]
+async fn the_end_of_a_window_is_read_where_a_rate_was_met() {
+    let reset = |value: &str| vec![("x-ratelimit-reset", value.to_owned())];
+    let with = |mut headers: Vec<(&'static str, String)>, name: &'static str, value: &str| {
+        headers.push((name, value.to_owned()));
+        headers
+    };
+    let used_up = with(reset("9"), "x-ratelimit-remaining", "0");
+    for (rate, load, headers) in [
+        (seconds(9), Pushback::Unsaid, reset("9")),
+        (seconds(9), Pushback::Unsaid, vec![("ratelimit-reset", "9".to_owned())]),
+        (seconds(9), seconds(9), used_up.clone()),
+        (Pushback::Unsaid, Pushback::Unsaid, with(reset("9"), "x-ratelimit-remaining", "3")),
+        (Pushback::Unsaid, Pushback::Unsaid, reset("86400")),
+        (seconds(2), seconds(2), with(used_up, "retry-after", "2")),
+    ] {
+        for (http, code, wanted) in [(429, "8", rate), (503, "14", load), (500, "13", Pushback::Unsaid)] {
+            // Whatever the refusal is, it may ask for a pause in so many words.
+            let asked = headers.iter().any(|(name, _)| *name == "retry-after");
+            let wanted = if asked { seconds(2) } else { wanted };
+            let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let reply = format!("HTTP/1.1 {http} Some\r\n{lines}content-length: 0\r\n\r\n");
+            let server = Server::replying(Reply::Keep(reply.into())).await;
+            let rest = RestTransport::builder(server.url()).build().unwrap();
+            let error = rest.call(Method::GetResult, Bytes::from_static(b"{}").into()).await.unwrap_err();
+            assert_eq!(error.pushback, wanted, "{http}, {headers:?}: {error:?}");
+            for (status, headers) in [(200, with(headers.clone(), "grpc-status", code)), (http, headers.clone())] {
+                let url = headers_only(move |_| (status, headers.clone())).await;
+                let grpc = GrpcTransport::builder(url).build().unwrap();
+                let error = grpc.call(Method::GetResult, Bytes::new().into()).await.unwrap_err();
+                assert_eq!(error.pushback, wanted, "{code}: {error:?}");
+            }
+        }
+    }
+}
+
+/// `google.rpc.RetryInfo` in the details of a status.
+#[tokio::test]
+async fn grpc_reads_the_pause_in_a_statuss_details() {
+    // google.rpc.Status { code: 8, details: [Any { type_url, value }] }, by hand.
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let detail = |name: &str, value: &[u8]| {
+        field(3, &[field(1, format!("type.googleapis.com/google.rpc.{name}").as_bytes()), field(2, value)].concat())
+    };
+    let status = |details: &[Vec<u8>]| [&[8, 8][..], &details.concat()].concat();
+    // 1.5 s, as a Duration within a RetryInfo.
+    let info = detail("RetryInfo", &field(1, &[8, 1, 16, 0x80, 0xca, 0xb5, 0xee, 1]));
+    let before = [detail("QuotaFailure", b"\x0a\x00"), info.clone()];
+    let negative = detail("RetryInfo", &field(1, &[8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]));
+    let half_more = Pushback::After(Duration::from_millis(1500));
+    for (encoded, more, wanted) in [
+        (base64(&status(std::slice::from_ref(&info)), true), None, half_more),
+        (base64(&status(std::slice::from_ref(&info)), false), None, half_more),
+        (base64(&status(&before), true), None, half_more),
+        (base64(&status(std::slice::from_ref(&info)), true), Some(("retry-after", "7")), half_more),
+        (
+            base64(&status(std::slice::from_ref(&info)), true),
+            Some(("grpc-retry-pushback-ms", "20")),
+            Pushback::After(Duration::from_millis(20)),
+        ),
+        // Where it cannot be read, or says nothing, what else there is counts.
+        (base64(&status(&[]), true), Some(("retry-after", "7")), seconds(7)),
+        (base64(&status(&[detail("RetryInfo", b"")]), true), Some(("retry-after", "7")), seconds(7)),
+        (base64(&status(&[negative]), true), Some(("retry-after", "7")), seconds(7)),
+        (base64(&status(&[detail("RetryInfo", b"\x0a\x09")]), true), None, Pushback::Unsaid),
+        ("?? no base64".to_owned(), Some(("retry-after", "7")), seconds(7)),
+        (String::new(), None, Pushback::Unsaid),
+    ] {
+        let mut headers = vec![("grpc-status", "8".to_owned()), ("grpc-status-details-bin", encoded)];
+        headers.extend(more.map(|(name, value)| (name, value.to_owned())));
+        let answer = headers.clone();
+        let url = headers_only(move |_| (200, answer.clone())).await;
+        let grpc = GrpcTransport::builder(url).build().unwrap();
+        let error = grpc.call(Method::GetResult, Bytes::new().into()).await.unwrap_err();
+        assert_eq!(error.pushback, wanted, "{headers:?}: {error:?}");
+    }
+}
+
+fn base64(bytes: &[u8], padded: bool) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number =
+            group.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+        (0..=group.len()).for_each(|at| text.push(char::from(DIGITS[number >> (18 - 6 * at) & 63])));
+        if padded {
+            (group.len()..3).for_each(|_| text.push('='));
+        }
+    }
+    text
+}
+
 fn refused(code: StatusCode, pushback: Pushback) -> CallError {
     CallError::new(CallFailure::Status(code), "slow down").with_pushback(pushback)
 }

@@ -19,7 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, Outcome, Revision,
+    Client, Error, ErrorKind, Outcome, RetryPolicy, Revision,
+    chain::{Chain, RpcReader},
     primitives::B256,
     rpc::{CallError, CallFailure, Encoding, Method},
     transport::{GrpcTransport, RestTransport, Transport},
@@ -151,6 +152,50 @@ fn http_to_tls() {
                 assert_eq!(error.outcome(), outcome, "{form}: {report}");
                 assert_eq!(error.kind() == ErrorKind::InvalidConfig, !rest, "{form}: {report}");
             }
+        }
+    });
+}
+
+/// The RPC of a chain: the wrong scheme, and the node's gRPC port. One attempt, and a word of what to change.
+#[test]
+fn the_rpc_of_a_chain() {
+    let home = Home::new();
+    current_thread().block_on(async {
+        let http1 = Server::replying(answer(400, "text/plain", "Bad Request")).await;
+        let mut forms = vec![
+            ("https to a server of HTTP/1.1", http1.url().replace("http://", "https://"), "use http://"),
+            ("https to a node", home.node.rest_url().replace("http://", "https://"), "use http://"),
+            ("wss to a server of HTTP/1.1", http1.url().replace("http://", "wss://"), "use ws://"),
+            ("the gRPC port", home.node.grpc_url(), "the chain's RPC"),
+        ];
+        for plain in [Plain::Alert, Plain::Text, Plain::Silence] {
+            let url = tls_port(plain).await;
+            forms.push(("ws to TLS", url.replace("http://", "ws://"), "use wss://"));
+            forms.push(("http to TLS", url, "use https://"));
+        }
+        for (form, url, wanted) in forms {
+            // Long enough to find out where the server waits for more.
+            let patience = Duration::from_secs(if url.starts_with("ws") { 2 } else { 10 });
+            let reader = RpcReader::builder(url).timeout(patience).connect().await;
+            let error = match reader {
+                Ok(reader) => within(Chain::new(reader, CONSUMER).operator()).await.unwrap_err(),
+                // A websocket is opened at once.
+                Err(error) => error,
+            };
+            let report = error.report().to_string();
+            assert!(report.contains(wanted), "{form}: {report}");
+            assert_eq!((error.attempts().max(1), error.is_retryable()), (1, false), "{form}: {report}");
+        }
+        // What is no other protocol: nobody listens, and a server that closes every connection.
+        let closed = closed_port();
+        let closing = Server::replying(Reply::Close(Vec::new())).await;
+        for url in [format!("http://{closed}"), format!("https://{closed}"), closing.url()] {
+            let chain = Chain::new(RpcReader::http(url.clone()).unwrap(), CONSUMER).with_retry(RetryPolicy::none());
+            let error = within(chain.operator()).await.unwrap_err();
+            assert!(
+                error.is_retryable() && !error.report().to_string().contains("the server speaks"),
+                "{url}: {error:?}"
+            );
         }
     });
 }

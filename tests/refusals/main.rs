@@ -97,6 +97,8 @@ const NODE: &[Row] = &[
     (SubmitJob, 4, "too slow", (CallTimeout, Unknown, true)),
     (SubmitJob, 7, "no", UNRECOGNISED),
     (SubmitJob, 8, "too many", TRY_LATER),
+    (SubmitJob, 8, "grpc: received message larger than max (4300427 vs. 4194304)", (TooLarge, Unknown, false)),
+    (GetResult, 8, "grpc: trying to send message larger than max (4300427 vs. 4194304)", (TooLarge, Unknown, false)),
     (SubmitJob, 10, "aborted", TRY_LATER),
     (SubmitJob, 12, "", (Unsupported, Refused, false)),
     (SubmitJob, 14, "tcp connect error", TRY_LATER),

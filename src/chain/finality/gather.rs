@@ -250,11 +250,16 @@ impl<'a> Look<'a> {
 
     /// Reads what is needed, in one round trip. False if the head is not the chain's any more.
     async fn read(&mut self, needs: &[(usize, Need)]) -> Result<bool> {
-        let Some((round, mut answers)) =
-            self.chain.at_block(self.blocks.head, |batch| self.ask_round(batch, needs)).await?
-        else {
-            return Ok(false);
-        };
+        let read = self.chain.at_block(self.blocks.head, |batch| self.ask_round(batch, needs)).await;
+        if let Err(error) = &read
+            && error.retry_after().is_some()
+            && needs.iter().any(|(_, need)| matches!(need, Need::Logs))
+        {
+            // It was not asked too often, perhaps, but for too many blocks.
+            let most = self.blocks.head.number.saturating_add(1).min(self.chain.log_reach());
+            self.chain.logs_refused(self.chain.known_log_range().min(most), error);
+        }
+        let Some((round, mut answers)) = read? else { return Ok(false) };
         // Whatever is believed of a job comes from such a batch.
         if let Some((binding, identity)) = self.chain.binding().zip(round.identity) {
             binding.check_identity(identity.take(&mut answers)?)?;
@@ -338,11 +343,13 @@ impl<'a> Look<'a> {
         for range in ranges {
             let logs = answers.take(range.ticket);
             let span = range.to.saturating_sub(range.first).saturating_add(1);
+            if let (Err(error), 2..) = (&logs, span) {
+                self.chain.logs_refused(span, error);
+            }
             match &logs {
                 Ok(_) => self.chain.logs_taken(span),
-                // Whatever the words, fewer blocks may pass. It is asked again from here, and not from further back.
+                // It is asked again from here, and not from further back.
                 Err(error) if span > 1 && error.retry_after().is_none() => {
-                    self.chain.logs_refused(span);
                     for place in places {
                         if let Some((_, evidence)) = self.jobs.get_mut(*place)
                             && evidence.search.found.is_none()
@@ -371,7 +378,8 @@ impl<'a> Look<'a> {
                     Err(error) => {
                         let hint = "the RPC refuses even the logs of one block: use another one; Chain::with_log_range sets how \
                                     many blocks are asked for at first";
-                        search.error = Some(error.clone().with_hint(hint));
+                        let alone = span == 1 && error.retry_after().is_none();
+                        search.error = Some(if alone { error.clone().with_hint(hint) } else { error.clone() });
                     }
                 }
             }

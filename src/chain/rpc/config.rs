@@ -18,6 +18,7 @@ use crate::{
         address::{self, AddressForm},
         client::{self, Clients},
         connect::Connector,
+        probe::{Probe, Speaks},
         provider::{Provided, provider_setting},
         settings::{self, AGENT, invalid},
         tls,
@@ -57,6 +58,14 @@ struct Plan {
     url: Url,
     endpoint: String,
     encrypted: bool,
+}
+
+impl Plan {
+    /// Looks what answers there.
+    fn probe(&self) -> Probe {
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        Probe::new(self.url.host_str().unwrap_or_default(), port, self.encrypted, Speaks::Http1)
+    }
 }
 
 impl RpcReaderBuilder {
@@ -204,7 +213,8 @@ impl RpcReaderBuilder {
         let clients = Clients::new(set_up, None)?;
         let credentials =
             Credentials { headers, provider: self.provider.clone(), endpoint: plan.endpoint.clone(), secrets };
-        let transport = Http::new(clients, plan.url, credentials, self.max_response);
+        let probe = plan.probe();
+        let transport = Http::new(clients, plan.url, credentials, self.max_response, probe);
         Ok(RpcReader::over(transport, plan.endpoint, self.limits, Polls::new(self.interval(), None), false))
     }
 
@@ -220,7 +230,9 @@ impl RpcReaderBuilder {
         let tls = plan.encrypted.then(|| tls::config(&self.tls, &["http/1.1"], true)).transpose()?;
         // Both are added to the clock's time, which must not overflow.
         let timeout = settings::bounded(self.limits.timeout);
+        let probe = plan.probe();
         let way = ws::Way {
+            probe,
             connector: Connector::new(&plan.uri, None, tls, timeout)?,
             uri: plan.uri,
             credentials: Credentials {

@@ -7,7 +7,7 @@ use alloy_transport::{TransportError, TransportErrorKind};
 
 use crate::{
     error::{Error, ErrorKind},
-    http::find,
+    http::{find, probe::Speaks, retry_after::spelled},
     text::clean,
 };
 
@@ -57,6 +57,38 @@ pub(super) fn late(limit: Duration) -> Error {
 
 pub(super) fn unreachable(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
     passing("could not connect to the RPC", "check the address, and that the RPC runs; then try again").with_source(why)
+}
+
+/// Something else is spoken at the address than its scheme says.
+pub(super) fn misspoken(spoken: Speaks, encrypted: bool, websocket: bool) -> Error {
+    let scheme = |plain, secure| if websocket { secure } else { plain };
+    let (what, hint) = match spoken {
+        Speaks::Tls => ("the server speaks TLS", scheme("use https://", "use wss://")),
+        _ if encrypted => ("the server speaks plain text", scheme("use http://", "use ws://")),
+        _ => (
+            "what answers speaks HTTP/2 only, as a coprocessor node's gRPC server does",
+            "give the address of the chain's RPC",
+        ),
+    };
+    chain(format!("could not ask the RPC: {what}")).with_hint(hint).with_detail(Sign::Barred)
+}
+
+/// Whether by these words whoever asks is not known, or not any more. Some say so in place of status 401.
+pub(super) fn is_unknown_caller(payload: &ErrorPayload) -> bool {
+    const WORDS: [&str; 8] = [
+        "unauthorized",
+        "unauthorised",
+        "unauthenticated",
+        "not authenticated",
+        "must be authenticated",
+        "must authenticate",
+        "invalid token",
+        "invalid credentials",
+    ];
+    let text = payload.message.to_ascii_lowercase();
+    let expired =
+        ["token", "jwt", "credential", "session"].iter().any(|word| text.contains(word)) && text.contains("expired");
+    payload.code == 401 || expired || WORDS.iter().any(|words| text.contains(words))
 }
 
 pub(super) fn broken(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
@@ -164,30 +196,70 @@ pub(super) fn said(payload: &ErrorPayload) -> Error {
 /// The same of a question for the logs of several blocks. An RPC that bounds those may say so with the code of a limit:
 /// of -32005 EIP-1474 says "request exceeds defined limit", and some say no more than that.
 pub(super) fn said_of_logs(payload: &ErrorPayload) -> Error {
-    const OF_A_RATE: [&str; 11] = [
-        "rate",
-        "request",
-        "second",
-        "capacity",
-        "credit",
-        "compute",
-        "throughput",
-        "quota",
-        "daily",
-        "throttl",
-        "too many",
-    ];
-    const OF_A_RANGE: [&str; 4] = ["range", "block", "result", "log"];
+    const OF_A_RATE: [&str; 3] = ["request", "second", "too many"];
     let text = payload.message.to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let bounded = has(&OF_A_RANGE) || payload.code == -32005 && !has(&OF_A_RATE);
-    if !is_limit(payload) || !bounded || asked_pause(payload).is_some() {
+    let bare = payload.code == -32005 && asked_pause(payload).is_none();
+    let bare = bare && !names_rate(&text) && !OF_A_RATE.iter().any(|word| text.contains(word));
+    if !is_limit(payload) || !bare && !names_range(&text) {
         return said(payload);
     }
     let text = clean(payload.message.as_bytes(), QUOTED);
-    chain(format!("the RPC answered with error {}: {text:?}", payload.code))
-        .with_detail(Sign::Refused)
-        .with_hint("the RPC refused so many blocks; fewer may do")
+    fewer_blocks(format!("the RPC answered with error {}: {text:?}", payload.code))
+}
+
+/// What questions were refused with, among which are such for the logs of several blocks: by a limit, or as if it were
+/// overloaded. If its words are of how much was asked for, waiting changes nothing, and fewer blocks do.
+pub(super) fn of_logs(error: Error) -> Error {
+    let told = error.to_string();
+    let said = told.split_once(": ").map_or(&*told, |(_, said)| said);
+    match sign(&error) {
+        Some(Sign::Limited | Sign::Doubt | Sign::Refused) if names_range(&said.to_ascii_lowercase()) => {
+            fewer_blocks(said.to_owned())
+        }
+        _ => error,
+    }
+}
+
+fn fewer_blocks(message: String) -> Error {
+    chain(message).with_detail(Sign::Refused).with_hint("the RPC refused so many blocks; fewer may do")
+}
+
+/// Whether a text in small letters speaks of blocks, or of what is found in them.
+fn names_range(text: &str) -> bool {
+    const WIDE: [&str; 5] = ["range", "ranges", "results", "blocks", "wide"];
+    const NAMED: [&str; 4] = ["result", "block", "log", "logs"];
+    // The method's name says nothing of what is wrong.
+    let text = text.replace("eth_getlogs", "");
+    has_word(&text, &WIDE) || has_word(&text, &NAMED) && !names_rate(&text)
+}
+
+/// Whether a text in small letters speaks of how much is asked in a time.
+fn names_rate(text: &str) -> bool {
+    const PHRASES: [&str; 18] = [
+        "rate limit",
+        "rate-limit",
+        "ratelimit",
+        "rate exceeded",
+        "request rate",
+        "request limit",
+        "requests limit",
+        "requests per",
+        "too many requests",
+        "concurrent requests",
+        "per second",
+        "throttl",
+        "credits",
+        "compute unit",
+        "throughput",
+        "quota",
+        "daily request",
+        "slow down",
+    ];
+    PHRASES.iter().any(|phrase| text.contains(phrase))
+}
+
+fn has_word(text: &str, words: &[&str]) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| words.contains(&word))
 }
 
 /// The pause that an RPC asks for in the body: in data (`rate.backoff_seconds`, `retry_after`), or in words ("try again
@@ -200,14 +272,7 @@ pub(super) fn asked_pause(payload: &ErrorPayload) -> Option<Duration> {
     let text = payload.message.to_ascii_lowercase();
     let words = ["try again in ", "retry in ", "try again after ", "retry after ", "retry-after: ", "retry again in "];
     let (_, asked) = words.iter().find_map(|words| text.split_once(words))?;
-    let mut seconds = None;
-    // "1m30s", "2 seconds".
-    let mut rest = asked;
-    while let Some((part, left)) = time(rest) {
-        seconds = Some(seconds.unwrap_or(0.0) + part);
-        rest = left;
-    }
-    Duration::try_from_secs_f64(seconds?).ok()
+    Duration::try_from_secs_f64(spelled(asked)?).ok()
 }
 
 /// Seconds, as services put them into an error's data.
@@ -220,24 +285,6 @@ fn pause_in(data: &serde_json::Value) -> Option<f64> {
     };
     let millis = || named(&["retry_after_ms", "retryAfterMs", "backoff_ms"]).map(|millis| millis / 1000.0);
     named(&["backoff_seconds", "retry_after", "retryAfter", "retry_after_seconds", "retryAfterSeconds"]).or_else(millis)
-}
-
-/// A number and its unit in seconds, and what follows. A number without a unit is of seconds, as in HTTP.
-fn time(text: &str) -> Option<(f64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, rest) = text.split_at(digits);
-    let number: f64 = number.trim_end_matches('.').parse().ok()?;
-    let rest = rest.trim_start_matches(' ');
-    let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-    let (unit, left) = rest.split_at(letters);
-    let seconds = match unit {
-        "ms" | "millis" | "millisecond" | "milliseconds" => number / 1000.0,
-        "" | "s" | "sec" | "secs" | "second" | "seconds" => number,
-        "m" | "min" | "mins" | "minute" | "minutes" => number * 60.0,
-        "h" | "hour" | "hours" => number * 3600.0,
-        _ => return None,
-    };
-    Some((seconds, left))
 }
 
 /// Whether the same question may be answered a moment later. Of an RPC with several nodes behind it, one can be behind
@@ -272,9 +319,10 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
 pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
     let text = payload.message.to_ascii_lowercase();
     // Such words are about what was asked for, or about a block that it does not have yet, whatever the code.
-    let other = ["result", "range", "block", "response size", "header not found"];
-    let other = payload.code != 429 && other.iter().any(|word| text.contains(word));
-    !other && payload.is_retry_err() || text.contains("too many requests")
+    let other = has_word(&text, &["result", "results", "range", "ranges", "block", "blocks"])
+        || ["response size", "header not found"].iter().any(|words| text.contains(words));
+    let other = payload.code != 429 && other;
+    !other && (payload.is_retry_err() || names_rate(&text)) || text.contains("too many requests")
 }
 
 /// Whether by these words several questions at once are never taken, however few they are.
@@ -334,5 +382,67 @@ fn foreign(error: &(dyn StdError + 'static)) -> Error {
     match why {
         Some(why) => error.with_source(why),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(code: i64, message: &'static str) -> ErrorPayload {
+        ErrorPayload { code, message: message.into(), data: None }
+    }
+
+    /// In the words of services that bound both: how many blocks a question spans, and how often one is asked.
+    #[test]
+    fn a_range_is_told_from_a_rate() {
+        for (code, text, limit, of_range) in [
+            (429, "Too Many Requests", true, false),
+            (-32005, "limit exceeded", true, true),
+            (-32005, "query returned more than 10000 results", false, true),
+            (429, "query returned more than 10000 results", true, true),
+            (429, "block range limit exceeded", true, true),
+            // The name of the method, and words that hold others.
+            (-32005, "eth_getLogs rate limit exceeded", true, false),
+            (-32000, "rate limit reached for eth_getLogs: slow down", true, false),
+            (429, "You have been blocked for too many requests", true, false),
+            (429, "see our blog on request limits", true, false),
+            (-32000, "Rate limit exceeded", true, false),
+            (-32000, "RATE LIMIT: 25 requests per second", true, false),
+            (-32000, "Your app has exceeded its compute units per second capacity", true, false),
+            (-32001, "Quota exceeded for this key", true, false),
+            (-32097, "Request was throttled", true, false),
+            (-32000, "rate limit: no logs are read for a while", true, false),
+            (-32016, "rate limit: eth_getLogs takes a range of 10 blocks", false, true),
+            (-32000, "header not found", false, false),
+            (-32602, "missing value for required argument 0", false, false),
+        ] {
+            let payload = payload(code, text);
+            assert_eq!(is_limit(&payload), limit, "{text}");
+            let told = said_of_logs(&payload);
+            let waits = sign(&told) == Some(Sign::Limited);
+            assert_eq!(waits, limit && !of_range, "{text}: {told:?}");
+            // The same by a status.
+            let status = of_logs(status(429, text, Some(Duration::from_secs(9))));
+            let waits = sign(&status) == Some(Sign::Limited);
+            assert_eq!(waits, !of_range || text == "limit exceeded", "{text}: {status:?}");
+            assert_eq!(status.retry_after().is_some(), waits, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_from_what_is_refused() {
+        for (code, text, unknown) in [
+            (-32000, "Unauthorized: You must authenticate your request with an API key", true),
+            (-32001, "jwt expired", true),
+            (-32603, "The token has expired", true),
+            (401, "no", true),
+            (-32000, "invalid token", true),
+            (-32000, "filter expired", false),
+            (-32000, "execution reverted: ERC20: token not allowed", false),
+            (-32601, "the method does not exist", false),
+        ] {
+            assert_eq!(is_unknown_caller(&payload(code, text)), unknown, "{text}");
+        }
     }
 }

@@ -24,7 +24,8 @@ use crate::{
     http::{
         body::{self, Unread},
         client::Clients,
-        retry_after,
+        probe::{Probe, Struck},
+        retry_after::{self, RefusedFor},
     },
 };
 
@@ -37,14 +38,21 @@ struct Inner {
     url: Url,
     credentials: Credentials,
     max_response: usize,
+    probe: Probe,
 }
 
 impl Http {
-    pub(super) fn new(clients: Clients, url: Url, mut credentials: Credentials, max_response: usize) -> Self {
+    pub(super) fn new(
+        clients: Clients,
+        url: Url,
+        mut credentials: Credentials,
+        max_response: usize,
+        probe: Probe,
+    ) -> Self {
         let headers = &mut credentials.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        Self(Arc::new(Inner { clients, url, credentials, max_response }))
+        Self(Arc::new(Inner { clients, url, credentials, max_response, probe }))
     }
 }
 
@@ -56,14 +64,22 @@ impl Inner {
         let body = packet.serialize().map_err(TransportError::ser_err)?;
         let body = Bytes::from(Box::<str>::from(body).into_string());
         let (mut status, mut pause, mut said, mut secrets) = self.post(&body, false).await?;
+        let mut packet = packet::read(&said);
         // Not asked by then, so it may be asked again.
-        if self.credentials.may_differ(status.as_u16()) {
+        if self.credentials.may_differ(status.as_u16())
+            || packet.as_ref().is_some_and(|it| self.credentials.may_differ_from(it))
+        {
             (status, pause, said, secrets) = self.post(&body, true).await?;
+            packet = packet::read(&said);
         }
+        // Servers of TLS may answer plain text in plain text.
+        if packet.is_none() && status == StatusCode::BAD_REQUEST {
+            self.explained(Struck::Calling, None).await?;
+        }
+        self.probe.heard();
         // Some nodes tell errors by the status, and what they are in the body all the same. Where the way to the node is what
         // fails, the status says it better.
         let node = status.is_success() || matches!(status.as_u16(), 400 | 404..=406 | 409..=422 | 500);
-        let mut packet = packet::read(&said);
         match &mut packet {
             Some(ResponsePacket::Single(answer)) => secrets.hide_in(answer),
             Some(ResponsePacket::Batch(answers)) => answers.iter_mut().for_each(|answer| secrets.hide_in(answer)),
@@ -88,12 +104,31 @@ impl Inner {
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.clone().into());
         let (client, _) = self.clients.here().map_err(ours)?;
-        let response = client.execute(request).await.map_err(|error| {
-            let (connecting, error) = (error.is_connect(), error.without_url());
-            ours(if connecting { fault::unreachable(error) } else { fault::broken(error) })
-        })?;
-        let (status, pause) = (response.status(), retry_after::pause(response.headers()));
+        let response = match client.execute(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let (connecting, late, error) = (error.is_connect(), error.is_timeout(), error.without_url());
+                let struck = match (connecting, late) {
+                    (true, true) => Struck::ConnectingTooLong,
+                    (true, false) => Struck::Connecting,
+                    (false, _) => Struck::Calling,
+                };
+                self.explained(struck, Some(&error)).await?;
+                return Err(ours(if connecting { fault::unreachable(error) } else { fault::broken(error) }));
+            }
+        };
+        let status = response.status();
+        let pause = retry_after::pause(response.headers(), RefusedFor::of_status(status.as_u16()));
         Ok((status, pause, self.read(response).await.map_err(ours)?, secrets))
+    }
+
+    /// Fails if another protocol explains an error, or an answer that is none.
+    async fn explained(&self, struck: Struck, error: Option<&reqwest::Error>) -> TransportResult<()> {
+        let wanted = error.map_or_else(|| self.probe.is_open(), |error| self.probe.is_wanted(struck, error));
+        match if wanted { self.probe.look().await } else { None } {
+            Some(spoken) => Err(ours(fault::misspoken(spoken, self.probe.is_encrypted(), false))),
+            None => Ok(()),
+        }
     }
 
     async fn read(&self, response: Response) -> Result<Bytes, Error> {

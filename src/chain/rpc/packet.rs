@@ -6,6 +6,9 @@ use alloy_json_rpc::{ErrorPayload, Id, Response, ResponsePacket, ResponsePayload
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
+/// Below this, a number in floating point is the one that was sent.
+const EXACT: f64 = (1_u64 << 53) as f64;
+
 /// A batch, or one answer; nothing if it is neither. Items that are no answers are left out.
 pub(super) fn read(raw: &[u8]) -> Option<ResponsePacket> {
     if raw.trim_ascii_start().first() != Some(&b'[') {
@@ -65,11 +68,18 @@ fn payload(code: Value, message: String, data: Option<Value>) -> ErrorPayload {
     ErrorPayload { code, message: Cow::Owned(message), data }
 }
 
-/// Some send numbers back as text.
+/// Some send numbers back as text, perhaps in hex, and some with a decimal point.
 fn id(id: Value) -> Id {
+    let whole = |number: f64| (number >= 0.0 && number < EXACT && number.fract() == 0.0).then_some(number as u64);
     match id {
-        Value::Number(number) => number.as_u64().map_or(Id::None, Id::Number),
-        Value::String(text) => text.parse().map_or(Id::String(text), Id::Number),
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map_or(Id::None, Id::Number),
+        Value::String(text) => {
+            let hex = || text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            match text.parse().ok().or_else(hex) {
+                Some(number) => Id::Number(number),
+                None => Id::String(text),
+            }
+        }
         _ => Id::None,
     }
 }
@@ -102,6 +112,11 @@ mod tests {
             (r#"{"id":2,"error":"overloaded"}"#, "2!0 overloaded"),
             (r#"{"id":2,"error":{"reason":"none"}}"#, r#"2!0 {"reason":"none"}"#),
             (r#"{"id":"3","error":{"code":1,"message":"m"}}"#, "3!1 m"),
+            (r#"{"id":"0x1f","result":7}"#, "31=7"),
+            (r#"{"id":2.0,"result":7}"#, "2=7"),
+            (r#"{"id":2e1,"result":7}"#, "20=7"),
+            (r#"{"id":2.5,"result":7}"#, "null=7"),
+            (r#"{"id":-1,"result":7}"#, "null=7"),
             (r#"{"message":"Too Many Requests"}"#, "null!0 Too Many Requests"),
             (r#"{"code":429,"message":"slow"}"#, "null!429 slow"),
             (r#" [{"id":1,"result":"a"}, 7, {"id":2}, {"id":3,"result":"b"}]"#, r#"1="a",3="b""#),

@@ -223,6 +223,7 @@ impl Asker {
         let Several { found: answers, refusal, limited } =
             several.unwrap_or_else(|error| Several { found: Vec::new(), refusal: Some(error), limited: false });
         let whole = answers.len() == questions.len() && answers.iter().all(Option::is_some);
+        let refusal = refusal.map(|error| of_these(questions, error));
         let part = match refusal {
             Some(error) if !self.apart => self.refused_part(questions, sent, error).await,
             Some(error) => Part::Failed(error),
@@ -331,6 +332,7 @@ impl Asker {
             ResponsePacket::Single(answer) => one_of(question, id, vec![answer]),
             ResponsePacket::Batch(answers) => one_of(question, id, answers),
         });
+        let answer = answer.map_err(|error| of_these(&[question], error));
         if let Err(error) | Ok(Err(error)) = &answer
             && is_limit(error)
         {
@@ -444,6 +446,12 @@ impl Drop for Queued<'_> {
             self.rate.lock().give_back(turn);
         }
     }
+}
+
+/// What these questions were refused with, all of them at once.
+fn of_these(questions: &[&Question], error: Error) -> Error {
+    let wide = |question: &&Question| matches!(question, Question::Logs(it) if it.from_block < it.to_block);
+    if questions.iter().any(wide) { fault::of_logs(error) } else { error }
 }
 
 fn is_limit(error: &Error) -> bool {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use alloy_json_rpc::{Response, ResponsePayload};
+use alloy_json_rpc::{Response, ResponsePacket, ResponsePayload};
 use http::HeaderMap;
 use reqwest::Url;
 
@@ -36,7 +36,7 @@ pub(super) const RESERVED: [&str; 7] = [
 
 impl Credentials {
     /// The headers of a request, with those that change, and all that is not to be quoted then. `refused` is whether
-    /// the RPC has just answered with 401.
+    /// the RPC has just refused those before.
     pub(super) async fn now(&self, refused: bool) -> Result<(HeaderMap, Cow<'_, Secrets>)> {
         let mut headers = self.headers.clone();
         let Some(provider) = &self.provider else { return Ok((headers, Cow::Borrowed(&self.secrets))) };
@@ -57,9 +57,15 @@ impl Credentials {
         Ok((headers, Cow::Owned(secrets)))
     }
 
-    /// Whether there may be others than those that were refused with this status.
+    /// Whether there may be others than those that were refused with this status: for want of credentials, of rights,
+    /// or by a proxy.
     pub(super) fn may_differ(&self, status: u16) -> bool {
-        status == 401 && self.provider.is_some()
+        matches!(status, 401 | 403 | 407) && self.provider.is_some()
+    }
+
+    /// The same by what was said, whatever the status.
+    pub(super) fn may_differ_from(&self, answer: &ResponsePacket) -> bool {
+        self.provider.is_some() && answer.iter_errors().any(fault::is_unknown_caller)
     }
 }
 

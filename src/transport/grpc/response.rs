@@ -8,8 +8,9 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode;
 
-use super::{body::PREFIX_LEN, ended::broke_off};
+use super::{body::PREFIX_LEN, details::retry_delay, ended::broke_off};
 use crate::{
+    http::retry_after::RefusedFor,
     rpc::{CallError, CallFailure, NO_GRPC, Pushback, StatusCode},
     text::clean,
     transport::{
@@ -72,7 +73,10 @@ fn check_head(status: HttpStatus, headers: &HeaderMap) -> Result<(), CallError> 
     let message = format!("{NO_GRPC} ({})", shown_type(headers));
     Err(match status {
         HttpStatus::OK => bad(message),
-        other => CallError::new(CallFailure::Http(other.as_u16()), message).with_pushback(answer::pushback(headers)),
+        other => {
+            let pushback = answer::pushback(headers, RefusedFor::of_status(other.as_u16()));
+            CallError::new(CallFailure::Http(other.as_u16()), message).with_pushback(pushback)
+        }
     })
 }
 
@@ -97,14 +101,21 @@ fn status_of(headers: &HeaderMap) -> Result<Option<StatusOk>, CallError> {
         let raw = value.as_bytes();
         clean(&Cow::from(percent_decode(&raw[..raw.len().min(3 * MAX_MESSAGE)])), MAX_MESSAGE)
     });
-    Err(CallError::new(CallFailure::Status(StatusCode(code)), message.unwrap_or_default())
-        .with_pushback(pushback(headers)))
+    let code = StatusCode(code);
+    Err(CallError::new(CallFailure::Status(code), message.unwrap_or_default()).with_pushback(pushback(code, headers)))
 }
 
 /// What a refusal asks for as to another attempt (gRPC proposal A6): milliseconds, or not again if they are negative or
-/// cannot be read. Proxies say it in the way of HTTP.
-fn pushback(headers: &HeaderMap) -> Pushback {
-    let Some(value) = headers.get("grpc-retry-pushback-ms") else { return answer::pushback(headers) };
+/// cannot be read. Or it says so in its details. Proxies say it in the way of HTTP.
+fn pushback(code: StatusCode, headers: &HeaderMap) -> Pushback {
+    let Some(value) = headers.get("grpc-retry-pushback-ms") else {
+        let refused = match code {
+            StatusCode::RESOURCE_EXHAUSTED => RefusedFor::Rate,
+            StatusCode::UNAVAILABLE => RefusedFor::Load,
+            _ => RefusedFor::Other,
+        };
+        return retry_delay(headers).map_or_else(|| answer::pushback(headers, refused), Pushback::After);
+    };
     let pause = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match pause.and_then(|text| text.parse().ok()) {
         Some(pause) => Pushback::After(Duration::from_millis(pause)),

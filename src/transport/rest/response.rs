@@ -6,7 +6,10 @@ use http_body::Body;
 use serde::Deserialize;
 
 use crate::{
-    http::body::{self, Unread},
+    http::{
+        body::{self, Unread},
+        retry_after::RefusedFor,
+    },
     observe::http_status,
     rpc::{CallError, CallFailure, StatusCode},
     text::clean,
@@ -70,7 +73,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let pushback = pushback(headers);
+    let pushback = pushback(headers, RefusedFor::of_status(status.as_u16()));
     let http = |message: String| CallError::new(CallFailure::Http(status.as_u16()), message).with_pushback(pushback);
     if encoded {
         return http(format!("a compressed text ({})", shown_type(headers)));

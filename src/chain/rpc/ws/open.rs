@@ -13,7 +13,10 @@ use tokio_tungstenite::{
 use super::super::{fault, secrets::Credentials};
 use crate::{
     error::{Error, Result},
-    http::connect::{Connector, Stream},
+    http::{
+        connect::{Connector, Stream},
+        probe::{Probe, Struck},
+    },
 };
 
 pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
@@ -22,6 +25,7 @@ pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
 pub(in crate::chain::rpc) struct Way {
     pub(in crate::chain::rpc) connector: Connector,
     pub(in crate::chain::rpc) uri: Uri,
+    pub(in crate::chain::rpc) probe: Probe,
     pub(in crate::chain::rpc) credentials: Credentials,
     pub(in crate::chain::rpc) max_message: usize,
     pub(in crate::chain::rpc) timeout: Duration,
@@ -31,7 +35,14 @@ impl Way {
     pub(super) async fn open(&self) -> Result<Socket> {
         match timeout(self.timeout, self.try_open()).await {
             Ok(opened) => opened,
-            Err(_) => Err(fault::unreachable(format!("not within {:?}", self.timeout))),
+            Err(_) => {
+                let late = fault::unreachable(format!("not within {:?}", self.timeout));
+                // A server of plain text may wait for the end of a line.
+                if self.probe.is_wanted(Struck::ConnectingTooLong, &late) {
+                    self.look().await?;
+                }
+                Err(late)
+            }
         }
     }
 
@@ -46,7 +57,15 @@ impl Way {
     /// The inner error is the server's answer in place of a websocket.
     async fn open_once(&self, refused: bool) -> Result<Result<Socket, Refused>> {
         let (headers, secrets) = self.credentials.now(refused).await?;
-        let stream = self.connector.clone().open().await.map_err(fault::unreachable)?;
+        let stream = match self.connector.clone().open().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                if self.probe.is_wanted(Struck::Connecting, &*error) {
+                    self.look().await?;
+                }
+                return Err(fault::unreachable(error));
+            }
+        };
         // Errors about the address are not quoted, as they may hold it.
         let mut request =
             self.uri.clone().into_client_request().map_err(|_| fault::chain("the address is none for a websocket"))?;
@@ -54,14 +73,34 @@ impl Way {
         let limits =
             WebSocketConfig::default().max_message_size(Some(self.max_message)).max_frame_size(Some(self.max_message));
         match client_async_with_config(request, stream, Some(limits)).await {
-            Ok((socket, _)) => Ok(Ok(socket)),
+            Ok((socket, _)) => {
+                self.probe.heard();
+                Ok(Ok(socket))
+            }
             Err(tungstenite::Error::Http(answer)) => {
                 let body = secrets.hide(answer.body().as_deref().unwrap_or_default());
                 let status = answer.status().as_u16();
+                // Servers of TLS may answer plain text in plain text.
+                if status == 400 && self.probe.is_open() {
+                    self.look().await?;
+                }
                 let error = fault::of(TransportErrorKind::http_error(status, fault::quoted(&body)));
                 Ok(Err(Refused { status, error }))
             }
-            Err(error) => Err(fault::unreachable(error)),
+            Err(error) => {
+                if self.probe.is_wanted(Struck::Calling, &error) {
+                    self.look().await?;
+                }
+                Err(fault::unreachable(error))
+            }
+        }
+    }
+
+    /// Fails if what answers speaks another protocol.
+    async fn look(&self) -> Result<()> {
+        match self.probe.look().await {
+            Some(spoken) => Err(fault::misspoken(spoken, self.probe.is_encrypted(), true)),
+            None => Ok(()),
         }
     }
 }
