@@ -48,9 +48,9 @@ const TOKEN: u64 = 10;
 /// [retryable](Error::is_retryable), it is asked again until the deadline of the call, which costs no budget. Only
 /// [`with_attempts`](Self::with_attempts) bounds that, if it is set.
 ///
-/// A pause that the node, or something before it, asks for is kept: `Retry-After` over HTTP, `grpc-retry-pushback-ms` or
-/// `google.rpc.RetryInfo` over gRPC, or the end of a rate limit's window where a rate was met. If it is longer than what is left of the deadline, the call ends at once, and [`Error::retry_after`] says
-/// how long.
+/// A pause that the node, or something before it, asks for is kept: `Retry-After` over HTTP, `grpc-retry-pushback-ms`
+/// or `google.rpc.RetryInfo` over gRPC, or the end of a rate limit's window where a rate was met. If it is longer than
+/// what is left of the deadline, the call ends at once, and [`Error::retry_after`] says how long.
 ///
 /// Pauses between attempts are random, between nothing and a nominal length that doubles ("full jitter"). All retries
 /// of a client draw from one budget, to which successes add: when a node is down, its clients soon stop repeating

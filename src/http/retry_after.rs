@@ -1,5 +1,5 @@
-//! How long a server wants to be left alone: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3), and what
-//! services say in its place: milliseconds, or when the window of a rate limit ends.
+//! How long a server wants to be left alone: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3), and
+//! what services say in its place: milliseconds, or when the window of a rate limit ends.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -231,8 +231,8 @@ pub enum Pushback {
     /// Nothing.
     #[default]
     Unsaid,
-    /// To be left alone for so long: `Retry-After` of HTTP, `grpc-retry-pushback-ms` or `google.rpc.RetryInfo` of gRPC, or
-    /// the end of a rate limit's window.
+    /// To be left alone for so long: `Retry-After` of HTTP, `grpc-retry-pushback-ms` or `google.rpc.RetryInfo` of gRPC,
+    /// or the end of a rate limit's window.
     After(Duration),
     /// No other attempt at all: a negative `grpc-retry-pushback-ms`, or one that cannot be read.
     Never,

@@ -32,8 +32,8 @@ use crate::{
 /// How an ELF begins.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-/// How RISC Zero's combined form begins: the ELF of a program and that of its kernel, as its toolchain writes them since
-/// version 2.
+/// How RISC Zero's combined form begins: the ELF of a program and that of its kernel, as its toolchain writes them
+/// since version 2.
 const COMBINED_MAGIC: &[u8] = b"R0BF";
 
 /// A program to upload.

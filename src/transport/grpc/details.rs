@@ -1,5 +1,5 @@
-//! The details of a gRPC status, which servers send in a header beside it (`google.rpc.Status`): of these, how long they
-//! want to be left alone.
+//! The details of a gRPC status, which servers send in a header beside it (`google.rpc.Status`). Of these: how long
+//! they want to be left alone.
 
 use std::time::Duration;
 
