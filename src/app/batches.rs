@@ -76,14 +76,14 @@ impl<S: StateTransition> Batcher<S> {
 
     /// A step of the journal, tried until it is known what came of it.
     pub(super) async fn write(&mut self, act: JournalAct) -> std::result::Result<Journaled, End> {
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
             match self.core.lane.journal().write(self.session.fence, act.clone()).await {
                 Ok(Journaled::Fenced) => return Err(End::Fenced),
                 Ok(Journaled::Unknown(error)) if error.is_retryable() => return Err(End::Reopen),
                 Ok(Journaled::Unknown(error)) => return Err(End::Stop(AppStop::journal(&error))),
                 Ok(done) => return Ok(done),
-                Err(error) if error.is_retryable() && tries < 10 => {
+                Err(error) if error.is_retryable() && began.elapsed() < self.core.patience => {
                     tries += 1;
                     tokio::time::sleep(PAUSES.pause(tries, &self.random)).await;
                 }
@@ -124,11 +124,20 @@ impl<S: StateTransition> Batcher<S> {
 
     /// What an error of the store or the chain means for the task: a pause, or its end.
     pub(super) async fn survive(&mut self, error: Error) -> std::result::Result<(), End> {
+        let mut failures = self.failures;
+        let survived = self.unread(error, &mut failures).await;
+        self.failures = failures;
+        survived
+    }
+
+    /// After a read of the journal that has failed so often: a pause, after which it is made again. For as long as it
+    /// takes, as nobody is answered by what is read here.
+    pub(super) async fn unread(&self, error: Error, failures: &mut u32) -> std::result::Result<(), End> {
         if !error.is_retryable() {
             return Err(End::Stop(AppStop::journal(&error)));
         }
-        self.failures += 1;
-        tokio::time::sleep(PAUSES.pause(self.failures, &self.random)).await;
+        *failures += 1;
+        tokio::time::sleep(PAUSES.pause(*failures, &self.random)).await;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Setting up an app server.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256};
 use infinityvm_stf::StateTransition;
@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     core::{Core, Phase, Rechain},
+    inputs::ChainInputs,
     machine::guarded,
     open,
     policy::BatchPolicy,
@@ -27,6 +28,8 @@ use crate::{
 
 /// Requests on their way, unless set.
 const QUEUE: usize = 1_024;
+/// How long a journal that cannot be written is tried, unless set.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest name.
 const LONGEST_NAME: usize = 64;
 
@@ -57,7 +60,10 @@ pub struct AppServerBuilder<S: StateTransition> {
     policy: BatchPolicy,
     queue: usize,
     elf: Option<ProgramUpload>,
+    inputs: Option<ChainInputs<S>>,
+    patience: Duration,
     rechain: Option<(S, String)>,
+    rechain_logs: Option<u64>,
     points: Points,
 }
 
@@ -74,7 +80,10 @@ impl<S: StateTransition> AppServer<S> {
             policy: BatchPolicy::default(),
             queue: QUEUE,
             elf: None,
+            inputs: None,
+            patience: PATIENCE,
             rechain: None,
+            rechain_logs: None,
             points: Points::default(),
         }
     }
@@ -114,12 +123,46 @@ impl<S: StateTransition> AppServerBuilder<S> {
         self
     }
 
+    /// Has logs of the chain become requests: deposits, withdrawals, calls of an admin. They are read by the client's
+    /// chain while the server answers, and each is carried out once, in the one order of all requests: the journal
+    /// keeps with the requests of some logs how far the logs were read. [`AppStatus::chain_inputs`] shows that.
+    ///
+    /// A chain that cannot be read stops nobody; its logs wait. A block that is replaced although its logs are in the
+    /// journal stops the server ([`AppStop::Reorganised`]).
+    ///
+    /// [`AppStatus::chain_inputs`]: super::AppStatus::chain_inputs
+    /// [`AppStop::Reorganised`]: super::AppStop::Reorganised
+    pub fn chain_inputs(mut self, inputs: ChainInputs<S>) -> Self {
+        self.inputs = Some(inputs);
+        self
+    }
+
+    /// Sets how long a journal that cannot be written for a while, such as that of a database which is starting again,
+    /// is tried before the server stops; 30 seconds unless set. Requests wait meanwhile, and none is answered.
+    pub fn journal_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Goes on from the state that the contract has, and gives up what was answered and is not proven: a person's
     /// command to a server that has stopped as its root is not the contract's. The reason is kept in the lane's log. If
     /// the client has a chain, the contract must have this state's root. Nothing is done if the journal ends with it
     /// already.
+    ///
+    /// Logs of the chain whose requests are given up so are read again, from the first of them on.
     pub fn rechain(mut self, state: S, reason: impl Into<String>) -> Self {
         self.rechain = Some((state, reason.into()));
+        self
+    }
+
+    /// With [`rechain`](Self::rechain): has the chain's logs read again from this block on, because the state has
+    /// exactly what came before. For a server that has stopped after a [reorganisation], whose journal has logs that
+    /// did not happen. Nothing is done unless the state is another than the journal's, or the journal's last block is
+    /// not on the chain any more.
+    ///
+    /// [reorganisation]: super::AppStop::Reorganised
+    pub fn rechain_logs(mut self, since: u64) -> Self {
+        self.rechain_logs = Some(since);
         self
     }
 
@@ -136,7 +179,8 @@ impl<S: StateTransition> AppServerBuilder<S> {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if there is no initial state, if the outbox has no lane for the consumer, or one
-    ///   that was not made with [`lane`]; if the journal is another app's; or outside of a Tokio runtime,
+    ///   that was not made with [`lane`]; if the journal is another app's; if logs are to be followed, and the client
+    ///   has no chain; or outside of a Tokio runtime,
     /// - [`ErrorKind::Store`] if the journal cannot be read.
     ///
     /// What is found later, [`AppServer::state`] says.
@@ -168,6 +212,12 @@ impl<S: StateTransition> AppServerBuilder<S> {
                 "make it with `app::lane`: Ordered in the Relay revision, until Relayed, Hold after failures",
             ));
         }
+        if self.inputs.is_some() && lane.client().chain().is_none() {
+            return Err(invalid(
+                "logs of the chain are to be followed, and the client reads no chain",
+                "give the outbox a client with ClientBuilder::chain",
+            ));
+        }
         let taken = |state: &S| {
             guarded(|| (state.snapshot(), B256::from(state.root()))).map_err(|panic| {
                 Error::new(ErrorKind::InvalidConfig, format!("the app panicked over its state: {panic}"))
@@ -177,7 +227,7 @@ impl<S: StateTransition> AppServerBuilder<S> {
         let rechain = match &self.rechain {
             Some((state, reason)) => {
                 let (snapshot, root) = taken(state)?;
-                Some(Rechain { snapshot: snapshot.into(), root, reason: reason.clone() })
+                Some(Rechain { snapshot: snapshot.into(), root, reason: reason.clone(), logs_since: self.rechain_logs })
             }
             None => None,
         };
@@ -187,19 +237,22 @@ impl<S: StateTransition> AppServerBuilder<S> {
             program: self.program,
             elf: self.elf,
             policy: self.policy,
+            inputs: self.inputs.map(Arc::new),
+            patience: self.patience,
             initial: snapshot.into(),
             initial_root,
             rechain: Lock::from(rechain),
             points: self.points,
             state: watch::Sender::new(AppState::Starting),
             alarm: Lock::default(),
+            followed: Lock::default(),
             tick: watch::Sender::new(0),
             session: Lock::default(),
         });
         open::app(&core).await?;
         let (commands, commanded) = mpsc::channel(self.queue);
         let (phase, phases) = watch::channel(Phase::Running);
-        tokio::spawn(run(Arc::clone(&core), commanded, phases));
+        tokio::spawn(run(Arc::clone(&core), commanded, commands.downgrade(), phases));
         Ok(AppServer::of(core, commands, phase))
     }
 }

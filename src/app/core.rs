@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use alloy_primitives::{B256, Bytes};
@@ -15,6 +16,7 @@ use tokio::sync::{Mutex, Notify, RwLock, oneshot, watch};
 use super::{
     answer::Asked,
     cut::{BatchRoom, Queue},
+    inputs::{ChainInputs, FedLog},
     machine::Machine,
     policy::BatchPolicy,
     stop::{AppState, AppStop},
@@ -54,17 +56,11 @@ pub(super) enum End {
     Stop(AppStop),
 }
 
-/// A log of the chain, as the follower brings it.
-pub(super) struct FedLog<S: StateTransition> {
-    pub(super) block: u64,
-    pub(super) log_index: u64,
-    pub(super) request: S::Request,
-    pub(super) bytes: Bytes,
-}
-
 /// Logs of the chain in their order, and up to where they were read with them.
 pub(super) struct LogFeed<S: StateTransition> {
     pub(super) logs: Vec<FedLog<S>>,
+    /// Up to where they were read before. If the journal is elsewhere, nothing is done.
+    pub(super) after: Option<LogCursor>,
     pub(super) cursor: LogCursor,
     pub(super) reply: oneshot::Sender<Result<()>>,
 }
@@ -72,7 +68,6 @@ pub(super) struct LogFeed<S: StateTransition> {
 /// What the writer is asked for.
 pub(super) enum AppCommand<S: StateTransition> {
     Request(Asked<S>),
-    #[allow(dead_code, reason = "whoever follows the chain's logs comes next")]
     Logs(LogFeed<S>),
     /// A state for reads.
     Show(oneshot::Sender<Result<()>>),
@@ -94,6 +89,17 @@ pub(super) struct Rechain {
     pub(super) snapshot: Bytes,
     pub(super) root: B256,
     pub(super) reason: String,
+    /// From which block on the chain's logs are read again.
+    pub(super) logs_since: Option<u64>,
+}
+
+/// How far the chain's logs are, as the follower last saw it: numbers of blocks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followed {
+    pub(super) read: Option<u64>,
+    pub(super) deep: Option<u64>,
+    pub(super) head: Option<u64>,
+    pub(super) trouble: Option<String>,
 }
 
 /// What the tasks of a server share.
@@ -103,6 +109,9 @@ pub(super) struct Core<S: StateTransition> {
     pub(super) program: ProgramId,
     pub(super) elf: Option<ProgramUpload>,
     pub(super) policy: BatchPolicy,
+    pub(super) inputs: Option<Arc<ChainInputs<S>>>,
+    /// How long a journal that cannot be written is tried.
+    pub(super) patience: Duration,
     pub(super) initial: Bytes,
     pub(super) initial_root: B256,
     pub(super) rechain: Lock<Option<Rechain>>,
@@ -110,6 +119,8 @@ pub(super) struct Core<S: StateTransition> {
     pub(super) state: watch::Sender<AppState>,
     /// What will be a trouble soon.
     pub(super) alarm: Lock<Option<String>>,
+    /// How far the chain's logs are.
+    pub(super) followed: Lock<Followed>,
     /// Counts what changes about batches.
     pub(super) tick: watch::Sender<u64>,
     pub(super) session: Lock<Option<Arc<AppSession<S>>>>,

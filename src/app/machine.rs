@@ -107,6 +107,17 @@ pub(super) fn request<S: StateTransition>(entry: &EntryRow) -> Result<S::Request
         .map_err(|note| AppStop::NotDeterministic { place: entry.place, note })
 }
 
+/// A request as the journal has it, and as it is read from there: what is carried out is what the journal has.
+pub(super) fn encoded<S: StateTransition>(request: &S::Request) -> Result<(Vec<u8>, S::Request), String> {
+    let (bytes, request) = guarded(|| {
+        let bytes = request.encoded();
+        let request = S::Request::decode(&bytes);
+        (bytes, request)
+    })
+    .map_err(|panic| format!("the request's encoding panicked: {panic}"))?;
+    Ok((bytes, request.map_err(|error| format!("the request's encoding is not read: {error}"))?))
+}
+
 /// What an entry was carried out with.
 pub(super) fn context(entry: &EntryRow) -> Context {
     Context { place: entry.place, time: entry.time, source: source(entry.source) }

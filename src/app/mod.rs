@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! request ──→ writer: apply ──→ journal: one commit for many ──→ answers, in their order
-//!                                  │
+//! log ──→ follower ──↑             │
 //!             batcher: cut ──→ inputs, native check ──→ frozen in the journal ──→ Outbox::enqueue
 //!                ↑                                                                     │
 //!                └── executed, and its root compared ── on chain ── final ←────────────┘
@@ -47,7 +47,9 @@
 //! | the contract has another state | stop, until it has the batch's |
 //! | a result reverts | stop, until it is there |
 //! | the nonce is taken, or the lane stopped | stop, until the lane goes on |
-//! | the journal cannot be written | stop, before anything is answered |
+//! | the journal cannot be written | it is tried for a while; then stop, before anything is answered |
+//! | the chain replaces a block whose logs are in the journal | stop |
+//! | the chain cannot be read | its logs wait, and status says so; users are answered |
 //!
 //! Each stop is an [`AppStop`], which says what to do.
 
@@ -56,8 +58,10 @@ mod batches;
 mod builder;
 mod core;
 mod cut;
+mod follow;
 mod freeze;
 mod hear;
+mod inputs;
 mod machine;
 mod mend;
 mod open;
@@ -77,9 +81,10 @@ pub use infinityvm_stf::StateTransition;
 pub use self::{
     answer::AppAnswer,
     builder::{AppServerBuilder, lane},
+    inputs::ChainInputs,
     policy::BatchPolicy,
     request::AppRequest,
     server::AppServer,
-    status::{AppStatus, BatchProgress, BatchStatus, EntryKind, JournalEntry},
+    status::{AppStatus, BatchProgress, BatchStatus, ChainInputsStatus, EntryKind, JournalEntry},
     stop::{AppState, AppStop},
 };

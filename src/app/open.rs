@@ -13,10 +13,14 @@ use super::{
     stop::AppStop,
 };
 use crate::{
+    chain::At,
     error::{Error, ErrorKind, Result},
     outbox::store::{
         Fence,
-        journal::{AppRow, BatchRow, BatchStage, EntryRow, JournalAct, Journaled, put_chunks, read_snapshot},
+        journal::{
+            AppRow, BatchRow, BatchStage, EntryRow, EntrySource, JournalAct, Journaled, LogCursor, put_chunks,
+            read_snapshot,
+        },
     },
 };
 
@@ -165,7 +169,7 @@ pub(super) fn differs(batch: &BatchRow, executed: Option<B256>) -> AppStop {
 }
 
 /// The batches that count, by their numbers.
-async fn live_batches<S: StateTransition>(core: &Core<S>) -> Result<BTreeMap<u64, BatchRow>> {
+pub(super) async fn live_batches<S: StateTransition>(core: &Core<S>) -> Result<BTreeMap<u64, BatchRow>> {
     let (mut batches, mut from) = (BTreeMap::new(), 0);
     loop {
         let page = core.lane.journal().batches(core.lane.id(), from, BATCHES).await?;
@@ -209,8 +213,14 @@ async fn go_on_from<S: StateTransition>(
     row: &AppRow,
     rechain: &Rechain,
 ) -> Result<(), NotOpened> {
+    let (journal, now) = (core.lane.journal(), core.lane.now());
     if row.root == rechain.root {
-        return Ok(());
+        let Some(cursor) = logs_again(core, row, rechain).await? else { return Ok(()) };
+        let act = JournalAct::Append { after: row.last_place, entries: Vec::new(), cursor: Some(cursor) };
+        return match journal.write(fence, act).await? {
+            Journaled::Done => Ok(()),
+            other => Err(not_written(&other)),
+        };
     }
     let client = core.lane.client();
     if let Some(chain) = client.chain()
@@ -226,17 +236,69 @@ async fn go_on_from<S: StateTransition>(
     let mut newest = batches.values().rev();
     let behind = newest.clone().find(|batch| batch.after == rechain.root);
     let behind = behind.or_else(|| newest.find(|batch| batch.stage >= BatchStage::Settled));
-    let behind = behind.map_or(0, |batch| batch.number);
-    let (journal, now) = (core.lane.journal(), core.lane.now());
+    let (behind, kept) = behind.map_or((0, 0), |batch| (batch.number, batch.last));
+    let cursor = match rechain.logs_since {
+        Some(since) => cursor_before(core, since, None).await?,
+        None => given_up(core, kept.max(row.trimmed)).await?,
+    };
     let snapshot = match put_chunks(journal, fence, rechain.snapshot.clone(), now).await? {
         Journaled::Snapshot(snapshot) => snapshot,
         other => return Err(not_written(&other)),
     };
     let (root, note) = (rechain.root, rechain.reason.clone());
-    match journal.write(fence, JournalAct::Rechain { snapshot, behind, root, note, now }).await? {
+    match journal.write(fence, JournalAct::Rechain { snapshot, behind, root, cursor, note, now }).await? {
         Journaled::Done => Ok(()),
         other => Err(not_written(&other)),
     }
+}
+
+/// Where logs are read on, if the journal's own cursor is of a block that the chain does not have any more, and it was
+/// said from which block on.
+async fn logs_again<S: StateTransition>(core: &Core<S>, row: &AppRow, rechain: &Rechain) -> Result<Option<LogCursor>> {
+    let (Some(since), Some(cursor), Some(chain)) = (rechain.logs_since, row.cursor, core.lane.client().chain()) else {
+        return Ok(None);
+    };
+    let mut batch = chain.batch();
+    let block = batch.block(At::Number(cursor.block));
+    let stands = batch.send().await?.take(block)?.is_none_or(|block| block.hash == cursor.block_hash);
+    if stands { Ok(None) } else { cursor_before(core, since, None).await }
+}
+
+/// The cursor before the first log beyond a place.
+async fn given_up<S: StateTransition>(core: &Core<S>, place: u64) -> Result<Option<LogCursor>, NotOpened> {
+    let mut first = None;
+    let searching = |entry: &EntryRow| {
+        if let (None, EntrySource::Chain { block, log_index }) = (first, entry.source) {
+            first = Some((block, log_index));
+        }
+        Ok(())
+    };
+    for_each(core, place, |_| true, searching).await?;
+    match first {
+        Some((block, log_index)) => Ok(cursor_before(core, block, Some(log_index)).await?),
+        None => Ok(None),
+    }
+}
+
+/// The cursor right before a block, or before a log in it.
+async fn cursor_before<S: StateTransition>(
+    core: &Core<S>,
+    block: u64,
+    log_index: Option<u64>,
+) -> Result<Option<LogCursor>> {
+    let Some(chain) = core.lane.client().chain() else { return Ok(None) };
+    let (number, log_index) = match log_index.and_then(|index| index.checked_sub(1)) {
+        Some(before) => (block, before),
+        None => (block.saturating_sub(1), LogCursor::WHOLE),
+    };
+    let mut batch = chain.batch();
+    let there = batch.block(At::Number(number));
+    let there = batch.send().await?.take(there)?;
+    let block_hash = there.map(|block| block.hash).ok_or_else(|| {
+        Error::new(ErrorKind::Chain, format!("the chain has no block {number}, behind which its logs are read again"))
+            .with_retryable(true)
+    })?;
+    Ok(Some(LogCursor { block_hash, block: number, log_index }))
 }
 
 fn not_written(journaled: &Journaled) -> NotOpened {

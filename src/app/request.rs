@@ -7,12 +7,12 @@ use std::{
 };
 
 use alloy_primitives::keccak256;
-use infinityvm_stf::{Codec, StateTransition};
+use infinityvm_stf::StateTransition;
 use tokio::sync::oneshot;
 
 use super::{
     answer::{AppAnswer, Asked},
-    machine::guarded,
+    machine::encoded,
     server::AppServer,
 };
 use crate::{
@@ -74,15 +74,7 @@ impl<S: StateTransition> AppRequest<S> {
         if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0')) {
             return Err(invalid("a key has 1 to 512 bytes, and no NUL".to_owned()));
         }
-        let request = self.request;
-        // What is carried out is what the journal has.
-        let (bytes, request) = guarded(|| {
-            let bytes = request.encoded();
-            let request = S::Request::decode(&bytes);
-            (bytes, request)
-        })
-        .map_err(|panic| invalid(format!("the request's encoding panicked: {panic}")))?;
-        let request = request.map_err(|error| invalid(format!("the request's encoding is not read: {error}")))?;
+        let (bytes, request) = encoded::<S>(&self.request).map_err(invalid)?;
         let key = self.key.map(|key| EntryKey { key, digest: keccak256(&bytes) });
         let (reply, answer) = oneshot::channel();
         self.server.ask(Asked { request, bytes: bytes.into(), key, reply }).await?;

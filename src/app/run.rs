@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     batches::Batcher,
     core::{AppCommand, AppSession, Core, End, Phase, standby},
+    follow::LogFollower,
     machine::Machine,
     open::{NotOpened, open},
     stop::{AppState, AppStop},
@@ -32,6 +33,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(super) async fn run<S: StateTransition>(
     core: Arc<Core<S>>,
     mut commands: mpsc::Receiver<AppCommand<S>>,
+    asks: mpsc::WeakSender<AppCommand<S>>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let _turn = tokio::select! {
@@ -66,7 +68,7 @@ pub(super) async fn run<S: StateTransition>(
         *core.session.lock() = Some(Arc::clone(&session));
         let draining = *phase.borrow() != Phase::Running;
         core.set_state(if draining { AppState::Draining } else { AppState::Answering });
-        let (given_back, end) = serve(&core, session, live, commands, &phase).await;
+        let (given_back, end) = serve(&core, session, live, (commands, &asks), &phase).await;
         match given_back {
             Some(given_back) => commands = given_back,
             // A task of the server's own panicked, and took them with it.
@@ -76,6 +78,8 @@ pub(super) async fn run<S: StateTransition>(
             End::Closed => break,
             End::Reopen => core.set_state(AppState::Starting),
             End::Fenced => {
+                // What this instance knows is not how it stands any more.
+                *core.session.lock() = None;
                 // Until the outbox knows, too, that somebody else has the lane.
                 while core.lane.fence() == Some(fence) {
                     core.set_state(AppState::Standby(core.lane.leader().await.unwrap_or_default()));
@@ -178,24 +182,32 @@ async fn stopped<S: StateTransition>(
     }
 }
 
-/// Works on the journal until one of the two tasks cannot go on.
+/// Works on the journal until one of the tasks cannot go on. `asks`: the way to the commands, for the follower.
 async fn serve<S: StateTransition>(
     core: &Arc<Core<S>>,
     session: Arc<AppSession<S>>,
     live: Machine<S>,
-    commands: mpsc::Receiver<AppCommand<S>>,
+    (commands, asks): (mpsc::Receiver<AppCommand<S>>, &mpsc::WeakSender<AppCommand<S>>),
     phase: &watch::Receiver<Phase>,
 ) -> (Option<mpsc::Receiver<AppCommand<S>>>, End) {
     let (tell, told) = watch::channel(false);
     let writer = RequestWriter::new(Arc::clone(core), Arc::clone(&session), live);
     let mut writer = tokio::spawn(writer.run(commands, told.clone()));
+    let follower = LogFollower::new(core, &session, asks.clone());
+    let follower = follower.map(|follower| follower.run(told.clone(), phase.clone()));
+    let mut follower = tokio::spawn(async move {
+        match follower {
+            Some(following) => following.await,
+            None => End::Closed,
+        }
+    });
     let mut batcher = tokio::spawn(drive(Batcher::new(Arc::clone(core), session, phase.clone()), told));
     let mut phase = phase.clone();
     let over = async {
         _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
     };
     tokio::pin!(over);
-    let (mut wrote, mut drove) = (None, None);
+    let (mut wrote, mut drove, mut followed) = (None, None, None);
     loop {
         tokio::select! {
             ended = &mut writer, if wrote.is_none() => {
@@ -209,11 +221,17 @@ async fn serve<S: StateTransition>(
                 drove = Some(ended.unwrap_or(End::Closed));
                 _ = tell.send(true);
             }
+            ended = &mut follower, if followed.is_none() => {
+                // One that has closed has nothing to follow any more.
+                let closed = matches!(ended, Ok(End::Closed));
+                followed = Some(ended.unwrap_or(End::Closed));
+                if !closed { _ = tell.send(true); }
+            }
             () = &mut over, if !*tell.borrow() => {
                 _ = tell.send(true);
             }
         }
-        if let (Some(_), Some(_)) = (&wrote, &drove) {
+        if wrote.is_some() && drove.is_some() && followed.is_some() {
             break;
         }
     }
@@ -226,7 +244,12 @@ async fn serve<S: StateTransition>(
         End::Fenced => 2,
         End::Stop(_) => 3,
     };
-    (commands, if weight(&wrote) >= weight(&drove) { wrote } else { drove })
+    let followed = followed.unwrap_or(End::Closed);
+    let ends = [wrote, drove, followed].into_iter();
+    (
+        commands,
+        ends.reduce(|one, other| if weight(&one) >= weight(&other) { one } else { other }).unwrap_or(End::Closed),
+    )
 }
 
 /// Drives the batches until it is told to stop, cannot go on, or has nothing more to do in a server that ends.

@@ -103,11 +103,15 @@ impl<S: StateTransition> Batcher<S> {
     pub(super) async fn entries(&self, beyond: u64, last: u64) -> Result<Vec<EntryRow>, End> {
         let mut entries: Vec<EntryRow> = Vec::new();
         let (journal, lane) = (self.core.lane.journal(), self.core.lane.id());
-        let mut at = beyond;
+        let (mut at, mut failures) = (beyond, 0);
         while at < last {
             let most = u32::try_from((last - at).min(PAGE)).unwrap_or(u32::MAX);
-            let page = journal.entries(lane, at, most).await;
-            let page = page.map_err(|error| End::Stop(AppStop::journal(&error)))?;
+            let page = loop {
+                match journal.entries(lane, at, most).await {
+                    Ok(page) => break page,
+                    Err(error) => self.unread(error, &mut failures).await?,
+                }
+            };
             let Some(end) = page.last() else {
                 let note = format!("the entries from {} to {last} are missing", at + 1);
                 return Err(End::Stop(AppStop::Journal { note }));
@@ -226,11 +230,15 @@ impl<S: StateTransition> Batcher<S> {
 
     /// What a batch consists of.
     pub(super) async fn inputs(&self, number: u64) -> Result<BatchInputs, End> {
-        match self.core.lane.journal().inputs(self.core.lane.id(), number).await {
-            Ok(Some(inputs)) => Ok(inputs),
-            Ok(None) => Err(End::Stop(AppStop::Journal { note: format!("the inputs of batch {number} are missing") })),
-            Err(error) => Err(End::Stop(AppStop::journal(&error))),
-        }
+        let (journal, lane) = (self.core.lane.journal(), self.core.lane.id());
+        let mut failures = 0;
+        let inputs = loop {
+            match journal.inputs(lane, number).await {
+                Ok(inputs) => break inputs,
+                Err(error) => self.unread(error, &mut failures).await?,
+            }
+        };
+        inputs.ok_or_else(|| End::Stop(AppStop::Journal { note: format!("the inputs of batch {number} are missing") }))
     }
 }
 

@@ -11,12 +11,13 @@ use tokio::{
 use super::{
     answer::Asked,
     core::{AppCommand, AppSession, Core, Phase},
-    status::{AppStatus, BatchStatus, JournalEntry, batch_status},
+    open::live_batches,
+    status::{AppStatus, BatchStatus, ChainInputsStatus, JournalEntry, batch_status},
     stop::AppState,
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    outbox::store::journal::BatchStage,
+    outbox::store::journal::{BatchRow, BatchStage},
     watch::Until,
 };
 
@@ -154,8 +155,22 @@ impl<S: StateTransition> AppServer<S> {
         let core = &self.0.core;
         let row = core.lane.journal().app(core.lane.id()).await?;
         let session = core.session.lock().clone();
-        let batches = session.as_ref().map(|session| session.batches.lock().values().map(batch_status).collect());
-        let waiting = session.as_ref().map_or(0, |session| session.queue.lock().len());
+        let (batches, waiting, final_place) = match session {
+            Some(session) => {
+                let batches = session.batches.lock().values().map(batch_status).collect();
+                (batches, session.queue.lock().len() as u64, session.final_place())
+            }
+            // Another instance answers, or it has stopped before it answered: as the journal has it.
+            None => {
+                let all = live_batches(core).await?;
+                let over = |batch: &&BatchRow| batch.stage == BatchStage::Final;
+                let settled = all.values().filter(over).map(|batch| batch.last).max().unwrap_or(0);
+                let (last, batched, trimmed) =
+                    row.as_ref().map_or((0, 0, 0), |row| (row.last_place, row.batched, row.trimmed));
+                let open = all.values().filter(|batch| !over(batch)).map(batch_status).collect();
+                (open, last - batched, settled.max(trimmed))
+            }
+        };
         let leader = core.lane.leader().await?;
         Ok(AppStatus {
             name: core.name.clone(),
@@ -169,9 +184,13 @@ impl<S: StateTransition> AppServer<S> {
             last_place: row.as_ref().map_or(0, |row| row.last_place),
             root: row.as_ref().map_or(core.initial_root, |row| row.root),
             batched: row.as_ref().map_or(0, |row| row.batched),
-            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
-            final_place: session.as_ref().map_or(0, |session| session.final_place()),
-            batches: batches.unwrap_or_default(),
+            waiting,
+            final_place,
+            batches,
+            chain_inputs: core.inputs.as_ref().map(|inputs| {
+                let read = row.as_ref().and_then(|row| row.cursor).and_then(|cursor| cursor.whole_block());
+                ChainInputsStatus::new(core.followed.lock().clone(), read, inputs.first())
+            }),
             alarm: core.alarm.lock().clone(),
         })
     }

@@ -3,8 +3,8 @@
 use alloy_primitives::{Address, B256, Bytes};
 use serde::Serialize;
 
-use super::stop::AppState;
-use crate::outbox::store::journal::{BatchRow, BatchStage, EntryOutcome, EntryRow};
+use super::{core::Followed, stop::AppState};
+use crate::outbox::store::journal::{BatchRow, BatchStage, EntryOutcome, EntryRow, EntrySource};
 
 /// How an [`AppServer`](super::AppServer) stands. Times are Unix times in milliseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -32,8 +32,37 @@ pub struct AppStatus {
     pub final_place: u64,
     /// The batches that are not final.
     pub batches: Vec<BatchStatus>,
+    /// How far the chain's logs are, of a server that follows them.
+    pub chain_inputs: Option<ChainInputsStatus>,
     /// What will be a trouble soon.
     pub alarm: Option<String>,
+}
+
+/// How far a server is with the chain's logs. Numbers are those of blocks.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ChainInputsStatus {
+    /// The last block all of whose logs were read; nothing before the first.
+    pub read: Option<u64>,
+    /// The last block that is deep enough, when the chain was last looked at.
+    pub deep: Option<u64>,
+    /// The latest block, then.
+    pub head: Option<u64>,
+    /// How many blocks are deep enough and were not read; nothing if that is not known yet.
+    pub behind: Option<u64>,
+    /// Why the chain could not be read, if it could not. It is tried again.
+    pub trouble: Option<String>,
+}
+
+impl ChainInputsStatus {
+    /// `read`: by the journal. `first`: the first block of all.
+    pub(super) fn new(seen: Followed, read: Option<u64>, first: u64) -> Self {
+        let Followed { read: seen_read, deep, head, trouble } = seen;
+        let read = seen_read.or(read);
+        let next = read.map_or(first, |read| read.saturating_add(1));
+        let behind = deep.map(|deep| deep.saturating_add(1).saturating_sub(next));
+        Self { read, deep, head, behind, trouble }
+    }
 }
 
 /// How far a batch is.
@@ -122,6 +151,8 @@ pub struct JournalEntry {
     pub place: u64,
     /// When it was taken.
     pub time: u64,
+    /// Of one that a log of the chain brought: the number of its block, and the place of the log in it.
+    pub log: Option<(u64, u64)>,
     /// What became of it.
     pub kind: EntryKind,
     /// The request, encoded.
@@ -134,12 +165,16 @@ pub struct JournalEntry {
 
 impl From<EntryRow> for JournalEntry {
     fn from(row: EntryRow) -> Self {
-        let EntryRow { place, time, outcome, request, answer, root, .. } = row;
+        let EntryRow { place, time, source, outcome, request, answer, root } = row;
         let kind = match outcome {
             EntryOutcome::Answered => EntryKind::Answered,
             EntryOutcome::Rejected => EntryKind::Rejected,
             EntryOutcome::Refused => EntryKind::Refused,
         };
-        Self { place, time, kind, request, answer, root }
+        let log = match source {
+            EntrySource::Request => None,
+            EntrySource::Chain { block, log_index } => Some((block, log_index)),
+        };
+        Self { place, time, log, kind, request, answer, root }
     }
 }

@@ -121,8 +121,18 @@ pub enum AppStop {
         block: u64,
         /// The hash that the block had.
         expected: B256,
-        /// The hash that it has now; nothing if there is no such block.
-        found: Option<B256>,
+        /// The hash that it has now.
+        found: B256,
+    },
+    /// Of a log of the chain no request can be made.
+    #[non_exhaustive]
+    ChainInput {
+        /// The number of the log's block.
+        block: u64,
+        /// The place of the log in its block.
+        log_index: u64,
+        /// What went wrong.
+        note: String,
     },
 }
 
@@ -167,8 +177,13 @@ impl AppStop {
             }
             Self::Journal { .. } => "mend the store, and start again: nothing was answered that is not in it",
             Self::Reorganised { .. } => {
-                "what the app was told of the chain did not happen: read from deeper blocks; AppServerBuilder::rechain goes on \
-                 from the chain's state"
+                "what the app was told of the chain did not happen: find out which logs are other ones now, and follow deeper \
+                 blocks. AppServerBuilder::rechain goes on from the contract's state, and AppServerBuilder::rechain_logs says \
+                 from which block on logs are read again"
+            }
+            Self::ChainInput { .. } => {
+                "mend what ChainInputs::since was given, or the request's encoding, and start again: the log is read then. \
+                 Nothing behind it was"
             }
         }
     }
@@ -203,10 +218,10 @@ impl fmt::Display for AppStop {
             Self::NotRelayed { batch, note } => write!(f, "the result of batch {batch} does not come on chain: {note}"),
             Self::LaneStopped { reason, note } => write!(f, "the lane has stopped ({}): {note}", reason.as_str()),
             Self::Journal { note } => write!(f, "the journal: {note}"),
-            Self::Reorganised { block, expected, found } => match found {
-                Some(found) => write!(f, "block {block} was {expected}, and is {found} now"),
-                None => write!(f, "block {block} was {expected}, and is gone"),
-            },
+            Self::Reorganised { block, expected, found } => {
+                write!(f, "block {block} was {expected}, and is {found} now")
+            }
+            Self::ChainInput { block, log_index, note } => write!(f, "log {log_index} of block {block}: {note}"),
         }
     }
 }

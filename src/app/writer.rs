@@ -11,8 +11,9 @@ use tokio::{
 
 use super::{
     answer::{Asked, RawAnswer},
-    core::{AppCommand, AppSession, Core, End, FedLog, LogFeed},
+    core::{AppCommand, AppSession, Core, End, LogFeed},
     cut::QueuedRequest,
+    inputs::FedLog,
     machine::{self, Machine, guarded},
     open::{NotOpened, for_each},
     stop::AppStop,
@@ -29,8 +30,6 @@ use crate::{
 const GROUP: usize = 256;
 /// Before the journal is written again, where that may succeed.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1), Jitter::Equal);
-/// How often.
-const TRIES: u32 = 5;
 
 pub(super) struct RequestWriter<S: StateTransition> {
     core: Arc<Core<S>>,
@@ -297,7 +296,13 @@ impl<S: StateTransition> RequestWriter<S> {
     }
 
     async fn logs(&mut self, group: &mut Group<S>, feed: LogFeed<S>) -> std::result::Result<(), End> {
-        let LogFeed { logs, cursor, reply } = feed;
+        let LogFeed { logs, after, cursor, reply } = feed;
+        if after != group.cursor.or(self.session.durable.lock().cursor) {
+            // It was sent to a writer before this one.
+            let error = Error::new(ErrorKind::Store, "the journal's cursor is not where these logs begin");
+            _ = reply.send(Err(error.with_outcome(Outcome::NotSent).with_retryable(true)));
+            return Ok(());
+        }
         for FedLog { block, log_index, request, bytes } in logs {
             // It is in the order whatever it costs: the chain has no way to take it back.
             let cost = guarded(|| self.live.state.cost(&request)).unwrap_or(Cost::ZERO);
@@ -348,7 +353,7 @@ impl<S: StateTransition> RequestWriter<S> {
     async fn append(&self, group: &Group<S>) -> std::result::Result<(), (End, Error)> {
         let after = self.session.durable.lock().place;
         let not_sent = |error: &Error| error.clone().with_outcome(Outcome::NotSent);
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
             let act = JournalAct::Append { after, entries: group.entries.clone(), cursor: group.cursor };
             match self.core.lane.journal().write(self.session.fence, act).await {
@@ -362,7 +367,7 @@ impl<S: StateTransition> RequestWriter<S> {
                     let error = Error::new(ErrorKind::Store, "the journal is not where this server left it");
                     return Err((End::Reopen, not_sent(&error).with_retryable(true)));
                 }
-                Err(error) if error.is_retryable() && tries < TRIES => {
+                Err(error) if error.is_retryable() && began.elapsed() < self.core.patience => {
                     tries += 1;
                     tokio::time::sleep(PAUSES.pause(tries, &self.random)).await;
                 }

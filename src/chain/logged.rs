@@ -66,18 +66,13 @@ async fn ask(chain: &OneRpc, EventRange { again, since, to }: EventRange) -> Res
     if glance.head.number < to.number {
         return Ok(LoggedEnds::Behind);
     }
+    chain.learns_of_logs(span, &logs);
     Ok(match logs {
         Ok(logs) => {
-            chain.logs_taken(span);
             let of_manager = logs.iter().filter(|log| log.address == job_manager);
             LoggedEnds::Known(of_manager.filter_map(end_in).collect())
         }
-        Err(error) => {
-            if span > 1 {
-                chain.logs_refused(span, &error);
-            }
-            LoggedEnds::Unknown
-        }
+        Err(_) => LoggedEnds::Unknown,
     })
 }
 

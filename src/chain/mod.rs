@@ -10,6 +10,8 @@ mod binding;
 mod blobs;
 mod fallback;
 mod finality;
+#[cfg(feature = "app")]
+mod followed;
 mod learnt;
 mod limit;
 mod logged;
@@ -36,6 +38,8 @@ use self::{
     learnt::Learnt,
 };
 
+#[cfg(feature = "app")]
+pub(crate) use self::followed::{ChainDepth, FollowedContract, FollowedLogs, LogDepth, ReadBlock, followed_logs};
 #[cfg(all(feature = "chain", feature = "devnode"))]
 pub(crate) use self::rpc::{Draft, Sender};
 #[cfg(feature = "chain")]
@@ -250,19 +254,32 @@ impl Chain {
         self.learnt().map_or(1, Learnt::known_log_range)
     }
 
-    pub(crate) fn logs_taken(&self, blocks: u64) {
-        if let Some(learnt) = self.learnt() {
-            learnt.logs_taken(blocks);
+    /// Learns from the answer to a question for the logs of so many blocks. Whether the next one is to span fewer.
+    pub(crate) fn learns_of_logs(&self, blocks: u64, answer: &Result<Vec<Log>>) -> bool {
+        match answer {
+            Ok(_) => {
+                if let Some(learnt) = self.learnt() {
+                    learnt.logs_taken(blocks);
+                }
+                false
+            }
+            Err(error) => self.logs_refused(blocks, error),
         }
     }
 
-    /// A question for the logs of so many blocks was refused. Whatever the words, fewer may pass. If the
-    /// RPC asks for a pause, it may be as well that it is asked too often.
-    pub(crate) fn logs_refused(&self, blocks: u64, error: &Error) {
-        match (self.learnt(), error.retry_after()) {
-            (Some(learnt), None) => learnt.logs_refused(blocks),
-            (Some(learnt), Some(_)) => learnt.logs_failed(blocks),
-            (None, _) => {}
+    /// A question for the logs of so many blocks was refused. Whether the next one is to span fewer: whatever the words,
+    /// they may pass. If the RPC asks for a pause, it may be as well that it is asked too often.
+    pub(crate) fn logs_refused(&self, blocks: u64, error: &Error) -> bool {
+        let Some(learnt) = self.learnt().filter(|_| blocks > 1) else { return false };
+        match error.retry_after() {
+            None => {
+                learnt.logs_refused(blocks);
+                true
+            }
+            Some(_) => {
+                learnt.logs_failed(blocks);
+                false
+            }
         }
     }
 

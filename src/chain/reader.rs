@@ -78,6 +78,9 @@ impl<R: ChainReader + ?Sized> ChainReader for Arc<R> {
 pub enum At {
     /// The latest.
     Latest,
+    /// The latest that the chain's consensus does not take back (the tag `finalized`). Some chains have none at first,
+    /// and some RPCs do not know the tag.
+    Finalized,
     /// The one of this number in the canonical chain. 0 is the genesis block.
     Number(u64),
     /// The one with this hash, as long as it is in the canonical chain (EIP-1898, `requireCanonical`).
@@ -269,6 +272,8 @@ pub struct Log {
     pub block_hash: B256,
     /// The transaction.
     pub tx_hash: B256,
+    /// Its place among all logs of its block, from 0 on, if the reader says so.
+    pub index: Option<u64>,
 }
 
 impl Log {
@@ -282,6 +287,13 @@ impl Log {
         block_hash: B256,
         tx_hash: B256,
     ) -> Self {
-        Self { address, topics, data, block_number, block_hash, tx_hash }
+        Self { address, topics, data, block_number, block_hash, tx_hash, index: None }
+    }
+
+    /// Says which place it has among all logs of its block, from 0 on. Whoever follows a contract's logs needs it.
+    #[must_use]
+    pub fn with_index(mut self, index: u64) -> Self {
+        self.index = Some(index);
+        self
     }
 }

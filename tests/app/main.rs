@@ -1,6 +1,7 @@
 //! App servers, from a request to its proof on chain, against the development node, in both revisions.
 
 mod failover;
+mod inputs;
 mod ledger;
 mod rig;
 mod serving;

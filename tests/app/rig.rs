@@ -55,14 +55,13 @@ impl Rig {
     }
 
     pub fn client(&self) -> ClientBuilder {
-        let often = PollPolicy::default().with_tick(Duration::from_millis(10)).with_most(Duration::from_millis(100));
         Client::builder()
             .grpc(self.node.grpc_url())
             .revision(self.node.revision())
             .signer(self.signer.clone())
             .chain(self.node.chain().to_chain())
             .nonces(Given)
-            .polling(often)
+            .polling(often())
     }
 
     /// The simulated chain makes a block for each relay only.
@@ -92,6 +91,11 @@ impl Rig {
     pub fn landed(&self) -> usize {
         self.node.chain().all_completed().len()
     }
+}
+
+/// Looks at jobs that come soon.
+pub fn often() -> PollPolicy {
+    PollPolicy::default().with_tick(Duration::from_millis(10)).with_most(Duration::from_millis(100))
 }
 
 /// Batches that are cut at once.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use infinityvm_sdk::app::stf::StateTransition;
 use infinityvm_sdk::{
     ErrorKind, Outcome, Until,
-    app::{BatchPolicy, EntryKind},
+    app::{AppState, BatchPolicy, EntryKind},
     primitives::B256,
 };
 use tokio::time::timeout;
@@ -177,6 +177,18 @@ both!(
             server.request(add(1, 1)).await.unwrap();
             let left = server.drain(LONG).await.unwrap();
             assert_eq!((left.waiting, rig.landed()), (0, 5));
+            // What it says of itself stays true, also once the outbox is drained.
+            outbox.drain(LONG).await.unwrap();
+            let after = server.status().await.unwrap();
+            for status in [&left, &after] {
+                assert_eq!(
+                    (status.last_place, status.root, &status.state),
+                    (most * 4 + 1, rig.root(), &AppState::Ended)
+                );
+                assert_eq!((status.batched, status.waiting), (most * 4 + 1, 0));
+                let last = status.batches.last().map_or(status.final_place, |batch| batch.last);
+                assert_eq!(last, most * 4 + 1);
+            }
             let error = server.request(add(1, 1)).await.unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::NotSent));
         }

@@ -122,7 +122,7 @@ both!(
             let rig = Rig::new::<RELAY>().await;
             let outbox = rig.outbox().await;
             let policy = quick().with_count(3).with_snapshots(1);
-            let server = rig.server::<RELAY>(&outbox).batches(policy.clone()).at_points(move |name| {
+            let server = rig.server::<RELAY>(&outbox).batches(policy).at_points(move |name| {
                 if name == point {
                     // The server's task ends here, as if the process had.
                     std::panic::panic_any("crashed");
@@ -148,7 +148,8 @@ both!(
             })
             .await;
             drop(server);
-            let server = rig.server::<RELAY>(&outbox).batches(policy).start().await.unwrap();
+            // However many there are by now, few batches are left.
+            let server = rig.server::<RELAY>(&outbox).start().await.unwrap();
             for (number, before) in &said {
                 assert_eq!(ask(&server, *number).await, (before.clone(), true), "{point}");
             }
@@ -203,6 +204,54 @@ async fn postgres_has_everything_after_a_restart() {
         let store = async || PostgresStore::connect(&url).await.unwrap();
         if relay { lives::<true, _>(store, entries).await } else { lives::<false, _>(store, entries).await }
     }
+}
+
+/// Also to whoever asks late.
+#[tokio::test]
+async fn a_server_says_how_it_stands_when_it_has_ended_and_when_it_cannot_answer() {
+    let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("app.db");
+    let store = async || SqliteStore::open(&path).await.unwrap();
+    let outbox = started(&rig, store).await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    join_all((1..=6).map(|number| ask(&server, number))).await;
+    let drained = server.drain(LONG).await.unwrap();
+    outbox.drain(LONG).await.unwrap();
+    for status in [drained, server.status().await.unwrap()] {
+        assert_eq!((status.last_place, status.batched, status.waiting), (6, 6, 0));
+        assert_eq!((status.root, status.state), (rig.root(), AppState::Ended));
+    }
+    drop((server, outbox));
+    // One that does not come to answer.
+    run(&path, &["UPDATE ivm_apps SET root = zeroblob(32), last_place = last_place"]).await;
+    let outbox = started(&rig, store).await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    assert!(matches!(stop(&server).await, AppStop::Journal { .. }));
+    let status = server.status().await.unwrap();
+    let last = status.batches.last().map_or(status.final_place, |batch| batch.last);
+    assert_eq!((status.last_place, last, status.waiting), (6, 6, 0));
+    assert!(status.todo.is_some());
+}
+
+/// How long a busy database is waited for, the server is told.
+#[tokio::test]
+async fn a_journal_that_stays_busy_stops_the_server_after_its_patience() {
+    let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("app.db");
+    let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
+    let server = rig.server::<true>(&outbox).journal_patience(Duration::ZERO).start().await.unwrap();
+    assert_eq!(ask(&server, 1).await.0.0, 1);
+    let mut conn = connection(&path).await;
+    let locked = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let error = server.request(order(2)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome(), error.is_retryable()), (ErrorKind::Store, Outcome::NotSent, true));
+    assert!(matches!(stop(&server).await, AppStop::Journal { .. }));
+    locked.rollback().await.unwrap();
+    // Nothing of it is there, and the next server has its turn.
+    drop(server);
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    let ((place, ..), repeated) = ask(&server, 2).await;
+    assert_eq!((place, repeated), (2, false));
 }
 
 #[tokio::test]

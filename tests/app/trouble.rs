@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::future::join_all;
 use infinityvm_sdk::{
-    ErrorKind, Outcome, Until,
+    Client, ErrorKind, Outcome, Revision, Until,
     app::{AppServer, AppState, AppStop, BatchPolicy, BatchProgress, StateTransition},
-    outbox::HoldReason,
+    devnode::DevNode,
+    nonce::Given,
+    outbox::{HoldReason, MemoryStore, Outbox},
     primitives::B256,
     wire::ProgramUpload,
 };
@@ -14,8 +16,8 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     both,
-    ledger::{DRIFTS, Ledger, Order},
-    rig::{CONSUMER, LONG, Rig, answers, eventually, program, quick, stop},
+    ledger::{DRIFTS, Ledger, Order, PROGRAM_DRIFTS},
+    rig::{CONSUMER, LONG, Rig, answers, eventually, often, program, quick, stop},
 };
 
 async fn add<S: StateTransition<Request = Order>>(server: &AppServer<S>, count: usize) -> u64 {
@@ -56,7 +58,7 @@ both!(
         let rig = Rig::new::<RELAY>().await;
         // A batch of eight allows 900, and at most 2,000: it takes 2,500. Halves take 1,300.
         rig.conduct.extra_cycles.store(200, SeqCst);
-        let policy = BatchPolicy::default().with_count(8).with_most_cycles(2_000);
+        let policy = BatchPolicy::default().with_count(8).with_most_cycles(2_000).with_snapshots(1);
         let server = rig.server::<RELAY>(&rig.outbox().await).batches(policy).start().await.unwrap();
         let place = add(&server, 8).await;
         settles(&server, place).await;
@@ -214,6 +216,61 @@ async fn a_state_transition_that_is_not_deterministic_is_found_before_anything_i
     DRIFTS.store(false, SeqCst);
     assert!(matches!(stop, AppStop::NotDeterministic { place: 1, .. }), "{stop}");
     assert_eq!(rig.landed(), 0);
+}
+
+// As above.
+#[tokio::test]
+async fn a_program_that_does_not_agree_is_found_before_anything_is_sent() {
+    let rig = Rig::new::<true>().await;
+    let outbox = rig.outbox().await;
+    PROGRAM_DRIFTS.store(true, SeqCst);
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    server.request(Order::Drift).await.unwrap();
+    let stop = stop(&server).await;
+    assert!(matches!(stop, AppStop::ProgramDiffers { first: 1, last: 1, .. }), "{stop}");
+    assert_eq!(outbox.status().await.unwrap().lanes.remove(0).queued, 0);
+    // Mended, the request is proven.
+    drop(server);
+    PROGRAM_DRIFTS.store(false, SeqCst);
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    settles(&server, 1).await;
+    assert_eq!(rig.root(), server.status().await.unwrap().root);
+}
+
+/// A node of the State revision that lost its records, too: the same bytes are sent again.
+#[tokio::test]
+async fn a_chain_of_states_goes_on_at_a_node_that_forgot_everything() {
+    let rig = Rig::new::<false>().await;
+    let client = Client::builder().grpc(rig.node.grpc_url()).revision(Revision::State).signer(rig.signer.clone());
+    let client = client.operator(rig.node.operator()).nonces(Given).polling(often()).connect().await.unwrap();
+    let lane = rig.lane().with_keep(Duration::from_secs(3_600));
+    let outbox = Outbox::builder(client, MemoryStore::new()).network("test").lane(lane).start().await.unwrap();
+    let server = rig.server::<false>(&outbox).start().await.unwrap();
+    let place = add(&server, 3).await;
+    settles(&server, place).await;
+    rig.node.faults().stall_relays(true);
+    let place = add(&server, 4).await;
+    timeout(LONG, server.settled(place, Until::Executed)).await.unwrap().unwrap();
+    let mut saved: serde_json::Value = serde_json::from_str(&rig.node.save().unwrap()).unwrap();
+    saved["records"] = serde_json::json!([]);
+    let address: std::net::SocketAddr = rig.node.grpc_url().trim_start_matches("http://").parse().unwrap();
+    let Rig { node, conduct, .. } = rig;
+    drop(node);
+    let node = loop {
+        let node = DevNode::builder(Revision::State).load(saved.to_string()).grpc_address(address);
+        // The port is free a moment after the node that had it is gone.
+        match node.start().await {
+            Ok(node) => break node,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    node.register_program(program::<false>(conduct));
+    settles(&server, place).await;
+    let place = add(&server, 2).await;
+    settles(&server, place).await;
+    let status = server.status().await.unwrap();
+    assert_eq!(node.chain().latest_state_root(CONSUMER), Some(status.root));
+    assert_eq!((status.last_place, status.state), (9, AppState::Answering));
 }
 
 #[tokio::test]

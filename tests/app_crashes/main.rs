@@ -3,10 +3,11 @@
 //! The server is this very program, started as a child on a SQLite file. Its parent has the node, asks, and asks again
 //! under the same keys what it has no reply to. SIGKILL ends the child, at a named point between two steps of the server
 //! or of the outbox, or after a random time; its replies up to then may be lost on their way. Meanwhile the node loses
-//! replies, and in the Relay revision restarts.
+//! replies, and in the Relay revision restarts; and the consumer logs deposits, which the server follows.
 //!
 //! At the end every answer must have kept its place, each place must be in exactly one batch on chain, in the order of
-//! the places, and the root on chain must be the one of `replay.rs`, which shares no code with the app or the server.
+//! the places, each deposit must have one place, in the order of the chain, and the root on chain must be the one of
+//! `replay.rs`, which shares no code with the app or the server.
 //!
 //! 50 kills over both revisions, and 1,000 under `SWEEP=full`; `KILLS` sets another number, `SEED` the seed.
 

@@ -11,12 +11,15 @@ use std::{
 
 use infinityvm_sdk::{
     LocalSigner, Revision,
-    app::stf::{Batch, Codec, Inputs, Reader, StateTransition, decode_stateful},
+    app::stf::{Batch, Codec, Inputs, Reader, Source, StateTransition, decode_stateful},
     devnode::{ConsumerRules, DevNode, Loss, ProgramError},
     primitives::{B256, hex},
     rpc::Method,
 };
-use support::harness::{APP_POINTS, OUTBOX_POINTS, Random, seed, sweep};
+use support::{
+    harness::{APP_POINTS, FOLLOW_POINTS, OUTBOX_POINTS, Random, seed, sweep},
+    json_chain::{self, Rules},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -25,13 +28,15 @@ use tokio::{
 use crate::{
     ledger::{Ledger, Order},
     replay::{Asked, Replay},
-    service::{CONSUMER, DRAIN},
+    service::{CONSUMER, DRAIN, deposit},
 };
 
 /// Requests on their way at once.
 const CALLERS: usize = 24;
 /// Requests that were answered before and are asked again in each life.
 const AGAIN: usize = 4;
+/// One in so many requests comes with a deposit on chain.
+const DEPOSITS: usize = 8;
 /// Without a word for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(90);
 
@@ -154,6 +159,10 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
         }
         Ok(output)
     });
+    // A deposit counts once there is a block on it.
+    node.chain().set_finality(1);
+    let rpc = json_chain::serve(node.chain().to_chain(), Rules::none()).await;
+    let mut deposits = Vec::new();
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("app.db").to_str().unwrap().to_owned();
     let arguments = |point: &str, times: usize| {
@@ -167,6 +176,7 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
             hex::encode(&program),
             point.to_owned(),
             times.to_string(),
+            rpc.url(),
         ]
     };
 
@@ -177,7 +187,7 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
     let share = requests / (kills as u64 + 1);
     for life in 0..=kills {
         let last = life == kills;
-        let points: Vec<_> = APP_POINTS.iter().chain(&OUTBOX_POINTS).collect();
+        let points: Vec<_> = APP_POINTS.iter().chain(&OUTBOX_POINTS).chain(&FOLLOW_POINTS).collect();
         let point = *points[random.below(points.len())];
         let by_point = !last && random.below(3) > 0;
         let times = 1 + random.below(4);
@@ -201,6 +211,11 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
             while open.len() < CALLERS && next <= until {
                 open.insert(next);
                 server.ask(next);
+                if random.below(DEPOSITS) == 0 {
+                    let asked = Asked::of(next + requests);
+                    let block = node.chain().emit(CONSUMER, vec![deposit()], asked.bytes());
+                    deposits.push((block.number, asked));
+                }
                 next += 1;
             }
             if last && open.is_empty() && next > requests {
@@ -226,7 +241,8 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
             }
         }
         if last {
-            writeln!(server.orders, "drain").unwrap();
+            node.chain().mine(1);
+            writeln!(server.orders, "drain {}", deposits.last().map_or(0, |(block, _)| *block)).unwrap();
             let drained = loop {
                 match timeout_at(Instant::now() + DRAIN + SILENCE, server.lines.recv()).await {
                     Ok(Some(line)) if line.starts_with("answer") => answers.hear(&line)?,
@@ -252,64 +268,94 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
         }
     }
     let root = node.chain().latest_state_root(CONSUMER).unwrap();
-    let batches = check(&answers, &ran, requests, first, root)?;
+    let batches = check(&answers, &deposits, &ran, requests, (first, root))?;
     let landed = node.chain().all_completed().len();
     if kills > 5 && (answers.repeated == 0 || at_points.len() < 3) {
         return Err(format!("too little happened: kills at {at_points:?}, {} answers told again", answers.repeated));
     }
     let points: usize = at_points.values().sum();
     Ok(format!(
-        "{requests} requests in {batches} batches ({landed} results on chain), {points} kills at {} points, {at_random} at random, \
+        "{requests} requests and {} deposits in {batches} batches ({landed} results on chain), {points} kills at {} points, {at_random} at random, \
          {restarts} restarts of the node, {} answers told again",
+        deposits.len(),
         at_points.len(),
         answers.repeated,
     ))
 }
 
-/// Every request was answered once, is in one batch on chain, in the order of the answers, and the root is theirs.
-fn check(answers: &Answers, ran: &Ran, requests: u64, first: B256, root: B256) -> Result<usize, String> {
+/// Every request was answered once, every deposit was taken once, each is in one batch on chain, in the order of the
+/// answers and of the chain, and the root is theirs.
+fn check(
+    answers: &Answers,
+    deposits: &[(u64, Asked)],
+    ran: &Ran,
+    requests: u64,
+    (first, root): (B256, B256),
+) -> Result<usize, String> {
     if answers.by_number.len() as u64 != requests {
         return Err(format!("{} of {requests} requests were answered", answers.by_number.len()));
     }
     let by_place: BTreeMap<u64, u64> = answers.by_number.iter().map(|(number, answer)| (answer.0, *number)).collect();
-    if by_place.len() as u64 != requests || by_place.keys().next_back() != Some(&requests) {
+    if by_place.len() as u64 != requests {
         return Err(format!("{requests} answers have {} places", by_place.len()));
-    }
-    let mut replay = Replay::default();
-    let mut roots = vec![replay.root()];
-    for number in by_place.values() {
-        let (place, time, answered) = answers.by_number[number];
-        let expected = replay.take(Asked::of(*number), time);
-        if expected != answered {
-            return Err(format!("the answer at place {place} was {answered:?}, and should be {expected:?}"));
-        }
-        roots.push(replay.root());
-    }
-    if root != replay.root() {
-        return Err(format!("the contract has the root {root}, and the answers lead to {}", replay.root()));
     }
     // From the last place back to the first one.
     let ran = ran.lock().unwrap();
-    let (mut place, mut batches) = (requests, 0);
+    let (mut place, mut batches) = (requests + deposits.len() as u64, Vec::new());
     while place > 0 {
         let [(batch, after)] = ran.get(&place).map_or(&[][..], Vec::as_slice) else {
             return Err(format!("not one batch ends with place {place}, but {:?}", ran.get(&place)));
         };
-        if *after != roots[usize::try_from(place).unwrap()] {
-            return Err(format!("the batch up to place {place} ends with {after}"));
-        }
-        for (context, order) in batch.entries.iter().rev() {
-            let number = by_place.get(&place).filter(|_| context.place == place);
-            let Some(number) = number else { return Err(format!("a batch has place {} after {place}", context.place)) };
-            if order.encoded() != Asked::of(*number).bytes() {
-                return Err(format!("a batch has another order at place {place}"));
-            }
-            place -= 1;
-        }
-        if batch.before != roots[usize::try_from(place).unwrap()] {
+        place = place.checked_sub(batch.entries.len() as u64).ok_or("a batch begins before the first place")?;
+        batches.push((batch, *after));
+    }
+    let (mut replay, mut deposits) = (Replay::default(), deposits.iter());
+    if first != replay.root() {
+        return Err("the app begins with another root".to_owned());
+    }
+    for (batch, after) in batches.iter().rev() {
+        if replay.root() != batch.before {
             return Err(format!("the batch behind place {place} begins with {:?}", batch.before));
         }
-        batches += 1;
+        for (context, order) in &batch.entries {
+            place += 1;
+            if context.place != place {
+                return Err(format!("a batch has place {} in the place of {place}", context.place));
+            }
+            let bytes = order.encoded();
+            let expected = match by_place.get(&place) {
+                Some(number) => {
+                    let ((_, time, answered), asked) = (answers.by_number[number], Asked::of(*number));
+                    let expected = replay.take(asked, time, None);
+                    if (expected, Source::Request, time) != (answered, context.source, context.time) {
+                        return Err(format!(
+                            "the answer at place {place} was {answered:?}, and should be {expected:?}"
+                        ));
+                    }
+                    asked.bytes()
+                }
+                None => {
+                    let (block, asked) = *deposits.next().ok_or(format!("there is no deposit for place {place}"))?;
+                    if context.source != (Source::Chain { block, log_index: 0 }) {
+                        return Err(format!(
+                            "at place {place} is {:?}, and not the deposit of {block}",
+                            context.source
+                        ));
+                    }
+                    replay.take(asked, context.time, Some(block));
+                    asked.bytes()
+                }
+            };
+            if bytes != expected {
+                return Err(format!("a batch has another order at place {place}"));
+            }
+        }
+        if *after != replay.root() {
+            return Err(format!("the batch up to place {place} ends with {after}"));
+        }
     }
-    if roots[0] != first { Err("the app begins with another root".to_owned()) } else { Ok(batches) }
+    if root != replay.root() {
+        return Err(format!("the contract has the root {root}, and the answers lead to {}", replay.root()));
+    }
+    Ok(batches.len())
 }

@@ -40,8 +40,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// What the answer must be: the balance, or nothing for a rejection.
-    pub fn take(&mut self, asked: Asked, time: u64) -> Option<u64> {
+    /// What the answer must be: the balance, or nothing for a rejection. `block`: the one whose log has asked.
+    pub fn take(&mut self, asked: Asked, time: u64, block: Option<u64>) -> Option<u64> {
         let account = match asked {
             Asked::Add { account, amount } => {
                 *self.balances.entry(account).or_insert(0) += amount;
@@ -58,6 +58,9 @@ impl Replay {
             }
         };
         (self.orders, self.time) = (self.orders + 1, time);
+        if let Some(block) = block {
+            *self.balances.entry(u16::MAX - 1).or_insert(0) += block;
+        }
         Some(self.balances[&account])
     }
 

@@ -8,10 +8,11 @@ use std::{
 
 use infinityvm_sdk::{
     Client, LocalSigner, PollPolicy, ProgramId, Revision,
-    app::{self, AppServer, BatchPolicy, stf::Codec},
+    app::{self, AppServer, BatchPolicy, ChainInputs, stf::Codec},
+    chain::{Chain, RpcReader},
     nonce::Given,
     outbox::{Outbox, sqlite::SqliteStore},
-    primitives::{Address, hex},
+    primitives::{Address, B256, address, hex, keccak256},
 };
 
 use crate::{
@@ -20,10 +21,18 @@ use crate::{
 };
 
 pub const CONSUMER: Address = Address::repeat_byte(7);
+/// Where the JobManager of every simulated chain is.
+const JOB_MANAGER: Address = address!("00000000000000000000000000000000006a6f62");
+
+/// The event that is an order for the app.
+pub fn deposit() -> B256 {
+    keccak256("Deposit(bytes)")
+}
+
 /// What is answered is on chain by then: in the State revision a batch waits for the one before.
 pub const DRAIN: Duration = Duration::from_secs(900);
 
-/// `store url revision key operator program point times`
+/// `store url revision key operator program point times rpc`
 pub fn run(arguments: &[String]) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if arguments[2] == "relay" {
@@ -48,7 +57,7 @@ fn stand(point: &str) {
 }
 
 async fn serve<const RELAY: bool>(arguments: &[String]) {
-    let [store, url, _, key, operator, program, point, times] = arguments else { panic!("{arguments:?}") };
+    let [store, url, _, key, operator, program, point, times, rpc] = arguments else { panic!("{arguments:?}") };
     let (point, times, passed) = (point.clone(), times.parse::<usize>().unwrap(), AtomicUsize::new(0));
     let at = std::sync::Arc::new(move |name: &'static str| {
         if name == point && passed.fetch_add(1, SeqCst) + 1 == times {
@@ -57,8 +66,10 @@ async fn serve<const RELAY: bool>(arguments: &[String]) {
     });
     let revision = if RELAY { Revision::Relay } else { Revision::State };
     let often = PollPolicy::default().with_tick(Duration::from_millis(10)).with_most(Duration::from_millis(100));
+    let reader = RpcReader::builder(rpc).poll_interval(Duration::from_millis(20)).connect().await.unwrap();
     let client = Client::builder()
         .grpc(url)
+        .chain(Chain::new(reader, JOB_MANAGER))
         .revision(revision)
         .signer(key.parse::<LocalSigner>().unwrap())
         .operator(operator.parse().unwrap())
@@ -67,7 +78,7 @@ async fn serve<const RELAY: bool>(arguments: &[String]) {
         .connect()
         .await
         .unwrap();
-    let lane = app::lane(CONSUMER, revision).with_keep(Duration::from_millis(200));
+    let lane = app::lane(CONSUMER, revision).with_finality(1).with_keep(Duration::from_millis(200));
     let at_outbox = at.clone();
     let outbox = Outbox::builder(client, SqliteStore::open(store).await.unwrap())
         .network("crashes")
@@ -80,6 +91,7 @@ async fn serve<const RELAY: bool>(arguments: &[String]) {
     let server = AppServer::builder(outbox, CONSUMER, ProgramId::new(hex::decode(program).unwrap()))
         .initial(Ledger::<RELAY>::default())
         .batches(policy)
+        .chain_inputs(ChainInputs::since(1, |log| Order::decode(&log.data).ok()).with_events([deposit()]))
         .at_points(move |name| at(name))
         .start()
         .await
@@ -89,7 +101,11 @@ async fn serve<const RELAY: bool>(arguments: &[String]) {
         std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
     });
     while let Some(line) = read.recv().await {
-        if line == "drain" {
+        if let Some(block) = line.strip_prefix("drain ") {
+            let block = Some(block.parse().unwrap());
+            while server.status().await.unwrap().chain_inputs.unwrap().read < block {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let left = server.drain(DRAIN).await.unwrap();
             say(&format!("drained {} {:?}", left.waiting, left.state));
             return;

@@ -100,7 +100,7 @@ impl Scripted {
         let (mode, shorter) = *self.0.mode.lock().unwrap();
         let (head, fork) = (self.height().1, if let Mode::Lies(id) = mode { id } else { shorter });
         let at = |at: At| match at {
-            At::Latest => Some(block(head, fork)),
+            At::Latest | At::Finalized => Some(block(head, fork)),
             At::Number(number) => (number <= head).then(|| block(number, fork)),
             At::Hash(hash) => {
                 (head.saturating_sub(130)..=head).rev().map(|number| block(number, fork)).find(|it| it.hash == hash)

@@ -343,23 +343,16 @@ impl<'a> Look<'a> {
         for range in ranges {
             let logs = answers.take(range.ticket);
             let span = range.to.saturating_sub(range.first).saturating_add(1);
-            if let (Err(error), 2..) = (&logs, span) {
-                self.chain.logs_refused(span, error);
-            }
-            match &logs {
-                Ok(_) => self.chain.logs_taken(span),
+            if self.chain.learns_of_logs(span, &logs) {
                 // It is asked again from here, and not from further back.
-                Err(error) if span > 1 && error.retry_after().is_none() => {
-                    for place in places {
-                        if let Some((_, evidence)) = self.jobs.get_mut(*place)
-                            && evidence.search.found.is_none()
-                        {
-                            evidence.search.most = span / 2;
-                        }
+                for place in places {
+                    if let Some((_, evidence)) = self.jobs.get_mut(*place)
+                        && evidence.search.found.is_none()
+                    {
+                        evidence.search.most = span / 2;
                     }
-                    return;
                 }
-                Err(_) => {}
+                return;
             }
             for place in places {
                 let Some((_, evidence)) = self.jobs.get_mut(*place) else { continue };

@@ -33,6 +33,7 @@ pub(super) fn request(question: &Question) -> (&'static str, Value) {
 fn block(at: At) -> Value {
     match at {
         At::Latest => json!("latest"),
+        At::Finalized => json!("finalized"),
         At::Number(number) => json!(U64::from(number)),
         At::Hash(hash) => json!({ "blockHash": hash, "requireCanonical": true }),
     }
@@ -228,6 +229,7 @@ struct RawLog {
     block_number: Option<U64>,
     block_hash: Option<B256>,
     transaction_hash: Option<B256>,
+    log_index: Option<U64>,
     #[serde(default)]
     removed: bool,
 }
@@ -236,6 +238,10 @@ impl RawLog {
     /// As long as it is in a block.
     fn included(self) -> Option<Log> {
         let (number, block, transaction) = (self.block_number?.to(), self.block_hash?, self.transaction_hash?);
-        (!self.removed).then(|| Log::new(self.address, self.topics, self.data, number, block, transaction))
+        let log = || {
+            let log = Log::new(self.address, self.topics, self.data, number, block, transaction);
+            self.log_index.map_or(log.clone(), |index| log.with_index(index.to()))
+        };
+        (!self.removed).then(log)
     }
 }

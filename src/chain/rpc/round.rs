@@ -287,7 +287,7 @@ impl Asker {
         let for_its_size = !is_limit(&refusal) || self.is_too_large(sent, size);
         let plainest = questions.iter().enumerate().min_by_key(|(_, question)| match question {
             Question::ChainId => 0,
-            Question::Block(At::Latest | At::Number(_)) => 1,
+            Question::Block(At::Latest | At::Finalized | At::Number(_)) => 1,
             Question::Call(_, At::Hash(_)) | Question::Code(_, At::Hash(_)) => 3,
             _ => 2,
         });

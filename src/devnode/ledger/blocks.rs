@@ -38,7 +38,9 @@ struct Mined {
 impl Mined {
     fn logs<'a>(&'a self, tx: &'a Tx) -> impl Iterator<Item = Log> + 'a {
         let Block { number, hash, .. } = self.block;
-        tx.logs.iter().map(move |log| Log::new(tx.to, log.topics.clone(), log.data.clone(), number, hash, tx.hash))
+        tx.logs.iter().zip(0..).map(move |(log, index)| {
+            Log::new(tx.to, log.topics.clone(), log.data.clone(), number, hash, tx.hash).with_index(index)
+        })
     }
 }
 
@@ -62,13 +64,15 @@ pub(super) struct SimBlocks {
     by_tx: HashMap<B256, u64>,
     /// How often the chain was reorganised, so that a block is never made again.
     forks: u64,
+    /// How many blocks the finalized one is behind the latest.
+    finality: u64,
 }
 
 impl SimBlocks {
     pub(super) fn new(chain_id: u64) -> Self {
         let hash = keccak256([b"the dev node's chain".as_slice(), &chain_id.to_be_bytes()].concat());
         let genesis = Block::new(0, hash, B256::ZERO, GENESIS_TIME);
-        Self { genesis, mined: Vec::new(), by_hash: [(hash, 0)].into(), by_tx: HashMap::new(), forks: 0 }
+        Self { genesis, mined: Vec::new(), by_hash: [(hash, 0)].into(), by_tx: HashMap::new(), forks: 0, finality: 0 }
     }
 
     /// How often it was reorganised, and the blocks from number 1 on.
@@ -90,6 +94,10 @@ impl SimBlocks {
 
     pub(super) fn head(&self) -> Block {
         self.mined.last().map_or(self.genesis, |mined| mined.block)
+    }
+
+    pub(super) fn set_finality(&mut self, blocks: u64) {
+        self.finality = blocks;
     }
 
     /// The number of the block that is mined next.
@@ -133,6 +141,7 @@ impl SimBlocks {
     pub(super) fn block(&self, at: At) -> Option<Block> {
         match at {
             At::Latest => Some(self.head()),
+            At::Finalized => self.block(At::Number(self.head().number.saturating_sub(self.finality))),
             At::Number(0) => Some(self.genesis),
             At::Number(number) => self.mined(number).map(|mined| mined.block),
             At::Hash(hash) => self.by_hash.get(&hash).and_then(|number| self.block(At::Number(*number))),

@@ -47,6 +47,9 @@ impl SimLedger {
         let before = |at: At| self.number(at).map(|number| At::Number(number.saturating_sub(by)));
         Ok(match (self.answer(question)?, question) {
             (_, Question::Block(At::Latest)) => Answer::Block(self.blocks.block(At::Number(last))),
+            (Answer::Block(Some(block)), Question::Block(At::Finalized)) => {
+                Answer::Block(self.blocks.block(At::Number(block.number.saturating_sub(by))))
+            }
             (Answer::Block(block), _) => Answer::Block(block.filter(|block| block.number <= last)),
             (_, Question::Code(address, at)) => self.answer(&Question::Code(*address, before(*at)?))?,
             (_, Question::Call(call, at)) => self.answer(&Question::Call(call.clone(), before(*at)?))?,

@@ -161,6 +161,15 @@ impl SimLedger {
         self.blocks.mine(Some(Tx { hash, to, input: Bytes::new(), succeeded: true, logs }));
     }
 
+    /// A contract logs something, in a transaction of its own.
+    pub(super) fn emit(&mut self, contract: Address, topics: Vec<B256>, data: Bytes) {
+        self.mine_other(contract, vec![Event { topics, data }]);
+    }
+
+    pub(super) fn set_finality(&mut self, blocks: u64) {
+        self.blocks.set_finality(blocks);
+    }
+
     pub(super) fn deploy(&mut self, consumer: Address, rules: ConsumerRules) {
         self.set_rules(consumer, rules);
         self.mine_other(consumer, Vec::new());

@@ -4,7 +4,7 @@ mod reader;
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 
 pub use self::reader::SimAccount;
 use super::{
@@ -103,6 +103,22 @@ impl SimChain {
     pub fn mine(&self, blocks: u64) -> Block {
         self.write(|chain| chain.mine(blocks));
         self.head()
+    }
+
+    /// Sets how many blocks the [finalized](crate::chain::At::Finalized) one is behind the latest. Until then it is the
+    /// latest itself.
+    pub fn set_finality(&self, blocks: u64) {
+        self.write(|chain| chain.set_finality(blocks));
+    }
+
+    /// Has a contract log something, such as a deposit, in a transaction and a block of its own. The first topic is the
+    /// signature hash of the event. Returns the block.
+    pub fn emit(&self, contract: Address, topics: Vec<B256>, data: impl Into<Bytes>) -> Block {
+        let data = data.into();
+        self.write(|chain| {
+            chain.emit(contract, topics, data);
+            chain.head()
+        })
     }
 
     /// Replaces the last blocks, at most all but the first, by as many without transactions. What was in them has not

@@ -57,6 +57,9 @@ pub const APP_POINTS: [&str; 14] = [
     "app_snapshot",
 ];
 
+/// Those of a server that follows the chain's logs.
+pub const FOLLOW_POINTS: [&str; 2] = ["app_before_fed", "app_fed"];
+
 /// SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

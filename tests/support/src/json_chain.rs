@@ -127,6 +127,7 @@ fn at(value: &Value) -> At {
     match value {
         Value::Object(_) => At::Hash(read(&value["blockHash"])),
         Value::String(text) if text == "latest" => At::Latest,
+        Value::String(text) if text == "finalized" => At::Finalized,
         number => At::Number(self::number(number)),
     }
 }
@@ -196,6 +197,7 @@ fn log(log: &Log) -> Value {
         "blockNumber": quantity(log.block_number),
         "blockHash": log.block_hash,
         "transactionHash": log.tx_hash,
+        "logIndex": log.index.map_or(Value::Null, quantity),
         "removed": false,
     })
 }

@@ -187,13 +187,14 @@ impl AppBook {
                 self.live().find(|row| row.last == place && row.after == root)?;
                 self.end_snapshot(snapshot, place, root)?;
             }
-            JournalAct::Rechain { snapshot, behind, root, note, now } => {
+            JournalAct::Rechain { snapshot, behind, root, cursor, note, now } => {
                 let place = self.row.last_place;
                 self.end_snapshot(snapshot, place, root)?;
                 for (row, _) in self.batches.values_mut().filter(|(row, _)| row.number > behind) {
                     row.replaced = true;
                 }
                 (self.row.root, self.row.batched, self.row.batched_root) = (root, place, root);
+                self.row.cursor = cursor.or(self.row.cursor);
                 log.push(LogRow { ticket: None, at: now, what: "chained anew".to_owned(), note });
             }
             JournalAct::Trim { number, keys_before, most } => return self.trim(number, keys_before, most),

@@ -38,6 +38,16 @@ pub(crate) struct LogCursor {
     pub(crate) log_index: u64,
 }
 
+impl LogCursor {
+    /// The index in a cursor behind all logs of its block: the largest number that every store keeps.
+    pub(crate) const WHOLE: u64 = i64::MAX.cast_unsigned();
+
+    /// The last block all of whose logs were read.
+    pub(crate) fn whole_block(&self) -> Option<u64> {
+        if self.log_index == Self::WHOLE { Some(self.block) } else { self.block.checked_sub(1) }
+    }
+}
+
 /// Where an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntrySource {
@@ -237,9 +247,9 @@ pub(crate) enum JournalAct {
     /// The snapshot is whole, and of the end of a batch. → [`Journaled::Done`]
     EndSnapshot { snapshot: i64, place: u64, root: B256 },
     /// Goes on from another state than the journal's, which the snapshot has: it is whole with this. The next batch
-    /// begins with its root and with the next entry. Batches behind the given one are replaced by nothing. →
-    /// [`Journaled::Done`]
-    Rechain { snapshot: i64, behind: u64, root: B256, note: String, now: u64 },
+    /// begins with its root and with the next entry. Batches behind the given one are replaced by nothing. Logs of the
+    /// chain are read on from the cursor, if one is given. → [`Journaled::Done`]
+    Rechain { snapshot: i64, behind: u64, root: B256, cursor: Option<LogCursor>, note: String, now: u64 },
     /// Takes away what is not needed any more once this batch is final: entries and batches that a snapshot no newer
     /// than the batch has, older snapshots, and the keys of such entries from before a time. So many rows at most. →
     /// [`Journaled::Trimmed`]

@@ -333,7 +333,7 @@ async fn fences(store: &dyn Storage) {
         JournalAct::BeginSnapshot { now },
         JournalAct::Chunk { snapshot, index: 0, bytes: Bytes::new() },
         JournalAct::EndSnapshot { snapshot, place: 6, root: root(6) },
-        JournalAct::Rechain { snapshot, behind: second, root: root(0), note, now },
+        JournalAct::Rechain { snapshot, behind: second, root: root(0), cursor: None, note, now },
         JournalAct::Trim { number: first, keys_before: 0, most: 100 },
     ] {
         let text = format!("{act:?}");
@@ -530,9 +530,10 @@ async fn chained_anew(store: &dyn Storage) {
     rig.note(first, BatchChange::Enqueued { ticket: 7 }).await;
     rig.note(first, BatchChange::Executed { root: root(500) }).await;
     let bytes = Bytes::from_static(b"what the program has");
+    let back = LogCursor { block_hash: root(90), block: 90, log_index: LogCursor::WHOLE };
     let rechain = |snapshot, behind| {
         let note = "the node's root".to_owned();
-        JournalAct::Rechain { snapshot, behind, root: root(500), note, now: NOW }
+        JournalAct::Rechain { snapshot, behind, root: root(500), cursor: Some(back), note, now: NOW }
     };
     rig.stale(rechain(99, first)).await;
     let Journaled::Snapshot(snapshot) = put_chunks(rig.journal(), rig.fence, bytes.clone(), NOW).await.unwrap() else {
@@ -544,6 +545,7 @@ async fn chained_anew(store: &dyn Storage) {
     assert!(!rig.batch(first).await.replaced && rig.batch(second).await.replaced);
     let app = rig.app().await;
     assert_eq!((app.last_place, app.root, app.batched, app.batched_root), (12, root(500), 12, root(500)));
+    assert_eq!(app.cursor, Some(back));
     // It goes on from there.
     rig.append(12, 3).await;
     rig.stale(JournalAct::Freeze { batch: batch(10, 15), now: NOW }).await;

@@ -81,7 +81,7 @@ pub(in crate::outbox::store::sql) async fn act(
             let ended = query(text).bind(lane).bind(*snapshot).bind(signed(*place)).bind(root.to_vec());
             changed(ended.execute(conn).await?)
         }
-        JournalAct::Rechain { snapshot, behind, root, note: why, now } => {
+        JournalAct::Rechain { snapshot, behind, root, cursor, note: why, now } => {
             let text = "UPDATE ivm_app_snapshots SET root = $3, whole = 1, \
                         place = (SELECT a.last_place FROM ivm_apps a WHERE a.lane = $1) \
                         WHERE lane = $1 AND number = $2 AND whole = 0";
@@ -91,8 +91,16 @@ pub(in crate::outbox::store::sql) async fn act(
             }
             let text = "UPDATE ivm_app_batches SET replaced = 1 WHERE lane = $1 AND number > $2";
             query(text).bind(lane).bind(signed(*behind)).execute(&mut *conn).await?;
-            let text = "UPDATE ivm_apps SET root = $2, batched = last_place, batched_root = $2 WHERE lane = $1";
-            query(text).bind(lane).bind(root.to_vec()).execute(&mut *conn).await?;
+            let text = "UPDATE ivm_apps SET root = $2, batched = last_place, batched_root = $2, \
+                        cursor_hash = COALESCE($3, cursor_hash), cursor_block = COALESCE($4, cursor_block), \
+                        cursor_log = COALESCE($5, cursor_log) WHERE lane = $1";
+            let moved = query(text)
+                .bind(lane)
+                .bind(root.to_vec())
+                .bind(Value::Bytes(cursor.map(|cursor| cursor.block_hash.to_vec().into())))
+                .bind(cursor.map(|cursor| signed(cursor.block)))
+                .bind(cursor.map(|cursor| signed(cursor.log_index)));
+            moved.execute(&mut *conn).await?;
             note(conn, lane, None, *now, "chained anew", why).await?;
             Ok(Some(Journaled::Done))
         }
