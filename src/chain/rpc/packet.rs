@@ -70,7 +70,7 @@ fn payload(code: Value, message: String, data: Option<Value>) -> ErrorPayload {
 
 /// Some send numbers back as text, perhaps in hex, and some with a decimal point.
 fn id(id: Value) -> Id {
-    let whole = |number: f64| (number >= 0.0 && number < EXACT && number.fract() == 0.0).then_some(number as u64);
+    let whole = |number: f64| ((0.0..EXACT).contains(&number) && number.fract() == 0.0).then_some(number as u64);
     match id {
         Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map_or(Id::None, Id::Number),
         Value::String(text) => {
