@@ -6,5 +6,6 @@ mod kills;
 #[path = "../../../core/tests/exchange/model.rs"]
 #[expect(dead_code, reason = "the core's own tests use all of it")]
 mod model;
+mod page;
 mod rig;
 mod whole;
