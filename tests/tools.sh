@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages="@foundry-rs/anvil@1.7.1 @foundry-rs/cast@1.7.1 @foundry-rs/forge@1.7.1 solc@0.8.30 viem@2.57.20"
+packages+=" micro-eth-signer@0.20.1 esbuild@0.28.2 puppeteer-core@25.16.0 axe-core@4.14.1"
 tools=target/tools
 
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
