@@ -22,7 +22,7 @@ use support::{
     anvil::Anvil,
     http1::{self, Reply, Server},
     json_chain::{number, refusal},
-    rpc::http_client,
+    rpc::{Rpc, http_client},
     scripted::{Random, seed, within},
 };
 
@@ -326,10 +326,10 @@ struct Forks {
 }
 
 impl Forks {
-    async fn reorganise(&self, depth: usize, behind: &Behind, account: Address) {
-        let sent = async || number(&behind.call("eth_getTransactionCount", json!([account, "latest"])).await);
+    async fn reorganise(&self, depth: usize, rpc: &Rpc, account: Address) {
+        let sent = async || number(&rpc.call("eth_getTransactionCount", json!([account, "latest"])).await);
         let before = sent().await;
-        behind.call("anvil_reorg", json!([depth, []])).await;
+        rpc.call("anvil_reorg", json!([depth, []])).await;
         self.times.fetch_add(1, SeqCst);
         self.taken.fetch_add(before.saturating_sub(sent().await) as usize, SeqCst);
     }
@@ -345,8 +345,9 @@ async fn chaotic(revision: Revision, forks: bool) {
     }
     let random = Arc::new(Mutex::new(Random::new(seed())));
     let weather = Arc::clone(&on);
+    let rpc = rig.world.rpc.clone();
     let server = proxy(rig.world.anvil.http_url(), move |request, behind| {
-        let (random, forks) = (Arc::clone(&random), Arc::clone(&weather));
+        let (random, forks, rpc) = (Arc::clone(&random), Arc::clone(&weather), rpc.clone());
         Box::pin(async move {
             let (now, depth) = {
                 let mut random = random.lock().unwrap();
@@ -355,7 +356,7 @@ async fn chaotic(revision: Revision, forks: bool) {
             let now = now && request["method"] == SEND && forks.on.load(SeqCst);
             let answer = chaos(&random, &request, &behind).await;
             if now {
-                forks.reorganise(depth, &behind, account).await;
+                forks.reorganise(depth, &rpc, account).await;
             }
             answer
         })
@@ -386,8 +387,15 @@ async fn chaotic(revision: Revision, forks: bool) {
         }));
     }
     let landed = try_join_all(posts).await.unwrap();
-    // The last of what was taken back.
     on.on.store(false, SeqCst);
+    // Where the random ones met empty blocks only, one that reaches back to a post.
+    for depth in 1.. {
+        if !forks || on.taken.load(SeqCst) > 0 {
+            break;
+        }
+        on.reorganise(depth, &rig.world.rpc, account).await;
+    }
+    // The last of what was taken back.
     for (client, job, result) in &landed {
         while rig.status(job).await != 3 {
             assert!(forks, "told as landed, and it is not there");
