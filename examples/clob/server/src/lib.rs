@@ -11,7 +11,6 @@
 //! contracts and a node.
 
 mod api;
-mod deposits;
 pub mod faucet;
 mod feed;
 mod limits;

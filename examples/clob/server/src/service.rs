@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use alloy_sol_types::SolEvent;
 use axum::Router;
 use clob_core::{Action, Clob, Outcome, Rejection, Request, SIGNATURE, domain};
 use infinityvm_sdk::{
     Client, LocalSigner, ProgramId, Revision,
-    app::{self, AppAnswer, AppServer, BatchPolicy},
+    app::{self, AppAnswer, AppServer, BatchPolicy, ChainInputs},
     chain::Chain,
     nonce::Given,
     observe::Metrics,
@@ -19,11 +20,11 @@ use infinityvm_sdk::{
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
-    AnyError, api, deposits,
+    AnyError, api,
     faucet::Faucet,
     feed::Feed,
     limits::{Limit, Limits},
-    market::Market,
+    market::{ClobContract, Market, deposit},
     reply::Refused,
 };
 
@@ -115,7 +116,7 @@ impl Service {
             .grpc(&config.node)
             .revision(Revision::Relay)
             .signer(config.signer)
-            .chain(chain.clone())
+            .chain(chain)
             .observer(Metrics::new())
             .nonces(Given) // the outbox gives them out
             .connect()
@@ -127,10 +128,12 @@ impl Service {
         };
         let lane = app::lane(market.contract, Revision::Relay).with_finality(config.confirmations);
         let outbox = outbox.network(format!("chain {}", market.chain_id)).lane(lane).start().await?;
+        let deposits = ChainInputs::since(market.since, deposit).with_events([ClobContract::Deposited::SIGNATURE_HASH]);
         let server = AppServer::builder(outbox.clone(), market.contract, config.program)
             .name("clob")
             .initial(Clob::new(market.chain_id, market.contract))
             .batches(config.batches)
+            .chain_inputs(deposits.with_confirmations(config.confirmations))
             .start()
             .await?;
         let (feed, limits) = (Feed::new(), Limits::new(config.limit));
@@ -138,8 +141,6 @@ impl Service {
         let service = Arc::new(Self { server, market, feed, limits, faucet, confirmations, outbox, metrics });
         let following = Arc::clone(&service);
         tokio::spawn(async move { following.feed.follow(&following.server).await });
-        let following = Arc::clone(&service);
-        tokio::spawn(async move { deposits::follow(&following, &chain).await });
         Ok(service)
     }
 
