@@ -41,6 +41,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ("OffchainJobRequest::prepare", "`ivm job sign`"),
     ("OffchainJobRequestBuilder::nonce", "`--nonce`"),
     ("ProgramUpload::with_id", "`--id`"),
+    ("ProgramUpload::risc0", "`--vm risc0`"),
     ("RpcPoster::with_max_fee", "`--max-fee`"),
     ("Until::Executed", "`executed`"),
     ("Until::Relayed", "`relayed`"),
