@@ -267,8 +267,8 @@ impl Chain {
         }
     }
 
-    /// A question for the logs of so many blocks was refused. Whether the next one is to span fewer: whatever the words,
-    /// they may pass. If the RPC asks for a pause, it may be as well that it is asked too often.
+    /// A question for the logs of so many blocks was refused. Whether the next one is to span fewer: whatever the
+    /// words, they may pass. If the RPC asks for a pause, it may be as well that it is asked too often.
     pub(crate) fn logs_refused(&self, blocks: u64, error: &Error) -> bool {
         let Some(learnt) = self.learnt().filter(|_| blocks > 1) else { return false };
         match error.retry_after() {

@@ -23,8 +23,8 @@ impl HeaderRequest<'_> {
     }
 
     /// Whether the server has just answered that it wants other credentials (HTTP 401, 403 or 407, gRPC UNAUTHENTICATED
-    /// or PERMISSION_DENIED). Then a token that was kept is of no use any more, most likely. The call is made once more,
-    /// with what is provided now.
+    /// or PERMISSION_DENIED). Then a token that was kept is of no use any more, most likely. The call is made once
+    /// more, with what is provided now.
     #[must_use]
     pub fn was_refused(&self) -> bool {
         self.refused
