@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     backoff::{Backoff, Jitter, Random},
@@ -222,11 +222,11 @@ impl Deadline {
         }
     }
 
-    /// `None` if the deadline comes first.
+    /// `None` if the deadline comes first. Outside of a runtime, where there are no timers, nothing is bounded.
     pub(crate) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         match self.0 {
-            Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
-            None => Some(work.await),
+            Some(deadline) if Handle::try_current().is_ok() => tokio::time::timeout_at(deadline, work).await.ok(),
+            _ => Some(work.await),
         }
     }
 }
