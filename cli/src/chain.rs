@@ -8,15 +8,22 @@ use infinityvm_sdk::{
 };
 use tokio::time::timeout;
 
-use crate::{cli::Globals, connect::FIRST_CONTACT};
+use crate::{
+    cli::Globals,
+    connect::{FIRST_CONTACT, headers},
+};
 
 /// Readers of the RPCs, in their order.
 pub async fn readers(globals: &Globals) -> Result<Vec<RpcReader>> {
+    let headers = headers("--rpc-headers", &globals.rpc_headers)?;
     let mut readers = Vec::new();
     for url in &globals.rpc_url {
         let mut builder = RpcReader::builder(url);
         if globals.allow_plaintext {
             builder = builder.allow_plaintext();
+        }
+        for (name, value) in &headers {
+            builder = builder.header(name, value);
         }
         readers.push(builder.connect().await?);
     }

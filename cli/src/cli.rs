@@ -111,6 +111,17 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "URL", env = "ETH_RPC_URL", hide_env_values = true, value_delimiter = ',')]
     pub rpc_url: Vec<String>,
 
+    /// A header for the chain's RPC, such as "authorization: @token.txt"; several with commas between them
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME: VALUE",
+        env = "ETH_RPC_HEADERS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub rpc_headers: Vec<String>,
+
     /// The JobManager contract on the chain
     #[arg(long, global = true, value_name = "ADDRESS", env = "IVM_JOB_MANAGER", value_parser = text::address)]
     pub job_manager: Option<Address>,

@@ -23,7 +23,7 @@ pub const FIRST_CONTACT: Duration = Duration::from_secs(5);
 /// A client for the node, with the chain if one was named.
 pub async fn builder(globals: &Globals) -> Result<ClientBuilder> {
     let url = globals.node.as_deref().unwrap_or(NODE);
-    let headers = globals.headers.iter().map(|header| header_of(header)).collect::<Result<Vec<_>>>()?;
+    let headers = headers("--header", &globals.headers)?;
     macro_rules! transport {
         ($transport:ident) => {{
             let mut builder = $transport::builder(url).connect_timeout(FIRST_CONTACT / 2);
@@ -53,17 +53,22 @@ pub async fn builder(globals: &Globals) -> Result<ClientBuilder> {
     Ok(builder.retry(retry))
 }
 
-/// `NAME: VALUE`, where the value may be `@FILE`, so that a token is not in the list of processes.
-fn header_of(text: &str) -> Result<(String, String)> {
-    let (name, value) = text.split_once(':').ok_or_else(|| {
-        refused("--header has no colon").with_hint("write it as NAME: VALUE, or as NAME: @FILE for one that is secret")
-    })?;
-    let value = value.trim();
-    let value = match value.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?.trim().to_owned(),
-        None => value.to_owned(),
+/// What an option says in the form `NAME: VALUE`, where the value may be `@FILE`, so that a token is not in the list of
+/// processes.
+pub fn headers(option: &str, texts: &[String]) -> Result<Vec<(String, String)>> {
+    let one = |text: &String| {
+        let (name, value) = text.split_once(':').ok_or_else(|| {
+            refused(format!("{option} has no colon"))
+                .with_hint("write it as NAME: VALUE, or as NAME: @FILE for one that is secret")
+        })?;
+        let value = value.trim();
+        let value = match value.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?.trim().to_owned(),
+            None => value.to_owned(),
+        };
+        Ok((name.trim().to_owned(), value))
     };
-    Ok((name.trim().to_owned(), value))
+    texts.iter().map(one).collect()
 }
 
 /// The revision of a job that was signed, which is the client's: a node that says it speaks another is refused.

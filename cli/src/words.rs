@@ -11,8 +11,11 @@ pub const WORDS: &[(&str, &str)] = &[
     ("RpcReader::builder(url).allow_plaintext().connect()", "`--allow-plaintext`"),
     ("GrpcTransport::builder(url).header(name, value)", "`--header 'authorization: @FILE'`"),
     ("RestTransport::builder(url).header(name, value)", "`--header 'authorization: @FILE'`"),
-    ("send them with RpcReader::builder(url).header(name, value)", "take an RPC whose key is in the path or the query"),
-    ("in the address, or by header() on RpcReader::builder(url)", "in the address"),
+    (
+        "send them with RpcReader::builder(url).header(name, value)",
+        "send them with `--rpc-headers 'authorization: @FILE'`",
+    ),
+    ("by header() on RpcReader::builder(url)", "with `--rpc-headers 'authorization: @FILE'`"),
     ("try again, or set a longer timeout() on RpcReader::builder(url)", "try again"),
     ("ask for less at once: max_batch() on RpcReader::builder(url)", "take another RPC, which answers more at once"),
     ("make a client with the node's revision, or without ClientBuilder::revision, and sign", "sign"),

@@ -25,7 +25,7 @@ use super::{
     example::{Example, REVISION},
     fault::FaultCommand,
     program::{How, ProgramArg},
-    state::{Session, StateFile},
+    state::{Session, StateFile, StateLock, beside},
 };
 use crate::{
     chain,
@@ -140,6 +140,7 @@ impl StartArgs {
         if let Some(file) = &self.state {
             input::check_writable(file)?;
         }
+        let lock = self.state.as_deref().map(StateLock::take).transpose()?;
         let operator_key = self.operator_key_file.as_deref().map_or(Ok(DEV_OPERATOR_KEY), key_of)?;
         let operator = address_of(operator_key)?;
         let signer = self.signer.map_or_else(|| address_of(SIGNER), Ok)?;
@@ -151,7 +152,8 @@ impl StartArgs {
             .operator_key(operator_key);
         let (mut anvil, mut contracts) = (None, None);
         if let Some(program) = &self.anvil {
-            let chain = self.state.as_deref().map(beside);
+            // Where it keeps its chain.
+            let chain = self.state.as_deref().map(|state| beside(state, "anvil"));
             let known = saved.as_ref().and_then(|saved| saved.contracts);
             if let (Some(_), Some(missing)) = (known, chain.as_ref().filter(|path| !path.exists())) {
                 return Err(refused(format!("the state's chain is missing: {}", missing.display()))
@@ -188,7 +190,7 @@ impl StartArgs {
         said = said.node(&node, revision, shown, signer, self.signer.is_none(), anvil.is_some());
         said = self.register(&node, revision, said).await?;
         let real_chain = contracts.is_some() || self.relay_to.is_some();
-        let session = Session { node, file: self.state.clone(), contracts, real_chain };
+        let session = Session { node, file: self.state.clone(), lock, contracts, real_chain };
         for fault in &self.faults {
             session.apply(fault)?;
         }
@@ -270,13 +272,6 @@ impl Said {
         self.value["keys"] = keys.into();
         self
     }
-}
-
-/// Where an anvil keeps its chain.
-fn beside(state: &Path) -> PathBuf {
-    let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(".anvil");
-    state.with_file_name(name)
 }
 
 fn address_of(key: [u8; 32]) -> Result<Address> {

@@ -1,6 +1,9 @@
 //! A running node, and the file in which its state is kept.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+};
 
 use infinityvm_sdk::{Result, devnode::DevNode};
 use serde::{Deserialize, Serialize};
@@ -41,10 +44,45 @@ impl StateFile {
     }
 }
 
+/// Keeps other nodes away from a state file, as the one that ended last would undo what the other wrote.
+pub struct StateLock {
+    _held: File,
+}
+
+impl StateLock {
+    /// By a lock of the operating system on a file beside it, which goes with the process.
+    pub fn take(state: &Path) -> Result<Self> {
+        let path = beside(state, "lock");
+        let failed = |error| {
+            refused(format!("the lock file {} cannot be taken", path.display()))
+                .with_source(error)
+                .with_hint("check that the folder is there, and that you may write to it")
+        };
+        let held = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match held.try_lock() {
+            Ok(()) => Ok(Self { _held: held }),
+            Err(TryLockError::WouldBlock) => {
+                Err(refused(format!("another development node keeps its state in {}", state.display()))
+                    .with_hint("end that one, or name another file with --state"))
+            }
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+/// The file beside a state file with this word behind its name.
+pub fn beside(state: &Path, word: &str) -> PathBuf {
+    let mut name = state.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{word}"));
+    state.with_file_name(name)
+}
+
 /// A node that runs.
 pub struct Session {
     pub node: DevNode,
     pub file: Option<PathBuf>,
+    /// Of that file, as long as the node runs.
+    pub lock: Option<StateLock>,
     pub contracts: Option<Contracts>,
     /// Whether the node relays to a chain that it does not simulate.
     pub real_chain: bool,

@@ -108,6 +108,7 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("job send signed.json --node http://example.org:50051", 2, "plain"),
     ("job send signed.json --header token", 2, "NAME: VALUE"),
     ("job send signed.json --header a:@nowhere", 2, "nowhere cannot be read"),
+    ("nonce C --rpc-url http://127.0.0.1:1 --job-manager C --rpc-headers token", 2, "NAME: VALUE"),
     ("job submit", 2, "--consumer"),
     ("job submit job.json --nonce 3 --private-key-file key.hex", 2, "cannot be used with"),
     ("job submit job.json", 2, "--private-key-file"),

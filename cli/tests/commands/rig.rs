@@ -95,11 +95,13 @@ impl Done {
         value
     }
 
-    /// What the schema calls the answer of this command. The development node's are not in it.
+    /// What the schema calls the answer of this command, if that is JSON.
     fn definition(&self) -> Option<&'static str> {
         let words: Vec<_> = self.what.split(' ').filter(|word| *word != "--json").take(2).collect();
         Some(match words[..] {
-            ["devnode" | "ffi", ..] => return None,
+            ["ffi", ..] => return None,
+            ["devnode", "fault"] => "fault",
+            ["devnode", ..] => "devnode",
             _ if self.what.contains("--out ") => "file",
             ["job", "build"] => "built_job",
             ["job", "sign"] => "signed_job",

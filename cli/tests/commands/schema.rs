@@ -69,6 +69,10 @@ fn faults_of(root: &Value, schema: &Value, value: &Value, place: &str, faults: &
         for (name, field) in fields {
             match properties.get(name) {
                 Some(schema) => faults_of(root, schema, field, &format!("{place}.{name}"), faults),
+                // Names that are not known beforehand, such as ids.
+                None if schema["additionalProperties"].is_object() => {
+                    faults_of(root, &schema["additionalProperties"], field, &format!("{place}.{name}"), faults);
+                }
                 None => faults.push(format!("{place}.{name} is not told of")),
             }
         }

@@ -74,6 +74,9 @@ async fn its_state_is_kept_in_a_file() {
     }
 
     let node = start();
+    // Each would undo at its end what the other has written.
+    let second = folder.ivm(&["devnode", "--grpc-port", "0", "--rest-port", "0", "--state", "state.json"]);
+    assert!(second.fails(2).contains("another development node keeps its state in state.json"), "{}", second.err);
     let client = node.client().connect().await.unwrap();
     assert!(client.get_result(id).await.unwrap().has_result());
     // The nonce is taken on the chain, too.

@@ -42,12 +42,13 @@ impl Running {
         let mut child = more(&mut folder.command(&[&usual, arguments].concat())).spawn().expect("runs");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("text");
-        let said = serde_json::from_str(&line).unwrap_or_else(|error| {
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
             let mut why = String::new();
             _ = child.kill();
             _ = child.stderr.take().expect("a pipe").read_to_string(&mut why);
             panic!("the node does not start: {error}: {line}{why}")
         });
+        crate::schema::check("devnode", &said);
         Self { child, said }
     }
 
