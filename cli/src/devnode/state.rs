@@ -82,7 +82,7 @@ pub struct Session {
     pub node: DevNode,
     pub file: Option<PathBuf>,
     /// Of that file, as long as the node runs.
-    pub lock: Option<StateLock>,
+    pub _lock: Option<StateLock>,
     pub contracts: Option<Contracts>,
     /// Whether the node relays to a chain that it does not simulate.
     pub real_chain: bool,
