@@ -9,10 +9,16 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 /// Packets that are answered between two raises of the rate. So a raise that is too much costs one in a hundred.
 const BETWEEN: u32 = 100;
+/// The time between two raises, as long as none has proved too much. At a low rate a hundred packets take very long,
+/// and a limit that was met without a raise may have been the business of others, who share it.
+const REST: Duration = Duration::from_secs(5);
 /// By how much it is raised.
 const RAISE: f64 = 1.25;
-/// How much of it is kept when it proves too much.
-const CUT: f64 = 0.7;
+/// How much of it is kept when it proves too much: a raise is taken back.
+const CUT: f64 = 0.8;
+/// The least rate. An RPC that takes fewer says so again, and its pauses do the rest: at one question in a second, a
+/// look at a job takes longer than a block.
+const LEAST: f64 = 5.0;
 /// A rate above this is none.
 const FAST: f64 = 1_000.0;
 /// How much longer than the rate says a packet takes: what is sent evenly does not arrive evenly.
@@ -35,6 +41,10 @@ pub(super) struct RateLimit {
     met: Option<Instant>,
     /// What the rate was cut to then.
     cut: Option<f64>,
+    /// When the rate was last raised since then.
+    raised: Option<Instant>,
+    /// The rate was not raised before the limit was met: so no raise has proved too much.
+    unraised: bool,
     /// Packets answered since it was met, or raised.
     since: u32,
     /// How often a limit was met. Turns that were given before count no more.
@@ -99,8 +109,10 @@ impl RateLimit {
     /// many questions as it would have been the last of were taken within a second now, in smaller packets.
     pub(super) fn took(&mut self, now: Instant) -> Option<usize> {
         self.since += 1;
-        if self.since >= BETWEEN {
-            self.since = 0;
+        let moved = self.raised.or(self.met);
+        let rested = self.unraised && moved.is_some_and(|moved| now.saturating_duration_since(moved) >= REST);
+        if self.since >= BETWEEN || rested {
+            (self.since, self.raised) = (0, Some(now));
             self.rate = self.rate.map(|rate| rate * RAISE).filter(|rate| *rate < FAST);
         }
         self.forget(now);
@@ -135,13 +147,17 @@ impl RateLimit {
         let taken = self.taken_beside(sent, questions, now);
         // What was sent before the RPC said so tells only that not all of that was taken.
         if self.met.is_none_or(|met| sent > met) {
-            self.cut = self.rate.map(|rate| (rate * CUT).max(1.0));
+            // Where it was asked for far less than it has taken, the limit is not about that.
+            let idle = |rate: f64| ((taken + questions) as f64) < rate / 2.0;
+            self.cut = self.rate.map(|rate| if idle(rate) { rate } else { (rate * CUT).max(LEAST) });
+            self.unraised = self.raised.take().is_none();
             (self.met, self.since) = (Some(now), 0);
         }
-        let shown = (taken > 0).then_some(taken as f64);
+        let shown = (taken > 0).then_some((taken as f64).max(LEAST));
         self.rate = match (shown, self.cut) {
-            (Some(shown), Some(cut)) => Some(shown.min(cut)),
-            (shown, cut) => shown.or(cut),
+            (Some(shown), Some(cut)) if shown >= cut / 2.0 => Some(shown.min(cut)),
+            (_, Some(cut)) => Some(cut),
+            (shown, None) => shown,
         };
         self.round += 1;
         self.free = now.checked_add(pause.min(LONGEST_PAUSE));
@@ -199,7 +215,7 @@ mod tests {
         let later = now + 9 * SECOND;
         pace.sent(10, later);
         assert!(pace.limited(later, 10, Duration::ZERO, later), "it was too much by itself");
-        assert_eq!(pace.rate(), Some(14));
+        assert_eq!(pace.rate(), Some(16));
         assert!(!pace.holds(turn) && pace.turn(10, later, later).unwrap().at == later);
     }
 
@@ -249,6 +265,62 @@ mod tests {
         assert_eq!(pace.rate(), Some(25));
         (0..10_000).for_each(|_| _ = pace.took(now));
         assert_eq!(pace.rate(), None);
+    }
+
+    /// A limit that others use up, at random, while little is asked.
+    #[test]
+    fn what_is_refused_now_and_then_does_not_bring_the_rate_down_for_good() {
+        let (mut pace, mut now) = (RateLimit::default(), Instant::now());
+        pace.sent(1, now);
+        pace.sent(12, now);
+        pace.limited(now, 12, Duration::ZERO, now);
+        assert_eq!(pace.rate(), Some(5), "one question was taken in that second");
+        // Always as much as may be asked. One packet in two hundred is refused.
+        let (mut packets, mut slowest) = (0, f64::MAX);
+        let begun = now;
+        while now < begun + 600 * SECOND {
+            now = pace.turn(12, now, now + 60 * SECOND).unwrap().at.max(now + SECOND / 100);
+            pace.sent(12, now);
+            packets += 1;
+            match packets % 200 {
+                0 => _ = pace.limited(now, 12, SECOND, now),
+                _ => _ = pace.took(now),
+            }
+            if now > begun + 60 * SECOND {
+                slowest = pace.rate.map_or(slowest, |rate| rate.min(slowest));
+            }
+        }
+        assert!(slowest > 40.0, "{slowest}");
+        // And where less is asked than may be, nothing is learnt from a refusal.
+        let rate = pace.rate;
+        for _ in 0..100 {
+            now += 2 * SECOND;
+            pace.sent(1, now);
+            pace.limited(now, 1, Duration::ZERO, now);
+        }
+        assert_eq!(pace.rate, rate);
+    }
+
+    /// A limit of the RPC's own: what growing costs.
+    #[test]
+    fn a_raise_that_proves_too_much_is_not_tried_again_for_a_hundred_packets() {
+        let (mut pace, mut now) = (RateLimit::default(), Instant::now());
+        let mut taken: VecDeque<Instant> = VecDeque::new();
+        let (mut packets, mut refused) = (0, 0);
+        for _ in 0..5_000 {
+            now = pace.turn(4, now, now + 60 * SECOND).unwrap().at.max(now + SECOND / 1000);
+            taken.retain(|at| now.saturating_duration_since(*at) < SECOND);
+            packets += 1;
+            pace.sent(4, now);
+            if taken.len() + 4 > 20 {
+                refused += 1;
+                pace.limited(now, 4, SECOND, now);
+            } else {
+                taken.extend([now; 4]);
+                pace.took(now);
+            }
+        }
+        assert!(refused >= 10 && refused * 100 <= packets + 300, "{refused} of {packets}");
     }
 
     /// Of a limit without a pause: what was refused by itself was too large. What was refused beside others may have
