@@ -178,8 +178,8 @@ async fn answers() {
     let file = scene.folder.path().join("answers.db");
     // Nothing but answers is timed.
     let policy = BatchPolicy::default().with_delay(Duration::from_secs(86_400)).with_count(usize::MAX);
-    let policy =
-        policy.with_cycles(u64::MAX).with_limits(infinityvm_sdk::Limits::default().with_max_message(usize::MAX));
+    let limits = infinityvm_sdk::Limits::default().with_max_message(usize::MAX).with_max_da(usize::MAX);
+    let policy = policy.with_cycles(u64::MAX).with_limits(limits);
     let server = scene.server(&file, 128).await.batches(policy).start().await.expect("a server");
     ask(&server, 10_000, CALLERS).await;
     let began = Instant::now();

@@ -2,7 +2,8 @@
 //! promised holds.
 //!
 //! Every ratio is of two ways in one run, on one disk. The plain way stores the same bytes with bare inserts, or submits the
-//! same jobs with the client alone. To run one part only, name it: `sqlite` or `postgres`.
+//! same jobs with the client alone. To run some parts only, name them: `sqlite` (or of it
+//! `inserts`, `together`, `whole` and `backlog`) and `postgres`.
 
 mod shared;
 mod syncs;
@@ -18,7 +19,7 @@ use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision, Until,
     devnode::{ConsumerRules, DevNode},
     nonce::{Given, NonceSource, Sequential},
-    outbox::{LaneConfig, Outbox, OutboxBuilder, sqlite::SqliteStore},
+    outbox::{LaneConfig, Outbox, OutboxBuilder, Results, sqlite::SqliteStore},
     primitives::Address,
 };
 use sqlx::{
@@ -45,18 +46,24 @@ fn main() {
     if env::var(process::ROLE).is_ok() {
         return measure::runtime().block_on(shared::instance());
     }
-    let part = env::args().skip(1).find(|part| !part.starts_with('-'));
-    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let parts: Vec<_> = env::args().skip(1).filter(|part| !part.starts_with('-')).collect();
+    let wanted = |names: &[&str]| parts.is_empty() || parts.iter().any(|part| names.contains(&&**part));
     measure::runtime().block_on(async {
         measure::say_load();
         let scene = Scene::new().await;
-        if wanted("sqlite") {
+        if wanted(&["sqlite", "inserts"]) {
             scene.inserts().await;
+        }
+        if wanted(&["sqlite", "together"]) {
             scene.together().await;
+        }
+        if wanted(&["sqlite", "whole"]) {
             scene.whole().await;
+        }
+        if wanted(&["sqlite", "backlog"]) {
             scene.backlog().await;
         }
-        if wanted("postgres") {
+        if wanted(&["postgres"]) {
             shared::all(&scene).await;
         }
     });
@@ -180,12 +187,7 @@ impl Scene {
         let outbox = self.over(&file).await.lane(lane).start().await.expect("an outbox");
         let mut results = outbox.results("bench").await.expect("a reader");
         let began = Instant::now();
-        let reading = async {
-            for _ in 0..WHOLE {
-                results.next().await.expect("an event").ack().await.expect("acknowledged");
-            }
-        };
-        tokio::join!(self.enqueue(&outbox, WHOLE), reading);
+        tokio::join!(self.enqueue(&outbox, WHOLE), hear(&mut results, WHOLE));
         let durable = WHOLE as f64 / began.elapsed().as_secs_f64();
         let figure = format!("{:.2} ({durable:.0} a second beside {plain:.0})", durable / plain);
         say("whole jobs through the outbox come at least at half the client's pace", durable >= plain / 2.0, figure);
@@ -220,6 +222,16 @@ impl Scene {
         );
         drop(outbox);
     }
+}
+
+/// So many events, acknowledged as they come, several at a time.
+async fn hear(results: &mut Results, count: usize) {
+    let events = stream::unfold(results, |results| async move {
+        let event = results.next().await.expect("an event");
+        Some((event, results))
+    });
+    let acknowledged = events.take(count).map(|event| async move { event.ack().await.expect("acknowledged") });
+    acknowledged.buffer_unordered(CALLERS).count().await;
 }
 
 async fn connect(path: &Path) -> SqliteConnection {

@@ -19,7 +19,7 @@ use support::{
 };
 use tokio::sync::Mutex;
 
-use crate::{CALLERS, INPUT, KEY, Scene, client};
+use crate::{CALLERS, INPUT, KEY, Scene, client, hear};
 
 const ENQUEUED: usize = 6_400;
 const KILLS: usize = 5;
@@ -86,7 +86,7 @@ async fn enqueues(scene: &Scene, server: &Server) {
     let connections = connections(&url).await;
     let bare = "CREATE TABLE bare (id BIGSERIAL PRIMARY KEY, body BYTEA NOT NULL)";
     sqlx::query(bare).execute(&mut *connections[0].lock().await).await.expect("made");
-    let body = vec![7; INPUT + 200];
+    let body = vec![7_u8; INPUT + 200];
     // In turns, so that what else the machine does slows all of them.
     let (mut plain, mut queued, mut within) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -207,12 +207,7 @@ async fn fleet(scene: &Scene, server: &Server, instances: usize) {
         let (outbox, consumer) = (&fleet[number % instances], consumers[number % consumers.len()]);
         async move { outbox.enqueue(scene.job_of(consumer, number)).await.expect("enqueued") }
     });
-    let reading = async {
-        for _ in 0..WHOLE {
-            results.next().await.expect("an event").ack().await.expect("acknowledged");
-        }
-    };
-    tokio::join!(jobs.buffer_unordered(CALLERS).count(), reading);
+    tokio::join!(jobs.buffer_unordered(CALLERS).count(), hear(&mut results, WHOLE));
     let pace = WHOLE as f64 / began.elapsed().as_secs_f64();
     println!("PostgreSQL, {instances} instances in one process, {LANES} lanes: {pace:.0} whole jobs a second");
     for outbox in fleet {

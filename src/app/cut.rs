@@ -59,7 +59,14 @@ impl BatchRoom {
 
     /// How many of these requests the next batch takes.
     pub(super) fn prefix(&self, costs: impl IntoIterator<Item = Cost>) -> Prefix {
-        let mut prefix = Prefix { count: 0, cost: self.overhead, full: false };
+        self.extend(Prefix { count: 0, cost: self.overhead, full: false }, costs)
+    }
+
+    /// The same, of requests of which the first were counted before.
+    fn extend(&self, mut prefix: Prefix, costs: impl IntoIterator<Item = Cost>) -> Prefix {
+        if prefix.full {
+            return prefix;
+        }
         for cost in costs {
             let sum = prefix.cost.and(cost);
             // What was taken alone is in a batch alone, whatever it costs: its inputs are measured before they are
@@ -85,38 +92,45 @@ pub(super) struct QueuedRequest {
 
 /// The requests that wait for a batch, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<QueuedRequest>);
+pub(super) struct Queue {
+    waiting: VecDeque<QueuedRequest>,
+    /// What the next batch takes of those that have been counted.
+    counted: Option<Prefix>,
+}
 
 impl Queue {
     pub(super) fn push(&mut self, waiting: QueuedRequest) {
-        self.0.push_back(waiting);
+        self.waiting.push_back(waiting);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.waiting.len()
     }
 
     /// When the next batch is due, and what it takes. `hurry`: at once.
-    pub(super) fn next(&self, room: &BatchRoom, policy: &BatchPolicy, hurry: bool) -> Option<(Instant, Prefix)> {
-        let first = self.0.front()?;
-        let prefix = room.prefix(self.0.iter().map(|waiting| waiting.cost));
+    pub(super) fn next(&mut self, room: &BatchRoom, policy: &BatchPolicy, hurry: bool) -> Option<(Instant, Prefix)> {
+        let first = self.waiting.front()?;
+        let counted = self.counted.unwrap_or_else(|| room.prefix([]));
+        let prefix = room.extend(counted, self.waiting.iter().skip(counted.count).map(|waiting| waiting.cost));
+        self.counted = Some(prefix);
         Some((if prefix.full || hurry { first.since } else { first.since + policy.delay() }, prefix))
     }
 
     /// The places of the first requests.
     pub(super) fn places(&self, count: usize) -> Vec<u64> {
-        self.0.iter().take(count).map(|waiting| waiting.place).collect()
+        self.waiting.iter().take(count).map(|waiting| waiting.place).collect()
     }
 
     /// What the first requests cost.
     pub(super) fn cost(&self, count: usize) -> Cost {
-        self.0.iter().take(count).fold(Cost::ZERO, |sum, waiting| sum.and(waiting.cost))
+        self.waiting.iter().take(count).fold(Cost::ZERO, |sum, waiting| sum.and(waiting.cost))
     }
 
     /// The requests up to a place are in a batch.
     pub(super) fn taken(&mut self, place: u64) {
-        while self.0.front().is_some_and(|waiting| waiting.place <= place) {
-            self.0.pop_front();
+        while self.waiting.front().is_some_and(|waiting| waiting.place <= place) {
+            self.waiting.pop_front();
+            self.counted = None;
         }
     }
 }
@@ -180,5 +194,8 @@ mod tests {
         queue.taken(2);
         assert_eq!((queue.len(), queue.places(9)), (1, vec![4]));
         assert_eq!(queue.cost(9), cost(1, 1));
+        // What was counted before is not counted any more.
+        let (due, prefix) = queue.next(&room, &policy, false).unwrap();
+        assert_eq!((due, prefix), (began + Duration::from_secs(7), room.prefix([cost(1, 1)])));
     }
 }

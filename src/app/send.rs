@@ -56,14 +56,14 @@ impl<S: StateTransition> Batcher<S> {
 
     /// When the next batch is to be cut, if there is anything for it.
     pub(super) fn due(&self) -> Option<Instant> {
-        let queue = self.session.queue.lock();
+        let mut queue = self.session.queue.lock();
         queue.next(&self.session.room, &self.core.policy, self.is_draining()).map(|(due, _)| due)
     }
 
     /// Freezes the next batch, if it is due.
     async fn cut(&mut self) -> Result<bool, End> {
         let mut count = {
-            let queue = self.session.queue.lock();
+            let mut queue = self.session.queue.lock();
             match queue.next(&self.session.room, &self.core.policy, self.is_draining()) {
                 Some((due, prefix)) if due <= Instant::now() => prefix.count,
                 _ => return Ok(false),

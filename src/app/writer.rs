@@ -21,8 +21,11 @@ use super::{
 use crate::{
     backoff::{Backoff, Jitter, Random},
     error::{Error, ErrorKind, Outcome, Result},
-    outbox::store::journal::{
-        EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, LogCursor, NewEntry,
+    outbox::{
+        gather::gather,
+        store::journal::{
+            EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, LogCursor, NewEntry,
+        },
     },
 };
 
@@ -89,7 +92,7 @@ impl<S: StateTransition> RequestWriter<S> {
         mut commands: mpsc::Receiver<AppCommand<S>>,
         mut stop: watch::Receiver<bool>,
     ) -> (mpsc::Receiver<AppCommand<S>>, End) {
-        let mut inbox = Vec::with_capacity(GROUP);
+        let (mut inbox, mut answered) = (Vec::with_capacity(GROUP), 0);
         loop {
             let received = tokio::select! {
                 biased;
@@ -99,6 +102,16 @@ impl<S: StateTransition> RequestWriter<S> {
             if received == 0 {
                 return (commands, End::Closed);
             }
+            gather(&mut inbox, answered, |inbox| {
+                while inbox.len() < GROUP
+                    && let Ok(command) = commands.try_recv()
+                {
+                    inbox.push(command);
+                }
+                inbox.len() < GROUP
+            })
+            .await;
+            answered = inbox.len();
             if let Err(end) = self.take(std::mem::take(&mut inbox)).await {
                 return (commands, end);
             }

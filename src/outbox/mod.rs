@@ -85,6 +85,8 @@
 //! - **Replace what a node still queues.** A node answers OK to another payload under the nonce, and drops it.
 
 pub(crate) mod decide;
+#[cfg(any(feature = "app", feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
+pub(crate) mod gather;
 pub(crate) mod store;
 
 #[cfg(feature = "app")]

@@ -7,7 +7,7 @@ use infinityvm_sdk::{
     outbox::{EventKind, Outbox, OutboxConnection, sqlite},
 };
 use sqlx::{
-    ConnectOptions, Connection, Transaction,
+    ConnectOptions, Connection, SqliteConnection, Transaction,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use support::harness::within;
@@ -81,8 +81,7 @@ async fn connections_whose_commits_do_not_last_are_refused() {
         let file = |synchronous| SqliteConnectOptions::new().filename(rig.path()).synchronous(synchronous);
         for synchronous in [SqliteSynchronous::Off, SqliteSynchronous::Normal] {
             let mut conn = file(synchronous).connect().await.unwrap();
-            let error = outbox.enqueue_in(&mut conn, rig.job(STRATEGY, b"y")).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            refused(&outbox, &mut conn, &rig, ErrorKind::InvalidConfig).await;
             assert_eq!(event.ack_in(&mut conn).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
         let mut conn = file(SqliteSynchronous::Extra).connect().await.unwrap();
@@ -91,13 +90,28 @@ async fn connections_whose_commits_do_not_last_are_refused() {
         let elsewhere = rig.folder.path().join("other.db");
         let _other = sqlite::SqliteStore::open(&elsewhere).await.unwrap();
         let other = SqliteConnectOptions::new().filename(elsewhere).synchronous(SqliteSynchronous::Full);
-        let error = outbox.enqueue_in(&mut other.connect().await.unwrap(), rig.job(STRATEGY, b"z")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        refused(&outbox, &mut other.connect().await.unwrap(), &rig, ErrorKind::InvalidConfig).await;
         let mut none = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
         let error = outbox.enqueue_in(&mut none, rig.job(STRATEGY, b"z")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Store);
     })
     .await;
+}
+
+/// With a key and without, also in a transaction that then commits: nothing is stored.
+async fn refused(outbox: &Outbox, conn: &mut SqliteConnection, rig: &Rig, kind: ErrorKind) {
+    let text = "SELECT (SELECT COUNT(*) FROM ivm_jobs) + (SELECT COUNT(*) FROM ivm_payloads) + (SELECT COUNT(*) FROM ivm_inputs)";
+    let before: i64 = sqlx::query_scalar(text).fetch_one(&mut *conn).await.unwrap();
+    for key in [None, Some("key")] {
+        let mut order = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let intake = outbox.enqueue_in(&mut order, rig.job(STRATEGY, b"y"));
+        let intake = key.into_iter().fold(intake, |intake, key| intake.idempotency_key(key));
+        let error = intake.await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        order.commit().await.unwrap();
+    }
+    let after: i64 = sqlx::query_scalar(text).fetch_one(conn).await.unwrap();
+    assert_eq!(after, before);
 }
 
 /// As a caller on another driver does it.

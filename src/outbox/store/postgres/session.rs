@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use async_trait::async_trait;
 use sqlx::{
-    Column as _, PgConnection, Postgres, Row as _, TypeInfo as _, ValueRef as _,
+    PgConnection, Postgres, Row as _, TypeInfo as _, ValueRef as _,
     postgres::{PgArguments, PgRow},
     query::Query,
     raw_sql,
@@ -44,6 +44,7 @@ static DIALECT: SqlDialect = SqlDialect {
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \
               FROM pg_control_system()",
     enqueue: ENQUEUE,
+    enqueue_checked: None,
     #[cfg(feature = "app")]
     numbers_parameters: true,
     #[cfg(feature = "app")]
@@ -63,7 +64,7 @@ impl SqlSession for PgConnection {
     }
 
     async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>> {
-        bound(text, values).fetch_all(self).await?.iter().map(record).collect()
+        SqlRow::all(&bound(text, values).fetch_all(self).await?, value)
     }
 
     async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64> {
@@ -116,15 +117,13 @@ fn bound(text: &'static str, values: Vec<Value>) -> Query<'static, Postgres, PgA
     bound.persistent(false)
 }
 
-fn record(row: &PgRow) -> Fetched<SqlRow> {
-    let value = |at: usize| match row.try_get_raw(at)?.type_info().name() {
+fn value(row: &PgRow, at: usize) -> Fetched<Value> {
+    match row.try_get_raw(at)?.type_info().name() {
         "INT8" => row.try_get(at).map(Value::Number),
         "INT4" => row.try_get::<Option<i32>, _>(at).map(|number| Value::Number(number.map(i64::from))),
         "BOOL" => row.try_get(at).map(|flag: Option<bool>| flag.map_or(Value::Null, Value::Flag)),
         "TEXT" => row.try_get(at).map(Value::Text),
         "BYTEA" => row.try_get::<Option<Vec<u8>>, _>(at).map(|bytes| Value::Bytes(bytes.map(Into::into))),
         _ => Err(odd("a column of another type")),
-    };
-    let columns = row.columns().iter().map(|column| Ok((column.name().into(), value(column.ordinal())?)));
-    columns.collect::<Fetched<Vec<_>>>().map(SqlRow)
+    }
 }

@@ -6,7 +6,7 @@ use super::{
     events,
     parameters::EnqueueParameters,
     reads::{self, open},
-    session::{Fetched, SqlSession, get, query},
+    session::{Fetched, Query, SqlSession, get, query},
     values::{self, hash, number, signed},
 };
 use crate::{
@@ -80,8 +80,28 @@ pub(super) async fn enqueue(conn: &mut dyn SqlSession, id: i64, job: &NewJob) ->
         return Ok(Some(known));
     }
     let text = conn.dialect().enqueue;
-    let p = EnqueueParameters::of(id, job);
-    let stored = query(text)
+    match store(text, id, job).fetch_optional(&mut *conn).await? {
+        Some(row) => Ok(Some(Enqueued::New(get(&row, "ticket")?))),
+        // Where several write at once, somebody else may have taken the key meanwhile.
+        None => known(conn, id, job).await,
+    }
+}
+
+/// The same for a job without a key, by a text that first compares the store's identity.
+pub(super) async fn enqueue_checked(
+    conn: &mut dyn SqlSession,
+    text: &'static str,
+    identity: &[u8],
+    lane: i64,
+    job: &NewJob,
+) -> Fetched<Option<Enqueued>> {
+    let stored = store(text, lane, job).bind(identity.to_vec()).fetch_optional(conn).await?;
+    stored.map(|row| Ok(Enqueued::New(get(&row, "ticket")?))).transpose()
+}
+
+fn store(text: &'static str, lane: i64, job: &NewJob) -> Query {
+    let p = EnqueueParameters::of(lane, job);
+    query(text)
         .bind(p.onchain)
         .bind(p.offchain)
         .bind(p.state.map(Bytes::from))
@@ -91,12 +111,7 @@ pub(super) async fn enqueue(conn: &mut dyn SqlSession, id: i64, job: &NewJob) ->
         .bind(p.lane)
         .bind(p.key)
         .bind(p.now)
-        .bind(p.not_after);
-    match stored.fetch_optional(&mut *conn).await? {
-        Some(row) => Ok(Some(Enqueued::New(get(&row, "ticket")?))),
-        // Where several write at once, somebody else may have taken the key meanwhile.
-        None => known(conn, id, job).await,
-    }
+        .bind(p.not_after)
 }
 
 /// The job that the lane has under a job's key.
@@ -141,6 +156,13 @@ pub(super) async fn acknowledge(conn: &mut dyn SqlSession, lane: i64, name: &str
 macro_rules! change {
     ($conn:ident, $text:expr, $($value:expr),* $(,)?) => {
         query($text)$(.bind($value))*.execute(&mut *$conn).await? == 1
+    };
+}
+
+/// A text about a column of all payloads of a job (parameter 1) that have had a nonce.
+macro_rules! numbered {
+    ($text:literal, $column:literal) => {
+        concat!($text, "(SELECT ", $column, " FROM ivm_payloads WHERE ticket = $1 AND nonce IS NOT NULL)")
     };
 }
 
@@ -444,8 +466,8 @@ async fn close(
     }
     if keep_until.is_none() {
         for text in [
-            "DELETE FROM ivm_posting WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)",
-            "DELETE FROM ivm_posts WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)",
+            numbered!("DELETE FROM ivm_posting WHERE payload IN ", "payload"),
+            numbered!("DELETE FROM ivm_posts WHERE payload IN ", "payload"),
         ] {
             query(text).bind(ticket).execute(&mut *conn).await?;
         }
@@ -480,9 +502,12 @@ async fn sweep(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) -> Fetch
     let purged = query(text).bind(id).bind(i64::from(most)).fetch_all(&mut *conn).await?;
     for row in &purged {
         let ticket: i64 = get(row, "ticket")?;
-        let text = "DELETE FROM ivm_results WHERE payload IN (SELECT payload FROM ivm_payloads WHERE ticket = $1)";
-        query(text).bind(ticket).execute(&mut *conn).await?;
-        query("DELETE FROM ivm_inputs WHERE ticket = $1").bind(ticket).execute(&mut *conn).await?;
+        for text in [
+            numbered!("DELETE FROM ivm_results WHERE payload IN ", "payload"),
+            numbered!("DELETE FROM ivm_inputs WHERE inputs IN ", "inputs"),
+        ] {
+            query(text).bind(ticket).execute(&mut *conn).await?;
+        }
     }
     Ok(Acted::Swept { closed, purged: purged.len() as u64 })
 }

@@ -48,8 +48,21 @@ pub(crate) async fn enqueue_in(
     job: &NewJob,
     hints: bool,
 ) -> Result<Enqueued> {
-    check(conn, identity, place).await?;
-    let mut stored = apply::enqueue(conn, lane, job).await;
+    let checked = conn.dialect().enqueue_checked.filter(|_| job.key.is_none());
+    let mut stored = match checked {
+        Some(text) => match apply::enqueue_checked(conn, text, identity, lane, job).await {
+            Ok(stored) => Ok(stored),
+            Err(error) => {
+                // It says why, if the connection is not one to enqueue on.
+                check(conn, identity, place).await?;
+                Err(error)
+            }
+        },
+        None => {
+            check(conn, identity, place).await?;
+            apply::enqueue(conn, lane, job).await
+        }
+    };
     if hints
         && let Ok(Some(Enqueued::New(_))) = stored
         && let Err(error) = conn.hint_queued(lane).await

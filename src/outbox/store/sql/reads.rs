@@ -32,8 +32,10 @@ pub(super) async fn payload(conn: &mut dyn SqlSession, id: i64) -> Fetched<Optio
 }
 
 pub(super) async fn payloads(conn: &mut dyn SqlSession, ticket: i64) -> Fetched<Vec<PayloadRow>> {
+    // A job that waits for its nonce has one payload.
     let text = "SELECT p.*, i.onchain, i.offchain, i.state FROM ivm_payloads p JOIN ivm_inputs i USING (inputs) \
-                WHERE p.ticket = $1 ORDER BY p.payload";
+                WHERE p.payload IN (SELECT payload FROM ivm_jobs WHERE ticket = $1 \
+                    UNION SELECT payload FROM ivm_payloads WHERE ticket = $1 AND nonce IS NOT NULL) ORDER BY p.payload";
     query(text).bind(ticket).fetch_all(conn).await?.iter().map(values::payload).collect()
 }
 

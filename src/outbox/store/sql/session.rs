@@ -1,7 +1,10 @@
 //! A connection to a database, whichever it is: statements with values in, rows out.
 
+use std::sync::Arc;
+
 use alloy_primitives::Bytes;
 use async_trait::async_trait;
+use sqlx::{Column as _, Row};
 
 use crate::error::Result as Checked;
 
@@ -100,12 +103,26 @@ required!(i64, String, Bytes);
 
 /// A row that was read.
 #[derive(Debug)]
-pub(crate) struct SqlRow(pub(crate) Vec<(Box<str>, Value)>);
+pub(crate) struct SqlRow {
+    /// Those of all rows that were read together.
+    names: Arc<[Box<str>]>,
+    values: Vec<Value>,
+}
+
+impl SqlRow {
+    /// The rows that one statement has returned. `value`: of a row, in the column of that number.
+    pub(crate) fn all<R: Row>(rows: &[R], value: impl Fn(&R, usize) -> Fetched<Value>) -> Fetched<Vec<Self>> {
+        let columns = rows.first().map_or(&[][..], Row::columns);
+        let names: Arc<[Box<str>]> = columns.iter().map(|column| column.name().into()).collect();
+        let values = |row| (0..names.len()).map(|at| value(row, at)).collect::<Fetched<_>>();
+        rows.iter().map(|row| Ok(Self { names: Arc::clone(&names), values: values(row)? })).collect()
+    }
+}
 
 /// A value of a column.
 pub(crate) fn get<T: Cell>(row: &SqlRow, column: &'static str) -> Fetched<T> {
-    let found = row.0.iter().find(|(name, _)| **name == *column);
-    let (_, value) = found.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
+    let at = row.names.iter().position(|name| **name == *column);
+    let value = at.and_then(|at| row.values.get(at)).ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?;
     T::of(value).ok_or_else(|| odd(column))
 }
 
@@ -140,6 +157,9 @@ pub(crate) struct SqlDialect {
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
     /// row if there is no such lane or if somebody has just taken the key.
     pub(crate) enqueue: &'static str,
+    /// The same for a job without a key, in a transaction that is not the store's own: fails, with nothing changed, if
+    /// the store's identity is not that of parameter 11, or if a power cut may take back what the connection commits.
+    pub(crate) enqueue_checked: Option<&'static str>,
     /// Whether the parameters of a text that is made have numbers; otherwise they are in their order.
     #[cfg(feature = "app")]
     pub(crate) numbers_parameters: bool,

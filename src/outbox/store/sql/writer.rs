@@ -28,7 +28,10 @@ use super::{
 use crate::outbox::store::journal::{AppRow, JournalAct, Journaled};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    outbox::store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
+    outbox::{
+        gather::gather,
+        store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
+    },
 };
 
 /// Requests in one transaction at most.
@@ -170,14 +173,22 @@ fn is_taken(error: &sqlx::Error) -> bool {
 
 impl<L: WriterLink> Task<L> {
     async fn run(mut self) {
+        let mut answered = 0;
         while let Some(first) = self.waiting.recv().await {
+            let mut bytes = size(&first.request);
             let mut orders = vec![first];
-            let mut bytes = 0;
-            while orders.len() < BATCH && bytes < BATCH_BYTES {
-                let Ok(next) = self.waiting.try_recv() else { break };
-                bytes += size(&next.request);
-                orders.push(next);
-            }
+            gather(&mut orders, answered, |orders| {
+                let has_room = |orders: &Vec<_>, bytes| orders.len() < BATCH && bytes < BATCH_BYTES;
+                while has_room(orders, bytes)
+                    && let Ok(next) = self.waiting.try_recv()
+                {
+                    bytes += size(&next.request);
+                    orders.push(next);
+                }
+                has_room(orders, bytes)
+            })
+            .await;
+            answered = orders.len();
             self.carry_out(orders).await;
         }
         self.link.close().await;

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use sqlx::{
-    Column as _, Row as _, Sqlite, SqliteConnection, TypeInfo as _, ValueRef as _,
+    Row as _, Sqlite, SqliteConnection, TypeInfo as _, ValueRef as _,
     query::Query,
     raw_sql,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::sql::{ENQUEUE_AT_ONCE, MIGRATIONS, VERSION};
+use super::sql::{ENQUEUE_AT_ONCE, ENQUEUE_CHECKED, MIGRATIONS, VERSION};
 use crate::{
     error::{Error, ErrorKind, Result},
     outbox::store::sql::{Fetched, SqlDialect, SqlRow, SqlSession, Value, guests, odd},
@@ -28,6 +28,7 @@ static DIALECT: SqlDialect = SqlDialect {
     is_shared: false,
     history: "SELECT '' AS history",
     enqueue: ENQUEUE_AT_ONCE,
+    enqueue_checked: Some(ENQUEUE_CHECKED),
     #[cfg(feature = "app")]
     numbers_parameters: false,
     #[cfg(feature = "app")]
@@ -44,7 +45,7 @@ impl SqlSession for SqliteConnection {
     }
 
     async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>> {
-        bound(text, values).fetch_all(self).await?.iter().map(record).collect()
+        SqlRow::all(&bound(text, values).fetch_all(self).await?, value)
     }
 
     async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64> {
@@ -62,6 +63,7 @@ impl SqlSession for SqliteConnection {
         sqlx::query("PRAGMA data_version").fetch_one(self).await?.try_get(0)
     }
 
+    /// By the same rules as `ENQUEUE_CHECKED`.
     async fn lasting_store(&mut self, place: &str) -> Fetched<Result<Vec<u8>>> {
         let text = "SELECT s.identity, y.synchronous, j.journal_mode \
                     FROM ivm_store s, pragma_synchronous y, pragma_journal_mode j";
@@ -96,23 +98,20 @@ fn bound(text: &'static str, values: Vec<Value>) -> Query<'static, Sqlite, Sqlit
         Value::Number(number) => query.bind(number),
         Value::Flag(flag) => query.bind(flag),
         Value::Text(text) => query.bind(text),
-        Value::Bytes(bytes) => query.bind(bytes.map(|bytes| bytes.to_vec())),
+        // Without a copy, where nobody else has them.
+        Value::Bytes(bytes) => query.bind(bytes.map(Vec::from)),
         Value::Null => query.bind(None::<i64>),
     })
 }
 
-fn record(row: &SqliteRow) -> Fetched<SqlRow> {
-    let value = |at: usize| {
-        let raw = row.try_get_raw(at)?;
-        // A NULL has the type of its column.
-        match raw.type_info().name() {
-            "INTEGER" | "BOOLEAN" => row.try_get(at).map(Value::Number),
-            "TEXT" => row.try_get(at).map(Value::Text),
-            "BLOB" => row.try_get::<Option<Vec<u8>>, _>(at).map(|bytes| Value::Bytes(bytes.map(Into::into))),
-            _ if raw.is_null() => Ok(Value::Null),
-            _ => Err(odd("a column of another type")),
-        }
-    };
-    let columns = row.columns().iter().map(|column| Ok((column.name().into(), value(column.ordinal())?)));
-    columns.collect::<Fetched<Vec<_>>>().map(SqlRow)
+fn value(row: &SqliteRow, at: usize) -> Fetched<Value> {
+    let raw = row.try_get_raw(at)?;
+    // A NULL has the type of its column.
+    match raw.type_info().name() {
+        "INTEGER" | "BOOLEAN" => row.try_get(at).map(Value::Number),
+        "TEXT" => row.try_get(at).map(Value::Text),
+        "BLOB" => row.try_get::<Option<Vec<u8>>, _>(at).map(|bytes| Value::Bytes(bytes.map(Into::into))),
+        _ if raw.is_null() => Ok(Value::Null),
+        _ => Err(odd("a column of another type")),
+    }
 }
