@@ -27,6 +27,12 @@ pub(crate) fn shorten(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX)]
 }
 
+/// A text without the mark of its byte order (U+FEFF), which some servers put before JSON.
+#[cfg(feature = "client")]
+pub(crate) fn without_mark(raw: &[u8]) -> &[u8] {
+    raw.strip_prefix("\u{feff}".as_bytes()).unwrap_or(raw)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,8 @@ use self::{
 
 #[cfg(feature = "app")]
 pub(crate) use self::followed::{ChainDepth, FollowedContract, FollowedLogs, LogDepth, ReadBlock, followed_logs};
+#[cfg(any(feature = "chain", feature = "devnode"))]
+pub(crate) use self::post::keep_within;
 #[cfg(all(feature = "chain", feature = "devnode"))]
 pub(crate) use self::rpc::{Draft, Sender};
 #[cfg(feature = "chain")]

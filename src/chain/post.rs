@@ -1,11 +1,15 @@
 //! Posting a result oneself: what is posted, and who posts it.
 
+#[cfg(any(feature = "chain", feature = "devnode"))]
+use std::time::Duration;
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 
 use super::{Batch, Blobs, Block, Call, Chain, OneRpc, Revert, RevertCause};
+#[cfg(any(feature = "chain", feature = "devnode"))]
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::{
     error::Result,
     job::{JobRecord, Verified, claimed_post},
@@ -178,9 +182,25 @@ pub trait PostKeeper: Send + Sync + 'static {
     /// Keeps a transaction. The poster sends it if this succeeds, and never otherwise. The same transaction may come
     /// again, with its blobs in another form.
     ///
+    /// One that has not ended in time is given up, and dropped where it stands: nothing was sent, although the
+    /// transaction may be kept. For an `RpcPoster` the time is that of its signer
+    /// (`RpcPoster::with_signing_deadline`), 60 seconds unless set.
+    ///
     /// # Errors
     /// Those of whatever it is kept in. The post fails with them.
     async fn keep(&self, post: &SignedPost) -> Result<()>;
+}
+
+/// Has a transaction kept that is about to be sent. If that fails or takes longer than this, it must not be sent.
+#[cfg(any(feature = "chain", feature = "devnode"))]
+pub(crate) async fn keep_within(keeper: &dyn PostKeeper, post: &SignedPost, within: Duration) -> Result<()> {
+    let late = || {
+        Err(Error::new(ErrorKind::Store, format!("the signed transaction was not stored within {within:?}"))
+            .with_retryable(true)
+            .with_hint("post it again once the store answers: nothing was sent"))
+    };
+    let kept = tokio::time::timeout(within, keeper.keep(post)).await.unwrap_or_else(|_| late());
+    kept.map_err(|error| error.with_outcome(Outcome::NotSent))
 }
 
 /// Posts transactions: an account with funds, and a way to the chain. Object-safe; the crate's own is `RpcPoster`
@@ -234,7 +254,7 @@ pub trait Poster: Send + Sync + fmt::Debug + 'static {
     /// This account, for a result whose transactions are to outlive the process. The returned poster gives each
     /// transaction that it signs to the keeper, and sends it only once that has kept it. `kept` are those that were
     /// kept for the same result before, in their order: [`follow_up`](Self::follow_up) looks after them as if they had
-    /// been signed in this process.
+    /// been signed in this process. As a signer, the keeper must be given up if it never answers.
     ///
     /// Unless implemented, this is nothing, and the `outbox` posts no results with this poster.
     fn kept_by(&self, keeper: Arc<dyn PostKeeper>, kept: &[SignedPost]) -> Option<Arc<dyn Poster>> {

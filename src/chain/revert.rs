@@ -79,7 +79,7 @@ impl Revert {
 }
 
 impl RevertCause {
-    fn of_text(text: &str) -> Self {
+    pub(super) fn of_text(text: &str) -> Self {
         let text = text.to_lowercase();
         let has = |words: &[&str]| words.iter().all(|word| text.contains(word));
         let differs = has(&["match"]) && (has(&["coprocessor"]) || has(&["jobmanager"]));

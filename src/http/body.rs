@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, pin::pin};
 
 use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_ENCODING};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -12,6 +13,13 @@ pub(crate) enum Unread {
     TooLong,
     /// The connection broke.
     Broken(Box<dyn StdError + Send + Sync>),
+}
+
+/// Whether by its headers a body is compressed. An encoding without a name is none.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    let encodings =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    encodings.map(<[u8]>::trim_ascii).any(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Reads a body up to a limit, in bytes: what was read, and why that is not all of it, if it is not. One piece is not
@@ -104,6 +112,19 @@ mod tests {
                     assert_eq!(read.len(), if fits { total } else { 1000 / piece * piece }, "{total}, {piece}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_encoding_is_one_that_changes_the_text() {
+        let of = |values: &[&'static str]| {
+            HeaderMap::from_iter(values.iter().map(|it| (CONTENT_ENCODING, http::HeaderValue::from_static(it))))
+        };
+        for none in [&[][..], &["identity"], &["Identity"], &[""], &[" , identity"], &["identity", "identity"]] {
+            assert!(!is_encoded(&of(none)), "{none:?}");
+        }
+        for encoded in [&["gzip"][..], &["x"], &["identity, br"], &["identity", "zstd"]] {
+            assert!(is_encoded(&of(encoded)), "{encoded:?}");
         }
     }
 

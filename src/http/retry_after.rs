@@ -69,14 +69,22 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         // More digits than fit are for ever as well.
         return Some(Duration::from_secs(asked.parse().unwrap_or(u64::MAX)));
     }
-    let until = seconds(asked)?;
+    let Some(until) = seconds(asked) else { return duration(asked) };
     // One that has passed asks for no pause.
     Some(Duration::from_secs(u64::try_from(until.saturating_sub(now(headers)?)).unwrap_or(0)))
 }
 
+/// Parts of a second, or a time with its unit, as no standard has it: `0.5`, `1500ms`, `30 seconds`.
+fn duration(asked: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(whole_of(asked)?).ok()
+}
+
 fn millis(headers: &HeaderMap) -> Option<Duration> {
-    let asked = MILLIS.iter().find_map(|name| text(headers, name)).filter(|asked| is_digits(asked))?;
-    Some(Duration::from_millis(asked.parse().unwrap_or(u64::MAX)))
+    let asked = MILLIS.iter().find_map(|name| text(headers, name))?;
+    match is_digits(asked) {
+        true => Some(Duration::from_millis(asked.parse().unwrap_or(u64::MAX))),
+        false => Duration::try_from_secs_f64(asked.parse::<f64>().ok()? / 1e3).ok(),
+    }
 }
 
 /// The seconds since 1970, by the server's clock if it tells.
@@ -117,6 +125,16 @@ fn window(limits: &str) -> Option<f64> {
     let parts: Vec<&str> = if limits.contains("reset=") { vec![limits] } else { limits.split(',').collect() };
     let ends = parts.iter().copied().filter(|part| used_up(part)).filter_map(|part| field(part, ["t", "reset"]));
     ends.max_by(f64::total_cmp)
+}
+
+/// The same, of all of a text.
+fn whole_of(text: &str) -> Option<f64> {
+    let (mut told, mut rest) = (0.0, text.trim());
+    while !rest.is_empty() {
+        let (part, left) = part_of_time(rest)?;
+        (told, rest) = (told + part, left);
+    }
+    (!text.trim().is_empty()).then_some(told)
 }
 
 /// A time with its units, such as `1m30s`, `250ms` or `2 seconds`, in seconds, from the beginning of a text. A number
@@ -234,9 +252,14 @@ mod tests {
         assert_eq!(asked("0", None), Some(0));
         assert_eq!(asked(" 120 ", None), Some(120));
         assert_eq!(asked(&"9".repeat(30), None), Some(u64::MAX));
-        for bad in ["-1", "1.5", "1e3", "+5", "", "in a minute", "5 s"] {
+        for bad in ["-1", "1e3", "+5", "", "in a minute", ".", "NaN", "inf", "5 apples", "2026-11-30T08:49:37Z"] {
             assert_eq!(asked(bad, None), None, "{bad}");
         }
+        // As no standard has it.
+        for (lenient, millis) in [("1.5", 1_500), ("0.25", 250), ("5 s", 5_000), ("1m30s", 90_000), ("1500ms", 1_500)] {
+            assert_eq!(told(&[("retry-after", lenient)], RefusedFor::Other), Some(millis), "{lenient}");
+        }
+        assert_eq!(told(&[("retry-after-ms", "1500.5")], RefusedFor::Other), Some(1_500));
         let (now, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:51:37 GMT");
         assert_eq!(asked(later, Some(now)), Some(120), "by the server's own clock");
         assert_eq!(asked(now, Some(later)), Some(0));

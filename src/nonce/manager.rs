@@ -157,7 +157,11 @@ impl NonceManager {
                 "is quarantined: a job signed with it may have been sent",
                 "find out what became of that job, then call `NonceManager::resolve`; or set another nonce",
             ),
-            Some(Taken::Committed) => refused("is spent", "set another nonce: one nonce is one job"),
+            Some(Taken::Committed) => refused(
+                "is spent",
+                "set another nonce: one nonce is one job. Where the job that has it FAILED, Client::replace puts another in \
+                 its place",
+            ),
             Some(Taken::Forgotten) => refused(
                 "is below all those still remembered, so it may be spent",
                 "set a higher nonce: one nonce is one job",

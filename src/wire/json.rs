@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::Error,
     rpc::{Method, RequestBody},
-    text::shorten,
+    text::{shorten, without_mark},
 };
 
 /// How a message's bytes are written.
@@ -134,7 +134,7 @@ pub(super) fn relay_result(response: &[u8]) -> Result<relay::GetResultResponse, 
 /// Reads the one object that a response is. What serde says of a value may repeat the value, so it is cut short.
 fn read<T: DeserializeOwned>(method: Method, response: &[u8]) -> Result<T, Error> {
     let bad = |source: String| bad(method, "not a JSON message of this call").with_source(shorten(&source).to_owned());
-    let text = std::str::from_utf8(response).map_err(|error| bad(error.to_string()))?;
+    let text = std::str::from_utf8(without_mark(response)).map_err(|error| bad(error.to_string()))?;
     let Object(answer) = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     Ok(answer)
 }

@@ -7,6 +7,7 @@ mod batches;
 mod dialects;
 mod edges;
 mod faults;
+mod forms;
 mod heads;
 mod limits;
 mod matching;

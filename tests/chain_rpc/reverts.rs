@@ -2,7 +2,7 @@
 
 use infinityvm_sdk::{
     ErrorKind,
-    chain::{Answer, At, Call, ChainReader, Question},
+    chain::{Answer, At, Call, ChainReader, Question, Revert, RevertCause},
     primitives::{Address, Bytes, bytes},
 };
 use serde_json::{Value, json};
@@ -59,6 +59,32 @@ async fn reverts_are_answers() {
     for (name, error, expected) in forms {
         let answer = called(error).await.unwrap_or_else(|error| panic!("{name}: {}", error.report()));
         assert_eq!(answer, Answer::Reverted(expected), "{name}");
+    }
+}
+
+/// Some pass on no data. A reason of the contracts' own is known by its words; others may be the RPC's.
+#[tokio::test]
+async fn a_reason_in_words_alone_is_one() {
+    let reason = "JobManager.createJob: job already exists with this nonce and consumer";
+    for (code, message) in [
+        (3, format!("execution reverted: {reason}")),
+        (-32000, format!("execution reverted: {reason}")),
+        (-32603, format!("VM Exception while processing transaction: revert {reason}")),
+        (-32603, format!("Error: VM Exception while processing transaction: reverted with reason string '{reason}'")),
+        (-32000, format!("err: execution reverted: \"{reason}\"")),
+        (3, reason.to_owned()),
+    ] {
+        for data in [Value::Null, json!("0x")] {
+            let answer = called(json!({ "code": code, "message": message, "data": data })).await;
+            let Ok(Answer::Reverted(data)) = answer else { panic!("{message}: {answer:?}") };
+            let revert = Revert::decode(&data);
+            assert_eq!((&revert, revert.cause()), (&Revert::Message(reason.into()), RevertCause::NonceTaken));
+        }
+    }
+    for other in ["execution reverted: no", "reverted without a reason string", "function selector was not recognized"]
+    {
+        let answer = called(json!({ "code": 3, "message": other })).await;
+        assert_eq!(answer.expect(other), Answer::Reverted(Bytes::new()), "{other}");
     }
 }
 

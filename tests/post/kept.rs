@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -29,11 +29,13 @@ struct Ledger {
     chain: PoolChain,
     kept: Arc<Mutex<Vec<SignedPost>>>,
     crashes: Arc<AtomicBool>,
+    /// How often it does not answer from now on, after it has kept what it was given.
+    hangs: Arc<AtomicU32>,
 }
 
 impl Ledger {
     fn new(chain: &PoolChain) -> Self {
-        Self { chain: chain.clone(), kept: Arc::default(), crashes: Arc::default() }
+        Self { chain: chain.clone(), kept: Arc::default(), crashes: Arc::default(), hangs: Arc::default() }
     }
 
     fn kept(&self) -> Vec<SignedPost> {
@@ -53,6 +55,9 @@ impl PostKeeper for Ledger {
         let sent = self.chain.sent();
         assert!(sent.iter().all(|sent| sent.hash != post.hash), "it was sent before it was kept");
         self.kept.lock().unwrap().push(post.clone());
+        if self.hangs.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            std::future::pending().await
+        }
         match self.crashes.load(SeqCst) {
             true => Err(Error::new(ErrorKind::Store, "the process ends here").with_outcome(Fate::Unknown)),
             false => Ok(()),
@@ -87,6 +92,51 @@ async fn what_was_kept_and_not_sent_is_sent_by_the_next_process_as_it_is() {
         poster.post(&transaction(&other), &|_| ()).await.unwrap();
         assert_eq!(ledger.kept()[1].nonce, 1);
     }
+}
+
+/// As a database whose server went away behind an open connection.
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_never_answers_is_given_up_and_nothing_was_sent() {
+    let set: [(fn(RpcPoster) -> RpcPoster, u64); 2] =
+        [(|it| it, 60), (|it| it.with_signing_deadline(Duration::from_secs(3)), 3)];
+    for (set, seconds) in set {
+        let edge = Edge::new(Revision::Relay).await;
+        let ledger = Ledger::new(&edge.chain);
+        let (poster, result) = (ledger.poster(set), edge.result(1).await.1);
+        ledger.hangs.store(1, SeqCst);
+        let began = tokio::time::Instant::now();
+        let error = poster.post(&transaction(&result), &|_| panic!("it was not kept")).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), seconds);
+        let what = (error.kind(), error.outcome(), error.is_retryable());
+        assert_eq!(what, (ErrorKind::Store, Fate::NotSent, true), "{}", error.report());
+        assert!(edge.chain.sent().is_empty());
+        // Nothing is in the way of the next one, and it has the same account nonce.
+        let hash = poster.post(&transaction(&result), &|_| ()).await.unwrap();
+        let kept = ledger.kept();
+        assert_eq!((kept.len(), kept[1].hash), (2, hash));
+        assert!(kept.iter().all(|post| post.nonce == 0));
+    }
+}
+
+/// A higher price that nobody keeps is not sent. What was sent before is looked after all the same.
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_never_answers_holds_up_no_follow_up() {
+    let edge = Edge::new(Revision::Relay).await;
+    let (ledger, result) = (Ledger::new(&edge.chain), edge.result(1).await.1);
+    let set = |poster: RpcPoster| poster.with_repricing(Duration::from_secs(10), 2);
+    let poster = ledger.poster(|it| set(it).with_signing_deadline(Duration::from_secs(3)));
+    edge.chain.edge(|method, params, chain| match method {
+        SEND => error(-32000, "not now"),
+        _ => chain.forward(method, params),
+    });
+    let transaction = transaction(&result);
+    let first = poster.post(&transaction, &|_| ()).await.unwrap_err().tx_hash().unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    ledger.hangs.store(1, SeqCst);
+    let began = tokio::time::Instant::now();
+    let followed = poster.follow_up(&transaction, &[first], &|hash| assert_eq!(hash, first)).await.unwrap();
+    assert_eq!((followed, ledger.kept().len()), (FollowUp::Sent(first), 2));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// How often a transaction was priced again is known from what was kept, and so is its price.

@@ -3,6 +3,8 @@
 mod chaos;
 mod edges;
 mod edges_on_anvil;
+#[cfg(feature = "chain")]
+mod forms;
 mod in_memory;
 #[cfg(feature = "chain")]
 mod kept;

@@ -3,12 +3,14 @@
 
 use alloy_json_rpc::{ErrorPayload, ResponsePayload};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, hex};
-use serde::{Deserialize, de::DeserializeOwned};
+use alloy_sol_types::{Revert as SolRevert, SolError};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use super::fault;
 use crate::{
     chain::{
+        RevertCause,
         post::{OutOfGas, OverGasCap, TX_GAS_CAP},
         reader::{Answer, At, Block, Call, Log, LogFilter, Question, Receipt, Transaction},
     },
@@ -75,6 +77,8 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
                 }
                 Question::Call(..) => reverted(error).map(Answer::Reverted).ok_or_else(|| fault::said(error)),
                 Question::Gas(_) if is_over_gas_cap(error) => Err(fault::said(error).with_detail(OverGasCap)),
+                Question::Receipt(_) if fault::is_absent(error) => Ok(Answer::Receipt(None)),
+                Question::Transaction(_) if fault::is_absent(error) => Ok(Answer::Transaction(None)),
                 Question::Logs(filter) if filter.from_block < filter.to_block => Err(fault::said_of_logs(error)),
                 _ => Err(fault::said(error)),
             };
@@ -123,9 +127,21 @@ pub(super) fn reverted(error: &ErrorPayload) -> Option<Bytes> {
         "invalid jump",
     ];
     if error.code == 3 || data.is_some() || stopped.iter().any(|known| message.contains(known)) {
-        return Some(data.unwrap_or_default());
+        return Some(data.filter(|data| !data.is_empty()).or_else(|| told(&error.message)).unwrap_or_default());
     }
     None
+}
+
+/// What a call reverted with, if an RPC tells it in its message alone: a reason of the contracts' own. Other words may
+/// be the RPC's, as where a contract has no such function.
+fn told(message: &str) -> Option<Bytes> {
+    if RevertCause::of_text(message) == RevertCause::Other {
+        return None;
+    }
+    let before = ["reason string ", "reverted: ", "revert: ", "reverted ", "revert "];
+    let reason = before.iter().find_map(|words| message.split_once(words)).map_or(message, |(_, reason)| reason);
+    let reason = reason.trim().trim_matches(['\'', '"']);
+    Some(SolRevert::from(reason.to_owned()).abi_encode().into())
 }
 
 /// Whether it says that a call had too little gas, and nothing that a contract gave.
@@ -194,13 +210,28 @@ struct RawReceipt {
     block_number: Option<U64>,
     block_hash: Option<B256>,
     status: U64,
+    #[serde(default, deserialize_with = "or_nothing")]
     logs: Vec<RawLog>,
+}
+
+/// Some write null in place of an empty list, and of no bytes.
+fn or_nothing<'de, T, D>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Some give what is in no block the hash zero.
+fn included_in(hash: Option<B256>) -> Option<B256> {
+    hash.filter(|hash| !hash.is_zero())
 }
 
 impl RawReceipt {
     fn included(self) -> Option<Receipt> {
         let logs = self.logs.into_iter().filter_map(RawLog::included).collect();
-        let (number, hash) = (self.block_number?.to(), self.block_hash?);
+        let (number, hash) = (self.block_number?.to(), included_in(self.block_hash)?);
         Some(Receipt::new(self.transaction_hash, number, hash, self.status == U64::from(1), logs))
     }
 }
@@ -224,20 +255,23 @@ impl From<RawTransaction> for Transaction {
 #[serde(rename_all = "camelCase")]
 struct RawLog {
     address: Address,
+    #[serde(default, deserialize_with = "or_nothing")]
     topics: Vec<B256>,
+    #[serde(default, deserialize_with = "or_nothing")]
     data: Bytes,
     block_number: Option<U64>,
     block_hash: Option<B256>,
     transaction_hash: Option<B256>,
     log_index: Option<U64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     removed: bool,
 }
 
 impl RawLog {
     /// As long as it is in a block.
     fn included(self) -> Option<Log> {
-        let (number, block, transaction) = (self.block_number?.to(), self.block_hash?, self.transaction_hash?);
+        let (number, block) = (self.block_number?.to(), included_in(self.block_hash)?);
+        let transaction = self.transaction_hash?;
         let log = || {
             let log = Log::new(self.address, self.topics, self.data, number, block, transaction);
             self.log_index.map_or(log.clone(), |index| log.with_index(index.to()))

@@ -315,6 +315,21 @@ pub(super) fn is_behind(payload: &ErrorPayload) -> bool {
     !is_limit(payload) && (payload.code == -32002 || missing || LATER.iter().any(|known| text.contains(known)))
 }
 
+/// Whether it says in an error what is said by null elsewhere: that there is no such transaction, or none of it in a
+/// block. An index that is not made yet, and what was thrown away, say nothing of that.
+pub(super) fn is_absent(payload: &ErrorPayload) -> bool {
+    const NAMED: [&str; 5] = ["transaction", "tx", "receipt", "resource", "transactionhash"];
+    const ABSENT: [&str; 5] = ["not found", "not exist", "doesn't exist", "no such", "unknown transaction"];
+    const OTHER: [&str; 9] =
+        ["method", "block", "header", "index", "prune", "history", "available", "again", "unsupported"];
+    let text = payload.message.to_ascii_lowercase();
+    has_word(&text, &NAMED)
+        && ABSENT.iter().any(|words| text.contains(words))
+        && !OTHER.iter().any(|word| text.contains(word))
+        && !is_limit(payload)
+        && payload.code != -32601
+}
+
 /// Whether it is the number of questions in a time that the RPC refuses.
 pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
     let text = payload.message.to_ascii_lowercase();

@@ -132,7 +132,7 @@ impl Inner {
     }
 
     async fn read(&self, response: Response) -> Result<Bytes, Error> {
-        if response.headers().get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity") {
+        if body::is_encoded(response.headers()) {
             return Err(fault::nonsense("the RPC's answer is compressed, which was not asked for"));
         }
         let announced = response.content_length().unwrap_or(0);

@@ -6,11 +6,14 @@ use alloy_json_rpc::{ErrorPayload, Id, Response, ResponsePacket, ResponsePayload
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
+use crate::text::without_mark;
+
 /// Below this, a number in floating point is the one that was sent.
 const EXACT: f64 = (1_u64 << 53) as f64;
 
 /// A batch, or one answer; nothing if it is neither. Items that are no answers are left out.
 pub(super) fn read(raw: &[u8]) -> Option<ResponsePacket> {
+    let raw = without_mark(raw);
     if raw.trim_ascii_start().first() != Some(&b'[') {
         return response(raw).map(ResponsePacket::Single);
     }
@@ -39,9 +42,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// One answer. An error counts whatever stands beside it.
+/// One answer. An error counts whatever stands beside it, unless it says nothing and a result does.
 pub(super) fn response(raw: &[u8]) -> Option<Response> {
-    let item: Item<'_> = serde_json::from_slice(raw).ok()?;
+    let mut item: Item<'_> = serde_json::from_slice(raw).ok()?;
+    if says_nothing(&item.error) && item.result.is_some_and(|result| result.get() != "null") {
+        item.error = Value::Null;
+    }
     let payload = match (item.error, item.result) {
         (Value::Null, Some(result)) => ResponsePayload::Success(result.to_owned()),
         (Value::Null, None) => {
@@ -62,8 +68,22 @@ pub(super) fn response(raw: &[u8]) -> Option<Response> {
     Some(Response { id: id(item.id), payload })
 }
 
+/// What some give in place of no error.
+fn says_nothing(error: &Value) -> bool {
+    match error {
+        Value::Bool(said) => !said,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Null => true,
+    }
+}
+
 fn payload(code: Value, message: String, data: Option<Value>) -> ErrorPayload {
-    let code = code.as_i64().or_else(|| code.as_str()?.parse().ok()).unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "a code in floating point is small, or is none")]
+    let point = || code.as_f64().filter(|code| code.abs() < EXACT).map(|code| code as i64);
+    let code = code.as_i64().or_else(|| code.as_str()?.trim().parse().ok()).or_else(point).unwrap_or_default();
     let data = data.filter(|data| !data.is_null()).and_then(|data| serde_json::value::to_raw_value(&data).ok());
     ErrorPayload { code, message: Cow::Owned(message), data }
 }
@@ -118,6 +138,20 @@ mod tests {
             (r#"{"id":2.5,"result":7}"#, "null=7"),
             (r#"{"id":-1,"result":7}"#, "null=7"),
             (r#"{"message":"Too Many Requests"}"#, "null!0 Too Many Requests"),
+            (r#"{"id":2,"error":{"code":-32005.0,"message":"m"}}"#, "2!-32005 m"),
+            (r#"{"id":2,"error":{"code":"none","message":"m"}}"#, "2!0 m"),
+            ("\u{feff}{\"id\":1,\"result\":7}", "1=7"),
+            ("\u{feff} [{\"id\":1,\"result\":7}]", "1=7"),
+            ("\u{feff}", "-"),
+            // No error, beside a result.
+            (r#"{"id":2,"result":"0x1","error":{}}"#, r#"2="0x1""#),
+            (r#"{"id":2,"result":"0x1","error":""}"#, r#"2="0x1""#),
+            (r#"{"id":2,"result":"0x1","error":false}"#, r#"2="0x1""#),
+            (r#"{"id":2,"result":"0x1","error":[]}"#, r#"2="0x1""#),
+            (r#"{"id":2,"result":"0x1","error":0}"#, r#"2="0x1""#),
+            (r#"{"id":2,"result":"0x1","error":{"code":-32000,"message":"m"}}"#, "2!-32000 m"),
+            (r#"{"id":2,"result":null,"error":{}}"#, "2!0 {}"),
+            (r#"{"id":2,"error":false}"#, "2!0 false"),
             (r#"{"code":429,"message":"slow"}"#, "null!429 slow"),
             (r#" [{"id":1,"result":"a"}, 7, {"id":2}, {"id":3,"result":"b"}]"#, r#"1="a",3="b""#),
             ("[]", ""),

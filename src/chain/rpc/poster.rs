@@ -153,6 +153,7 @@ impl RpcPoster {
     /// Sets how long the signer may take for one transaction. For all clones. Default: 60 seconds, which may be short
     /// where a person has to press a button. One that has not answered by then is given up: nothing was sent, and the
     /// post fails with [`ErrorKind::Signer`]. Other posts of the account wait for it for 10 seconds at most.
+    /// A [`PostKeeper`] may take as long; one that has not answered by then ends the post with [`ErrorKind::Store`].
     #[must_use]
     pub fn with_signing_deadline(self, deadline: Duration) -> Self {
         self.0.set(|settings| settings.signing = deadline);

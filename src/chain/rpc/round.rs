@@ -326,7 +326,8 @@ impl Asker {
         let id = request.id().clone();
         let (sent, answer) = self.exchange(RequestPacket::Single(request)).await;
         let answer = answer.and_then(|answer| match answer {
-            ResponsePacket::Single(answer) if answer.id == Id::None && answer.is_error() => {
+            // Without an id it is the one that was asked, where a request has an answer of its own.
+            ResponsePacket::Single(answer) if answer.id == Id::None && (answer.is_error() || !self.apart) => {
                 Ok(convert::answer(question, &answer.payload))
             }
             ResponsePacket::Single(answer) => one_of(question, id, vec![answer]),

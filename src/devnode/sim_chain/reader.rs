@@ -1,17 +1,21 @@
 //! The simulated chain as clients see a chain: through the seam of [`ChainReader`] and [`Poster`].
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 
 use super::SimChain;
 use crate::{
-    chain::{Answer, Block, ChainReader, FollowUp, PostKeeper, PostTransaction, Poster, Question, SignedPost},
+    chain::{
+        Answer, Block, ChainReader, FollowUp, PostKeeper, PostTransaction, Poster, Question, SignedPost, keep_within,
+    },
     error::{Error, ErrorKind, Outcome, Result},
 };
 
 const ENDPOINT: &str = "the dev node's simulated chain";
+/// How long whoever keeps a transaction may take.
+const KEEPING: Duration = Duration::from_secs(60);
 
 fn unreachable() -> Error {
     Error::new(ErrorKind::Chain, "the RPC is unreachable")
@@ -99,8 +103,7 @@ impl Poster for SimAccount {
         })?;
         let hash = keccak256([self.address.as_slice(), &number.to_be_bytes(), &transaction.data].concat());
         if let Some(keeper) = &self.keeper {
-            let kept = keeper.keep(&SignedPost::new(hash, number, transaction.data.clone())).await;
-            kept.map_err(|error| error.with_outcome(Outcome::NotSent))?;
+            keep_within(&**keeper, &SignedPost::new(hash, number, transaction.data.clone()), KEEPING).await?;
         }
         signed(hash);
         self.include(hash, transaction);

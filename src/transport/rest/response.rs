@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::{
     http::{
-        body::{self, Unread},
+        body::{self, Unread, is_encoded},
         retry_after::RefusedFor,
     },
     observe::http_status,
     rpc::{CallError, CallFailure, StatusCode},
-    text::clean,
+    text::{clean, without_mark},
     transport::{
         answer::{MAX_MESSAGE, bad, broke_off, has_type, pushback, shown_type},
         settings::CallLimits,
@@ -44,7 +44,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = response.into_parts();
-    let encoded = head.headers.get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity");
+    let encoded = is_encoded(&head.headers);
     http_status(head.status.as_u16());
     if head.status != HttpStatus::OK {
         return Err(refusal(head.status, &head.headers, encoded, body).await);
@@ -89,7 +89,7 @@ where
     let json = has_type(headers, &[JSON]);
     if json
         && end.is_ok()
-        && let Ok(refusal) = serde_json::from_slice::<Refusal>(&text)
+        && let Ok(refusal) = serde_json::from_slice::<Refusal>(without_mark(&text))
         && refusal.grpc_code != 0
     {
         let message = clean(refusal.message.as_bytes(), MAX_MESSAGE);

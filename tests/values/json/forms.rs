@@ -39,6 +39,15 @@ fn relay_with(field: &str, value: &str) -> Result<JobRecord, Error> {
     read(Revision::Relay, record_with(field, value))
 }
 
+/// As servers put it that write their text with a mark of its byte order.
+#[test]
+fn a_mark_before_the_text_is_no_harm() {
+    let text = record_with("nonce", "7");
+    assert_eq!(read(Revision::Relay, format!("\u{feff}{text}")).expect("read").nonce(), 7);
+    refused(read(Revision::Relay, format!("\u{feff}\u{feff}{text}")), "two marks");
+    refused(read(Revision::Relay, "\u{feff}"), "a mark alone");
+}
+
 fn refused(answer: Result<impl std::fmt::Debug, Error>, what: &str) -> Error {
     let error = answer.expect_err(what);
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::BadResponse, Outcome::Unknown), "{what}");

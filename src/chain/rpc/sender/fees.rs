@@ -49,8 +49,12 @@ impl Bid {
     }
 }
 
+/// As text in hex, or as a number.
 fn number(value: &Value) -> Option<u128> {
-    value.as_str()?.parse::<U256>().ok().map(|fee| fee.saturating_to())
+    match value {
+        Value::Number(number) => number.as_u64().map(u128::from),
+        value => value.as_str()?.parse::<U256>().ok().map(|fee| fee.saturating_to()),
+    }
 }
 
 /// What is to be bid now, whatever the bound is.

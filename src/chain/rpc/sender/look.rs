@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U64};
+use alloy_transport::{RpcError, TransportError};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -13,7 +14,8 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Jitter},
-    error::Result,
+    chain::rpc::fault,
+    error::Error,
 };
 
 /// How often a transaction is looked for by its hash at most, and the pause before the second look. It doubles.
@@ -90,13 +92,13 @@ pub(super) async fn look(ways: &Ways, by: usize, wanted: LookedFor<'_>) -> Found
 }
 
 /// Whether an RPC shows one of them: in a block, in its pool, or not at all.
-pub(super) async fn shown(rpc: &Access, hashes: &[B256]) -> Result<Found> {
+pub(super) async fn shown(rpc: &Access, hashes: &[B256]) -> Result<Found, Error> {
     let mut found = Found::Free;
     for hash in hashes.iter().rev() {
-        match rpc.request::<Value>("eth_getTransactionByHash", json!([hash])).await.map_err(failed)? {
-            Value::Null => {}
-            it if it.get("blockNumber").is_some_and(|block| !block.is_null()) => return Ok(Found::Block),
-            _ => found = Found::Pool,
+        match there(rpc.request("eth_getTransactionByHash", json!([hash])).await).map_err(failed)? {
+            None => {}
+            Some(it) if is_in_block(&it) => return Ok(Found::Block),
+            Some(_) => found = Found::Pool,
         }
     }
     Ok(found)
@@ -121,12 +123,28 @@ async fn look_at(rpc: &Access, wanted: LookedFor<'_>) -> Found {
     }
 }
 
+/// What an RPC has for a transaction's hash. That it has nothing some say by an error, or by something without a word.
+pub(super) fn there(answer: Result<Value, TransportError>) -> Result<Option<Value>, TransportError> {
+    match answer {
+        Ok(it) => Ok(Some(it).filter(|it| it.as_object().is_some_and(|fields| !fields.is_empty()))),
+        Err(RpcError::ErrorResp(payload)) if fault::is_absent(&payload) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Some give what is in no block the hash zero, or a number.
+fn is_in_block(transaction: &Value) -> bool {
+    let named = |name: &str| transaction.get(name).filter(|it| !it.is_null());
+    let unset = named("blockHash").and_then(Value::as_str).and_then(|hash| hash.parse::<B256>().ok());
+    named("blockNumber").is_some() && !unset.is_some_and(|hash| hash.is_zero())
+}
+
 /// A block has the nonce. Not all RPCs find by its hash what is in a block, and some have receipts for it.
 async fn used(rpc: &Access, hashes: &[B256]) -> Found {
     for hash in hashes.iter().rev() {
-        match rpc.request::<Value>("eth_getTransactionReceipt", json!([hash])).await {
-            Ok(Value::Null) => {}
-            Ok(_) => return Found::Block,
+        match there(rpc.request("eth_getTransactionReceipt", json!([hash])).await) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Found::Block,
             Err(_) => return Found::Unread,
         }
     }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use alloy_network::TxSigner;
 use alloy_primitives::{Address, B256, Signature, U64};
 use alloy_transport::RpcError;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) use self::draft::Allowed;
 pub(crate) use self::draft::Draft;
@@ -186,14 +186,14 @@ impl Sender {
                 let book = self.book.lock();
                 (book.free(pool), book.last(pool).filter(|it| !it.refused).cloned())
             };
-            let shown: Value = match &known {
-                Some(known) => rpc.read("eth_getTransactionByHash", json!([known.hashes.last()])).await?,
-                None => Value::Null,
+            let shown = match known.as_ref().and_then(|known| known.hashes.last()) {
+                Some(last) => look::there(rpc.ask("eth_getTransactionByHash", json!([last])).await).map_err(failed)?,
+                None => None,
             };
             if !self.ways.vouches(by, draft.chain_id).await {
                 return Err(fault::passing("the RPC is not in order any more", "another one is asked"));
             }
-            Ok((pool, free, known, !shown.is_null()))
+            Ok((pool, free, known, shown.is_some()))
         };
         let (by, (pool, free, known, mut shown)) = self.ways.by_one(draft.chain_id, ask).await?;
         let Some(known) = known else { return Ok((by, free)) };

@@ -10,8 +10,8 @@ use alloy_primitives::{B256, Bytes, Signature, U256};
 
 use super::{draft::Draft, fees::Bid};
 use crate::{
-    chain::{Blobs, SignedPost, blobs::BlobForm},
-    error::{Error, ErrorKind, Outcome, Result},
+    chain::{Blobs, SignedPost, blobs::BlobForm, keep_within},
+    error::{Error, ErrorKind, Result},
 };
 
 pub(super) type DynSigner = dyn TxSigner<Signature> + Send + Sync;
@@ -25,7 +25,7 @@ pub(super) struct Terms {
     pub bid: Bid,
 }
 
-/// The account's signer, and how long it may take.
+/// The account's signer, and how long it may take, and as long again whoever keeps what it signs.
 pub(super) struct Hand<'a> {
     pub signer: &'a DynSigner,
     pub within: Duration,
@@ -40,10 +40,10 @@ pub(super) struct Signed {
 
 /// Signs a transaction, and has it kept by whom the draft names: so nothing is sent that was not kept.
 pub(super) async fn sign(hand: Hand<'_>, draft: &Draft, terms: Terms, form: BlobForm) -> Result<Signed> {
+    let within = hand.within;
     let made = made(hand, draft, terms, form).await?;
     if let Some(keeper) = &draft.keeper {
-        let kept = keeper.keep(&SignedPost::new(made.hash, terms.nonce, made.raw.clone())).await;
-        kept.map_err(|error| error.with_outcome(Outcome::NotSent))?;
+        keep_within(&**keeper, &SignedPost::new(made.hash, terms.nonce, made.raw.clone()), within).await?;
     }
     Ok(made)
 }
