@@ -262,6 +262,27 @@ async fn a_fence_is_checked_in_the_transaction_that_writes() {
     assert_eq!(act.await.unwrap().unwrap_err().kind(), ErrorKind::Store);
 }
 
+/// A status that counts a job as held says why its lane stands, whatever is committed while it is read.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_status_that_counts_a_held_job_shows_the_halt_that_it_caused() {
+    let (store, url, lane) = store().await;
+    let Enqueued::New(_) = store.enqueue(lane, job(None)).await.unwrap() else { panic!("a new one") };
+    let (mut conn, mut looks_on) = (connection(&url).await, connection(&url).await);
+    // A step of the worker, in the middle of the status: the jobs can be read once it is done.
+    let mut holding = conn.begin().await.unwrap();
+    query("LOCK TABLE ivm_jobs IN ACCESS EXCLUSIVE MODE").execute(&mut *holding).await.unwrap();
+    let view = crate::outbox::StoreView::of(store.clone());
+    let status = tokio::spawn(async move { view.status().await.unwrap() });
+    until_somebody_waits(&mut looks_on).await;
+    for text in ["UPDATE ivm_jobs SET held = 'failed'", "UPDATE ivm_lanes SET halted = 'failed', halted_note = 'why'"] {
+        query(text).execute(&mut *holding).await.unwrap();
+    }
+    holding.commit().await.unwrap();
+    let shown = &status.await.unwrap().lanes[0];
+    assert_eq!((shown.held, shown.halted.as_ref().map(|halt| halt.reason)), (1, Some(HoldReason::Failed)));
+}
+
 /// So does what an app writes.
 #[cfg(feature = "app")]
 #[tokio::test]
