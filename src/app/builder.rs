@@ -3,11 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, B256};
-use infinityvm_stf::StateTransition;
+use infinityvm_stf::{Inputs, StateTransition};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    core::{Core, Phase, Rechain},
+    core::{Core, Phase, Rechain, RunElf},
     inputs::ChainInputs,
     machine::guarded,
     open,
@@ -60,6 +60,7 @@ pub struct AppServerBuilder<S: StateTransition> {
     policy: BatchPolicy,
     queue: usize,
     elf: Option<ProgramUpload>,
+    executor: Option<RunElf>,
     inputs: Option<ChainInputs<S>>,
     patience: Duration,
     rechain: Option<(S, String)>,
@@ -80,6 +81,7 @@ impl<S: StateTransition> AppServer<S> {
             policy: BatchPolicy::default(),
             queue: QUEUE,
             elf: None,
+            executor: None,
             inputs: None,
             patience: PATIENCE,
             rechain: None,
@@ -120,6 +122,32 @@ impl<S: StateTransition> AppServerBuilder<S> {
     /// server was made with.
     pub fn upload(mut self, program: ProgramUpload) -> Self {
         self.elf = Some(program.with_id(self.program.clone()));
+        self
+    }
+
+    /// Gives a way to run the compiled program on this machine, without a proof. It is used only if the operator has
+    /// signed another root than the server's: the server stops at once ([`AppStop::RootDiffers`]), and then runs the
+    /// program over shorter and shorter parts of the batch, until it has found the first request that the program
+    /// carries out otherwise ([`ElfFinding`]). That takes one run, and one more for each halving of the batch.
+    ///
+    /// `run` is given the inputs of a job and the cycles that it allows, and returns the program's output, or why there
+    /// is none. A [program that is a command](crate::devnode::external::ProgramCommand::execute) is such a way.
+    ///
+    /// ```
+    /// # use infinityvm_sdk::app::{AppServerBuilder, StateTransition};
+    /// # fn with<S: StateTransition>(server: AppServerBuilder<S>) -> AppServerBuilder<S> {
+    /// // Without a zkVM, what the program is compiled from.
+    /// server.executor(|inputs, _max_cycles| async move { S::program(&inputs).map_err(|error| error.to_string()) })
+    /// # }
+    /// ```
+    ///
+    /// [`AppStop::RootDiffers`]: super::AppStop::RootDiffers
+    /// [`ElfFinding`]: super::ElfFinding
+    pub fn executor<F>(mut self, run: impl Fn(Inputs, u64) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = std::result::Result<Vec<u8>, String>> + Send + 'static,
+    {
+        self.executor = Some(Box::new(move |inputs, max_cycles| Box::pin(run(inputs, max_cycles))));
         self
     }
 
@@ -236,6 +264,7 @@ impl<S: StateTransition> AppServerBuilder<S> {
             name: self.name,
             program: self.program,
             elf: self.elf,
+            executor: self.executor,
             policy: self.policy,
             inputs: self.inputs.map(Arc::new),
             patience: self.patience,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use alloy_primitives::{B256, Bytes};
-use infinityvm_stf::{Context, StateTransition};
+use infinityvm_stf::{Context, Inputs, StateTransition};
 use tokio::sync::{Mutex, Notify, RwLock, oneshot, watch};
 
 use super::{
@@ -102,12 +103,18 @@ pub(super) struct Followed {
     pub(super) trouble: Option<String>,
 }
 
+/// Runs the compiled program over inputs, with so many cycles at most. → its output, or why there is none.
+pub(super) type RunElf = Box<
+    dyn Fn(Inputs, u64) -> Pin<Box<dyn Future<Output = std::result::Result<Vec<u8>, String>> + Send>> + Send + Sync,
+>;
+
 /// What the tasks of a server share.
 pub(super) struct Core<S: StateTransition> {
     pub(super) lane: AppLane,
     pub(super) name: String,
     pub(super) program: ProgramId,
     pub(super) elf: Option<ProgramUpload>,
+    pub(super) executor: Option<RunElf>,
     pub(super) policy: BatchPolicy,
     pub(super) inputs: Option<Arc<ChainInputs<S>>>,
     /// How long a journal that cannot be written is tried.

@@ -9,7 +9,8 @@ use super::{
     batches::Batcher,
     core::End,
     freeze::{NoBatch, freeze},
-    machine::{self, Machine},
+    machine,
+    open::{NotOpened, state_before},
     send::row,
     stop::AppStop,
 };
@@ -21,7 +22,7 @@ use crate::{
         HoldReason,
         store::{
             JobRow,
-            journal::{BatchChange, BatchRow, BatchStage, JournalAct, Journaled, NewBatch, read_snapshot},
+            journal::{BatchChange, BatchRow, BatchStage, JournalAct, Journaled, NewBatch},
         },
     },
 };
@@ -180,7 +181,7 @@ impl<S: StateTransition> Batcher<S> {
         let behind = self.batches().into_iter().filter(|other| other.number > batch.number);
         let behind = behind.map(|other| (other.last, other.max_cycles));
         let parts: Vec<_> = parts.iter().copied().chain(behind).collect();
-        let mut machine = self.state_before(batch.first).await?;
+        let mut machine = state_before(&self.core, batch.first).await?;
         let mut number = self.session.last_batch.load(Relaxed);
         let mut batches: Vec<NewBatch> = Vec::new();
         for (last, cycles) in parts {
@@ -231,27 +232,6 @@ impl<S: StateTransition> Batcher<S> {
         self.core.lane.replace(job.ticket, wanted, note).await?;
         self.core.lane.go_on(note).await?;
         Ok(())
-    }
-
-    /// The state before a place, from the last snapshot: none is newer than a batch that failed.
-    async fn state_before(&self, first: u64) -> Result<Machine<S>, Obstacle> {
-        let mut machine = match read_snapshot(self.core.lane.journal(), self.core.lane.id()).await? {
-            Some((row, bytes)) => Machine::restore(&bytes, row.place, row.root).map_err(End::Stop)?,
-            None => Machine::restore(&self.core.initial, 0, self.core.initial_root).map_err(End::Stop)?,
-        };
-        if machine.place >= first {
-            let note = format!("the snapshot of place {} is newer than the batch that failed", machine.place);
-            return Err(End::Stop(AppStop::Journal { note }).into());
-        }
-        for entry in self.entries(machine.place, first - 1).await? {
-            if machine::counts(&entry) {
-                let request = machine::request::<S>(&entry).map_err(End::Stop)?;
-                machine.replay(&entry, &request, entry.place + 1 == first).map_err(End::Stop)?;
-            } else {
-                machine.place = entry.place;
-            }
-        }
-        Ok(machine)
     }
 
     /// Finds out why the first executed batch does not come on chain, if it has not for as long as the lane has
@@ -313,6 +293,16 @@ enum Obstacle {
 impl From<End> for Obstacle {
     fn from(end: End) -> Self {
         Self::End(end)
+    }
+}
+
+impl From<NotOpened> for Obstacle {
+    fn from(not_read: NotOpened) -> Self {
+        match not_read {
+            NotOpened::Stop(stop) => Self::End(End::Stop(stop)),
+            NotOpened::Fenced => Self::End(End::Fenced),
+            NotOpened::Failed(error) => Self::Error(error),
+        }
     }
 }
 

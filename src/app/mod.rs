@@ -43,7 +43,7 @@
 //! | a batch runs out of cycles | the same requests get more, up to a bound; then the batch is split |
 //! | the node has forgotten jobs | the outbox sends the same bytes again |
 //! | the program, run here, does not agree | stop, before anything is sent |
-//! | the operator signs another root | stop; what was answered since is listed |
+//! | the operator signs another root | stop; what was answered since is listed, and an [executor] finds the request |
 //! | the contract has another state | stop, until it has the batch's |
 //! | a result reverts | stop, until it is there |
 //! | the nonce is taken, or the lane stopped | stop, until the lane goes on |
@@ -52,9 +52,12 @@
 //! | the chain cannot be read | its logs wait, and status says so; users are answered |
 //!
 //! Each stop is an [`AppStop`], which says what to do.
+//!
+//! [executor]: AppServerBuilder::executor
 
 mod answer;
 mod batches;
+mod bisect;
 mod builder;
 mod core;
 mod cut;
@@ -86,5 +89,5 @@ pub use self::{
     request::AppRequest,
     server::AppServer,
     status::{AppStatus, BatchProgress, BatchStatus, ChainInputsStatus, EntryKind, JournalEntry},
-    stop::{AppState, AppStop},
+    stop::{AppState, AppStop, ElfFinding},
 };

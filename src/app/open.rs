@@ -163,9 +163,31 @@ pub(super) async fn open<S: StateTransition>(
     Ok((session, live))
 }
 
+/// The state before a place, from the last snapshot: none is newer than a batch that failed or ended elsewhere.
+pub(super) async fn state_before<S: StateTransition>(core: &Core<S>, first: u64) -> Result<Machine<S>, NotOpened> {
+    let mut machine: Machine<S> = match read_snapshot(core.lane.journal(), core.lane.id()).await? {
+        Some((row, bytes)) => Machine::restore(&bytes, row.place, row.root)?,
+        None => Machine::restore(&core.initial, 0, core.initial_root)?,
+    };
+    if machine.place >= first {
+        let note = format!("the snapshot of place {} is newer than what comes after it", machine.place);
+        return Err(AppStop::Journal { note }.into());
+    }
+    let before = |entry: &EntryRow| entry.place < first;
+    for_each(core, machine.place, before, |entry| {
+        if !machine::counts(entry) {
+            machine.place = entry.place;
+            return Ok(());
+        }
+        machine.replay(entry, &machine::request::<S>(entry)?, entry.place + 1 == first)
+    })
+    .await?;
+    Ok(machine)
+}
+
 /// A batch that ended elsewhere.
 pub(super) fn differs(batch: &BatchRow, executed: Option<B256>) -> AppStop {
-    AppStop::RootDiffers { batch: batch.number, first: batch.first, expected: batch.after, executed }
+    AppStop::RootDiffers { batch: batch.number, first: batch.first, expected: batch.after, executed, finding: None }
 }
 
 /// The batches that count, by their numbers.

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     batches::Batcher,
+    bisect::explain,
     core::{AppCommand, AppSession, Core, End, Phase, standby},
     follow::LogFollower,
     machine::Machine,
@@ -168,12 +169,21 @@ async fn stopped<S: StateTransition>(
     commands: &mut mpsc::Receiver<AppCommand<S>>,
     phase: &mut watch::Receiver<Phase>,
 ) {
-    let error = stop.error();
-    core.set_state(AppState::Stopped(stop));
+    let mut error = stop.error();
+    core.set_state(AppState::Stopped(stop.clone()));
+    let (explaining, mut explained) = (explain(core, &stop), false);
+    tokio::pin!(explaining);
     loop {
         tokio::select! {
             biased;
             ended = phase.wait_for(|phase| *phase != Phase::Running) => { drop(ended); return }
+            stop = &mut explaining, if !explained => {
+                explained = true;
+                if let Some(stop) = stop {
+                    error = stop.error();
+                    core.set_state(AppState::Stopped(stop));
+                }
+            }
             command = commands.recv() => match command {
                 Some(command) => command.refuse(&error),
                 None => return,

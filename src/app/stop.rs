@@ -65,6 +65,9 @@ pub enum AppStop {
         expected: B256,
         /// The root in the signed output; nothing if the output has none.
         executed: Option<B256>,
+        /// What the compiled program gives over the same batch on this machine. Comes later, and only if the server has
+        /// an [executor](super::AppServerBuilder::executor).
+        finding: Option<ElfFinding>,
     },
     /// The inputs of a single request are larger than a job may be.
     #[non_exhaustive]
@@ -136,6 +139,46 @@ pub enum AppStop {
     },
 }
 
+/// What the compiled program gives on this machine over a batch for which the operator has signed another root than the
+/// server's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ElfFinding {
+    /// It carries out a request otherwise than the server: without the request, what is before it in the batch ends with
+    /// the server's root.
+    #[non_exhaustive]
+    Differs {
+        /// The place of the request, which is the first of its kind.
+        place: u64,
+        /// The server's root after it.
+        expected: B256,
+        /// The root that the program gives; nothing if its output has none.
+        found: Option<B256>,
+    },
+    /// It gives the server's root: the node runs another program, or its operator signs what no program gave.
+    Agrees,
+    /// It could not be run here.
+    #[non_exhaustive]
+    Unknown {
+        /// Why.
+        note: String,
+    },
+}
+
+impl fmt::Display for ElfFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Differs { place, expected, found } => {
+                let found = found.map_or_else(|| "an output without a root".to_owned(), |root| root.to_string());
+                write!(f, "run here, the program gives {found} after the request at place {place}, not {expected}")
+            }
+            Self::Agrees => f.write_str("run here, the program gives the server's root"),
+            Self::Unknown { note } => write!(f, "the program cannot be run here: {note}"),
+        }
+    }
+}
+
 impl AppStop {
     pub(super) fn journal(error: &Error) -> Self {
         Self::Journal { note: error.to_string() }
@@ -154,6 +197,7 @@ impl AppStop {
             }
             Self::RootDiffers { .. } => {
                 "the node's program is not the one of this server, or the zkVM runs it otherwise: compare the program id; \
+                 AppServerBuilder::executor finds the first request that is carried out otherwise; \
                  AppServer::answers_since lists what was answered and is not proven; AppServerBuilder::rechain goes on from the \
                  chain's state"
             }
@@ -203,12 +247,13 @@ impl fmt::Display for AppStop {
             Self::ProgramDiffers { first, last, note } => {
                 write!(f, "the program does not agree about the requests {first} to {last}: {note}")
             }
-            Self::RootDiffers { batch, first, expected, executed } => {
+            Self::RootDiffers { batch, first, expected, executed, finding } => {
                 let executed = executed.map_or_else(|| "an output without a root".to_owned(), |root| root.to_string());
                 write!(
                     f,
                     "batch {batch}, from place {first}, was to end with {expected}; the operator signed {executed}"
-                )
+                )?;
+                finding.as_ref().map_or(Ok(()), |finding| write!(f, "; {finding}"))
             }
             Self::TooLarge { place, note } => write!(f, "the request at place {place} is too large alone: {note}"),
             Self::BatchFailed { batch, note } => write!(f, "the job of batch {batch} failed: {note}"),

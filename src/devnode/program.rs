@@ -19,7 +19,13 @@ pub struct ProgramInput<'a> {
     pub(super) revision: Revision,
 }
 
-impl ProgramInput<'_> {
+impl<'a> ProgramInput<'a> {
+    /// What a node of this revision gives a program, for running one without a node.
+    #[must_use]
+    pub fn new(revision: Revision, onchain: &'a [u8], offchain: &'a [u8], state: &'a [u8]) -> Self {
+        Self { onchain, offchain, state, revision }
+    }
+
     /// The revision of the node, which says what [`onchain`](Self::onchain) and [`state`](Self::state) hold.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -9,7 +9,7 @@ use infinityvm_sdk::{
     Client, LocalSigner, PollPolicy, ProgramId, Revision,
     app::{
         self, AppServer, AppServerBuilder, AppState, AppStop, BatchPolicy,
-        stf::{Inputs, StateTransition},
+        stf::{Batch, Context, Inputs, Reader, StateTransition},
     },
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, ProgramError, ProgramInput, ProgramOutput},
@@ -19,7 +19,7 @@ use infinityvm_sdk::{
 };
 use tokio::time::{Duration, timeout};
 
-use crate::ledger::{CYCLES, Ledger};
+use crate::ledger::{CYCLES, Ledger, Order};
 
 pub const CONSUMER: Address = Address::repeat_byte(7);
 
@@ -117,17 +117,17 @@ pub fn program<const RELAY: bool>(
         if conduct.lies.load(SeqCst) {
             output[40] ^= 1;
         }
-        let orders = orders::<RELAY>(&inputs);
+        let orders = orders::<RELAY>(&inputs).len() as u64;
         let cycles = (orders + 1) * CYCLES + orders * conduct.extra_cycles.load(SeqCst);
         Ok(ProgramOutput::new(output).with_cycles(cycles))
     }
 }
 
-fn orders<const RELAY: bool>(inputs: &Inputs) -> u64 {
-    use infinityvm_sdk::app::stf::{Batch, Reader};
+/// The orders in the inputs of a batch.
+pub fn orders<const RELAY: bool>(inputs: &Inputs) -> Vec<(Context, Order)> {
     let mut reader = Reader::new(&inputs.offchain);
     let batch = if RELAY { reader.bytes().and_then(|_| reader.bytes()).unwrap() } else { &inputs.onchain };
-    Batch::<crate::ledger::Order>::decode(batch).unwrap().entries.len() as u64
+    Batch::decode(batch).unwrap().entries
 }
 
 /// Waits until the server has stopped, and says why.

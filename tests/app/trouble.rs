@@ -1,12 +1,15 @@
 //! What goes wrong at the node and on the chain: mended, or a stop that says what to do.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use futures_util::future::join_all;
 use infinityvm_sdk::{
     Client, ErrorKind, Outcome, Revision, Until,
-    app::{AppServer, AppState, AppStop, BatchPolicy, BatchProgress, StateTransition},
-    devnode::DevNode,
+    app::{AppServer, AppState, AppStop, BatchPolicy, BatchProgress, ElfFinding, StateTransition, stf::Inputs},
+    devnode::{DevNode, ProgramOutput},
     nonce::Given,
     outbox::{HoldReason, MemoryStore, Outbox},
     primitives::B256,
@@ -17,7 +20,7 @@ use tokio::time::{Duration, timeout};
 use crate::{
     both,
     ledger::{DRIFTS, Ledger, Order, PROGRAM_DRIFTS},
-    rig::{CONSUMER, LONG, Rig, answers, eventually, often, program, quick, stop},
+    rig::{CONSUMER, LONG, Rig, answers, eventually, often, orders, program, quick, stop},
 };
 
 async fn add<S: StateTransition<Request = Order>>(server: &AppServer<S>, count: usize) -> u64 {
@@ -305,4 +308,79 @@ async fn without_an_order_one_batch_at_a_time_is_sent() {
     rig.node.faults().stall_relays(false);
     settles(&server, last).await;
     assert_eq!((rig.landed(), rig.root()), (2, server.status().await.unwrap().root));
+}
+
+/// The one order that the compiled program carries out otherwise.
+const ODD: Order = Order::Add { account: 13, amount: 1 };
+
+/// The ledger's program, as a compiler has made it: it carries out [`ODD`] otherwise.
+fn compiled<const RELAY: bool>(inputs: &Inputs) -> Vec<u8> {
+    let mut output = Ledger::<RELAY>::program(inputs).unwrap();
+    if orders::<RELAY>(inputs).iter().any(|(_, order)| *order == ODD) {
+        output[40] ^= 1;
+    }
+    output
+}
+
+both!(
+    the_first_request_that_the_compiled_program_carries_out_otherwise_is_found,
+    async fn found<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let node = rig.node.register_program(|input| {
+            let (onchain, offchain) = (input.onchain.to_vec(), input.offchain.to_vec());
+            let inputs = Inputs { onchain, offchain, state: (!RELAY).then(|| input.state.to_vec()) };
+            Ok(ProgramOutput::new(compiled::<RELAY>(&inputs)).with_cycles(1))
+        });
+        let outbox = rig.outbox().await;
+        let whole = BatchPolicy::default().with_count(8).with_delay(Duration::from_secs(3_600));
+        let builder = || {
+            let server = AppServer::<Ledger<RELAY>>::builder(outbox.clone(), CONSUMER, node.clone());
+            server.initial(Ledger::default()).batches(whole.clone())
+        };
+        let runs = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&runs);
+        let server = builder().executor(move |inputs, cycles| {
+            count.fetch_add(1, SeqCst);
+            assert_eq!(cycles, 900);
+            async move { Ok(compiled::<RELAY>(&inputs)) }
+        });
+        let server = server.start().await.unwrap();
+        for order in [1, 2, 3, 4, 5, 13, 1, 13].map(|account| Order::Add { account, amount: 1 }) {
+            server.request(order).await.unwrap();
+        }
+        let (place, expected, found) = differs(finding(&server).await);
+        let at = server.answers_since(5).await.unwrap().remove(0);
+        assert_eq!((place, expected, at.place), (6, at.root, 6));
+        assert!(found.is_some_and(|found| found != expected));
+        assert_eq!(runs.load(SeqCst), 4, "the whole batch, and three halves");
+        assert!(server.request(ODD).await.unwrap_err().to_string().contains("at place 6"));
+        // After a restart it is found again; without an executor it is not.
+        drop(server);
+        let server = builder().start().await.unwrap();
+        assert!(matches!(stop(&server).await, AppStop::RootDiffers { finding: None, .. }));
+        drop(server);
+        let server = builder().executor(|inputs, _| async move { Ok(compiled::<RELAY>(&inputs)) });
+        assert_eq!(differs(finding(&server.start().await.unwrap()).await).0, 6);
+        // The program is fine here, or cannot be run.
+        let server = builder().executor(|inputs, _| async move { Ok(Ledger::<RELAY>::program(&inputs).unwrap()) });
+        assert_eq!(finding(&server.start().await.unwrap()).await, ElfFinding::Agrees);
+        let server = builder().executor(|_, _| async { Err("no such file".to_owned()) }).start().await.unwrap();
+        assert!(matches!(finding(&server).await, ElfFinding::Unknown { note, .. } if note == "no such file"));
+    }
+);
+
+/// Waits until a server that has stopped as the operator signed another root has run the compiled program.
+async fn finding<S: StateTransition>(server: &AppServer<S>) -> ElfFinding {
+    let mut states = server.states();
+    let found = |state: &AppState| match state {
+        AppState::Stopped(AppStop::RootDiffers { finding, .. }) => finding.clone(),
+        _ => None,
+    };
+    let state = timeout(LONG, states.wait_for(|state| found(state).is_some())).await.expect("it is found").unwrap();
+    found(&state).unwrap()
+}
+
+fn differs(finding: ElfFinding) -> (u64, B256, Option<B256>) {
+    let ElfFinding::Differs { place, expected, found, .. } = finding else { panic!("{finding:?}") };
+    (place, expected, found)
 }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::message::{ANSWER_LIMIT, CommandAnswer, CommandRequest, PREFIX, ProgramRun};
 use crate::{
-    devnode::program::{ProgramError, ProgramOutput},
+    devnode::program::{ProgramError, ProgramInput, ProgramOutput},
     error::{Error, ErrorKind, Result},
     text,
 };
@@ -92,6 +92,35 @@ impl ProgramCommand {
             Ok(CommandAnswer::Output { .. }) => Err(failed("it answered with an output".to_owned())),
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// Runs the program without a node, with so many cycles at most.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), infinityvm_sdk::devnode::ProgramError> {
+    /// use infinityvm_sdk::{Revision, devnode::{ProgramInput, external::ProgramCommand}};
+    ///
+    /// let command = ProgramCommand::new("ivm-sp1").with_args(["guest.elf"]);
+    /// let input = ProgramInput::new(Revision::Relay, b"signed", b"bound by its hash", b"");
+    /// println!("{} cycles", command.execute(input, 1_000_000).await?.cycles);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A program that exits with a code other than zero or comes to no exit, a command that gives no answer, and an
+    /// output that took more cycles.
+    pub async fn execute(&self, input: ProgramInput<'_>, max_cycles: u64) -> Result<ProgramOutput, ProgramError> {
+        let [onchain, offchain, state] = [input.onchain, input.offchain, input.state].map(Bytes::copy_from_slice);
+        let run = ProgramRun { revision: input.revision(), max_cycles, onchain, offchain, state };
+        let output = self.run(run).await?;
+        if output.cycles > max_cycles {
+            return Err(ProgramError::halted(format!(
+                "it takes {} cycles, and {max_cycles} are allowed",
+                output.cycles
+            )));
+        }
+        Ok(output)
     }
 
     /// Runs the program.
