@@ -20,7 +20,7 @@ pub(super) async fn explain<S: StateTransition>(core: &Core<S>, stop: &AppStop) 
     let mut stop = stop.clone();
     let (AppStop::RootDiffers { batch, finding, .. }, Some(_)) = (&mut stop, &core.executor) else { return None };
     let found = first_that_differs(core, *batch).await;
-    *finding = Some(found.unwrap_or_else(|why| ElfFinding::Unknown { note: why.0 }));
+    *finding = Some(Box::new(found.unwrap_or_else(|why| ElfFinding::Unknown { note: why.0 })));
     Some(stop)
 }
 

@@ -67,7 +67,7 @@ pub enum AppStop {
         executed: Option<B256>,
         /// What the compiled program gives over the same batch on this machine. Comes later, and only if the server has
         /// an [executor](super::AppServerBuilder::executor).
-        finding: Option<ElfFinding>,
+        finding: Option<Box<ElfFinding>>,
     },
     /// The inputs of a single request are larger than a job may be.
     #[non_exhaustive]

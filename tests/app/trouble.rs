@@ -373,7 +373,7 @@ both!(
 async fn finding<S: StateTransition>(server: &AppServer<S>) -> ElfFinding {
     let mut states = server.states();
     let found = |state: &AppState| match state {
-        AppState::Stopped(AppStop::RootDiffers { finding, .. }) => finding.clone(),
+        AppState::Stopped(AppStop::RootDiffers { finding, .. }) => finding.as_deref().cloned(),
         _ => None,
     };
     let state = timeout(LONG, states.wait_for(|state| found(state).is_some())).await.expect("it is found").unwrap();

@@ -115,6 +115,7 @@ impl<'a> Rig<'a> {
 pub(super) async fn run(store: &dyn Storage) {
     lanes(store).await;
     keys(store).await;
+    together(store).await;
     numbers(store).await;
     signatures(store).await;
     fences(store).await;
@@ -164,6 +165,35 @@ async fn keys(store: &dyn Storage) {
     assert!(store.by_key(rig.lane, "order 2").await.unwrap().is_none());
     let unkeyed = rig.enqueue(1..3).await;
     assert!(unkeyed.is_sorted() && unkeyed[0] > first, "tickets are in the order of the commits");
+}
+
+/// Callers who come together, some with keys, and one whose lane there is not.
+async fn together(store: &dyn Storage) {
+    let (rig, other) = (Rig::new(store, true).await, Rig::new(store, true).await);
+    let key = |number| (number % 5 == 4).then(|| format!("order {number}"));
+    let not_after = |number| (number % 3 == 0).then_some(NOW + u64::from(number));
+    let lane = |number| if number % 4 == 3 { other.lane } else { rig.lane };
+    let job = |number| NewJob { key: key(number), not_after: not_after(number), ..new(number) };
+    let (stored, lost) = tokio::join!(
+        futures_util::future::join_all((0..20).map(|number| store.enqueue(lane(number), job(number)))),
+        store.enqueue(i64::MAX, new(1)),
+    );
+    assert!(lost.is_err());
+    let tickets: Vec<_> = stored.into_iter().map(|stored| ticket(stored.unwrap())).collect();
+    for (number, ticket) in (0..).zip(&tickets) {
+        let row = rig.job(*ticket).await;
+        assert_eq!((row.lane, row.key, row.not_after), (lane(number), key(number), not_after(number)), "{number}");
+        assert_eq!((row.saved, row.enqueued_at), (Saved::Queued, NOW));
+        let (stored, NewPayload { digest, content }) =
+            (store.payload(row.payload).await.unwrap().unwrap(), payload(number));
+        assert_eq!((stored.digest, stored.content, stored.ticket), (digest, content, *ticket), "{number}");
+    }
+    // In one lane, in the order of their tickets.
+    let mut of_rig: Vec<_> =
+        (0..).zip(tickets).filter(|(number, _)| lane(*number) == rig.lane).map(|it| it.1).collect();
+    of_rig.sort_unstable();
+    let numbered: Vec<_> = rig.number(100, NOW).await.into_iter().map(|(ticket, _)| ticket).collect();
+    assert_eq!(numbered, of_rig);
 }
 
 async fn numbers(store: &dyn Storage) {

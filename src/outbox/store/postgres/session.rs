@@ -16,11 +16,11 @@ use sqlx::{
 
 use super::{
     listening::{NOTIFY, queued},
-    sql::{ENQUEUE, MIGRATIONS, VERSION},
+    sql::{ENQUEUE, ENQUEUE_TOGETHER, MIGRATIONS, VERSION},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    outbox::store::sql::{Fetched, SqlDialect, SqlRow, SqlSession, Value, get, guests, odd, query},
+    outbox::store::sql::{EnqueueParameters, Fetched, SqlDialect, SqlRow, SqlSession, Value, get, guests, odd, query},
 };
 
 static DIALECT: SqlDialect = SqlDialect {
@@ -44,6 +44,7 @@ static DIALECT: SqlDialect = SqlDialect {
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \
               FROM pg_control_system()",
     enqueue: ENQUEUE,
+    enqueues_together: true,
     enqueue_checked: None,
     #[cfg(feature = "app")]
     numbers_parameters: true,
@@ -89,6 +90,32 @@ impl SqlSession for PgConnection {
 
     async fn hint_queued(&mut self, lane: i64) -> Fetched<()> {
         self.change(NOTIFY, vec![queued(lane).into()]).await.map(drop)
+    }
+
+    async fn enqueue_together(&mut self, jobs: Vec<EnqueueParameters>) -> Fetched<Vec<Option<i64>>> {
+        let mut tickets = vec![None; jobs.len()];
+        let (mut onchain, mut offchain, mut states, mut programs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut cycles, mut digests, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut times, mut deadlines) = (Vec::new(), Vec::new());
+        for job in jobs {
+            onchain.push(job.onchain);
+            offchain.push(job.offchain);
+            states.push(job.state);
+            programs.push(job.program);
+            cycles.push(job.max_cycles);
+            digests.push(job.digest);
+            lanes.push(job.lane);
+            times.push(job.now);
+            deadlines.push(job.not_after);
+        }
+        let query = sqlx::query(ENQUEUE_TOGETHER).bind(onchain).bind(offchain).bind(states).bind(programs);
+        let query = query.bind(cycles).bind(digests).bind(lanes).bind(times).bind(deadlines).persistent(false);
+        for row in query.fetch_all(self).await? {
+            let (place, ticket): (i64, i64) = (row.try_get("place")?, row.try_get("ticket")?);
+            let place = usize::try_from(place - 1).ok().and_then(|place| tickets.get_mut(place));
+            *place.ok_or_else(|| odd("place"))? = Some(ticket);
+        }
+        Ok(tickets)
     }
 
     async fn lasting_store(&mut self, place: &str) -> Fetched<Result<Vec<u8>>> {

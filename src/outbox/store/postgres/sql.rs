@@ -327,6 +327,29 @@ pub const ENQUEUE: &str = "\
     SELECT job.payload, ticket, $6::bytea, $4::bytea, $5::bigint, input.inputs FROM job JOIN input USING (ticket) \
     RETURNING ticket";
 
+/// Stores many jobs that have no keys: [`ENQUEUE`] takes two round trips for each, and this for all. Parameters are
+/// arrays with the jobs' values: onchain input, offchain input, state, program, cycle limit, digest, lane, time,
+/// deadline. Returns each job's place among them, from 1 on, and its ticket; no row for one whose lane there is not.
+pub(super) const ENQUEUE_TOGETHER: &str = "\
+    WITH job AS MATERIALIZED ( \
+        SELECT *, nextval('ivm_jobs_ticket_seq') AS ticket, nextval('ivm_payloads_payload_seq') AS payload, \
+            nextval('ivm_inputs_inputs_seq') AS inputs FROM ( \
+            SELECT a.* FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bytea[], \
+                $7::bigint[], $8::bigint[], $9::bigint[]) WITH ORDINALITY AS a (onchain, offchain, state, program, \
+                max_cycles, digest, lane, now, not_after, place) JOIN ivm_lanes USING (lane) ORDER BY place \
+        ) AS asked \
+    ), stored AS ( \
+        INSERT INTO ivm_jobs (ticket, lane, digest, payload, enqueued_at, not_after) \
+        SELECT ticket, lane, digest, payload, now, not_after FROM job \
+    ), input AS ( \
+        INSERT INTO ivm_inputs (inputs, ticket, onchain, offchain, state) \
+        SELECT inputs, ticket, onchain, offchain, state FROM job \
+    ), content AS ( \
+        INSERT INTO ivm_payloads (payload, ticket, digest, program, max_cycles, inputs) \
+        SELECT payload, ticket, digest, program, max_cycles, inputs FROM job \
+    ) \
+    SELECT place, ticket FROM job";
+
 /// The text that acknowledges an event: parameters are the lane, the reader and the event. It changes one row, or none
 /// if the event was acknowledged before.
 pub const ACKNOWLEDGE: &str = "DELETE FROM ivm_deliveries WHERE event = $3 AND lane = $1 AND reader = $2";

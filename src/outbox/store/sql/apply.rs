@@ -87,6 +87,16 @@ pub(super) async fn enqueue(conn: &mut dyn SqlSession, id: i64, job: &NewJob) ->
     }
 }
 
+/// The same for several jobs that come together and have no keys, where the dialect has `enqueues_together`.
+pub(super) async fn enqueue_together(
+    conn: &mut dyn SqlSession,
+    jobs: &[(i64, &NewJob)],
+) -> Fetched<Vec<Option<Enqueued>>> {
+    let jobs = jobs.iter().map(|(lane, job)| EnqueueParameters::of(*lane, job)).collect();
+    let tickets = conn.enqueue_together(jobs).await?;
+    Ok(tickets.into_iter().map(|ticket| ticket.map(Enqueued::New)).collect())
+}
+
 /// The same for a job without a key, by a text that first compares the store's identity.
 pub(super) async fn enqueue_checked(
     conn: &mut dyn SqlSession,

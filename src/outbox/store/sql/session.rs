@@ -6,6 +6,7 @@ use alloy_primitives::Bytes;
 use async_trait::async_trait;
 use sqlx::{Column as _, Row};
 
+use super::parameters::EnqueueParameters;
 use crate::error::Result as Checked;
 
 pub(crate) type Fetched<T> = Result<T, sqlx::Error>;
@@ -157,6 +158,8 @@ pub(crate) struct SqlDialect {
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
     /// row if there is no such lane or if somebody has just taken the key.
     pub(crate) enqueue: &'static str,
+    /// Whether many jobs without keys are stored by one statement: where each costs round trips.
+    pub(crate) enqueues_together: bool,
     /// The same for a job without a key, in a transaction that is not the store's own: fails, with nothing changed, if
     /// the store's identity is not that of parameter 11, or if a power cut may take back what the connection commits.
     pub(crate) enqueue_checked: Option<&'static str>,
@@ -188,6 +191,12 @@ pub(crate) trait SqlSession: Send {
     /// Has the transaction, once it commits, say that the lane has another job.
     async fn hint_queued(&mut self, _lane: i64) -> Fetched<()> {
         Ok(())
+    }
+
+    /// Where the dialect has `enqueues_together`: stores jobs that have no keys by one statement, and returns their
+    /// tickets; none for one whose lane there is not.
+    async fn enqueue_together(&mut self, _jobs: Vec<EnqueueParameters>) -> Fetched<Vec<Option<i64>>> {
+        Err(sqlx::Error::Protocol("many jobs at once".to_owned()))
     }
 
     /// Which store the connection is to; refused if a crash may take back what it commits.

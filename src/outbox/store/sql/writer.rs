@@ -326,7 +326,15 @@ async fn attempt(link: &mut impl WriterLink, requests: &[StoreRequest], commits:
 async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetched<Vec<Reply>> {
     let mut replies = Vec::with_capacity(requests.len());
     let mut fences = HashMap::new();
-    for request in requests {
+    while let Some(request) = requests.get(replies.len()) {
+        if conn.dialect().enqueues_together {
+            let together = unkeyed(&requests[replies.len()..]);
+            if together.len() > 1 {
+                let stored = apply::enqueue_together(conn, &together).await?;
+                replies.extend(stored.into_iter().map(|stored| stored.map_or(Reply::NoLane, Reply::Enqueued)));
+                continue;
+            }
+        }
         replies.push(match request {
             StoreRequest::Begin { known } => Reply::Begun(apply::begin(conn, *known).await?),
             StoreRequest::OpenLane(spec) => Reply::Lane(apply::open_lane(conn, spec).await?),
@@ -374,6 +382,15 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetc
         });
     }
     Ok(replies)
+}
+
+/// The jobs without keys that these begin with.
+fn unkeyed(requests: &[StoreRequest]) -> Vec<(i64, &NewJob)> {
+    let job = |request| match request {
+        &StoreRequest::Enqueue(lane, ref job) if job.key.is_none() => Some((lane, job)),
+        _ => None,
+    };
+    requests.iter().map_while(job).collect()
 }
 
 /// Whether a fence holds. Looked at in the transaction that writes, or another worker could take the lane in between.

@@ -28,6 +28,7 @@ static DIALECT: SqlDialect = SqlDialect {
     is_shared: false,
     history: "SELECT '' AS history",
     enqueue: ENQUEUE_AT_ONCE,
+    enqueues_together: false,
     enqueue_checked: Some(ENQUEUE_CHECKED),
     #[cfg(feature = "app")]
     numbers_parameters: false,
