@@ -97,9 +97,11 @@ async fn what_was_kept_and_not_sent_is_sent_by_the_next_process_as_it_is() {
 /// As a database whose server went away behind an open connection.
 #[tokio::test(start_paused = true)]
 async fn a_keeper_that_never_answers_is_given_up_and_nothing_was_sent() {
-    let set: [(fn(RpcPoster) -> RpcPoster, u64); 2] =
-        [(|it| it, 60), (|it| it.with_signing_deadline(Duration::from_secs(3)), 3)];
-    for (set, seconds) in set {
+    for (deadline, seconds) in [(None, 60), (Some(Duration::from_secs(3)), 3)] {
+        let set = |poster: RpcPoster| match deadline {
+            Some(deadline) => poster.with_signing_deadline(deadline),
+            None => poster,
+        };
         let edge = Edge::new(Revision::Relay).await;
         let ledger = Ledger::new(&edge.chain);
         let (poster, result) = (ledger.poster(set), edge.result(1).await.1);
