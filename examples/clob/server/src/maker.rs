@@ -21,7 +21,7 @@ const DEPTH: u64 = 8;
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(700);
 /// How long what is signed may wait, in milliseconds.
-const EXPIRY: u64 = 60_000;
+const EXPIRY: u64 = 600_000;
 
 /// Somebody who signs requests, one after the other.
 #[derive(Debug)]
