@@ -145,8 +145,8 @@ pub enum AppStop {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ElfFinding {
-    /// It carries out a request otherwise than the server: without the request, what is before it in the batch ends with
-    /// the server's root.
+    /// It carries out a request otherwise than the server: without the request, what is before it in the batch ends
+    /// with the server's root.
     #[non_exhaustive]
     Differs {
         /// The place of the request, which is the first of its kind.

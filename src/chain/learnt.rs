@@ -22,8 +22,8 @@ pub struct RpcTraits {
     /// The most blocks that a question for logs may span, if that is fewer than
     /// [`Chain::with_log_range`](super::Chain::with_log_range) allows.
     pub log_range: Option<u64>,
-    /// The most questions in a second that it takes, if it was found to limit them: at least 5. What is more waits for its
-    /// turn.
+    /// The most questions in a second that it takes, if it was found to limit them: at least 5. What is more waits for
+    /// its turn.
     pub max_rate: Option<u64>,
 }
 

@@ -193,8 +193,9 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
         let times = 1 + random.below(4);
         let mut server = Life::start(&arguments(if by_point { point } else { "none" }, times));
         let until = if last { requests } else { (share * (life as u64 + 1)).min(requests) };
-        let began = Instant::now();
-        // In a life that is to end at a point that does not come, time ends it.
+        // In a life that is to end at a point that does not come, time ends it: since its first answer, as a busy machine
+        // takes its time to start a server.
+        let mut alive = (!by_point).then(Instant::now);
         let most = Duration::from_millis(if by_point { 1_500 } else { 60 + random.below(500) as u64 });
         for number in &open {
             server.ask(*number);
@@ -221,7 +222,7 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
             if last && open.is_empty() && next > requests {
                 break;
             }
-            let deadline = if last { silence } else { began + most };
+            let deadline = alive.filter(|_| !last).map_or(silence, |alive| alive + most);
             match timeout_at(deadline, server.lines.recv()).await {
                 Ok(Some(line)) if line.starts_with("at ") => {
                     *at_points.entry(line[3..].to_owned()).or_default() += 1;
@@ -229,11 +230,14 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
                 }
                 Ok(Some(line)) => {
                     silence = Instant::now() + SILENCE;
+                    alive.get_or_insert_with(Instant::now);
                     answers.hear(&line)?;
                     open.retain(|number| !answers.by_number.contains_key(number));
                 }
                 Ok(None) => return Err(format!("the server has ended by itself in life {life}")),
-                Err(_) if last => return Err(format!("nothing for {SILENCE:?}, and {} orders are open", open.len())),
+                Err(_) if last || alive.is_none() => {
+                    return Err(format!("nothing for {SILENCE:?}, and {} orders are open", open.len()));
+                }
                 Err(_) => {
                     at_random += 1;
                     break;

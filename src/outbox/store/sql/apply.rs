@@ -4,10 +4,10 @@ use alloy_primitives::Bytes;
 
 use super::{
     events,
-    parameters::EnqueueParameters,
+    parameters::{EnqueueParameters, signed},
     reads::{self, open},
     session::{Fetched, Query, SqlSession, get, query},
-    values::{self, hash, number, signed},
+    values::{self, hash, number},
 };
 use crate::{
     outbox::{

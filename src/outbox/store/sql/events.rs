@@ -1,9 +1,10 @@
 //! What the service is told, in its order.
 
 use super::{
+    parameters::signed,
     reads::open,
     session::{Fetched, SqlSession, get, query},
-    values::{maybe_number, signed},
+    values::maybe_number,
 };
 use crate::{
     outbox::store::{Acted, EventKind},

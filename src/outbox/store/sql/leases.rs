@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{
     apply::{UNCHECKED, hold_lane, take},
+    parameters::signed,
     session::{Fetched, SqlSession, get, query},
-    values::{maybe_number, number, signed},
+    values::{maybe_number, number},
 };
 use crate::outbox::store::{Claimed, Fence, LaneOwner, Tenant};
 

@@ -1,6 +1,5 @@
 //! What is bound to the texts that enqueue a job.
 
-use super::values::signed;
 use crate::outbox::store::NewJob;
 
 /// The parameters of the texts of `ENQUEUE`, for callers on other drivers. Made by
@@ -46,4 +45,9 @@ impl EnqueueParameters {
             state: content.state.as_ref().map(|state| state.to_vec()),
         }
     }
+}
+
+/// As the databases take it; what does not fit is the largest that does, which only a time can be.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

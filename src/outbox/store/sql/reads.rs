@@ -3,8 +3,9 @@
 use alloy_primitives::Address;
 
 use super::{
+    parameters::signed,
     session::{Fetched, SqlSession, get, query},
-    values::{self, maybe_number, number, signed},
+    values::{self, maybe_number, number},
 };
 use crate::outbox::store::{EventRow, JobRow, LaneCounts, LaneRow, LogRow, PayloadRow, StoredPost, StoredResult};
 

@@ -35,11 +35,6 @@ pub(super) fn maybe_number(row: &SqlRow, column: &'static str) -> Fetched<Option
     value.map(|value| u64::try_from(value).map_err(|_| odd(column))).transpose()
 }
 
-/// As the databases take it; what does not fit is the largest that does, which only a time can be.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 fn address(row: &SqlRow, column: &'static str) -> Fetched<Address> {
     Address::try_from(&get::<Bytes>(row, column)?[..]).map_err(|_| odd(column))
 }

@@ -15,8 +15,9 @@ use crate::outbox::store::{
     },
     sql::{
         apply::note,
+        parameters::signed,
         session::{Fetched, SqlSession, Value, get, query},
-        values::{number, signed},
+        values::number,
     },
 };
 
