@@ -196,7 +196,7 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
         // In a life that is to end at a point that does not come, time ends it: since its first answer, as a busy machine
         // takes its time to start a server.
         let mut alive = (!by_point).then(Instant::now);
-        let most = Duration::from_millis(if by_point { 1_500 } else { 60 + random.below(500) as u64 });
+        let most = Duration::from_millis(if by_point { 3_000 } else { 60 + random.below(500) as u64 });
         for number in &open {
             server.ask(*number);
         }

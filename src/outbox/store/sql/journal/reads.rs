@@ -6,8 +6,9 @@ use super::values;
 use crate::outbox::store::{
     journal::{AppRow, BatchInputs, BatchRow, EntryRow, KeyedAnswer, SnapshotRow},
     sql::{
+        parameters::signed,
         session::{Fetched, SqlSession, get, query},
-        values::{hash, signed},
+        values::hash,
     },
 };
 
