@@ -16,6 +16,7 @@ const ENVELOPE: usize = 8 * 1024;
 pub(super) struct BatchRoom {
     count: usize,
     cycles: u64,
+    gas: u64,
     /// Bytes of the offchain input, before it is compressed.
     offchain: usize,
     /// Bytes of all inputs.
@@ -39,7 +40,7 @@ impl BatchRoom {
         let message = limits.max_message().saturating_sub(ENVELOPE);
         let offchain = if revision == Revision::Relay { limits.max_da().min(message) } else { message };
         let cycles = limits.max_cycles().map_or(policy.cycles(), |most| most.min(policy.cycles()));
-        Self { count: policy.count(), cycles, offchain, message, overhead }
+        Self { count: policy.count(), cycles, gas: policy.gas(), offchain, message, overhead }
     }
 
     /// What a batch costs before its first request.
@@ -54,7 +55,7 @@ impl BatchRoom {
 
     fn holds(&self, cost: Cost) -> bool {
         let message = cost.onchain.saturating_add(cost.offchain).saturating_add(cost.state);
-        cost.cycles <= self.cycles && cost.offchain <= self.offchain && message <= self.message
+        cost.cycles <= self.cycles && cost.gas <= self.gas && cost.offchain <= self.offchain && message <= self.message
     }
 
     /// How many of these requests the next batch takes.
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_batch_ends_where_the_first_limit_is() {
         let limits = Limits::default().with_max_da(1_000);
-        let policy = BatchPolicy::default().with_count(5).with_cycles(100).with_limits(limits);
+        let policy = BatchPolicy::default().with_count(5).with_cycles(100).with_gas(30).with_limits(limits);
         let room = room(&policy);
         let prefix = |costs: &[Cost]| room.prefix(costs.iter().copied());
         assert_eq!(prefix(&[]), Prefix { count: 0, cost: cost(50, 10), full: false });
@@ -162,6 +163,7 @@ mod tests {
         assert_eq!(prefix(&[cost(1, 1); 6]), Prefix { count: 5, cost: cost(55, 15), full: true });
         assert_eq!(prefix(&[cost(475, 1); 3]), Prefix { count: 2, cost: cost(1_000, 12), full: true });
         assert_eq!(prefix(&[cost(0, 45); 3]), Prefix { count: 2, cost: cost(50, 100), full: true });
+        assert_eq!(prefix(&[Cost { gas: 10, ..cost(1, 1) }; 4]).count, 3);
         // A message holds all inputs together.
         let onchain = Cost { onchain: 2 * 1024 * 1024, ..Cost::ZERO };
         assert_eq!(prefix(&[onchain; 3]).count, 1);

@@ -31,6 +31,7 @@ pub struct BatchPolicy {
     count: usize,
     cycles: u64,
     most_cycles: Option<u64>,
+    gas: u64,
     delay: Duration,
     limits: Limits,
     snapshot: u64,
@@ -43,6 +44,7 @@ impl Default for BatchPolicy {
             count: COUNT,
             cycles: CYCLES,
             most_cycles: None,
+            gas: u64::MAX,
             delay: DELAY,
             limits: Limits::default(),
             snapshot: SNAPSHOT,
@@ -72,6 +74,15 @@ impl BatchPolicy {
     #[must_use]
     pub fn with_most_cycles(mut self, cycles: u64) -> Self {
         self.most_cycles = Some(cycles);
+        self
+    }
+
+    /// Sets the most gas of the transaction that brings a batch's result, as the app [estimates](super::stf::Cost::gas)
+    /// it; no bound unless set. Beside what the contract spends, the app's overhead counts for the relay itself. A
+    /// transaction has at most 16,777,216 gas by EIP-7825.
+    #[must_use]
+    pub fn with_gas(mut self, gas: u64) -> Self {
+        self.gas = gas;
         self
     }
 
@@ -114,6 +125,10 @@ impl BatchPolicy {
 
     pub(super) fn most_cycles(&self) -> u64 {
         self.most_cycles.unwrap_or(self.cycles.saturating_mul(4))
+    }
+
+    pub(super) fn gas(&self) -> u64 {
+        self.gas
     }
 
     pub(super) fn delay(&self) -> Duration {

@@ -233,9 +233,9 @@ impl<S: StateTransition> RequestWriter<S> {
         }
         let what =
             format!("the request fits no batch: it takes {cost:?}, and there is room for {:?}", self.session.room);
-        Err(Error::new(ErrorKind::TooLarge, what)
-            .with_outcome(Outcome::NotSent)
-            .with_hint("ask for less at once; or raise BatchPolicy's cycles and limits, if the node takes more"))
+        Err(Error::new(ErrorKind::TooLarge, what).with_outcome(Outcome::NotSent).with_hint(
+            "ask for less at once; or raise BatchPolicy's cycles, gas and limits, if the node and the chain take more",
+        ))
     }
 
     /// Carries out a request, as the last of the group.

@@ -317,6 +317,8 @@ impl<S: StateTransition> Checker<S> {
             offchain: inputs.offchain.len(),
             state: inputs.state.as_ref().map_or(0, Vec::len),
             cycles: self.cycles.map_or(0, |measure| measure(&inputs)),
+            // Only the contract knows.
+            gas: 0,
         };
         if is.onchain > said.onchain || is.offchain > said.offchain || is.state > said.state || is.cycles > said.cycles
         {

@@ -129,7 +129,7 @@ pub struct Inputs {
     pub state: Option<Vec<u8>>,
 }
 
-/// What a request adds to a batch: bytes of each input, and cycles.
+/// What a request adds to a batch: bytes of each input, cycles, and gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Cost {
     /// Bytes of the onchain input.
@@ -140,11 +140,14 @@ pub struct Cost {
     pub state: usize,
     /// Cycles of the zkVM.
     pub cycles: u64,
+    /// Gas of the transaction that brings the result: what the app's contract spends on it. An app whose results are
+    /// of a fixed size leaves it at 0.
+    pub gas: u64,
 }
 
 impl Cost {
     /// Nothing.
-    pub const ZERO: Self = Self { onchain: 0, offchain: 0, state: 0, cycles: 0 };
+    pub const ZERO: Self = Self { onchain: 0, offchain: 0, state: 0, cycles: 0, gas: 0 };
 
     /// The sum of two. What would overflow stays at the largest number.
     #[must_use]
@@ -154,6 +157,7 @@ impl Cost {
             offchain: self.offchain.saturating_add(other.offchain),
             state: self.state.saturating_add(other.state),
             cycles: self.cycles.saturating_add(other.cycles),
+            gas: self.gas.saturating_add(other.gas),
         }
     }
 }

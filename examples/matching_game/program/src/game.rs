@@ -173,8 +173,8 @@ impl StateTransition for Game {
         // Before the batch is its length.
         let offchain = 10 + Batch::<Request>::HEADER;
         match self.form {
-            Form::Relay => Cost { onchain: 4 * 32, offchain, state: 0, cycles: START_CYCLES },
-            Form::State => Cost { onchain: 0, offchain, state: 32, cycles: START_CYCLES },
+            Form::Relay => Cost { onchain: 4 * 32, offchain, cycles: START_CYCLES, ..Cost::ZERO },
+            Form::State => Cost { onchain: 0, offchain, state: 32, cycles: START_CYCLES, ..Cost::ZERO },
         }
     }
 
