@@ -9,12 +9,14 @@ import { Trader } from "./trader.js";
 import { Units } from "./units.js";
 import { AccountView } from "./views/account.js";
 import { BookView } from "./views/book.js";
-import { busy, find, tell, write } from "./views/dom.js";
+import { busy, find, tell, time, write } from "./views/dom.js";
 import { OrdersView } from "./views/orders.js";
 import { Ticket } from "./views/ticket.js";
 import { TradesView } from "./views/trades.js";
 
 const KEY = "clob.key";
+/** How long the page says that the server was away, in milliseconds. */
+const TOLD = 10_000;
 
 async function start() {
   const info = await market();
@@ -52,6 +54,8 @@ async function start() {
     },
   });
 
+  /** Whether the server was ever there, and since when it is away. */
+  let [seen, away, calm] = [false, 0, 0];
   const feed = new Feed(
     (message) => {
       own?.take(message);
@@ -61,7 +65,16 @@ async function start() {
     },
     (link) => {
       find("link").dataset.state = link;
-      write(find("link"), link === "live" ? "live" : "connecting");
+      clearTimeout(calm);
+      if (link === "live") {
+        const gone = away && Math.ceil((Date.now() - away) / 1000);
+        [seen, away] = [true, 0];
+        write(find("link"), gone ? `live again after ${gone} s` : "live");
+        calm = setTimeout(() => write(find("link"), "live"), TOLD);
+      } else {
+        if (seen) away ||= Date.now();
+        write(find("link"), away ? `away since ${time(away)}` : "connecting");
+      }
     },
   );
 

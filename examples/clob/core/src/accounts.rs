@@ -10,6 +10,7 @@ pub const MOST_ACCOUNTS: usize = 2_000;
 /// One of the two tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Token {
     /// What is traded.
     Base = 0,
@@ -19,10 +20,13 @@ pub enum Token {
 
 /// A user's amount of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Funds {
     /// What orders and withdrawals may take.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub free: u128,
     /// What is set aside for orders in the book.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub locked: u128,
 }
 
@@ -36,6 +40,7 @@ impl Funds {
 
 /// A user's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Account {
     /// The nonce of the last request that was carried out; 0 before the first.
     pub nonce: u64,

@@ -12,6 +12,7 @@ pub const MOST_ORDERS: usize = 4_000;
 /// Which side of the book an order is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Side {
     /// Buys base for quote. The highest price is first.
     Buy = 0,

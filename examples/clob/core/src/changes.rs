@@ -5,38 +5,47 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use alloy_primitives::Address;
 
 use crate::{
-    book::Side,
+    book::{Resting, Side},
     exchange::{Exchange, Outcome},
     request::{Action, Limit, Request},
 };
 
 /// A user's order, with what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OrderLeft {
     /// Whose it is.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub user: Address,
     /// Its number.
+    #[cfg_attr(feature = "serde", serde(rename = "order"))]
     pub id: u64,
     /// Its side.
     pub side: Side,
     /// Its price.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub price: u64,
     /// What waits of it; 0 if it is over.
+    #[cfg_attr(feature = "serde", serde(rename = "size", serialize_with = "crate::text::text"))]
     pub left: u64,
 }
 
 /// A trade, as one of the two sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OwnFill {
     /// Who it is.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub user: Address,
     /// The user's order.
     pub order: u64,
     /// The side of that order.
     pub side: Side,
     /// The price.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub price: u64,
     /// How much.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub size: u64,
     /// Whether that order had waited.
     pub maker: bool,
@@ -56,6 +65,15 @@ pub struct Changes {
 }
 
 impl Exchange {
+    /// The orders of a user that wait.
+    #[must_use]
+    pub fn orders_of(&self, user: &Address) -> Vec<OrderLeft> {
+        let sides = [Side::Buy, Side::Sell].into_iter();
+        let all = sides.flat_map(|side| self.book().orders(side).map(move |(price, order)| (side, price, *order)));
+        let own = all.filter(|(_, _, order)| order.user == *user);
+        own.map(|(side, price, Resting { id, user, size })| OrderLeft { user, id, side, price, left: size }).collect()
+    }
+
     /// Does as [`repeat`](Self::repeat), and says what has changed.
     pub fn watch(&mut self, request: &Request, place: u64) -> Changes {
         self.take_touched();

@@ -28,7 +28,7 @@ pub enum Rejection {
     Nonce = 2,
     /// It was to be carried out earlier.
     Expired = 3,
-    /// A signed request that comes from the chain's logs.
+    /// A deposit that no log of the contract brought, or a signed request that one did.
     Source = 4,
     /// A deposit with which a token's total would not fit into 128 bits. The contract takes none.
     Supply = 5,
@@ -46,7 +46,7 @@ impl Rejection {
             Self::Signature => ("signature", "the user has not signed this"),
             Self::Nonce => ("nonce", "this is not the user's next nonce"),
             Self::Expired => ("expired", "the request's expiry is past"),
-            Self::Source => ("source", "nothing but deposits comes from the contract"),
+            Self::Source => ("source", "deposits come from the contract's logs, and nothing else does"),
             Self::Supply => ("supply", "the total would not fit into 128 bits"),
             Self::Deposit => ("deposit", "this is not the contract's next deposit"),
             Self::Account => ("account", "nothing was ever deposited for the user"),
@@ -57,6 +57,7 @@ impl Rejection {
 /// Why a request that the user has signed was refused. Its nonce is used, so that it is not carried out later on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 pub enum Refusal {
     /// A price, size or amount of 0.
     Zero = 1,
@@ -80,32 +81,40 @@ impl Refusal {
 
 /// A trade of an order that was just taken, at the price of the one that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Fill {
     /// The order that had waited.
     pub order: u64,
     /// Whose that order is.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub user: Address,
     /// The price.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub price: u64,
     /// How much.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
     pub size: u64,
 }
 
 /// What a request did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(untagged))]
 pub enum Outcome {
     /// An order was taken. Its number is the place of its request.
     Taken {
         /// Its trades, in their order.
         fills: Vec<Fill>,
         /// What waits in the book.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
         resting: u64,
         /// What was given up: it would have met an order of the same user, or too many orders, or the book is full.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
         cancelled: u64,
     },
     /// An order ended.
     Cancelled {
         /// What was left of it.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::text::text"))]
         size: u64,
     },
     /// The contract is to pay this out.
@@ -199,8 +208,8 @@ impl Exchange {
     /// A rejection, after which all is as before.
     pub fn apply(&mut self, request: &Request, context: &Context) -> Result<Outcome, Rejection> {
         match (request, context.source) {
-            // Whoever brings it: the contract compares the hash of all deposits.
-            (Request::Deposit { number, token, amount, .. }, _) => {
+            // Nothing but the chain's logs brings them, and the contract compares the hash of all deposits.
+            (Request::Deposit { number, token, amount, .. }, Source::Chain { .. }) => {
                 if self.deposits.checked_add(1) != Some(*number) {
                     return Err(Rejection::Deposit);
                 }
@@ -236,7 +245,7 @@ impl Exchange {
             Request::Deposit { number, user, token, amount } => {
                 self.deposits = *number;
                 self.deposit_hash = chained(self.deposit_hash, *user, *token, *amount);
-                if !self.accounts.has(user) && self.accounts.len() >= MOST_ACCOUNTS {
+                if self.returns(user) {
                     self.accounts.pay_out(*user, *token, *amount);
                     return Outcome::Returned;
                 }
@@ -248,6 +257,12 @@ impl Exchange {
                 self.act(action, place).unwrap_or_else(Outcome::Refused)
             }
         }
+    }
+
+    /// Whether a deposit for this user is paid back: there are too many accounts for another one.
+    #[must_use]
+    pub fn returns(&self, user: &Address) -> bool {
+        !self.accounts.has(user) && self.accounts.len() >= MOST_ACCOUNTS
     }
 
     /// How many orders a new one would meet, at most.

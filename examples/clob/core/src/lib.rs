@@ -31,6 +31,8 @@ mod changes;
 mod exchange;
 mod request;
 mod state;
+#[cfg(feature = "serde")]
+mod text;
 
 pub use self::{
     accounts::{Account, Delta, Funds, MOST_ACCOUNTS, Token},
@@ -38,5 +40,5 @@ pub use self::{
     changes::{Changes, OrderLeft, OwnFill},
     exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
     request::{Action, Cancel, Limit, Request, SIGNATURE, Withdraw, domain},
-    state::{Change, Clob, Payout, Settlement},
+    state::{CHANGE_GAS, Change, Clob, PAYOUT_GAS, Payout, RELAY_GAS, Settlement},
 };

@@ -77,6 +77,15 @@ const LEAF_CYCLES: u64 = 400_000;
 /// One leaf of the state before: read, hashed, and put into the tree.
 const START_CYCLES: u64 = 50_000;
 
+// Gas of the transaction that relays a result, its calldata included: rounded up from what anvil measures, which a test of
+// the server does again.
+/// What any result takes: the operator's signature, the job, the latest root.
+pub const RELAY_GAS: u64 = 300_000;
+/// A user whose balances change. Everybody whose balances change has some already, so no storage is new.
+pub const CHANGE_GAS: u64 = 10_000;
+/// A payout, of a token that spends what ERC-20s usually do, to somebody who had none of it.
+pub const PAYOUT_GAS: u64 = 50_000;
+
 impl Clob {
     /// An exchange in which nobody has anything, for a contract on a chain.
     #[must_use]
@@ -228,17 +237,20 @@ impl StateTransition for Clob {
     }
 
     fn cost(&self, request: &Request) -> Cost {
-        let (signatures, leaves) = match request {
+        let (signatures, leaves, gas) = match request {
             Request::Signed(Action::Limit(limit), _) => {
                 let side = if limit.buy { Side::Buy } else { Side::Sell };
-                // Two leaves for each trade, and the order, its user and the deposits.
-                (1, 2 * self.exchange.meets(side, limit.price, limit.size) + 3)
+                let met = self.exchange.meets(side, limit.price, limit.size);
+                // Two leaves for each trade, and the order, its user and the deposits. Who only waits changes no balance.
+                (1, 2 * met + 3, if met > 0 { (met as u64 + 1) * CHANGE_GAS } else { 0 })
             }
-            Request::Signed(..) => (1, 3),
-            Request::Deposit { .. } => (0, 2),
+            Request::Signed(Action::Cancel(_), _) => (1, 3, 0),
+            Request::Signed(Action::Withdraw(_), _) => (1, 3, CHANGE_GAS + PAYOUT_GAS),
+            Request::Deposit { user, .. } if self.exchange.returns(user) => (0, 2, CHANGE_GAS + PAYOUT_GAS),
+            Request::Deposit { .. } => (0, 2, 0),
         };
         let cycles = signatures * SIGNATURE_CYCLES + leaves as u64 * LEAF_CYCLES;
-        Cost { offchain: Batch::<Request>::entry_size(Request::MOST), cycles, ..Cost::ZERO }
+        Cost { offchain: Batch::<Request>::entry_size(Request::MOST), cycles, gas, ..Cost::ZERO }
     }
 
     /// As for the largest state that there can be.
@@ -248,6 +260,7 @@ impl StateTransition for Clob {
             onchain: 4 * 32,
             offchain: 2 * 10 + MOST_SIZE + Batch::<Request>::HEADER,
             cycles: (leaves + 10) * START_CYCLES,
+            gas: RELAY_GAS,
             ..Cost::ZERO
         }
     }

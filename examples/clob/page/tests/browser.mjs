@@ -2,12 +2,14 @@
 //
 //     node browser.mjs URL RPC FOLDER
 //
-// URL is the server's, RPC that of its chain (an anvil), and FOLDER is where screenshots go.
+// URL is the server's, RPC that of its chain (an anvil), and FOLDER is where screenshots go. When it writes "server: stop" and
+// "server: start", whoever runs it does so, and then writes a line.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const [url, rpc, folder] = process.argv.slice(2);
@@ -35,6 +37,13 @@ const chain = async (method, params) => {
   if (error) throw new Error(`${method}: ${error.message}`);
   return result;
 };
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const server = async (what) => {
+  console.log(`server: ${what}`);
+  await lines.next();
+};
+/** While the server is stopped, browsers write into the console that they cannot connect. */
+let stopped = false;
 const word = (value) => BigInt(value).toString(16).padStart(64, "0");
 
 /** A person with a browser of their own, and all that must not happen in it. */
@@ -46,7 +55,8 @@ async function person(name, prepare = async () => {}) {
   page.on("pageerror", (error) => wrong.push(`${error.stack ?? error}`));
   // The browser itself writes refused requests there, which are meant.
   page.on("console", (line) => {
-    if (line.type() === "error" && !/status of 4\d\d/.test(line.text())) wrong.push(line.text());
+    const meant = /status of 4\d\d/.test(line.text()) || (stopped && /WebSocket|ERR_/.test(line.text()));
+    if (line.type() === "error" && !meant) wrong.push(line.text());
   });
   page.on("request", (request) => {
     if (new URL(request.url()).host !== new URL(url).host) wrong.push(`asks ${request.url()}`);
@@ -247,6 +257,21 @@ try {
   await buyer.until(buyer.at(waits, "state"), /^cancelled$/);
   await buyer.until("#base-free", /^1,002$/);
 
+  // The server goes away, and comes back: the page says so, and goes on with what the server has then.
+  stopped = true;
+  await server("stop");
+  await buyer.until("#link", /^away since \d/);
+  await server("start");
+  await buyer.until("#link", /^live again after \d+ s$/);
+  await seller.page.bringToFront();
+  await seller.until("#link", /^live/);
+  stopped = false;
+  assert.match(await click(seller, "sell", "120", "1"), /waits in the book/);
+  await buyer.page.bringToFront();
+  await buyer.until("#asks", /120\.00/);
+  await buyer.until(buyer.at(bought, "stage"), /^final$/);
+  done("the server was away, and all goes on");
+
   // In the light, in the dark, and on a phone.
   const { page } = seller;
   await page.bringToFront();
@@ -271,5 +296,6 @@ try {
   for (const { name, wrong } of [seller, buyer]) assert.deepEqual(wrong, [], name);
   done("it is well in light, dark and narrow");
 } finally {
+  process.stdin.destroy();
   await browser.close();
 }

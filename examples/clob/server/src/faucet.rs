@@ -2,15 +2,36 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use alloy_sol_types::SolCall;
-use infinityvm_sdk::{devnode::contracts::Deployer, primitives::Address};
+use alloy_sol_types::{SolCall, sol};
+use axum::{Json, Router, extract::State, routing::post};
+use infinityvm_sdk::{
+    devnode::contracts::{ANVIL_KEYS, Deployer},
+    primitives::{Address, U256},
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::{market::ClobContract, reply::Refused};
+use crate::{AnyError, market::Market, reply::Refused};
+
+sol! {
+    interface Bank {
+        function deposit(address user, bool base, uint128 amount) external;
+    }
+
+    /// `contracts/src/common/TestToken.sol`.
+    interface TestToken {
+        function approve(address spender, uint256 amount) external returns (bool);
+        function mint(address to, uint256 amount) external;
+    }
+}
+
+/// Of each token, for all users.
+const TOKENS: u128 = 1 << 120;
 
 /// What each deposit is, in the tokens' smallest units.
 const BASE: u128 = 10_000_000;
@@ -29,10 +50,26 @@ pub struct Faucet {
 }
 
 impl Faucet {
-    /// Of an account that has many tokens, which the contract may take.
-    #[must_use]
-    pub fn new(account: Deployer, contract: Address) -> Self {
-        Self { account, contract, given: Mutex::default() }
+    /// For a contract with two test tokens, on a chain whose third account is anvil's, which pays.
+    ///
+    /// # Errors
+    ///
+    /// That the chain refuses it.
+    pub async fn new(rpc: &str, contract: Address) -> Result<Self, AnyError> {
+        let (account, market) = (Deployer::new(rpc, ANVIL_KEYS[2])?, Market::of(rpc, contract).await?);
+        for name in ["base", "quote"] {
+            let token = serde_json::from_value(market.about[name]["token"].clone())?;
+            let mint = TestToken::mintCall { to: account.address(), amount: U256::from(TOKENS) };
+            account.call(token, mint.abi_encode()).await?;
+            let approve = TestToken::approveCall { spender: contract, amount: U256::MAX };
+            account.call(token, approve.abi_encode()).await?;
+        }
+        Ok(Self { account, contract, given: Mutex::default() })
+    }
+
+    /// `POST /api/faucet`, as `API.md` says it.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        Router::new().route("/api/faucet", post(give)).with_state(Arc::clone(self))
     }
 
     /// Deposits both tokens for a user, and says what was done.
@@ -51,9 +88,19 @@ impl Faucet {
         given.insert(user, now);
         let mut transactions = Vec::new();
         for (base, amount) in [(true, BASE), (false, QUOTE)] {
-            let call = ClobContract::depositCall { user, base, amount }.abi_encode();
+            let call = Bank::depositCall { user, base, amount }.abi_encode();
             transactions.push(self.account.call(self.contract, call).await?);
         }
         Ok(json!({ "base": BASE.to_string(), "quote": QUOTE.to_string(), "transactions": transactions }))
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Needy {
+    user: Address,
+}
+
+async fn give(State(faucet): State<Arc<Faucet>>, Json(needy): Json<Needy>) -> Result<Json<Value>, Refused> {
+    faucet.give(needy.user).await.map(Json)
 }

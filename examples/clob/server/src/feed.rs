@@ -5,36 +5,31 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use axum::extract::ws::{Message, WebSocket};
-use clob_core::{Clob, Exchange, OrderLeft, Request, Side};
+use clob_core::{Clob, Exchange, Request, Side};
 use infinityvm_sdk::{
     Result,
-    app::{AppServer, AppStatus, BatchProgress, EntryKind, JournalEntry, stf::Codec},
+    app::{AppServer, BatchProgress, EntryKind, JournalEntry, stf::Codec},
     primitives::Address,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Notify, RwLock, broadcast, watch},
+    sync::{Mutex, Notify, broadcast},
     time::timeout,
 };
 
-use crate::reply::{self, Refused};
-
 /// Trades that are kept.
 const TRADES: usize = 200;
-/// Updates that a client may be behind before it gets a new snapshot.
+/// Updates that a client may be behind before it is let go.
 const BACKLOG: usize = 4_096;
 /// How often stages are looked at, and what came without anybody's request.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a client may take to take a message, and a reader waits for the journal.
+/// How long a client may take to take a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The last place that is so far.
@@ -48,18 +43,15 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// What the server says, where it is further than this.
-    fn and(self, status: &AppStatus) -> Self {
-        let so_far = |progress: BatchProgress, before: u64| {
+    /// What the server says now.
+    pub async fn of(server: &AppServer<Clob>) -> Result<Self> {
+        let status = server.status().await?;
+        let so_far = |progress| {
             let batches = status.batches.iter().filter(|batch| batch.progress >= progress);
-            batches.map(|batch| batch.last).max().unwrap_or(0).max(status.final_place).max(before)
+            batches.map(|batch| batch.last).fold(status.final_place, u64::max)
         };
-        Self {
-            answered: status.last_place.max(self.answered),
-            executed: so_far(BatchProgress::Executed, self.executed),
-            settled: so_far(BatchProgress::Settled, self.settled),
-            is_final: so_far(BatchProgress::Final, self.is_final),
-        }
+        let (executed, settled) = (so_far(BatchProgress::Executed), so_far(BatchProgress::Settled));
+        Ok(Self { answered: status.last_place, executed, settled, is_final: status.final_place })
     }
 }
 
@@ -74,130 +66,105 @@ struct Update {
 
 /// The exchange as of a place.
 pub struct View {
-    pub exchange: Exchange,
+    exchange: Exchange,
     place: u64,
     /// The place of the last update for everybody.
     seq: u64,
     trades: VecDeque<Value>,
+    stages: Stages,
 }
 
 /// See the [module](self).
 pub struct Feed {
-    view: RwLock<Option<View>>,
-    answered: AtomicU64,
-    wake: Notify,
-    /// None until there is a view.
-    place: watch::Sender<Option<u64>>,
-    updates: broadcast::Sender<Arc<Update>>,
-    stages: watch::Sender<Stages>,
+    server: AppServer<Clob>,
+    /// None while the server cannot be read: it may stand by.
+    view: Mutex<Option<View>>,
+    /// A request was answered: clients are to be told at once.
+    pub wake: Notify,
+    /// None lets all clients go.
+    updates: broadcast::Sender<Option<Arc<Update>>>,
 }
 
 impl Feed {
-    pub fn new() -> Self {
-        let (view, answered, wake) = Default::default();
-        let (place, stages) = Default::default();
-        Self { view, answered, wake, place, updates: broadcast::Sender::new(BACKLOG), stages }
+    pub fn new(server: AppServer<Clob>) -> Self {
+        Self { server, view: Mutex::default(), wake: Notify::new(), updates: broadcast::Sender::new(BACKLOG) }
     }
 
-    /// A request was answered: whoever reads from now on sees it.
-    pub fn answered(&self, place: u64) {
-        self.answered.fetch_max(place, SeqCst);
-        self.wake.notify_one();
-    }
-
-    /// Follows the journal for as long as the server is there.
-    pub async fn follow(&self, server: &AppServer<Clob>) {
+    /// Tells clients what comes into the journal, for as long as the process lives.
+    pub async fn follow(&self) {
         let mut ticks = tokio::time::interval(TICK);
-        // One that stands by has no state yet.
-        let (exchange, place) = loop {
-            ticks.tick().await;
-            if let Ok(begun) = server.read(|clob| (clob.exchange().clone(), clob.place())).await {
-                break begun;
-            }
-        };
-        *self.view.write().await = Some(View { exchange, place, seq: place, trades: VecDeque::new() });
-        self.place.send_replace(Some(place));
         loop {
-            let place = self.place.borrow().unwrap_or_default();
-            match server.answers_since(place).await {
-                Ok(entries) if entries.is_empty() => {}
-                Ok(entries) => self.take(entries).await,
-                Err(error) => eprintln!("the journal cannot be read: {error}"),
-            }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                _ = ticks.tick() => drop(self.look(server).await),
+            let seen = tokio::select! {
+                () = self.wake.notified() => self.view(|_| ()).await,
+                _ = ticks.tick() => self.look().await,
+            };
+            if seen.is_err() {
+                // Whoever asks is told why. Once it can be read again, another may have answered meanwhile.
+                *self.view.lock().await = None;
+                _ = self.updates.send(None);
             }
         }
     }
 
-    /// Looks how far the batches are.
-    pub async fn look(&self, server: &AppServer<Clob>) -> Result<Stages> {
-        let status = server.status().await?;
-        let next = self.stages().and(&status);
-        self.stages.send_if_modified(|stages| std::mem::replace(stages, next) != next);
-        Ok(next)
-    }
-
-    async fn take(&self, entries: Vec<JournalEntry>) {
-        let mut view = self.view.write().await;
-        let Some(view) = view.as_mut() else { return };
-        for entry in entries {
-            view.place = entry.place;
-            if let (EntryKind::Answered, Ok(request)) = (entry.kind, Request::decode(&entry.request)) {
-                // Nobody may be listening.
-                _ = self.updates.send(Arc::new(view.watch(&request, entry.place, entry.time)));
-            }
+    /// Looks for what came without anybody's request, and how far the batches are.
+    async fn look(&self) -> Result<()> {
+        let now = Stages::of(&self.server).await?;
+        if self.view(|view| std::mem::replace(&mut view.stages, now) != now).await? {
+            metrics::gauge!("clob_place", "stage" => "answered").set(now.answered as f64);
+            metrics::gauge!("clob_place", "stage" => "settled").set(now.settled as f64);
+            metrics::gauge!("clob_place", "stage" => "final").set(now.is_final as f64);
+            let public = Some(typed("stages", json!(now)));
+            // It is of no place, and for all.
+            _ = self.updates.send(Some(Arc::new(Update { place: u64::MAX, public, own: BTreeMap::new() })));
         }
-        self.place.send_replace(Some(view.place));
-        self.wake.notify_one();
+        Ok(())
     }
 
     /// Looks at everything that was answered by now.
-    pub async fn view<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, Refused> {
-        let (answered, mut place) = (self.answered.load(SeqCst), self.place.subscribe());
-        let late = || Refused::unavailable("the server has not read its journal yet");
-        let caught_up = place.wait_for(|place| *place >= Some(answered));
-        timeout(PATIENCE, caught_up).await.map_err(|_| late())?.map_err(|_| late())?;
-        self.view.read().await.as_ref().map(look).ok_or_else(late)
-    }
-
-    pub fn stages(&self) -> Stages {
-        *self.stages.borrow()
-    }
-
-    /// Sends a client everything from now on, until it goes.
-    pub async fn serve(&self, mut socket: WebSocket, user: Option<Address>) {
-        loop {
-            // Anew if it was too slow to hear everything.
-            let (mut updates, mut stages) = (self.updates.subscribe(), self.stages.subscribe());
-            let stages_now = *stages.borrow_and_update();
-            let snapshot = self.view(|view| (view.snapshot(user, stages_now), view.place)).await;
-            let Ok((mut messages, from)) = snapshot else { return };
-            loop {
-                for message in messages {
-                    let sent = timeout(PATIENCE, socket.send(Message::text(message))).await;
-                    if !sent.is_ok_and(|sent| sent.is_ok()) {
-                        return;
-                    }
-                }
-                messages = tokio::select! {
-                    update = updates.recv() => match update {
-                        Ok(update) if update.place > from => {
-                            let own = user.and_then(|user| update.own.get(&user));
-                            update.public.iter().chain(own).cloned().collect()
-                        }
-                        Ok(_) => Vec::new(),
-                        Err(broadcast::error::RecvError::Lagged(_)) => break,
-                        Err(broadcast::error::RecvError::Closed) => return,
-                    },
-                    Ok(()) = stages.changed() => vec![typed("stages", json!(*stages.borrow_and_update()))],
-                    message = socket.recv() => match message {
-                        Some(Ok(_)) => Vec::new(),
-                        _ => return,
-                    },
-                };
+    pub async fn view<T>(&self, look: impl FnOnce(&mut View) -> T) -> Result<T> {
+        let mut view = self.view.lock().await;
+        let durable = self.server.read(Clob::place).await?;
+        let view = match &mut *view {
+            Some(view) => view,
+            none => none.insert(self.server.read(View::new).await?),
+        };
+        while view.place < durable {
+            let entries = self.server.answers_since(view.place).await?;
+            if entries.is_empty() {
+                break;
             }
+            // Nobody may be listening.
+            entries.iter().filter_map(|entry| view.take(entry)).for_each(|update| _ = self.updates.send(Some(update)));
+        }
+        Ok(look(view))
+    }
+
+    /// Sends a client everything from now on, until it goes, or is too slow to hear everything.
+    pub async fn serve(&self, mut socket: WebSocket, user: Option<Address>) {
+        let mut updates = self.updates.subscribe();
+        let snapshot = self.view(|view| (view.snapshot(user), view.place)).await;
+        let Ok((mut messages, from)) = snapshot else { return };
+        loop {
+            for message in messages {
+                let sent = timeout(PATIENCE, socket.send(Message::text(message))).await;
+                if !sent.is_ok_and(|sent| sent.is_ok()) {
+                    return;
+                }
+            }
+            messages = tokio::select! {
+                update = updates.recv() => match update {
+                    Ok(Some(update)) if update.place > from => {
+                        let own = user.and_then(|user| update.own.get(&user));
+                        update.public.iter().chain(own).cloned().collect()
+                    }
+                    Ok(Some(_)) => Vec::new(),
+                    _ => return,
+                },
+                message = socket.recv() => match message {
+                    Some(Ok(_)) => Vec::new(),
+                    _ => return,
+                },
+            };
         }
     }
 }
@@ -208,6 +175,11 @@ fn typed(kind: &str, mut fields: Value) -> String {
 }
 
 impl View {
+    fn new(clob: &Clob) -> Self {
+        let (exchange, place) = (clob.exchange().clone(), clob.place());
+        Self { exchange, place, seq: place, trades: VecDeque::new(), stages: Stages::default() }
+    }
+
     pub fn book(&self) -> Value {
         let levels = |side| {
             let levels = self.exchange.book().levels(side);
@@ -222,50 +194,47 @@ impl View {
     }
 
     pub fn account(&self, user: Address) -> Value {
-        let mut fields = reply::account(self.exchange.account(&user));
-        let orders = [Side::Buy, Side::Sell].into_iter().flat_map(|side| {
-            let own = self.exchange.book().orders(side).filter(|(_, order)| order.user == user);
-            own.map(move |(price, order)| OrderLeft { user, id: order.id, side, price, left: order.size })
-        });
-        fields["orders"] = orders.map(|order| reply::order(&order)).collect();
+        let mut fields = json!(self.exchange.account(&user));
+        fields["orders"] = json!(self.exchange.orders_of(&user));
         (fields["seq"], fields["user"]) = (self.place.into(), json!(user));
         fields
     }
 
-    fn snapshot(&self, user: Option<Address>, stages: Stages) -> Vec<String> {
+    fn snapshot(&self, user: Option<Address>) -> Vec<String> {
         let trades = json!({ "trades": self.trades() });
-        let mut messages = vec![typed("book", self.book()), typed("trades", trades), typed("stages", json!(stages))];
+        let mut messages =
+            vec![typed("book", self.book()), typed("trades", trades), typed("stages", json!(self.stages))];
         messages.extend(user.map(|user| typed("account", self.account(user))));
         messages
     }
 
-    /// Carries it out once more, and says what has changed.
-    fn watch(&mut self, request: &Request, place: u64, time: u64) -> Update {
-        let changes = self.exchange.watch(request, place);
-        let taken = changes.fills.iter().filter(|fill| !fill.maker);
-        let trades: Vec<_> = taken
-            .map(|fill| {
-                let (price, size) = (fill.price.to_string(), fill.size.to_string());
-                json!({ "place": place, "time": time, "price": price, "size": size, "side": reply::side(fill.side) })
-            })
-            .collect();
+    /// Carries a request out once more, if it was carried out, and says what has changed.
+    fn take(&mut self, entry: &JournalEntry) -> Option<Arc<Update>> {
+        let (place, time) = (entry.place, entry.time);
+        self.place = place;
+        let request = Request::decode(&entry.request).ok().filter(|_| entry.kind == EntryKind::Answered)?;
+        let changes = self.exchange.watch(&request, place);
+        let taken = changes.fills.iter().filter(|fill| !fill.maker).map(|fill| {
+            let (price, size) = (fill.price.to_string(), fill.size.to_string());
+            json!({ "place": place, "time": time, "price": price, "size": size, "side": fill.side })
+        });
+        let trades: Vec<_> = taken.collect();
         self.trades.extend(trades.iter().cloned());
         self.trades.drain(..self.trades.len().saturating_sub(TRADES));
         let public = (!changes.levels.is_empty()).then(|| {
             let prev = std::mem::replace(&mut self.seq, place);
             let levels = changes.levels.iter();
-            let levels: Vec<_> = levels
-                .map(|(side, price, size)| json!([reply::side(*side), price.to_string(), size.to_string()]))
-                .collect();
+            let levels: Vec<_> =
+                levels.map(|(side, price, size)| json!([side, price.to_string(), size.to_string()])).collect();
             typed("update", json!({ "seq": place, "prev": prev, "time": time, "levels": levels, "trades": trades }))
         });
         let own = changes.users.iter().map(|user| {
-            let mut fields = reply::account(self.exchange.account(user));
+            let mut fields = json!(self.exchange.account(user));
             (fields["seq"], fields["time"]) = (place.into(), time.into());
-            fields["orders"] = changes.orders.iter().filter(|order| order.user == *user).map(reply::order).collect();
-            fields["fills"] = changes.fills.iter().filter(|fill| fill.user == *user).map(reply::own_fill).collect();
+            fields["orders"] = json!(changes.orders.iter().filter(|order| order.user == *user).collect::<Vec<_>>());
+            fields["fills"] = json!(changes.fills.iter().filter(|fill| fill.user == *user).collect::<Vec<_>>());
             (*user, typed("own", fields))
         });
-        Update { place, public, own: own.collect() }
+        Some(Arc::new(Update { place, public, own: own.collect() }))
     }
 }

@@ -10,10 +10,10 @@
 //! contract is `contracts/src/relay/ClobConsumer.sol`. [`world`] is what it needs on a machine of one's own: a chain, the
 //! contracts and a node.
 
-mod api;
+pub mod api;
 pub mod faucet;
 mod feed;
-mod limits;
+pub mod limits;
 pub mod maker;
 pub mod market;
 mod page;

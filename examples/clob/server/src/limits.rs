@@ -7,14 +7,15 @@ use std::{
 };
 
 use infinityvm_sdk::primitives::Address;
+use serde::Serialize;
 
 /// Users that are kept in mind, at most, before those are forgotten who have all of their burst again.
 const MOST: usize = 10_000;
 
 /// So many requests a second, and so many at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limit {
-    /// In the long run.
+    /// In the long run; 0 counts as 1.
     pub per_second: u32,
     /// After a while without any.
     pub burst: u32,
@@ -26,33 +27,32 @@ impl Default for Limit {
     }
 }
 
-/// What each user has left.
-pub struct Limits {
-    pub limit: Limit,
-    left: Mutex<HashMap<Address, (f64, Instant)>>,
+/// Until when each user has used what they may: each request takes its share of a second.
+pub(crate) struct Limits {
+    pub(crate) limit: Limit,
+    used: Mutex<HashMap<Address, Instant>>,
 }
 
 impl Limits {
-    pub fn new(limit: Limit) -> Self {
-        Self { limit, left: Mutex::default() }
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self { limit, used: Mutex::default() }
     }
 
     /// Whether the user may make a request now, or how long it takes until then. Only what the user has signed is to be
     /// counted (`take`): others who use the address must not take anything from them.
-    pub fn check(&self, user: Address, take: bool) -> Result<(), Duration> {
-        let (rate, burst) = (f64::from(self.limit.per_second), f64::from(self.limit.burst));
-        let now = Instant::now();
-        let grown = |(left, since): (f64, Instant)| (left + now.duration_since(since).as_secs_f64() * rate).min(burst);
-        let mut users = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = users.get(&user).map_or(burst, |known| grown(*known));
-        if left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - left) / rate));
+    pub(crate) fn check(&self, user: Address, take: bool) -> Result<(), Duration> {
+        let (share, now) = (Duration::from_secs(1) / self.limit.per_second.max(1), Instant::now());
+        let mut users = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = users.get(&user).map_or(now, |used| now.max(*used)) + share;
+        let wait = next.saturating_duration_since(now + share * self.limit.burst);
+        if !wait.is_zero() {
+            return Err(wait);
         }
         if take {
             if users.len() >= MOST {
-                users.retain(|_, known| grown(*known) < burst);
+                users.retain(|_, used| *used > now);
             }
-            users.insert(user, (left - 1.0, now));
+            users.insert(user, next);
         }
         Ok(())
     }
@@ -82,6 +82,6 @@ mod tests {
         for number in 0..2 * MOST as u64 {
             limits.check(Address::left_padding_from(&number.to_be_bytes()), true).expect("each once");
         }
-        assert!(limits.left.lock().expect("not poisoned").len() <= MOST);
+        assert!(limits.used.lock().expect("not poisoned").len() <= MOST);
     }
 }

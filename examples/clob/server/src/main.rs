@@ -15,132 +15,116 @@
 //! It can be killed then whenever you like: started again, it goes on where it was. `--rpc` alone deploys the contracts on
 //! that chain, whose first accounts are to be anvil's.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{Router, extract::State, routing::get};
+use clap::Parser;
 use clob::{
-    AnyError, maker,
+    AnyError, api,
+    faucet::Faucet,
+    limits::Limit,
+    maker,
     service::{Config, Service, Store},
     world::World,
 };
-use infinityvm_sdk::{LocalSigner, ProgramId, primitives::hex};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use infinityvm_sdk::{
+    LocalSigner, ProgramId,
+    primitives::{Address, hex},
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 /// Seconds, from a commit to a batch on chain.
 const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
-const FLAGS: &str = "--listen ADDRESS, --maker, --db FILE, --postgres URL, --rpc URL, --confirmations NUMBER, and for a \
-                     node that is there already --node URL, --contract ADDRESS, --program ID and the key in CLOB_KEY";
 /// How long it may take to bring on chain what was answered.
 const DRAIN: Duration = Duration::from_secs(30);
 
-#[derive(Default)]
+/// The server of an order book. Alone it starts a chain, the contracts and a node, too, which end with it.
+#[derive(Parser)]
 struct Flags {
-    listen: Option<SocketAddr>,
+    /// Where it listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// Two bots trade.
+    #[arg(long)]
     maker: bool,
+    /// The SQLite file of journal and outbox.
+    #[arg(long, value_name = "FILE", conflicts_with = "postgres")]
     db: Option<String>,
+    /// The PostgreSQL database of journal and outbox, which several servers can share.
+    #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// A chain that is there. Without --node, its first accounts are to be anvil's.
+    #[arg(long, value_name = "URL")]
     rpc: Option<String>,
+    /// Test tokens are given away, with --node, too: on a chain whose first accounts are anvil's.
+    #[arg(long)]
+    faucet: bool,
+    /// How many confirmations make a result final, and a deposit count; 2 unless set, and 12 with --node.
+    #[arg(long, value_name = "NUMBER")]
     confirmations: Option<u64>,
+    /// A node that is there, with a contract and a program; and --db or --postgres.
+    #[arg(long, value_name = "URL", requires_all = ["rpc", "contract", "program", "key"])]
     node: Option<String>,
-    contract: Option<String>,
+    /// The contract's address.
+    #[arg(long, value_name = "ADDRESS")]
+    contract: Option<Address>,
+    /// What the node knows the program by, in hex.
+    #[arg(long, value_name = "ID")]
     program: Option<String>,
-}
-
-impl Flags {
-    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, AnyError> {
-        let mut flags = Self::default();
-        while let Some(flag) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{flag} has no value"));
-            match flag.as_str() {
-                "--listen" => flags.listen = Some(value()?.parse()?),
-                "--maker" => flags.maker = true,
-                "--db" => flags.db = Some(value()?),
-                "--postgres" => flags.postgres = Some(value()?),
-                "--rpc" => flags.rpc = Some(value()?),
-                "--confirmations" => flags.confirmations = Some(value()?.parse()?),
-                "--node" => flags.node = Some(value()?),
-                "--contract" => flags.contract = Some(value()?),
-                "--program" => flags.program = Some(value()?),
-                _ => return Err(format!("{flag} is no flag: {FLAGS}").into()),
-            }
-        }
-        Ok(flags)
-    }
-
-    fn store(&self) -> Store {
-        match (&self.postgres, &self.db) {
-            (Some(url), _) => Store::Postgres(url.clone()),
-            (None, Some(file)) => Store::Sqlite(file.clone()),
-            (None, None) => Store::Memory,
-        }
-    }
+    /// What signs the jobs.
+    #[arg(long, value_name = "KEY", env = "CLOB_KEY", hide_env_values = true)]
+    key: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let flags = Flags::read(std::env::args().skip(1))?;
-    let (listen, store) = (flags.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000))), flags.store());
-    let (limit, batches) = (Default::default(), Config::usual_batches());
+    let flags = Flags::parse();
+    let store = match (flags.postgres, flags.db) {
+        (Some(url), _) => Store::Postgres(url),
+        (None, Some(file)) => Store::Sqlite(file),
+        (None, None) if flags.node.is_some() => return Err("with --node, --db or --postgres is needed, too".into()),
+        (None, None) => Store::Memory,
+    };
     // Before the client's own metrics are made: what is registered earlier goes nowhere.
     let seconds = Matcher::Suffix("_seconds".into());
-    let metrics = Some(PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()?);
-    let (config, world) = match flags.node {
-        Some(node) => {
-            let missing = |what: &str| format!("with --node, {what} is needed, too");
-            if matches!(store, Store::Memory) {
-                return Err(missing("--db or --postgres").into());
-            }
-            let key = std::env::var("CLOB_KEY").map_err(|_| missing("the key in CLOB_KEY"))?;
-            let config = Config {
-                node,
-                rpc: flags.rpc.ok_or_else(|| missing("--rpc"))?,
-                contract: flags.contract.ok_or_else(|| missing("--contract"))?.parse()?,
-                program: ProgramId::new(hex::decode(flags.program.ok_or_else(|| missing("--program"))?)?),
-                signer: LocalSigner::from_hex(&key)?,
-                store,
-                limit,
-                batches,
-                confirmations: flags.confirmations.unwrap_or(12),
-                faucet: None,
-                metrics,
-            };
-            (config, None)
+    let metrics = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()?;
+    let (mut config, world) = match (flags.node, flags.rpc, flags.contract, flags.program, flags.key) {
+        (Some(node), Some(rpc), Some(contract), Some(program), Some(key)) => {
+            let (program, signer) = (ProgramId::new(hex::decode(program)?), LocalSigner::from_hex(&key)?);
+            let (limit, batches, confirmations) = (Limit::default(), Config::usual_batches(), 12);
+            let faucet = flags.faucet;
+            (Config { node, rpc, contract, program, signer, store, limit, batches, confirmations, faucet }, None)
         }
-        None => {
-            let world = World::start(flags.rpc).await?;
-            let config = Config {
-                node: world.node.grpc_url(),
-                rpc: world.rpc.clone(),
-                contract: world.contract,
-                program: world.program.clone(),
-                signer: world.signer.clone(),
-                store,
-                limit,
-                batches,
-                confirmations: flags.confirmations.unwrap_or(2),
-                faucet: Some(world.faucet().await?),
-                metrics,
-            };
+        (_, rpc, ..) => {
+            let world = World::start(rpc).await?;
+            let config = Config { faucet: true, ..world.config(store) };
             println!("chain    {} (the contract is {})\nnode     {}", world.rpc, world.contract, config.node);
             (config, Some(world))
         }
     };
+    config.confirmations = flags.confirmations.unwrap_or(config.confirmations);
+    let mut more = Router::new().route("/metrics", get(scrape)).with_state(metrics);
+    let faucet = if config.faucet { Some(Arc::new(Faucet::new(&config.rpc, config.contract).await?)) } else { None };
     let service = Service::start(config).await?;
-    if flags.maker {
-        let bots = std::sync::Arc::clone(&service);
-        tokio::spawn(async move {
-            if let Err(error) = maker::run(bots).await {
-                eprintln!("the bots have ended: {error}");
-            }
-        });
+    if let Some(faucet) = faucet {
+        more = more.merge(faucet.routes());
+        if flags.maker {
+            let bots = maker::run(Arc::clone(&service), faucet);
+            tokio::spawn(async move { bots.await.inspect_err(|error| eprintln!("the bots have ended: {error}")) });
+        }
     }
-    let listener = TcpListener::bind(listen).await?;
+    let listener = TcpListener::bind(flags.listen).await?;
     println!("trades at http://{}/", listener.local_addr()?);
-    let server = axum::serve(listener, service.routes());
+    let server = axum::serve(listener, api::routes(Arc::clone(&service), more));
     tokio::select! {
         ended = server.into_future() => ended?,
         _ = tokio::signal::ctrl_c() => service.end(DRAIN).await?,
     }
     drop(world);
     Ok(())
+}
+
+async fn scrape(State(metrics): State<PrometheusHandle>) -> String {
+    metrics.render()
 }

@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use alloy_signer::SignerSync as _;
 use alloy_signer_local::PrivateKeySigner;
-use clob_core::{Action, Cancel, Limit, Outcome, SIGNATURE, Withdraw, domain};
+use clob_core::{Action, Cancel, Limit, SIGNATURE, Withdraw, domain};
 use infinityvm_sdk::primitives::Address;
+use serde_json::Value;
 
 use crate::{
     AnyError,
     faucet::Faucet,
     reply::Refused,
-    service::{Answered, Service, now},
+    service::{Service, now},
 };
 
 /// One base token, where it has 4 decimals.
@@ -79,8 +80,8 @@ impl Trader {
         Ok(self.signer.sign_hash_sync(&hash)?.as_bytes())
     }
 
-    async fn ask(&mut self, service: &Service, action: Action) -> Result<Answered, Refused> {
-        let signature = self.sign(&action).map_err(|error| Refused::unavailable(error.to_string()))?;
+    async fn ask(&mut self, service: &Service, action: Action) -> Result<Value, Refused> {
+        let signature = self.sign(&action).map_err(|error| Refused::new("unavailable", error))?;
         service.ask(action, signature, None).await
     }
 }
@@ -90,13 +91,12 @@ impl Trader {
 /// # Errors
 ///
 /// That the bots got nothing to trade with.
-pub async fn run(service: Arc<Service>) -> Result<(), AnyError> {
-    let faucet: &Faucet = service.faucet.as_ref().ok_or("the bots need a faucet")?;
+pub async fn run(service: Arc<Service>, faucet: Arc<Faucet>) -> Result<(), AnyError> {
     let (chain_id, contract) = (service.market.chain_id, service.market.contract);
     let new = || Trader::new(PrivateKeySigner::random(), chain_id, contract);
     let (mut maker, mut taker) = (new(), new());
     for trader in [&maker, &taker] {
-        faucet.give(trader.address()).await.map_err(|refused| refused.error.to_string())?;
+        faucet.give(trader.address()).await.map_err(|refused| refused.0.to_string())?;
     }
     let mut random = now() | 1;
     let mut below = |end: u64| {
@@ -119,8 +119,8 @@ pub async fn run(service: Arc<Service>) -> Result<(), AnyError> {
                 let at = if buy { price - 5 * step } else { price + 5 * step };
                 let action = maker.limit(buy, at, LOT * (1 + below(9)));
                 match maker.ask(&service, action).await {
-                    Ok(Answered { place, outcome: Outcome::Taken { resting: 1.., .. }, .. }) => open.push(place),
-                    Ok(_) => {}
+                    Ok(said) if said["resting"] == "0" => {}
+                    Ok(said) => open.extend(said["place"].as_u64()),
                     // Deposits are not counted yet, or all is spent, or it was too fast: in the next round.
                     Err(refused) => maker.nonce = next(&refused, maker.nonce),
                 }
@@ -136,9 +136,9 @@ pub async fn run(service: Arc<Service>) -> Result<(), AnyError> {
 
 /// The last nonce after a refusal: a signed request that was refused for what it asks for has used its own.
 fn next(refused: &Refused, nonce: u64) -> u64 {
-    match (refused.code(), refused.error["next_nonce"].as_u64()) {
+    match (refused.0["code"].as_str(), refused.0["next_nonce"].as_u64()) {
         (_, Some(next)) => next - 1,
-        ("zero" | "funds" | "order", None) => nonce,
+        (Some("zero" | "funds" | "order"), None) => nonce,
         _ => nonce - 1,
     }
 }

@@ -1,7 +1,7 @@
 //! What the contract says of itself.
 
 use alloy_sol_types::{SolCall, SolEvent, sol};
-use clob_core::{MOST_FILLS, Request, Token};
+use clob_core::{MOST_FILLS, Request, Token, domain};
 use infinityvm_sdk::{
     chain::{Call, Chain, Log},
     primitives::Address,
@@ -19,27 +19,13 @@ sol! {
         function quoteToken() external view returns (address);
         function since() external view returns (uint256);
         function getJobManager() external view returns (address);
-        function deposit(address user, bool base, uint128 amount) external;
     }
 
-    /// An ERC-20; `mint` is of `contracts/src/common/TestToken.sol`.
+    /// An ERC-20.
     interface Erc20 {
         function symbol() external view returns (string);
         function decimals() external view returns (uint8);
-        function approve(address spender, uint256 amount) external returns (bool);
-        function mint(address to, uint256 amount) external;
     }
-}
-
-/// One of the two tokens.
-#[derive(Clone, Debug)]
-pub struct TokenInfo {
-    /// Its contract.
-    pub address: Address,
-    /// What it is called.
-    pub symbol: String,
-    /// How many of its smallest units make a whole one, as a power of ten.
-    pub decimals: u8,
 }
 
 /// A pair of tokens, and the contract that holds them.
@@ -53,10 +39,8 @@ pub struct Market {
     pub job_manager: Address,
     /// The block in which it was deployed.
     pub since: u64,
-    /// What is traded.
-    pub base: TokenInfo,
-    /// What it is paid with.
-    pub quote: TokenInfo,
+    /// What users are to know.
+    pub(crate) about: Value,
 }
 
 impl Market {
@@ -70,34 +54,23 @@ impl Market {
         let token = async |address| {
             let symbol = ask(&chain, address, Erc20::symbolCall {}).await?;
             let decimals = ask(&chain, address, Erc20::decimalsCall {}).await?;
-            Ok::<_, AnyError>(TokenInfo { address, symbol, decimals })
+            Ok::<_, AnyError>(json!({ "token": address, "symbol": symbol, "decimals": decimals }))
         };
-        let base = ask(&chain, contract, ClobContract::baseTokenCall {}).await?;
-        let quote = ask(&chain, contract, ClobContract::quoteTokenCall {}).await?;
-        Ok(Self {
-            chain_id: chain.identity().await?.chain_id,
-            contract,
-            job_manager: ask(&chain, contract, ClobContract::getJobManagerCall {}).await?,
-            since: ask(&chain, contract, ClobContract::sinceCall {}).await?.saturating_to(),
-            base: token(base).await?,
-            quote: token(quote).await?,
-        })
-    }
-
-    /// What users are to know.
-    pub fn json(&self) -> Value {
-        let token =
-            |token: &TokenInfo| json!({ "token": token.address, "symbol": token.symbol, "decimals": token.decimals });
-        json!({
-            "chain_id": self.chain_id,
-            "contract": self.contract,
-            "base": token(&self.base),
-            "quote": token(&self.quote),
+        let chain_id = chain.identity().await?.chain_id;
+        let domain = domain(chain_id, contract);
+        let about = json!({
+            "chain_id": chain_id,
+            "contract": contract,
+            "base": token(ask(&chain, contract, ClobContract::baseTokenCall {}).await?).await?,
+            "quote": token(ask(&chain, contract, ClobContract::quoteTokenCall {}).await?).await?,
             "domain": {
-                "name": "InfinityVM CLOB", "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract,
+                "name": domain.name, "version": domain.version, "chainId": chain_id, "verifyingContract": contract,
             },
             "most_fills": MOST_FILLS,
-        })
+        });
+        let job_manager = ask(&chain, contract, ClobContract::getJobManagerCall {}).await?;
+        let since = ask(&chain, contract, ClobContract::sinceCall {}).await?.saturating_to();
+        Ok(Self { chain_id, contract, job_manager, since, about })
     }
 }
 

@@ -25,7 +25,7 @@ const POLICY: &str = "default-src 'self'; frame-ancestors 'none'; base-uri 'none
 pub async fn file(uri: Uri) -> Response {
     let path = if uri.path() == "/" { "/index.html" } else { uri.path() };
     let Some((_, text)) = FILES.iter().find(|(known, _)| *known == path) else {
-        return Refused::unknown(format!("there is no {path}")).into_response();
+        return Refused::new("unknown", format!("there is no {path}")).into_response();
     };
     let kind = match path.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",

@@ -1,115 +1,79 @@
-//! How answers and refusals are written.
+//! How refusals are written.
+
+use std::time::{Duration, Instant};
 
 use axum::{
     Json,
+    body::to_bytes,
+    extract::{MatchedPath, Request},
     http::StatusCode,
+    middleware::Next,
     response::{IntoResponse, Response},
 };
-use clob_core::{Account, Fill, Funds, OrderLeft, OwnFill, Refusal, Rejection, Side};
 use infinityvm_sdk::{Error, ErrorKind};
 use serde_json::{Value, json};
 
-/// Why a request was not carried out.
+/// Why a request was not carried out: code and message, and what else there is to say.
 #[derive(Debug)]
-pub struct Refused {
-    pub status: StatusCode,
-    /// With its code and its message, and what else there is to say.
-    pub error: Value,
-}
+pub struct Refused(pub Value);
 
 impl Refused {
-    pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, error: json!({ "code": code, "message": message.into() }) }
+    pub fn new(code: &str, message: impl ToString) -> Self {
+        Self(json!({ "code": code, "message": message.to_string() }))
     }
 
-    pub fn malformed(message: impl Into<String>) -> Self {
-        Self::new(400, "malformed", message)
-    }
-
-    pub fn unknown(message: impl Into<String>) -> Self {
-        Self::new(404, "unknown", message)
-    }
-
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "unavailable", message)
-    }
-
-    pub fn too_often(message: &str, wait: std::time::Duration) -> Self {
-        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-        Self::new(429, "rate", message).with("retry_after", wait)
+    pub fn too_often(message: &str, wait: Duration) -> Self {
+        Self::new("rate", message).with("retry_after", u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
     }
 
     pub fn with(mut self, name: &str, value: u64) -> Self {
-        self.error[name] = value.into();
+        self.0[name] = value.into();
         self
-    }
-
-    pub fn code(&self) -> &str {
-        self.error["code"].as_str().unwrap_or_default()
-    }
-}
-
-impl From<Rejection> for Refused {
-    fn from(rejection: Rejection) -> Self {
-        let (code, message) = rejection.words();
-        let status = match rejection {
-            Rejection::Signature => 401,
-            Rejection::Expired => 410,
-            _ => 409,
-        };
-        Self::new(status, code, message)
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let (code, message) = refusal.words();
-        Self::new(422, code, message)
     }
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::NotFound => Self::unknown(error.to_string()),
-            ErrorKind::InvalidInput => Self::new(409, "key", error.to_string()),
-            _ => Self::unavailable(error.report().to_string()),
-        }
+        let code = match error.kind() {
+            ErrorKind::NotFound => "unknown",
+            ErrorKind::InvalidInput => "key",
+            _ => "unavailable",
+        };
+        Self::new(code, error.report())
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error }))).into_response()
+        let status = match self.0["code"].as_str().unwrap_or_default() {
+            "signature" => StatusCode::UNAUTHORIZED,
+            "unknown" => StatusCode::NOT_FOUND,
+            "expired" => StatusCode::GONE,
+            "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "zero" | "funds" | "order" => StatusCode::UNPROCESSABLE_ENTITY,
+            "rate" => StatusCode::TOO_MANY_REQUESTS,
+            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            "malformed" => StatusCode::BAD_REQUEST,
+            _ => StatusCode::CONFLICT,
+        };
+        (status, Json(json!({ "error": self.0 }))).into_response()
     }
 }
 
-pub fn side(side: Side) -> &'static str {
-    match side {
-        Side::Buy => "buy",
-        Side::Sell => "sell",
+/// Counts what is answered, and says in our words what axum itself refuses.
+pub async fn in_our_words(request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "page".to_owned(), |path| path.as_str().into());
+    let began = Instant::now();
+    let mut response = next.run(request).await;
+    let is_text = response.headers().get("content-type").is_some_and(|kind| kind == "text/plain; charset=utf-8");
+    if response.status().is_client_error() && is_text {
+        let is_long = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let text = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
+        let code = if is_long { "too_large" } else { "malformed" };
+        response = Refused::new(code, String::from_utf8_lossy(&text)).into_response();
     }
-}
-
-/// A user's nonce and balances.
-pub fn account(account: Account) -> Value {
-    let funds = |funds: Funds| json!({ "free": funds.free.to_string(), "locked": funds.locked.to_string() });
-    json!({ "nonce": account.nonce, "base": funds(account.base), "quote": funds(account.quote) })
-}
-
-pub fn order(order: &OrderLeft) -> Value {
-    let OrderLeft { id, side: of, price, left, .. } = order;
-    json!({ "order": id, "side": side(*of), "price": price.to_string(), "size": left.to_string() })
-}
-
-pub fn own_fill(fill: &OwnFill) -> Value {
-    let OwnFill { order, side: of, price, size, maker, .. } = fill;
-    let (price, size) = (price.to_string(), size.to_string());
-    json!({ "order": order, "side": side(*of), "price": price, "size": size, "maker": maker })
-}
-
-/// A trade of a new order.
-pub fn fill(fill: &Fill) -> Value {
-    json!({ "order": fill.order, "price": fill.price.to_string(), "size": fill.size.to_string() })
+    let labels = [("path", path), ("status", response.status().as_u16().to_string())];
+    metrics::counter!("clob_requests_total", &labels).increment(1);
+    metrics::histogram!("clob_request_seconds", &labels).record(began.elapsed().as_secs_f64());
+    response
 }

@@ -2,11 +2,10 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy_sol_types::SolEvent;
-use axum::Router;
 use clob_core::{Action, Clob, Outcome, Rejection, Request, SIGNATURE, domain};
 use infinityvm_sdk::{
     Client, LocalSigner, ProgramId, Revision,
@@ -17,16 +16,19 @@ use infinityvm_sdk::{
     outbox::{MemoryStore, Outbox, postgres::PostgresStore, sqlite::SqliteStore},
     primitives::Address,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
 
 use crate::{
-    AnyError, api,
-    faucet::Faucet,
+    AnyError,
     feed::Feed,
     limits::{Limit, Limits},
     market::{ClobContract, Market, deposit},
     reply::Refused,
 };
+
+/// The most gas of a relay, of the 16,777,216 that a transaction may have by EIP-7825. What the contract spends on each
+/// user and payout is `CHANGE_GAS` and `PAYOUT_GAS` of the core.
+pub const MOST_GAS: u64 = 10_000_000;
 
 /// Where the journal and the outbox are.
 #[derive(Clone, Debug)]
@@ -55,25 +57,25 @@ pub struct Config {
     pub store: Store,
     /// How much each user may ask for.
     pub limit: Limit,
-    /// When batches are cut. On chain each user whose balances change costs about 8,000 gas, and each payout 50,000.
+    /// When batches are cut.
     pub batches: BatchPolicy,
     /// How many confirmations make a result final, and a deposit count.
     pub confirmations: u64,
-    /// Gives tokens away, on a test chain.
-    pub faucet: Option<Faucet>,
-    /// What was counted, for `/metrics`.
-    pub metrics: Option<PrometheusHandle>,
+    /// Whether `/api/market` says that there is a faucet.
+    pub faucet: bool,
 }
 
 impl Config {
-    /// When batches are cut, unless set: as large as a block can take them, and soon.
+    /// When batches are cut, unless set: soon, and no larger than a transaction can bring their results. With
+    /// [`MOST_GAS`] a batch changes the balances of at most 970 users, or pays 161 withdrawals.
     #[must_use]
     pub fn usual_batches() -> BatchPolicy {
         BatchPolicy::default()
             .with_count(400)
             .with_cycles(20_000_000_000)
+            .with_gas(MOST_GAS)
             .with_delay(Duration::from_millis(500))
-            .with_snapshots(10_000)
+            .with_snapshots(1_000)
     }
 }
 
@@ -82,25 +84,10 @@ pub struct Service {
     /// What answers.
     pub server: AppServer<Clob>,
     pub(crate) market: Market,
-    pub(crate) feed: Feed,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) limits: Limits,
-    pub(crate) faucet: Option<Faucet>,
     pub(crate) confirmations: u64,
     outbox: Outbox,
-    metrics: Option<PrometheusHandle>,
-}
-
-/// The answer to a signed request that was carried out.
-#[derive(Debug)]
-pub struct Answered {
-    /// Where it stands in the order of all requests.
-    pub place: u64,
-    /// When it was taken, in milliseconds since 1970.
-    pub time: u64,
-    /// Whether it was answered before.
-    pub repeated: bool,
-    /// What it did. Never refused.
-    pub outcome: Outcome,
 }
 
 impl Service {
@@ -110,7 +97,8 @@ impl Service {
     ///
     /// That the chain or the store cannot be reached, or that the store is another app's.
     pub async fn start(config: Config) -> Result<Arc<Self>, AnyError> {
-        let market = Market::of(&config.rpc, config.contract).await?;
+        let mut market = Market::of(&config.rpc, config.contract).await?;
+        (market.about["limit"], market.about["faucet"]) = (json!(config.limit), config.faucet.into());
         let chain = Chain::connect(&config.rpc, market.job_manager).await?;
         let client = Client::builder()
             .grpc(&config.node)
@@ -136,83 +124,52 @@ impl Service {
             .chain_inputs(deposits.with_confirmations(config.confirmations))
             .start()
             .await?;
-        let (feed, limits) = (Feed::new(), Limits::new(config.limit));
-        let Config { faucet, confirmations, metrics, .. } = config;
-        let service = Arc::new(Self { server, market, feed, limits, faucet, confirmations, outbox, metrics });
-        let following = Arc::clone(&service);
-        tokio::spawn(async move { following.feed.follow(&following.server).await });
-        Ok(service)
+        let (feed, limits) = (Arc::new(Feed::new(server.clone())), Limits::new(config.limit));
+        let following = Arc::clone(&feed);
+        tokio::spawn(async move { following.follow().await });
+        Ok(Arc::new(Self { server, market, feed, limits, confirmations: config.confirmations, outbox }))
     }
 
-    /// Everything that it answers over HTTP.
-    pub fn routes(self: &Arc<Self>) -> Router {
-        api::routes(Arc::clone(self))
-    }
-
-    /// Has a user's request carried out. One with a key is carried out once, and has the first answer from then on.
+    /// Has a user's request carried out, and returns the answer as `API.md` has it. One with a key is carried out once, and
+    /// has the first answer from then on.
     ///
     /// # Errors
     ///
     /// Why it was not.
-    pub async fn ask(
-        &self,
-        action: Action,
-        signature: [u8; SIGNATURE],
-        key: Option<&str>,
-    ) -> Result<Answered, Refused> {
-        let (kind, began) = (kind(&action), Instant::now());
-        let answer = self.carry_out(action, signature, key).await;
-        let code = answer.as_ref().map_or_else(|refused| refused.code().to_owned(), |_| "ok".to_owned());
-        metrics::counter!("clob_requests_total", "kind" => kind, "answer" => code).increment(1);
-        metrics::histogram!("clob_request_seconds", "kind" => kind).record(began.elapsed().as_secs_f64());
-        answer
-    }
-
-    async fn carry_out(
-        &self,
-        action: Action,
-        signature: [u8; SIGNATURE],
-        key: Option<&str>,
-    ) -> Result<Answered, Refused> {
+    pub async fn ask(&self, action: Action, signature: [u8; SIGNATURE], key: Option<&str>) -> Result<Value, Refused> {
         let (user, ..) = action.terms();
+        let refused = |(code, message): (&str, &str)| Refused::new(code, message);
         let often = |wait| Refused::too_often("these are too many requests of one user", wait);
+        let request = Request::Signed(action, signature);
         // Before the signature is looked at, which takes most of the time; and once more after it, when it counts.
         self.limits.check(user, false).map_err(often)?;
-        let request = Request::Signed(action, signature);
-        let is_known = self.feed.view(|view| view.exchange.knows(&user)).await?;
         if request.signer(&domain(self.market.chain_id, self.market.contract)) != Some(user) {
-            return Err(Rejection::Signature.into());
+            return Err(refused(Rejection::Signature.words()));
         }
         self.limits.check(user, true).map_err(often)?;
         // Without this anybody could fill the journal, under as many names as they like.
-        if !is_known {
-            return Err(Rejection::Account.into());
+        if !self.server.read(|clob| clob.exchange().knows(&user)).await? {
+            return Err(refused(Rejection::Account.words()));
         }
         let mut asked = self.server.request(request);
         if let Some(key) = key {
             asked = asked.key(format!("{user}/{key}"));
         }
         let AppAnswer { place, time, repeated, outcome } = asked.await?;
-        self.feed.answered(place);
+        self.feed.wake.notify_one();
         match outcome {
-            Ok(Outcome::Refused(refusal)) => Err(Refused::from(refusal).with("place", place)),
-            Ok(outcome) => Ok(Answered { place, time, repeated, outcome }),
-            Err(Rejection::Nonce) => {
-                let last = self.feed.view(|view| view.exchange.account(&user).nonce).await?;
-                Err(Refused::from(Rejection::Nonce).with("place", place).with("next_nonce", last.saturating_add(1)))
+            Ok(Outcome::Refused(refusal)) => Err(refused(refusal.words()).with("place", place)),
+            Ok(outcome) => {
+                let mut said = json!(outcome);
+                (said["place"], said["time"], said["repeated"]) = (place.into(), time.into(), repeated.into());
+                Ok(said)
             }
-            Err(rejection) => Err(Refused::from(rejection).with("place", place)),
+            Err(rejection) => {
+                let refused = refused(rejection.words()).with("place", place);
+                let last = self.server.read(|clob| clob.exchange().account(&user).nonce).await?;
+                Err(if rejection == Rejection::Nonce { refused.with("next_nonce", last + 1) } else { refused })
+            }
         }
-    }
-
-    /// What Prometheus reads.
-    pub(crate) fn metrics(&self) -> String {
-        let now = self.feed.stages();
-        let places = [("answered", now.answered), ("executed", now.executed), ("settled", now.settled)];
-        for (stage, place) in places.into_iter().chain([("final", now.is_final)]) {
-            metrics::gauge!("clob_place", "stage" => stage).set(place as f64);
-        }
-        self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()
     }
 
     /// Takes no more requests, and brings on chain what was answered, but for no longer than this. Nothing is lost
@@ -229,17 +186,8 @@ impl Service {
     }
 }
 
-fn kind(action: &Action) -> &'static str {
-    match action {
-        Action::Limit(_) => "order",
-        Action::Cancel(_) => "cancel",
-        Action::Withdraw(_) => "withdrawal",
-    }
-}
-
 /// The time, in milliseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

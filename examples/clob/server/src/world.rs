@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Stdio};
 
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_sol_types::SolValue;
 use clob_core::Clob;
 use infinityvm_sdk::{
     LocalSigner, ProgramId, Revision,
@@ -19,14 +19,16 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{AnyError, faucet::Faucet, market::Erc20};
+use crate::{
+    AnyError,
+    limits::Limit,
+    service::{Config, Store},
+};
 
 const CLOB: &str = include_str!("../../../../contracts/artifacts/relay/ClobConsumer.json");
 const TOKEN: &str = include_str!("../../../../contracts/artifacts/common/TestToken.json");
 /// Signs the server's jobs. Everybody knows it: it is for a chain on this machine.
 const KEY: [u8; 32] = [0x43; 32];
-/// Of each token, for the faucet.
-const TOKENS: u128 = 1 << 120;
 
 /// A chain, the contracts on it, and a node that relays to it.
 pub struct World {
@@ -81,20 +83,21 @@ impl World {
         Ok(Self { node, rpc, contract, tokens, program: program.into(), signer, _anvil: anvil })
     }
 
-    /// An account that may deposit for anybody. It is anvil's third.
-    ///
-    /// # Errors
-    ///
-    /// That the chain refuses it.
-    pub async fn faucet(&self) -> Result<Faucet, AnyError> {
-        let account = Deployer::new(&self.rpc, ANVIL_KEYS[2])?;
-        for token in self.tokens {
-            let mint = Erc20::mintCall { to: account.address(), amount: U256::from(TOKENS) };
-            account.call(token, mint.abi_encode()).await?;
-            let approve = Erc20::approveCall { spender: self.contract, amount: U256::MAX };
-            account.call(token, approve.abi_encode()).await?;
+    /// How a server works with all of this, and keeps everything there. It gives nothing away.
+    #[must_use]
+    pub fn config(&self, store: Store) -> Config {
+        Config {
+            node: self.node.grpc_url(),
+            rpc: self.rpc.clone(),
+            contract: self.contract,
+            program: self.program.clone(),
+            signer: self.signer.clone(),
+            store,
+            limit: Limit::default(),
+            batches: Config::usual_batches(),
+            confirmations: 2,
+            faucet: false,
         }
-        Ok(Faucet::new(account, self.contract))
     }
 }
 

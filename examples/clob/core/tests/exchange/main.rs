@@ -281,7 +281,7 @@ fn what_is_not_signed_like_this_changes_nothing() {
         ("the last nonce", sign(limit(1, u64::MAX, false, 10, 5), 1), Rejection::Nonce),
         ("expired", sign(late, 0), Rejection::Expired),
         ("signed by nobody who is known", sign(Action::Cancel(cancel), 3), Rejection::Signature),
-        ("a deposit out of turn", deposit(9, 0, Token::Base, 5), Rejection::Deposit),
+        ("the next deposit, which no log brought", deposit(8, 0, Token::Base, 5), Rejection::Source),
         ("by one who has no account", sign(limit(9, 1, false, 10, 5), 9), Rejection::Account),
     ];
     for (what, request, why) in refused {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{I256, U256};
 use alloy_sol_types::SolValue;
-use clob_core::{Clob, MOST_ACCOUNTS, MOST_ORDERS, Outcome, Settlement, Token, chained};
+use clob_core::{
+    CHANGE_GAS, Clob, MOST_ACCOUNTS, MOST_ORDERS, Outcome, PAYOUT_GAS, RELAY_GAS, Settlement, Token, chained,
+};
 use infinityvm_stf::{Batch, Inputs, Reader, Source, StateTransition, check::Checker, decode_stateful, replay};
 
 use super::*;
@@ -58,12 +60,14 @@ impl Contract {
         *self.balances.entry((user, base)).or_default() += I256::from_raw(U256::from(amount));
     }
 
-    /// As the contract takes it: what is not right panics.
-    fn settle(&mut self, output: &[u8]) {
+    /// As the contract takes it: what is not right panics. Returns the gas that it may spend on it.
+    fn settle(&mut self, output: &[u8]) -> u64 {
         let settlement = Settlement::abi_decode_validate(decode_stateful(output).unwrap().1).unwrap();
         assert_eq!(settlement.domain, domain(CHAIN, CONTRACT).separator());
         let counted = usize::try_from(settlement.deposits).unwrap();
         assert_eq!(settlement.depositHash, self.deposits[..counted].last().copied().unwrap_or_default());
+        let gas =
+            settlement.changes.len() as u64 * CHANGE_GAS + settlement.payouts.len() as u64 * PAYOUT_GAS + RELAY_GAS;
         let mut sums = [I256::ZERO; 2];
         for change in settlement.changes {
             for (base, by) in [(true, change.base), (false, change.quote)] {
@@ -78,6 +82,7 @@ impl Contract {
             sums[usize::from(payout.base)] += I256::from_raw(U256::from(payout.amount));
         }
         assert_eq!(sums, [I256::ZERO; 2], "what goes is what is paid");
+        gas
     }
 }
 
@@ -95,13 +100,17 @@ proptest! {
             }
         }
         let mut withdrawn: BTreeMap<(Address, bool), u128> = BTreeMap::new();
+        let mut cost = checker.state().overhead();
         for (place, step) in (9..).zip(steps.iter().chain([&Step::Batch])) {
             let Some((request, source)) = request(checker.state(), step, place) else {
                 if let Some(output) = checker.batch().unwrap() {
-                    contract.settle(&output);
+                    let gas = contract.settle(&output);
+                    prop_assert!(gas <= cost.gas, "{} gas, and it was said that it is at most {}", gas, cost.gas);
+                    cost = checker.state().overhead();
                 }
                 continue;
             };
+            cost = cost.and(checker.state().cost(&request));
             let answer = checker.request_from(request.clone(), source).unwrap();
             match request {
                 Request::Deposit { user, token, amount, .. } => contract.deposit(user, token == Token::Base, amount),

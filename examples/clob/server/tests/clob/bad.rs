@@ -3,7 +3,7 @@
 use alloy_signer::SignerSync as _;
 use alloy_signer_local::PrivateKeySigner;
 use clob::service::{Service, Store, now};
-use clob_core::{Action, Cancel, Limit, Withdraw, domain};
+use clob_core::{Action, Cancel, Limit, Rejection, Request, Token, Withdraw, domain};
 use infinityvm_sdk::primitives::{Address, B256, hex};
 use serde_json::{Value, json};
 use support::harness::within;
@@ -84,7 +84,7 @@ fn with(action: &Action, changes: Value) -> (&'static str, String) {
 async fn bad_requests_are_refused_and_change_nothing() {
     within(async {
         let rig = Rig::start().await;
-        let mut config = rig.config(Store::Memory);
+        let mut config = rig.world.config(Store::Memory);
         (config.limit.per_second, config.limit.burst) = (1_000_000, 1_000_000);
         let (service, http) = rig.serve(config).await;
         let (mut alice, mut bob, stranger) = (rig.user(1), rig.user(2), rig.user(9));
@@ -255,6 +255,22 @@ async fn bad_requests_are_refused_and_change_nothing() {
         bench.refused("an order as a text", path, &body, malformed).await;
         let long = format!("{}{}", " ".repeat(5_000), alice.asks(&good).1);
         bench.refused("too long", "/api/orders", &long, (413, "too_large")).await;
+        let (path, body) = alice.asks(&good);
+        let (status, said) = bench.http.post_as("text/plain", path, &body.to_string()).await;
+        assert_eq!((status, &said["error"]["code"]), (400, &json!("malformed")), "JSON that does not say so");
+
+        // Deposits are not asked for: there is no path for them, and the core takes them from the chain's logs alone. This
+        // one has the next number, and would be counted if a log had brought it.
+        let deposit = json!({ "number": 3, "user": user, "token": "base", "amount": "1000000" });
+        bench.refused("a deposit", "/api/deposits", &deposit.to_string(), (404, "unknown")).await;
+        bench.refused("a deposit for an order", "/api/orders", &deposit.to_string(), malformed).await;
+        let before = bench.everything().await;
+        let claimed = Request::Deposit { number: 3, user, token: Token::Base, amount: 1_000_000 };
+        let answer = bench.service.server.request(claimed).await.expect("an answer");
+        assert_eq!(answer.outcome, Err(Rejection::Source));
+        assert_eq!(bench.everything().await, before, "a deposit past the server");
+        bench.count += 1;
+
         bench.refused("an unknown path", "/api/nothing", "{}", (404, "unknown")).await;
         bench.refused("no faucet", "/api/faucet", &json!({ "user": user }).to_string(), (404, "unknown")).await;
 
@@ -298,6 +314,9 @@ async fn bad_requests_are_refused_and_change_nothing() {
         let (path, body) = alice.asks(&action);
         let (status, said) = bench.http.try_post(path, Some("seventy"), &body.to_string()).await.expect("a reply");
         assert_eq!((status, &said["error"]["code"]), (409, &json!("key")));
+
+        // What was refused is in the batches, too, and the program refuses it as the server did.
+        bench.http.settled(first.1["place"].as_u64().expect("a place"), "settled").await;
     })
     .await;
 }

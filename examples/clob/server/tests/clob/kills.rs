@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -21,7 +20,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     feed::Watcher,
     model::Model,
-    rig::{Contract, Http, Rig, User, number},
+    rig::{Contract, Http, Rig, User, free_address, number},
 };
 
 const USERS: u8 = 20;
@@ -47,12 +46,12 @@ struct Asked {
 }
 
 /// Asks until there is an answer: whoever lost a reply asks again with the same key.
-async fn answer(servers: &mut watch::Receiver<Option<Http>>, path: &str, key: &str, body: &Value) -> (u16, Value) {
+pub async fn answer(servers: &mut watch::Receiver<Option<Http>>, path: &str, key: &str, body: &Value) -> (u16, Value) {
     loop {
         let http = servers.wait_for(Option::is_some).await.expect("the test goes on").clone().expect("there is one");
         match http.try_post(path, Some(key), &body.to_string()).await {
             // One that starts, or ends, or was asked too often.
-            None | Some((503, _)) => tokio::task::yield_now().await,
+            None | Some((503, _)) => tokio::time::sleep(Duration::from_millis(5)).await,
             Some((429, said)) => {
                 let wait = said["error"]["retry_after"].as_u64().expect("a time");
                 tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -100,11 +99,8 @@ async fn ten_thousand_requests_and_twenty_kills() {
             deposits.extend([(address(user), true, FUNDS), (address(user), false, 100 * FUNDS)]);
         }
         rig.deposit(&deposits).await;
-        let listen = {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-            free.local_addr().expect("an address").to_string()
-        };
-        let mut server = rig.spawn(&database, &listen);
+        let (listen, store) = (free_address(), ["--db", &database]);
+        let mut server = rig.spawn(&listen, &store);
         let (last, _, quote) = (deposits[deposits.len() - 1].0, true, 100 * FUNDS);
         let mut watcher = Watcher::connect(&server.http, Some(last)).await;
         watcher.until(|watcher| number(&watcher.account["quote"]["free"]) == quote).await;
@@ -124,7 +120,7 @@ async fn ten_thousand_requests_and_twenty_kills() {
             }
             servers.send_replace(None);
             server.kill();
-            server = rig.spawn(&database, &listen);
+            server = rig.spawn(&listen, &store);
             servers.send_replace(Some(server.http.clone()));
         }
         let mut asked: Vec<Asked> = users.join_all().await.into_iter().flatten().collect();

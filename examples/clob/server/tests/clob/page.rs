@@ -2,19 +2,19 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Output, Stdio},
 };
 
 use alloy_signer_local::PrivateKeySigner;
-use clob::{maker::Trader, service::Store};
+use clob::maker::Trader;
 use clob_core::{Action, Cancel, Limit, Withdraw};
 use infinityvm_sdk::primitives::{Address, B256, hex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, free_address};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../page");
 const LIBRARY: &str = "vendor/micro-eth-signer.js";
@@ -115,10 +115,10 @@ fn it_signs_what_the_core_checks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium, Node.js and what tests/tools.sh installs"]
 async fn two_people_trade_on_it_in_a_browser() {
-    let rig = Rig::start().await;
-    let mut config = rig.config(Store::Memory);
-    config.faucet = Some(rig.world.faucet().await.expect("a faucet"));
-    let (_service, http) = rig.serve(config).await;
+    let (rig, folder) = (Rig::start().await, tempfile::tempdir().expect("a folder"));
+    let database = folder.path().join("clob.db").to_str().expect("text").to_owned();
+    let (listen, flags) = (free_address(), ["--db", &database, "--faucet"]);
+    let mut server = rig.spawn(&listen, &flags);
     for folder in ["", "views", "vendor"] {
         for file in
             fs::read_dir(Path::new(PAGE).join(folder)).expect("a folder").map(|file| file.expect("a file").path())
@@ -126,13 +126,30 @@ async fn two_people_trade_on_it_in_a_browser() {
             let path = file.strip_prefix(PAGE).expect("within").to_str().expect("text");
             if ["html", "css", "js", "svg"].iter().any(|kind| file.extension().is_some_and(|has| has == *kind)) {
                 let text = String::from_utf8(read(path)).expect("text");
-                assert_eq!(http.get(&format!("/{path}")).await, (200, Value::String(text)), "{path} is not served");
+                assert_eq!(server.http.get(&format!("/{path}")).await, (200, Value::String(text)), "{path}");
             }
         }
     }
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/page");
     fs::create_dir_all(&pictures).expect("a folder");
-    let (url, rpc) = (format!("{}/", http.url), rig.world.rpc.clone());
-    let run = move || node("browser.mjs", &[url.as_str(), rpc.as_str(), pictures.to_str().expect("text")], "");
-    println!("{}", tokio::task::spawn_blocking(run).await.expect("it trades"));
+    tokio::task::block_in_place(|| {
+        let (url, script) = (format!("{}/", server.http.url), Path::new(PAGE).join("tests/browser.mjs"));
+        let mut browser = Command::new("node")
+            .args([script.as_os_str(), url.as_ref(), rig.world.rpc.as_ref(), pictures.as_ref()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Node.js is there");
+        let mut done = browser.stdin.take().expect("a pipe");
+        for line in BufReader::new(browser.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text")) {
+            println!("{line}");
+            match line.strip_prefix("server: ") {
+                Some("stop") => server.kill(),
+                Some("start") => server = rig.spawn(&listen, &flags),
+                _ => continue,
+            }
+            writeln!(done, "{line}").expect("it waits for this");
+        }
+        assert!(browser.wait().expect("it ends").success(), "it trades");
+    });
 }

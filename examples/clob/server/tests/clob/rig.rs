@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::TcpListener,
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, sol};
 use clob::{
     maker::Trader,
-    service::{Config, Service, Store},
+    service::{Config, Service},
     world::World,
 };
 use clob_core::{Action, Cancel, Limit, SIGNATURE, Withdraw};
@@ -77,46 +78,33 @@ impl Rig {
         }
     }
 
-    pub fn config(&self, store: Store) -> Config {
-        Config {
-            node: self.world.node.grpc_url(),
-            rpc: self.world.rpc.clone(),
-            contract: self.world.contract,
-            program: self.world.program.clone(),
-            signer: self.world.signer.clone(),
-            store,
-            limit: Default::default(),
-            batches: Config::usual_batches(),
-            confirmations: 2,
-            faucet: None,
-            metrics: None,
-        }
-    }
-
     /// A server in this process, and where it is.
     pub async fn serve(&self, config: Config) -> (Arc<Service>, Http) {
         let service = Service::start(config).await.expect("starts");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let routes = service.routes();
+        let routes = clob::api::routes(Arc::clone(&service), axum::Router::new());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         (service, Http::new(url))
     }
 
-    /// A server in a process of its own.
-    pub fn spawn(&self, database: &str, listen: &str) -> Server {
+    /// A server in a process of its own, with more flags: at least where it keeps everything.
+    pub fn spawn(&self, listen: &str, more: &[&str]) -> Server {
         let (contract, program) =
             (self.world.contract.to_string(), hex::encode_prefixed(self.world.program.as_bytes()));
         let node = self.world.node.grpc_url();
         let flags = ["--node", &node, "--rpc", &self.world.rpc, "--contract", &contract, "--program", &program];
-        let more = ["--db", database, "--listen", listen, "--confirmations", "2"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_clob"));
-        command.args(flags).args(more).env("CLOB_KEY", hex::encode_prefixed([0x43; 32]));
-        Server::start(command)
+        command.args(flags).args(["--listen", listen, "--confirmations", "2"]).args(more);
+        Server::start(command.env("CLOB_KEY", hex::encode_prefixed([0x43; 32])))
     }
 
     pub fn user(&self, number: u8) -> User {
-        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(number + 1)).expect("a key");
+        self.user_with(B256::repeat_byte(number + 1))
+    }
+
+    pub fn user_with(&self, key: B256) -> User {
+        let signer = PrivateKeySigner::from_bytes(&key).expect("a key");
         User(Trader::new(signer, 31_337, self.world.contract))
     }
 
@@ -144,7 +132,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("runs");
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let url = loop {
@@ -178,6 +166,12 @@ impl Drop for Server {
     }
 }
 
+/// An address on which nobody listens.
+pub fn free_address() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("an address").to_string()
+}
+
 /// Somebody who asks a server.
 #[derive(Clone)]
 pub struct Http {
@@ -192,13 +186,18 @@ impl Http {
 
     /// Status and body, or nothing if there was no reply.
     pub async fn try_post(&self, path: &str, key: Option<&str>, body: &str) -> Option<(u16, Value)> {
-        let mut request = self.client.post(format!("{}{path}", self.url)).body(body.to_owned());
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        let reply = request.send().await.ok()?;
+        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let request = if let Some(key) = key { request.header("idempotency-key", key) } else { request };
+        let reply = request.body(body.to_owned()).send().await.ok()?;
         let status = reply.status().as_u16();
         Some((status, serde_json::from_slice(&reply.bytes().await.ok()?).ok()?))
+    }
+
+    /// Status and body, for one that says to be of this kind.
+    pub async fn post_as(&self, kind: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", kind);
+        let reply = request.body(body.to_owned()).send().await.expect("a reply");
+        (reply.status().as_u16(), serde_json::from_slice(&reply.bytes().await.expect("a body")).expect("JSON"))
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {

@@ -18,7 +18,7 @@ async fn from_deposit_to_withdrawal() {
     within(async {
         let rig = Rig::start().await;
         let (mut seller, mut buyer) = (rig.user(1), rig.user(2));
-        let (service, http) = rig.serve(rig.config(Store::Memory)).await;
+        let (service, http) = rig.serve(rig.world.config(Store::Memory)).await;
         let mut watcher = Watcher::connect(&http, Some(buyer.address())).await;
         assert_eq!(watcher.account["nonce"], 0);
 
@@ -94,7 +94,7 @@ async fn one_command_and_all_of_it_lives() {
     within(async {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clob"));
         command.args(["--maker", "--listen", "127.0.0.1:0"]).env("ANVIL", support::anvil::program("anvil"));
-        let server = Server::start(command);
+        let server = Server::start(&mut command);
         let market = server.http.read("/api/market").await;
         assert_eq!((&market["base"]["symbol"], &market["quote"]["decimals"]), (&json!("COIN"), &json!(6)));
         assert_eq!(market["faucet"], true);
@@ -126,7 +126,7 @@ async fn one_command_and_all_of_it_lives() {
 async fn a_flood_of_one_user_is_theirs_alone() {
     within(async {
         let rig = Rig::start().await;
-        let (service, http) = rig.serve(rig.config(Store::Memory)).await;
+        let (service, http) = rig.serve(rig.world.config(Store::Memory)).await;
         let (mut flooder, mut other) = (rig.user(1), rig.user(2));
         let mut watcher = Watcher::connect(&http, Some(other.address())).await;
         rig.deposit(&[(flooder.address(), true, 1_000), (other.address(), true, 1_000)]).await;
