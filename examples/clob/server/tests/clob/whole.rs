@@ -126,7 +126,10 @@ async fn one_command_and_all_of_it_lives() {
 async fn a_flood_of_one_user_is_theirs_alone() {
     within(async {
         let rig = Rig::start().await;
-        let (service, http) = rig.serve(rig.world.config(Store::Memory)).await;
+        let mut config = rig.world.config(Store::Memory);
+        // So that most of it is too much on a slow machine, too.
+        (config.limit.per_second, config.limit.burst) = (1, 100);
+        let (service, http) = rig.serve(config).await;
         let (mut flooder, mut other) = (rig.user(1), rig.user(2));
         let mut watcher = Watcher::connect(&http, Some(other.address())).await;
         rig.deposit(&[(flooder.address(), true, 1_000), (other.address(), true, 1_000)]).await;
@@ -158,7 +161,7 @@ async fn a_flood_of_one_user_is_theirs_alone() {
                 other => panic!("{other:?}"),
             }
         }
-        let most = 100 + (began.elapsed().as_secs() + 1) * 50;
+        let most = 100 + began.elapsed().as_secs() + 1;
         assert!(carried_out <= most, "{carried_out} of at most {most}");
         assert!(refused > 0 && refused + carried_out == 600);
         // What was refused has no place: the journal has the others only.
