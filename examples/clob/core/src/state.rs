@@ -77,13 +77,16 @@ const LEAF_CYCLES: u64 = 400_000;
 /// One leaf of the state before: read, hashed, and put into the tree.
 const START_CYCLES: u64 = 50_000;
 
-// Gas of the transaction that relays a result, its calldata included: rounded up from what anvil measures, which a test of
-// the server does again.
-/// What any result takes: the operator's signature, the job, the latest root.
-pub const RELAY_GAS: u64 = 300_000;
-/// A user whose balances change. Everybody whose balances change has some already, so no storage is new.
+// Gas of the transaction that relays a result, its calldata included: rounded up from what was measured on anvil, which
+// a test of the server does again.
+/// What any result takes: the operator's signature, the job, the latest root. Measured: 315,081 for one that changes
+/// nothing.
+pub const RELAY_GAS: u64 = 400_000;
+/// A user whose balances change. Everybody whose balances change has some already, so no storage is new. Measured:
+/// 9,203 for each of 960, and 8,937 for each of 480, as memory costs the more the larger a result is.
 pub const CHANGE_GAS: u64 = 10_000;
-/// A payout, of a token that spends what ERC-20s usually do, to somebody who had none of it.
+/// A payout to somebody who had none of the token. Measured: 30,759 beside the change of the balance, with a token
+/// that does no more than an ERC-20 must; others spend more.
 pub const PAYOUT_GAS: u64 = 50_000;
 
 impl Clob {

@@ -67,7 +67,7 @@ pub struct Config {
 
 impl Config {
     /// When batches are cut, unless set: soon, and no larger than a transaction can bring their results. With
-    /// [`MOST_GAS`] a batch changes the balances of at most 970 users, or pays 161 withdrawals.
+    /// [`MOST_GAS`] a batch changes the balances of at most 960 users, or pays 160 withdrawals.
     #[must_use]
     pub fn usual_batches() -> BatchPolicy {
         BatchPolicy::default()

@@ -78,7 +78,7 @@ async fn another_server_takes_over_and_nothing_answered_is_lost() {
         let from = asked[0].place;
         for (place, Asked { path, key, body, place: told }) in (from..).zip(&asked) {
             assert_eq!(place, *told, "no place is left out");
-            let (status, said) = second.http.try_post(path, Some(key), &body.to_string()).await.expect("a reply");
+            let (status, said) = answer(&mut served.clone(), path, key, body).await;
             assert_eq!((status, &said["place"], &said["repeated"]), (200, &json!(told), &json!(true)), "{said}");
         }
         let last = asked[asked.len() - 1].place;
