@@ -127,7 +127,7 @@ impl StateTransition for Sum {
             onchain: 8,
             offchain: if wrong(Wrong::CostTooLow) { 0 } else { Batch::<Add>::HEADER },
             state: 8,
-            cycles: 0,
+            ..Cost::ZERO
         }
     }
 
