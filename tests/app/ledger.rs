@@ -199,7 +199,7 @@ impl<const RELAY: bool> StateTransition for Ledger<RELAY> {
     fn cost(&self, order: &Order) -> Cost {
         let size = Batch::<Order>::entry_size(order.encoded().len());
         let (onchain, offchain) = if RELAY { (0, size) } else { (size, 0) };
-        Cost { onchain, offchain, state: 0, cycles: CYCLES }
+        Cost { onchain, offchain, cycles: CYCLES, ..Cost::ZERO }
     }
 
     fn overhead(&self) -> Cost {
@@ -208,6 +208,7 @@ impl<const RELAY: bool> StateTransition for Ledger<RELAY> {
             offchain: if RELAY { 1_000 + self.balances.len() * 16 } else { 0 },
             state: 1_000,
             cycles: CYCLES,
+            ..Cost::ZERO
         }
     }
 
