@@ -104,7 +104,7 @@ fn core() {
     }
     let mut alone = exchange.clone();
     let mut trades = 0;
-    let paced = |what: &str, mut each: Box<dyn FnMut(&Request, &Context) + '_>| {
+    let paced = |what: &str, each: &mut dyn FnMut(&Request, &Context)| {
         let began = Instant::now();
         for (place, request) in (deposits + 1..).zip(&requests) {
             each(request, &Context::request(place, time));
@@ -112,27 +112,18 @@ fn core() {
         let pace = MATCHED as f64 / began.elapsed().as_secs_f64();
         println!("core: {pace:.0} orders a second, {what}");
     };
-    paced(
-        "with signatures, and the root after each",
-        Box::new(|request, context| {
-            clob.apply(request, context).expect("carried out");
-            std::hint::black_box(clob.root());
-        }),
-    );
-    paced(
-        "with signatures",
-        Box::new(|request, context| {
-            exchange.apply(request, context).expect("carried out");
-        }),
-    );
-    paced(
-        "matching and balances alone",
-        Box::new(|request, context| {
-            if let clob_core::Outcome::Taken { fills, .. } = alone.repeat(request, context.place) {
-                trades += fills.len();
-            }
-        }),
-    );
+    paced("with signatures, and the root after each", &mut |request, context| {
+        clob.apply(request, context).expect("carried out");
+        std::hint::black_box(clob.root());
+    });
+    paced("with signatures", &mut |request, context| {
+        exchange.apply(request, context).expect("carried out");
+    });
+    paced("matching and balances alone", &mut |request, context| {
+        if let clob_core::Outcome::Taken { fills, .. } = alone.repeat(request, context.place) {
+            trades += fills.len();
+        }
+    });
     println!("core: {trades} trades of {MATCHED} orders, {} wait in the end", alone.book().len());
 }
 
@@ -235,8 +226,7 @@ async fn answers() {
 
     // One order at a time, with nothing else going on; blocks come every second, and two make a result final.
     let mut ways: HashMap<&str, Vec<Duration>> = HashMap::new();
-    for turn in 0..TIMED {
-        let (user, _) = &mut users[turn];
+    for (turn, (user, _)) in users.iter_mut().enumerate().take(TIMED) {
         let action = order(&mut user.0, turn);
         let order = user.asks(&action);
         let began = Instant::now();
