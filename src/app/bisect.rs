@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use infinityvm_stf::{Batch, Inputs, StateTransition};
+use infinityvm_stf::StateTransition;
 use tokio::task::spawn_blocking;
 
 use super::{
-    core::Core,
+    core::{Core, RunElf},
+    freeze::{batch_of, inputs_of},
     machine::{self, Machine, guarded},
     open::{NotOpened, for_each, state_before},
     stop::{AppStop, ElfFinding},
@@ -18,8 +19,8 @@ use crate::{error::Error, outbox::store::journal::EntryRow};
 /// executor.
 pub(super) async fn explain<S: StateTransition>(core: &Core<S>, stop: &AppStop) -> Option<AppStop> {
     let mut stop = stop.clone();
-    let (AppStop::RootDiffers { batch, finding, .. }, Some(_)) = (&mut stop, &core.executor) else { return None };
-    let found = first_that_differs(core, *batch).await;
+    let (AppStop::RootDiffers { batch, finding, .. }, Some(run)) = (&mut stop, &core.executor) else { return None };
+    let found = first_that_differs(core, run, *batch).await;
     *finding = Some(Box::new(found.unwrap_or_else(|why| ElfFinding::Unknown { note: why.0 })));
     Some(stop)
 }
@@ -43,7 +44,11 @@ impl From<NotOpened> for NotFound {
     }
 }
 
-async fn first_that_differs<S: StateTransition>(core: &Core<S>, number: u64) -> Result<ElfFinding, NotFound> {
+async fn first_that_differs<S: StateTransition>(
+    core: &Core<S>,
+    run: &RunElf,
+    number: u64,
+) -> Result<ElfFinding, NotFound> {
     let batches = core.lane.journal().batches(core.lane.id(), number, 1).await?;
     let batch = batches.into_iter().find(|batch| batch.number == number);
     let batch = batch.ok_or_else(|| NotFound(format!("the journal has no batch {number} any more")))?;
@@ -59,7 +64,7 @@ async fn first_that_differs<S: StateTransition>(core: &Core<S>, number: u64) -> 
     )
     .await?;
     let parts = Parts {
-        core,
+        run,
         number,
         cycles: batch.max_cycles,
         machine: state_before(core, batch.first).await?.into(),
@@ -86,7 +91,7 @@ async fn first_that_differs<S: StateTransition>(core: &Core<S>, number: u64) -> 
 
 /// A batch, of which parts are run.
 struct Parts<'a, S: StateTransition> {
-    core: &'a Core<S>,
+    run: &'a RunElf,
     number: u64,
     cycles: u64,
     /// The state before it.
@@ -98,19 +103,13 @@ struct Parts<'a, S: StateTransition> {
 impl<S: StateTransition> Parts<'_, S> {
     /// The root after so many of the requests, as the compiled program gives it.
     async fn root_after(&self, count: usize) -> Result<Option<B256>, NotFound> {
-        let Some(run) = &self.core.executor else { return Err(NotFound("there is no executor".to_owned())) };
         let (number, machine, entries) = (self.number, Arc::clone(&self.machine), Arc::clone(&self.entries));
-        let inputs = spawn_blocking(move || inputs(number, &machine, &entries[..count])).await;
-        let inputs = inputs.map_err(|_| NotFound("the process ends".to_owned()))?.map_err(NotFound)?;
-        let output = run(inputs, self.cycles).await.map_err(NotFound)?;
+        let inputs = spawn_blocking(move || {
+            let batch = batch_of(&machine, number, &entries[..count]).map_err(|stop| stop.to_string())?;
+            inputs_of(&machine, &batch)
+        });
+        let inputs = inputs.await.map_err(|_| NotFound("the process ends".to_owned()))?.map_err(NotFound)?;
+        let output = (self.run)(inputs, self.cycles).await.map_err(NotFound)?;
         Ok(guarded(|| S::output_root(&output)).ok().flatten().map(B256::from))
     }
-}
-
-/// The program's inputs for a batch of these requests.
-fn inputs<S: StateTransition>(number: u64, machine: &Machine<S>, entries: &[EntryRow]) -> Result<Inputs, String> {
-    let request = |entry| Ok((machine::context(entry), machine::request::<S>(entry)?));
-    let entries: Result<_, AppStop> = entries.iter().map(request).collect();
-    let batch = Batch { number, before: machine.root.0, entries: entries.map_err(|stop| stop.to_string())? };
-    guarded(|| machine.state.inputs(&batch)).map_err(|panic| format!("`inputs` panicked: {panic}"))
 }

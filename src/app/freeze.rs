@@ -35,13 +35,8 @@ pub(super) fn freeze<S: StateTransition>(
     };
     let (before, after) = (machine.root, last.root);
     let disagree = |note: String| NoBatch::Stop(AppStop::ProgramDiffers { first: first.place, last: last.place, note });
-    let mut requests = Vec::with_capacity(entries.len());
-    for entry in entries.iter().filter(|entry| machine::counts(entry)) {
-        requests.push((machine::context(entry), machine::request::<S>(entry).map_err(NoBatch::Stop)?));
-    }
-    let batch = Batch { number, before: before.0, entries: requests };
-    let inputs = guarded(|| machine.state.inputs(&batch));
-    let inputs = inputs.map_err(|panic| disagree(format!("`inputs` panicked: {panic}")))?;
+    let batch = batch_of(machine, number, entries).map_err(NoBatch::Stop)?;
+    let inputs = inputs_of(machine, &batch).map_err(disagree)?;
     let stored = BatchInputs {
         onchain: Bytes::copy_from_slice(&inputs.onchain),
         offchain: Bytes::copy_from_slice(&inputs.offchain),
@@ -67,6 +62,22 @@ pub(super) fn freeze<S: StateTransition>(
         machine.replay(entry, request, at_end).map_err(NoBatch::Stop)?;
     }
     Ok(NewBatch { first: first.place, last: last.place, before, after, max_cycles, inputs: stored, ticket: None })
+}
+
+/// What the program is told of these entries. `machine` is the state before them.
+pub(super) fn batch_of<S: StateTransition>(
+    machine: &Machine<S>,
+    number: u64,
+    entries: &[EntryRow],
+) -> Result<Batch<S::Request>, AppStop> {
+    let request = |entry| Ok((machine::context(entry), machine::request::<S>(entry)?));
+    let entries = entries.iter().filter(|entry| machine::counts(entry)).map(request).collect::<Result<_, AppStop>>()?;
+    Ok(Batch { number, before: machine.root.0, entries })
+}
+
+/// The program's inputs for a batch, or why the app makes none.
+pub(super) fn inputs_of<S: StateTransition>(machine: &Machine<S>, batch: &Batch<S::Request>) -> Result<Inputs, String> {
+    guarded(|| machine.state.inputs(batch)).map_err(|panic| format!("`inputs` panicked: {panic}"))
 }
 
 /// The root that the program gives for these inputs, run here.
