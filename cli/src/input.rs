@@ -112,7 +112,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 /// Refuses a file that [`write`] could not write, long before it is to be written.
 pub fn check_writable(path: &Path) -> Result<()> {
     let Place::File(file) = place_of(path) else { return Ok(()) };
-    let beside = beside(&file);
+    let beside = unfinished(&file);
     let made = fs::File::create(&beside).and_then(|_| fs::remove_file(&beside));
     made.map_err(|error| unwritable(path, error))
 }
@@ -139,14 +139,20 @@ fn place_of(path: &Path) -> Place {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// The file beside another with this behind its name.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(ending);
     path.with_file_name(name)
 }
 
+/// Where what is to replace a file is written first.
+fn unfinished(path: &Path) -> PathBuf {
+    beside(path, &format!(".{}.new", std::process::id()))
+}
+
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let beside = beside(path);
+    let beside = unfinished(path);
     let written = fs::File::create(&beside).and_then(|mut file| {
         if let Ok(there) = fs::metadata(path) {
             file.set_permissions(there.permissions())?;

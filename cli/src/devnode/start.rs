@@ -25,7 +25,7 @@ use super::{
     example::{Example, REVISION},
     fault::FaultCommand,
     program::{How, ProgramArg},
-    state::{Session, StateFile, StateLock, beside},
+    state::{Session, StateFile, StateLock},
 };
 use crate::{
     chain,
@@ -153,7 +153,7 @@ impl StartArgs {
         let (mut anvil, mut contracts) = (None, None);
         if let Some(program) = &self.anvil {
             // Where it keeps its chain.
-            let chain = self.state.as_deref().map(|state| beside(state, "anvil"));
+            let chain = self.state.as_deref().map(|state| input::beside(state, ".anvil"));
             let known = saved.as_ref().and_then(|saved| saved.contracts);
             if let (Some(_), Some(missing)) = (known, chain.as_ref().filter(|path| !path.exists())) {
                 return Err(refused(format!("the state's chain is missing: {}", missing.display()))

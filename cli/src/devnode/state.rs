@@ -52,7 +52,7 @@ pub struct StateLock {
 impl StateLock {
     /// By a lock of the operating system on a file beside it, which goes with the process.
     pub fn take(state: &Path) -> Result<Self> {
-        let path = beside(state, "lock");
+        let path = input::beside(state, ".lock");
         let failed = |error| {
             refused(format!("the lock file {} cannot be taken", path.display()))
                 .with_source(error)
@@ -68,13 +68,6 @@ impl StateLock {
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
-}
-
-/// The file beside a state file with this word behind its name.
-pub fn beside(state: &Path, word: &str) -> PathBuf {
-    let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{word}"));
-    state.with_file_name(name)
 }
 
 /// A node that runs.
