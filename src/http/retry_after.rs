@@ -76,7 +76,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Parts of a second, or a time with its unit, as no standard has it: `0.5`, `1500ms`, `30 seconds`.
 fn duration(asked: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(whole_of(asked)?).ok()
+    let (told, rest) = beginning(asked.trim())?;
+    Duration::try_from_secs_f64(told).ok().filter(|_| rest.is_empty())
 }
 
 fn millis(headers: &HeaderMap) -> Option<Duration> {
@@ -127,25 +128,19 @@ fn window(limits: &str) -> Option<f64> {
     ends.max_by(f64::total_cmp)
 }
 
-/// The same, of all of a text.
-fn whole_of(text: &str) -> Option<f64> {
-    let (mut told, mut rest) = (0.0, text.trim());
-    while !rest.is_empty() {
-        let (part, left) = part_of_time(rest)?;
-        (told, rest) = (told + part, left);
-    }
-    (!text.trim().is_empty()).then_some(told)
-}
-
 /// A time with its units, such as `1m30s`, `250ms` or `2 seconds`, in seconds, from the beginning of a text. A number
 /// without a unit is of seconds.
 pub(crate) fn spelled(text: &str) -> Option<f64> {
-    let (mut told, mut rest) = (None, text);
-    while let Some((part, left)) = part_of_time(rest) {
-        told = Some(told.unwrap_or(0.0) + part);
-        rest = left;
+    beginning(text).map(|(told, _)| told)
+}
+
+/// The same, and what follows.
+fn beginning(text: &str) -> Option<(f64, &str)> {
+    let mut told = part_of_time(text)?;
+    while let Some((part, left)) = part_of_time(told.1) {
+        told = (told.0 + part, left);
     }
-    told
+    Some(told)
 }
 
 /// A number and its unit in seconds, and what follows.
