@@ -74,12 +74,8 @@ impl NodeCore {
         ran: Result<ProgramOutput, ProgramError>,
         max_cycles: u64,
     ) -> (Result<Bytes, &'static str>, String) {
-        match ran {
-            Ok(output) if output.cycles <= max_cycles => (Ok(output.bytes), String::new()),
-            Ok(output) => {
-                let why = format!("the program takes {} cycles, and the job allows {max_cycles}", output.cycles);
-                (Err(EXECUTION_ERROR), why)
-            }
+        match ran.and_then(|output| output.within(max_cycles)) {
+            Ok(output) => (Ok(output.bytes), String::new()),
             // A State node does not look at the exit code, and what was written until then is lost.
             Err(error) if self.revision == Revision::State && error.end() == ProgramEnd::Exit => {
                 (Ok(Bytes::new()), error.to_string())

@@ -105,6 +105,15 @@ impl ProgramOutput {
         Self::new(output.abi_encode())
     }
 
+    /// The output, if the program took no more cycles than a job allows.
+    pub(in crate::devnode) fn within(self, max_cycles: u64) -> Result<Self, ProgramError> {
+        if self.cycles > max_cycles {
+            let what = format!("the program takes {} cycles, and the job allows {max_cycles}", self.cycles);
+            return Err(ProgramError::halted(what));
+        }
+        Ok(self)
+    }
+
     /// Sets the cycles it took.
     #[must_use]
     pub fn with_cycles(mut self, cycles: u64) -> Self {

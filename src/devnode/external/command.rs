@@ -113,14 +113,7 @@ impl ProgramCommand {
     pub async fn execute(&self, input: ProgramInput<'_>, max_cycles: u64) -> Result<ProgramOutput, ProgramError> {
         let [onchain, offchain, state] = [input.onchain, input.offchain, input.state].map(Bytes::copy_from_slice);
         let run = ProgramRun { revision: input.revision(), max_cycles, onchain, offchain, state };
-        let output = self.run(run).await?;
-        if output.cycles > max_cycles {
-            return Err(ProgramError::halted(format!(
-                "it takes {} cycles, and {max_cycles} are allowed",
-                output.cycles
-            )));
-        }
-        Ok(output)
+        self.run(run).await?.within(max_cycles)
     }
 
     /// Runs the program.
