@@ -44,8 +44,8 @@ static DIALECT: SqlDialect = SqlDialect {
     history: "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS history \
               FROM pg_control_system()",
     enqueue: ENQUEUE,
-    enqueues_together: true,
     enqueue_checked: None,
+    enqueues_together: true,
     #[cfg(feature = "app")]
     numbers_parameters: true,
     #[cfg(feature = "app")]

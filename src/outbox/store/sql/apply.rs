@@ -87,16 +87,6 @@ pub(super) async fn enqueue(conn: &mut dyn SqlSession, id: i64, job: &NewJob) ->
     }
 }
 
-/// The same for several jobs that come together and have no keys, where the dialect has `enqueues_together`.
-pub(super) async fn enqueue_together(
-    conn: &mut dyn SqlSession,
-    jobs: &[(i64, &NewJob)],
-) -> Fetched<Vec<Option<Enqueued>>> {
-    let jobs = jobs.iter().map(|(lane, job)| EnqueueParameters::of(*lane, job)).collect();
-    let tickets = conn.enqueue_together(jobs).await?;
-    Ok(tickets.into_iter().map(|ticket| ticket.map(Enqueued::New)).collect())
-}
-
 /// The same for a job without a key, by a text that first compares the store's identity.
 pub(super) async fn enqueue_checked(
     conn: &mut dyn SqlSession,
@@ -107,6 +97,17 @@ pub(super) async fn enqueue_checked(
 ) -> Fetched<Option<Enqueued>> {
     let stored = store(text, lane, job).bind(identity.to_vec()).fetch_optional(conn).await?;
     stored.map(|row| Ok(Enqueued::New(get(&row, "ticket")?))).transpose()
+}
+
+/// Stores several jobs that come together and have no keys, where the dialect has `enqueues_together`. Nothing for one
+/// whose lane there is not.
+pub(super) async fn enqueue_together(
+    conn: &mut dyn SqlSession,
+    jobs: &[(i64, &NewJob)],
+) -> Fetched<Vec<Option<Enqueued>>> {
+    let jobs = jobs.iter().map(|(lane, job)| EnqueueParameters::of(*lane, job)).collect();
+    let tickets = conn.enqueue_together(jobs).await?;
+    Ok(tickets.into_iter().map(|ticket| ticket.map(Enqueued::New)).collect())
 }
 
 fn store(text: &'static str, lane: i64, job: &NewJob) -> Query {

@@ -158,11 +158,11 @@ pub(crate) struct SqlDialect {
     /// Stores a job whose key nobody has; the parameters are those of `EnqueueParameters`. Returns its ticket, or no
     /// row if there is no such lane or if somebody has just taken the key.
     pub(crate) enqueue: &'static str,
-    /// Whether many jobs without keys are stored by one statement: where each costs round trips.
-    pub(crate) enqueues_together: bool,
     /// The same for a job without a key, in a transaction that is not the store's own: fails, with nothing changed, if
     /// the store's identity is not that of parameter 11, or if a power cut may take back what the connection commits.
     pub(crate) enqueue_checked: Option<&'static str>,
+    /// Whether many jobs without keys are stored by one statement: where each costs round trips.
+    pub(crate) enqueues_together: bool,
     /// Whether the parameters of a text that is made have numbers; otherwise they are in their order.
     #[cfg(feature = "app")]
     pub(crate) numbers_parameters: bool,

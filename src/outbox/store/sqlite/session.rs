@@ -28,8 +28,8 @@ static DIALECT: SqlDialect = SqlDialect {
     is_shared: false,
     history: "SELECT '' AS history",
     enqueue: ENQUEUE_AT_ONCE,
-    enqueues_together: false,
     enqueue_checked: Some(ENQUEUE_CHECKED),
+    enqueues_together: false,
     #[cfg(feature = "app")]
     numbers_parameters: false,
     #[cfg(feature = "app")]
