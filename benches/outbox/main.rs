@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use infinityvm_sdk::{
     Client, LocalSigner, OffchainJobRequest, PollPolicy, ProgramId, RelayStrategy, Revision, Until,
     devnode::{ConsumerRules, DevNode},
@@ -120,13 +120,20 @@ impl Scene {
         (outbox, path)
     }
 
-    /// So many jobs, by callers who come together.
+    /// So many jobs, by callers who come together: each is a task of its own, as the requests to a service are.
     async fn enqueue(&self, outbox: &Outbox, count: usize) {
-        let jobs = stream::iter(0..count).map(|number| {
-            let job = self.job(number);
-            async move { outbox.enqueue(job).await.expect("enqueued") }
+        let calling = (0..CALLERS).map(|caller| {
+            let jobs: Vec<_> = (caller..count).step_by(CALLERS).map(|number| self.job(number)).collect();
+            let outbox = outbox.clone();
+            tokio::spawn(async move {
+                for job in jobs {
+                    outbox.enqueue(job).await.expect("enqueued");
+                }
+            })
         });
-        jobs.buffer_unordered(CALLERS).count().await;
+        for called in join_all(calling.collect::<Vec<_>>()).await {
+            called.expect("a caller");
+        }
     }
 
     /// `enqueue_in` beside a bare insert of the same bytes, each in a transaction of its own.
@@ -145,9 +152,10 @@ impl Scene {
             sqlx::query("INSERT INTO bare (body) VALUES (?1)").bind(&body).execute(&mut *tx).await.expect("inserted");
             tx.commit().await.expect("committed");
             bare += began.elapsed();
+            let job = self.job(number);
             let began = Instant::now();
             let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.expect("begun");
-            outbox.enqueue_in(&mut tx, self.job(number)).await.expect("enqueued");
+            outbox.enqueue_in(&mut tx, job).await.expect("enqueued");
             tx.commit().await.expect("committed");
             with += began.elapsed();
         }

@@ -22,7 +22,7 @@ use crate::{
     backoff::{Backoff, Jitter, Random},
     error::{Error, ErrorKind, Outcome, Result},
     outbox::{
-        gather::gather,
+        gather::Gathering,
         store::journal::{
             EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, LogCursor, NewEntry,
         },
@@ -92,7 +92,7 @@ impl<S: StateTransition> RequestWriter<S> {
         mut commands: mpsc::Receiver<AppCommand<S>>,
         mut stop: watch::Receiver<bool>,
     ) -> (mpsc::Receiver<AppCommand<S>>, End) {
-        let (mut inbox, mut answered) = (Vec::with_capacity(GROUP), 0);
+        let (mut inbox, mut gathering) = (Vec::with_capacity(GROUP), Gathering::default());
         loop {
             let received = tokio::select! {
                 biased;
@@ -102,55 +102,66 @@ impl<S: StateTransition> RequestWriter<S> {
             if received == 0 {
                 return (commands, End::Closed);
             }
-            gather(&mut inbox, answered, |inbox| {
-                while inbox.len() < GROUP
-                    && let Ok(command) = commands.try_recv()
-                {
-                    inbox.push(command);
+            let (mut group, mut shows) = (Group::default(), Vec::new());
+            let (mut round, mut room) = (gathering.round(received), GROUP - received);
+            // What has come is carried out while those who were just answered ask again.
+            loop {
+                if let Err(end) = self.take(&mut inbox, &mut group, &mut shows).await {
+                    group.fail(&not_carried_out(&end));
+                    return (commands, end);
                 }
-                inbox.len() < GROUP
-            })
-            .await;
-            answered = inbox.len();
-            if let Err(end) = self.take(std::mem::take(&mut inbox)).await {
+                let take = || {
+                    inbox.extend(std::iter::from_fn(|| commands.try_recv().ok()).take(room));
+                    inbox.len()
+                };
+                if room == 0 || !round.more(take).await {
+                    break;
+                }
+                room -= inbox.len();
+            }
+            drop(round);
+            if let Err(end) = self.commit(group, shows).await {
                 return (commands, end);
             }
         }
     }
 
-    async fn take(&mut self, inbox: Vec<AppCommand<S>>) -> std::result::Result<(), End> {
+    /// Carries out what has come, as the last of the group.
+    async fn take(
+        &mut self,
+        inbox: &mut Vec<AppCommand<S>>,
+        group: &mut Group<S>,
+        shows: &mut Vec<oneshot::Sender<Result<()>>>,
+    ) -> std::result::Result<(), End> {
         // What came in before it was known that something is wrong.
-        if let Some(refusal) = self.core.refusal().filter(|refusal| refusal.kind() == ErrorKind::Stopped) {
-            for command in inbox {
-                command.refuse(&refusal);
-            }
-            return Ok(());
-        }
-        let known = match self.known(&inbox).await {
+        let refusal = self.core.refusal().filter(|refusal| refusal.kind() == ErrorKind::Stopped);
+        let known = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.known(inbox).await.map_err(|error| error.with_outcome(Outcome::NotSent)),
+        };
+        let known = match known {
             Ok(known) => known,
             Err(error) => {
-                let error = error.with_outcome(Outcome::NotSent);
-                for command in inbox {
-                    command.refuse(&error);
-                }
+                inbox.drain(..).for_each(|command| command.refuse(&error));
                 return Ok(());
             }
         };
-        let (mut group, mut shows) = (Group::default(), Vec::new());
-        for command in inbox {
-            let carried_out = match command {
-                AppCommand::Request(asked) => self.request(&mut group, asked, &known).await,
-                AppCommand::Logs(feed) => self.logs(&mut group, feed).await,
-                AppCommand::Show(reply) => {
-                    shows.push(reply);
-                    Ok(())
-                }
-            };
-            if let Err(end) = carried_out {
-                group.fail(&not_carried_out(&end));
-                return Err(end);
+        for command in inbox.drain(..) {
+            match command {
+                AppCommand::Request(asked) => self.request(group, asked, &known).await?,
+                AppCommand::Logs(feed) => self.logs(group, feed).await?,
+                AppCommand::Show(reply) => shows.push(reply),
             }
         }
+        Ok(())
+    }
+
+    /// Writes the group, and then answers.
+    async fn commit(
+        &mut self,
+        group: Group<S>,
+        shows: Vec<oneshot::Sender<Result<()>>>,
+    ) -> std::result::Result<(), End> {
         self.core.points.pass("app_applied");
         self.write(group).await?;
         for reply in shows {

@@ -42,6 +42,10 @@ const SWEPT: u32 = 500;
 const WATCHED: usize = 4096;
 /// Jobs that are read or numbered in one go.
 const PAGE: u32 = 64;
+/// While less than one in so many slots of the window is free, the next jobs are numbered only every `TOGETHER`: one commit
+/// for several.
+const SCARCE: u32 = 16;
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Before a store that cannot be read is read again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -54,6 +58,8 @@ enum Woken {
     Ended(Ended),
     Command(i64),
     Changed,
+    /// Slots have become free for what is queued.
+    Slots,
     Poll,
 }
 
@@ -74,6 +80,8 @@ pub(super) struct LaneWorker {
     recovering: Option<Option<u64>>,
     /// There may be something in the queue.
     queued: bool,
+    /// When jobs were last taken from it.
+    numbered: Instant,
     mark: i64,
     swept: Instant,
     /// When it was last looked which readers lag, and those that did.
@@ -96,6 +104,7 @@ impl LaneWorker {
             later: Vec::new(),
             recovering: Some(None),
             queued: true,
+            numbered: Instant::now(),
             mark: 0,
             swept: Instant::now(),
             heard: Instant::now(),
@@ -132,6 +141,7 @@ impl LaneWorker {
                     }
                 }
                 Woken::Changed => self.queued = true,
+                Woken::Slots => {}
                 Woken::Poll => {
                     if let Err(error) = self.look_around().await {
                         self.context.lane.set_trouble(Some(error));
@@ -151,6 +161,7 @@ impl LaneWorker {
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => Woken::Ended(ended),
             Some(ticket) = self.commands.recv() => Woken::Command(ticket),
             () = self.context.lane.changed() => Woken::Changed,
+            () = tokio::time::sleep_until(self.numbered + TOGETHER), if self.waits_for_slots() => Woken::Slots,
             () = ear.next() => Woken::Poll,
         }
     }
@@ -186,6 +197,13 @@ impl LaneWorker {
         u32::try_from(self.slots.available_permits().min(room)).unwrap_or(u32::MAX)
     }
 
+    /// Whether the few slots that are free wait for others, to be filled together.
+    fn waits_for_slots(&self) -> bool {
+        let free = self.free();
+        let few = free > 0 && free < self.context.lane.config().window() / SCARCE;
+        few && self.queued && self.recovering.is_none() && self.numbered.elapsed() < TOGETHER
+    }
+
     /// As many jobs as there are slots: first those that a person has acted upon and those from before the start, by
     /// their nonces; then those in the queue.
     async fn take_on(&mut self) -> Result<()> {
@@ -207,12 +225,12 @@ impl LaneWorker {
                 }
             }
         }
-        while self.queued && self.recovering.is_none() && self.free() > 0 {
+        while self.queued && self.recovering.is_none() && self.free() > 0 && !self.waits_for_slots() {
             let most = self.free().min(PAGE);
             self.context.points.pass("before_number");
             let numbered = match self.context.act_once(Act::Number { most, now: self.context.now() }).await {
                 Ok(Acted::Numbered(numbered)) => numbered,
-                Ok(_) => break,
+                Ok(_) => Vec::new(),
                 Err(error) => {
                     // What was numbered by a commit of which nothing was heard is found as it is after a crash.
                     if error.outcome() == Outcome::Unknown {
@@ -222,6 +240,7 @@ impl LaneWorker {
                 }
             };
             self.context.points.pass("numbered");
+            self.numbered = Instant::now();
             self.queued = numbered.len() == most as usize;
             self.context.lane.numbered(numbered.len() as u64);
             for (ticket, _) in numbered {

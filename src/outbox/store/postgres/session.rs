@@ -29,6 +29,7 @@ static DIALECT: SqlDialect = SqlDialect {
     begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '5s'; \
             SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL statement_timeout = '10s'; \
             SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
+    begin_holding: None,
     // The lock goes with the transaction. Its number is `ivm_outb` in ASCII.
     begin_migration: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7599381677893579874)",
     is_made: "SELECT 1 WHERE to_regclass('ivm_store') IS NOT NULL",
@@ -46,6 +47,12 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE,
     enqueue_checked: None,
     enqueues_together: true,
+    tell_placed: "WITH told AS (UPDATE ivm_jobs SET told = $9 WHERE ticket = $2), \
+                  placed AS (UPDATE ivm_lanes SET next_place = next_place + 1 WHERE lane = $1 RETURNING lane, next_place), \
+                  event AS (INSERT INTO ivm_events (lane, place, ticket, nonce, kind, payload, stage, note, at) \
+                      SELECT lane, next_place, $2, $3, $4, $5, $6, $7, $8 FROM placed RETURNING lane, place, event) \
+                  INSERT INTO ivm_deliveries (lane, reader, place, event) \
+                  SELECT r.lane, r.reader, e.place, e.event FROM ivm_readers r JOIN event e USING (lane)",
     #[cfg(feature = "app")]
     numbers_parameters: true,
     #[cfg(feature = "app")]

@@ -63,7 +63,8 @@ pub(super) async fn hold_owned(conn: &mut dyn SqlSession, lane: i64) -> Fetched<
     token(conn, text, lane).await
 }
 
-async fn token(conn: &mut dyn SqlSession, text: &'static str, lane: i64) -> Fetched<Option<i64>> {
+/// The token of a lane (parameter 1), by such a text.
+pub(super) async fn token(conn: &mut dyn SqlSession, text: &'static str, lane: i64) -> Fetched<Option<i64>> {
     let row = query(text).bind(lane).fetch_optional(conn).await?;
     row.as_ref().map(|row| get(row, "token")).transpose()
 }
@@ -195,7 +196,8 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
     match act {
         Act::Number { most, now } => number_queued(conn, id, *most, *now).await,
         Act::Sign { payload, signer, signature } => {
-            let text = "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2)";
+            let text = "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) \
+                        AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2)";
             if !change!(conn, text, id, *payload) {
                 return Ok(None);
             }
@@ -262,19 +264,21 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             note(conn, id, Some(*ticket), *now, if *landed { "posted" } else { "not posted" }, why).await
         }
         Act::Tell { ticket, kind, stage, note, over, now } => {
-            let told = events::tell(conn, id, *ticket, *kind, *stage, note.clone(), *now).await?;
-            if *over && told == Some(Acted::Done) {
+            let Some(telling) = events::telling(conn, id, *ticket).await? else { return Ok(None) };
+            let told = events::tell(conn, &telling, *kind, *stage, note.clone(), *now).await?;
+            if *over && told == Acted::Done {
                 return close(conn, id, *ticket, None, *now).await;
             }
-            if told == Some(Acted::Done) && *stage >= Some(Stage::Relayed) {
+            if told == Acted::Done && *stage >= Some(Stage::Relayed) && telling.stalled {
                 return relay_came(conn, id, *ticket, *now).await;
             }
-            Ok(told)
+            Ok(Some(told))
         }
         Act::Retract { ticket, note: why, now } => {
-            let told = events::tell(conn, id, *ticket, EventKind::Retracted, None, Some(why.clone()), *now).await?;
-            if told != Some(Acted::Done) {
-                return Ok(told);
+            let Some(telling) = events::telling(conn, id, *ticket).await? else { return Ok(None) };
+            let told = events::tell(conn, &telling, EventKind::Retracted, None, Some(why.clone()), *now).await?;
+            if told != Acted::Done {
+                return Ok(Some(told));
             }
             _ = change!(conn, "UPDATE ivm_jobs SET keep_until = NULL WHERE ticket = $1", *ticket);
             note(conn, id, Some(*ticket), *now, "retracted", why).await
@@ -290,10 +294,11 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             note(conn, id, Some(*ticket), *now, "switched", why).await
         }
         Act::Supersede { ticket, from, kind, payload, tells, note: why, now } => {
-            let Some(job) = open(conn, id, *ticket).await?.filter(|job| job.payload == *from) else { return Ok(None) };
-            let Some(nonce) = job.nonce else { return Ok(None) };
+            let telling = events::telling(conn, id, *ticket).await?.filter(|telling| telling.job.payload == *from);
+            let Some(telling) = telling else { return Ok(None) };
+            let Some(nonce) = telling.job.nonce else { return Ok(None) };
             if let Some(end) = tells {
-                events::tell(conn, id, *ticket, *end, None, Some(why.clone()), *now).await?;
+                events::tell(conn, &telling, *end, None, Some(why.clone()), *now).await?;
             }
             let new = insert_payload(conn, *ticket, nonce, *kind, payload).await?;
             work_on(conn, *ticket, new, nonce).await?;
@@ -389,27 +394,32 @@ async fn number_queued(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) 
                 WHERE lane = $1 AND saved = 0 AND not_after IS NOT NULL AND not_after < $2 AND held IS NULL";
     for row in query(text).bind(id).bind(signed(now)).fetch_all(&mut *conn).await? {
         let ticket = get(&row, "ticket")?;
-        events::tell(conn, id, ticket, EventKind::Lapsed, None, None, now).await?;
+        let Some(telling) = events::telling(conn, id, ticket).await? else { continue };
+        events::tell(conn, &telling, EventKind::Lapsed, None, None, now).await?;
         _ = change!(conn, "UPDATE ivm_jobs SET saved = 3 WHERE ticket = $1", ticket);
     }
     let Some(lane) = lane(conn, id).await? else { return Ok(None) };
-    let mut numbered = Vec::new();
     if lane.halt.is_some() || most == 0 {
+        return Ok(Some(Acted::Numbered(Vec::new())));
+    }
+    // All of them at once: a text for each job costs a round trip for each.
+    let text = "UPDATE ivm_jobs SET saved = 1, nonce = q.nonce FROM (SELECT j.ticket, \
+                l.next_nonce + ROW_NUMBER() OVER (ORDER BY j.ticket) - 1 AS nonce FROM (SELECT ticket FROM ivm_jobs \
+                WHERE lane = $1 AND saved = 0 AND held IS NULL ORDER BY ticket LIMIT $2) AS j \
+                JOIN ivm_lanes l ON l.lane = $1) AS q \
+                WHERE ivm_jobs.ticket = q.ticket RETURNING ivm_jobs.ticket, ivm_jobs.nonce";
+    let rows = query(text).bind(id).bind(i64::from(most)).fetch_all(&mut *conn).await?;
+    let numbered = rows.iter().map(|row| Ok((get(row, "ticket")?, number(row, "nonce")?)));
+    let mut numbered = numbered.collect::<Fetched<Vec<(i64, u64)>>>()?;
+    if numbered.is_empty() {
         return Ok(Some(Acted::Numbered(numbered)));
     }
-    let text = "SELECT ticket, payload FROM ivm_jobs WHERE lane = $1 AND saved = 0 AND held IS NULL \
-                ORDER BY ticket LIMIT $2";
-    let queued = query(text).bind(id).bind(i64::from(most)).fetch_all(&mut *conn).await?;
-    if queued.is_empty() {
-        return Ok(Some(Acted::Numbered(numbered)));
-    }
-    let first = next_nonces(conn, id, queued.len()).await?;
-    for (row, nonce) in queued.iter().zip(first..) {
-        let (ticket, payload): (i64, i64) = (get(row, "ticket")?, get(row, "payload")?);
-        _ = change!(conn, "UPDATE ivm_jobs SET nonce = $2, saved = 1 WHERE ticket = $1", ticket, signed(nonce));
-        _ = change!(conn, "UPDATE ivm_payloads SET nonce = $2 WHERE payload = $1", payload, signed(nonce));
-        numbered.push((ticket, nonce));
-    }
+    numbered.sort_unstable();
+    let first = next_nonces(conn, id, numbered.len()).await?;
+    let text = "UPDATE ivm_payloads SET nonce = j.nonce FROM ivm_jobs j WHERE j.lane = $1 AND j.saved = 1 \
+                AND j.nonce BETWEEN $2 AND $3 AND ivm_payloads.payload = j.payload AND ivm_payloads.nonce IS NULL";
+    let last = first.saturating_add(numbered.len() as u64 - 1);
+    query(text).bind(id).bind(signed(first)).bind(signed(last)).execute(conn).await?;
     Ok(Some(Acted::Numbered(numbered)))
 }
 
@@ -471,10 +481,11 @@ async fn close(
     now: u64,
 ) -> Fetched<Option<Acted>> {
     let text = "UPDATE ivm_jobs SET keep_until = $3, saved = CASE WHEN $3 IS NULL THEN 3 ELSE saved END, \
-                held = CASE WHEN $3 IS NULL THEN NULL ELSE held END WHERE ticket = $2 AND lane = $1 AND saved < 3";
-    if !change!(conn, text, id, ticket, keep_until.map(signed)) {
-        return Ok(None);
-    }
+                held = CASE WHEN $3 IS NULL THEN NULL ELSE held END WHERE ticket = $2 AND lane = $1 AND saved < 3 \
+                RETURNING EXISTS (SELECT 1 FROM ivm_lanes s \
+                WHERE s.lane = $1 AND s.halted = 'relay_stalled' AND s.halted_by = $2) AS stalled";
+    let closed = query(text).bind(id).bind(ticket).bind(keep_until.map(signed));
+    let Some(row) = closed.fetch_optional(&mut *conn).await? else { return Ok(None) };
     if keep_until.is_none() {
         for text in [
             numbered!("DELETE FROM ivm_posting WHERE payload IN ", "payload"),
@@ -483,18 +494,14 @@ async fn close(
             query(text).bind(ticket).execute(&mut *conn).await?;
         }
     }
-    relay_came(conn, id, ticket, now).await
+    if get(&row, "stalled")? { relay_came(conn, id, ticket, now).await } else { Ok(Some(Acted::Done)) }
 }
 
 /// A lane that was halted as this job's relay did not come goes on.
 async fn relay_came(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<Option<Acted>> {
-    let by_it = |halt: &Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
-    if lane(conn, id).await?.is_some_and(|lane| lane.halt.as_ref().is_some_and(by_it)) {
-        _ = change!(conn, GO, id);
-        note(conn, id, Some(ticket), now, "resumed", "the relay came").await?;
-        return Ok(Some(Acted::Resumed));
-    }
-    Ok(Some(Acted::Done))
+    _ = change!(conn, GO, id);
+    note(conn, id, Some(ticket), now, "resumed", "the relay came").await?;
+    Ok(Some(Acted::Resumed))
 }
 
 async fn sweep(conn: &mut dyn SqlSession, id: i64, most: u32, now: u64) -> Fetched<Acted> {

@@ -2,62 +2,84 @@
 
 use super::{
     parameters::signed,
-    reads::open,
     session::{Fetched, SqlSession, get, query},
-    values::maybe_number,
+    values::{self, maybe_number},
 };
 use crate::{
-    outbox::store::{Acted, EventKind},
+    outbox::store::{Acted, EventKind, JobRow},
     watch::Stage,
 };
+
+/// A job of which something is to be told.
+pub(super) struct Telling {
+    pub(super) job: JobRow,
+    /// The lowest nonce of which nothing was told, in an Ordered lane.
+    next_told: Option<u64>,
+    /// Its lane was halted as the job's relay did not come.
+    pub(super) stalled: bool,
+}
+
+/// A job of this lane that is not over.
+pub(super) async fn telling(conn: &mut dyn SqlSession, lane: i64, ticket: i64) -> Fetched<Option<Telling>> {
+    let text = "SELECT j.*, CASE WHEN l.ordered THEN l.next_told END AS next_told, EXISTS (SELECT 1 FROM ivm_lanes s \
+                WHERE s.lane = l.lane AND s.halted = 'relay_stalled' AND s.halted_by = j.ticket) AS stalled \
+                FROM ivm_jobs j JOIN ivm_lanes l ON l.lane = j.lane WHERE j.ticket = $1 AND j.lane = $2 AND j.saved < 3";
+    let row = query(text).bind(ticket).bind(lane).fetch_optional(conn).await?;
+    let of = |row| {
+        let (next_told, stalled) = (maybe_number(row, "next_told")?, get(row, "stalled")?);
+        Ok(Telling { job: values::job(row)?, next_told, stalled })
+    };
+    row.as_ref().map(of).transpose()
+}
 
 /// Tells something of a job, or takes back what was told.
 pub(super) async fn tell(
     conn: &mut dyn SqlSession,
-    lane: i64,
-    ticket: i64,
+    Telling { job, next_told, .. }: &Telling,
     kind: EventKind,
     stage: Option<Stage>,
     note: Option<String>,
     now: u64,
-) -> Fetched<Option<Acted>> {
-    let Some(job) = open(conn, lane, ticket).await? else { return Ok(None) };
-    let retracts = kind == EventKind::Retracted;
+) -> Fetched<Acted> {
     if !kind.follows(job.told) {
-        return Ok(Some(Acted::Stale));
+        return Ok(Acted::Stale);
     }
-    let text = "UPDATE ivm_jobs SET told = $2 WHERE ticket = $1";
-    query(text).bind(ticket).bind(kind.told().number()).execute(&mut *conn).await?;
+    let waits = next_told.is_some_and(|next| job.nonce.is_some_and(|nonce| nonce >= next));
+    let retracts = kind == EventKind::Retracted;
+    let told = kind.told().number();
+    if waits || retracts {
+        let text = "UPDATE ivm_jobs SET told = $2 WHERE ticket = $1";
+        query(text).bind(job.ticket).bind(told).execute(&mut *conn).await?;
+    }
     if retracts {
         // What no reader has seen yet is taken back without a word.
         let text = "DELETE FROM ivm_events WHERE ticket = $1 AND place IS NULL";
-        if query(text).bind(ticket).execute(&mut *conn).await? > 0 {
-            return Ok(Some(Acted::Done));
+        if query(text).bind(job.ticket).execute(&mut *conn).await? > 0 {
+            return Ok(Acted::Done);
         }
     }
-    let text = "INSERT INTO ivm_events (lane, ticket, nonce, kind, payload, stage, note, at) \
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING event";
+    let text = if waits {
+        "INSERT INTO ivm_events (lane, ticket, nonce, kind, payload, stage, note, at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    } else {
+        conn.dialect().tell_placed
+    };
     let payload = (kind == EventKind::Result).then_some(job.payload);
-    let inserted = query(text)
-        .bind(lane)
-        .bind(ticket)
+    let insert = query(text)
+        .bind(job.lane)
+        .bind(job.ticket)
         .bind(job.nonce.map(signed))
         .bind(kind.number())
         .bind(payload)
         .bind(stage.map(|stage| stage as i64))
         .bind(note)
         .bind(signed(now));
-    let event = get(&inserted.fetch_one(&mut *conn).await?, "event")?;
-    let text = "SELECT CASE WHEN ordered THEN next_told END AS next_told FROM ivm_lanes WHERE lane = $1";
-    let next_told = maybe_number(&query(text).bind(lane).fetch_one(&mut *conn).await?, "next_told")?;
-    let waits = next_told.is_some_and(|next| job.nonce.is_some_and(|nonce| nonce >= next));
-    if !waits {
-        place(conn, lane, event).await?;
-    }
+    let insert = if waits { insert } else { insert.bind(told) };
+    insert.execute(&mut *conn).await?;
     if next_told.is_some() {
-        place_what_waits(conn, lane).await?;
+        place_what_waits(conn, job.lane).await?;
     }
-    Ok(Some(Acted::Done))
+    Ok(Acted::Done)
 }
 
 /// Gives an event its place, and every reader notice of it.

@@ -137,6 +137,8 @@ pub(crate) fn odd(column: &'static str) -> sqlx::Error {
 pub(crate) struct SqlDialect {
     /// Begins a transaction that writes.
     pub(crate) begin: &'static str,
+    /// Begins one and reads the fence of a lane (parameter 1) in one go, where reading it holds off nobody else.
+    pub(crate) begin_holding: Option<&'static str>,
     /// Begins the transaction that makes or changes the tables; others that do the same wait for it.
     pub(crate) begin_migration: &'static str,
     /// One row if the tables were made.
@@ -163,6 +165,9 @@ pub(crate) struct SqlDialect {
     pub(crate) enqueue_checked: Option<&'static str>,
     /// Whether many jobs without keys are stored by one statement: where each costs round trips.
     pub(crate) enqueues_together: bool,
+    /// Adds an event that has its place at once: parameters are its lane, ticket, nonce, kind, payload, stage, note and
+    /// time, and what was told of its job then. One text, as every text costs a round trip.
+    pub(crate) tell_placed: &'static str,
     /// Whether the parameters of a text that is made have numbers; otherwise they are in their order.
     #[cfg(feature = "app")]
     pub(crate) numbers_parameters: bool,

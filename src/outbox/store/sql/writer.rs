@@ -29,7 +29,7 @@ use crate::outbox::store::journal::{AppRow, JournalAct, Journaled};
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     outbox::{
-        gather::gather,
+        gather::Gathering,
         store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
     },
 };
@@ -173,11 +173,11 @@ fn is_taken(error: &sqlx::Error) -> bool {
 
 impl<L: WriterLink> Task<L> {
     async fn run(mut self) {
-        let mut answered = 0;
+        let mut gathering = Gathering::default();
         while let Some(first) = self.waiting.recv().await {
             let mut bytes = size(&first.request);
             let mut orders = vec![first];
-            gather(&mut orders, answered, |orders| {
+            let take = |orders: &mut Vec<_>| {
                 let has_room = |orders: &Vec<_>, bytes| orders.len() < BATCH && bytes < BATCH_BYTES;
                 while has_room(orders, bytes)
                     && let Ok(next) = self.waiting.try_recv()
@@ -186,9 +186,8 @@ impl<L: WriterLink> Task<L> {
                     orders.push(next);
                 }
                 has_room(orders, bytes)
-            })
-            .await;
-            answered = orders.len();
+            };
+            gathering.gather(&mut orders, take).await;
             self.carry_out(orders).await;
         }
         self.link.close().await;
@@ -287,26 +286,38 @@ impl<L: WriterLink> Task<L> {
     }
 }
 
-async fn begin(link: &mut impl WriterLink) -> Fetched<()> {
+/// The tokens of lanes, as they were read in the transaction.
+type Fences = HashMap<i64, Option<i64>>;
+
+/// `lane`: one whose fence is checked in the transaction.
+async fn begin(link: &mut impl WriterLink, lane: Option<i64>) -> Fetched<Fences> {
     let session = link.session().await?;
-    let text = session.dialect().begin;
-    session.run(text).await
+    let dialect = session.dialect();
+    if let Some((lane, text)) = lane.zip(dialect.begin_holding) {
+        return Ok(Fences::from([(lane, apply::token(session, text, lane).await?)]));
+    }
+    session.run(dialect.begin).await?;
+    Ok(Fences::new())
 }
 
 /// `commits`: set before the commit is sent.
 async fn attempt(link: &mut impl WriterLink, requests: &[StoreRequest], commits: &mut bool) -> Fetched<Vec<Reply>> {
     // A connection that was lost while nothing was under way shows here.
-    let mut began = begin(link).await;
+    let lane = requests.iter().find_map(fenced_lane);
+    let mut began = begin(link, lane).await;
     if began.is_err() && link.reconnects() {
         link.drop_session();
-        began = begin(link).await;
+        began = begin(link, lane).await;
     }
-    if let Err(error) = began {
-        link.drop_session();
-        return Err(error);
-    }
+    let fences = match began {
+        Ok(fences) => fences,
+        Err(error) => {
+            link.drop_session();
+            return Err(error);
+        }
+    };
     let session = link.session().await?;
-    match apply_all(session, requests).await {
+    match apply_all(session, requests, fences).await {
         Ok(replies) => {
             *commits = true;
             session.run("COMMIT").await?;
@@ -323,9 +334,22 @@ async fn attempt(link: &mut impl WriterLink, requests: &[StoreRequest], commits:
     }
 }
 
-async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest]) -> Fetched<Vec<Reply>> {
+/// The lane that only its owner may change so.
+fn fenced_lane(request: &StoreRequest) -> Option<i64> {
+    match request {
+        StoreRequest::Act(fence, _) => Some(fence.lane),
+        #[cfg(feature = "app")]
+        StoreRequest::Journal(fence, _) => Some(fence.lane),
+        _ => None,
+    }
+}
+
+async fn apply_all(
+    conn: &mut dyn SqlSession,
+    requests: &[StoreRequest],
+    mut fences: Fences,
+) -> Fetched<Vec<Reply>> {
     let mut replies = Vec::with_capacity(requests.len());
-    let mut fences = HashMap::new();
     while let Some(request) = requests.get(replies.len()) {
         if conn.dialect().enqueues_together {
             let together = unkeyed(&requests[replies.len()..]);
@@ -394,7 +418,7 @@ fn unkeyed(requests: &[StoreRequest]) -> Vec<(i64, &NewJob)> {
 }
 
 /// Whether a fence holds. Looked at in the transaction that writes, or another worker could take the lane in between.
-async fn holds(conn: &mut dyn SqlSession, fences: &mut HashMap<i64, Option<i64>>, fence: Fence) -> Fetched<bool> {
+async fn holds(conn: &mut dyn SqlSession, fences: &mut Fences, fence: Fence) -> Fetched<bool> {
     let token = match fences.get(&fence.lane) {
         Some(token) => *token,
         None => {

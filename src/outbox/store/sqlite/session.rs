@@ -16,6 +16,7 @@ use crate::{
 
 static DIALECT: SqlDialect = SqlDialect {
     begin: "BEGIN IMMEDIATE",
+    begin_holding: Some("BEGIN IMMEDIATE; SELECT token FROM ivm_lanes WHERE lane = $1"),
     begin_migration: "BEGIN IMMEDIATE",
     is_made: "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ivm_store'",
     migrations: MIGRATIONS,
@@ -30,6 +31,12 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE_AT_ONCE,
     enqueue_checked: Some(ENQUEUE_CHECKED),
     enqueues_together: false,
+    tell_placed: "UPDATE ivm_jobs SET told = $9 WHERE ticket = $2; \
+                  UPDATE ivm_lanes SET next_place = next_place + 1 WHERE lane = $1; \
+                  INSERT INTO ivm_events (lane, place, ticket, nonce, kind, payload, stage, note, at) \
+                      SELECT lane, next_place, $2, $3, $4, $5, $6, $7, $8 FROM ivm_lanes WHERE lane = $1; \
+                  INSERT INTO ivm_deliveries (lane, reader, place, event) SELECT r.lane, r.reader, e.place, e.event \
+                      FROM ivm_readers r JOIN ivm_events e ON e.event = last_insert_rowid() WHERE r.lane = $1",
     #[cfg(feature = "app")]
     numbers_parameters: false,
     #[cfg(feature = "app")]
@@ -46,10 +53,14 @@ impl SqlSession for SqliteConnection {
     }
 
     async fn rows(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<Vec<SqlRow>> {
+        #[cfg(test)]
+        super::tests::scans_nothing(self, text).await;
         SqlRow::all(&bound(text, values).fetch_all(self).await?, value)
     }
 
     async fn change(&mut self, text: &'static str, values: Vec<Value>) -> Fetched<u64> {
+        #[cfg(test)]
+        super::tests::scans_nothing(self, text).await;
         bound(text, values).execute(self).await.map(|done| done.rows_affected())
     }
 

@@ -311,19 +311,21 @@ CREATE INDEX ivm_payloads_numbered ON ivm_payloads (ticket) WHERE nonce IS NOT N
 pub const ENQUEUE: [&str; 3] = [ENQUEUE_INPUTS, ENQUEUE_PAYLOAD, ENQUEUE_JOB];
 
 macro_rules! texts {
-    ($all:ident, $checked:ident: $($name:ident = $text:literal),* $(,)?) => {
-        $(const $name: &str = $text;)*
+    ($all:ident, $checked:ident: $first:ident = $text:literal, $($name:ident = $more:literal),* $(,)?) => {
+        const $first: &str = $text;
+        $(const $name: &str = $more;)*
         /// All of them as one text, for a driver that takes several at once. sqlx counts numbers that a text leaves out
         /// as if they were values, beyond the last of which it binds nothing: so the numbers are in this order.
-        pub(super) const $all: &str = concat!($($text, ";\n"),*);
-        /// The same on a connection that is not the store's own. First comes a statement that returns no row, and fails
-        /// by an overflow unless the store's identity is that of parameter 11, its commits are synced (`synchronous` is
-        /// FULL or EXTRA), and its journal is on disk. SQLite gives `$11` the place 1, so no number is left out.
+        pub(super) const $all: &str = concat!($text, ";\n", $($more, ";\n"),*);
+        /// The same on a connection that is not the store's own. The first one fails by an overflow, before anything was
+        /// changed, unless the store's identity is that of parameter 11, its commits are synced (`synchronous` is FULL or
+        /// EXTRA), and its journal is on disk. SQLite gives `$11` the next place, so no number is left out.
         pub(super) const $checked: &str = concat!(
-            "SELECT 1 WHERE abs(-9223372036854775808 + EXISTS (SELECT 1 \
+            $text,
+            " WHERE abs(-9223372036854775808 + EXISTS (SELECT 1 \
                 FROM ivm_store s, pragma_synchronous y, pragma_journal_mode j \
-                WHERE s.identity = $11 AND y.synchronous >= 2 AND lower(j.journal_mode) NOT IN ('off', 'memory'))) IS NULL;\n",
-            $($text, ";\n"),*
+                WHERE s.identity = $11 AND y.synchronous >= 2 AND lower(j.journal_mode) NOT IN ('off', 'memory'))) > 0;\n",
+            $($more, ";\n"),*
         );
     };
 }

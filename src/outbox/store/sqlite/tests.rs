@@ -24,6 +24,41 @@ fn job() -> NewJob {
     NewJob { key: None, not_after: None, now: 1, payload: NewPayload { digest: B256::ZERO, content } }
 }
 
+/// Tables that stay small whatever is enqueued, and what is given as parameters.
+const SMALL: [&str; 8] = [
+    "ivm_store",
+    "ivm_lanes",
+    "ivm_readers",
+    "ivm_posting",
+    "ivm_apps",
+    "sqlite_schema",
+    "sqlite_sequence",
+    "json_each",
+];
+
+/// Panics if SQLite goes through all rows of a table that grows: what takes a moment in a test takes seconds in a store that
+/// is a year old. Every text that any test runs is looked at.
+pub(super) async fn scans_nothing(conn: &mut SqliteConnection, text: &'static str) {
+    for statement in text.split(';').map(str::trim) {
+        if !["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| statement.starts_with(verb)) {
+            continue;
+        }
+        let explained = format!("EXPLAIN QUERY PLAN {statement}");
+        // A table that is yet to be made has no plan.
+        let Ok(plan) = query(sqlx::AssertSqlSafe(explained)).fetch_all(&mut *conn).await else { continue };
+        let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+        // What a statement has made for itself is no larger than what it was made of.
+        let made = |name: &str| {
+            let given = name == "CONSTANT" || name.ends_with("-ROW");
+            let of = |step: &String| ["MATERIALIZE ", "CO-ROUTINE "].map(|how| format!("{how}{name}")).contains(step);
+            given || name.starts_with('(') || steps.iter().any(of)
+        };
+        for scanned in steps.iter().filter_map(|step| step.strip_prefix("SCAN ")?.split(' ').next()) {
+            assert!(SMALL.contains(&scanned) || made(scanned), "{statement}: goes through all of {scanned}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_commit_is_synced() {
     let (_folder, store, _) = store().await;

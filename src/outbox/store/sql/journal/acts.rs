@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::B256;
 
 use super::{
-    bulk::{ENTRIES, KEYS},
+    bulk::{ENTRIES, KEYS, REQUESTS},
     reads,
 };
 use crate::outbox::store::{
@@ -136,6 +136,7 @@ async fn append(
     if moved.execute(&mut *conn).await? == 0 {
         return Ok(None);
     }
+    let from_chain = entries.iter().any(|entry| entry.source != EntrySource::Request);
     let (mut rows, mut keys) = (Vec::with_capacity(entries.len() * 9), Vec::new());
     for (entry, place) in entries.iter().zip(after.saturating_add(1)..) {
         let NewEntry { key, time, source, request, outcome, answer, root } = entry;
@@ -144,16 +145,19 @@ async fn append(
             let (name, digest) = (key.key.clone().into(), key.digest.to_vec().into());
             keys.extend([lane.into(), name, digest, place.clone(), at.clone()]);
         }
-        let (block, log_index) = match *source {
-            EntrySource::Request => (None, None),
-            EntrySource::Chain { block, log_index } => (Some(signed(block)), Some(signed(log_index))),
-        };
-        let (block, log_index) = (block.into(), log_index.into());
+        rows.extend([lane.into(), place, at]);
+        if from_chain {
+            let (block, log_index) = match *source {
+                EntrySource::Request => (None, None),
+                EntrySource::Chain { block, log_index } => (Some(signed(block)), Some(signed(log_index))),
+            };
+            rows.extend([block.into(), log_index.into()]);
+        }
         let (request, answer) = (request.clone().into(), answer.clone().into());
-        let outcome = outcome.number().into();
-        rows.extend([lane.into(), place, at, block, log_index, request, outcome, answer, root.to_vec().into()]);
+        rows.extend([request, outcome.number().into(), answer, root.to_vec().into()]);
     }
-    ENTRIES.insert(conn, rows).await?;
+    let texts = if from_chain { &ENTRIES } else { &REQUESTS };
+    texts.insert(conn, rows).await?;
     // A key that is known makes the whole step fail.
     KEYS.insert(conn, keys).await?;
     Ok(Some(Journaled::Done))

@@ -46,6 +46,12 @@ impl RowTexts {
     }
 }
 
+/// Entries that are no logs of the chain.
+pub(super) static REQUESTS: LazyLock<RowTexts> = LazyLock::new(|| {
+    let head = "INSERT INTO ivm_app_entries (lane, place, at, request, outcome, answer, root)";
+    RowTexts::new(head, 7)
+});
+
 pub(super) static ENTRIES: LazyLock<RowTexts> = LazyLock::new(|| {
     let head = "INSERT INTO ivm_app_entries (lane, place, at, block, log_index, request, outcome, answer, root)";
     RowTexts::new(head, 9)
