@@ -67,7 +67,7 @@ impl<S: StateTransition> AppServer<S> {
     /// Looks at the state: of everything that is durable, and of nothing that is not. Whoever has an answer sees what
     /// the request did. The server goes on meanwhile, however long `look` takes; other reads that come then may wait.
     ///
-    /// The first read makes a copy of the state, which is kept from then on.
+    /// A read makes a copy of the state, which is kept for the next one, until 8,192 requests came without any.
     ///
     /// # Errors
     /// Those of [`request`](Self::request) about a server that does not answer, unless it has read its journal: a

@@ -31,6 +31,8 @@ use crate::{
 
 /// Requests in a commit, at most.
 const GROUP: usize = 256;
+/// Requests without a read, after which the state for reads is let go; the next read makes it again.
+const UNREAD: usize = 8_192;
 /// Before the journal is written again, where that may succeed.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1), Jitter::Equal);
 
@@ -362,15 +364,27 @@ impl<S: StateTransition> RequestWriter<S> {
             (durable.place, durable.time, durable.root) = (self.live.place, self.time, self.live.root);
             durable.cursor = group.cursor.or(durable.cursor);
         }
-        if let Some(late) = &mut *self.session.late.lock() {
-            late.extend(group.done.into_iter().filter(|done| done.2.is_some()).map(|(at, request, _)| (at, request)));
-        }
+        self.keep_for_reads(group.done);
         self.session.grown.notify_one();
         answer(group.replies);
         for reply in group.fed {
             _ = reply.send(Ok(()));
         }
         Ok(())
+    }
+
+    /// What the state for reads has yet to carry out. One that nobody has asked for meanwhile is let go.
+    fn keep_for_reads(&self, done: Vec<(Context, S::Request, Option<Cost>)>) {
+        // The lock of the state first, as whoever reads has it.
+        let mut shown = self.session.shown.try_write().ok();
+        let mut kept = self.session.late.lock();
+        let Some(late) = &mut *kept else { return };
+        late.extend(done.into_iter().filter(|done| done.2.is_some()).map(|(at, request, _)| (at, request)));
+        if late.len() > UNREAD
+            && let Some(shown) = &mut shown
+        {
+            (**shown, *kept) = (None, None);
+        }
     }
 
     /// One commit. What it means that it failed, and what those are told who wait for it.

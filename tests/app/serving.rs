@@ -159,6 +159,26 @@ both!(
 );
 
 both!(
+    a_read_long_after_the_last_one_shows_everything,
+    async fn reading_rarely<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        // Nothing is sent.
+        let policy = BatchPolicy::default().with_delay(LONG).with_count(100_000).with_cycles(u64::MAX);
+        let server = rig.server::<RELAY>(&rig.outbox().await).batches(policy).start().await.unwrap();
+        let mut asked = 0;
+        // The state for reads is let go after 8,192 requests: more than once here.
+        for _ in 0..3 {
+            assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), asked);
+            for _ in 0..9 {
+                join_all((0..1_000).map(|_| async { server.request(add(1, 1)).await.unwrap() })).await;
+            }
+            asked += 9_000;
+        }
+        assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), asked);
+    }
+);
+
+both!(
     batches_are_cut_by_count_and_by_cycles,
     async fn cutting<const RELAY: bool>() {
         let rig = Rig::new::<RELAY>().await;

@@ -344,11 +344,7 @@ fn fenced_lane(request: &StoreRequest) -> Option<i64> {
     }
 }
 
-async fn apply_all(
-    conn: &mut dyn SqlSession,
-    requests: &[StoreRequest],
-    mut fences: Fences,
-) -> Fetched<Vec<Reply>> {
+async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest], mut fences: Fences) -> Fetched<Vec<Reply>> {
     let mut replies = Vec::with_capacity(requests.len());
     while let Some(request) = requests.get(replies.len()) {
         if conn.dialect().enqueues_together {
