@@ -20,7 +20,7 @@ pub(crate) struct Gathering {
 }
 
 /// One round of those.
-pub(crate) struct Round<'a> {
+pub(crate) struct GatheringRound<'a> {
     gathering: &'a mut Gathering,
     first: usize,
     came: usize,
@@ -29,15 +29,15 @@ pub(crate) struct Round<'a> {
 
 impl Gathering {
     /// A round that begins with so many.
-    pub(crate) fn round(&mut self, first: usize) -> Round<'_> {
+    pub(crate) fn round(&mut self, first: usize) -> GatheringRound<'_> {
         self.rounds = self.rounds.wrapping_add(1);
         let waits = self.vain < VAIN || self.rounds.is_multiple_of(RARELY);
         let lull = if waits { LULL } else { Duration::ZERO };
-        Round { gathering: self, first, came: first, lull }
+        GatheringRound { gathering: self, first, came: first, lull }
     }
 
-    /// Takes in what has come, and what callers bring who were answered in the round before and ask again. `take` adds
-    /// what is there, and says whether there is room for more.
+    /// Takes in what has come, and what callers bring who were answered in the round before and ask again. `take`
+    /// adds what is there, and says whether there is room for more.
     pub(crate) async fn gather<T>(&mut self, gathered: &mut Vec<T>, mut take: impl FnMut(&mut Vec<T>) -> bool) {
         let mut has_room = take(gathered);
         let mut round = self.round(gathered.len());
@@ -54,9 +54,9 @@ impl Gathering {
     }
 }
 
-impl Round<'_> {
-    /// Whether more came. Waits for callers who were answered in the round before: each of them is about to ask again, as
-    /// soon as its task has its turn. `take` takes in what is there, and says how many.
+impl GatheringRound<'_> {
+    /// Whether more came. Waits for callers who were answered in the round before: each of them is about to ask
+    /// again, as soon as its task has its turn. `take` takes in what is there, and says how many.
     pub(crate) async fn more(&mut self, mut take: impl FnMut() -> usize) -> bool {
         let since = Instant::now();
         while self.came < self.gathering.answered {
@@ -74,7 +74,7 @@ impl Round<'_> {
     }
 }
 
-impl Drop for Round<'_> {
+impl Drop for GatheringRound<'_> {
     fn drop(&mut self) {
         if self.first < self.gathering.answered {
             self.gathering.vain = if self.came > self.first { 0 } else { self.gathering.vain.saturating_add(1) };

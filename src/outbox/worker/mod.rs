@@ -42,8 +42,8 @@ const SWEPT: u32 = 500;
 const WATCHED: usize = 4096;
 /// Jobs that are read or numbered in one go.
 const PAGE: u32 = 64;
-/// While less than one in so many slots of the window is free, the next jobs are numbered only every `TOGETHER`: one commit
-/// for several.
+/// While less than one in so many slots of the window is free, the next jobs are numbered only every `TOGETHER`: one
+/// commit for several.
 const SCARCE: u32 = 16;
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Before a store that cannot be read is read again.

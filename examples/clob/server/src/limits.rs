@@ -8,9 +8,15 @@ use std::{
 
 use infinityvm_sdk::primitives::Address;
 use serde::Serialize;
+use tokio::{sync::Semaphore, time::sleep};
 
 /// Users that are kept in mind, at most, before those are forgotten who have all of their burst again.
 const MOST: usize = 10_000;
+
+/// Who repeats a refused request at once waits as long for the next refusal, and takes no processor from others; so many
+/// wait at most.
+const REFUSAL: Duration = Duration::from_millis(100);
+const REFUSED: usize = 1_000;
 
 /// So many requests a second, and so many at once.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -31,16 +37,28 @@ impl Default for Limit {
 pub(crate) struct Limits {
     pub(crate) limit: Limit,
     used: Mutex<HashMap<Address, Instant>>,
+    refused: Semaphore,
 }
 
 impl Limits {
     pub(crate) fn new(limit: Limit) -> Self {
-        Self { limit, used: Mutex::default() }
+        Self { limit, used: Mutex::default(), refused: Semaphore::new(REFUSED) }
+    }
+
+    /// As [`check`](Self::check), but bad news takes its time.
+    pub(crate) async fn admit(&self, user: Address, take: bool) -> Result<(), Duration> {
+        let checked = self.check(user, take);
+        if checked.is_err()
+            && let Ok(_waits) = self.refused.try_acquire()
+        {
+            sleep(REFUSAL).await;
+        }
+        checked
     }
 
     /// Whether the user may make a request now, or how long it takes until then. Only what the user has signed is to be
     /// counted (`take`): others who use the address must not take anything from them.
-    pub(crate) fn check(&self, user: Address, take: bool) -> Result<(), Duration> {
+    fn check(&self, user: Address, take: bool) -> Result<(), Duration> {
         let (share, now) = (Duration::from_secs(1) / self.limit.per_second.max(1), Instant::now());
         let mut users = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let next = users.get(&user).map_or(now, |used| now.max(*used)) + share;

@@ -142,11 +142,11 @@ impl Service {
         let often = |wait| Refused::too_often("these are too many requests of one user", wait);
         let request = Request::Signed(action, signature);
         // Before the signature is looked at, which takes most of the time; and once more after it, when it counts.
-        self.limits.check(user, false).map_err(often)?;
+        self.limits.admit(user, false).await.map_err(often)?;
         if request.signer(&domain(self.market.chain_id, self.market.contract)) != Some(user) {
             return Err(refused(Rejection::Signature.words()));
         }
-        self.limits.check(user, true).map_err(often)?;
+        self.limits.admit(user, true).await.map_err(often)?;
         // Without this anybody could fill the journal, under as many names as they like.
         if !self.server.read(|clob| clob.exchange().knows(&user)).await? {
             return Err(refused(Rejection::Account.words()));

@@ -317,9 +317,9 @@ macro_rules! texts {
         /// All of them as one text, for a driver that takes several at once. sqlx counts numbers that a text leaves out
         /// as if they were values, beyond the last of which it binds nothing: so the numbers are in this order.
         pub(super) const $all: &str = concat!($text, ";\n", $($more, ";\n"),*);
-        /// The same on a connection that is not the store's own. The first one fails by an overflow, before anything was
-        /// changed, unless the store's identity is that of parameter 11, its commits are synced (`synchronous` is FULL or
-        /// EXTRA), and its journal is on disk. SQLite gives `$11` the next place, so no number is left out.
+        /// The same on a connection that is not the store's own. The first one fails by an overflow, before anything
+        /// was changed, unless the store's identity is that of parameter 11, its commits are synced (`synchronous` is
+        /// FULL or EXTRA), and its journal is on disk. SQLite gives `$11` the next place, so no number is left out.
         pub(super) const $checked: &str = concat!(
             $text,
             " WHERE abs(-9223372036854775808 + EXISTS (SELECT 1 \
