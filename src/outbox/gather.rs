@@ -38,6 +38,7 @@ impl Gathering {
 
     /// Takes in what has come, and what callers bring who were answered in the round before and ask again. `take`
     /// adds what is there, and says whether there is room for more.
+    #[cfg(any(feature = "sqlx-sqlite", feature = "sqlx-postgres", test))]
     pub(crate) async fn gather<T>(&mut self, gathered: &mut Vec<T>, mut take: impl FnMut(&mut Vec<T>) -> bool) {
         let mut has_room = take(gathered);
         let mut round = self.round(gathered.len());
