@@ -161,7 +161,7 @@ impl LaneWorker {
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => Woken::Ended(ended),
             Some(ticket) = self.commands.recv() => Woken::Command(ticket),
             () = self.context.lane.changed() => Woken::Changed,
-            () = tokio::time::sleep_until(self.numbered + TOGETHER), if self.waits_for_slots() => Woken::Slots,
+            () = tokio::time::sleep_until(self.numbered + TOGETHER), if self.has_few_slots() => Woken::Slots,
             () = ear.next() => Woken::Poll,
         }
     }
@@ -197,11 +197,16 @@ impl LaneWorker {
         u32::try_from(self.slots.available_permits().min(room)).unwrap_or(u32::MAX)
     }
 
-    /// Whether the few slots that are free wait for others, to be filled together.
-    fn waits_for_slots(&self) -> bool {
+    /// Whether there are jobs for the slots that are free, which are only few.
+    fn has_few_slots(&self) -> bool {
         let free = self.free();
         let few = free > 0 && free < self.context.lane.config().window() / SCARCE;
-        few && self.queued && self.recovering.is_none() && self.numbered.elapsed() < TOGETHER
+        few && self.queued && self.recovering.is_none()
+    }
+
+    /// Whether these wait for others to become free, to be filled together.
+    fn waits_for_slots(&self) -> bool {
+        self.has_few_slots() && self.numbered.elapsed() < TOGETHER
     }
 
     /// As many jobs as there are slots: first those that a person has acted upon and those from before the start, by
