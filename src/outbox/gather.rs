@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 
-/// Nobody who asks again comes later after another than this. A caller's thread is awake by then.
+/// Callers who ask again at once come within this time of one another: a thread that sleeps is awake by then.
 const LULL: Duration = Duration::from_micros(100);
 /// After so many waits in which nobody came, callers are taken to be slower than that.
 const VAIN: u32 = 4;

@@ -44,19 +44,17 @@ pub(super) async fn tell(
     if !kind.follows(job.told) {
         return Ok(Acted::Stale);
     }
+    // What no reader has seen yet is taken back without a word.
+    let text = "DELETE FROM ivm_events WHERE ticket = $1 AND place IS NULL";
+    let unseen = kind == EventKind::Retracted && query(text).bind(job.ticket).execute(&mut *conn).await? > 0;
     let waits = next_told.is_some_and(|next| job.nonce.is_some_and(|nonce| nonce >= next));
-    let retracts = kind == EventKind::Retracted;
     let told = kind.told().number();
-    if waits || retracts {
+    if unseen || waits {
         let text = "UPDATE ivm_jobs SET told = $2 WHERE ticket = $1";
         query(text).bind(job.ticket).bind(told).execute(&mut *conn).await?;
     }
-    if retracts {
-        // What no reader has seen yet is taken back without a word.
-        let text = "DELETE FROM ivm_events WHERE ticket = $1 AND place IS NULL";
-        if query(text).bind(job.ticket).execute(&mut *conn).await? > 0 {
-            return Ok(Acted::Done);
-        }
+    if unseen {
+        return Ok(Acted::Done);
     }
     let text = if waits {
         "INSERT INTO ivm_events (lane, ticket, nonce, kind, payload, stage, note, at) \
