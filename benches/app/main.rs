@@ -27,7 +27,7 @@ use sqlx::{
     ConnectOptions, Connection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use support::measure::{self, say};
+use support::measure::{self, median, say};
 
 const CALLERS: usize = 256;
 /// The two ways take so many turns.
@@ -200,16 +200,11 @@ async fn answers() {
     took.sort_unstable();
     let at = |share: f64| took[(took.len() as f64 * share) as usize];
     println!("a request by {CALLERS} callers: p50 {:?}, p99 {:?}, longest {:?}", at(0.5), at(0.99), at(0.999_99));
-    let (pace, bare) = (median(&mut paces), median(&mut bares));
+    let (pace, bare) = (median(paces), median(bares));
     let figure = format!("{pace:.0} a second");
     say("256 callers are answered 20,000 times a second, durably", pace >= 20_000.0, figure);
     let figure = format!("{:.2} ({pace:.0} a second beside {bare:.0})", pace / bare);
     say("that is at least half of a loop that appends the same bytes, 256 a commit", pace >= bare / 2.0, figure);
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// Rows of the same bytes a second: place, time, request, answer and root.

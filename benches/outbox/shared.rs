@@ -14,7 +14,7 @@ use infinityvm_sdk::{
 };
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use support::{
-    measure::{process::Child, say},
+    measure::{median, process::Child, say},
     postgres::{self, Server},
 };
 use tokio::sync::Mutex;
@@ -116,11 +116,6 @@ async fn enqueues(scene: &Scene, server: &Server) {
         figure,
     );
     println!("PostgreSQL, 64 callers, enqueue_in in transactions of their own: {within:.0} a second");
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// An instance in a process of its own is killed. From then on until another one has the result of the next job.

@@ -6,7 +6,7 @@
 //! The server is a process of its own that reads, drops, and answers, so that time and memory are the client's.
 
 use support::{
-    measure::{self, alloc, cpu, process},
+    measure::{self, alloc, cpu, median, process},
     plain_client,
 };
 mod json;
@@ -145,11 +145,6 @@ fn time(rounds: usize, work: &mut impl FnMut()) -> Duration {
     let begun = Instant::now();
     (0..rounds).for_each(|_| work());
     begun.elapsed() / rounds as u32
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn print_row(name: &str, plain: Duration, ours: Duration, note: String) {

@@ -22,3 +22,12 @@ pub fn say_load() {
 pub fn say(what: &str, holds: bool, figure: impl Display) {
     println!("{} {what}: {figure}", if holds { "holds " } else { "MISSED" });
 }
+
+/// The one in the middle; of an even number, the upper one.
+///
+/// # Panics
+/// If there are none, or if one is not a number.
+pub fn median<T: PartialOrd + Copy>(mut figures: Vec<T>) -> T {
+    figures.sort_by(|one, other| one.partial_cmp(other).expect("a number"));
+    figures[figures.len() / 2]
+}
