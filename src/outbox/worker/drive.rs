@@ -13,8 +13,8 @@ use crate::{
     observe,
     outbox::{
         config::FailedJob,
-        decide::{HoldReason, NextStep, Saved, Sighted, decide},
-        store::{Act, Acted, Content, EventKind, Halt, JobRow, NewPayload, PayloadKind, damaged},
+        decide::{Announced, HoldReason, NextStep, Saved, Sighted, decide},
+        store::{Act, Acted, Content, EventKind, Halt, JobRow, NewPayload, PayloadKind, PayloadRow, damaged},
     },
 };
 
@@ -27,6 +27,9 @@ pub(super) struct Drive {
     context: Arc<Context>,
     ticket: i64,
     eye: Eye,
+    /// The job as it stands in the store, where a read or a step has just shown that. What a person does meanwhile is
+    /// noticed at the next step, as it is when it comes right after a read.
+    known: Option<JobRow>,
     /// What was last found out, in words.
     note: String,
     rests: u32,
@@ -44,16 +47,27 @@ enum Onward {
 const ON: Onward = Onward::Yes(Sighted::Nothing);
 
 impl Drive {
-    pub(super) fn new(context: Arc<Context>, ticket: i64, slot: LaneSlot, recovered: bool) -> Self {
+    /// `known`: the job, if it was just read.
+    pub(super) fn new(
+        context: Arc<Context>,
+        ticket: i64,
+        known: Option<JobRow>,
+        slot: LaneSlot,
+        recovered: bool,
+    ) -> Self {
         let eye = Eye::new(Arc::clone(&context), slot, recovered);
-        Self { context, ticket, eye, note: String::new(), rests: 0, stale: 0, stalled: false }
+        Self { context, ticket, eye, known, note: String::new(), rests: 0, stale: 0, stalled: false }
     }
 
     /// Until there is nothing to do, or a person has to act.
     pub(super) async fn run(mut self) -> Result<()> {
         let mut sighted = Sighted::Nothing;
         loop {
-            let Some(job) = self.context.storage.job(self.ticket).await? else { return Ok(()) };
+            let job = match self.known.take() {
+                Some(known) => Some(known),
+                None => self.context.storage.job(self.ticket).await?,
+            };
+            let Some(job) = job else { return Ok(()) };
             // What has no nonce is the lane's to number, and what is held a person's.
             if !matches!(job.saved, Saved::Numbered | Saved::Signed) || job.held.is_some() {
                 return Ok(());
@@ -84,8 +98,10 @@ impl Drive {
             NextStep::Tell => {
                 let stage = Some(self.context.lane.config().until().stage());
                 self.context.points.pass("before_tell");
-                self.act(job, Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now })
-                    .await?;
+                let tell = Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now };
+                if self.carry_out(job, tell).await? == Acted::Done {
+                    self.known = Some(JobRow { told: Announced::Result, ..job.clone() });
+                }
                 self.context.points.pass("told");
                 Ok(ON)
             }
@@ -136,7 +152,13 @@ impl Drive {
 
     /// A step whose outcome is seen when the job is read again.
     async fn act(&mut self, job: &JobRow, act: Act) -> Result<Onward> {
-        if self.context.act_on((job.ticket, job.nonce), act).await? == Acted::Stale {
+        self.carry_out(job, act).await?;
+        Ok(ON)
+    }
+
+    async fn carry_out(&mut self, job: &JobRow, act: Act) -> Result<Acted> {
+        let acted = self.context.act_on((job.ticket, job.nonce), act).await?;
+        if acted == Acted::Stale {
             self.stale += 1;
             if self.stale >= MOST_STALE {
                 return Err(damaged(format!("ticket {} does not take the step that its state asks for", self.ticket)));
@@ -144,7 +166,7 @@ impl Drive {
         } else {
             (self.stale, self.rests) = (0, 0);
         }
-        Ok(ON)
+        Ok(acted)
     }
 
     async fn rest(&mut self, job: &JobRow) -> Result<Onward> {
@@ -170,9 +192,15 @@ impl Drive {
         self.context.points.pass("before_store_signature");
         let signature = signed.signature().clone();
         // Only what the store has is ever sent, also where it had another signature already.
-        self.act(job, Act::Sign { payload: payload.id, signer, signature }).await?;
+        let stored = self.carry_out(job, Act::Sign { payload: payload.id, signer, signature }).await?;
         self.context.points.pass("signed");
         self.eye.signed_here(payload.id);
+        if let Acted::Signature(signer, signature) = stored {
+            if signature == *signed.signature() {
+                self.eye.has_read(PayloadRow { signed: Some((signer, signature)), ..payload }, signed);
+            }
+            self.known = Some(JobRow { saved: Saved::Signed, ..job.clone() });
+        }
         Ok(ON)
     }
 

@@ -11,7 +11,11 @@ mod sight;
 mod slot;
 mod taken;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -24,7 +28,7 @@ pub(super) use self::context::Context;
 pub(crate) use self::context::Points;
 use self::{drive::Drive, slot::LaneSlot};
 use super::store::{
-    Act, Acted,
+    Act, Acted, JobRow,
     hints::{Ear, Hint},
 };
 use crate::{
@@ -215,7 +219,7 @@ impl LaneWorker {
         while self.free() > 0
             && let Some(ticket) = self.waiting.pop()
         {
-            self.spawn(ticket, true);
+            self.spawn(ticket, None, true);
         }
         while let Some(above) = self.recovering
             && self.free() > 0
@@ -226,7 +230,7 @@ impl LaneWorker {
             self.recovering = page.last().map(|job| job.nonce).filter(|_| whole);
             for job in page.into_iter().filter(|job| job.held.is_none()) {
                 if self.under_way.insert(job.ticket) {
-                    self.spawn(job.ticket, true);
+                    self.spawn(job.ticket, Some(job), true);
                 }
             }
         }
@@ -248,18 +252,27 @@ impl LaneWorker {
             self.numbered = Instant::now();
             self.queued = numbered.len() == most as usize;
             self.context.lane.numbered(numbered.len() as u64);
+            let mut rows = self.read_numbered(&numbered).await;
             for (ticket, _) in numbered {
                 self.under_way.insert(ticket);
-                self.spawn(ticket, false);
+                self.spawn(ticket, rows.remove(&ticket), false);
             }
         }
         Ok(())
     }
 
-    fn spawn(&mut self, ticket: i64, recovered: bool) {
+    /// These jobs, read in one go. One that is missing is read by its own task.
+    async fn read_numbered(&self, numbered: &[(i64, u64)]) -> HashMap<i64, JobRow> {
+        let Some((_, first)) = numbered.first() else { return HashMap::new() };
+        let (storage, lane) = (&self.context.storage, self.context.lane.id());
+        let read = storage.unfinished(lane, first.checked_sub(1), numbered.len() as u32).await;
+        read.unwrap_or_default().into_iter().filter(|job| job.held.is_none()).map(|job| (job.ticket, job)).collect()
+    }
+
+    fn spawn(&mut self, ticket: i64, known: Option<JobRow>, recovered: bool) {
         let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
         let slot = LaneSlot::new(Arc::clone(&self.context.lane), permit);
-        let drive = Drive::new(Arc::clone(&self.context), ticket, slot, recovered);
+        let drive = Drive::new(Arc::clone(&self.context), ticket, known, slot, recovered);
         // What is known of its nonce comes with the first look.
         let span = observe::outbox_job(self.context.observed(ticket, None));
         self.drives.spawn(async move { (ticket, drive.run().await) }.instrument(span));

@@ -139,7 +139,12 @@ impl Eye {
         }
         let payload = self.context.payload(payload).await?;
         let signed = self.context.signed(&payload)?;
-        Ok(Arc::clone(self.read.insert(Arc::new((payload, signed)))))
+        Ok(self.has_read(payload, signed))
+    }
+
+    /// A payload as the store has it, with its signature.
+    pub(super) fn has_read(&mut self, payload: PayloadRow, signed: SignedJob) -> Arc<(PayloadRow, SignedJob)> {
+        Arc::clone(self.read.insert(Arc::new((payload, signed))))
     }
 
     /// Until the relay comes that did not come, if `stalled`. What goes wrong meanwhile is found out after the pause.

@@ -47,6 +47,12 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE,
     enqueue_checked: None,
     enqueues_together: true,
+    sign: "WITH job AS (UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) \
+               AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2 AND p.nonce IS NOT NULL) \
+               RETURNING ticket) \
+           UPDATE ivm_payloads p SET signer = CASE WHEN p.signature IS NULL THEN $3 ELSE p.signer END, \
+               signature = COALESCE(p.signature, $4) FROM job WHERE p.payload = $2 AND p.ticket = job.ticket \
+               RETURNING p.signer, p.signature",
     tell_placed: "WITH told AS (UPDATE ivm_jobs SET told = $9 WHERE ticket = $2), \
                   placed AS (UPDATE ivm_lanes SET next_place = next_place + 1 WHERE lane = $1 RETURNING lane, next_place), \
                   event AS (INSERT INTO ivm_events (lane, place, ticket, nonce, kind, payload, stage, note, at) \

@@ -196,16 +196,8 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
     match act {
         Act::Number { most, now } => number_queued(conn, id, *most, *now).await,
         Act::Sign { payload, signer, signature } => {
-            let text = "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) \
-                        AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2)";
-            if !change!(conn, text, id, *payload) {
-                return Ok(None);
-            }
-            // The first one stays: two signatures over the same bytes may differ, and only one may reach a node.
-            let text = "UPDATE ivm_payloads SET signer = CASE WHEN signature IS NULL THEN $2 ELSE signer END, \
-                        signature = COALESCE(signature, $3) \
-                        WHERE payload = $1 AND nonce IS NOT NULL RETURNING signer, signature";
-            let stored = query(text).bind(*payload).bind(signer.to_vec()).bind(signature.clone());
+            let text = conn.dialect().sign;
+            let stored = query(text).bind(id).bind(*payload).bind(signer.to_vec()).bind(signature.clone());
             let stored = stored.fetch_optional(conn).await?.as_ref().map(values::signature).transpose()?.flatten();
             Ok(stored.map(|(signer, signature)| Acted::Signature(signer, signature)))
         }
