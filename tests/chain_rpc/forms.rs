@@ -1,7 +1,7 @@
 //! Forms of one answer: what is null, left out, marked, or said by an error elsewhere.
 
 use infinityvm_sdk::{
-    chain::{Answer, At, ChainReader, LogFilter, Question},
+    chain::{Answer, At, Call, ChainReader, LogFilter, Question},
     primitives::{Address, B256, Bytes},
 };
 use serde_json::{Value, json};
@@ -53,6 +53,22 @@ async fn null_stands_for_an_empty_list_and_for_no_bytes() {
     assert_eq!((logs[0].topics.len(), logs[0].data.clone()), (0, Bytes::new()));
     // That there are no logs at all is not read of a word that may as well stand for "I do not know".
     assert!(read(filter(), Value::Null).await.is_err());
+}
+
+/// Or a chain would have the id 0, and a contract no code.
+#[tokio::test]
+async fn an_empty_text_is_no_answer() {
+    let call = Call::new(Address::ZERO, Bytes::new());
+    for question in [
+        Question::ChainId,
+        Question::Code(Address::ZERO, At::Latest),
+        Question::Call(call.clone(), At::Latest),
+        Question::Gas(call),
+    ] {
+        let said = read(question.clone(), json!("")).await.expect_err("it says nothing");
+        assert!(said.contains("an empty text"), "{question:?}: {said}");
+    }
+    assert_eq!(read(Question::Code(Address::ZERO, At::Latest), json!("0x")).await, Ok(Answer::Code(Bytes::new())));
 }
 
 #[tokio::test]

@@ -106,6 +106,10 @@ pub(super) fn answer(question: &Question, payload: &ResponsePayload) -> Result<A
 }
 
 fn read<T: DeserializeOwned>(raw: &RawValue, what: &str) -> Result<T> {
+    // Types that read hex take it for zero, or for no bytes, which begin with `0x` in every dialect.
+    if raw.get() == r#""""# {
+        return Err(fault::nonsense(format!("the RPC's answer is an empty text, and not {what}")));
+    }
     serde_json::from_str(raw.get())
         .map_err(|error| fault::nonsense(format!("the RPC's answer is not {what}")).with_source(error))
 }
