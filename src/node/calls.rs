@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::{
     detect::{Identity, describe_node},
-    leases::SendLeases,
+    leases::{Leased, SendLeases},
     reach::{Departing, Reach},
 };
 use crate::{
@@ -63,17 +63,37 @@ pub(super) fn party(failure: &CallError) -> Party {
     if failure.unprepared { Party::Helper } else { Party::Peer }
 }
 
-/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun.
+/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun. One under a lease is
+/// also given up once that has ended so long ago that another process counts on it: that nothing of the call arrives
+/// any more.
 async fn prepared<T>(
     call: impl Future<Output = result::Result<T, CallError>>,
     leaving: &Leaving,
     until: Deadline,
+    leased: Option<&Leased<'_>>,
 ) -> result::Result<T, CallError> {
     let mut call = std::pin::pin!(call);
-    match until.bound(call.as_mut()).await {
-        Some(answer) => answer,
-        None if leaving.is_prepared() => call.await,
-        None => Err(CallError::unprepared("the header provider gave no headers before the deadline of the call")),
+    let answer = async {
+        match until.bound(call.as_mut()).await {
+            Some(answer) => answer,
+            None if leaving.is_prepared() => call.await,
+            None => Err(CallError::unprepared("the header provider gave no headers before the deadline of the call")),
+        }
+    };
+    let mut answer = std::pin::pin!(answer);
+    let Some(leased) = leased else { return answer.await };
+    let overdue = Box::pin(leased.overdue());
+    tokio::select! {
+        biased;
+        answer = answer.as_mut() => answer,
+        () = overdue => {
+            let message = "this instance's lease of the lane ended meanwhile";
+            Err(if leaving.is_prepared() {
+                CallError::new(CallFailure::TimedOut, message)
+            } else {
+                CallError::unprepared(message)
+            })
+        }
     }
 }
 
@@ -297,7 +317,7 @@ impl Node {
         deadline: Deadline,
     ) -> Result<result::Result<JobId, SubmitFailure>> {
         const METHOD: Method = Method::SubmitJob;
-        let Ok(_leased) = self.leases.begin(job.consumer()) else {
+        let Ok(leased) = self.leases.begin(job.consumer()) else {
             let (error, again, in_use) = (self.lease_ended(), Again::Never, false);
             return Ok(Err(SubmitFailure { error, again, in_use, party: Party::Helper }));
         };
@@ -305,7 +325,7 @@ impl Node {
         let body = self.wire.submit_job(job)?.with_leaving(&leaving);
         let attempted = self.observers.begin(&self.server, METHOD, attempt);
         let call = departing.follow(self.transport.call(METHOD, body), &leaving);
-        let call = prepared(call, &leaving, deadline.shortly_before());
+        let call = prepared(call, &leaving, deadline.shortly_before(), leased.as_ref());
         let answer = call.instrument(attempted.span()).await;
         self.observers.ended(&attempted, &answer);
         match answer {

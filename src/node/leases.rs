@@ -1,9 +1,12 @@
 //! Consumers whose jobs this client may send only for a time: another process takes over once it has passed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use alloy_primitives::Address;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// Consumers that are leased, each with the time after which no submission begins, and how many are under way. Those of
 /// all other consumers begin whenever they like.
@@ -12,6 +15,8 @@ pub(crate) struct SendLeases(watch::Sender<HashMap<Address, SendLease>>);
 
 struct SendLease {
     until: Instant,
+    /// How long after that a submission may still be under way. Another process counts on it.
+    longest: Duration,
     under_way: usize,
 }
 
@@ -33,9 +38,21 @@ impl Drop for Leased<'_> {
 
 #[cfg_attr(not(feature = "outbox"), allow(dead_code, reason = "only the outbox leases"))]
 impl SendLeases {
-    /// Lets submissions for this consumer begin until then, by this process's monotonic clock.
+    /// From now on this consumer is leased, and none of its submissions begins. One that has begun under a lease is
+    /// given up `longest` after the lease has ended.
+    pub(crate) fn lease(&self, consumer: Address, longest: Duration) {
+        let none = SendLease { until: Instant::now(), longest, under_way: 0 };
+        self.0.send_modify(|leases| leases.entry(consumer).or_insert(none).longest = longest);
+        self.end(consumer);
+    }
+
+    /// Lets submissions for this consumer, which is leased, begin until then, by this process's monotonic clock.
     pub(crate) fn set(&self, consumer: Address, until: Instant) {
-        self.0.send_modify(|leases| leases.entry(consumer).or_insert(SendLease { until, under_way: 0 }).until = until);
+        self.0.send_modify(|leases| {
+            if let Some(lease) = leases.get_mut(&consumer) {
+                lease.until = until;
+            }
+        });
     }
 
     /// Lets none begin from now on.
@@ -68,6 +85,20 @@ impl SendLeases {
     }
 }
 
+impl Leased<'_> {
+    /// Waits until the submission is to be given up.
+    pub(super) async fn overdue(&self) {
+        loop {
+            let lease = self.leases.0.borrow().get(&self.consumer).map(|lease| lease.until + lease.longest);
+            match lease.filter(|end| *end > Instant::now()) {
+                // By then the lease may have been prolonged.
+                Some(end) => sleep_until(end).await,
+                None => return,
+            }
+        }
+    }
+}
+
 /// The time has passed.
 #[derive(Debug)]
 pub(super) struct LeaseEnded;
@@ -79,12 +110,15 @@ mod tests {
     use super::*;
 
     const LEASED: Address = Address::repeat_byte(1);
+    const LONGEST: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
     async fn none_begins_after_the_lease_and_those_under_way_are_waited_for() {
         let leases = SendLeases::default();
         assert!(leases.begin(LEASED).unwrap().is_none(), "not leased");
         leases.idle(LEASED).await;
+        leases.lease(LEASED, LONGEST);
+        assert!(leases.begin(LEASED).is_err(), "nobody has set it");
         leases.set(LEASED, Instant::now() + Duration::from_secs(1));
         let first = leases.begin(LEASED).unwrap();
         assert!(first.is_some() && leases.begin(Address::ZERO).unwrap().is_none());
@@ -98,5 +132,19 @@ mod tests {
         assert!(leases.begin(LEASED).is_ok());
         leases.end(LEASED);
         assert!(leases.begin(LEASED).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_outlives_its_lease_is_given_up_when_others_count_on_it() {
+        let leases = SendLeases::default();
+        leases.lease(LEASED, LONGEST);
+        let began = Instant::now();
+        leases.set(LEASED, began + Duration::from_secs(1));
+        let under_way = leases.begin(LEASED).unwrap().unwrap();
+        let mut overdue = std::pin::pin!(under_way.overdue());
+        assert!(tokio::time::timeout(Duration::from_secs(4), overdue.as_mut()).await.is_err());
+        leases.set(LEASED, began + Duration::from_secs(10));
+        overdue.await;
+        assert_eq!(began.elapsed(), Duration::from_secs(15), "it was prolonged once");
     }
 }

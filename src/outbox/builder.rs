@@ -76,7 +76,8 @@ impl OutboxBuilder {
 
     /// Sets how long a submission that this instance began may be on its way to the node, where several share a store;
     /// 30 seconds unless set. So long an instance that takes a lane whose owner is gone waits before it sends anything:
-    /// of two submissions of one job that race, a node can execute both.
+    /// of two submissions of one job that race, a node can execute both. A submission that is under way so long after
+    /// the lease has ended is given up.
     pub fn longest_call(mut self, time: Duration) -> Self {
         self.tenant.longest_call = time;
         self

@@ -11,12 +11,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep, timeout, timeout_at},
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     lane::LaneHandle,
-    store::{Claimed, Fence, LaneOwner, LaneRow, Storage, Tenant},
+    store::{Claimed, Fence, Instances, LaneOwner, LaneRow, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
     world,
 };
@@ -24,6 +24,9 @@ use crate::{client::Client, error::Result, observe::ClientEvent, sync::Lock};
 
 /// Renewals in one lease.
 pub(super) const RENEWALS: u32 = 4;
+/// Looks in a row at which an instance has more lanes than its share, before it gives some back: one that was killed
+/// counts for two of them.
+const SETTLED: u32 = 3;
 /// Before node and chain are asked again about the nonces of a lane that was taken.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,10 @@ struct KeptLane {
     not_before: Option<Instant>,
     /// Since when nobody has it that should.
     passed_over: Option<Instant>,
+    /// It was taken although others should have it, and none did: it is no part of this instance's share.
+    beyond_share: bool,
+    /// Until when what earlier owners sent may be on its way.
+    quiet: Instant,
 }
 
 pub(super) struct LaneKeeper {
@@ -61,6 +68,10 @@ pub(super) struct LaneKeeper {
     /// Each ends with its lease.
     renewals: JoinSet<Fence>,
     looks: u32,
+    /// The instances that there were at the last look.
+    instances: Option<Instances>,
+    /// How many looks in a row there were too many lanes.
+    above: u32,
     /// Lanes on their way to others.
     handed: JoinSet<()>,
 }
@@ -74,14 +85,35 @@ impl LaneKeeper {
         lanes: Vec<Arc<LaneHandle>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let kept = |handle| KeptLane { handle, owned: None, not_before: None, passed_over: None };
+        let now = Instant::now();
+        let kept = |handle| KeptLane {
+            handle,
+            owned: None,
+            not_before: None,
+            passed_over: None,
+            beyond_share: false,
+            quiet: now,
+        };
         let lanes: Vec<_> = lanes.into_iter().map(kept).collect();
         // Nothing is sent for a lane that is not had, whoever asks the client.
         for lane in &lanes {
-            client.send_leases().end(lane.handle.config().consumer());
+            client.send_leases().lease(lane.handle.config().consumer(), tenant.longest_call);
         }
         let (work, renewals, handed) = Default::default();
-        Self { storage, client, points, tenant, lanes, stop, work, renewals, looks: 0, handed }
+        Self {
+            storage,
+            client,
+            points,
+            tenant,
+            lanes,
+            stop,
+            work,
+            renewals,
+            looks: 0,
+            instances: None,
+            above: 0,
+            handed,
+        }
     }
 
     /// Until it is told to stop, or its outbox is gone; then every lane is handed over. `looked`: told once it has
@@ -123,7 +155,7 @@ impl LaneKeeper {
 
     /// Takes or gives so that all instances have as many lanes.
     async fn look_around(&mut self) {
-        let (alive, owners) = match self.others().await {
+        let (instances, owners) = match self.others().await {
             Ok(found) => found,
             Err(error) => {
                 for lane in &self.lanes {
@@ -132,8 +164,15 @@ impl LaneKeeper {
                 return;
             }
         };
-        let share = self.lanes.len().div_ceil(alive);
-        while let Some(at) = self.lanes.iter().rposition(|lane| lane.owned.is_some()).filter(|_| self.owned() > share) {
+        if self.instances.replace(instances) != Some(instances) {
+            // Whoever has come may be the one that should have them.
+            self.lanes.iter_mut().for_each(|lane| lane.beyond_share = false);
+        }
+        let share = share(self.lanes.len(), instances);
+        self.above = if self.counted() > share { self.above + 1 } else { 0 };
+        while self.above >= SETTLED
+            && let Some(at) = self.lanes.iter().rposition(KeptLane::counts).filter(|_| self.counted() > share)
+        {
             self.hand_over(at);
         }
         for at in 0..self.lanes.len() {
@@ -152,10 +191,9 @@ impl LaneKeeper {
         self.looks = self.looks.wrapping_add(1);
     }
 
-    /// How many instances there are, and who has which lane.
-    async fn others(&self) -> Result<(usize, Vec<LaneOwner>)> {
-        let alive = self.storage.beat(&self.tenant).await?;
-        Ok((usize::try_from(alive).unwrap_or(usize::MAX).max(1), self.storage.owners().await?))
+    /// Which instances there are, and who has which lane.
+    async fn others(&self) -> Result<(Instances, Vec<LaneOwner>)> {
+        Ok((self.storage.beat(&self.tenant).await?, self.storage.owners().await?))
     }
 
     /// Of lanes that others work on, nobody here sees jobs leave the queue.
@@ -171,8 +209,9 @@ impl LaneKeeper {
         }
     }
 
-    fn owned(&self) -> usize {
-        self.lanes.iter().filter(|lane| lane.owned.is_some()).count()
+    /// How many lanes of its share this instance has.
+    fn counted(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.counts()).count()
     }
 
     /// A lease has ended, or the lane is another's.
@@ -190,7 +229,8 @@ impl LaneKeeper {
         }
         // What others should take may be of no outbox of theirs.
         let waited = lane.passed_over.is_some_and(|since| since.elapsed() >= self.tenant.lease * 2);
-        if self.owned() >= share && !waited {
+        let beyond_share = self.counted() >= share;
+        if beyond_share && !waited {
             if lane.passed_over.is_none() {
                 self.lanes[at].passed_over = Some(Instant::now());
             }
@@ -221,10 +261,12 @@ impl LaneKeeper {
                     fence,
                     lease,
                 };
-                let work = self.work.spawn(work.run(wait, went_back, commanded, self.stop.clone()));
                 let lane = &mut self.lanes[at];
+                // A wait that this instance did not come to the end of goes on, also if it had lost the lane meanwhile.
+                lane.quiet = lane.quiet.max(Instant::now() + wait);
+                let work = self.work.spawn(work.run(lane.quiet, went_back, commanded, self.stop.clone()));
                 lane.owned = Some(Owned { fence, work, renewal });
-                (lane.not_before, lane.passed_over) = (None, None);
+                (lane.not_before, lane.passed_over, lane.beyond_share) = (None, None, beyond_share);
                 self.tell(at, true);
             }
             Ok(Claimed::Held) => self.lanes[at].passed_over = None,
@@ -250,17 +292,17 @@ impl LaneKeeper {
         self.client.tell(ClientEvent::OwnershipChanged { consumer, strategy, owned });
     }
 
-    /// Gives a lane back, once nothing is being sent for it: whoever takes it need not wait. Meanwhile this goes on, as
-    /// other leases are to be prolonged.
+    /// Gives a lane back, once nothing is being sent for it: whoever takes it need not wait, but for what this instance
+    /// was waiting for itself. Meanwhile this goes on, as other leases are to be prolonged.
     fn hand_over(&mut self, at: usize) {
         let Some(owned) = self.stop_work(at) else { return };
         let (storage, client, longest) = (Arc::clone(&self.storage), self.client.clone(), self.tenant.longest_call);
-        let lane = Arc::clone(&self.lanes[at].handle);
+        let (lane, quiet) = (Arc::clone(&self.lanes[at].handle), self.lanes[at].quiet);
         self.handed.spawn(async move {
             let idle = timeout(longest, client.send_leases().idle(lane.config().consumer())).await;
             // Otherwise the next one waits, as after a crash.
             if idle.is_ok()
-                && let Err(error) = storage.release(owned.fence).await
+                && let Err(error) = storage.release(owned.fence, quiet.saturating_duration_since(Instant::now())).await
             {
                 lane.set_trouble(Some(error));
             }
@@ -278,6 +320,20 @@ impl LaneKeeper {
         self.lanes[at].not_before = Some(Instant::now() + self.tenant.lease);
         self.hand_over(at);
     }
+}
+
+impl KeptLane {
+    /// Whether it is had as a part of the share.
+    fn counts(&self) -> bool {
+        self.owned.is_some() && !self.beyond_share
+    }
+}
+
+/// How many of so many lanes an instance has: as many as any other, or one more.
+fn share(lanes: usize, Instances { alive, before }: Instances) -> usize {
+    let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    let (alive, before) = (number(alive).max(1), number(before));
+    lanes / alive + usize::from(before < lanes % alive)
 }
 
 /// An outbox that is gone stops, too.
@@ -340,14 +396,15 @@ struct LaneWork {
 }
 
 impl LaneWork {
+    /// `quiet`: when it may begin to send.
     async fn run(
         self,
-        wait: Duration,
+        quiet: Instant,
         went_back: bool,
         commanded: mpsc::UnboundedReceiver<i64>,
         stop: watch::Receiver<bool>,
     ) {
-        sleep(wait).await;
+        sleep_until(quiet).await;
         let row = loop {
             match self.prepare(went_back).await {
                 Ok(row) => break row,
@@ -377,5 +434,21 @@ impl LaneWork {
         self.lane.has_room(self.storage.queued(row.id).await?);
         self.lane.set_trouble(None);
         Ok(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lanes_are_shared_out_evenly() {
+        for (lanes, alive) in (0..20).flat_map(|lanes| (1..12).map(move |alive| (lanes, alive))) {
+            let shares: Vec<_> = (0..alive).map(|before| share(lanes, Instances { alive, before })).collect();
+            assert_eq!(shares.iter().sum::<usize>(), lanes, "{shares:?}");
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
+        }
+        // Before it was heard of itself.
+        assert_eq!(share(3, Instances { alive: 0, before: 0 }), 3);
     }
 }

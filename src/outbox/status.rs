@@ -257,7 +257,8 @@ async fn lane_status(
     owners: &[LaneOwner],
     trouble: Option<Error>,
 ) -> Result<LaneStatus> {
-    let owner = owners.iter().find(|owner| owner.lane == row.id);
+    // One whose lease has ended acts no more, whatever the row says until another takes the lane.
+    let owner = owners.iter().find(|owner| owner.lane == row.id && owner.lives);
     let owner = owner.map(|owner| InstanceStatus { instance: owner.instance.clone(), since: owner.since });
     let now = now();
     let readers = storage.readers(row.id).await?.into_iter().map(|(name, waiting, oldest)| ReaderStatus {

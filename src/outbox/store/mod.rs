@@ -31,8 +31,8 @@ pub(crate) use self::{
     content::Content,
     faults::{damaged, fenced, is_fenced},
     rows::{
-        Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
-        NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, Instances, JobRow, LaneCounts, LaneOwner, LaneRow,
+        LaneSpec, LogRow, NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,
     },
 };
 pub use self::{
@@ -136,14 +136,15 @@ pub trait Storage: Send + Sync + 'static {
         Ok(true)
     }
 
-    /// Gives a lane back: whoever takes it has nothing to wait for.
-    async fn release(&self, _fence: Fence) -> Result<()> {
+    /// Gives a lane back: whoever takes it waits so long for what owners before the caller were sending, and for nothing
+    /// of the caller's.
+    async fn release(&self, _fence: Fence, _wait: Duration) -> Result<()> {
         Ok(())
     }
 
-    /// Notes that an instance is there, for as long as a lease. How many are.
-    async fn beat(&self, _tenant: &Tenant) -> Result<u64> {
-        Ok(1)
+    /// Notes that an instance is there. Which are, as far as was heard of them within half a lease.
+    async fn beat(&self, _tenant: &Tenant) -> Result<Instances> {
+        Ok(Instances { alive: 1, before: 0 })
     }
 
     /// An instance ends.

@@ -118,6 +118,7 @@ pub(super) async fn run(store: &dyn Storage) {
     together(store).await;
     numbers(store).await;
     signatures(store).await;
+    held_jobs(store).await;
     fences(store).await;
     ordered_events(store).await;
     unordered_events(store).await;
@@ -265,6 +266,22 @@ async fn signatures(store: &dyn Storage) {
     assert_eq!((failed.failures, failed.note.as_deref()), (1, Some("why")));
     rig.done(Act::Close { ticket: queued, keep_until: None, now: NOW }).await;
     assert_eq!(rig.act(sign(b"three")).await, Acted::Stale, "it is over");
+}
+
+/// What a person holds is not signed, and a person holds only what has no nonce yet: the rest is the worker's.
+async fn held_jobs(store: &dyn Storage) {
+    let rig = Rig::new(store, false).await;
+    let [waits, numbered] = rig.enqueue(0..2).await[..] else { panic!("two") };
+    let hold = |ticket, reason| Act::Hold { ticket, reason, halts: false, note: "by hand".to_owned(), now: NOW };
+    rig.done(hold(waits, HoldReason::Manual)).await;
+    assert_eq!(rig.act(Act::Number { most: 9, now: NOW }).await, Acted::Numbered(vec![(numbered, 5)]));
+    assert_eq!(rig.act(hold(numbered, HoldReason::Manual)).await, Acted::Stale);
+    rig.done(hold(numbered, HoldReason::Refused)).await;
+    let payload = rig.job(numbered).await.payload;
+    let (signer, signature) = (Address::repeat_byte(b'o'), Bytes::from_static(b"one"));
+    assert_eq!(rig.act(Act::Sign { payload, signer, signature }).await, Acted::Stale);
+    assert_eq!(rig.job(numbered).await.saved, Saved::Numbered);
+    assert_eq!(store.payload(payload).await.unwrap().unwrap().signed, None);
 }
 
 async fn fences(store: &dyn Storage) {

@@ -27,8 +27,8 @@ pub(super) struct Drive {
     context: Arc<Context>,
     ticket: i64,
     eye: Eye,
-    /// The job as it stands in the store, where a read or a step has just shown that. What a person does meanwhile is
-    /// noticed at the next step, as it is when it comes right after a read.
+    /// The job as it stands in the store, where a read or a step has just shown that. A person acts only on what is
+    /// queued or held, so nobody else changes it.
     known: Option<JobRow>,
     /// What was last found out, in words.
     note: String,

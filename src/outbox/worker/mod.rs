@@ -254,8 +254,12 @@ impl LaneWorker {
             self.context.lane.numbered(numbered.len() as u64);
             let mut rows = self.read_numbered(&numbered).await;
             for (ticket, _) in numbered {
-                self.under_way.insert(ticket);
-                self.spawn(ticket, rows.remove(&ticket), false);
+                if self.under_way.insert(ticket) {
+                    self.spawn(ticket, rows.remove(&ticket), false);
+                } else {
+                    // A person's command has a task of it that may have found it queued.
+                    self.again.insert(ticket);
+                }
             }
         }
         Ok(())

@@ -58,7 +58,7 @@ pub(super) struct Eye {
     earlier: Option<i64>,
     /// The chain has the job, whatever the node says.
     landed: bool,
-    /// The payload that was looked at last, as it is stored.
+    /// The payload that was signed or looked at last, as it is stored.
     read: Option<Arc<(PayloadRow, SignedJob)>>,
     /// What is known of posting its result.
     pub(super) posting: PostState,

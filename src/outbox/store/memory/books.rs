@@ -209,7 +209,8 @@ impl MemoryBooks {
                 let row = self.payloads.get(&payload)?;
                 row.nonce?;
                 let ticket = row.ticket;
-                self.open(lane, ticket).filter(|job| job.payload == payload)?.saved = Saved::Signed;
+                let job = self.open(lane, ticket).filter(|job| job.payload == payload && job.held.is_none())?;
+                job.saved = Saved::Signed;
                 let row = self.payloads.get_mut(&payload)?;
                 let (signer, signature) = row.signed.get_or_insert((signer, signature)).clone();
                 return Some(Acted::Signature(signer, signature));
@@ -299,7 +300,8 @@ impl MemoryBooks {
                 return Some(Acted::Payload(id));
             }
             Act::Hold { ticket, reason, halts, note, now } => {
-                let job = self.open(lane, ticket).filter(|job| job.held.is_none())?;
+                let free = |job: &&mut JobRow| job.saved == Saved::Queued || reason != HoldReason::Manual;
+                let job = self.open(lane, ticket).filter(|job| job.held.is_none()).filter(free)?;
                 (job.held, job.note) = (Some(reason), Some(note.clone()));
                 self.note(lane, Some(ticket), now, "held", &note);
                 if halts {

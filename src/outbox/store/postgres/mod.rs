@@ -205,7 +205,9 @@ fn held_lane(request: &StoreRequest) -> Option<i64> {
         | StoreRequest::Claim(lane, _)
         | StoreRequest::AddReader(lane, _)
         | StoreRequest::RemoveReader(lane, _) => Some(*lane),
-        StoreRequest::Act(fence, _) | StoreRequest::Renew(fence, _) | StoreRequest::Release(fence) => Some(fence.lane),
+        StoreRequest::Act(fence, _) | StoreRequest::Renew(fence, _) | StoreRequest::Release(fence, _) => {
+            Some(fence.lane)
+        }
         #[cfg(feature = "app")]
         StoreRequest::Journal(fence, _) => Some(fence.lane),
         #[cfg(feature = "app")]

@@ -47,7 +47,7 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE,
     enqueue_checked: None,
     enqueues_together: true,
-    sign: "WITH job AS (UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) \
+    sign: "WITH job AS (UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) AND held IS NULL \
                AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2 AND p.nonce IS NOT NULL) \
                RETURNING ticket) \
            UPDATE ivm_payloads p SET signer = CASE WHEN p.signature IS NULL THEN $3 ELSE p.signer END, \

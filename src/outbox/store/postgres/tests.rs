@@ -13,7 +13,8 @@ use crate::{
     job::Revision,
     outbox::decide::HoldReason,
     outbox::store::{
-        Act, Acted, Claimed, Content, Enqueued, EventKind, Halt, LaneSpec, NewJob, NewPayload, Storage, Tenant,
+        Act, Acted, Claimed, Content, Enqueued, EventKind, Halt, Instances, LaneSpec, NewJob, NewPayload, Storage,
+        Tenant,
         hints::{Ear, Hint},
     },
 };
@@ -196,7 +197,11 @@ async fn a_lane_has_one_owner_until_its_lease_ends() {
     assert!(store.renew(first, &a).await.unwrap());
     set_ahead(&mut conn, 1198).await;
     assert_eq!(store.claim(lane, &b).await.unwrap(), Claimed::Held, "it was prolonged");
+    let view = crate::outbox::StoreView::of(store.clone());
+    let shown = async || view.status().await.unwrap().lanes[0].owner.as_ref().map(|owner| owner.instance.clone());
+    assert_eq!(shown().await.as_deref(), Some("a"));
     set_ahead(&mut conn, 1205).await;
+    assert_eq!(shown().await, None, "one that was not heard of acts for nothing");
     // As long as nobody takes it, what its owner writes counts.
     let act = |fence| store.act(fence, Act::Number { most: 0, now: 1 });
     act(first).await.unwrap();
@@ -206,12 +211,18 @@ async fn a_lane_has_one_owner_until_its_lease_ends() {
     assert_eq!(wait, a.longest_call, "what the first one sent may be on its way");
     assert_eq!(act(first).await.unwrap_err().kind(), ErrorKind::Store);
     assert!(!store.renew(first, &a).await.unwrap());
-    store.release(first).await.unwrap();
+    store.release(first, Duration::ZERO).await.unwrap();
     assert_eq!(store.claim(lane, &a).await.unwrap(), Claimed::Held, "what is another's is not given back");
     let owners = store.owners().await.unwrap();
     assert_eq!((owners.len(), owners[0].lane, owners[0].instance.as_str()), (1, lane, "b"));
+    // One that was given back before the wait was over hands on the rest of it.
+    store.release(second, Duration::from_millis(1234)).await.unwrap();
+    let Claimed::Taken { fence: second, wait, .. } = store.claim(lane, &tenant("c")).await.unwrap() else {
+        panic!("it is free")
+    };
+    assert_eq!(wait, Duration::from_millis(1234), "what the first one sent may still be on its way");
     // One that was given back has nothing on its way, and its old fence counts no more.
-    store.release(second).await.unwrap();
+    store.release(second, Duration::ZERO).await.unwrap();
     assert_eq!(act(second).await.unwrap_err().kind(), ErrorKind::Store);
     assert_eq!(store.owners().await.unwrap(), []);
     let Claimed::Taken { fence: third, wait, .. } = store.claim(lane, &a).await.unwrap() else { panic!("it is free") };
@@ -236,14 +247,19 @@ async fn a_lane_has_one_owner_until_its_lease_ends() {
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 async fn instances_count_as_long_as_they_are_heard_of() {
     let (store, mut conn, _) = store_with_a_clock().await;
-    assert_eq!(store.beat(&tenant("a")).await.unwrap(), 1);
-    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 2);
-    set_ahead(&mut conn, 599).await;
-    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 2);
-    set_ahead(&mut conn, 602).await;
-    assert_eq!(store.beat(&tenant("b")).await.unwrap(), 1);
+    let beat = async |name| {
+        let Instances { alive, before } = store.beat(&tenant(name)).await.unwrap();
+        (alive, before)
+    };
+    assert_eq!(beat("a").await, (1, 0));
+    assert_eq!(beat("b").await, (2, 1));
+    assert_eq!(beat("a").await, (2, 0));
+    set_ahead(&mut conn, 290).await;
+    assert_eq!(beat("b").await, (2, 1));
+    set_ahead(&mut conn, 310).await;
+    assert_eq!(beat("b").await, (1, 0), "for half a lease");
     store.leave("b").await.unwrap();
-    assert_eq!(store.beat(&tenant("c")).await.unwrap(), 1);
+    assert_eq!(beat("c").await, (1, 0));
 }
 
 /// An act takes its lane's row first, and in its own transaction: whoever takes the lane meanwhile waits for it.

@@ -315,7 +315,7 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
         }
         Act::Hold { ticket, reason, halts, note: why, now } => {
             let text = "UPDATE ivm_jobs SET held = $3, note = $4 \
-                        WHERE ticket = $2 AND lane = $1 AND saved < 3 AND held IS NULL";
+                        WHERE ticket = $2 AND lane = $1 AND saved < 3 AND held IS NULL AND (saved = 0 OR $3 <> 'manual')";
             if !change!(conn, text, id, *ticket, reason.as_str(), why.clone()) {
                 return Ok(None);
             }

@@ -1,6 +1,6 @@
 //! The store on a database, whichever it is.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
@@ -14,8 +14,8 @@ use super::{
 use crate::{
     error::Result,
     outbox::store::{
-        Act, Acted, Claimed, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
-        NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant, hints::Hints,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, Instances, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec,
+        LogRow, NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant, hints::Hints,
     },
 };
 
@@ -175,12 +175,12 @@ impl<D: Database> Storage for D {
         reply!(self, StoreRequest::Renew(fence, tenant.clone()), Flag)
     }
 
-    async fn release(&self, fence: Fence) -> Result<()> {
-        reply!(self, StoreRequest::Release(fence), Flag).map(|_: bool| ())
+    async fn release(&self, fence: Fence, wait: Duration) -> Result<()> {
+        reply!(self, StoreRequest::Release(fence, wait), Flag).map(|_: bool| ())
     }
 
-    async fn beat(&self, tenant: &Tenant) -> Result<u64> {
-        reply!(self, StoreRequest::Beat(tenant.clone()), Count)
+    async fn beat(&self, tenant: &Tenant) -> Result<Instances> {
+        reply!(self, StoreRequest::Beat(tenant.clone()), Instances)
     }
 
     async fn leave(&self, instance: &str) -> Result<()> {

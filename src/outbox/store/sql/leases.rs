@@ -10,7 +10,7 @@ use super::{
     session::{Fetched, SqlSession, get, query},
     values::{maybe_number, number},
 };
-use crate::outbox::store::{Claimed, Fence, LaneOwner, Tenant};
+use crate::outbox::store::{Claimed, Fence, Instances, LaneOwner, Tenant};
 
 fn millis(time: Duration) -> i64 {
     signed(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
@@ -43,10 +43,10 @@ pub(super) async fn claim(conn: &mut dyn SqlSession, lane: i64, tenant: &Tenant)
         return Ok(Some(Claimed::Held));
     }
     // What the last owner was sending when its lease ended may still be on its way. One that handed the lane over has
-    // waited for that itself, and what this instance sends it knows.
-    let before = maybe_number(&row, "longest_call")?.filter(|_| owner.is_some() && !ours);
-    let wait = Duration::from_millis(before.unwrap_or(0));
-    let longest = tenant.longest_call.max(wait);
+    // waited for that itself, and left what it had to wait for those before it. What this instance sends it knows.
+    let before = Duration::from_millis(maybe_number(&row, "longest_call")?.unwrap_or(0));
+    let wait = if ours { Duration::ZERO } else { before };
+    let longest = tenant.longest_call.max(before);
     let since = maybe_number(&row, "owned_since")?.filter(|_| ours).map_or(now, signed);
     let known: Option<String> = get(&row, "history")?;
     let went_back = known.is_some_and(|known| known != here);
@@ -79,19 +79,22 @@ pub(super) async fn renew(conn: &mut dyn SqlSession, fence: Fence, tenant: &Tena
     Ok(renewed.bind(tenant.instance.clone()).bind(here).bind(unchecked).execute(conn).await? == 1)
 }
 
-/// Gives a lane back. Nothing of it is under way any more.
-pub(super) async fn release(conn: &mut dyn SqlSession, fence: Fence) -> Fetched<bool> {
+/// Gives a lane back, of which nothing of the caller's is under way any more. `wait`: so long, what owners before it
+/// were sending may be.
+pub(super) async fn release(conn: &mut dyn SqlSession, fence: Fence, wait: Duration) -> Fetched<bool> {
     if hold_lane(conn, fence.lane).await? != Some(fence.token) {
         return Ok(false);
     }
     // With a new fence: what its worker may still write does not count.
-    let text = "UPDATE ivm_lanes SET owner = NULL, owned_since = NULL, lease_until = NULL, longest_call = NULL, \
+    let text = "UPDATE ivm_lanes SET owner = NULL, owned_since = NULL, lease_until = NULL, longest_call = $2, \
                 token = token + 1 WHERE lane = $1";
-    Ok(query(text).bind(fence.lane).execute(conn).await? == 1)
+    let wait = Some(millis(wait)).filter(|wait| *wait > 0);
+    Ok(query(text).bind(fence.lane).bind(wait).execute(conn).await? == 1)
 }
 
-/// Notes that an instance is there. How many are.
-pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<u64> {
+/// Notes that an instance is there. How many were heard of within half a lease, and how many of them have names before
+/// its own.
+pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<Instances> {
     let now = now(conn).await?;
     let text = "INSERT INTO ivm_instances (instance, alive_until) VALUES ($1, $2) \
                 ON CONFLICT (instance) DO UPDATE SET alive_until = $2";
@@ -99,8 +102,11 @@ pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<
     query(text).bind(tenant.instance.clone()).bind(until).execute(&mut *conn).await?;
     let text = "DELETE FROM ivm_instances WHERE alive_until < $1";
     query(text).bind(now.saturating_sub(millis(tenant.lease))).execute(&mut *conn).await?;
-    let row = query("SELECT COUNT(*) AS instances FROM ivm_instances WHERE alive_until > $1").bind(now);
-    number(&row.fetch_one(conn).await?, "instances")
+    let text = "SELECT COUNT(*) AS alive, COUNT(*) FILTER (WHERE instance < $2) AS before FROM ivm_instances \
+                WHERE alive_until > $1";
+    let heard = now.saturating_add(millis(tenant.lease / 2));
+    let row = query(text).bind(heard).bind(tenant.instance.clone()).fetch_one(conn).await?;
+    Ok(Instances { alive: number(&row, "alive")?, before: number(&row, "before")? })
 }
 
 /// An instance ends.

@@ -167,8 +167,8 @@ pub(crate) struct SqlDialect {
     pub(crate) enqueues_together: bool,
     /// Stores a signature: parameters are the lane, the payload, the signer and the signature. Returns what is stored,
     /// which is the first signature that came: two over the same bytes may differ, and only one may reach a node. No
-    /// row, and no change, unless the payload is the one that its job is to be sent with. One text, as every text costs
-    /// a round trip.
+    /// row, and no change, unless the payload is the one that its job is to be sent with, and nobody holds the job. One
+    /// text, as every text costs a round trip.
     pub(crate) sign: &'static str,
     /// Adds an event that has its place at once: parameters are its lane, ticket, nonce, kind, payload, stage, note and
     /// time, and what was told of its job then. One text, as every text costs a round trip.

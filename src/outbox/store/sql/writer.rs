@@ -30,7 +30,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     outbox::{
         gather::Gathering,
-        store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
+        store::{Act, Acted, Claimed, Enqueued, Fence, Instances, LaneRow, LaneSpec, NewJob, Tenant, fenced},
     },
 };
 
@@ -71,7 +71,7 @@ pub(crate) enum StoreRequest {
     Act(Fence, Act),
     Claim(i64, Tenant),
     Renew(Fence, Tenant),
-    Release(Fence),
+    Release(Fence, Duration),
     Beat(Tenant),
     Leave(String),
     AddReader(i64, String),
@@ -91,7 +91,7 @@ pub(crate) enum Reply {
     Fence(Fence),
     Claimed(Claimed),
     Acted(Acted),
-    Count(u64),
+    Instances(Instances),
     Flag(bool),
     #[cfg(feature = "app")]
     App(AppRow),
@@ -371,11 +371,11 @@ async fn apply_all(conn: &mut dyn SqlSession, requests: &[StoreRequest], mut fen
                 leases::claim(conn, *lane, tenant).await?.map_or(Reply::NoLane, Reply::Claimed)
             }
             StoreRequest::Renew(fence, tenant) => Reply::Flag(leases::renew(conn, *fence, tenant).await?),
-            StoreRequest::Release(fence) => {
+            StoreRequest::Release(fence, wait) => {
                 fences.remove(&fence.lane);
-                Reply::Flag(leases::release(conn, *fence).await?)
+                Reply::Flag(leases::release(conn, *fence, *wait).await?)
             }
-            StoreRequest::Beat(tenant) => Reply::Count(leases::beat(conn, tenant).await?),
+            StoreRequest::Beat(tenant) => Reply::Instances(leases::beat(conn, tenant).await?),
             StoreRequest::Leave(instance) => Reply::Flag(leases::leave(conn, instance).await?),
             StoreRequest::Act(fence, act) => {
                 if holds(conn, &mut fences, *fence).await? {

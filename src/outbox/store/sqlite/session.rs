@@ -31,12 +31,12 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE_AT_ONCE,
     enqueue_checked: Some(ENQUEUE_CHECKED),
     enqueues_together: false,
-    sign: "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) \
+    sign: "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) AND held IS NULL \
                AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2 AND p.nonce IS NOT NULL); \
            UPDATE ivm_payloads SET signer = CASE WHEN signature IS NULL THEN $3 ELSE signer END, \
                signature = COALESCE(signature, $4) WHERE payload = $2 AND nonce IS NOT NULL \
                AND EXISTS (SELECT 1 FROM ivm_jobs j WHERE j.ticket = ivm_payloads.ticket \
-               AND j.lane = $1 AND j.payload = $2 AND j.saved = 2) RETURNING signer, signature",
+               AND j.lane = $1 AND j.payload = $2 AND j.saved = 2 AND j.held IS NULL) RETURNING signer, signature",
     tell_placed: "UPDATE ivm_jobs SET told = $9 WHERE ticket = $2; \
                   UPDATE ivm_lanes SET next_place = next_place + 1 WHERE lane = $1; \
                   INSERT INTO ivm_events (lane, place, ticket, nonce, kind, payload, stage, note, at) \
