@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{Batch, Binding, Chain, Heard, OneRpc, SecondLook, Tidings, contradiction};
 use crate::{
@@ -192,12 +193,13 @@ impl Shared {
         state.reading = Some(Reading { number, begun, end: end.clone() });
         drop(state);
         let shared = Arc::clone(self);
-        tokio::spawn(async move {
+        let reading = async move {
             let read = tokio::time::timeout(TIMEOUT, shared.ask()).await;
             let read = read.unwrap_or_else(|_| Err(unread("the chain did not say in time who the operator is")));
             shared.take_in(begun, read.clone());
             teller.tell(read);
-        });
+        };
+        tokio::spawn(reading.in_current_span());
         (begun, end)
     }
 

@@ -1,6 +1,6 @@
 //! The calls of a node: capability, transport, deadline, repetition, error.
 
-use std::{result, sync::Arc};
+use std::{future::poll_fn, result, sync::Arc, task::Poll};
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -82,18 +82,16 @@ async fn prepared<T>(
     };
     let mut answer = std::pin::pin!(answer);
     let Some(leased) = leased else { return answer.await };
-    let overdue = Box::pin(leased.overdue());
-    tokio::select! {
-        biased;
-        answer = answer.as_mut() => answer,
-        () = overdue => {
-            let message = "this instance's lease of the lane ended meanwhile";
-            Err(if leaving.is_prepared() {
-                CallError::new(CallFailure::TimedOut, message)
-            } else {
-                CallError::unprepared(message)
-            })
-        }
+    let mut overdue = Box::pin(leased.overdue());
+    let answered = poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => overdue.as_mut().poll(context).map(|()| None),
+    });
+    let message = "this instance's lease of the lane ended meanwhile";
+    match answered.await {
+        Some(answer) => answer,
+        None if leaving.is_prepared() => Err(CallError::new(CallFailure::TimedOut, message)),
+        None => Err(CallError::unprepared(message)),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use alloy_primitives::Address;
+use tracing::Instrument;
 
 use super::calls::Node;
 use crate::{
@@ -104,12 +105,13 @@ impl PendingLists {
         state.begun += 1;
         drop(state);
         let calls = Arc::clone(&self.0);
-        tokio::spawn(async move {
+        let asked = async move {
             let answer = ask(&calls.node, consumer).await;
             // First out of the books, then the answer: who has it finds the next call, not this one.
             calls.end(consumer, number);
             teller.tell(answer);
-        });
+        };
+        tokio::spawn(asked.in_current_span());
         running
     }
 }

@@ -230,11 +230,13 @@ fn ended(span: &Span, encoding: Encoding, failure: Option<&CallFailure>) {
     span.record("otel.status_code", "ERROR");
 }
 
-/// Notes in the current span, which is that of the call, where it goes.
+/// Notes in the current span, which is that of the call, where it goes: a request for this path at a gateway. Gateways
+/// have keys in their URLs, also in what is before the path.
 #[cfg(feature = "rest")]
-pub(crate) fn http_url(url: &reqwest::Url) {
+pub(crate) fn http_url(url: &reqwest::Url, path: &str) {
     let span = Span::current();
-    if !span.is_disabled() && url.username().is_empty() && url.password().is_none() && url.query().is_none() {
+    let shows = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.path() == path;
+    if !span.is_disabled() && shows {
         span.record("url.full", url.as_str());
     }
 }

@@ -3,6 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
+use tracing::Instrument;
 
 use super::{lane_of, submissions::Submissions};
 use crate::{
@@ -91,7 +92,7 @@ impl Places {
                 LaneStep::Enter => return true,
                 LaneStep::Look(lane) => {
                     // A task, as all who wait depend on it.
-                    tokio::spawn(look(self.clone(), lane));
+                    tokio::spawn(look(self.clone(), lane).in_current_span());
                     continue;
                 }
                 LaneStep::Later(_) if self.refuse_when_full => return false,

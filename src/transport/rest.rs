@@ -157,8 +157,9 @@ impl Transport for RestTransport {
         let len = message.len();
         self.limits.admit(len)?;
         let mut url = self.base.clone();
-        url.set_path(&format!("{}/v1/coprocessor_node/{route}", url.path().trim_end_matches('/')));
-        http_url(&url);
+        let path = format!("/v1/coprocessor_node/{route}");
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        http_url(&url, &path);
         let leaving = message.leaving();
         let message = if len <= COALESCE { RequestBody::from(message.to_bytes()) } else { message };
         let message = match &leaving {

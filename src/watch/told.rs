@@ -67,6 +67,7 @@ impl Told {
             Self::WaitEnded { span, until, looks, error } => {
                 let error = error.as_ref();
                 observe::ended(span, error);
+                let _entered = span.enter();
                 observers.tell(ClientEvent::WaitEnded { job, until: *until, looks: *looks, error });
                 // What is behind it waits until another job is in its place.
                 if error.is_some_and(|error| error.kind() == ErrorKind::JobFailed)

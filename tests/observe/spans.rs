@@ -1,7 +1,7 @@
 //! Spans: who is whose parent, what they are called, and what they hold.
 
 use infinityvm_sdk::{
-    Until,
+    RetryPolicy, Until,
     chain::{At, ChainReader, Question, RpcReader},
     primitives::{Address, B256},
 };
@@ -117,6 +117,7 @@ async fn events_stand_in_the_span_that_they_are_about() {
     let stalled = traces.said("lane stalled");
     assert_eq!((stalled.len(), stalled[0].level), (1, Level::WARN));
     assert_eq!(stalled[0].fields.get("infinityvm.nonce"), Some("1"));
+    assert_eq!(stalled[0].span, Some(traces.named("wait")[0].id));
     let wait = &traces.named("wait")[0].fields;
     assert_eq!((wait.get("error.type"), wait.get("otel.status_code")), (Some("job_failed"), Some("ERROR")));
     client.sign(job()).await.unwrap();
@@ -170,6 +171,19 @@ async fn over_rest_calls_are_named_by_the_conventions_for_http_and_nothing_secre
     hides(signed.signature(), &printed, "a trace");
     hides(&secret, &printed, "a trace");
     hides(result.operator_signature(), &printed, "a trace");
+}
+
+/// As where a gateway knows who calls by the address.
+#[tokio::test]
+async fn a_key_in_the_path_of_a_gateway_does_not_show() {
+    let (traces, _guard) = Traces::here();
+    let (node, builder, job) = devnode().await;
+    let client = builder.rest(format!("{}/a-key-of-the-users-own", node.rest_url())).revision(node.revision());
+    let client = client.retry(RetryPolicy::none()).connect().await.unwrap();
+    client.submit(job.build().unwrap()).await.unwrap_err();
+    let call = &traces.named("POST /v1/coprocessor_node/submit_job")[0].fields;
+    assert_eq!((call.get("url.full"), call.get("server.port").is_some()), (None, true));
+    hides(b"a-key-of-the-users-own", &traces.printed(), "a trace");
 }
 
 #[tokio::test]

@@ -136,8 +136,8 @@ pub trait Storage: Send + Sync + 'static {
         Ok(true)
     }
 
-    /// Gives a lane back: whoever takes it waits so long for what owners before the caller were sending, and for nothing
-    /// of the caller's.
+    /// Gives a lane back: whoever takes it waits so long for what owners before the caller were sending, and for
+    /// nothing of the caller's.
     async fn release(&self, _fence: Fence, _wait: Duration) -> Result<()> {
         Ok(())
     }
