@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     lane::LaneHandle,
-    store::{Claimed, Fence, Instances, LaneOwner, LaneRow, Storage, Tenant},
+    sharing::Sharing,
+    store::{Claimed, Fence, LaneOwner, LaneRow, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
     world,
 };
@@ -69,8 +70,8 @@ pub(super) struct LaneKeeper {
     renewals: JoinSet<Fence>,
     looks: u32,
     /// The instances that there were at the last look.
-    instances: Option<Instances>,
-    /// How many looks in a row there were too many lanes.
+    instances: Vec<String>,
+    /// How many looks in a row there were lanes to give.
     above: u32,
     /// Lanes on their way to others.
     handed: JoinSet<()>,
@@ -110,7 +111,7 @@ impl LaneKeeper {
             work,
             renewals,
             looks: 0,
-            instances: None,
+            instances: Vec::new(),
             above: 0,
             handed,
         }
@@ -164,17 +165,19 @@ impl LaneKeeper {
                 return;
             }
         };
-        if self.instances.replace(instances) != Some(instances) {
+        if self.instances != instances {
             // Whoever has come may be the one that should have them.
             self.lanes.iter_mut().for_each(|lane| lane.beyond_share = false);
+            self.instances = instances;
         }
-        let share = share(self.lanes.len(), instances);
-        self.above = if self.counted() > share { self.above + 1 } else { 0 };
-        while self.above >= SETTLED
-            && let Some(at) = self.lanes.iter().rposition(KeptLane::counts).filter(|_| self.counted() > share)
-        {
-            self.hand_over(at);
+        let sharing = self.sharing(&owners);
+        self.above = if sharing.gives() > 0 { self.above + 1 } else { 0 };
+        if self.above >= SETTLED {
+            for _ in 0..sharing.gives() {
+                self.lanes.iter().rposition(KeptLane::counts).into_iter().for_each(|at| self.hand_over(at));
+            }
         }
+        let most = sharing.takes_up_to();
         for at in 0..self.lanes.len() {
             let lane = self.lanes[at].handle.id();
             let is_others =
@@ -182,7 +185,7 @@ impl LaneKeeper {
             if owners.iter().any(is_others) {
                 self.lanes[at].passed_over = None;
             } else {
-                self.take(at, share).await;
+                self.take(at, most).await;
             }
         }
         if self.looks.is_multiple_of(RENEWALS) {
@@ -192,8 +195,25 @@ impl LaneKeeper {
     }
 
     /// Which instances there are, and who has which lane.
-    async fn others(&self) -> Result<(Instances, Vec<LaneOwner>)> {
+    async fn others(&self) -> Result<(Vec<String>, Vec<LaneOwner>)> {
         Ok((self.storage.beat(&self.tenant).await?, self.storage.owners().await?))
+    }
+
+    /// How the lanes are shared out now.
+    fn sharing(&self, owners: &[LaneOwner]) -> Sharing {
+        let had_by = |instance: &String| {
+            let has = |lane: &KeptLane| {
+                let id = lane.handle.id();
+                owners.iter().any(|owner| owner.lane == id && owner.lives && owner.instance == *instance)
+            };
+            self.lanes.iter().filter(|lane| has(lane)).count()
+        };
+        let others = self.instances.iter().filter(|instance| **instance != self.tenant.instance);
+        let own = others.clone().filter(|instance| **instance < self.tenant.instance).count();
+        let mut had: Vec<_> = others.map(had_by).collect();
+        // What is on its way to others is not had any more.
+        had.insert(own, self.counted());
+        Sharing { lanes: self.lanes.len(), had, own }
     }
 
     /// Of lanes that others work on, nobody here sees jobs leave the queue.
@@ -222,14 +242,14 @@ impl LaneKeeper {
         }
     }
 
-    async fn take(&mut self, at: usize, share: usize) {
+    async fn take(&mut self, at: usize, most: usize) {
         let lane = &self.lanes[at];
         if lane.owned.is_some() || lane.not_before.is_some_and(|time| Instant::now() < time) {
             return;
         }
         // What others should take may be of no outbox of theirs.
         let waited = lane.passed_over.is_some_and(|since| since.elapsed() >= self.tenant.lease * 2);
-        let beyond_share = self.counted() >= share;
+        let beyond_share = self.counted() >= most;
         if beyond_share && !waited {
             if lane.passed_over.is_none() {
                 self.lanes[at].passed_over = Some(Instant::now());
@@ -327,13 +347,6 @@ impl KeptLane {
     fn counts(&self) -> bool {
         self.owned.is_some() && !self.beyond_share
     }
-}
-
-/// How many of so many lanes an instance has: as many as any other, or one more.
-fn share(lanes: usize, Instances { alive, before }: Instances) -> usize {
-    let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
-    let (alive, before) = (number(alive).max(1), number(before));
-    lanes / alive + usize::from(before < lanes % alive)
 }
 
 /// An outbox that is gone stops, too.
@@ -434,21 +447,5 @@ impl LaneWork {
         self.lane.has_room(self.storage.queued(row.id).await?);
         self.lane.set_trouble(None);
         Ok(row)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_lanes_are_shared_out_evenly() {
-        for (lanes, alive) in (0..20).flat_map(|lanes| (1..12).map(move |alive| (lanes, alive))) {
-            let shares: Vec<_> = (0..alive).map(|before| share(lanes, Instances { alive, before })).collect();
-            assert_eq!(shares.iter().sum::<usize>(), lanes, "{shares:?}");
-            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
-        }
-        // Before it was heard of itself.
-        assert_eq!(share(3, Instances { alive: 0, before: 0 }), 3);
     }
 }

@@ -102,6 +102,7 @@ mod manual;
 mod news;
 mod results;
 mod service;
+mod sharing;
 mod status;
 mod view;
 mod worker;

@@ -31,8 +31,8 @@ pub(crate) use self::{
     content::Content,
     faults::{damaged, fenced, is_fenced},
     rows::{
-        Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, Instances, JobRow, LaneCounts, LaneOwner, LaneRow,
-        LaneSpec, LogRow, NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, Halt, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
+        NewJob, NewPayload, PayloadRow, StoredPost, StoredResult, Tenant,
     },
 };
 pub use self::{
@@ -142,9 +142,9 @@ pub trait Storage: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Notes that an instance is there. Which are, as far as was heard of them within half a lease.
-    async fn beat(&self, _tenant: &Tenant) -> Result<Instances> {
-        Ok(Instances { alive: 1, before: 0 })
+    /// Notes that an instance is there. The names of those that were heard of within half a lease.
+    async fn beat(&self, tenant: &Tenant) -> Result<Vec<String>> {
+        Ok(vec![tenant.instance.clone()])
     }
 
     /// An instance ends.

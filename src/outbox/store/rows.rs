@@ -275,14 +275,6 @@ pub(crate) struct Tenant {
     pub(crate) longest_call: Duration,
 }
 
-/// The instances that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instances {
-    pub(crate) alive: u64,
-    /// How many of them have names that are before the caller's: each has another number here.
-    pub(crate) before: u64,
-}
-
 /// What came of asking for a lane.
 #[cfg_attr(
     not(any(feature = "sqlx-postgres", feature = "sqlx-sqlite")),

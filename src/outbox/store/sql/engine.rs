@@ -14,8 +14,8 @@ use super::{
 use crate::{
     error::Result,
     outbox::store::{
-        Act, Acted, Claimed, Enqueued, EventRow, Fence, Instances, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec,
-        LogRow, NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant, hints::Hints,
+        Act, Acted, Claimed, Enqueued, EventRow, Fence, JobRow, LaneCounts, LaneOwner, LaneRow, LaneSpec, LogRow,
+        NewJob, OutboxStore, PayloadRow, Storage, StoredPost, StoredResult, Tenant, hints::Hints,
     },
 };
 
@@ -179,7 +179,7 @@ impl<D: Database> Storage for D {
         reply!(self, StoreRequest::Release(fence, wait), Flag).map(|_: bool| ())
     }
 
-    async fn beat(&self, tenant: &Tenant) -> Result<Instances> {
+    async fn beat(&self, tenant: &Tenant) -> Result<Vec<String>> {
         reply!(self, StoreRequest::Beat(tenant.clone()), Instances)
     }
 

@@ -10,7 +10,7 @@ use super::{
     session::{Fetched, SqlSession, get, query},
     values::{maybe_number, number},
 };
-use crate::outbox::store::{Claimed, Fence, Instances, LaneOwner, Tenant};
+use crate::outbox::store::{Claimed, Fence, LaneOwner, Tenant};
 
 fn millis(time: Duration) -> i64 {
     signed(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
@@ -92,9 +92,8 @@ pub(super) async fn release(conn: &mut dyn SqlSession, fence: Fence, wait: Durat
     Ok(query(text).bind(fence.lane).bind(wait).execute(conn).await? == 1)
 }
 
-/// Notes that an instance is there. How many were heard of within half a lease, and how many of them have names before
-/// its own.
-pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<Instances> {
+/// Notes that an instance is there. Those that were heard of within half a lease, by their names.
+pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<Vec<String>> {
     let now = now(conn).await?;
     let text = "INSERT INTO ivm_instances (instance, alive_until) VALUES ($1, $2) \
                 ON CONFLICT (instance) DO UPDATE SET alive_until = $2";
@@ -102,11 +101,9 @@ pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<
     query(text).bind(tenant.instance.clone()).bind(until).execute(&mut *conn).await?;
     let text = "DELETE FROM ivm_instances WHERE alive_until < $1";
     query(text).bind(now.saturating_sub(millis(tenant.lease))).execute(&mut *conn).await?;
-    let text = "SELECT COUNT(*) AS alive, COUNT(*) FILTER (WHERE instance < $2) AS before FROM ivm_instances \
-                WHERE alive_until > $1";
     let heard = now.saturating_add(millis(tenant.lease / 2));
-    let row = query(text).bind(heard).bind(tenant.instance.clone()).fetch_one(conn).await?;
-    Ok(Instances { alive: number(&row, "alive")?, before: number(&row, "before")? })
+    let alive = query("SELECT instance FROM ivm_instances WHERE alive_until > $1 ORDER BY instance").bind(heard);
+    alive.fetch_all(conn).await?.iter().map(|row| get(row, "instance")).collect()
 }
 
 /// An instance ends.

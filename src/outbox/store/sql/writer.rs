@@ -30,7 +30,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     outbox::{
         gather::Gathering,
-        store::{Act, Acted, Claimed, Enqueued, Fence, Instances, LaneRow, LaneSpec, NewJob, Tenant, fenced},
+        store::{Act, Acted, Claimed, Enqueued, Fence, LaneRow, LaneSpec, NewJob, Tenant, fenced},
     },
 };
 
@@ -91,7 +91,7 @@ pub(crate) enum Reply {
     Fence(Fence),
     Claimed(Claimed),
     Acted(Acted),
-    Instances(Instances),
+    Instances(Vec<String>),
     Flag(bool),
     #[cfg(feature = "app")]
     App(AppRow),
