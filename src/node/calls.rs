@@ -63,9 +63,9 @@ pub(super) fn party(failure: &CallError) -> Party {
     if failure.unprepared { Party::Helper } else { Party::Peer }
 }
 
-/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun. One under a lease is
-/// also given up once that has ended so long ago that another process counts on it: that nothing of the call arrives
-/// any more.
+/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun. One under a lease that
+/// has not left is also given up once the lease has ended so long ago that another process counts on it: that no call
+/// leaves any more. One that has left arrives in any case, and to cut it off hurts the node.
 async fn prepared<T>(
     call: impl Future<Output = result::Result<T, CallError>>,
     leaving: &Leaving,
@@ -90,6 +90,7 @@ async fn prepared<T>(
     let message = "this instance's lease of the lane ended meanwhile";
     match answered.await {
         Some(answer) => answer,
+        None if !leaving.is_held_up() => answer.await,
         None if leaving.is_prepared() => Err(CallError::new(CallFailure::TimedOut, message)),
         None => Err(CallError::unprepared(message)),
     }

@@ -15,7 +15,7 @@ pub(crate) struct SendLeases(watch::Sender<HashMap<Address, SendLease>>);
 
 struct SendLease {
     until: Instant,
-    /// How long after that a submission may still be under way. Another process counts on it.
+    /// How long after that a submission may still leave. Another process counts on it.
     longest: Duration,
     under_way: usize,
 }
@@ -38,8 +38,8 @@ impl Drop for Leased<'_> {
 
 #[cfg_attr(not(feature = "outbox"), allow(dead_code, reason = "only the outbox leases"))]
 impl SendLeases {
-    /// From now on this consumer is leased, and none of its submissions begins. One that has begun under a lease is
-    /// given up `longest` after the lease has ended.
+    /// From now on this consumer is leased, and none of its submissions begins. One that has begun under a lease, and
+    /// has not left `longest` after the lease has ended, is given up.
     pub(crate) fn lease(&self, consumer: Address, longest: Duration) {
         let none = SendLease { until: Instant::now(), longest, under_way: 0 };
         self.0.send_modify(|leases| leases.entry(consumer).or_insert(none).longest = longest);
@@ -86,7 +86,7 @@ impl SendLeases {
 }
 
 impl Leased<'_> {
-    /// Waits until the submission is to be given up.
+    /// Waits until the submission is to be given up, if it has not left.
     pub(super) async fn overdue(&self) {
         loop {
             let lease = self.leases.0.borrow().get(&self.consumer).map(|lease| lease.until + lease.longest);

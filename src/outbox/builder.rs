@@ -27,6 +27,8 @@ use crate::{
     runtime::require_runtime,
 };
 
+/// As good as for ever, and no time overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// For how long an instance has a lane without being heard of, unless set.
 const LEASE: Duration = Duration::from_secs(15);
 /// A shorter one ends whenever a database or a machine pauses.
@@ -70,16 +72,16 @@ impl OutboxBuilder {
     /// unless set, and at least one. It prolongs that all the time. If it ends without a word, or loses the store, it
     /// sends nothing more by then, and another instance takes the lane.
     pub fn lease(mut self, time: Duration) -> Self {
-        self.tenant.lease = time.max(SHORTEST_LEASE);
+        self.tenant.lease = time.clamp(SHORTEST_LEASE, LONGEST);
         self
     }
 
     /// Sets how long a submission that this instance began may be on its way to the node, where several share a store;
     /// 30 seconds unless set. So long an instance that takes a lane whose owner is gone waits before it sends anything:
-    /// of two submissions of one job that race, a node can execute both. A submission that is under way so long after
+    /// of two submissions of one job that race, a node can execute both. A submission that has not left so long after
     /// the lease has ended is given up.
     pub fn longest_call(mut self, time: Duration) -> Self {
-        self.tenant.longest_call = time;
+        self.tenant.longest_call = time.min(LONGEST);
         self
     }
 

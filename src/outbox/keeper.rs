@@ -21,7 +21,12 @@ use super::{
     worker::{Context, LaneWorker, Points},
     world,
 };
-use crate::{client::Client, error::Result, observe::ClientEvent, sync::Lock};
+use crate::{
+    client::Client,
+    error::{Outcome, Result},
+    observe::ClientEvent,
+    sync::Lock,
+};
 
 /// Renewals in one lease.
 pub(super) const RENEWALS: u32 = 4;
@@ -31,15 +36,26 @@ const SETTLED: u32 = 3;
 /// Before node and chain are asked again about the nonces of a lane that was taken.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Until when this instance may send for a lane; nothing before the wait after taking it is over.
+/// Until when this instance may send for a lane, and whether it does.
 struct LaneLease {
     until: Lock<Instant>,
-    sends: Lock<bool>,
+    sends: Lock<Sends>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sends {
+    /// The wait after taking the lane is not over.
+    #[default]
+    NotYet,
+    Now,
+    /// The lane is given up. Tasks that are being stopped may go on for a moment.
+    NoMore,
 }
 
 /// A lane that this instance has.
 struct Owned {
     fence: Fence,
+    lease: Arc<LaneLease>,
     work: AbortHandle,
     renewal: AbortHandle,
 }
@@ -196,7 +212,10 @@ impl LaneKeeper {
 
     /// Which instances there are, and who has which lane.
     async fn others(&self) -> Result<(Vec<String>, Vec<LaneOwner>)> {
-        Ok((self.storage.beat(&self.tenant).await?, self.storage.owners().await?))
+        let mut instances = self.storage.beat(&self.tenant).await?;
+        // A database may have an order of its own, and all instances are to have one.
+        instances.sort_unstable();
+        Ok((instances, self.storage.owners().await?))
     }
 
     /// How the lanes are shared out now.
@@ -279,18 +298,25 @@ impl LaneKeeper {
                     points: self.points.clone(),
                     lane: handle,
                     fence,
-                    lease,
+                    lease: Arc::clone(&lease),
                 };
                 let lane = &mut self.lanes[at];
                 // A wait that this instance did not come to the end of goes on, also if it had lost the lane meanwhile.
                 lane.quiet = lane.quiet.max(Instant::now() + wait);
                 let work = self.work.spawn(work.run(lane.quiet, went_back, commanded, self.stop.clone()));
-                lane.owned = Some(Owned { fence, work, renewal });
+                lane.owned = Some(Owned { fence, lease, work, renewal });
                 (lane.not_before, lane.passed_over, lane.beyond_share) = (None, None, beyond_share);
                 self.tell(at, true);
             }
             Ok(Claimed::Held) => self.lanes[at].passed_over = None,
-            Err(error) => handle.set_trouble(Some(error)),
+            Err(error) => {
+                if error.outcome() == Outcome::Unknown {
+                    // If it has the lane, the store takes the next claim for its own, and says nothing of a wait.
+                    let lane = &mut self.lanes[at];
+                    lane.quiet = lane.quiet.max(Instant::now() + self.tenant.longest_call);
+                }
+                handle.set_trouble(Some(error));
+            }
         }
     }
 
@@ -298,7 +324,11 @@ impl LaneKeeper {
     fn stop_work(&mut self, at: usize) -> Option<Owned> {
         let lane = &mut self.lanes[at];
         let owned = lane.owned.take()?;
-        self.client.send_leases().end(lane.handle.config().consumer());
+        {
+            let mut sends = owned.lease.sends.lock();
+            self.client.send_leases().end(lane.handle.config().consumer());
+            *sends = Sends::NoMore;
+        }
         lane.handle.set_owner(None);
         owned.work.abort();
         owned.renewal.abort();
@@ -386,7 +416,8 @@ impl Renewal {
                 Ok((asked, Ok(true))) => {
                     let until = asked + sends_for(&self.tenant);
                     *self.lease.until.lock() = until;
-                    if *self.lease.sends.lock() {
+                    let sends = self.lease.sends.lock();
+                    if *sends == Sends::Now {
                         self.client.send_leases().set(self.lane.config().consumer(), until);
                     }
                 }
@@ -430,8 +461,11 @@ impl LaneWork {
         };
         {
             let mut sends = self.lease.sends.lock();
+            if *sends == Sends::NoMore {
+                return;
+            }
             self.client.send_leases().set(self.lane.config().consumer(), *self.lease.until.lock());
-            *sends = true;
+            *sends = Sends::Now;
         }
         let context = Context::new(self.storage, self.client, self.lane, &row, self.fence, self.points);
         LaneWorker::new(context, commanded, stop).run().await;

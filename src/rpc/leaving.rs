@@ -32,6 +32,11 @@ impl Leaving {
         *self.0.borrow() != Phase::Preparing
     }
 
+    /// Whether it is known that the message has not left.
+    pub(crate) fn is_held_up(&self) -> bool {
+        matches!(*self.0.borrow(), Phase::Preparing | Phase::Expected)
+    }
+
     /// All is there that the message needs, and the transport is going to tell when it leaves.
     #[cfg(any(feature = "grpc", feature = "rest"))]
     pub(crate) fn expect(&self) {
