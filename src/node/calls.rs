@@ -63,9 +63,9 @@ pub(super) fn party(failure: &CallError) -> Party {
     if failure.unprepared { Party::Helper } else { Party::Peer }
 }
 
-/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun. One under a lease that
-/// has not left is given up as well, once the lease has ended so long ago that another process counts on it: that no
-/// call leaves any more. One that has left arrives in any case, and to cut it off hurts the node.
+/// Makes a call, and gives it up if there are no headers for it by then: nothing of it has begun. One under a lease
+/// that has not left is given up as well, once the lease has ended so long ago that another process counts on it: that
+/// no call leaves any more. One that has left arrives in any case, and to cut it off hurts the node.
 async fn prepared<T>(
     call: impl Future<Output = result::Result<T, CallError>>,
     leaving: &Leaving,
