@@ -1,6 +1,6 @@
 //! The calls of a node: capability, transport, deadline, repetition, error.
 
-use std::{future::poll_fn, result, sync::Arc, task::Poll};
+use std::{result, sync::Arc};
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::{
     retry::{Deadline, Party, Retries, RetryPolicy},
     rpc::{CallError, CallFailure, Leaving, Method, RequestBody},
     runtime::require_runtime,
+    sync::first,
     text::shorten,
     transport::Transport,
     wire::{
@@ -82,17 +83,14 @@ async fn prepared<T>(
     };
     let mut answer = std::pin::pin!(answer);
     let Some(leased) = leased else { return answer.await };
+    // Apart: a flight is to be small to move.
     let mut overdue = Box::pin(leased.overdue());
-    let answered = poll_fn(|context| match answer.as_mut().poll(context) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => overdue.as_mut().poll(context).map(|()| None),
-    });
     let message = "this instance's lease of the lane ended meanwhile";
-    match answered.await {
-        Some(answer) => answer,
-        None if !leaving.is_held_up() => answer.await,
-        None if leaving.is_prepared() => Err(CallError::new(CallFailure::TimedOut, message)),
-        None => Err(CallError::unprepared(message)),
+    match first(answer.as_mut(), overdue.as_mut()).await {
+        Ok(answer) => answer,
+        Err(()) if !leaving.is_held_up() => answer.await,
+        Err(()) if leaving.is_prepared() => Err(CallError::new(CallFailure::TimedOut, message)),
+        Err(()) => Err(CallError::unprepared(message)),
     }
 }
 

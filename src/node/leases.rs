@@ -41,9 +41,11 @@ impl SendLeases {
     /// From now on this consumer is leased, and none of its submissions begins. One that has begun under a lease, and
     /// has not left `longest` after the lease has ended, is given up.
     pub(crate) fn lease(&self, consumer: Address, longest: Duration) {
-        let none = SendLease { until: Instant::now(), longest, under_way: 0 };
-        self.0.send_modify(|leases| leases.entry(consumer).or_insert(none).longest = longest);
-        self.end(consumer);
+        let until = Instant::now();
+        self.0.send_modify(|leases| {
+            let lease = leases.entry(consumer).or_insert(SendLease { until, longest, under_way: 0 });
+            (lease.until, lease.longest) = (until, longest);
+        });
     }
 
     /// Lets submissions for this consumer, which is leased, begin until then, by this process's monotonic clock.

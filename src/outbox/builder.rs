@@ -69,8 +69,8 @@ impl OutboxBuilder {
     }
 
     /// Sets for how long this instance has a lane without being heard of, where several share a store; 15 seconds
-    /// unless set, and at least one. It prolongs that all the time. If it ends without a word, or loses the store, it
-    /// sends nothing more by then, and another instance takes the lane.
+    /// unless set, at least one, and at most a year. It prolongs that all the time. If it ends without a word, or loses
+    /// the store, it sends nothing more by then, and another instance takes the lane.
     pub fn lease(mut self, time: Duration) -> Self {
         self.tenant.lease = time.clamp(SHORTEST_LEASE, LONGEST);
         self

@@ -187,10 +187,12 @@ impl LaneKeeper {
             self.instances = instances;
         }
         let sharing = self.sharing(&owners);
-        self.above = if sharing.gives() > 0 { self.above + 1 } else { 0 };
+        let gives = sharing.gives();
+        self.above = if gives > 0 { self.above + 1 } else { 0 };
         if self.above >= SETTLED {
-            for _ in 0..sharing.gives() {
-                self.lanes.iter().rposition(KeptLane::counts).into_iter().for_each(|at| self.hand_over(at));
+            let counted = (0..self.lanes.len()).rev().filter(|at| self.lanes[*at].counts());
+            for at in counted.take(gives).collect::<Vec<_>>() {
+                self.hand_over(at);
             }
         }
         let most = sharing.takes_up_to();
@@ -212,10 +214,7 @@ impl LaneKeeper {
 
     /// Which instances there are, and who has which lane.
     async fn others(&self) -> Result<(Vec<String>, Vec<LaneOwner>)> {
-        let mut instances = self.storage.beat(&self.tenant).await?;
-        // A database may have an order of its own, and all instances are to have one.
-        instances.sort_unstable();
-        Ok((instances, self.storage.owners().await?))
+        Ok((self.storage.beat(&self.tenant).await?, self.storage.owners().await?))
     }
 
     /// How the lanes are shared out now.

@@ -19,7 +19,10 @@ use support::{
     wire::CutWire,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 use crate::{
     posting,
@@ -44,6 +47,11 @@ async fn instance_on(rig: &Rig, store: PostgresStore, name: &str, lease: Duratio
 fn of(rig: &Rig, client: Client, store: PostgresStore) -> OutboxBuilder {
     let lanes = CONSUMERS.into_iter().map(|consumer| rig.lane_of(consumer, STRATEGY));
     lanes.fold(Outbox::builder(client, store), OutboxBuilder::lane)
+}
+
+/// One that can end, with everything in it.
+fn runtime(threads: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap()
 }
 
 async fn lanes(outbox: &Outbox) -> Vec<LaneStatus> {
@@ -155,8 +163,8 @@ async fn lanes_are_shared_out_and_handed_over_at_once() {
 #[test]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 fn a_lane_goes_on_after_its_owner_is_gone() {
-    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let own = runtime(2);
+    let other = runtime(1);
     own.block_on(within(async {
         let (rig, url) = (Arc::new(Rig::new(Revision::Relay).await), database());
         let first = {
@@ -181,8 +189,8 @@ fn a_lane_goes_on_after_its_owner_is_gone() {
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 fn a_wait_for_what_is_on_its_way_goes_with_the_lane() {
     const LONGEST: Duration = Duration::from_secs(4);
-    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let own = runtime(2);
+    let other = runtime(1);
     own.block_on(within(async {
         let (rig, url) = (Arc::new(Rig::new(Revision::Relay).await), database());
         let begin = |name: &'static str| {
@@ -329,8 +337,8 @@ async fn a_person_has_the_lanes_while_the_service_is_stopped() {
 #[test]
 #[ignore = "needs PostgreSQL: tests/run installs it"]
 fn instances_share_the_account_that_posts_and_take_over_what_it_was_posting() {
-    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let own = runtime(2);
+    let other = runtime(2);
     own.block_on(within(async {
         let (rig, url) = (Arc::new(Rig::new(Revision::Relay).await), database());
         rig.node.faults().stall_relays(true);

@@ -235,11 +235,11 @@ pub async fn run(world: World, plan: Plan, random: &mut Random) -> bool {
     let times = |blow: Blow| dealt.iter().filter(|dealt| **dealt == blow).count();
     let (kills, pauses, cuts, crashes) = (times(Blow::Kill), times(Blow::Stop), times(Blow::Cut), times(Blow::Crash));
     let is_whole = found.orders as u64 == TASKS * plan.each && kills > 0 && pauses > 0;
-    // A short run may be done before.
-    let (cuts_wanted, crashes_wanted) = if plan.deaths < 40 { (1, 1) } else { (plan.cuts, plan.crashes) };
+    // A short run may be done before all were dealt, and need not meet a write of one that was stopped in the middle of it.
+    let is_short = plan.deaths < 40;
+    let (cuts_wanted, crashes_wanted) = if is_short { (1, 1) } else { (plan.cuts, plan.crashes) };
     let is_whole = is_whole && cuts >= cuts_wanted && crashes >= crashes_wanted;
-    // A short run need not meet a write of one that was stopped in the middle of it.
-    let is_fenced = fenced > 0 || plan.deaths < 40;
+    let is_fenced = fenced > 0 || is_short;
     let is_clean = found.is_clean() && odd.is_empty() && is_whole && is_fenced && locks == 0 && sends.at_once == 0;
     let what = if is_clean { "clean".to_owned() } else { format!("{found:?} {odd:?} {:?}", scene.seen.stopped) };
     println!(
@@ -303,8 +303,8 @@ impl Sends {
     }
 }
 
-/// Whether another life has sent the payload while this one was stopped, which sends it when it wakes up. What a service sent before it was stopped may be
-/// under way for as long.
+/// Whether another life has sent the payload while this one was stopped, which sends it when it wakes up. What a service
+/// sent before it was stopped may be under way for as long.
 fn is_woken(sending: &Sending, of_job: &[Sending], stops: &[Stop]) -> bool {
     stops.iter().filter(|stop| stop.life == sending.life).any(|stop| {
         let spans = sending.began < stop.woke && sending.ended.is_none_or(|ended| ended > stop.began);

@@ -142,7 +142,7 @@ pub trait Storage: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Notes that an instance is there. The names of those that were heard of within half a lease.
+    /// Notes that an instance is there. The names of those that were heard of within half a lease, in order.
     async fn beat(&self, tenant: &Tenant) -> Result<Vec<String>> {
         Ok(vec![tenant.instance.clone()])
     }

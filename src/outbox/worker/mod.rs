@@ -270,7 +270,7 @@ impl LaneWorker {
         let Some((_, first)) = numbered.first() else { return HashMap::new() };
         let (storage, lane) = (&self.context.storage, self.context.lane.id());
         let read = storage.unfinished(lane, first.checked_sub(1), numbered.len() as u32).await;
-        read.unwrap_or_default().into_iter().filter(|job| job.held.is_none()).map(|job| (job.ticket, job)).collect()
+        read.unwrap_or_default().into_iter().map(|job| (job.ticket, job)).collect()
     }
 
     fn spawn(&mut self, ticket: i64, known: Option<JobRow>, recovered: bool) {

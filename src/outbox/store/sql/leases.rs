@@ -102,8 +102,11 @@ pub(super) async fn beat(conn: &mut dyn SqlSession, tenant: &Tenant) -> Fetched<
     let text = "DELETE FROM ivm_instances WHERE alive_until < $1";
     query(text).bind(now.saturating_sub(millis(tenant.lease))).execute(&mut *conn).await?;
     let heard = now.saturating_add(millis(tenant.lease / 2));
-    let alive = query("SELECT instance FROM ivm_instances WHERE alive_until > $1 ORDER BY instance").bind(heard);
-    alive.fetch_all(conn).await?.iter().map(|row| get(row, "instance")).collect()
+    let alive = query("SELECT instance FROM ivm_instances WHERE alive_until > $1").bind(heard).fetch_all(conn).await?;
+    let mut alive: Vec<String> = alive.iter().map(|row| get(row, "instance")).collect::<Fetched<_>>()?;
+    // Not in the database's order, which depends on its language: an instance compares its own name, too.
+    alive.sort_unstable();
+    Ok(alive)
 }
 
 /// An instance ends.
