@@ -254,7 +254,7 @@ pub(crate) struct LaneCounts {
     pub(crate) told: u64,
     pub(crate) closed: u64,
     pub(crate) held: u64,
-    /// When the oldest job was enqueued of which nothing was told.
+    /// When the oldest job was enqueued of which nothing was told. Of those in the queue that is the first.
     pub(crate) oldest: Option<u64>,
 }
 

@@ -47,6 +47,7 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE,
     enqueue_checked: None,
     enqueues_together: true,
+    add_inputs: "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) VALUES ($1, $2, $3, $4) RETURNING inputs",
     sign: "WITH job AS (UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) AND held IS NULL \
                AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2 AND p.nonce IS NOT NULL) \
                RETURNING ticket) \

@@ -438,8 +438,7 @@ async fn insert_payload(
     new: &NewPayload,
 ) -> Fetched<i64> {
     let NewPayload { digest, content } = new;
-    let text = "INSERT INTO ivm_inputs (ticket, onchain, offchain, state) VALUES ($1, $2, $3, $4) RETURNING inputs";
-    let inputs = query(text)
+    let inputs = query(conn.dialect().add_inputs)
         .bind(ticket)
         .bind(content.onchain.clone())
         .bind(content.offchain.clone())

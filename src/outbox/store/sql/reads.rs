@@ -58,13 +58,23 @@ pub(super) async fn queued(conn: &mut dyn SqlSession, lane: i64) -> Fetched<u64>
 }
 
 pub(super) async fn counts(conn: &mut dyn SqlSession, lane: i64) -> Fetched<LaneCounts> {
+    // Each text reads an index alone: the row of the first in the queue is the one that is looked into.
+    let text = "SELECT COUNT(*) AS jobs, (SELECT COUNT(*) FROM ivm_jobs h \
+                    WHERE h.lane = $1 AND h.saved = 0 AND h.held IS NOT NULL) AS held, (SELECT f.enqueued_at \
+                    FROM ivm_jobs f WHERE f.lane = $1 AND f.saved = 0 ORDER BY f.ticket LIMIT 1) AS oldest \
+                FROM ivm_jobs WHERE lane = $1 AND saved = 0";
+    let row = query(text).bind(lane).fetch_one(&mut *conn).await?;
+    let mut counts = LaneCounts {
+        queued: number(&row, "jobs")?,
+        held: number(&row, "held")?,
+        oldest: maybe_number(&row, "oldest")?,
+        ..LaneCounts::default()
+    };
     let text = "SELECT saved, told, held IS NOT NULL AS held, COUNT(*) AS jobs, MIN(enqueued_at) AS oldest \
-                FROM ivm_jobs WHERE lane = $1 AND saved < 3 GROUP BY saved, told, held IS NOT NULL";
-    let mut counts = LaneCounts::default();
+                FROM ivm_jobs WHERE lane = $1 AND saved IN (1, 2) GROUP BY saved, told, held IS NOT NULL";
     for row in query(text).bind(lane).fetch_all(&mut *conn).await? {
         let (jobs, told) = (number(&row, "jobs")?, get::<i64>(&row, "told")? != 0);
         match (get::<i64>(&row, "saved")?, told) {
-            (0, _) => counts.queued += jobs,
             (1, _) => counts.numbered += jobs,
             (_, false) => counts.signed += jobs,
             (_, true) => counts.told += jobs,

@@ -165,6 +165,8 @@ pub(crate) struct SqlDialect {
     pub(crate) enqueue_checked: Option<&'static str>,
     /// Whether many jobs without keys are stored by one statement: where each costs round trips.
     pub(crate) enqueues_together: bool,
+    /// Stores inputs of a payload that is stored next (1: ticket, 2 to 4: they) under a number that was never used.
+    pub(crate) add_inputs: &'static str,
     /// Stores a signature: parameters are the lane, the payload, the signer and the signature. Returns what is stored,
     /// which is the first signature that came: two over the same bytes may differ, and only one may reach a node. No
     /// row, and no change, unless the payload is the one that its job is to be sent with, and nobody holds the job. One

@@ -31,6 +31,8 @@ static DIALECT: SqlDialect = SqlDialect {
     enqueue: ENQUEUE_AT_ONCE,
     enqueue_checked: Some(ENQUEUE_CHECKED),
     enqueues_together: false,
+    add_inputs: "INSERT INTO ivm_inputs (inputs, ticket, onchain, offchain, state) \
+                 SELECT 1 + COALESCE(MAX(payload), 0), $1, $2, $3, $4 FROM ivm_payloads RETURNING inputs",
     sign: "UPDATE ivm_jobs SET saved = 2 WHERE lane = $1 AND payload = $2 AND saved IN (1, 2) AND held IS NULL \
                AND ticket = (SELECT p.ticket FROM ivm_payloads p WHERE p.payload = $2 AND p.nonce IS NOT NULL); \
            UPDATE ivm_payloads SET signer = CASE WHEN signature IS NULL THEN $3 ELSE signer END, \

@@ -6,7 +6,7 @@ use sqlx::{Row, query};
 use super::*;
 use crate::{
     job::Revision,
-    outbox::store::{Content, Enqueued, LaneSpec, NewJob, NewPayload, Storage},
+    outbox::store::{Act, Acted, Content, Enqueued, LaneSpec, NewJob, NewPayload, PayloadKind, Storage},
 };
 
 async fn store() -> (tempfile::TempDir, SqliteStore, i64) {
@@ -140,6 +140,16 @@ async fn a_store_of_every_older_version_is_migrated() {
         let lane = "INSERT INTO ivm_lanes (network, consumer, revision, ordered, first_nonce, next_nonce, next_told) \
                     VALUES ('test', zeroblob(20), 'relay', 1, 1, 1, 1)";
         query(lane).execute(&mut conn).await.unwrap();
+        // One job with its inputs, and a later one that was purged.
+        for text in [
+            "INSERT INTO ivm_jobs (ticket, lane, key, digest, saved, payload, enqueued_at) \
+                VALUES (6, 1, 'a', zeroblob(32), 0, 5, 11), (7, 1, 'b', zeroblob(32), 3, 6, 12)",
+            "INSERT INTO ivm_payloads (payload, ticket, nonce, digest, program, max_cycles, inputs) \
+                VALUES (5, 6, NULL, zeroblob(32), x'70', 1, 5), (6, 7, 1, zeroblob(32), x'70', 1, 6)",
+            "INSERT INTO ivm_inputs (inputs, ticket, onchain, offchain) VALUES (5, 6, x'01', x'02')",
+        ] {
+            query(text).execute(&mut conn).await.unwrap();
+        }
         sqlx::Connection::close(conn).await.unwrap();
         // A tool beside the service changes nothing, or the service would not find its own version again.
         for _ in 0..2 {
@@ -154,6 +164,24 @@ async fn a_store_of_every_older_version_is_migrated() {
             let row = query("SELECT version FROM ivm_store").fetch_one(conn).await.unwrap();
             assert_eq!(row.try_get::<i64, _>(0).unwrap(), VERSION);
         }
+        let store = SqliteStore::open(&path).await.unwrap();
+        let counts = store.counts(1).await.unwrap();
+        assert_eq!((counts.queued, counts.closed, counts.held, counts.oldest), (1, 1, 0, Some(11)));
+        let inputs = async |ticket: i64| -> Vec<(i64, Bytes)> {
+            let payloads = store.payloads(ticket).await.unwrap();
+            payloads.into_iter().map(|payload| (payload.id, payload.content.onchain)).collect()
+        };
+        assert_eq!((inputs(6).await, inputs(7).await), (vec![(5, Bytes::from_static(&[1]))], vec![]));
+        // What is new takes no number of what is gone: the purged job would have its inputs.
+        assert!(matches!(store.enqueue(1, job()).await.unwrap(), Enqueued::New(8)));
+        assert_eq!((inputs(7).await, inputs(8).await), (vec![], vec![(7, Bytes::from_static(b"in"))]));
+        query("DELETE FROM ivm_inputs WHERE inputs = 7").execute(&mut *store.0.reader.lock().await).await.unwrap();
+        let fence = store.take(1).await.unwrap();
+        store.act(fence, Act::Number { most: 2, now: 2 }).await.unwrap();
+        let (kind, payload, note) = (PayloadKind::Replacement, job().payload, String::new());
+        let act = Act::Supersede { ticket: 8, from: 7, kind, payload, tells: None, note, now: 3 };
+        assert!(matches!(store.act(fence, act).await.unwrap(), Acted::Payload(8)));
+        assert_eq!((inputs(7).await, inputs(8).await), (vec![], vec![(8, Bytes::from_static(b"in"))]));
     }
 }
 
