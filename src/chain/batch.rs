@@ -3,13 +3,14 @@
 use std::marker::PhantomData;
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolCall, SolType, SolValue};
+use alloy_sol_types::SolCall;
 
 use super::{
     Chain, OneRpc,
     abi::{Consumer, EIP1271_MAGIC, JobManager},
     fallback::EXTRA,
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
+    returned::{JobMetadata, SignatureCheck, metadata, nonsense, optional, returned, unexpected, value},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -98,8 +99,10 @@ struct PinnedAnswers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StateKnown {
     Unasked,
-    /// At least some of it.
+    /// All that it has of it, for now.
     Some,
+    /// Some of it, and it refuses other questions for good.
+    Partly,
     /// Nothing, for now: one of its servers may not have the block yet.
     Lacking,
     /// Nothing, and for good.
@@ -123,49 +126,6 @@ impl PinnedAnswers {
         }
         all
     }
-}
-
-/// What the JobManager keeps of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JobMetadata {
-    /// The program.
-    pub program_id: Bytes,
-    /// The cycle limit.
-    pub max_cycles: u64,
-    /// The app's contract.
-    pub consumer: Address,
-    /// How far it is.
-    pub status: OnchainStatus,
-}
-
-/// The status of a job in the JobManager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum OnchainStatus {
-    /// 0: the chain has not seen the job.
-    Unknown,
-    /// 1: requested on chain, without a result.
-    Pending,
-    /// 2: requested on chain and cancelled.
-    Cancelled,
-    /// 3: has a result.
-    Completed,
-    /// A number that this release does not know.
-    Unrecognized(u8),
-}
-
-/// What `isValidSignature` said of a signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SignatureCheck {
-    /// Accepted: the call returned 0x1626ba7e.
-    Valid,
-    /// Refused: it returned something else.
-    Invalid,
-    /// It reverted, with this.
-    Reverted(Bytes),
 }
 
 /// Which chain this is: the id alone is not enough, as a development chain begins anew with the same one.
@@ -271,10 +231,13 @@ impl Batch {
         let mut attempts = retries.attempts(whole);
         loop {
             let error = match whole.bound(reader.ask(&self.questions)).await {
-                Some(Ok(answers)) => {
-                    retries.succeeded();
-                    return Ok(answers);
-                }
+                Some(Ok(answers)) => match passing(&answers) {
+                    None => {
+                        retries.succeeded();
+                        return Ok(answers);
+                    }
+                    Some(error) => error,
+                },
                 Some(Err(error)) => error,
                 None => Error::new(ErrorKind::Chain, "the chain was not read within the deadline")
                     .with_retryable(true)
@@ -479,10 +442,21 @@ impl Answers {
         let PinnedAnswers { asked, refused, lacking } = self.pinned;
         match asked {
             0 => StateKnown::Unasked,
+            _ if asked > refused + lacking && refused > 0 => StateKnown::Partly,
             _ if asked > refused + lacking => StateKnown::Some,
             _ if lacking > 0 => StateKnown::Lacking,
             _ => StateKnown::Refused,
         }
+    }
+
+    /// The first question that the RPC did not answer, by its error. What a contract said is an answer.
+    pub(crate) fn unanswered(&self) -> Option<Error> {
+        self.answers.iter().flatten().find_map(|answer| answer.as_ref().err().cloned())
+    }
+
+    /// How many questions about the state of the block that was asked about the RPC refuses for good.
+    pub(super) fn refused(&self) -> usize {
+        self.pinned.refused
     }
 
     /// Whether the block that was asked about may be missing on one of the RPC's servers, for now.
@@ -513,76 +487,8 @@ fn at_endpoint(error: Error, endpoint: &str) -> Error {
     if error.endpoint().is_some() { error } else { error.with_endpoint(endpoint) }
 }
 
-/// The chain answered, and not what can be.
-fn nonsense(what: String) -> Error {
-    Error::new(ErrorKind::Chain, what)
-}
-
-fn unexpected(what: &str, answer: &Answer) -> Error {
-    nonsense(format!("another kind of answer came back for {what}: {answer:?}"))
-}
-
-fn returned(function: &str, answer: Answer) -> Result<Bytes> {
-    match answer {
-        Answer::Returned(bytes) => Ok(bytes),
-        Answer::Reverted(reason) => Err(nonsense(format!("{function} reverted: {}", super::Revert::decode(&reason)))
-            .with_hint("check the contract's address, and that it is of this protocol revision")),
-        other => Err(unexpected(function, &other)),
-    }
-}
-
-fn value<C: SolCall>(function: &str, answer: Answer) -> Result<C::Return> {
-    let bytes = returned(function, answer)?;
-    C::abi_decode_returns_validate(&bytes).map_err(|error| {
-        let what = match bytes.len() {
-            0 => format!(
-                "{function} returned nothing: there is no contract at the address, or one without that function"
-            ),
-            len => format!("{function} returned {len} bytes that are not its value"),
-        };
-        nonsense(what).with_source(error).with_hint("check the contract's address and the RPC's chain")
-    })
-}
-
-/// Nothing where the contract has no such function: the call reverts without a reason, or falls into a fallback that
-/// returns nothing.
-fn optional<T>(answer: Answer, value: fn(&str, Answer) -> Result<T>, function: &str) -> Result<Option<T>> {
-    match &answer {
-        Answer::Returned(bytes) | Answer::Reverted(bytes) if bytes.is_empty() => Ok(None),
-        _ => value(function, answer).map(Some),
-    }
-}
-
-/// A struct, as the contract returns it, or its four values, as the protocol's page writes it: with and without an
-/// offset before them.
-fn metadata(bytes: &[u8]) -> Result<JobMetadata> {
-    type Values = (
-        alloy_sol_types::sol_data::Bytes,
-        alloy_sol_types::sol_data::Uint<64>,
-        alloy_sol_types::sol_data::Address,
-        alloy_sol_types::sol_data::Uint<8>,
-    );
-    const OFFSET: [u8; 32] = {
-        let mut word = [0; 32];
-        word[31] = 0x20;
-        word
-    };
-    let decoded = match bytes.first_chunk::<32>() {
-        Some(&OFFSET) => <JobManager::Metadata as SolValue>::abi_decode_validate(bytes)
-            .map(|it| (it.programID, it.maxCycles, it.consumer, it.status)),
-        _ => Values::abi_decode_params_validate(bytes),
-    };
-    let (program_id, max_cycles, consumer, status) = decoded.map_err(|error| {
-        nonsense(format!("getJobMetadata returned {} bytes that are not its values", bytes.len()))
-            .with_source(error)
-            .with_hint("check the address of the JobManager and the RPC's chain")
-    })?;
-    let status = match status {
-        0 => OnchainStatus::Unknown,
-        1 => OnchainStatus::Pending,
-        2 => OnchainStatus::Cancelled,
-        3 => OnchainStatus::Completed,
-        other => OnchainStatus::Unrecognized(other),
-    };
-    Ok(JobMetadata { program_id, max_cycles, consumer, status })
+/// Why there is no answer for now, if there is not one.
+fn passing(answers: &[Result<Answer>]) -> Option<Error> {
+    let errors = answers.iter().map(|answer| answer.as_ref().err().filter(|error| error.is_retryable()));
+    errors.collect::<Option<Vec<_>>>()?.first().map(|error| (*error).clone())
 }

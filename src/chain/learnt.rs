@@ -56,7 +56,10 @@ enum Hashes {
     Unknown {
         missed: u32,
     },
-    Taken,
+    /// Whether numbers were found to answer no more.
+    Taken {
+        compared: bool,
+    },
     Refused,
 }
 
@@ -68,7 +71,7 @@ impl Learnt {
     pub(super) fn traits(&self, max_batch: Option<u64>, max_rate: Option<u64>) -> RpcTraits {
         let block_hashes = match *self.hashes.lock() {
             Hashes::Unknown { .. } => None,
-            Hashes::Taken => Some(true),
+            Hashes::Taken { .. } => Some(true),
             Hashes::Refused => Some(false),
         };
         let logs = self.logs.lock();
@@ -81,7 +84,19 @@ impl Learnt {
     }
 
     pub(super) fn takes_hashes(&self) {
-        *self.hashes.lock() = Hashes::Taken;
+        let mut hashes = self.hashes.lock();
+        if !matches!(*hashes, Hashes::Taken { .. }) {
+            *hashes = Hashes::Taken { compared: false };
+        }
+    }
+
+    /// Whether numbers are known to answer no more than hashes.
+    pub(super) fn has_compared(&self) -> bool {
+        matches!(*self.hashes.lock(), Hashes::Taken { compared: true })
+    }
+
+    pub(super) fn numbers_do_no_more(&self) {
+        *self.hashes.lock() = Hashes::Taken { compared: true };
     }
 
     pub(super) fn refuses_hashes(&self) {
@@ -96,7 +111,7 @@ impl Learnt {
                 *missed >= PATIENCE
             }
             // A server of it that is behind the others.
-            Hashes::Taken | Hashes::Refused => false,
+            Hashes::Taken { .. } | Hashes::Refused => false,
         }
     }
 

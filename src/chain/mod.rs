@@ -21,6 +21,7 @@ mod post;
 mod reader;
 mod reconcile;
 mod recorded;
+mod returned;
 mod revert;
 #[cfg(feature = "chain")]
 mod rpc;
@@ -47,7 +48,7 @@ pub(crate) use self::rpc::{Draft, Sender};
 #[cfg(feature = "chain")]
 pub use self::rpc::{RpcPoster, RpcReader, RpcReaderBuilder};
 pub use self::{
-    batch::{Answers, Batch, ChainIdentity, JobMetadata, OnchainStatus, SignatureCheck, Ticket},
+    batch::{Answers, Batch, ChainIdentity, Ticket},
     binding::Binding,
     blobs::Blobs,
     fallback::{LeftRpc, WhyLeft},
@@ -56,6 +57,7 @@ pub use self::{
     post::{FollowUp, PostKeeper, PostTransaction, Poster, SignedPost},
     reader::{Answer, At, Block, Call, ChainReader, Log, LogFilter, Question, Receipt, Transaction},
     reconcile::Reconciliation,
+    returned::{JobMetadata, OnchainStatus, SignatureCheck},
     revert::{Revert, RevertCause},
 };
 pub(crate) use self::{
@@ -64,7 +66,9 @@ pub(crate) use self::{
     operator::{OPERATOR_TTL, TrustedOperator},
     post::{GasShortage, TX_GAS_CAP},
     recorded::{InputTickets, Inputs, Kept},
+    returned::is_contracts_word,
     second_look::{Heard, SecondLook, Tidings, contradiction, contradicts},
+    snapshot::Snapshot,
     standing::{ChainStanding, StandingTickets},
     verdict::OneRpc,
 };
@@ -334,10 +338,14 @@ impl Chain {
         Batch::new(self.clone())
     }
 
-    async fn one<T>(&self, ask: impl FnOnce(&mut Batch) -> Ticket<T>) -> Result<T> {
-        let mut batch = self.batch();
-        let ticket = ask(&mut batch);
-        batch.send().await?.take(ticket)
+    async fn one<T>(&self, ask: impl Fn(&mut Batch) -> Ticket<T>) -> Result<T> {
+        let ask = &ask;
+        let asked = |one: OneRpc| async move {
+            let mut batch = one.batch();
+            let ticket = ask(&mut batch);
+            batch.send().await?.take(ticket)
+        };
+        self.verdict(asked).await
     }
 
     /// Which chain this is.
@@ -386,7 +394,8 @@ impl Chain {
         hash: B256,
         signature: impl Into<Bytes>,
     ) -> Result<SignatureCheck> {
-        self.one(|batch| batch.is_valid_signature(consumer, hash, signature.into())).await
+        let signature = signature.into();
+        self.one(|batch| batch.is_valid_signature(consumer, hash, signature.clone())).await
     }
 
     /// `getOffchainSigner()` of a consumer; nothing if it has another way to say who may sign.

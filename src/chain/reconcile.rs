@@ -89,7 +89,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn take(self, answers: &mut Answers) -> Result<Fate> {
         let metadata = answers.take(self.metadata)?;
-        Ok(match (metadata.status, self.inputs) {
+        Ok(match (metadata.status.known()?, self.inputs) {
             (OnchainStatus::Unknown, _) => Fate::Open,
             (OnchainStatus::Completed, None) => Fate::Completed,
             (OnchainStatus::Completed, Some((job, inputs))) => {

@@ -2,7 +2,10 @@
 
 use alloy_primitives::{B256, Bytes};
 
-use super::batch::{Answers, Batch, JobMetadata, Ticket};
+use super::{
+    batch::{Answers, Batch, Ticket},
+    returned::{JobMetadata, is_contracts_word},
+};
 use crate::{
     error::Result,
     job::{Revision, SignedJob},
@@ -49,6 +52,11 @@ impl InputTickets {
     pub(crate) fn take(self, answers: &mut Answers) -> Result<Inputs> {
         let (onchain, offchain_hash) = (answers.take(self.onchain), answers.take(self.offchain_hash));
         let state_hash = self.state_hash.map(|ticket| answers.take(ticket)).transpose();
+        // What the RPC has refused shows nothing, whatever the contract has said to the others.
+        let errors = [onchain.as_ref().err(), offchain_hash.as_ref().err(), state_hash.as_ref().err()];
+        if let Some(error) = errors.into_iter().flatten().find(|error| !is_contracts_word(error)) {
+            return Err(error.clone());
+        }
         Ok(Inputs { onchain: onchain?, offchain_hash: offchain_hash?, state_hash: state_hash? })
     }
 }

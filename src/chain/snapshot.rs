@@ -160,13 +160,27 @@ impl OneRpc {
                 self.learnt().inspect(|learnt| learnt.takes_hashes());
                 return Ok(read);
             }
+            // Perhaps it takes hashes for some questions, and numbers for all.
+            StateKnown::Partly if self.learnt().is_some_and(Learnt::has_compared) => return Ok(read),
+            StateKnown::Partly => {
+                let refused = answers.refused();
+                let by_number = self.pin(block, true, ask).await?;
+                if let Pinned::Read(_, answers) = &by_number
+                    && answers.refused() < refused
+                {
+                    self.learnt().inspect(|learnt| learnt.refuses_hashes());
+                    return Ok(by_number);
+                }
+                self.learnt().inspect(|learnt| learnt.numbers_do_no_more());
+                return Ok(read);
+            }
             StateKnown::Lacking if !self.learnt().is_some_and(Learnt::misses_hash) => return Ok(read),
             // Perhaps it takes numbers. If so, it is asked by them from now on.
             StateKnown::Lacking | StateKnown::Refused => {}
         }
         let by_number = self.pin(block, true, ask).await?;
         if let Pinned::Read(_, answers) = &by_number
-            && answers.state_known() == StateKnown::Some
+            && matches!(answers.state_known(), StateKnown::Some | StateKnown::Partly)
         {
             self.learnt().inspect(|learnt| learnt.refuses_hashes());
         }

@@ -6,9 +6,10 @@ use tokio::time::sleep;
 
 use super::{
     Block, Chain, OnchainStatus, OneRpc,
-    batch::{Answers, Batch, JobMetadata, Ticket},
+    batch::{Answers, Batch, Ticket},
     finality::{Ask, Standing, look},
     recorded::{InputTickets, Inputs, Kept},
+    returned::{JobMetadata, is_contracts_word},
     second_look::{Heard, SecondLook, Tidings, contradiction},
 };
 use crate::{
@@ -42,7 +43,7 @@ impl StandingTickets {
 
     pub(crate) fn take(self, answers: &mut Answers, job: &SignedJob) -> Result<ChainStanding> {
         let metadata = answers.take(self.metadata)?;
-        Ok(ChainStanding::of(job, &metadata, &self.inputs.take(answers)))
+        ChainStanding::of(job, &metadata, &self.inputs.take(answers))
     }
 }
 
@@ -106,21 +107,25 @@ async fn standing_once(chain: &OneRpc, job: &SignedJob, seen: Option<Block>) -> 
 
 impl ChainStanding {
     /// Compares what the JobManager and the consumer keep under a job's id with the job.
-    pub(crate) fn of(job: &SignedJob, metadata: &JobMetadata, inputs: &Result<Inputs>) -> Self {
-        match metadata.status {
-            OnchainStatus::Unknown => return Self::Unseen,
+    ///
+    /// # Errors
+    /// [`ErrorKind::Chain`] if the JobManager's status is one that this release does not know.
+    pub(crate) fn of(job: &SignedJob, metadata: &JobMetadata, inputs: &Result<Inputs>) -> Result<Self> {
+        match metadata.status.known()? {
+            OnchainStatus::Unknown => return Ok(Self::Unseen),
             OnchainStatus::Completed => {}
-            status => return Self::Taken(status),
+            status => return Ok(Self::Taken(status)),
         }
         let nothing = Inputs { onchain: Default::default(), offchain_hash: B256::ZERO, state_hash: None };
         let kept = Kept::compare(job, metadata, inputs.as_ref().unwrap_or(&nothing));
-        match (kept, inputs) {
+        Ok(match (kept, inputs) {
             (Kept::Ours, Ok(_)) => Self::Complete,
             (Kept::Other(_), _) => Self::Taken(metadata.status),
-            // A consumer without these getters: what the JobManager keeps has to do.
-            (_, Err(error)) if !error.is_retryable() => Self::Complete,
+            // A consumer without these getters: what the JobManager keeps has to do. An RPC that refuses to ask it
+            // shows nothing.
+            (_, Err(error)) if is_contracts_word(error) => Self::Complete,
             (Kept::Unclear(_) | Kept::Ours, _) => Self::Unclear,
-        }
+        })
     }
 
     /// Finds out whose job it is, where the consumer does not show it: by the transaction that completed it.

@@ -117,7 +117,8 @@ impl Chain {
         match make(OneRpc(chain)).await {
             Ok(made) => Ok((made, session)),
             Err(error) => {
-                let passes_on = error.is_retryable() || session.has_failed();
+                // What one RPC refuses, another may answer.
+                let passes_on = error.is_retryable() || session.has_failed() || is_refusal(&error);
                 if passes_on {
                     session.disappoints(&error);
                 }
@@ -125,6 +126,14 @@ impl Chain {
             }
         }
     }
+}
+
+/// Whether an RPC refused a question, so that no contract was asked.
+fn is_refusal(error: &Error) -> bool {
+    #[cfg(feature = "chain")]
+    return super::rpc::is_of_the_rpc(error);
+    #[cfg(not(feature = "chain"))]
+    return error.is_retryable();
 }
 
 /// Why there is no verdict.

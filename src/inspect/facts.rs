@@ -13,7 +13,7 @@ use super::{
 use crate::{
     chain::{
         Answers, Batch, Block, Chain, ChainIdentity, InputTickets, Inputs, JobMetadata, OnchainStatus, OneRpc, Receipt,
-        SignatureCheck,
+        SignatureCheck, Snapshot,
     },
     error::{Error, ErrorKind, Result},
     job::{JobId, JobRecord, SignedJob, Verified, eip191_hash},
@@ -197,7 +197,11 @@ async fn read<T, F: FnOnce(&mut Answers) -> T>(
     let ask = &ask;
     let look = async {
         match seen {
-            None => chain.verdict(|rpc| async move { Ok((rpc.at_latest(ask).await?, rpc)) }).await,
+            None => {
+                // What one RPC refuses to answer, another may.
+                let unanswered = |(looked, _): &(Snapshot<F>, OneRpc)| looked.answers.unanswered();
+                chain.verdict_unless(unanswered, |rpc| async move { Ok((rpc.at_latest(ask).await?, rpc)) }).await
+            }
             Some(SeenAt { tip, rpc }) => Ok((rpc.again(*tip, ask).await?, rpc.clone())),
         }
     };

@@ -278,7 +278,8 @@ impl Run<'_> {
                     PostStep::Failed => failed.unwrap_or_else(never),
                     PostStep::Unexplained => failed.map_or_else(never, unexplained),
                     PostStep::Late => match failed {
-                        Some(failed) => unexplained(failed),
+                        Some(failed) if failed.kind() == ErrorKind::Reverted => unexplained(failed),
+                        Some(failed) => late(id, None, "what was tried last failed").with_source(failed),
                         None if look.pending => elsewhere(id),
                         None => late(id, None, "nothing was sent"),
                     },

@@ -49,6 +49,27 @@ fn forms() -> Vec<(&'static str, Form)> {
             let all: Vec<_> = batch.iter().map(|it| error(&it["id"], -32000, "Batch of more than 3")).collect();
             http1::json(200, json!(all).to_string())
         }),
+        ("the batch named for each, with the number of the request", |batch, _| {
+            let text = |it: &Value| format!("batch of {} is too large (request {})", 12, it["id"]);
+            let all: Vec<_> = batch.iter().map(|it| error(&it["id"], -32000, &text(it))).collect();
+            http1::json(200, json!(all).to_string())
+        }),
+        ("other words for each", |batch, _| {
+            let all: Vec<_> =
+                batch.iter().map(|it| error(&it["id"], -32600, &format!("rejected: {}", it["id"]))).collect();
+            http1::json(200, json!(all).to_string())
+        }),
+        ("the rest is too much", |batch, most| {
+            let rest = |it: &Value| error(&it["id"], -32600, "batch too large");
+            let all = batch.iter().enumerate().map(|(n, it)| if n < most { healthy(it) } else { rest(it) });
+            http1::json(200, Value::from_iter(all).to_string())
+        }),
+        // go-ethereum: `BatchResponseMaxSize`. What is left is refused.
+        ("the rest of the answer is too large", |batch, most| {
+            let rest = |it: &Value| error(&it["id"], -32003, "response too large");
+            let all = batch.iter().enumerate().map(|(n, it)| if n < most { healthy(it) } else { rest(it) });
+            http1::json(200, Value::from_iter(all).to_string())
+        }),
         ("items for some", |batch, _| {
             let all: Vec<_> = batch.iter().take(2).map(|it| error(&it["id"], -1, "no")).collect();
             http1::json(200, json!(all).to_string())

@@ -10,8 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, JobHandle, PollPolicy, RetryPolicy, Revision, SignedJob, Until, Verified,
+    Client, Error, ErrorKind, FindingKind, JobHandle, LocalSigner, OffchainJobRequest, PollPolicy, RetryPolicy,
+    Revision, SignedJob, Until, Verified,
     chain::{Answer, Block, Chain, ChainReader, Question, RpcReader},
+    devnode::{ConsumerRules, DevNode, ProgramOutput},
     primitives::B256,
 };
 use serde_json::{Value, json};
@@ -119,6 +121,33 @@ async fn an_rpc_without_hashes_of_blocks_is_asked_by_number_and_that_is_kept() {
     let scene = Scene::new(Rules::none(), 5, true).await;
     scene.landed().await.expect("landed");
     assert_eq!(scene.chain.rpc_traits().block_hashes, Some(true));
+}
+
+/// It takes hashes of blocks for calls, and none for code: bad news is not lost for that.
+#[tokio::test]
+async fn an_rpc_that_takes_hashes_for_some_questions_is_asked_by_number() {
+    let (revision, signer) = (Revision::Relay, LocalSigner::random().expect("a key"));
+    let node = DevNode::builder(revision).consumer(CONSUMER, ConsumerRules::signed_by(signer.address()));
+    let node = node.start().await.expect("a node");
+    let world = node.chain().to_chain();
+    let rules = Rules::none().items(|request| {
+        let code = request["method"] == "eth_getCode" && object_as_block(request);
+        code.then(|| refusal(request, -32602, "invalid argument 1: json: cannot unmarshal object"))
+    });
+    let server = json_chain::serve(world.clone(), rules).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), world.job_manager());
+    let client = Client::builder().grpc(node.grpc_url()).revision(revision).signer(signer).chain(chain.clone());
+    let client = client.connect().await.expect("a client");
+    let program = node.register_program(|_| Ok(ProgramOutput::new(vec![1])));
+    let job = OffchainJobRequest::builder(CONSUMER, program).nonce(1).max_cycles(1_000).build().expect("a job");
+    let job = client.sign(job).await.expect("signed");
+    node.chain().take_nonce(CONSUMER);
+    for _ in 0..2 {
+        let report = client.preflight(&job).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        let taken = report.findings().iter().any(|it| matches!(it.kind(), FindingKind::NonceTakenOnChain { .. }));
+        assert!(taken && !report.will_land(), "{report}");
+    }
+    assert_eq!(chain.rpc_traits().block_hashes, Some(false));
 }
 
 /// Refuses logs of more than so many blocks, and counts both.

@@ -51,15 +51,41 @@ fn per_second(most: usize) -> (Rules, Arc<AtomicUsize>) {
     (rules, refused)
 }
 
+/// The same, question by question: what is beyond is refused, and the rest of a batch is answered.
+fn items_per_second(most: usize) -> (Rules, Arc<AtomicUsize>) {
+    let (taken, refused) = (Mutex::new(VecDeque::<Instant>::new()), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&refused);
+    let rules = Rules::none().items(move |request| {
+        let (mut taken, now) = (taken.lock().expect("taken"), Instant::now());
+        taken.retain(|at| now.duration_since(*at) < Duration::from_secs(1));
+        if taken.len() >= most {
+            count.fetch_add(1, SeqCst);
+            let limit = json!({ "code": 429, "message": "exceeded its requests per second" });
+            return Some(failure(request, limit));
+        }
+        taken.push_back(now);
+        None
+    });
+    (rules, refused)
+}
+
 /// Row 7: before, 19 of 20 were refused within a second.
 #[tokio::test]
 async fn twenty_submissions_with_a_preflight_pass_an_rpc_that_takes_twenty_questions_a_second() {
+    twenty_submissions_pass(per_second(20)).await;
+}
+
+#[tokio::test]
+async fn they_pass_also_where_the_limit_is_told_question_by_question() {
+    twenty_submissions_pass(items_per_second(20)).await;
+}
+
+async fn twenty_submissions_pass((rules, refused): (Rules, Arc<AtomicUsize>)) {
     let (revision, signer) = (Revision::Relay, LocalSigner::random().expect("a key"));
     let node = DevNode::builder(revision).consumer(CONSUMER, ConsumerRules::signed_by(signer.address()));
     let node = node.start().await.expect("a node");
     let program = ProgramId::new(node.register_program(|_| Ok(ProgramOutput::new(vec![1]))));
     let world = node.chain().to_chain();
-    let (rules, refused) = per_second(20);
     let server = json_chain::serve(world.clone(), rules).await;
     let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), world.job_manager());
     let client = Client::builder().grpc(node.grpc_url()).revision(revision).signer(signer).chain(chain.clone());

@@ -292,6 +292,28 @@ async fn answers_that_are_none() {
     assert!(error.is_retryable() && error.to_string().contains("rate limit"), "{error}");
 }
 
+/// Each question has an answer of its own, and those for some are a limit.
+#[tokio::test]
+async fn a_limit_is_told_as_that_with_its_pause_whoever_meets_it() {
+    for refuses in [&["eth_call"][..], &["eth_call", "eth_chainId", "eth_getCode", "eth_getBlockByNumber"]] {
+        let socket = Socket::start(move |request| {
+            let limit = json!({ "code": 429, "message": "too many requests, try again in 90 seconds" });
+            let refused = request["method"].as_str().is_some_and(|method| refuses.contains(&method));
+            Some(if refused { failure(request, limit) } else { healthy(request) }.to_string())
+        })
+        .await;
+        let reader = RpcReader::ws(socket.url()).await.expect("a reader");
+        let error = reader.ask(&twelve()).await.expect_err("some are missing");
+        assert!(error.is_retryable() && error.to_string().contains("too many requests"), "{}", error.report());
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{}", error.report());
+        // The pause is that of all who ask.
+        let asked = socket.methods().len();
+        let error = chain_id(&reader).await.expect_err("it is not its turn");
+        assert!(error.is_retryable() && error.retry_after().is_some(), "{}", error.report());
+        assert_eq!(socket.methods().len(), asked);
+    }
+}
+
 #[tokio::test]
 async fn an_rpc_without_subscriptions_is_looked_at() {
     let socket = Socket::start(|request| {

@@ -108,8 +108,12 @@ impl Edge {
     }
 
     pub async fn result(&self, nonce: u64) -> (SignedJob, Verified) {
+        self.result_of(nonce, nonce.to_be_bytes().to_vec()).await
+    }
+
+    pub async fn result_of(&self, nonce: u64, input: Vec<u8>) -> (SignedJob, Verified) {
         let job = OffchainJobRequest::builder(CONSUMER, ProgramId::from(B256::repeat_byte(5)));
-        let job = job.max_cycles(1000).onchain_input(nonce.to_be_bytes().to_vec());
+        let job = job.max_cycles(1000).onchain_input(input);
         let job = match self.revision {
             Revision::State => job.state(vec![1, 2, 3]),
             _ => job.relay(RelayStrategy::Unordered),

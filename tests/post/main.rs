@@ -13,5 +13,6 @@ mod on_anvil;
 mod orders;
 #[cfg(feature = "chain")]
 mod pool;
+mod refused_reads;
 mod several;
 mod uncared;

@@ -11,6 +11,7 @@ use crate::{
         Block, JobMetadata, Log, OnchainStatus, Receipt, Transaction,
         abi::JobManager,
         recorded::{Inputs, Kept},
+        returned::unknown_status,
     },
     error::{Error, ErrorKind, Result},
     job::{Finality, JobId, Revision, SignedJob, Verified, abi, posted},
@@ -151,10 +152,7 @@ impl Evidence<'_> {
                 Ok(Kept::Unclear(lacking)) => self.own_step(Some(lacking), blocks),
                 Err(error) => Step::Done(Standing::Unproven(error)),
             },
-            OnchainStatus::Unrecognized(number) => Step::Done(Standing::Unread(Error::new(
-                ErrorKind::Chain,
-                format!("the JobManager gives the job the status {number}, which this release does not know"),
-            ))),
+            OnchainStatus::Unrecognized(number) => Step::Done(Standing::Unread(unknown_status(number))),
         }
     }
 

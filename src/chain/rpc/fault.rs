@@ -37,7 +37,7 @@ pub(super) fn sign(error: &Error) -> Option<Sign> {
 }
 
 /// Whether it is the RPC that failed, or refused, so that another one may do.
-pub(super) fn is_of_the_rpc(error: &Error) -> bool {
+pub(in crate::chain) fn is_of_the_rpc(error: &Error) -> bool {
     error.is_retryable() || sign(error).is_some()
 }
 
@@ -86,6 +86,10 @@ pub(super) fn is_unknown_caller(payload: &ErrorPayload) -> bool {
         "invalid credentials",
     ];
     let text = payload.message.to_ascii_lowercase();
+    // A contract's word.
+    if payload.code == 3 || text.contains("revert") {
+        return false;
+    }
     let expired =
         ["token", "jwt", "credential", "session"].iter().any(|word| text.contains(word)) && text.contains("expired");
     payload.code == 401 || expired || WORDS.iter().any(|words| text.contains(words))
@@ -172,10 +176,31 @@ fn names_batch(text: &str) -> bool {
     text.to_ascii_lowercase().contains("batch")
 }
 
+/// Whether a text speaks of an answer that is too long.
+fn names_length(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("response") && ["too large", "too big", "too long", "size exceed"].iter().any(|it| text.contains(it))
+}
+
+/// Whether one of several questions was refused for those that came with it, which were answered.
+pub(super) fn is_for_the_others(error: &Error) -> bool {
+    matches!(sign(error), Some(Sign::TooMany | Sign::TooLong)) || is_cut_short(error)
+}
+
+/// Whether the RPC had no time left: geth gives so many questions at once five seconds in all (-32002).
+pub(super) fn is_cut_short(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    error.is_retryable() && (text.contains("with error -32002") || text.contains("timed out"))
+}
+
 /// What the RPC said instead of a result.
 pub(super) fn said(payload: &ErrorPayload) -> Error {
     let text = clean(payload.message.as_bytes(), QUOTED);
-    let sign = if names_batch(&text) { Sign::TooMany } else { Sign::Refused };
+    let sign = match () {
+        () if names_batch(&text) => Sign::TooMany,
+        () if names_length(&text) => Sign::TooLong,
+        () => Sign::Refused,
+    };
     let error = chain(format!("the RPC answered with error {}: {text:?}", payload.code)).with_detail(sign);
     if is_limit(payload) {
         let error = limited(error);
@@ -337,6 +362,10 @@ pub(super) fn is_limit(payload: &ErrorPayload) -> bool {
     let other = has_word(&text, &["result", "results", "range", "ranges", "block", "blocks"])
         || ["response size", "header not found"].iter().any(|words| text.contains(words));
     let other = payload.code != 429 && other;
+    // What a contract reverted with, if another question's answer has it.
+    if payload.code == 3 {
+        return false;
+    }
     !other && (payload.is_retry_err() || names_rate(&text)) || text.contains("too many requests")
 }
 
@@ -455,6 +484,8 @@ mod tests {
             (-32000, "invalid token", true),
             (-32000, "filter expired", false),
             (-32000, "execution reverted: ERC20: token not allowed", false),
+            (-32000, "execution reverted: Ownable: caller is unauthorized", false),
+            (3, "unauthorized", false),
             (-32601, "the method does not exist", false),
         ] {
             assert_eq!(is_unknown_caller(&payload(code, text)), unknown, "{text}");

@@ -22,6 +22,7 @@ use alloy_transport::{IntoBoxTransport, TransportError};
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub(super) use self::fault::is_of_the_rpc;
 pub(crate) use self::round::Received;
 #[cfg(feature = "devnode")]
 pub(crate) use self::sender::{Draft, Sender};

@@ -71,8 +71,8 @@ pub(super) struct Asker {
 
 /// What came of a packet.
 enum Part {
-    /// In the order of the questions; nothing for those that were left out.
-    Answered(Vec<Option<Result<Answer>>>),
+    /// In the order of the questions; nothing for those that were left out, and why they were.
+    Answered(Vec<Option<Result<Answer>>>, Option<Error>),
     /// They are to be asked again, fewer at once, for this. The first one may be answered.
     Refused(Error, Option<Result<Answer>>),
     /// None of them could be asked.
@@ -81,12 +81,12 @@ enum Part {
 
 /// What several questions were answered.
 struct Several {
-    /// Nothing for those that were left out, and for those that met a limit while others were answered.
+    /// Nothing for those that were left out, and for those that may be answered without the others, which were.
     found: Vec<Option<Result<Answer>>>,
     /// What all were refused with.
     refusal: Option<Error>,
-    /// Whether one was left out for a limit.
-    limited: bool,
+    /// What those of the second kind were refused with.
+    left: Option<Error>,
 }
 
 impl Asker {
@@ -122,8 +122,9 @@ impl Asker {
             let mut left = Vec::new();
             for (places, part) in self.round(questions, &open, size).await {
                 let found = match part {
-                    Part::Answered(found) => {
+                    Part::Answered(found, left) => {
                         answered = true;
+                        refusals.extend(left.map(|error| error.to_string()));
                         if let [Some(Err(error))] = &found[..] {
                             explained |= refusals.contains(&error.to_string());
                         }
@@ -162,9 +163,22 @@ impl Asker {
             // One of the questions was what was refused, and not their number.
             *self.batch.lock() = before;
         }
-        match failure {
-            Some(error) if !answered => Err(error),
-            _ => Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()),
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect();
+        if let Some(error) = failure.filter(|_| !answered) {
+            return Err(error);
+        }
+        let limited = || {
+            let met = |(question, answer): (_, &Result<_>)| {
+                Some((question, answer.as_ref().err().filter(|it| is_limit(it))?.clone()))
+            };
+            questions.iter().zip(&answers).filter_map(met)
+        };
+        // A limit passes, and half an answer decides nothing: all of it is asked again, at the pace that was learnt. If a
+        // question for the logs of several blocks met it, it may be of their number.
+        let of_logs = limited().any(|(question, _)| is_wide(question));
+        match limited().map(|(_, error)| error).max_by_key(Error::retry_after) {
+            Some(error) if !of_logs => Err(error),
+            _ => Ok(answers),
         }
     }
 
@@ -214,43 +228,56 @@ impl Asker {
             return match self.single(question).await {
                 Ok(answer) => {
                     self.batch.lock().took(size);
-                    Part::Answered(vec![Some(answer)])
+                    Part::Answered(vec![Some(answer)], None)
                 }
                 Err(error) => Part::Failed(error),
             };
         }
         let (sent, several) = self.several(questions).await;
-        let Several { found: answers, refusal, limited } =
-            several.unwrap_or_else(|error| Several { found: Vec::new(), refusal: Some(error), limited: false });
+        let Several { found: answers, refusal, left } =
+            several.unwrap_or_else(|error| Several { found: Vec::new(), refusal: Some(error), left: None });
         let whole = answers.len() == questions.len() && answers.iter().all(Option::is_some);
         let refusal = refusal.map(|error| of_these(questions, error));
         let part = match refusal {
-            Some(error) if !self.apart => self.refused_part(questions, sent, error).await,
-            Some(error) => Part::Failed(error),
+            Some(error) if !self.apart => self.refused_part(questions, sent, error, &answers).await,
+            Some(error) => {
+                self.keep_limit(sent, questions.len(), &error);
+                Part::Failed(error)
+            }
             None if self.apart => {
-                let or_error = |answer: Option<_>| answer.or_else(|| Some(Err(unanswered())));
-                return Part::Answered(answers.into_iter().map(or_error).collect());
+                let error = left.unwrap_or_else(unanswered);
+                self.keep_limit(sent, questions.len(), &error);
+                let or_error = |answer: Option<_>| answer.or_else(|| Some(Err(error.clone())));
+                return Part::Answered(answers.into_iter().map(or_error).collect(), None);
             }
             None => {
+                let limited = left.as_ref().is_some_and(is_limit);
                 let for_its_size = !whole && (!limited || self.is_too_large(sent, questions.len()));
                 let mut batch = self.batch.lock();
                 match (whole, for_its_size) {
                     (true, _) => batch.took(size),
+                    (false, true) if left.as_ref().is_some_and(fault::is_cut_short) => batch.failed(size),
                     (false, true) => batch.refused(size),
                     (false, false) => batch.doubt(size),
                 }
-                return Part::Answered(answers);
+                return Part::Answered(answers, left);
             }
         };
         // If it was not their number, each has been told what is wrong with it. A limit passes.
         match part {
-            Part::Failed(error) if whole && !is_limit(&error) => Part::Answered(answers),
+            Part::Failed(error) if whole && !is_limit(&error) => Part::Answered(answers, None),
             part => part,
         }
     }
 
-    /// What to do with questions none of which was answered.
-    async fn refused_part(&self, questions: &[&Question], sent: Instant, error: Error) -> Part {
+    /// What to do with questions none of which was answered. `each`: what each was refused with, if it was.
+    async fn refused_part(
+        &self,
+        questions: &[&Question],
+        sent: Instant,
+        error: Error,
+        each: &[Option<Result<Answer>>],
+    ) -> Part {
         let size = questions.len() as u64;
         match fault::sign(&error) {
             None | Some(Sign::Barred) => Part::Failed(error),
@@ -271,7 +298,7 @@ impl Asker {
                 }
                 Part::Failed(error)
             }
-            Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, sent, error).await,
+            Some(Sign::Refused | Sign::Limited) => self.one_tells(questions, sent, error, each).await,
         }
     }
 
@@ -281,7 +308,13 @@ impl Asker {
     }
 
     /// Whether it was their number for which they were refused. The plainest question by itself tells.
-    async fn one_tells(&self, questions: &[&Question], sent: Instant, refusal: Error) -> Part {
+    async fn one_tells(
+        &self,
+        questions: &[&Question],
+        sent: Instant,
+        refusal: Error,
+        each: &[Option<Result<Answer>>],
+    ) -> Part {
         let size = questions.len();
         // Before that one counts among those that were taken.
         let for_its_size = !is_limit(&refusal) || self.is_too_large(sent, size);
@@ -292,10 +325,14 @@ impl Asker {
             _ => 2,
         });
         let Some((index, question)) = plainest else { return Part::Failed(refusal) };
+        let before = match each.get(index) {
+            Some(Some(Err(error))) => error.to_string(),
+            _ => refusal.to_string(),
+        };
         match self.single(question).await {
             Err(_) => Part::Failed(refusal),
             Ok(Err(error)) if fault::sign(&error) == Some(Sign::Limited) => Part::Failed(refusal),
-            Ok(Err(error)) if error.to_string() == refusal.to_string() => Part::Failed(refusal),
+            Ok(Err(error)) if error.to_string() == before => Part::Failed(refusal),
             Ok(answer) => {
                 match (answer.is_ok(), for_its_size) {
                     (true, true) => self.refused(size as u64, &refusal),
@@ -317,7 +354,7 @@ impl Asker {
         };
         let ids: Vec<_> = requests.iter().map(|request| request.id().clone()).collect();
         let (sent, answer) = self.exchange(RequestPacket::Batch(requests)).await;
-        (sent, answer.and_then(|answer| answers_of(questions, &ids, answer)))
+        (sent, answer.and_then(|answer| answers_of(questions, &ids, answer, self.apart)))
     }
 
     /// Asks one. Fails if it has no answer.
@@ -334,10 +371,8 @@ impl Asker {
             ResponsePacket::Batch(answers) => one_of(question, id, answers),
         });
         let answer = answer.map_err(|error| of_these(&[question], error));
-        if let Err(error) | Ok(Err(error)) = &answer
-            && is_limit(error)
-        {
-            self.limited(sent, 1, error);
+        if let Err(error) | Ok(Err(error)) = &answer {
+            self.keep_limit(sent, 1, error);
         }
         answer
     }
@@ -428,6 +463,13 @@ impl Asker {
         self.rate.lock().refused(sent, questions, Instant::now())
     }
 
+    /// If that is a limit, its pause is kept.
+    fn keep_limit(&self, sent: Instant, questions: usize, error: &Error) {
+        if is_limit(error) {
+            self.limited(sent, questions, error);
+        }
+    }
+
     /// What was sent then was too much for the time. Tells whether it may be too much at any time.
     fn limited(&self, sent: Instant, questions: usize, error: &Error) -> bool {
         let pause = error.retry_after().unwrap_or_default();
@@ -451,8 +493,12 @@ impl Drop for Queued<'_> {
 
 /// What these questions were refused with, all of them at once.
 fn of_these(questions: &[&Question], error: Error) -> Error {
-    let wide = |question: &&Question| matches!(question, Question::Logs(it) if it.from_block < it.to_block);
-    if questions.iter().any(wide) { fault::of_logs(error) } else { error }
+    if questions.iter().any(|question| is_wide(question)) { fault::of_logs(error) } else { error }
+}
+
+/// Whether it asks for the logs of several blocks.
+fn is_wide(question: &Question) -> bool {
+    matches!(question, Question::Logs(it) if it.from_block < it.to_block)
 }
 
 fn is_limit(error: &Error) -> bool {
@@ -468,7 +514,7 @@ fn one_of(question: &Question, id: Id, answers: Vec<Response>) -> Result<Result<
     matched(&[question], &[id], answers).pop().flatten().ok_or_else(unanswered)
 }
 
-fn answers_of(questions: &[&Question], ids: &[Id], packet: ResponsePacket) -> Result<Several> {
+fn answers_of(questions: &[&Question], ids: &[Id], packet: ResponsePacket, apart: bool) -> Result<Several> {
     let answers = match packet {
         ResponsePacket::Batch(answers) => answers,
         ResponsePacket::Single(answer) => {
@@ -481,22 +527,20 @@ fn answers_of(questions: &[&Question], ids: &[Id], packet: ResponsePacket) -> Re
     let refusal = refusal_of_all(&answers, ids.len());
     let mut found = matched(questions, ids, answers);
     if !found.iter().any(|found| matches!(found, Some(Ok(_)))) {
-        return Ok(Several { found, refusal, limited: false });
+        return Ok(Several { found, refusal, left: None });
     }
-    // Those that met a limit may be answered by themselves.
-    let mut limited = false;
-    for found in &mut found {
-        limited |= found.take_if(|it| it.as_ref().is_err_and(is_limit)).is_some();
-    }
-    Ok(Several { found, refusal: None, limited })
+    // Those that met a limit, or were too much beside the others, may be answered by themselves.
+    let alone = |error: &Error| is_limit(error) || !apart && fault::is_for_the_others(error);
+    let left = found.iter_mut().filter_map(|found| found.take_if(|it| it.as_ref().is_err_and(alone))?.err());
+    let left = left.max_by_key(|error| (is_limit(error), error.retry_after()));
+    Ok(Several { found, refusal: None, left })
 }
 
 fn unanswered() -> Error {
     fault::no_answers("the RPC left a question unanswered")
 }
 
-/// What so many questions were refused with, if it may be for their number: in the same words, or by limits, or not
-/// each of them.
+/// What so many questions were refused with, if it may be for their number: all of them, by limits, or not each.
 fn refusal_of_all(answers: &[Response], asked: usize) -> Option<Error> {
     let mut all = Vec::with_capacity(answers.len());
     for answer in answers {
@@ -506,12 +550,13 @@ fn refusal_of_all(answers: &[Response], asked: usize) -> Option<Error> {
         }
     }
     let Some(first) = all.first() else { return (asked > 0).then(unanswered) };
-    let alike = all.iter().all(|it| it.code == first.code && it.message == first.message);
     if all.iter().all(|it| fault::is_limit(it)) {
         // Each in words of its own, perhaps. The longest pause counts.
         return all.iter().map(|it| fault::said(it)).max_by_key(Error::retry_after);
     }
-    (all.len() < asked || alike && !fault::is_behind(first)).then(|| fault::said(first))
+    let named = all.iter().find(|it| fault::sign(&fault::said(it)) == Some(Sign::TooMany));
+    let behind = all.iter().any(|it| fault::is_behind(it));
+    (all.len() < asked || named.is_some() || !behind).then(|| fault::said(named.unwrap_or(first)))
 }
 
 /// Gives each question its answer by the id, whatever their order; nothing to those that were left out.

@@ -79,7 +79,7 @@ async fn interpret(
     // What is no consumer has said nothing.
     let signer = if facts.job.max_nonce.is_ok() { facts.job.signer(job).ok() } else { None };
     // The JobManager must be there; what a consumer does not answer is not known, which may be how it is written.
-    let standing = ChainStanding::of(job, &facts.job.metadata?, &facts.job.inputs);
+    let standing = ChainStanding::of(job, &facts.job.metadata?, &facts.job.inputs)?;
     let operator = facts.job.operator?;
     // Where the consumer does not show whose job it is, perhaps the transaction does.
     let transactions = claims.tx_hash.into_iter().collect();

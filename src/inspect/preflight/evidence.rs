@@ -4,7 +4,7 @@ use alloy_primitives::Address;
 
 use super::finding::{Finding, FindingKind, Severity};
 use crate::{
-    chain::{Binding, OnchainStatus},
+    chain::{Binding, OnchainStatus, is_contracts_word},
     error::{Error, Result},
     inspect::{
         facts::Unsent,
@@ -58,9 +58,9 @@ pub(super) enum AheadSeen {
 impl Prospects {
     /// What could not be found out.
     pub(super) fn not_read(&self, kind: FindingKind, error: &Error) -> Finding {
-        // One question that fails for good is about a contract of another make, and not about the connection.
+        // By the contract's own word it is one of another make. What the RPC refused would have been the check.
         let whole = !matches!(kind, FindingKind::ChainNotRead { call } if call != "all");
-        let forbids = self.required && (whole || error.is_retryable());
+        let forbids = self.required && (whole || !is_contracts_word(error));
         let severity = if forbids { Severity::Error } else { Severity::Warning };
         let remedy = "make the preflight again once it can be asked; check its address";
         Finding { passing: error.is_retryable(), ..Finding::new(severity, kind, error.to_string(), remedy) }

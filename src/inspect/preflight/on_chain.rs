@@ -187,7 +187,10 @@ fn taken(evidence: &Prospects, chain: &Chained, status: OnchainStatus) -> Option
         OnchainStatus::Unknown => return None,
         OnchainStatus::Pending => ("getJobMetadata: pending, which only on-chain requests are".into(), another),
         OnchainStatus::Cancelled => ("getJobMetadata: cancelled, which only on-chain requests are".into(), another),
-        OnchainStatus::Unrecognized(status) => (format!("getJobMetadata: status {status}"), another),
+        OnchainStatus::Unrecognized(status) => {
+            let remedy = "use a release that knows the contracts; until it is known whose the nonce is, do not sign the job anew";
+            (format!("getJobMetadata: status {status}, which this release does not know"), remedy)
+        }
         OnchainStatus::Completed => {
             let seen = match evidence.is_complete(chain) {
                 Some(false) if chain.same_inputs.is_some() => "getJobMetadata: completed, with other inputs",

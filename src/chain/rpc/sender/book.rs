@@ -84,11 +84,16 @@ impl Signings {
     pub(super) fn add(&mut self, id: SigningId, terms: Terms, signed: &Signed) {
         let Some(signing) = self.get(id) else { return };
         let now = Instant::now();
-        signing.raises += u32::from(!signing.hashes.contains(&signed.hash));
+        // At the price of before it is the same one: some signers sign a transaction otherwise each time.
+        let raised = signing.terms.bid != terms.bid;
+        signing.raises += u32::from(raised && !signing.hashes.contains(&signed.hash));
         signing.hashes.retain(|known| *known != signed.hash);
         signing.hashes.push(signed.hash);
         (signing.terms, signing.raw) = (terms, kept(&signed.raw));
-        (signing.sent, signing.tried) = (now, now);
+        signing.sent = now;
+        if raised {
+            signing.tried = now;
+        }
     }
 
     /// One that was signed before this process began, of a draft of which all these were signed.
@@ -138,7 +143,7 @@ fn kept(raw: &Bytes) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::fees::Bid, *};
 
     fn signed(byte: u8) -> Signed {
         Signed { hash: B256::repeat_byte(byte), raw: Bytes::new() }
@@ -187,7 +192,8 @@ mod tests {
         let hashes: Vec<B256> = [1, 2, 3].map(B256::repeat_byte).into();
         for _ in 0..2 {
             for (nonce, byte) in [(3, 1), (4, 2), (4, 3)] {
-                book.recall(&hashes, terms(nonce), &signed(byte));
+                let bid = Bid { most: byte.into(), ..Bid::default() };
+                book.recall(&hashes, Terms { bid, ..terms(nonce) }, &signed(byte));
             }
         }
         let known = book.of(&hashes).unwrap();
@@ -217,5 +223,22 @@ mod tests {
             put(&mut book, nonce, 0);
         }
         assert_eq!(book.slots.len(), KEPT);
+    }
+
+    /// A signer of a key service signs what is sent again otherwise each time. That neither raises the price nor puts
+    /// the next raise off.
+    #[test]
+    fn the_same_price_once_more_is_no_raise() {
+        let mut book = Signings::default();
+        let id = put(&mut book, 3, 1);
+        let tried = book.get(id).unwrap().tried;
+        for byte in 2..6 {
+            book.add(id, terms(3), &signed(byte));
+        }
+        let signing = book.get(id).unwrap();
+        assert_eq!((signing.raises, signing.tried, signing.hashes.len()), (0, tried, 5));
+        book.add(id, Terms { bid: Bid { most: 9, ..Bid::default() }, ..terms(3) }, &signed(6));
+        let signing = book.get(id).unwrap();
+        assert!(signing.raises == 1 && signing.tried >= tried);
     }
 }

@@ -60,7 +60,8 @@ fn number(value: &Value) -> Option<u128> {
 /// What is to be bid now, whatever the bound is.
 pub(super) async fn market(access: &Access, allowed: Allowed, blobs: bool) -> Result<Market> {
     let block: Value = access.read("eth_getBlockByNumber", json!(["latest", false])).await?;
-    let block_gas = block.get("gasLimit").and_then(number).and_then(|gas| gas.try_into().ok());
+    // Chains without such a limit name none, or 0.
+    let block_gas = block.get("gasLimit").and_then(number).and_then(|gas| gas.try_into().ok()).filter(|gas| *gas > 0);
     let Some(base) = block.get("baseFeePerGas").and_then(number) else {
         let bid = legacy(access, blobs).await?;
         return Ok(Market { bid, block_gas });

@@ -12,6 +12,7 @@ use super::{draft::Draft, fees::Bid};
 use crate::{
     chain::{Blobs, SignedPost, blobs::BlobForm, keep_within},
     error::{Error, ErrorKind, Result},
+    job::recover_from_hash,
 };
 
 pub(super) type DynSigner = dyn TxSigner<Signature> + Send + Sync;
@@ -122,8 +123,21 @@ where
             .with_hint("post it again, or give the signer longer: RpcPoster::with_signing_deadline")
     })?;
     let signature = signed.map_err(|error| {
-        Error::new(ErrorKind::Signer, "the account did not sign the transaction").with_source(error)
+        Error::new(ErrorKind::Signer, "the account did not sign the transaction").with_source(error).with_hint(
+            "nothing was sent: check that the poster's signer reaches its key, and signs transactions of this chain",
+        )
     })?;
+    // Of a transaction the signature alone says who pays.
+    let account = hand.signer.address();
+    match recover_from_hash(&tx.signature_hash(), &signature.as_bytes()) {
+        Ok(payer) if payer == account => {}
+        found => {
+            let payer = found.map_or_else(|error| error.to_string(), |payer| format!("{payer} would pay"));
+            let what = format!("the poster's signer says that it signs for {account}, and did not: {payer}");
+            return Err(Error::new(ErrorKind::Signer, what)
+                .with_hint("nothing was sent: give RpcPoster the signer of the account that is to pay"));
+        }
+    }
     let envelope = TxEnvelope::from(tx.into_signed(signature));
     Ok(Signed { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
 }

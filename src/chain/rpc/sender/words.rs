@@ -98,11 +98,13 @@ pub(super) fn of(error: &TransportError) -> Word {
     let text = squashed(&payload.message);
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     // "Unknown transaction type" holds the words for one that is known.
-    if has(TAKEN) && !text.contains("unknowntransaction") {
+    let taken = has(TAKEN) && !text.contains("unknowntransaction");
+    // Whoever names the nonce speaks of that, and of another transaction perhaps.
+    if taken && !text.contains("nonce") {
         Word::Taken
     } else if has(USED) {
         Word::NonceUsed
-    } else if has(HELD) {
+    } else if has(HELD) || taken {
         Word::NonceHeld
     } else if has(FUNDS) || has(REFUSED) {
         Word::Refused
@@ -225,6 +227,9 @@ mod tests {
             ("existing tx with same hash", Word::Taken),
             ("tx already exists in cache", Word::Taken),
             ("tx already in mempool", Word::Taken),
+            ("nonce already in the mempool", Word::NonceHeld),
+            ("a transaction with this nonce is already in the pool", Word::NonceHeld),
+            ("nonce already in txpool", Word::NonceHeld),
             ("nonce too low", Word::NonceUsed),
             ("nonce too low: next nonce 8, tx nonce 7", Word::NonceUsed),
             ("NONCE_TOO_LOW: nonce too low", Word::NonceUsed),
