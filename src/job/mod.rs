@@ -42,7 +42,6 @@ mod verify;
 
 #[cfg(feature = "alloy-signer")]
 pub use alloy::AlloySigner;
-#[cfg(feature = "client")]
 #[cfg(feature = "chain")]
 pub(crate) use curve::recover as recover_from_hash;
 pub use finality::Finality;
@@ -51,6 +50,7 @@ pub use id::{JobId, ProgramId};
 pub use limits::Limits;
 pub use proof::Proof;
 pub use record::{JobRecord, JobStatus};
+#[cfg(feature = "client")]
 pub(crate) use record::{PastNonce, is_low_nonce};
 pub use request::{OffchainJobRequest, OffchainJobRequestBuilder};
 pub use revision::{RelayStrategy, Revision, VmType};
