@@ -38,6 +38,24 @@ async fn a_refused_submission_gives_its_nonce_back() {
     .await;
 }
 
+/// What the RPC does not let be checked is not checked. A contract without a function has said so itself.
+#[tokio::test]
+async fn what_the_rpc_refuses_to_ask_does_not_pass() {
+    both(|rig| async move {
+        let client = rig.builder().require_preflight(Severity::Error).connect().await.unwrap();
+        rig.chain.refuses(IS_VALID_SIGNATURE);
+        let error = client.submit(rig.job("one").build().unwrap()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Preflight, Outcome::NotSent), "{}", error.report());
+        assert!(error.report().to_string().contains("no such method on this plan"), "{}", error.report());
+        assert_eq!(rig.submissions(), 0);
+        rig.chain.truth(IS_VALID_SIGNATURE);
+        rig.chain.reverts("getNextNonce()", "");
+        client.submit(rig.job("one").build().unwrap()).await.unwrap();
+        assert_eq!(rig.submissions(), 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_caller_who_goes_away_meanwhile_gives_the_nonce_back() {
     both(|rig| async move {

@@ -110,12 +110,18 @@ impl Tapped {
         self.say(function, reverting(function, data));
     }
 
-    /// Calls of a function fail, each by itself.
+    /// Calls of a function fail for now, each by itself.
     pub fn fails(&self, function: &'static str) {
-        self.say(function, move |question| {
-            let busy = || Error::new(ErrorKind::Chain, "the RPC is busy").with_retryable(true);
-            is_call(question, function).then(|| Err(busy()))
-        });
+        self.fails_with(function, || Error::new(ErrorKind::Chain, "the RPC is busy").with_retryable(true));
+    }
+
+    /// The RPC refuses calls of a function for good.
+    pub fn refuses(&self, function: &'static str) {
+        self.fails_with(function, || Error::new(ErrorKind::Chain, "the RPC has no such method on this plan"));
+    }
+
+    fn fails_with(&self, function: &'static str, error: fn() -> Error) {
+        self.say(function, move |question| is_call(question, function).then(|| Err(error())));
     }
 
     /// Another hash of block 0: the chain was begun anew. It has got further than that.
