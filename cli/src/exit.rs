@@ -7,6 +7,9 @@ use tokio::time::timeout;
 
 use crate::{output::Output, text};
 
+/// How long calls under way are let go on at the end. A node whose call is cut off can be hurt by it.
+pub const GRACE: Duration = Duration::from_secs(5);
+
 /// What a script goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -58,6 +61,27 @@ pub async fn read_within<T>(limit: Option<Duration>, read: impl Future<Output = 
         Err(Error::new(ErrorKind::DeadlineExceeded, format!("there was no answer within {limit:?}"))
             .with_hint("give a longer --timeout, or none, which says sooner or later who does not answer"))
     })
+}
+
+/// Waits until the process is told to end.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_ok() {
+        return;
+    }
+    // Nothing is heard, and the system ends the process at once.
+    std::future::pending().await
 }
 
 /// Ends the process for arguments that clap refuses, or answers with: help and the version.

@@ -8,6 +8,7 @@ use crate::{
     chain,
     cli::Globals,
     connect,
+    exit::GRACE,
     output::{Output, Page},
     text,
 };
@@ -29,7 +30,11 @@ impl NonceArgs {
         let next = chain.next_nonce(self.consumer).await?;
         let most = chain.max_nonce(self.consumer).await?;
         let pending = if self.pending {
-            Some(connect::builder(globals).await?.connect().await?.pending_jobs(self.consumer).await?)
+            let client = connect::builder(globals).await?.connect().await?;
+            let pending = client.pending_jobs(self.consumer).await;
+            // A node whose list is cut off may lose its task for the consumer.
+            client.close(GRACE).await;
+            Some(pending?)
         } else {
             None
         };

@@ -85,7 +85,7 @@ impl Output {
         let text = serde_json::to_string(value)
             .map_err(|error| refused("the value cannot be written as JSON").with_source(error))?;
         input::write(path, &(text + "\n"))?;
-        self.answer(&json!({ "file": path }), page.row("file", path.display()));
+        self.answer(&json!({ "file": path.display().to_string() }), page.row("file", path.display()));
         Ok(())
     }
 

@@ -129,9 +129,9 @@ fn window(limits: &str) -> Option<f64> {
 }
 
 /// A time with its units, such as `1m30s`, `250ms` or `2 seconds`, in seconds, from the beginning of a text. A number
-/// without a unit is of seconds.
+/// without a unit is of seconds. What goes on as a date or a time of day does is none.
 pub(crate) fn spelled(text: &str) -> Option<f64> {
-    beginning(text).map(|(told, _)| told)
+    beginning(text).filter(|(_, rest)| !rest.starts_with(['-', ':', '/'])).map(|(told, _)| told)
 }
 
 /// The same, and what follows.
@@ -289,6 +289,8 @@ mod tests {
             ("ratelimit-reset", "86400", None),
             ("ratelimit-reset", "784111777", None),
             ("ratelimit-reset", "soon", None),
+            ("x-ratelimit-reset", "2026-11-30T08:49:37Z", None),
+            ("x-ratelimit-reset", "12:30:00", None),
             ("ratelimit-reset", "", None),
             ("ratelimit-reset", "NaN", None),
             ("ratelimit-reset", "inf", None),

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -190,7 +190,8 @@ impl StartArgs {
         said = said.node(&node, revision, shown, signer, self.signer.is_none(), anvil.is_some());
         said = self.register(&node, revision, said).await?;
         let real_chain = contracts.is_some() || self.relay_to.is_some();
-        let session = Session { node, file: self.state.clone(), _lock: lock, contracts, real_chain };
+        let session =
+            Session { node, file: self.state.clone(), _lock: lock, contracts, saving: Mutex::default(), real_chain };
         for fault in &self.faults {
             session.apply(fault)?;
         }

@@ -1,8 +1,9 @@
 //! A running node, and the file in which its state is kept.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use infinityvm_sdk::{Result, devnode::DevNode};
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{chain::Contracts, fault::FaultCommand};
 use crate::{
-    input::{self, Source},
-    text::refused,
+    input,
+    text::{refused, unreadable},
 };
 
 /// The version of the file.
@@ -34,7 +35,13 @@ impl StateFile {
         if !path.exists() {
             return Ok(None);
         }
-        let file: Self = Source::File(path.into()).json("the state of a development node")?;
+        // As large as it is: it was written here.
+        let text = fs::read(path).map_err(|error| unreadable(&path.display().to_string(), error))?;
+        let file: Self = serde_json::from_slice(&text).map_err(|error| {
+            refused(format!("{} does not hold the state of a development node", path.display()))
+                .with_source(error)
+                .with_hint("give the file that `ivm devnode` has written, as it is, or another one to begin anew")
+        })?;
         if file.version != VERSION {
             let found = file.version;
             return Err(refused(format!("{} has version {found}, and this is version {VERSION}", path.display()))
@@ -77,6 +84,8 @@ pub struct Session {
     /// Of that file, as long as the node runs.
     pub _lock: Option<StateLock>,
     pub contracts: Option<Contracts>,
+    /// Held while the state is written.
+    pub saving: Mutex<()>,
     /// Whether the node relays to a chain that it does not simulate.
     pub real_chain: bool,
 }
@@ -93,15 +102,16 @@ impl Session {
             }
             (FaultCommand::Save, Some(path)) => {
                 self.save()?;
-                Ok(json!({ "file": path }))
+                Ok(json!({ "file": path.display().to_string() }))
             }
             _ => fault.apply(&self.node),
         }
     }
 
-    /// Writes the state down, if there is a file for it.
+    /// Writes the state down, if there is a file for it. Two that are asked for at once are written one after the other.
     pub fn save(&self) -> Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let file = StateFile { version: VERSION, node: self.node.save()?, contracts: self.contracts };
         let text =
             serde_json::to_string(&file).map_err(|error| refused("the state cannot be written").with_source(error))?;

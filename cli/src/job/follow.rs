@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use infinityvm_sdk::{ErrorKind, HealPolicy, JobEvent, JobHandle, Result, SignedJob, Until, Verified};
+use infinityvm_sdk::{
+    Client, Error, ErrorKind, HealPolicy, JobEvent, JobHandle, Outcome, Result, SignedJob, Until, Verified,
+};
 use serde_json::json;
 
 use super::result::{ResultOptions, value_of};
 use crate::{
     cli::Globals,
     connect,
-    exit::read_within,
+    exit::{GRACE, interrupted, read_within},
     input::Source,
     output::Output,
     text::{self, refused},
@@ -54,16 +56,33 @@ pub struct EventsArgs {
 
 impl WaitArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
-        let handle = resumed(globals, &self.file, self.until, self.no_heal).await?;
-        let verified = follow(&handle, self.until, globals, output).await?;
-        self.result.tell(&verified, Some(handle.stage()), output)
+        self.result.check()?;
+        let (client, handle) = resumed(globals, &self.file, self.until, self.no_heal).await?;
+        let waited = tokio::select! {
+            biased;
+            () = interrupted() => Err(ended_early(&handle)),
+            waited = follow(&handle, self.until, globals, output) => waited,
+        };
+        let done = waited.and_then(|verified| self.result.tell(&verified, Some(handle.stage()), output));
+        client.close(GRACE).await;
+        done
     }
 }
 
 impl EventsArgs {
     /// One line for each event, as it comes.
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
-        let handle = resumed(globals, &self.file, self.until, self.no_heal).await?;
+        let (client, handle) = resumed(globals, &self.file, self.until, self.no_heal).await?;
+        let done = tokio::select! {
+            biased;
+            () = interrupted() => Err(ended_early(&handle)),
+            done = self.tell(&handle, globals, output) => done,
+        };
+        client.close(GRACE).await;
+        done
+    }
+
+    async fn tell(&self, handle: &JobHandle, globals: &Globals, output: &Output) -> Result<()> {
         let (begun, mut events) = (Instant::now(), handle.events_until(self.until).timeout(patience(globals)));
         while let Some(event) = events.next().await {
             let event = event?;
@@ -84,7 +103,7 @@ impl EventsArgs {
 }
 
 /// A job that was sent before, at a node that answers.
-async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) -> Result<JobHandle> {
+async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) -> Result<(Client, JobHandle)> {
     let job: SignedJob = file.json("a signed job")?;
     connect::require_operator(globals, until).await?;
     let mut builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
@@ -105,8 +124,17 @@ async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) 
         Err(error) if error.kind() == ErrorKind::NotFound && no_heal => {
             Err(error.with_hint("the node does not have the job: send it with `ivm job send`"))
         }
-        _ => client.resume(job),
+        _ => client.resume(job).map(|handle| (client, handle)),
     }
+}
+
+/// The wait was told to end. The job goes on, and so may the wait.
+fn ended_early(handle: &JobHandle) -> Error {
+    Error::new(ErrorKind::Closed, "interrupted")
+        .with_outcome(Outcome::Accepted)
+        .with_retryable(true)
+        .with_job(handle.id())
+        .with_hint("wait again with the same file: the job goes on")
 }
 
 /// Waits for a job's verified result, and tells a person how far it is.

@@ -1,5 +1,7 @@
 //! `ivm job get`, `preflight` and `diagnose`: what node and chain say of a job.
 
+use std::path::Path;
+
 use clap::Args;
 use infinityvm_sdk::{JobId, Result, SignedJob, job::echo_difference};
 use serde_json::json;
@@ -8,7 +10,7 @@ use crate::{
     chain,
     cli::Globals,
     connect,
-    exit::Exit,
+    exit::{Exit, GRACE},
     input::Source,
     output::{Output, Page},
     text::refused,
@@ -33,7 +35,8 @@ impl GetArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         let (id, job) = match self.job.parse::<JobId>() {
             Ok(id) => (id, None),
-            Err(_) if self.job.starts_with("0x") => {
+            // The file of a job that was kept is named by its id.
+            Err(_) if self.job.starts_with("0x") && !Path::new(&self.job).exists() => {
                 return Err(refused(format!("{:?} is no job id", self.job)).with_hint("an id is 0x and 64 hex digits"));
             }
             Err(_) => {
@@ -72,7 +75,10 @@ impl FileArgs {
         let job: SignedJob = self.file.json("a signed job")?;
         chain::required(globals).await?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
-        let report = builder.connect().await?.preflight(&job).await?;
+        let client = builder.connect().await?;
+        let report = client.preflight(&job).await;
+        client.close(GRACE).await;
+        let report = report?;
         output.advice(&report, &report);
         Ok(if report.will_land() { Exit::Done } else { Exit::Failed })
     }
@@ -81,7 +87,11 @@ impl FileArgs {
     pub async fn diagnose(self, globals: &Globals, output: &Output) -> Result<()> {
         let job: SignedJob = self.file.json("a signed job")?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
-        let diagnosis = builder.connect().await?.diagnose(&job).await?;
+        let client = builder.connect().await?;
+        let diagnosis = client.diagnose(&job).await;
+        // A node whose list is cut off may lose its task for the consumer.
+        client.close(GRACE).await;
+        let diagnosis = diagnosis?;
         output.advice(&diagnosis, &diagnosis);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use alloy_dyn_abi::DynSolType;
 use clap::Args;
-use infinityvm_sdk::{Result, SignedJob, Stage, Verified};
+use infinityvm_sdk::{Outcome, Result, SignedJob, Stage, Verified};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,8 +31,18 @@ impl ResultOptions {
         self.decode.is_some() || self.proof.is_some()
     }
 
-    /// Prints a verified result, and writes its proof where that was asked for.
+    /// Refuses a proof's file that could not be written, before anything is sent.
+    pub fn check(&self) -> Result<()> {
+        self.proof.as_ref().map_or(Ok(()), |path| input::check_writable(path))
+    }
+
+    /// Prints a verified result, and writes its proof where that was asked for. What fails here comes after the job.
     pub fn tell(&self, verified: &Verified, stage: Option<Stage>, output: &Output) -> Result<()> {
+        self.try_tell(verified, stage, output)
+            .map_err(|error| error.with_outcome(Outcome::Accepted).with_job(verified.job().id()))
+    }
+
+    fn try_tell(&self, verified: &Verified, stage: Option<Stage>, output: &Output) -> Result<()> {
         if let Some(path) = &self.proof {
             let text = serde_json::to_string(verified)
                 .map_err(|error| refused("the proof cannot be written as JSON").with_source(error))?;
@@ -54,7 +64,8 @@ impl ResultOptions {
             "operator": verified.operator(),
             "blob_hashes": verified.blob_hashes(),
             "finality": place,
-            "proof_file": self.proof,
+            // A path that is no text is shown as far as it is.
+            "proof_file": self.proof.as_ref().map(|path| path.display().to_string()),
         });
         output.answer(&value, page);
         Ok(())

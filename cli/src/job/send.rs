@@ -1,9 +1,6 @@
 //! `ivm job submit` and `ivm job send`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use infinityvm_sdk::{
@@ -22,15 +19,14 @@ use super::{
 use crate::{
     chain,
     cli::Globals,
-    connect, input,
+    connect,
+    exit::{GRACE, interrupted},
+    input,
     input::Source,
     keys::KeyOptions,
     output::Output,
     text::{self, refused},
 };
-
-/// How long a submission under way is let go on once its time is over. A node whose call is cut off can be hurt by it.
-const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("source").args(["file", "consumer"]).required(true))]
@@ -113,7 +109,10 @@ impl SendOptions {
     /// Refuses what cannot work before anything is read or sent.
     pub async fn check(&self, globals: &Globals) -> Result<()> {
         match self.wait {
-            Some(until) => connect::require_operator(globals, until).await,
+            Some(until) => {
+                self.result.check()?;
+                connect::require_operator(globals, until).await
+            }
             None if self.result.are_given() => Err(refused("--decode and --proof need a result")
                 .with_hint("add --wait executed, or --wait relayed; or use `ivm job wait` afterwards")),
             None => Ok(()),
@@ -164,9 +163,7 @@ impl SendOptions {
             done = done => done,
         };
         let done = done.map_err(|error| with_file(error, job, file));
-        if done.is_err() {
-            client.close(GRACE).await;
-        }
+        client.close(GRACE).await;
         done
     }
 
@@ -179,27 +176,6 @@ impl SendOptions {
         let verified = follow(&handle, until, globals, output).await?;
         self.result.tell(&verified, Some(handle.stage()), output)
     }
-}
-
-/// Waits until the process is told to end.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-        if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    #[cfg(not(unix))]
-    if tokio::signal::ctrl_c().await.is_ok() {
-        return;
-    }
-    // Nothing is heard, and the system ends the process at once.
-    std::future::pending().await
 }
 
 /// Where the nonce comes from, if the job has none.
@@ -229,6 +205,8 @@ fn with_file(error: Error, job: &SignedJob, file: Option<&Path>) -> Error {
     let verb = match error.outcome() {
         _ if error.kind() == ErrorKind::DeadlineExceeded => "wait",
         Outcome::Unknown => "send",
+        // What came after it was sent has failed, or the job itself: the file is what goes on with it.
+        Outcome::Accepted => "wait",
         _ => return error,
     };
     let path = match file {
@@ -242,5 +220,10 @@ fn with_file(error: Error, job: &SignedJob, file: Option<&Path>) -> Error {
             path
         }
     };
-    error.with_hint(format!("the signed job is in {0}; go on with `ivm job {verb} {0}`", path.display()))
+    let kept = format!("the signed job is in {0}; go on with `ivm job {verb} {0}`", path.display());
+    let hint = match (error.outcome(), error.hint()) {
+        (Outcome::Accepted, Some(hint)) => format!("{hint}; {kept}"),
+        _ => kept,
+    };
+    error.with_hint(hint)
 }

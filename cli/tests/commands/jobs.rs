@@ -28,6 +28,10 @@ async fn a_job_is_submitted_waited_for_and_decoded() {
 
         let record = scene.line("job get job.json --json").json();
         assert_eq!((&record["matches"], &record["record"]["status"]), (&json!(true), &json!("relayed")));
+        // As a file is named that was kept because the outcome was not known.
+        let kept = format!("{}.job.json", job.id());
+        scene.folder.write(&kept, scene.folder.read("job.json"));
+        assert_eq!(scene.line(&format!("job get {kept} --json")).json()["matches"], json!(true));
         let record = scene.ivm(&["job", "get", &job.id().to_string(), "--revision", revision.name()]);
         assert!(record.ok().contains("relayed") && record.out.contains("not verified"), "{}", record.out);
     }

@@ -86,6 +86,7 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("job sign job.json --revision relay --private-key-file key.hex --password-file empty", 2, "cannot be used with"),
     ("job sign job.json --revision relay --private-key-file empty", 2, "64 hex digits"),
     ("job sign job.json --revision relay --private-key-file nowhere", 2, "nowhere cannot be read"),
+    ("job sign job.json --revision relay --nonce 18446744073709551615 --private-key-file key.hex", 2, "overflow"),
     ("job id", 2, "FILE"),
     ("job id --nonce 1", 2, "--consumer"),
     ("job id signed.json --nonce 1", 2, "cannot be used with"),
@@ -100,6 +101,9 @@ const MISUSES: &[(&str, i32, &str)] = &[
     ("job send signed.json --wait finalized:1 --operator C", 2, "--rpc-url"),
     ("job send signed.json --wait done --operator C", 2, "executed"),
     ("job send signed.json --decode uint256", 2, "--wait"),
+    // Once it was sent and executed it would be too late.
+    ("job send signed.json --wait executed --operator C --proof nowhere/p.json", 2, "nowhere/p.json cannot be written"),
+    ("job wait signed.json --operator C --proof nowhere/p.json", 2, "nowhere/p.json cannot be written"),
     ("job send signed.json --preflight", 2, "--rpc-url"),
     ("job send signed.json --timeout soon", 2, "90s"),
     ("job send signed.json --timeout 0", 2, "no time"),

@@ -209,8 +209,9 @@ mod tests {
         let mut book = Signings::default();
         let long = |byte| Signed { hash: B256::repeat_byte(byte), raw: Bytes::from(vec![0; KEPT_BYTES + 1]) };
         let id = put(&mut book, 3, 1);
+        let higher = Terms { bid: Bid { most: 2, ..Bid::default() }, ..terms(3) };
         for byte in [2, 2] {
-            book.add(id, terms(3), &long(byte));
+            book.add(id, higher, &long(byte));
         }
         let signing = book.get(id).unwrap();
         assert_eq!((signing.hashes.len(), signing.raises), (2, 1), "sent again is not priced again");
