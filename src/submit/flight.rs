@@ -145,8 +145,9 @@ impl Flight {
             (None, _) => {}
         }
         // The job of a run stays until that says what became of it.
-        if decided && !(landed.is_ok() && self.first_look.is_some()) {
-            self.open.lock().unresolved.remove(&id);
+        let mut board = self.open.lock();
+        if decided && !(landed.is_ok() && (self.first_look.is_some() || board.runs.contains_key(&id))) {
+            board.unresolved.remove(&id);
         }
     }
 

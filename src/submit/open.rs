@@ -77,8 +77,8 @@ pub(super) struct Board {
     /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     pub(super) unresolved: HashMap<JobId, Unresolved>,
     pub(super) replaced: ReplacedJobs,
-    /// Runs under way: each may have a job among the unresolved, which does not count there.
-    pub(super) runs: usize,
+    /// The jobs of runs under way, and how many runs each has. Each may be among the unresolved, and does not count there.
+    pub(super) runs: HashMap<JobId, usize>,
 }
 
 pub(super) struct Unresolved {
@@ -208,7 +208,8 @@ impl OpenJobs {
             // if somebody resolved it by hand, or if a client that shares the nonces sends the job just now.
             _ = nonces.resolve(job.consumer(), job.nonce(), Settlement::Commit);
             let mut board = self.lock();
-            if board.is_at_rest(job) {
+            // A run that waits for more, and is dropped, leaves nobody else who has the bytes.
+            if board.is_at_rest(job) && !board.runs.contains_key(&job.id()) {
                 board.unresolved.remove(&job.id());
             }
         }
@@ -269,7 +270,7 @@ impl Board {
             Some(open) if open.job != *job && replaces.as_ref() != Some(&open.job) => Err(taken_here(&open.job)),
             Some(_) => Ok(None),
             // Those under way are bounded by their slots.
-            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() + self.runs => {
+            None if !*by_wait && self.unresolved.len() >= MAX_UNRESOLVED + self.airborne.len() + self.runs.len() => {
                 Err(Error::new(ErrorKind::Nonce, format!("{MAX_UNRESOLVED} jobs of unknown fate are kept already"))
                     .with_job(job.id())
                     .with_hint("submit the jobs of Client::unresolved again, or drop them with Client::forget"))

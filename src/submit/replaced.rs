@@ -61,13 +61,18 @@ impl ReplacedJobs {
                 self.digest_order.push_back(digest);
             }
         }
-        if self.digests.remove(&digest(job)) {
-            self.digest_order.retain(|known| *known != digest(job));
-        }
+        self.may_be_sent(job);
         while self.digest_order.len() > DIGESTS {
             if let Some(oldest) = self.digest_order.pop_front() {
                 self.digests.remove(&oldest);
             }
+        }
+    }
+
+    /// A job is sent, whatever was put in its place before.
+    pub(super) fn may_be_sent(&mut self, job: &SignedJob) {
+        if !self.digests.is_empty() && self.digests.remove(&digest(job)) {
+            self.digest_order.retain(|known| *known != digest(job));
         }
     }
 
@@ -145,6 +150,17 @@ mod tests {
         assert_eq!(replaced.replacement(&other), Some(&one));
         assert_eq!(replaced.replacement(&one), None);
         assert_eq!(replaced.replaced_by(&one).collect::<Vec<_>>(), [&other]);
+    }
+
+    #[test]
+    fn a_job_that_is_submitted_again_may_be_sent_by_its_waits() {
+        let mut replaced = ReplacedJobs::default();
+        let (one, other) = (job(1, 1), job(1, 2));
+        replaced.replace(one.clone(), &other);
+        replaced.may_be_sent(&one);
+        assert!(!replaced.has(&one) && replaced.digest_order.is_empty());
+        // What a record shows of the two is still told.
+        assert_eq!(replaced.replacement(&one), Some(&other));
     }
 
     #[test]

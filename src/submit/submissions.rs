@@ -1,6 +1,9 @@
 //! Submitting: a flight for each job, and what is known of the jobs that were sent.
 
-use std::sync::{Arc, atomic::AtomicU32};
+use std::{
+    collections::hash_map::Entry,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 use alloy_primitives::{Address, B256};
 use tokio::{
@@ -57,7 +60,7 @@ impl Submissions {
 
     /// Has room for the job of a run, until what this returns is dropped.
     pub(crate) fn keep(self: &Arc<Self>, job: SignedJob) -> KeptJob {
-        self.open.lock().runs += 1;
+        *self.open.lock().runs.entry(job.id()).or_default() += 1;
         KeptJob { submissions: Arc::clone(self), job }
     }
 
@@ -261,8 +264,11 @@ impl Submissions {
             if lane_of(job.relay_strategy()) == Lane::Ordered {
                 self.nonces.count(job.consumer(), job.nonce());
             }
-            if let Some(old) = departure.replaces.take() {
-                board.replaced.replace(old, &job);
+            match departure.replaces.take() {
+                Some(old) => board.replaced.replace(old, &job),
+                // Whoever submits it says so: waits for it send it again, too.
+                None if !departure.by_wait => board.replaced.may_be_sent(&job),
+                None => {}
             }
             let before = board.unresolved.insert(id, Unresolved { job: job.clone(), may_have_run: true, stored });
             let passing = departure.by_wait && before.is_none();
@@ -316,7 +322,13 @@ impl KeptJob {
 
 impl Drop for KeptJob {
     fn drop(&mut self) {
-        self.submissions.open.lock().runs -= 1;
+        let mut board = self.submissions.open.lock();
+        if let Entry::Occupied(mut runs) = board.runs.entry(self.job.id()) {
+            *runs.get_mut() -= 1;
+            if *runs.get() == 0 {
+                runs.remove();
+            }
+        }
     }
 }
 

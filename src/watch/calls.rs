@@ -130,7 +130,8 @@ async fn answer(backend: Arc<Backend>, work: Work) -> Answered {
         Work::Send(slot, job, old, _) => {
             // In some states of the node another job under the nonce would be overwritten by this one.
             let sight = if old { look(&backend, &job, None).await.ok() } else { None };
-            match sight.filter(|sight| matches!(sight, Sight::Taken { .. })) {
+            // And a job that has failed meanwhile would run again.
+            match sight.filter(|sight| matches!(sight, Sight::Taken { .. } | Sight::Failed(_) | Sight::Relayed(_))) {
                 Some(sight) => Answered::Withheld(slot, job, sight),
                 None => {
                     let sent = backend.submissions.send_again(job.clone()).await;

@@ -7,6 +7,10 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The longest pause that one answer asks for: all waits are blind as long. One call a minute finds out whether it counts
+/// still.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
 /// Calls in a row that failed, and until when no other is made for that.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -25,7 +29,7 @@ impl Outage {
             self.failed = self.failed.saturating_add(1);
             self.hold = Some(now + pace.after_failures(self.failed));
         }
-        let until = asked.and_then(|asked| now.checked_add(asked));
+        let until = asked.and_then(|asked| now.checked_add(asked.min(LONGEST_HOLD)));
         self.hold = self.hold.max(until);
     }
 

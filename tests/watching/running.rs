@@ -83,6 +83,30 @@ async fn a_run_ends_at_its_deadline_and_keeps_the_job() {
     }
 }
 
+/// It is executed, which settles the nonce, and nobody has its bytes but the client: neither the deadline nor a drop takes
+/// them away.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_more_than_the_execution_keeps_the_job_until_its_end() {
+    for dropped in [false, true] {
+        let mut place = learnt().await;
+        let (nonce, job) = place.request(0);
+        let run = place.client.run(job, Until::Relayed).timeout(Duration::from_secs(30)).into_future();
+        if dropped {
+            assert!(timeout(Duration::from_secs(20), run).await.is_err());
+        } else {
+            let error = within(run).await.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::DeadlineExceeded, Outcome::Accepted));
+            let deadline = DeadlineExceeded::of(&error).unwrap();
+            assert_eq!(deadline.stage(), Stage::Executed, "{}", error.report());
+        }
+        let open = place.client.unresolved();
+        assert_eq!(open.iter().map(|job| job.nonce()).collect::<Vec<_>>(), [nonce]);
+        // Whoever waits for it later has it, and then it is settled.
+        let result = within(place.client.resume(open[0].clone()).unwrap().wait(Until::Executed)).await.unwrap();
+        assert_eq!((&result.output()[..], place.client.unresolved()), (&b"output"[..], vec![]));
+    }
+}
+
 /// The comparison is put off for the run alone: whoever submits the same job, or closes the client, does not wait for that.
 #[tokio::test(start_paused = true)]
 async fn nobody_else_waits_for_a_look_that_is_put_off() {
