@@ -77,7 +77,8 @@ pub(super) struct Board {
     /// Those under way are in here, too: whatever ends them leaves the job where it can be found.
     pub(super) unresolved: HashMap<JobId, Unresolved>,
     pub(super) replaced: ReplacedJobs,
-    /// The jobs of runs under way, and how many runs each has. Each may be among the unresolved, and does not count there.
+    /// The jobs of runs under way, and how many runs each has. Each may be among the unresolved, and does not count
+    /// there.
     pub(super) runs: HashMap<JobId, usize>,
 }
 

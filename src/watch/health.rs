@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest pause that one answer asks for: all waits are blind as long. One call a minute finds out whether it counts
-/// still.
+/// The longest pause that one answer asks for: all waits are blind as long. One call a minute finds out whether it
+/// counts still.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 /// Calls in a row that failed, and until when no other is made for that.
