@@ -8,8 +8,12 @@ export class Refused extends Error {
   }
 }
 
-/** No reply came, so nobody knows whether the request was carried out. */
-export class Lost extends Error {}
+/** A reply was lost, or the server does not know itself: nobody knows whether the request was carried out. */
+export class Lost extends Error {
+  constructor(message = "No reply came from the server, and it may have done this: look before you send it again") {
+    super(message);
+  }
+}
 
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
@@ -20,7 +24,8 @@ async function reply(path, options) {
   try {
     body = JSON.parse(text);
   } catch {
-    body = { error: { code: "unavailable", message: `the server said ${response.status}` } };
+    // Whatever is between here and the server: the request may have come through.
+    body = { error: { code: "undecided", message: `the server said ${response.status}` } };
   }
   if (!response.ok || body.error) throw new Refused(response.status, body.error ?? { code: "", message: text });
   return body;
@@ -33,21 +38,23 @@ export function read(path) {
 
 /**
  * Asks for something until there is an answer, or until `deadline` (of `Date.now()`). All attempts have one idempotency
- * key, so it is carried out once, whichever reply was lost. Without a key it is asked once.
+ * key, so it is carried out once, whichever reply was lost. Without a key it is asked once. Once a reply was lost, only an
+ * answer says what became of the request: that a later attempt is not admitted does not.
  */
 export async function ask(path, body, { key, deadline = 0 } = {}) {
   const headers = { "content-type": "application/json" };
   if (key) headers["idempotency-key"] = key;
+  let lost = false;
   for (let pause = 200; ; pause = Math.min(pause * 2, 3000)) {
     try {
       return await reply(path, { method: "POST", headers, body: JSON.stringify(body) });
     } catch (error) {
-      const refused = error instanceof Refused;
+      const refused = error instanceof Refused && error.code !== "undecided";
+      lost ||= !refused;
       const again = !refused || error.status === 503 || error.status === 429;
       const rest = error.retry_after ?? pause;
-      if (!again || !key || Date.now() + rest > deadline) {
-        throw refused ? error : new Lost("No reply came from the server");
-      }
+      if (!again) throw error;
+      if (!key || Date.now() + rest > deadline) throw lost ? new Lost() : error;
       await wait(rest);
     }
   }

@@ -40,7 +40,8 @@ async function start() {
       : "";
   });
   const account = new AccountView(units, info, {
-    makeKey: () => use(Account.random()),
+    // Another tab may have made one meanwhile: it is the only copy, and there may be funds.
+    makeKey: () => use(stored() ?? Account.random()),
     useKey: (text) => use(new Account(text)),
     trader: () => trader,
     faucet: async () => {
@@ -92,6 +93,9 @@ async function start() {
   }
 
   function use(next) {
+    const before = stored();
+    // Nobody else has it. It comes back by "Use this key instead".
+    if (before && before.user !== next.user) localStorage.setItem(`${KEY}.${before.user}`, before.reveal());
     localStorage.setItem(KEY, next.reveal());
     trader = new Trader(next, info.domain, info.ahead);
     const name = `clob.${info.chain_id}.${info.contract}.${next.user}`;
@@ -125,9 +129,15 @@ async function start() {
     });
   }
 
-  const key = localStorage.getItem(KEY);
-  if (key) use(new Account(key));
+  const mine = stored();
+  if (mine) use(mine);
   else feed.follow();
+}
+
+/** The account of the key that is kept in this browser, or null. */
+function stored() {
+  const key = localStorage.getItem(KEY);
+  return key ? new Account(key) : null;
 }
 
 /** What the server trades, and how far its clock is ahead. Waits for the server, if it is not there. */
@@ -157,7 +167,7 @@ function outcome(units, { place, fills, resting, cancelled, took }, side, size) 
 }
 
 function why(error) {
-  if (error instanceof Lost) return `${error.message}: look at your orders before you send it again`;
+  if (error instanceof Lost) return error.message;
   return `Not carried out: ${error.message}`;
 }
 

@@ -78,12 +78,12 @@ export class Own {
     const before = { base: total(this.base), quote: total(this.quote) };
     this.#balances(message);
     const { seq: place, time } = message;
-    for (const { order, side, price, size } of message.orders) {
+    for (const { order, side, price, size, cancelled = "0" } of message.orders) {
       const made = message.fills.filter((fill) => fill.order === order);
       const filled = made.reduce((sum, fill) => sum + BigInt(fill.size), 0n);
       const [left, known] = [BigInt(size), this.orders.get(order)];
       if (!known) {
-        this.#add({ order, side, price: BigInt(price), size: left + filled, left, filled, place, time });
+        this.#add({ order, side, price: BigInt(price), size: left + filled + BigInt(cancelled), left, filled, place, time });
       } else if (place > known.place) {
         Object.assign(known, { left, filled: known.filled + filled, place, time });
       }

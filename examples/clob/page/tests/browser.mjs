@@ -140,10 +140,34 @@ try {
 
   // Nobody trades without a key or funds, and both are made on the page.
   assert.match(await click(seller, "sell", "100", "5"), /First make a key/);
+  const tab = await seller.page.browserContext().newPage();
+  await tab.goto(url);
+  await tab.waitForSelector('#link[data-state="live"]');
+  await seller.page.bringToFront();
   await seller.page.click("#make-key");
   await seller.until("#quote-free", /^0$/);
   assert.match(await click(seller, "sell", "100", "5"), /First get some funds/);
   await seller.page.click("#faucet");
+
+  // Another tab of the same browser takes the key that is there by now; and one that is replaced is kept.
+  await tab.bringToFront();
+  await tab.click("#make-key");
+  const address = () => tab.$eval("#address", (node) => node.textContent);
+  const whose = await seller.text("#address");
+  assert.equal(await address(), whose);
+  const kept = (name) => tab.evaluate((name) => localStorage.getItem(name), name);
+  const key = await kept("clob.key");
+  const use = async (key) => {
+    await tab.$eval("#key", (details) => (details.open = true));
+    await tab.type("#other-key", key);
+    await tab.click("#use-key button");
+  };
+  await use(`0x${"11".repeat(32)}`);
+  assert.notEqual(await address(), whose);
+  assert.deepEqual([await kept("clob.key"), await kept(`clob.key.${whose}`)], [`0x${"11".repeat(32)}`, key]);
+  await use(key);
+  assert.deepEqual([await kept("clob.key"), await address()], [key, whose]);
+  await tab.close();
 
   // The keyboard alone: over the skip link to the form, and on to the key.
   await buyer.page.bringToFront();

@@ -1,6 +1,9 @@
-// The page's parts that need no browser: numbers, the market, and one's own account.
+// The page's parts that need no browser: numbers, the market, one's own account, and how the server is asked and heard.
 
 import assert from "node:assert/strict";
+import { mock } from "node:test";
+import { ask, Lost, Refused } from "../api.js";
+import { Feed } from "../feed.js";
 import { Market } from "../market.js";
 import { Own, state } from "../own.js";
 import { Units } from "../units.js";
@@ -101,10 +104,94 @@ const tests = {
     later.take({ type: "account", seq: 16, nonce: 6, base: funds(8, 2), quote: funds(400), orders: open });
     assert.deepEqual(later.listed().map((order) => state(order)).slice(0, 3), ["open", "open", "over"]);
 
+    // Told by the feed alone, as to another tab: all of an order was given up, and the rest of another.
+    const rest = [{ order: 18, side: "buy", price: "40", size: "0", cancelled: "3" }];
+    later.take({ type: "own", seq: 18, time: 18, nonce: 7, base: funds(8, 2), quote: funds(400), orders: rest, fills: [] });
+    const part = [{ order: 19, side: "buy", price: "40", size: "0", cancelled: "4" }];
+    const fills = [{ order: 19, side: "buy", price: "40", size: "1", maker: false }];
+    later.take({ type: "own", seq: 19, time: 19, nonce: 8, base: funds(9, 2), quote: funds(360), orders: part, fills });
+    const told = [18, 19].map((number) => later.orders.get(number));
+    assert.deepEqual(told.map((order) => [state(order), order.filled, order.size]), [["cancelled", 0n, 3n], ["rest cancelled", 1n, 5n]]);
+
     // Another chain at the same address.
     const other = new Own(store);
     other.take({ type: "account", seq: 15, nonce: 0, base: funds(0), quote: funds(0), orders: [] });
     assert.deepEqual([other.listed(), other.transfers], [[], []]);
+  },
+
+  async "what may have been carried out is not told as refused"() {
+    const said = (status, body) => ({ ok: status === 200, status, text: async () => body });
+    const error = (status, code) => said(status, JSON.stringify({ error: { code, message: code } }));
+    // Time that passes with the pauses alone.
+    let clock = 0;
+    mock.method(Date, "now", () => clock);
+    mock.method(globalThis, "setTimeout", (wake, pause) => {
+      clock += pause;
+      queueMicrotask(wake);
+    });
+    const [gone, busy, off] = [null, error(429, "rate"), error(503, "unavailable")];
+    for (const [what, replies, expected] of [
+      ["a reply was lost, and then the server stood by", [gone, off], Lost],
+      ["a reply was lost, and then it was too often", [gone, busy], Lost],
+      ["the server does not know itself", [error(503, "undecided"), off], Lost],
+      ["a proxy has lost it", [said(502, "<html>"), off], Lost],
+      ["no reply at all", [gone, gone], Lost],
+      ["never admitted", [off, off], Refused],
+      ["a reply was lost, and the next one is the answer", [gone, error(422, "funds")], Refused],
+      ["it was carried out", [gone, said(200, '{"place":7}')], undefined],
+    ]) {
+      const asked = [];
+      globalThis.fetch = async (path, { headers }) => {
+        const reply = replies[asked.push(headers["idempotency-key"]) - 1];
+        if (!reply) throw new TypeError("Failed to fetch");
+        return reply;
+      };
+      // Room for one more attempt after the first pause, and not after the second.
+      const done = ask("/api/orders", {}, { key: "k", deadline: clock + 350 });
+      const seen = await done.catch((error) => error);
+      assert.equal(seen instanceof Error ? seen.constructor : undefined, expected, what);
+      assert.deepEqual(asked, ["k", "k"], what);
+    }
+    globalThis.fetch = async () => said(503, "<html>");
+    assert.equal((await ask("/api/faucet", {}).catch((error) => error)).constructor, Lost, "once, without a key");
+    mock.restoreAll();
+  },
+
+  "a feed that is silent is connected anew"() {
+    mock.timers.enable({ apis: ["setTimeout"] });
+    const sockets = [];
+    globalThis.location = { href: "http://127.0.0.1/" };
+    globalThis.WebSocket = class {
+      constructor(url) {
+        Object.assign(this, { url: String(url), open: true });
+        sockets.push(this);
+      }
+      close() {
+        this.open = false;
+      }
+    };
+    const [told, taken] = [[], []];
+    const feed = new Feed((message) => Boolean(taken.push(message.type)), (link) => told.push(link));
+    feed.follow("0x7");
+    const say = (type) => sockets.at(-1).onmessage({ data: JSON.stringify({ type }) });
+    say("book");
+    for (let beats = 0; beats < 10; beats++) {
+      mock.timers.tick(10_000);
+      say("stages");
+    }
+    assert.deepEqual([sockets.length, told, taken.length], [1, ["live"], 11]);
+    mock.timers.tick(24_999);
+    assert.equal(sockets.length, 1);
+    mock.timers.tick(1);
+    assert.deepEqual(sockets.map(({ open }) => open), [false, true]);
+    assert.deepEqual(told, ["live", "waiting"]);
+    say("book");
+    assert.deepEqual([told.at(-1), sockets[1].url], ["live", "ws://127.0.0.1/api/feed?user=0x7"]);
+    // One that is closed waits for its turn alone.
+    sockets[1].onclose();
+    mock.timers.tick(1_000);
+    assert.equal(sockets.length, 3);
+    mock.timers.reset();
   },
 
   "a wallet is asked for the right calls"() {
@@ -117,6 +204,6 @@ const tests = {
 };
 
 for (const [name, test] of Object.entries(tests)) {
-  test();
+  await test();
   console.log(`ok: ${name}`);
 }
