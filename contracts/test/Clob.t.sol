@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.30;
 
+import {BaseJobManager} from "../src/common/BaseJobManager.sol";
 import {Clob} from "../src/common/Clob.sol";
 import {TestToken} from "../src/common/TestToken.sol";
 import {ClobConsumer} from "../src/relay/ClobConsumer.sol";
 import {StatefulAppOnchainInput, StatefulAppResult} from "../src/relay/Structs.sol";
 import {vm} from "./Vm.sol";
 
-/// A token that does not do as it says: it keeps a part, refuses to pay, says false, or calls back.
+/// A token that does not do as it says: it keeps a part, refuses to pay, says false, calls back, or
+/// spends all the gas that it gets, as one can that calls whoever is paid.
 contract Moody is TestToken {
     enum Mood {
         Good,
         KeepsOne,
         Refuses,
         SaysFalse,
-        CallsBack
+        CallsBack,
+        BurnsGas
     }
 
     Mood public mood;
@@ -29,8 +32,14 @@ contract Moody is TestToken {
         if (mood == Mood.Refuses) revert("not you");
         if (mood == Mood.SaysFalse) return false;
         if (mood == Mood.CallsBack) Clob(msg.sender).collect(true);
+        if (mood == Mood.BurnsGas) assert(burn(0));
         move(msg.sender, to, amount);
         return true;
+    }
+
+    function burn(uint256 turns) private view returns (bool) {
+        while (gasleft() > 0) turns++;
+        return turns > 0;
     }
 
     function transferFrom(address from, address to, uint256 amount) external override returns (bool) {
@@ -46,6 +55,7 @@ contract ClobTest {
     TestToken private quote;
     ClobConsumer private clob;
     uint64 private settled;
+    bytes private program = "the program";
 
     address private constant ALICE = address(0xa11ce);
     address private constant BOB = address(0xb0b);
@@ -53,11 +63,16 @@ contract ClobTest {
     function setUp() external {
         base = new Moody();
         quote = new TestToken("Quote", "QTE", 6);
-        clob = new ClobConsumer(address(this), address(1), 0, root(0), address(base), address(quote));
+        clob = new ClobConsumer(address(this), address(1), 0, root(0), address(base), address(quote), program);
         base.mint(address(this), 1_000_000);
         quote.mint(address(this), 1_000_000);
         base.approve(address(clob), type(uint256).max);
         quote.approve(address(clob), type(uint256).max);
+    }
+
+    /// The job manager knows by which program a job was run.
+    function getJobMetadata(bytes32) external view returns (BaseJobManager.JobMetadata memory) {
+        return BaseJobManager.JobMetadata(program, 1_000, address(clob), 1);
     }
 
     function root(uint64 number) private pure returns (bytes32) {
@@ -216,6 +231,22 @@ contract ClobTest {
         refused(made, "Clob.settle: signatures were checked for another contract");
     }
 
+    /// Who signs the jobs also chooses their programs, and there is one for every result.
+    function test_only_the_program_s_results_count() external {
+        clob.deposit(ALICE, true, 500);
+        Clob.Settlement memory made = settlement(1, 1);
+        made.changes[0] = Clob.Change(ALICE, -500, 0);
+        made.payouts[0] = Clob.Payout(BOB, true, 500);
+        program = "another program";
+        refused(made, "ClobConsumer: a result of another program");
+        program = "";
+        refused(made, "ClobConsumer: a result of another program");
+        has(ALICE, 500, 0);
+        assert(base.balanceOf(BOB) == 0 && clob.programHash() == keccak256("the program"));
+        program = "the program";
+        bring(made);
+    }
+
     function test_only_the_job_manager_brings_results() external {
         vm.prank(ALICE);
         fails(
@@ -245,5 +276,58 @@ contract ClobTest {
         assert(base.balanceOf(ALICE) == 300 && base.balanceOf(address(clob)) == 200);
         vm.prank(ALICE);
         fails(abi.encodeCall(clob.collect, (true)), "Clob.collect: nothing is owed");
+    }
+
+    /// What the core says of a payout and of a user whose balance changes: `PAYOUT_GAS` and `CHANGE_GAS`.
+    uint256 private constant SAID = 140_000 + 10_000;
+
+    /// One whose token spends whatever it gets keeps nobody else's result from the chain, either.
+    function test_a_payment_spends_no_more_than_is_said() external {
+        uint256[2] memory spent;
+        base.feel(Moody.Mood.BurnsGas);
+        for (uint160 turn = 0; turn < 2; turn++) {
+            uint160 users = 4 + turn * 16;
+            Clob.Settlement memory made = settlement(users, users);
+            for (uint160 i = 0; i < users; i++) {
+                address user = address((turn << 32) + i + 1);
+                clob.deposit(user, true, 10);
+                made.changes[i] = Clob.Change(user, -5, 0);
+                made.payouts[i] = Clob.Payout(user, true, 5);
+            }
+            made.deposits = clob.deposits();
+            made.depositHash = clob.depositHash(made.deposits);
+            uint256 before = gasleft();
+            bring(made);
+            spent[turn] = before - gasleft();
+            (uint128 due,) = clob.owed(address((turn << 32) + 1));
+            assert(due == 5);
+        }
+        uint256 each = (spent[1] - spent[0]) / 16;
+        // It was given what it wants, and spent nearly all of it.
+        require(each > 100_000 && each < SAID, vm.toString(each));
+        base.feel(Moody.Mood.Good);
+        vm.prank(address(1));
+        clob.collect(true);
+        assert(base.balanceOf(address(1)) == 5);
+    }
+
+    /// Whoever brings a result, and gives it little gas, cannot have a payment fail that the token would make.
+    function test_too_little_gas_fails_no_payment() external {
+        clob.deposit(ALICE, true, 500);
+        Clob.Settlement memory made = settlement(1, 1);
+        made.changes[0] = Clob.Change(ALICE, -100, 0);
+        made.payouts[0] = Clob.Payout(ALICE, true, 100);
+        clob.setInputsForJob(root(0), abi.encode(StatefulAppOnchainInput(root(0), "")), "");
+        bytes memory result = abi.encode(StatefulAppResult(root(1), abi.encode(made)));
+        uint256 gas = 60_000;
+        while (true) {
+            try clob.receiveResult{gas: gas}(root(0), result) {
+                break;
+            } catch {
+                gas += 2_000;
+            }
+        }
+        (uint128 due,) = clob.owed(ALICE);
+        assert(due == 0 && base.balanceOf(ALICE) == 100);
     }
 }

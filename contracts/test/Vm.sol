@@ -8,6 +8,7 @@ interface Vm {
     function prank(address sender) external;
     function blobhashes(bytes32[] calldata hashes) external;
     function expectEmit() external;
+    function toString(uint256 number) external pure returns (string memory);
 }
 
 Vm constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);

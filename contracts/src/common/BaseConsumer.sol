@@ -5,7 +5,7 @@ import {BaseJobManager} from "./BaseJobManager.sol";
 
 /// What consumers of both revisions have: nonces, the inputs of jobs, and a place where results arrive.
 abstract contract BaseConsumer {
-    BaseJobManager private immutable manager;
+    BaseJobManager internal immutable manager;
     uint64 public maxNonce;
     mapping(bytes32 jobID => bytes) private onchainInputs;
     mapping(bytes32 jobID => bytes32) private offchainInputHashes;

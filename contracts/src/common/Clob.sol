@@ -44,6 +44,10 @@ abstract contract Clob {
     /// The token refused the payment: it waits for `collect`.
     event Owed(address indexed user, bool base, uint128 amount);
 
+    /// What a token may spend on a payment by a result: it may call whoever is paid, who would spend all there is. If a
+    /// transaction has less than that, the 64th part that a call leaves is too little to go on: no payment fails by that.
+    uint256 private constant PAY_GAS = 100_000;
+
     address public immutable baseToken;
     address public immutable quoteToken;
     /// The block in which this was deployed: no deposit is older.
@@ -93,6 +97,7 @@ abstract contract Clob {
         uint256 before = token.balanceOf(address(this));
         bool done = tryCall(
             address(token),
+            gasleft(),
             abi.encodeWithSignature("transferFrom(address,address,uint256)", msg.sender, address(this), amount)
         );
         require(done && token.balanceOf(address(this)) == before + amount, "Clob.deposit: the tokens did not arrive");
@@ -116,7 +121,7 @@ abstract contract Clob {
         require(amount > 0, "Clob.collect: nothing is owed");
         if (base) due.base = 0;
         else due.quote = 0;
-        require(pay(msg.sender, base, amount), "Clob.collect: the token refuses");
+        require(pay(msg.sender, base, amount, gasleft()), "Clob.collect: the token refuses");
         emit Paid(msg.sender, base, amount);
     }
 
@@ -154,7 +159,7 @@ abstract contract Clob {
         // Tokens are called last.
         for (uint256 i = 0; i < made.payouts.length; i++) {
             Payout memory payout = made.payouts[i];
-            if (pay(payout.user, payout.base, payout.amount)) {
+            if (pay(payout.user, payout.base, payout.amount, PAY_GAS)) {
                 emit Paid(payout.user, payout.base, payout.amount);
                 continue;
             }
@@ -172,16 +177,23 @@ abstract contract Clob {
         return uint128(uint256(next));
     }
 
-    function pay(address user, bool base, uint128 amount) private returns (bool) {
+    function pay(address user, bool base, uint128 amount, uint256 most) private returns (bool) {
         return tryCall(
-            base ? baseToken : quoteToken, abi.encodeWithSignature("transfer(address,uint256)", user, amount)
+            base ? baseToken : quoteToken,
+            most,
+            abi.encodeWithSignature("transfer(address,uint256)", user, amount)
         );
     }
 
-    /// Whether it did not revert, and returned true or nothing, as older tokens do.
-    function tryCall(address token, bytes memory data) private returns (bool) {
-        (bool done, bytes memory said) = token.call(data);
-        if (!done || said.length == 0) return done;
-        return said.length == 32 && uint256(bytes32(said)) == 1;
+    /// Whether it did not revert, and returned true or nothing, as older tokens do. More than a word is not even copied.
+    function tryCall(address token, uint256 most, bytes memory data) private returns (bool done) {
+        uint256 size;
+        uint256 word;
+        assembly ("memory-safe") {
+            done := call(most, token, 0, add(data, 32), mload(data), 0, 32)
+            size := returndatasize()
+            word := mload(0)
+        }
+        return done && (size == 0 || (size == 32 && word == 1));
     }
 }

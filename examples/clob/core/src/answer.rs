@@ -63,6 +63,7 @@ impl Codec for Outcome {
                 1 => Refusal::Zero,
                 2 => Refusal::Funds,
                 3 => Refusal::Order,
+                4 => Refusal::Orders,
                 _ => return Err(DecodeError::Invalid),
             }),
             _ => return Err(DecodeError::Invalid),

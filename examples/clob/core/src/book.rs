@@ -8,6 +8,8 @@ use crate::accounts::Token;
 
 /// How many orders may wait, as the whole state is in each job. What would wait beyond that is given up.
 pub const MOST_ORDERS: usize = 4_000;
+/// How many orders of one user may wait, so that nobody closes the book for all others.
+pub const MOST_OWN_ORDERS: usize = 200;
 
 /// Which side of the book an order is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +69,8 @@ type Levels = BTreeMap<u64, VecDeque<Resting>>;
 pub struct Book {
     sides: [Levels; 2],
     places: BTreeMap<u64, (Side, u64)>,
+    /// How many orders of each user wait; nobody has 0.
+    own: BTreeMap<Address, usize>,
     touched: BTreeSet<u64>,
 }
 
@@ -125,6 +129,12 @@ impl Book {
         self.places.is_empty()
     }
 
+    /// Whether another order of this user may wait.
+    #[must_use]
+    pub fn has_room_for(&self, user: &Address) -> bool {
+        self.own.get(user).is_none_or(|own| *own < MOST_OWN_ORDERS)
+    }
+
     /// An order that waits, with its side and its price.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<(Side, u64, Resting)> {
@@ -142,6 +152,7 @@ impl Book {
     pub(crate) fn add(&mut self, side: Side, price: u64, order: Resting) {
         self.touched.insert(order.id);
         self.places.insert(order.id, (side, price));
+        *self.own.entry(order.user).or_default() += 1;
         self.sides[side as usize].entry(price).or_default().push_back(order);
     }
 
@@ -152,13 +163,18 @@ impl Book {
         let Some(level) = levels.get_mut(&price) else { return };
         let Some(index) = find(level, id) else { return };
         self.touched.insert(id);
-        let left = level.get_mut(index).map_or(0, |order| {
-            order.size = order.size.saturating_sub(size);
-            order.size
-        });
+        let Some(order) = level.get_mut(index) else { return };
+        order.size = order.size.saturating_sub(size);
+        let Resting { user, size: left, .. } = *order;
         if left == 0 {
             level.remove(index);
             self.places.remove(&id);
+            if let Some(own) = self.own.get_mut(&user) {
+                *own -= 1;
+                if *own == 0 {
+                    self.own.remove(&user);
+                }
+            }
             if level.is_empty() {
                 levels.remove(&price);
             }

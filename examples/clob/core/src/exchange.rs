@@ -65,6 +65,8 @@ pub enum Refusal {
     Funds = 2,
     /// The user has no such order in the book.
     Order = 3,
+    /// As many orders of the user wait as anybody may have.
+    Orders = 4,
 }
 
 impl Refusal {
@@ -75,6 +77,7 @@ impl Refusal {
             Self::Zero => ("zero", "a price, a size or an amount is 0"),
             Self::Funds => ("funds", "this is more than is free"),
             Self::Order => ("order", "the user has no such order in the book"),
+            Self::Orders => ("orders", "as many orders of the user wait as anybody may have: cancel one"),
         }
     }
 }
@@ -135,13 +138,15 @@ pub struct Exchange {
     book: Book,
     deposits: u64,
     deposit_hash: B256,
+    last: (u64, u64),
 }
 
 impl Exchange {
     /// Nobody has anything. Signatures are for this [domain](crate::domain).
     #[must_use]
     pub fn new(domain: Eip712Domain) -> Self {
-        Self { domain, accounts: Accounts::default(), book: Book::default(), deposits: 0, deposit_hash: B256::ZERO }
+        let (accounts, book) = (Accounts::default(), Book::default());
+        Self { domain, accounts, book, deposits: 0, deposit_hash: B256::ZERO, last: (0, 0) }
     }
 
     /// What signatures are for.
@@ -154,6 +159,13 @@ impl Exchange {
     #[must_use]
     pub const fn deposits(&self) -> (u64, B256) {
         (self.deposits, self.deposit_hash)
+    }
+
+    /// Place and time of the last request that was carried out; 0 before the first. A batch that goes back behind them is
+    /// refused: orders would get the places of others, and what has expired would be carried out.
+    #[must_use]
+    pub const fn last(&self) -> (u64, u64) {
+        self.last
     }
 
     /// A user's account.
@@ -201,12 +213,28 @@ impl Exchange {
         (self.accounts.take_touched(), self.book.take_touched())
     }
 
-    /// Carries out one request.
+    /// Carries out one request. Places are to grow, and times not to go back: `Clob::program` sees to that for batches, and
+    /// a server's journal for its requests.
     ///
     /// # Errors
     ///
     /// A rejection, after which all is as before.
     pub fn apply(&mut self, request: &Request, context: &Context) -> Result<Outcome, Rejection> {
+        self.due(request, context)?;
+        match request {
+            Request::Signed(action, _) if request.signer(&self.domain) != Some(action.terms().0) => {
+                Err(Rejection::Signature)
+            }
+            _ => Ok(self.repeat(request, context.place, context.time)),
+        }
+    }
+
+    /// Whether [`apply`](Self::apply) would now carry out a request, if it is signed: looking at signatures takes long.
+    ///
+    /// # Errors
+    ///
+    /// Why it would not.
+    pub fn due(&self, request: &Request, context: &Context) -> Result<(), Rejection> {
         match (request, context.source) {
             // Nothing but the chain's logs brings them, and the contract compares the hash of all deposits.
             (Request::Deposit { number, token, amount, .. }, Source::Chain { .. }) => {
@@ -229,18 +257,16 @@ impl Exchange {
                 if self.account(&user).nonce.checked_add(1) != Some(nonce) || nonce == u64::MAX {
                     return Err(Rejection::Nonce);
                 }
-                if request.signer(&self.domain) != Some(user) {
-                    return Err(Rejection::Signature);
-                }
             }
             _ => return Err(Rejection::Source),
         }
-        Ok(self.repeat(request, context.place))
+        Ok(())
     }
 
     /// Carries out again what [`apply`](Self::apply) has accepted in this very state: whoever follows a journal of
     /// answers does not check every signature once more.
-    pub fn repeat(&mut self, request: &Request, place: u64) -> Outcome {
+    pub fn repeat(&mut self, request: &Request, place: u64, time: u64) -> Outcome {
+        self.last = (place, time);
         match request {
             Request::Deposit { number, user, token, amount } => {
                 self.deposits = *number;
@@ -287,16 +313,17 @@ impl Exchange {
     /// An order of a snapshot, of a user whose account was restored with what it locks in its free funds. Whether it fits.
     pub(crate) fn restore_order(&mut self, side: Side, price: u64, order: Resting) -> bool {
         let (token, amount) = side.locks(price, order.size);
-        let sound = price > 0 && order.size > 0 && self.book.len() < MOST_ORDERS && self.book.get(order.id).is_none();
-        if !sound || !self.accounts.has(&order.user) || !self.accounts.lock(order.user, token, amount) {
+        let sound = price > 0 && order.size > 0 && self.book.get(order.id).is_none();
+        let has_room = self.book.len() < MOST_ORDERS && self.book.has_room_for(&order.user);
+        if !sound || !has_room || !self.accounts.has(&order.user) || !self.accounts.lock(order.user, token, amount) {
             return false;
         }
         self.book.add(side, price, order);
         true
     }
 
-    pub(crate) fn restore_deposits(&mut self, number: u64, hash: B256) {
-        (self.deposits, self.deposit_hash) = (number, hash);
+    pub(crate) fn restore_counts(&mut self, last: (u64, u64), deposits: u64, hash: B256) {
+        (self.last, self.deposits, self.deposit_hash) = (last, deposits, hash);
     }
 
     fn act(&mut self, action: &Action, place: u64) -> Result<Outcome, Refusal> {
@@ -318,10 +345,13 @@ impl Exchange {
     }
 
     fn limit(&mut self, limit: &Limit, place: u64) -> Result<Outcome, Refusal> {
-        let Limit { user, buy, price, size, .. } = *limit;
-        let side = if buy { Side::Buy } else { Side::Sell };
+        let (&Limit { user, price, size, .. }, side) = (limit, limit.side());
         if price == 0 || size == 0 {
             return Err(Refusal::Zero);
+        }
+        // Also if it would trade at once: what its user may have must not depend on what others do.
+        if !self.book.has_room_for(&user) {
+            return Err(Refusal::Orders);
         }
         let (token, amount) = side.locks(price, size);
         if !self.accounts.lock(user, token, amount) {

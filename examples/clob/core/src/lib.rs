@@ -2,7 +2,8 @@
 //!
 //! Users sign every request (EIP-712), with a nonce and an expiry that are checked here, in what the zkVM proves. So a
 //! server can leave a request out, which the user sees as the next nonce is not taken, but it can neither invent one nor
-//! repeat one, nor put a user's requests into another order.
+//! repeat one, nor put a user's requests into another order. Nor can it give a request a place or a time before those that
+//! were carried out.
 //!
 //! The base token is what is traded, and the quote token what it is paid with. A size is a number of base units, and a
 //! price is how many quote units one base unit costs. What changes hands is `price * size`, which is exact in 128 bits.
@@ -34,10 +35,12 @@ mod state;
 #[cfg(feature = "serde")]
 mod text;
 
+#[cfg(feature = "serde")]
+pub use self::text::{Asked, AskedCancel, AskedLimit, AskedWithdraw};
 pub use self::{
     accounts::{Account, Delta, Funds, MOST_ACCOUNTS, Token},
-    book::{Book, MOST_ORDERS, Resting, Side},
-    changes::{Changes, OrderLeft, OwnFill},
+    book::{Book, MOST_ORDERS, MOST_OWN_ORDERS, Resting, Side},
+    changes::{Changes, Level, OrderLeft, OwnFill, Trade},
     exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
     request::{Action, Cancel, Limit, Request, SIGNATURE, Withdraw, domain},
     state::{CHANGE_GAS, Change, Clob, PAYOUT_GAS, Payout, RELAY_GAS, Settlement},

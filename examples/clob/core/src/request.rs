@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Signature, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use infinityvm_stf::{Codec, DecodeError, Reader};
 
-use crate::accounts::Token;
+use crate::{accounts::Token, book::Side};
 
 sol! {
     /// A limit order.
@@ -20,6 +20,14 @@ sol! {
     /// Free funds, to be paid out by the contract.
     #[derive(Debug, PartialEq, Eq)]
     struct Withdraw { address user; uint64 nonce; uint64 expiry; bool base; uint128 amount; }
+}
+
+impl Limit {
+    /// Its side of the book.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        if self.buy { Side::Buy } else { Side::Sell }
+    }
 }
 
 /// The size of a signature: r, s and v.

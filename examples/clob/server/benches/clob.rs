@@ -120,7 +120,7 @@ fn core() {
         exchange.apply(request, context).expect("carried out");
     });
     paced("matching and balances alone", &mut |request, context| {
-        if let clob_core::Outcome::Taken { fills, .. } = alone.repeat(request, context.place) {
+        if let clob_core::Outcome::Taken { fills, .. } = alone.repeat(request, context.place, context.time) {
             trades += fills.len();
         }
     });

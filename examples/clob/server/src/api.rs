@@ -1,20 +1,20 @@
 //! What is asked over HTTP, as `API.md` says it.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, FixedBytes};
+use alloy_primitives::Address;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Query, State, WebSocketUpgrade},
-    http::{HeaderMap, HeaderValue, Uri},
+    http::{HeaderMap, HeaderValue},
     middleware,
     response::Response,
     routing::{get, post},
 };
-use clob_core::{Action, Cancel, Limit, SIGNATURE, Side, Token, Withdraw};
+use clob_core::{Asked, AskedCancel, AskedLimit, AskedWithdraw};
 use infinityvm_sdk::Until;
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     feed::{Stages, View},
@@ -34,9 +34,9 @@ type Shared = State<Arc<Service>>;
 /// Everything that the server answers, and more.
 pub fn routes(service: Arc<Service>, more: Router) -> Router {
     Router::new()
-        .route("/api/orders", post(ask))
-        .route("/api/cancels", post(ask))
-        .route("/api/withdrawals", post(ask))
+        .route("/api/orders", post(ask::<AskedLimit>))
+        .route("/api/cancels", post(ask::<AskedCancel>))
+        .route("/api/withdrawals", post(ask::<AskedWithdraw>))
         .route("/api/market", get(market))
         .route("/api/book", get(async |service: Shared| view(service, |view| view.book()).await))
         .route("/api/trades", get(async |service: Shared| view(service, |view| view.trades()).await))
@@ -56,54 +56,12 @@ async fn view(State(service): Shared, look: impl FnOnce(&mut View) -> Value) -> 
     Ok(Json(service.feed.view(look).await?))
 }
 
-/// A number as a text of decimal digits, in their shortest form.
-struct Digits<T>(T);
-
-impl<'de, T: FromStr + ToString> Deserialize<'de> for Digits<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let number = text.parse().ok().filter(|number: &T| number.to_string() == text).map(Self);
-        number.ok_or_else(|| D::Error::custom(format!("{text:?} is not decimal digits of a number that fits")))
-    }
-}
-
-/// A body that its user has signed.
-#[derive(Deserialize)]
-struct Signed {
-    user: Address,
-    nonce: u64,
-    expiry: u64,
-    signature: FixedBytes<SIGNATURE>,
-    #[serde(flatten)]
-    what: Map<String, Value>,
-}
-
-/// What else is in it, by the last part of the path.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum What {
-    Orders { side: Side, price: Digits<u64>, size: Digits<u64> },
-    Cancels { order: u64 },
-    Withdrawals { token: Token, amount: Digits<u128> },
-}
-
-async fn ask(State(service): Shared, uri: Uri, headers: HeaderMap, Json(signed): Json<Signed>) -> Reply {
-    let Signed { user, nonce, expiry, signature, what } = signed;
-    let kind = uri.path().trim_start_matches("/api/");
-    let what = serde_json::from_value(json!({ kind: what })).map_err(|error| Refused::new("malformed", error))?;
-    let action = match what {
-        What::Orders { side, price: Digits(price), size: Digits(size) } => {
-            Action::Limit(Limit { user, nonce, expiry, buy: side == Side::Buy, price, size })
-        }
-        What::Cancels { order } => Action::Cancel(Cancel { user, nonce, expiry, order }),
-        What::Withdrawals { token, amount: Digits(amount) } => {
-            Action::Withdraw(Withdraw { user, nonce, expiry, base: token == Token::Base, amount })
-        }
-    };
+async fn ask<T: Into<Asked>>(State(service): Shared, headers: HeaderMap, Json(asked): Json<T>) -> Reply {
     // Whoever has no reply asks again with the same key, and gets the answer from then.
     let key = headers.get("idempotency-key").map(HeaderValue::to_str).transpose();
     let key = key.map_err(|error| Refused::new("malformed", error))?;
-    Ok(Json(service.ask(action, signature.0, key).await?))
+    let (action, signature) = asked.into();
+    Ok(Json(service.ask(action, signature, key).await?))
 }
 
 async fn market(State(service): Shared) -> Json<Value> {
@@ -122,13 +80,13 @@ async fn stages(State(service): Shared) -> Reply<Stages> {
 
 /// What a URL asks for.
 #[derive(Deserialize)]
-struct Asked {
+struct Wanted {
     until: Option<String>,
     user: Option<Address>,
 }
 
-async fn settled(service: Shared, Path(place): Path<u64>, Query(asked): Query<Asked>) -> Reply<Stages> {
-    let until = match asked.until.as_deref() {
+async fn settled(service: Shared, Path(place): Path<u64>, Query(wanted): Query<Wanted>) -> Reply<Stages> {
+    let until = match wanted.until.as_deref() {
         Some("executed") => Until::Executed,
         None | Some("settled") => Until::Relayed,
         Some("final") => Until::Finalized { confirmations: service.confirmations },
@@ -139,6 +97,6 @@ async fn settled(service: Shared, Path(place): Path<u64>, Query(asked): Query<As
     stages(service).await
 }
 
-async fn feed(State(service): Shared, Query(asked): Query<Asked>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.max_message_size(MOST).on_upgrade(async move |socket| service.feed.serve(socket, asked.user).await)
+async fn feed(State(service): Shared, Query(wanted): Query<Wanted>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.max_message_size(MOST).on_upgrade(async move |socket| service.feed.serve(socket, wanted.user).await)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::extract::ws::{Message, WebSocket};
-use clob_core::{Clob, Exchange, Request, Side};
+use clob_core::{Clob, Exchange, Outcome, Request, Trade};
 use infinityvm_sdk::{
     Result,
     app::{AppServer, BatchProgress, EntryKind, JournalEntry, stf::Codec},
@@ -20,15 +20,19 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, Notify, broadcast},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Trades that are kept.
 const TRADES: usize = 200;
+/// Entries of the journal in which they are looked for at the start: as many as it gives at once.
+const REREAD: u64 = 1_000;
 /// Updates that a client may be behind before it is let go.
 const BACKLOG: usize = 4_096;
 /// How often stages are looked at, and what came without anybody's request.
 const TICK: Duration = Duration::from_millis(100);
+/// How often clients hear something, at least: who hears nothing for longer has lost the server.
+const BEAT: Duration = Duration::from_secs(10);
 /// How long a client may take to take a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,8 +74,10 @@ pub struct View {
     place: u64,
     /// The place of the last update for everybody.
     seq: u64,
-    trades: VecDeque<Value>,
+    trades: VecDeque<Trade>,
     stages: Stages,
+    /// When everybody was told of them.
+    told: Instant,
 }
 
 /// See the [module](self).
@@ -108,8 +114,9 @@ impl Feed {
 
     /// Looks for what came without anybody's request, and how far the batches are.
     async fn look(&self) -> Result<()> {
-        let now = Stages::of(&self.server).await?;
-        if self.view(|view| std::mem::replace(&mut view.stages, now) != now).await? {
+        // If that cannot be read for once, the book can be all the same.
+        let stages = Stages::of(&self.server).await.ok();
+        if let Some(now) = self.view(|view| view.news(stages)).await? {
             metrics::gauge!("clob_place", "stage" => "answered").set(now.answered as f64);
             metrics::gauge!("clob_place", "stage" => "settled").set(now.settled as f64);
             metrics::gauge!("clob_place", "stage" => "final").set(now.is_final as f64);
@@ -126,7 +133,7 @@ impl Feed {
         let durable = self.server.read(Clob::place).await?;
         let view = match &mut *view {
             Some(view) => view,
-            none => none.insert(self.server.read(View::new).await?),
+            none => none.insert(View::new(&self.server).await?),
         };
         while view.place < durable {
             let entries = self.server.answers_since(view.place).await?;
@@ -169,28 +176,57 @@ impl Feed {
     }
 }
 
+fn carried_out(entry: &JournalEntry) -> Option<Request> {
+    Request::decode(&entry.request).ok().filter(|_| entry.kind == EntryKind::Answered)
+}
+
 fn typed(kind: &str, mut fields: Value) -> String {
     fields["type"] = kind.into();
     fields.to_string()
 }
 
 impl View {
-    fn new(clob: &Clob) -> Self {
-        let (exchange, place) = (clob.exchange().clone(), clob.place());
-        Self { exchange, place, seq: place, trades: VecDeque::new(), stages: Stages::default() }
+    /// As of now, with the last trades that the journal still has.
+    async fn new(server: &AppServer<Clob>) -> Result<Self> {
+        let (exchange, place) = server.read(|clob| (clob.exchange().clone(), clob.place())).await?;
+        let (trades, told, stages) = (VecDeque::new(), Instant::now(), Stages::of(server).await?);
+        let mut view = Self { exchange, place, seq: place, trades, stages, told };
+        for entry in server.answers_since(place.saturating_sub(REREAD)).await? {
+            if let Some(request) = carried_out(&entry).filter(|_| entry.place <= place) {
+                view.trade(&entry, &request);
+            }
+        }
+        Ok(view)
+    }
+
+    /// The stages, if clients are to be told of them now.
+    fn news(&mut self, stages: Option<Stages>) -> Option<Stages> {
+        let now = stages.unwrap_or(self.stages);
+        let is_news = std::mem::replace(&mut self.stages, now) != now || self.told.elapsed() >= BEAT;
+        is_news.then(|| {
+            self.told = Instant::now();
+            now
+        })
     }
 
     pub fn book(&self) -> Value {
-        let levels = |side| {
-            let levels = self.exchange.book().levels(side);
-            levels.map(|(price, size)| json!([price.to_string(), size.to_string()])).collect::<Vec<_>>()
-        };
-        json!({ "seq": self.seq, "bids": levels(Side::Buy), "asks": levels(Side::Sell) })
+        let mut fields = json!(self.exchange.book());
+        fields["seq"] = self.seq.into();
+        fields
     }
 
     /// The latest first.
     pub fn trades(&self) -> Value {
-        self.trades.iter().rev().cloned().collect()
+        self.trades.iter().rev().map(|trade| json!(trade)).collect()
+    }
+
+    /// Keeps the trades of a request, and returns them.
+    fn trade(&mut self, entry: &JournalEntry, request: &Request) -> Vec<Trade> {
+        let outcome = Outcome::decode(&entry.answer).unwrap_or(Outcome::Withdrawn);
+        let trades: Vec<_> = Trade::of(request, &outcome, entry.place, entry.time).collect();
+        self.trades.extend(&trades);
+        self.trades.drain(..self.trades.len().saturating_sub(TRADES));
+        trades
     }
 
     pub fn account(&self, user: Address) -> Value {
@@ -212,21 +248,14 @@ impl View {
     fn take(&mut self, entry: &JournalEntry) -> Option<Arc<Update>> {
         let (place, time) = (entry.place, entry.time);
         self.place = place;
-        let request = Request::decode(&entry.request).ok().filter(|_| entry.kind == EntryKind::Answered)?;
-        let changes = self.exchange.watch(&request, place);
-        let taken = changes.fills.iter().filter(|fill| !fill.maker).map(|fill| {
-            let (price, size) = (fill.price.to_string(), fill.size.to_string());
-            json!({ "place": place, "time": time, "price": price, "size": size, "side": fill.side })
-        });
-        let trades: Vec<_> = taken.collect();
-        self.trades.extend(trades.iter().cloned());
-        self.trades.drain(..self.trades.len().saturating_sub(TRADES));
+        let request = carried_out(entry)?;
+        let changes = self.exchange.watch(&request, place, time);
+        let trades = self.trade(entry, &request);
         let public = (!changes.levels.is_empty()).then(|| {
             let prev = std::mem::replace(&mut self.seq, place);
-            let levels = changes.levels.iter();
-            let levels: Vec<_> =
-                levels.map(|(side, price, size)| json!([side, price.to_string(), size.to_string()])).collect();
-            typed("update", json!({ "seq": place, "prev": prev, "time": time, "levels": levels, "trades": trades }))
+            let fields =
+                json!({ "seq": place, "prev": prev, "time": time, "levels": changes.levels, "trades": trades });
+            typed("update", fields)
         });
         let own = changes.users.iter().map(|user| {
             let mut fields = json!(self.exchange.account(user));

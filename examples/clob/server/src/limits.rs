@@ -10,6 +10,8 @@ use infinityvm_sdk::primitives::Address;
 use serde::Serialize;
 use tokio::{sync::Semaphore, time::sleep};
 
+use crate::reply::Refused;
+
 /// Users that are kept in mind, at most, before those are forgotten who have all of their burst again.
 const MOST: usize = 10_000;
 
@@ -36,7 +38,7 @@ impl Default for Limit {
 /// Until when each user has used what they may: each request takes its share of a second.
 pub(crate) struct Limits {
     pub(crate) limit: Limit,
-    used: Mutex<HashMap<Address, Instant>>,
+    used: Mutex<HashMap<(Address, bool), Instant>>,
     refused: Semaphore,
 }
 
@@ -45,32 +47,29 @@ impl Limits {
         Self { limit, used: Mutex::default(), refused: Semaphore::new(REFUSED) }
     }
 
-    /// As [`check`](Self::check), but bad news takes its time.
-    pub(crate) async fn admit(&self, user: Address, take: bool) -> Result<(), Duration> {
-        let checked = self.check(user, take);
-        if checked.is_err()
-            && let Ok(_waits) = self.refused.try_acquire()
-        {
+    /// Bad news takes its time.
+    pub(crate) async fn pace(&self) {
+        if let Ok(_waits) = self.refused.try_acquire() {
             sleep(REFUSAL).await;
         }
-        checked
     }
 
-    /// Whether the user may make a request now, or how long it takes until then. Only what the user has signed is to be
-    /// counted (`take`): others who use the address must not take anything from them.
-    fn check(&self, user: Address, take: bool) -> Result<(), Duration> {
+    /// Whether the user may make a request now. Only what the user has signed is to be counted (`take`): others who use the
+    /// address must not take anything from them. Nor by what the user has signed before, which everybody can read in the
+    /// batches: what is not the user's next request is counted for itself (`stale`).
+    pub(crate) fn check(&self, user: Address, stale: bool, take: bool) -> Result<(), Refused> {
         let (share, now) = (Duration::from_secs(1) / self.limit.per_second.max(1), Instant::now());
         let mut users = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = users.get(&user).map_or(now, |used| now.max(*used)) + share;
+        let next = users.get(&(user, stale)).map_or(now, |used| now.max(*used)) + share;
         let wait = next.saturating_duration_since(now + share * self.limit.burst);
         if !wait.is_zero() {
-            return Err(wait);
+            return Err(Refused::too_often("these are too many requests of one user", wait));
         }
         if take {
             if users.len() >= MOST {
                 users.retain(|_, used| *used > now);
             }
-            users.insert(user, next);
+            users.insert((user, stale), next);
         }
         Ok(())
     }
@@ -85,20 +84,22 @@ mod tests {
         let limits = Limits::new(Limit { per_second: 1, burst: 3 });
         let (one, other) = (Address::repeat_byte(1), Address::repeat_byte(2));
         for _ in 0..9 {
-            limits.check(one, false).expect("nothing is taken by a look");
+            limits.check(one, false, false).expect("nothing is taken by a look");
         }
         for _ in 0..3 {
-            limits.check(one, true).expect("of the burst");
+            limits.check(one, false, true).expect("of the burst");
         }
-        assert!(limits.check(one, true).expect_err("none is left") <= Duration::from_secs(1));
-        limits.check(other, true).expect("each has their own");
+        let Refused(why) = limits.check(one, false, true).expect_err("none is left");
+        assert!(why["retry_after"].as_u64().is_some_and(|wait| (1..=1_000).contains(&wait)), "{why}");
+        limits.check(other, false, true).expect("each has their own");
+        limits.check(one, true, true).expect("what is not the next request is counted for itself");
     }
 
     #[test]
     fn those_who_have_all_again_are_forgotten() {
         let limits = Limits::new(Limit { per_second: 1_000_000_000, burst: 1 });
         for number in 0..2 * MOST as u64 {
-            limits.check(Address::left_padding_from(&number.to_be_bytes()), true).expect("each once");
+            limits.check(Address::left_padding_from(&number.to_be_bytes()), false, true).expect("each once");
         }
         assert!(limits.used.lock().expect("not poisoned").len() <= MOST);
     }

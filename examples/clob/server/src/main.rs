@@ -86,6 +86,14 @@ async fn main() -> Result<(), AnyError> {
         (None, None) if flags.node.is_some() => return Err("with --node, --db or --postgres is needed, too".into()),
         (None, None) => Store::Memory,
     };
+    if !matches!(store, Store::Memory) && flags.rpc.is_none() {
+        return Err(
+            "--db and --postgres are for a chain that is there: give it by --rpc; one of its own ends with this".into(),
+        );
+    }
+    if flags.maker && flags.node.is_some() && !flags.faucet {
+        return Err("with --node, --maker needs --faucet, too: the bots have no other funds".into());
+    }
     // Before the client's own metrics are made: what is registered earlier goes nowhere.
     let seconds = Matcher::Suffix("_seconds".into());
     let metrics = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()?;

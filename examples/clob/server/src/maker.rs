@@ -138,7 +138,7 @@ pub async fn run(service: Arc<Service>, faucet: Arc<Faucet>) -> Result<(), AnyEr
 fn next(refused: &Refused, nonce: u64) -> u64 {
     match (refused.0["code"].as_str(), refused.0["next_nonce"].as_u64()) {
         (_, Some(next)) => next - 1,
-        (Some("zero" | "funds" | "order"), None) => nonce,
+        (Some("zero" | "funds" | "order" | "orders"), None) => nonce,
         _ => nonce - 1,
     }
 }

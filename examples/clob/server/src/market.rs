@@ -1,10 +1,10 @@
 //! What the contract says of itself.
 
 use alloy_sol_types::{SolCall, SolEvent, sol};
-use clob_core::{MOST_FILLS, Request, Token, domain};
+use clob_core::{MOST_FILLS, MOST_OWN_ORDERS, Request, Token, domain};
 use infinityvm_sdk::{
     chain::{Call, Chain, Log},
-    primitives::Address,
+    primitives::{Address, B256},
 };
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ sol! {
 
         function baseToken() external view returns (address);
         function quoteToken() external view returns (address);
+        function programHash() external view returns (bytes32);
         function since() external view returns (uint256);
         function getJobManager() external view returns (address);
     }
@@ -37,6 +38,8 @@ pub struct Market {
     pub contract: Address,
     /// Through which its results come.
     pub job_manager: Address,
+    /// The hash of the id of the program whose results it takes.
+    pub program_hash: B256,
     /// The block in which it was deployed.
     pub since: u64,
     /// What users are to know.
@@ -67,10 +70,12 @@ impl Market {
                 "name": domain.name, "version": domain.version, "chainId": chain_id, "verifyingContract": contract,
             },
             "most_fills": MOST_FILLS,
+            "most_orders": MOST_OWN_ORDERS,
         });
         let job_manager = ask(&chain, contract, ClobContract::getJobManagerCall {}).await?;
+        let program_hash = ask(&chain, contract, ClobContract::programHashCall {}).await?;
         let since = ask(&chain, contract, ClobContract::sinceCall {}).await?.saturating_to();
-        Ok(Self { chain_id, contract, job_manager, since, about })
+        Ok(Self { chain_id, contract, job_manager, program_hash, since, about })
     }
 }
 

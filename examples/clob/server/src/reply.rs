@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use infinityvm_sdk::{Error, ErrorKind};
+use infinityvm_sdk::{Error, ErrorKind, Outcome};
 use serde_json::{Value, json};
 
 /// Why a request was not carried out: code and message, and what else there is to say.
@@ -34,12 +34,21 @@ impl Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        let code = match error.kind() {
-            ErrorKind::NotFound => "unknown",
-            ErrorKind::InvalidInput => "key",
+        let code = match (error.kind(), error.outcome()) {
+            // It may be in the journal, and then it will be carried out.
+            (_, Outcome::Unknown) => "undecided",
+            (ErrorKind::NotFound, _) => "unknown",
+            (ErrorKind::InvalidInput, _) => "key",
             _ => "unavailable",
         };
         Self::new(code, error.report())
+    }
+}
+
+/// The core's words for a rejection or a refusal.
+impl From<(&str, &str)> for Refused {
+    fn from((code, message): (&str, &str)) -> Self {
+        Self::new(code, message)
     }
 }
 
@@ -50,9 +59,9 @@ impl IntoResponse for Refused {
             "unknown" => StatusCode::NOT_FOUND,
             "expired" => StatusCode::GONE,
             "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "zero" | "funds" | "order" => StatusCode::UNPROCESSABLE_ENTITY,
+            "zero" | "funds" | "order" | "orders" => StatusCode::UNPROCESSABLE_ENTITY,
             "rate" => StatusCode::TOO_MANY_REQUESTS,
-            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable" | "undecided" => StatusCode::SERVICE_UNAVAILABLE,
             "malformed" => StatusCode::BAD_REQUEST,
             _ => StatusCode::CONFLICT,
         };
@@ -76,4 +85,18 @@ pub async fn in_our_words(request: Request, next: Next) -> Response {
     metrics::counter!("clob_requests_total", &labels).increment(1);
     metrics::histogram!("clob_request_seconds", &labels).record(began.elapsed().as_secs_f64());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_carried_out_has_a_code_of_its_own() {
+        for (outcome, code) in [(Outcome::Unknown, "undecided"), (Outcome::NotSent, "unavailable")] {
+            let refused = Refused::from(Error::new(ErrorKind::Store, "the store is away").with_outcome(outcome));
+            assert_eq!(refused.0["code"], code);
+            assert_eq!(refused.into_response().status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
 }

@@ -9,12 +9,12 @@ use alloy_sol_types::SolEvent;
 use clob_core::{Action, Clob, Outcome, Rejection, Request, SIGNATURE, domain};
 use infinityvm_sdk::{
     Client, LocalSigner, ProgramId, Revision,
-    app::{self, AppAnswer, AppServer, BatchPolicy, ChainInputs},
+    app::{self, AppAnswer, AppServer, BatchPolicy, ChainInputs, stf::Context},
     chain::Chain,
     nonce::Given,
     observe::Metrics,
     outbox::{MemoryStore, Outbox, postgres::PostgresStore, sqlite::SqliteStore},
-    primitives::Address,
+    primitives::{Address, keccak256},
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ pub struct Config {
 
 impl Config {
     /// When batches are cut, unless set: soon, and no larger than a transaction can bring their results. With
-    /// [`MOST_GAS`] a batch changes the balances of at most 960 users, or pays 160 withdrawals.
+    /// [`MOST_GAS`] a batch changes the balances of at most 960 users, or pays 64 withdrawals.
     #[must_use]
     pub fn usual_batches() -> BatchPolicy {
         BatchPolicy::default()
@@ -98,6 +98,9 @@ impl Service {
     /// That the chain or the store cannot be reached, or that the store is another app's.
     pub async fn start(config: Config) -> Result<Arc<Self>, AnyError> {
         let mut market = Market::of(&config.rpc, config.contract).await?;
+        if market.program_hash != keccak256(config.program.as_bytes()) {
+            return Err(format!("the contract takes results of another program than {}", config.program).into());
+        }
         (market.about["limit"], market.about["faucet"]) = (json!(config.limit), config.faucet.into());
         let chain = Chain::connect(&config.rpc, market.job_manager).await?;
         let client = Client::builder()
@@ -137,19 +140,11 @@ impl Service {
     ///
     /// Why it was not.
     pub async fn ask(&self, action: Action, signature: [u8; SIGNATURE], key: Option<&str>) -> Result<Value, Refused> {
-        let (user, ..) = action.terms();
-        let refused = |(code, message): (&str, &str)| Refused::new(code, message);
-        let often = |wait| Refused::too_often("these are too many requests of one user", wait);
+        let (terms, user) = (action.terms(), action.terms().0);
         let request = Request::Signed(action, signature);
-        // Before the signature is looked at, which takes most of the time; and once more after it, when it counts.
-        self.limits.admit(user, false).await.map_err(often)?;
-        if request.signer(&domain(self.market.chain_id, self.market.contract)) != Some(user) {
-            return Err(refused(Rejection::Signature.words()));
-        }
-        self.limits.admit(user, true).await.map_err(often)?;
-        // Without this anybody could fill the journal, under as many names as they like.
-        if !self.server.read(|clob| clob.exchange().knows(&user)).await? {
-            return Err(refused(Rejection::Account.words()));
+        if let Err(refused) = self.check(&request, terms, key.is_some()).await {
+            self.limits.pace().await;
+            return Err(refused);
         }
         let mut asked = self.server.request(request);
         if let Some(key) = key {
@@ -158,18 +153,38 @@ impl Service {
         let AppAnswer { place, time, repeated, outcome } = asked.await?;
         self.feed.wake.notify_one();
         match outcome {
-            Ok(Outcome::Refused(refusal)) => Err(refused(refusal.words()).with("place", place)),
+            Ok(Outcome::Refused(refusal)) => Err(Refused::from(refusal.words()).with("place", place)),
             Ok(outcome) => {
                 let mut said = json!(outcome);
                 (said["place"], said["time"], said["repeated"]) = (place.into(), time.into(), repeated.into());
                 Ok(said)
             }
             Err(rejection) => {
-                let refused = refused(rejection.words()).with("place", place);
                 let last = self.server.read(|clob| clob.exchange().account(&user).nonce).await?;
-                Err(if rejection == Rejection::Nonce { refused.with("next_nonce", last + 1) } else { refused })
+                Err(rejected(rejection, last).with("place", place))
             }
         }
+    }
+
+    /// Refuses what must not come into the journal and the batches.
+    async fn check(&self, request: &Request, terms: (Address, u64, u64), has_key: bool) -> Result<(), Refused> {
+        let ((user, nonce, _), context) = (terms, Context::request(0, now()));
+        let look = |clob: &Clob| (clob.exchange().due(request, &context), clob.exchange().account(&user).nonce);
+        let (due, last) = self.server.read(look).await?;
+        match due {
+            // It may be the next one once it has its turn.
+            Err(Rejection::Nonce) if nonce > last => {}
+            // Anybody could fill the journal, under as many names as they like, and with what others have signed: batches
+            // are public. Who has a key may have lost the reply, and gets it.
+            Err(rejection) if !has_key || rejection == Rejection::Account => return Err(rejected(rejection, last)),
+            _ => {}
+        }
+        // Before the signature is looked at, which takes most of the time; and once more after it, when it counts.
+        self.limits.check(user, due.is_err(), false)?;
+        if request.signer(&domain(self.market.chain_id, self.market.contract)) != Some(user) {
+            return Err(Rejection::Signature.words().into());
+        }
+        self.limits.check(user, due.is_err(), true)
     }
 
     /// Takes no more requests, and brings on chain what was answered, but for no longer than this. Nothing is lost
@@ -184,6 +199,11 @@ impl Service {
         println!("{} of {} answers are in no batch yet", left.last_place - left.batched, left.last_place);
         Ok(())
     }
+}
+
+fn rejected(rejection: Rejection, last: u64) -> Refused {
+    let refused = Refused::from(rejection.words());
+    if rejection == Rejection::Nonce { refused.with("next_nonce", last + 1) } else { refused }
 }
 
 /// The time, in milliseconds since 1970.

@@ -70,16 +70,17 @@ impl World {
         // So that a price of 1 is a hundredth of a dollar for a whole coin.
         let tokens = [token("Test Coin", "COIN", 4).await?, token("Test Dollar", "USD", 6).await?];
         let job_manager = deployer.job_manager(Revision::Relay, DEV_OPERATOR).await?;
-        // The first root is the same for every contract.
-        let first = B256::from(Clob::new(0, Address::ZERO).root());
-        let arguments = (job_manager, signer.address(), 0_u64, first, tokens[0], tokens[1]).abi_encode_params();
-        let contract = deployer.deploy_artifact(CLOB, arguments).await?;
         let node = DevNode::builder(Revision::Relay).relay_to(RealChain::new(&rpc, ANVIL_KEYS[1], job_manager));
         let node = node.start().await?;
         let program = node.register_program(|input| {
             let inputs = Inputs { onchain: input.onchain.to_vec(), offchain: input.offchain.to_vec(), state: None };
             Clob::program(&inputs).map_err(|error| ProgramError::new(error.to_string()))
         });
+        // The first root is the same for every contract.
+        let first = B256::from(Clob::new(0, Address::ZERO).root());
+        let [base, quote] = tokens;
+        let arguments = (job_manager, signer.address(), 0_u64, first, base, quote, program.clone());
+        let contract = deployer.deploy_artifact(CLOB, arguments.abi_encode_params()).await?;
         Ok(Self { node, rpc, contract, tokens, program: program.into(), signer, _anvil: anvil })
     }
 

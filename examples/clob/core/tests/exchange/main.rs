@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use clob_core::{
-    Action, Cancel, Delta, Exchange, Funds, Limit, MOST_FILLS, Outcome, Refusal, Rejection, Request, SIGNATURE, Side,
-    Token, Withdraw, domain,
+    Action, Cancel, Delta, Exchange, Fill, Funds, Limit, MOST_FILLS, MOST_OWN_ORDERS, Outcome, Refusal, Rejection,
+    Request, SIGNATURE, Side, Token, Withdraw, domain,
 };
 use infinityvm_stf::{Codec, Context, check::encoding};
 use k256::ecdsa::SigningKey;
@@ -343,4 +343,45 @@ fn an_order_meets_a_bounded_number_of_others() {
     assert_eq!(fills.iter().map(|fill| fill.order).collect::<Vec<_>>(), (1..=64).collect::<Vec<_>>(), "by time");
     let quote = exchange.account(&address(1)).quote;
     assert_eq!((quote.free, quote.locked), (1_000 - 64 * 5, 0));
+}
+
+/// Nobody closes the book for all others: whoever has as many orders in it as anybody may have is told so, also of an order
+/// that would trade. Each that is over makes room for one, however it ended.
+#[test]
+fn a_user_has_a_bounded_number_of_orders() {
+    let mut exchange = funded(1_000_000);
+    let (mut place, mut nonces) = (0, [0; 2]);
+    let mut act = |exchange: &mut Exchange, user: u8, action: &dyn Fn(u64) -> Action| {
+        place += 1;
+        nonces[usize::from(user)] += 1;
+        let request = sign(action(nonces[usize::from(user)]), user);
+        exchange.apply(&request, &Context::request(place, 0)).unwrap()
+    };
+    let waits = |size| Outcome::Taken { fills: Vec::new(), resting: size, cancelled: 0 };
+    let full = Outcome::Refused(Refusal::Orders);
+    let buys = |nonce| limit(0, nonce, true, 10, 2);
+    let sells = |nonce| limit(0, nonce, false, 20, 2);
+    for number in 1..=MOST_OWN_ORDERS {
+        let outcome = act(&mut exchange, 0, if number % 2 == 1 { &buys } else { &sells });
+        assert_eq!(outcome, waits(2), "{number}");
+    }
+    let before = exchange.account(&address(0));
+    assert_eq!(act(&mut exchange, 0, &buys), full);
+    assert_eq!(exchange.account(&address(0)), clob_core::Account { nonce: before.nonce + 1, ..before });
+    // Others have theirs, and the user may not take it, either.
+    assert_eq!(act(&mut exchange, 1, &|nonce| limit(1, nonce, false, 15, 1)), waits(1));
+    assert_eq!(act(&mut exchange, 0, &|nonce| limit(0, nonce, true, 15, 1)), full);
+    // A part of the first is sold, and then the rest: only then it is over.
+    for (next, after) in [(&full, "a part is left"), (&waits(2), "it is filled"), (&full, "that was the room")] {
+        if after != "that was the room" {
+            let fill = Fill { order: 1, user: address(0), price: 10, size: 1 };
+            let sold = act(&mut exchange, 1, &|nonce| limit(1, nonce, false, 10, 1));
+            assert_eq!(sold, Outcome::Taken { fills: vec![fill], resting: 0, cancelled: 0 });
+        }
+        assert_eq!(act(&mut exchange, 0, &buys), *next, "{after}");
+    }
+    let cancel = |nonce| Action::Cancel(Cancel { user: address(0), nonce, expiry: LATER, order: 2 });
+    assert_eq!(act(&mut exchange, 0, &cancel), Outcome::Cancelled { size: 2 });
+    assert_eq!(act(&mut exchange, 0, &sells), waits(2), "one was cancelled");
+    assert_eq!(act(&mut exchange, 0, &sells), full);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
-use clob_core::{Fill, MOST_FILLS, Outcome, Refusal};
+use clob_core::{Fill, MOST_FILLS, MOST_OWN_ORDERS, Outcome, Refusal};
 
 /// An order as a line in a list.
 #[derive(Debug, Clone)]
@@ -55,6 +55,9 @@ impl Model {
     pub fn limit(&mut self, id: u64, user: u8, buy: bool, price: u64, size: u64) -> Outcome {
         if price == 0 || size == 0 {
             return Outcome::Refused(Refusal::Zero);
+        }
+        if self.orders.iter().filter(|order| order.user == user).count() >= MOST_OWN_ORDERS {
+            return Outcome::Refused(Refusal::Orders);
         }
         let needs = if buy { i128::from(price) * i128::from(size) } else { size.into() };
         if self.free(user, !buy) < needs {

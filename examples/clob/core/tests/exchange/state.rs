@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use alloy_primitives::{I256, U256};
 use alloy_sol_types::SolValue;
 use clob_core::{
-    CHANGE_GAS, Clob, MOST_ACCOUNTS, MOST_ORDERS, Outcome, PAYOUT_GAS, RELAY_GAS, Settlement, Token, chained,
+    CHANGE_GAS, Clob, MOST_ACCOUNTS, MOST_ORDERS, MOST_OWN_ORDERS, Outcome, PAYOUT_GAS, RELAY_GAS, Settlement, Token,
+    chained,
 };
-use infinityvm_stf::{Batch, Inputs, Reader, Source, StateTransition, check::Checker, decode_stateful, replay};
+use infinityvm_stf::{Batch, Inputs, Reader, Root, Source, StateTransition, check::Checker, decode_stateful, replay};
 
 use super::*;
 
@@ -140,7 +141,7 @@ proptest! {
         let mut entries = Vec::new();
         for (place, step) in (9..).zip(&steps) {
             let Some((request, source)) = request(&after, step, place) else { continue };
-            let context = Context { place, time: 5, source };
+            let context = Context { place, time: clob.exchange().last().1, source };
             after.apply(&request, &context).unwrap();
             entries.push((context, request));
         }
@@ -174,6 +175,98 @@ proptest! {
     }
 }
 
+/// The program itself, over a batch that a server has made up in this state.
+fn run(clob: &Clob, entries: Vec<(Context, Request)>) -> Result<Root, String> {
+    let batch = Batch { number: 2, before: clob.root(), entries };
+    let output = Clob::program(&clob.inputs(&batch)).map_err(|error| error.to_string())?;
+    Ok(Clob::output_root(&output).unwrap())
+}
+
+/// A victim sells at place 15 and time 5,000, after others whose orders waited, too; and what comes next to be carried out.
+fn with_a_victim() -> (Clob, u64, u64) {
+    let mut clob = start().state().clone();
+    for (place, time, order, by) in
+        [(14, 4_000, limit(1, 1, false, 30, 7), 1), (15, 5_000, limit(2, 1, false, 20, 700), 2)]
+    {
+        let outcome = clob.apply(&sign(order, by), &Context::request(place, time)).unwrap();
+        assert!(matches!(outcome, Outcome::Taken { cancelled: 0, .. }));
+    }
+    assert_eq!(clob.exchange().last(), (15, 5_000));
+    (clob, 16, 5_000)
+}
+
+const BEHIND: &str = "the batch goes back behind what was carried out";
+
+/// Whoever signs the jobs, and has the right program, gives an accomplice's order the place of one that waits; then a cancel
+/// of that number would free what another has set aside.
+#[test]
+fn no_order_gets_the_place_of_one_that_waits() {
+    let (clob, next, time) = with_a_victim();
+    let order = |place| (Context::request(place, time), sign(limit(0, 1, false, 90, 1), 0));
+    let cancel = Action::Cancel(Cancel { user: address(0), nonce: 2, expiry: LATER, order: 15 });
+    let ends = (Context::request(20, time), sign(cancel, 0));
+    assert_eq!(run(&clob, vec![order(15), ends.clone()]), Err(BEHIND.to_owned()));
+    // In a place of its own it is taken, and the cancel is refused, as the order is another's.
+    let mut after = clob.clone();
+    after.apply(&order(next).1, &order(next).0).unwrap();
+    assert_eq!(after.apply(&ends.1, &ends.0), Ok(Outcome::Refused(Refusal::Order)));
+    assert_eq!(run(&clob, vec![order(next), ends]), Ok(after.root()));
+}
+
+/// An order at an earlier place would come before all others of its price.
+#[test]
+fn no_order_jumps_the_queue() {
+    let (clob, next, time) = with_a_victim();
+    let order = |place| vec![(Context::request(place, time), sign(limit(0, 1, false, 20, 5), 0))];
+    for place in [0, 1, 13, 14, 15] {
+        assert_eq!(run(&clob, order(place)), Err(BEHIND.to_owned()), "place {place}");
+    }
+    assert!(run(&clob, order(next)).is_ok());
+    // Nor within a batch: it has no encoding. What is written for it stands behind what came before.
+    let first = (Context::request(next + 4, time), sign(limit(0, 1, false, 20, 5), 0));
+    let second = |place| (Context::request(place, time), sign(limit(3, 1, false, 20, 5), 3));
+    assert_eq!(run(&clob, vec![first.clone(), second(next)]), run(&clob, vec![first, second(next + 5)]));
+}
+
+/// What has expired is carried out by nobody who says that it is earlier.
+#[test]
+fn time_does_not_go_back() {
+    let (clob, next, time) = with_a_victim();
+    let order = Action::Limit(Limit { user: address(0), nonce: 1, expiry: time - 1, buy: false, price: 9, size: 5 });
+    let at = |time| vec![(Context::request(next, time), sign(order.clone(), 0))];
+    for earlier in [0, 1, time - 1] {
+        assert_eq!(run(&clob, at(earlier)), Err(BEHIND.to_owned()), "time {earlier}");
+    }
+    // Now it is rejected, which leaves the root as it is, and the last place and time.
+    assert_eq!(run(&clob, at(time)), Ok(clob.root()));
+    let mut after = clob.clone();
+    assert_eq!(after.apply(&at(time + 7)[0].1, &at(time + 7)[0].0), Err(Rejection::Expired));
+    assert_eq!((after.root(), after.exchange().last()), (clob.root(), (next - 1, time)));
+}
+
+/// What is traded forth and back within a batch is none of the contract's business.
+#[test]
+fn what_cancels_out_is_not_told_to_the_contract() {
+    let mut checker = start();
+    let changes = |output: &[u8]| Settlement::abi_decode_validate(decode_stateful(output).unwrap().1).unwrap().changes;
+    assert_eq!(changes(&checker.batch().unwrap().unwrap()), [], "deposits");
+    for (user, nonce, buy) in [(0, 1, false), (1, 1, true), (1, 2, false), (0, 2, true)] {
+        checker.request(sign(limit(user, nonce, buy, 10, 5), user)).unwrap().unwrap();
+    }
+    assert_eq!(changes(&checker.batch().unwrap().unwrap()), [], "forth and back");
+    for (user, nonce, buy) in [(0, 3, false), (1, 3, true)] {
+        checker.request(sign(limit(user, nonce, buy, 10, 5), user)).unwrap().unwrap();
+    }
+    assert_eq!(changes(&checker.batch().unwrap().unwrap()).len(), 2, "only forth");
+}
+
+/// A snapshot with other counts of what was carried out last.
+fn with_counts(snapshot: &[u8], place: u64, time: u64) -> Vec<u8> {
+    // Behind version, chain, contract and place.
+    let (before, rest) = snapshot.split_at(1 + 8 + 20 + 8);
+    [before, &place.to_be_bytes(), &time.to_be_bytes(), &rest[16..]].concat()
+}
+
 #[test]
 fn a_snapshot_is_exact() {
     let mut checker = start();
@@ -190,6 +283,12 @@ fn a_snapshot_is_exact() {
     assert_eq!(again.exchange().account(&address(0)), clob.exchange().account(&address(0)), "what is locked, too");
     for length in 0..bytes.len() {
         assert!(Clob::restore(&bytes[..length]).is_err(), "{length} bytes");
+    }
+    let (place, time) = clob.exchange().last();
+    assert_eq!(with_counts(&bytes, place, time), bytes);
+    for (place, time) in [(place - 1, time), (place, time - 1)] {
+        let other = Clob::restore(&with_counts(&bytes, place, time)).unwrap();
+        assert_ne!(other.root(), clob.root(), "the root binds what was carried out last");
     }
     // The last two are offers at one price: the one that came first is first.
     let (order, mut swapped) = (8 + 20 + 8 + 8, bytes);
@@ -226,19 +325,25 @@ fn a_full_exchange_gives_back() {
     assert_eq!(apply(&mut clob, &again, FROM_CHAIN), Outcome::Deposited);
     assert_eq!(clob.exchange().account(&address(1)), Default::default());
     assert_eq!(clob.exchange().clone().take_payouts(), [((address(1), Token::Base), 5)].into());
-    for nonce in 1..=MOST_ORDERS as u64 {
+    let users: Vec<_> = clob.exchange().accounts().map(|(user, _)| *user).filter(|user| *user != address(0)).collect();
+    for number in 0..MOST_ORDERS {
+        let (user, nonce) = (users[number / MOST_OWN_ORDERS], (number % MOST_OWN_ORDERS) as u64 + 1);
+        let price = 1_000_000 + nonce % 64;
         // Whoever repeats checks no signature.
-        let request = Request::Signed(limit(0, nonce, false, 1_000_000 + nonce % 64, 1), [0; SIGNATURE]);
-        let outcome = clob.repeat(&request, nonce + 1_000_000);
+        let order = Action::Limit(Limit { user, nonce, expiry: LATER, buy: false, price, size: 1 });
+        let outcome = clob.repeat(&Request::Signed(order, [0; SIGNATURE]), number as u64 + 1_000_000, 1);
         assert_eq!(outcome, Outcome::Taken { fills: Vec::new(), resting: 1, cancelled: 0 });
     }
-    let more = sign(limit(0, MOST_ORDERS as u64 + 1, false, 3, 1), 0);
+    let more = sign(limit(0, 1, false, 3, 1), 0);
     assert_eq!(
-        apply(&mut clob, &more, Source::Request),
-        Outcome::Taken { fills: Vec::new(), resting: 0, cancelled: 1 }
+        clob.apply(&more, &Context::request(2_000_000, 1)),
+        Ok(Outcome::Taken { fills: Vec::new(), resting: 0, cancelled: 1 })
     );
+    // The checker counts places from 1.
+    let clob = Clob::restore(&with_counts(&clob.snapshot(), 0, 0)).unwrap();
+    assert_eq!(clob.exchange().book().len(), MOST_ORDERS);
     let mut checker = Checker::new(clob).unwrap();
-    let next = sign(limit(0, MOST_ORDERS as u64 + 2, false, 3, 0), 0);
+    let next = sign(limit(0, 2, false, 3, 0), 0);
     assert_eq!(checker.request(next).unwrap(), Ok(Outcome::Refused(Refusal::Zero)));
     checker.batch().unwrap().unwrap();
 }

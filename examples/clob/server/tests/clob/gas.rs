@@ -9,7 +9,7 @@ use clob::{
 use clob_core::{Action, CHANGE_GAS, Change, PAYOUT_GAS, Payout, RELAY_GAS, Settlement};
 use futures_util::{StreamExt as _, stream};
 use infinityvm_sdk::{
-    Client, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until,
+    Client, OffchainJobRequest, RelayStrategy, Revision, Until,
     chain::{Chain, ChainNonces},
     devnode::ProgramOutput,
     primitives::{Address, B256, U256, hex, keccak256},
@@ -116,7 +116,7 @@ async fn the_largest_results_take_no_more_gas_than_is_said() {
             leaving(&owners[half..half + PAYOUTS]),
         ];
 
-        // A program that gives these results, whatever it is asked.
+        // A program that gives these results, whatever it is asked. No other's count, so it takes the real one's place.
         let manager = Market::of(&rig.world.rpc, contract).await.expect("a market").job_manager;
         let chain = Chain::connect(&rig.world.rpc, manager).await.expect("a chain");
         let client = Client::builder().grpc(rig.world.node.grpc_url()).revision(Revision::Relay);
@@ -126,7 +126,8 @@ async fn the_largest_results_take_no_more_gas_than_is_said() {
             let made = Settlement { domain, deposits: count, depositHash: deposit_hash, changes, payouts }.abi_encode();
             let root = rig.rpc.view(contract, &Contract::getLatestStateRootCall {}).await.expect("a root");
             let output = ProgramOutput::stateful(B256::repeat_byte(number), made);
-            let program = ProgramId::new(rig.world.node.register_program(move |_| Ok(output.clone())));
+            let program = rig.world.program.clone();
+            rig.world.node.register_program_as(program.as_bytes().to_vec(), move |_| Ok(output.clone()));
             let job = OffchainJobRequest::builder(contract, program)
                 .max_cycles(1_000)
                 .stateful_onchain_input(root, vec![])
@@ -139,10 +140,10 @@ async fn the_largest_results_take_no_more_gas_than_is_said() {
         let counts: Vec<_> = relayed.iter().map(|one| (one.changes as usize, one.payouts as usize)).collect();
         let trades = [(0, 0), (CHANGES / 4 * 2, 0), (CHANGES, 0)];
         assert_eq!(counts, [&trades[..], &[(half, half), (PAYOUTS, PAYOUTS)]].concat());
-        // What is said is not far from what it takes, either.
-        for full in [relayed[2], relayed[4]] {
-            assert!(full.said() <= MOST_GAS && 2 * full.gas > full.said(), "{full:?} of {}", full.said());
-        }
+        // What is said is not far from what it takes, either; of payouts, with a token that spends all it may, which is one
+        // of forge's tests.
+        assert!(2 * relayed[2].gas > relayed[2].said(), "{:?}", relayed[2]);
+        assert!([relayed[2], relayed[4]].iter().all(|full| full.said() <= MOST_GAS));
         assert_eq!(rig.outside(owners[0]).await, [5, 0]);
     })
     .await;
@@ -152,8 +153,8 @@ async fn the_largest_results_take_no_more_gas_than_is_said() {
 const TAKERS: usize = 10;
 const FILLS: usize = 10;
 /// Users who take something out.
-const LEAVING: usize = 20;
-/// What batches may take here: room for four of the takers, or for eight who take something out.
+const LEAVING: usize = 7;
+/// What batches may take here: room for four of the takers, or for three who take something out.
 const BOUND: u64 = RELAY_GAS + 500_000;
 
 /// Has each user do one thing; many at once, in any order.
@@ -199,9 +200,9 @@ async fn batches_are_cut_before_their_results_take_too_much_gas() {
 
         let relayed = relayed(&rig).await;
         let counts: Vec<_> = relayed.iter().map(|one| (one.changes as usize, one.payouts as usize)).collect();
-        // Two takers are left for the third, with four who take something out; a fifth would be too much.
+        // Two takers are left for the third, with one who takes something out; another would be too much.
         let taken = FILLS + 1;
-        assert_eq!(counts, [(4 * taken, 0), (4 * taken, 0), (2 * taken + 4, 4), (8, 8), (8, 8)]);
+        assert_eq!(counts, [(4 * taken, 0), (4 * taken, 0), (2 * taken + 1, 1), (3, 3), (3, 3)]);
         assert!(relayed.iter().all(|one| one.said() <= BOUND));
         assert_eq!(
             rig.on_chain(makers[makers.len() - 1].address()).await,

@@ -172,6 +172,7 @@ async fn ten_thousand_requests_and_twenty_kills() {
                         Refusal::Zero => "zero",
                         Refusal::Funds => "funds",
                         Refusal::Order => "order",
+                        Refusal::Orders => "orders",
                     };
                     assert_eq!((one.status, &one.said["error"]["code"]), (422, &Value::from(code)));
                 }

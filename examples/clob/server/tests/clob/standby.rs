@@ -87,6 +87,11 @@ async fn another_server_takes_over_and_nothing_answered_is_lost() {
         let sold = (REQUESTS * 5) as u128;
         assert_eq!(rig.on_chain(seller.address()).await, (1_000 - sold, 10 * sold));
         assert_eq!(rig.on_chain(buyer.address()).await, (sold, 100_000 - 10 * sold));
+        // The one that took over tells of the trades before that, too.
+        let trades = second.http.read("/api/trades").await;
+        let places = trades.as_array().expect("trades").iter().map(|trade| trade["place"].as_u64().expect("a place"));
+        let places: Vec<_> = places.collect();
+        assert!(places.len() == REQUESTS && places.is_sorted_by(|one, next| one > next), "{trades}");
         let book = second.http.read("/api/book").await;
         assert_eq!((&book["asks"], &book["bids"]), (&json!([["10", "5"]]), &json!([])));
     })

@@ -149,24 +149,123 @@ async fn a_flood_of_one_user_is_theirs_alone() {
             let (status, answer) = http.post(path, &body).await;
             assert_eq!(status, 200, "{answer}");
         }
-        let (mut carried_out, mut refused) = (0, 0);
+        let (mut carried_out, mut refused, mut used) = (0, 0, 0);
         while let Some(answer) = flood.join_next().await {
             match answer.expect("no panic") {
                 (429, answer) => {
                     assert!(answer["error"]["retry_after"].as_u64() > Some(0), "{answer}");
                     refused += 1;
                 }
-                // They overtake each other on their way, so most come under a nonce that is not the next.
+                // They overtake each other on their way, so most come under a nonce that is not the next. One that is used
+                // takes no place.
+                (409, answer) if answer["error"]["place"].is_null() => used += 1,
                 (200 | 409, _) => carried_out += 1,
                 other => panic!("{other:?}"),
             }
         }
-        let most = 100 + began.elapsed().as_secs() + 1;
+        // What is the next request is counted for itself, and so is what is not.
+        let most = 2 * (100 + began.elapsed().as_secs() + 1);
         assert!(carried_out <= most, "{carried_out} of at most {most}");
-        assert!(refused > 0 && refused + carried_out == 600);
+        assert!(refused > 0 && refused + carried_out + used == 600);
         // What was refused has no place: the journal has the others only.
         let status = service.server.status().await.expect("a status");
         assert_eq!(status.last_place - before, carried_out + 40);
     })
     .await;
+}
+
+/// Batches are public, with the signatures in them: whoever sends them again takes nothing from those who signed, and
+/// fills neither journal nor batches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn what_others_send_again_takes_nothing_from_a_user() {
+    within(async {
+        let rig = Rig::start().await;
+        let mut config = rig.world.config(Store::Memory);
+        (config.limit.per_second, config.limit.burst) = (1, 4);
+        let (service, http) = rig.serve(config).await;
+        let mut user = rig.user(1);
+        let mut watcher = Watcher::connect(&http, Some(user.address())).await;
+        rig.deposit(&[(user.address(), true, 1_000)]).await;
+        watcher.until(|watcher| number(&watcher.account["base"]["free"]) == 1_000).await;
+        let action = user.0.limit(false, 50, 1);
+        let (path, body) = user.asks(&action);
+        let body = body.to_string();
+        let (status, first) = http.try_post(path, Some("first"), &body).await.expect("a reply");
+        assert_eq!(status, 200, "{first}");
+
+        let last = async || service.server.status().await.expect("a status").last_place;
+        let (before, began) = (last().await, Instant::now());
+        for _ in 0..8 {
+            let (status, said) = http.try_post(path, None, &body).await.expect("a reply");
+            let error = &said["error"];
+            assert_eq!((status, &error["code"], &error["next_nonce"]), (409, &json!("nonce"), &json!(2)), "{said}");
+            assert!(error["place"].is_null(), "{said}");
+        }
+        assert_eq!(last().await, before, "they are not in the journal");
+        let late = clob_core::Limit { user: user.address(), nonce: 2, expiry: 5, buy: false, price: 9, size: 9 };
+        let (path, expired) = user.asks(&clob_core::Action::Limit(late));
+        assert_eq!(http.post(path, &expired).await.0, 410);
+        assert_eq!(last().await, before, "nor what has expired");
+        // Under a key it might be the user, who has lost the reply. Until a burst is used it is in the journal.
+        let mut refused = 0;
+        for number in 0..12 {
+            let (body, key) = if number % 2 == 0 { (body.clone(), "a") } else { (expired.to_string(), "b") };
+            let key = format!("{key}{number}");
+            match http.try_post(path, Some(&key), &body).await.expect("a reply") {
+                (429, _) => refused += 1,
+                (status, said) => assert!([409, 410].contains(&status) && said["error"]["place"].is_u64(), "{said}"),
+            }
+        }
+        let placed = last().await - before;
+        assert!(placed <= 4 + began.elapsed().as_secs() && placed + refused == 12, "{placed} and {refused}");
+        // All of that was as long as it took: the user has all of the burst.
+        for _ in 0..3 {
+            let action = user.0.limit(false, 50, 1);
+            let (path, body) = user.asks(&action);
+            let (status, said) = http.post(path, &body).await;
+            assert_eq!(status, 200, "{said}");
+        }
+        // And who has lost the reply still gets it.
+        let (_, mut servers) = tokio::sync::watch::channel(Some(http.clone()));
+        let again = serde_json::from_str(&body).expect("JSON");
+        let (status, said) = crate::kills::answer(&mut servers, path, "first", &again).await;
+        assert_eq!((status, &said["place"], &said["repeated"]), (200, &first["place"], &json!(true)), "{said}");
+    })
+    .await;
+}
+
+/// Who hears nothing cannot know whether the server is still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs anvil: tests/run installs it"]
+async fn a_client_hears_something_although_nothing_happens() {
+    within(async {
+        let rig = Rig::start().await;
+        let (_service, http) = rig.serve(rig.world.config(Store::Memory)).await;
+        let mut watcher = Watcher::connect(&http, None).await;
+        for _ in 0..2 {
+            let before = watcher.stages.clone();
+            assert_eq!(watcher.next().await, "stages");
+            assert_eq!(watcher.stages, before);
+        }
+    })
+    .await;
+}
+
+/// What would work once, or do nothing, is refused with a reason.
+#[test]
+fn flags_that_do_not_go_together_are_refused() {
+    let (contract, key) = (Address::ZERO.to_string(), format!("0x{}", "43".repeat(32)));
+    let node = ["--node", "http://127.0.0.1:1", "--rpc", "http://127.0.0.1:1", "--contract", &contract];
+    let node = [&node[..], &["--program", "0x00", "--key", &key]].concat();
+    for (flags, why) in [
+        (vec!["--db", "clob.db"], "give it by --rpc"),
+        (vec!["--postgres", "postgres://127.0.0.1:1/clob"], "give it by --rpc"),
+        ([&node[..], &["--db", "clob.db", "--maker"]].concat(), "--maker needs --faucet"),
+        (node.clone(), "--db or --postgres is needed"),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_clob")).args(&flags).output().expect("runs");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains(why), "{flags:?}: {said}");
+    }
 }
