@@ -10,7 +10,7 @@ use super::{
     core::{Core, RunElf},
     freeze::{batch_of, inputs_of},
     machine::{self, Machine, guarded},
-    open::{NotOpened, for_each, state_before},
+    reading::{NotOpened, for_each, state_before},
     stop::{AppStop, ElfFinding},
 };
 use crate::{error::Error, outbox::store::journal::EntryRow};

@@ -175,9 +175,14 @@ impl<S: StateTransition> AppServerBuilder<S> {
     /// Goes on from the state that the contract has, and gives up what was answered and is not proven: a person's
     /// command to a server that has stopped as its root is not the contract's. The reason is kept in the lane's log. If
     /// the client has a chain, the contract must have this state's root. Nothing is done if the journal ends with it
-    /// already.
+    /// already, nor if that was done before for the same root and the same reason: what is left in the code gives up
+    /// nothing at later starts. To go on from the same root once more, give another reason.
     ///
-    /// Logs of the chain whose requests are given up so are read again, from the first of them on.
+    /// Logs of the chain whose requests are given up so are read again, from the first of them on. Those of a batch
+    /// that the node's program ended with just this root ([`AppStop::RootDiffers`]) are in the state, and are not.
+    /// For requests that were given up, [`AppServer::settled`] is an error.
+    ///
+    /// [`AppStop::RootDiffers`]: super::AppStop::RootDiffers
     pub fn rechain(mut self, state: S, reason: impl Into<String>) -> Self {
         self.rechain = Some((state, reason.into()));
         self

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     pin::Pin,
     sync::{
         Arc,
@@ -207,6 +208,8 @@ pub(super) struct AppSession<S: StateTransition> {
     pub(super) durable: Lock<Durable>,
     /// The batches that count and are not final, by their numbers.
     pub(super) batches: Lock<BTreeMap<u64, BatchRow>>,
+    /// Places whose requests were given up, by a person's command to go on from another state.
+    pub(super) given_up: Vec<Range<u64>>,
     /// The number of the latest batch.
     pub(super) last_batch: AtomicU64,
     /// The last place of a final batch.

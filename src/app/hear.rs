@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use infinityvm_stf::StateTransition;
 use tokio::time::{Duration, Instant};
 
-use super::{batches::Batcher, core::End, machine::guarded, open::differs, stop::AppStop};
+use super::{batches::Batcher, core::End, machine::guarded, reading::differs, stop::AppStop};
 use crate::outbox::{
     EventKind,
     store::{
@@ -19,6 +19,15 @@ use crate::outbox::{
 const FINAL_LOOKS: Duration = Duration::from_millis(500);
 /// Rows that go in one transaction.
 const TRIMMED: u32 = 2_000;
+
+/// What came of comparing the root that the operator signed with the server's. Another root ends the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    Same,
+    NoResult,
+    /// The store could not be read now.
+    Unread,
+}
 
 impl<S: StateTransition> Batcher<S> {
     /// Hears of the batches from the outbox.
@@ -34,8 +43,11 @@ impl<S: StateTransition> Batcher<S> {
             }
             for event in events {
                 let batch = self.batches().into_iter().find(|batch| batch.ticket == Some(event.ticket));
-                if let Some(batch) = batch {
-                    self.heard(&batch, &event).await?;
+                if let Some(batch) = batch
+                    && !self.heard(&batch, &event).await?
+                {
+                    // It comes again.
+                    return Ok(());
                 }
                 if let Err(error) = self.core.lane.acknowledge(&reader, event.id).await {
                     return self.survive(error).await;
@@ -44,13 +56,17 @@ impl<S: StateTransition> Batcher<S> {
         }
     }
 
-    async fn heard(&mut self, batch: &BatchRow, event: &EventRow) -> std::result::Result<(), End> {
+    /// False if the store could not be read: nothing was heard.
+    async fn heard(&mut self, batch: &BatchRow, event: &EventRow) -> std::result::Result<bool, End> {
         let number = batch.number;
         match event.kind {
             EventKind::Result if batch.stage < BatchStage::Settled => {
-                if batch.stage == BatchStage::Frozen && !self.compare(batch).await? {
+                // Also of one that was compared before: a node that forgot its job has run it again.
+                match self.compare(batch).await? {
+                    Compared::Unread => return Ok(false),
                     // It was taken back since; another event follows.
-                    return Ok(());
+                    Compared::NoResult if batch.stage == BatchStage::Frozen => return Ok(true),
+                    Compared::NoResult | Compared::Same => {}
                 }
                 self.core.points.pass("app_before_settled");
                 if !self.note(number, BatchChange::Settled).await? {
@@ -70,7 +86,7 @@ impl<S: StateTransition> Batcher<S> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Looks whether batches were executed that were not before.
@@ -80,22 +96,37 @@ impl<S: StateTransition> Batcher<S> {
         }
         self.kept.borrow_and_update();
         for batch in self.batches() {
-            if batch.stage == BatchStage::Frozen && batch.ticket.is_some() {
-                self.compare(&batch).await?;
+            if batch.stage == BatchStage::Frozen
+                && batch.ticket.is_some()
+                && self.compare(&batch).await? == Compared::Unread
+            {
+                self.kept.mark_changed();
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Compares the root that the operator signed with the server's. False if there is no result.
-    async fn compare(&mut self, batch: &BatchRow) -> std::result::Result<bool, End> {
-        let Some(ticket) = batch.ticket else { return Ok(false) };
+    /// Compares the root that the operator signed with the server's.
+    async fn compare(&mut self, batch: &BatchRow) -> std::result::Result<Compared, End> {
+        let Some(ticket) = batch.ticket else { return Ok(Compared::NoResult) };
         let verified = match self.core.lane.executed(ticket).await {
             Ok(Some(verified)) => verified,
-            Ok(None) => return Ok(false),
-            Err(error) => return self.survive(error).await.map(|()| false),
+            Ok(None) => return Ok(Compared::NoResult),
+            Err(error) => return self.survive(error).await.map(|()| Compared::Unread),
         };
+        self.failures = 0;
         let root = guarded(|| S::output_root(verified.output())).ok().flatten().map(B256::from);
+        if batch.stage > BatchStage::Frozen {
+            if root == batch.executed_root {
+                return Ok(Compared::Same);
+            }
+            // The journal keeps one root of a batch: the last one that was signed.
+            let (note, now) = ("another root was signed later".to_owned(), self.core.lane.now());
+            if !self.note(batch.number, BatchChange::Back { stage: BatchStage::Frozen, note, now }).await? {
+                return Err(End::Reopen);
+            }
+        }
         self.core.points.pass("app_before_executed");
         if let Some(root) = root
             && !self.note(batch.number, BatchChange::Executed { root }).await?
@@ -111,7 +142,7 @@ impl<S: StateTransition> Batcher<S> {
         self.update(batch.number, |batch| {
             (batch.stage, batch.executed_root, batch.failure) = (BatchStage::Executed, root, None);
         });
-        Ok(true)
+        Ok(Compared::Same)
     }
 
     /// Batches that nothing takes back any more, in their order.

@@ -10,7 +10,7 @@ use super::{
     core::End,
     freeze::{NoBatch, freeze},
     machine,
-    open::{NotOpened, state_before},
+    reading::{NotOpened, state_before},
     send::row,
     stop::AppStop,
 };

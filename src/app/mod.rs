@@ -70,6 +70,8 @@ mod mend;
 mod open;
 mod plan;
 mod policy;
+mod reading;
+mod rechain;
 mod request;
 mod run;
 mod send;

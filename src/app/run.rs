@@ -14,7 +14,8 @@ use super::{
     core::{AppCommand, AppSession, Core, End, Phase, standby},
     follow::LogFollower,
     machine::Machine,
-    open::{NotOpened, open},
+    open::open,
+    reading::NotOpened,
     stop::{AppState, AppStop},
     writer::RequestWriter,
 };
@@ -288,6 +289,7 @@ async fn drive<S: StateTransition>(mut batcher: Batcher<S>, mut stop: watch::Rec
         if let Err(end) = stepped {
             return end;
         }
+        batcher.core.points.pass("app_looked");
         let batches = batcher.batches();
         let queued = session.queue.lock().len();
         let under_way = batches.iter().any(|batch| batch.stage < BatchStage::Settled);

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     answer::Asked,
     core::{AppCommand, AppSession, Core, Phase},
-    open::live_batches,
+    reading::live_batches,
     status::{AppStatus, BatchStatus, ChainInputsStatus, JournalEntry, batch_status},
     stop::AppState,
 };
@@ -107,6 +107,8 @@ impl<S: StateTransition> AppServer<S> {
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`] if there is no answer at this place,
+    /// - [`ErrorKind::JobFailed`] if the request was given up by
+    ///   [`AppServerBuilder::rechain`](super::AppServerBuilder::rechain),
     /// - [`ErrorKind::Stopped`] if the server has stopped, and [`ErrorKind::Closed`] if it has ended, before the batch
     ///   was so far.
     pub async fn settled(&self, place: u64, until: Until) -> Result<()> {
@@ -119,6 +121,11 @@ impl<S: StateTransition> AppServer<S> {
                 if place == 0 || place > session.durable.lock().place {
                     let error = Error::new(ErrorKind::NotFound, format!("no request has the place {place}"));
                     return Err(error.with_hint("take the place of an answer"));
+                }
+                if session.given_up.iter().any(|given_up| given_up.contains(&place)) {
+                    let what = format!("the request at place {place} was given up: the app went on from another state");
+                    let error = Error::new(ErrorKind::JobFailed, what).with_outcome(Outcome::Accepted);
+                    return Err(error.with_hint("its answer will never be proven; ask anew, under another key"));
                 }
                 if place <= session.final_place() || reached(&session, place, until) {
                     return Ok(());

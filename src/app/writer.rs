@@ -15,7 +15,7 @@ use super::{
     cut::QueuedRequest,
     inputs::FedLog,
     machine::{self, Machine, guarded},
-    open::{NotOpened, for_each},
+    reading::{NotOpened, for_each},
     stop::AppStop,
 };
 use crate::{

@@ -210,6 +210,37 @@ async fn logs_that_were_given_up_are_read_again() {
 }
 
 both!(
+    deposits_that_another_root_has_are_not_read_again,
+    async fn another_root<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let (chain, outbox) = (&rig.node.chain(), rig.outbox().await);
+        // The node's program adds one to each balance of a batch with a deposit.
+        rig.conduct.adds.store(true, SeqCst);
+        let server = rig.server::<RELAY>(&outbox).chain_inputs(inputs()).start().await.unwrap();
+        let block = emit(chain, &add(1, 10));
+        assert!(matches!(stop(&server).await, AppStop::RootDiffers { .. }));
+        let entry = server.answers_since(0).await.unwrap().remove(0);
+        drop(server);
+        eventually("it lands", async || rig.landed() == 1).await;
+        rig.conduct.adds.store(false, SeqCst);
+        // What the contract has by now: the deposit, in the node's way.
+        let mut state = Ledger::<RELAY>::default();
+        let context = infinityvm_sdk::app::stf::Context::chain(1, entry.time, block.number, 0);
+        _ = state.apply(&add(1, 11), &context);
+        assert_eq!(rig.root(), B256::from(state.root()));
+        let builder =
+            || rig.server::<RELAY>(&outbox).chain_inputs(inputs()).rechain(state.clone(), "as the node has it");
+        let server = builder().start().await.unwrap();
+        answers(&server).await;
+        looked(&server, emit(chain, &add(1, 5))).await;
+        assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), 16);
+        assert_eq!(from_chain(&server).await.len(), 2);
+        timeout(LONG, server.settled(2, Until::Relayed)).await.expect("it settles").unwrap();
+        assert_eq!(rig.root(), server.status().await.unwrap().root);
+    }
+);
+
+both!(
     a_server_that_ends_between_two_steps_reads_each_log_once,
     async fn between_two_steps<const RELAY: bool>() {
         // Those in the writer are passed by every commit.

@@ -9,7 +9,7 @@ use infinityvm_sdk::{
     Client, LocalSigner, PollPolicy, ProgramId, Revision,
     app::{
         self, AppServer, AppServerBuilder, AppState, AppStop, BatchPolicy,
-        stf::{Batch, Context, Inputs, Reader, StateTransition},
+        stf::{Batch, Context, Inputs, Reader, StateTransition, decode_stateful, encode_stateful},
     },
     client::ClientBuilder,
     devnode::{ConsumerRules, DevNode, ProgramError, ProgramInput, ProgramOutput},
@@ -33,6 +33,8 @@ pub struct Conduct {
     pub extra_cycles: AtomicU64,
     /// The outputs have another root.
     pub lies: AtomicBool,
+    /// Adds one more than it was asked for.
+    pub adds: AtomicBool,
 }
 
 pub struct Rig {
@@ -113,7 +115,8 @@ pub fn program<const RELAY: bool>(
             offchain: input.offchain.to_vec(),
             state: (!RELAY).then(|| input.state.to_vec()),
         };
-        let mut output = Ledger::<RELAY>::program(&inputs).map_err(|error| ProgramError::halted(error.to_string()))?;
+        let run = if conduct.adds.load(SeqCst) { generous::<RELAY> } else { Ledger::<RELAY>::program };
+        let mut output = run(&inputs).map_err(|error| ProgramError::halted(error.to_string()))?;
         if conduct.lies.load(SeqCst) {
             output[40] ^= 1;
         }
@@ -121,6 +124,23 @@ pub fn program<const RELAY: bool>(
         let cycles = (orders + 1) * CYCLES + orders * conduct.extra_cycles.load(SeqCst);
         Ok(ProgramOutput::new(output).with_cycles(cycles))
     }
+}
+
+/// The ledger's program, but for one that is added to whatever is added.
+fn generous<const RELAY: bool>(inputs: &Inputs) -> Result<Vec<u8>, app::stf::ProgramError> {
+    let mut reader = Reader::new(&inputs.offchain);
+    let state = if RELAY { reader.bytes()? } else { inputs.state.as_deref().unwrap_or_default() };
+    let mut ledger = Ledger::<RELAY>::restore(state).map_err(|error| error.to_string())?;
+    for (context, order) in orders::<RELAY>(inputs) {
+        let order = match order {
+            Order::Add { account, amount } => Order::Add { account, amount: amount + 1 },
+            other => other,
+        };
+        // As the ledger says.
+        _ = ledger.apply(&order, &context);
+    }
+    let output = Ledger::<RELAY>::program(inputs)?;
+    Ok(encode_stateful(&ledger.root(), decode_stateful(&output)?.1))
 }
 
 /// The orders in the inputs of a batch.

@@ -1,6 +1,13 @@
 //! The same on databases: what a restart finds, what is trimmed, and a journal that cannot be written.
 
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicUsize, sync::atomic::Ordering::SeqCst};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use futures_util::future::join_all;
 use infinityvm_sdk::{
@@ -357,3 +364,45 @@ async fn a_commit_of_unknown_outcome_on_postgres_is_looked_up() {
     timeout(LONG, server.settled(2, Until::Relayed)).await.expect("it settles").unwrap();
     assert_eq!((server.state(), rig.root()), (AppState::Answering, server.status().await.unwrap().root));
 }
+
+/// Counts how often a server looks how its batches are.
+fn looks() -> (Arc<AtomicUsize>, impl Fn(&'static str) + Send + Sync + 'static) {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    (looks, move |name| {
+        if name == "app_looked" {
+            counted.fetch_add(1, SeqCst);
+        }
+    })
+}
+
+both!(
+    a_result_that_cannot_be_read_is_heard_of_again,
+    async fn unread<const RELAY: bool>() {
+        let (rig, folder) = (Rig::new::<RELAY>().await, tempfile::tempdir().unwrap());
+        let path = folder.path().join("app.db");
+        let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
+        let gate = rig.node.faults().hold_executions();
+        let server = rig.server::<RELAY>(&outbox).start().await.unwrap();
+        assert_eq!(ask(&server, 1).await.0.0, 1);
+        let mut states = server.states();
+        eventually("it is sent", async || server.batch(1).is_some_and(|batch| batch.ticket.is_some())).await;
+        drop(server);
+        timeout(LONG, states.wait_for(|state| *state == AppState::Ended)).await.expect("it ends").unwrap();
+        // The outbox tells of the result while nobody hears it.
+        gate.open();
+        let told = "SELECT count(*) FROM ivm_deliveries";
+        eventually("the outbox tells of it", async || {
+            sqlx::query(told).fetch_one(&mut connection(&path).await).await.unwrap().get::<i64, _>(0) > 0
+        })
+        .await;
+        run(&path, &["ALTER TABLE ivm_results RENAME TO ivm_away"]).await;
+        let (looked, count) = looks();
+        let server = rig.server::<RELAY>(&outbox).at_points(count).start().await.unwrap();
+        eventually("it has looked", async || looked.load(SeqCst) > 1).await;
+        assert_eq!(server.state(), AppState::Answering);
+        run(&path, &["ALTER TABLE ivm_away RENAME TO ivm_results"]).await;
+        timeout(LONG, server.settled(1, Until::Relayed)).await.expect("it settles").unwrap();
+        assert_eq!(rig.root(), server.status().await.unwrap().root);
+    }
+);

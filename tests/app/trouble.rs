@@ -132,6 +132,48 @@ both!(
 );
 
 both!(
+    what_was_given_up_once_is_not_given_up_again,
+    async fn given_up<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let outbox = rig.outbox().await;
+        let server = rig.server::<RELAY>(&outbox).start().await.unwrap();
+        let proven = add(&server, 3).await;
+        timeout(LONG, server.settled(proven, Until::Finalized { confirmations: 1 })).await.unwrap().unwrap();
+        let state = server.read(Ledger::<RELAY>::clone).await.unwrap();
+        drop(server);
+        let never = || BatchPolicy::default().with_delay(Duration::from_secs(3_600));
+        let server = rig.server::<RELAY>(&outbox).batches(never()).start().await.unwrap();
+        let lost = add(&server, 2).await;
+        drop(server);
+        let rechained =
+            |reason: &'static str| rig.server::<RELAY>(&outbox).batches(never()).rechain(state.clone(), reason);
+        let server = rechained("by hand").start().await.unwrap();
+        let kept = add(&server, 4).await;
+        assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), 7);
+        drop(server);
+        // The command is still there.
+        let server = rechained("by hand").start().await.unwrap();
+        assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), 7);
+        // Whoever waits is told what was given up, and only of that.
+        let waited = timeout(LONG, server.settled(lost, Until::Executed)).await.unwrap();
+        assert_eq!(waited.unwrap_err().kind(), ErrorKind::JobFailed);
+        server.settled(proven, Until::Relayed).await.unwrap();
+        drop(server);
+        // Another reason is another command.
+        let server = rechained("once more").start().await.unwrap();
+        let last = add(&server, 1).await;
+        assert_eq!((last, server.read(|ledger| ledger.balance(1)).await.unwrap()), (10, 4));
+        drop(server);
+        let server = rig.server::<RELAY>(&outbox).batches(quick().with_snapshots(1)).start().await.unwrap();
+        timeout(LONG, server.settled(last, Until::Finalized { confirmations: 1 })).await.unwrap().unwrap();
+        for place in [lost, kept] {
+            assert_eq!(server.settled(place, Until::Relayed).await.unwrap_err().kind(), ErrorKind::JobFailed);
+        }
+        assert_eq!(rig.root(), server.status().await.unwrap().root);
+    }
+);
+
+both!(
     a_contract_with_another_state_stops_the_server_until_it_has_the_right_one,
     async fn stale<const RELAY: bool>() {
         let rig = Rig::new::<RELAY>().await;

@@ -8,7 +8,7 @@ use super::rows::{
     AppRow, BatchChange, BatchInputs, BatchRow, BatchStage, EntryRow, JournalAct, Journaled, KeyedAnswer, LogCursor,
     NewBatch, NewEntry, SnapshotRow,
 };
-use super::rules::may_replace;
+use super::rules::{RECHAINED, may_replace};
 use crate::{
     error::{Error, ErrorKind, Result},
     outbox::store::rows::LogRow,
@@ -195,7 +195,7 @@ impl AppBook {
                 }
                 (self.row.root, self.row.batched, self.row.batched_root) = (root, place, root);
                 self.row.cursor = cursor.or(self.row.cursor);
-                log.push(LogRow { ticket: None, at: now, what: "chained anew".to_owned(), note });
+                log.push(LogRow { ticket: None, at: now, what: RECHAINED.to_owned(), note });
             }
             JournalAct::Trim { number, keys_before, most } => return self.trim(number, keys_before, most),
         }

@@ -26,6 +26,7 @@ pub(super) mod suite;
 use alloy_primitives::{B256, Bytes};
 use async_trait::async_trait;
 
+pub(crate) use self::rules::RECHAINED;
 #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 pub(crate) use self::rules::may_replace;
 pub(crate) use self::{
@@ -69,6 +70,9 @@ pub(crate) trait Journal: Send + Sync {
 
     /// The latest snapshot that is whole.
     async fn latest_snapshot(&self, lane: i64) -> Result<Option<SnapshotRow>>;
+
+    /// The notes of all [`JournalAct::Rechain`] so far, in their order.
+    async fn rechained(&self, lane: i64) -> Result<Vec<String>>;
 
     /// A piece of a snapshot, from 0 on.
     async fn chunk(&self, lane: i64, snapshot: i64, index: u64) -> Result<Option<Bytes>>;

@@ -6,6 +6,9 @@ use alloy_primitives::B256;
 
 use super::rows::{BatchRow, BatchStage, NewBatch};
 
+/// As what the lane's log has it that the app went on from another state.
+pub(crate) const RECHAINED: &str = "chained anew";
+
 /// Whether these batches may take the place of those that count from a number on. `roots`: those after the last entries
 /// of the new ones.
 pub(crate) fn may_replace(old: &[BatchRow], from: u64, new: &[NewBatch], roots: &BTreeMap<u64, B256>) -> bool {

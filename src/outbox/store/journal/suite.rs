@@ -553,7 +553,8 @@ async fn chained_anew(store: &dyn Storage) {
     let Journaled::Batch(third) = rig.act(JournalAct::Freeze { batch: next, now: NOW }).await else { panic!() };
     assert_eq!(third, 3);
     rig.note(third, BatchChange::Enqueued { ticket: 9 }).await;
-    assert_eq!(rig.log().await, ["chained anew"]);
+    assert_eq!(rig.log().await, [RECHAINED]);
+    assert_eq!(rig.journal().rechained(rig.lane).await.unwrap(), ["the node's root"]);
 }
 
 async fn trimming(store: &dyn Storage) {

@@ -8,7 +8,10 @@ use crate::{
     error::Result,
     outbox::store::{
         Fence,
-        journal::{AppRow, BatchInputs, BatchRow, EntryRow, Journal, JournalAct, Journaled, KeyedAnswer, SnapshotRow},
+        journal::{
+            AppRow, BatchInputs, BatchRow, EntryRow, Journal, JournalAct, Journaled, KeyedAnswer, RECHAINED,
+            SnapshotRow,
+        },
     },
 };
 
@@ -53,6 +56,12 @@ impl Journal for MemoryStore {
 
     async fn latest_snapshot(&self, lane: i64) -> Result<Option<SnapshotRow>> {
         Ok(self.0.lock().apps.latest_snapshot(lane))
+    }
+
+    async fn rechained(&self, lane: i64) -> Result<Vec<String>> {
+        let books = self.0.lock();
+        let rechained = books.log.iter().filter(|(of, row)| *of == lane && row.what == RECHAINED);
+        Ok(rechained.map(|(_, row)| row.note.clone()).collect())
     }
 
     async fn chunk(&self, lane: i64, snapshot: i64, index: u64) -> Result<Option<Bytes>> {

@@ -11,7 +11,7 @@ use super::{
 use crate::outbox::store::{
     journal::{
         AppRow, BatchChange, BatchInputs, BatchStage, EntrySource, JournalAct, Journaled, LogCursor, NewBatch,
-        NewEntry, may_replace,
+        NewEntry, RECHAINED, may_replace,
     },
     sql::{
         apply::note,
@@ -102,7 +102,7 @@ pub(in crate::outbox::store::sql) async fn act(
                 .bind(cursor.map(|cursor| signed(cursor.block)))
                 .bind(cursor.map(|cursor| signed(cursor.log_index)));
             moved.execute(&mut *conn).await?;
-            note(conn, lane, None, *now, "chained anew", why).await?;
+            note(conn, lane, None, *now, RECHAINED, why).await?;
             Ok(Some(Journaled::Done))
         }
         JournalAct::Trim { number, keys_before, most } => trim(conn, lane, *number, *keys_before, *most).await,

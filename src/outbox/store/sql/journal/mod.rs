@@ -81,6 +81,10 @@ impl<D: Database> Journal for D {
         self.read(move |conn| Box::pin(reads::latest_snapshot(conn, lane))).await
     }
 
+    async fn rechained(&self, lane: i64) -> Result<Vec<String>> {
+        self.read(move |conn| Box::pin(reads::rechained(conn, lane))).await
+    }
+
     async fn chunk(&self, lane: i64, snapshot: i64, index: u64) -> Result<Option<Bytes>> {
         self.read(move |conn| Box::pin(reads::chunk(conn, lane, snapshot, index))).await
     }

@@ -4,7 +4,7 @@ use alloy_primitives::{B256, Bytes};
 
 use super::values;
 use crate::outbox::store::{
-    journal::{AppRow, BatchInputs, BatchRow, EntryRow, KeyedAnswer, SnapshotRow},
+    journal::{AppRow, BatchInputs, BatchRow, EntryRow, KeyedAnswer, RECHAINED, SnapshotRow},
     sql::{
         parameters::signed,
         session::{Fetched, SqlSession, get, query},
@@ -61,6 +61,12 @@ pub(super) async fn latest_snapshot(conn: &mut dyn SqlSession, lane: i64) -> Fet
     let text = "SELECT * FROM ivm_app_snapshots WHERE lane = $1 AND whole = 1 ORDER BY number DESC LIMIT 1";
     let row = query(text).bind(lane).fetch_optional(conn).await?;
     row.as_ref().map(values::snapshot).transpose()
+}
+
+pub(super) async fn rechained(conn: &mut dyn SqlSession, lane: i64) -> Fetched<Vec<String>> {
+    let text = "SELECT note FROM ivm_log WHERE lane = $1 AND what = $2 ORDER BY entry";
+    let rows = query(text).bind(lane).bind(RECHAINED.to_owned()).fetch_all(conn).await?;
+    rows.iter().map(|row| get(row, "note")).collect()
 }
 
 pub(super) async fn chunk(conn: &mut dyn SqlSession, lane: i64, snapshot: i64, index: u64) -> Fetched<Option<Bytes>> {
