@@ -37,6 +37,8 @@ pub(super) struct Batcher<S: StateTransition> {
     pub(super) hold: Option<AppStop>,
     /// The first place of the next batch, the root that it begins with, and the contract's.
     pub(super) stale: Option<(u64, B256, B256)>,
+    /// The chain shows an earlier state of the contract than is known.
+    pub(super) lags: bool,
     /// When it is looked next whether batches are final, and whether the contract has the state.
     pub(super) next_look: Instant,
     /// When a failed batch is tried again.
@@ -59,6 +61,7 @@ impl<S: StateTransition> Batcher<S> {
             hopeless: None,
             hold: None,
             stale: None,
+            lags: false,
             next_look: Instant::now(),
             not_before: Instant::now(),
             failures: 0,
@@ -80,8 +83,8 @@ impl<S: StateTransition> Batcher<S> {
         loop {
             match self.core.lane.journal().write(self.session.fence, act.clone()).await {
                 Ok(Journaled::Fenced) => return Err(End::Fenced),
-                Ok(Journaled::Unknown(error)) if error.is_retryable() => return Err(End::Reopen),
-                Ok(Journaled::Unknown(error)) => return Err(End::Stop(AppStop::journal(&error))),
+                Ok(Journaled::Unknown { error, .. }) if error.is_retryable() => return Err(End::Reopen),
+                Ok(Journaled::Unknown { error, .. }) => return Err(End::Stop(AppStop::journal(&error))),
                 Ok(done) => return Ok(done),
                 Err(error) if error.is_retryable() && began.elapsed() < self.core.patience => {
                     tries += 1;

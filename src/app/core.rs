@@ -202,7 +202,8 @@ pub(super) struct AppSession<S: StateTransition> {
     pub(super) fence: Fence,
     /// The state at the end of the last frozen batch.
     pub(super) base: Mutex<Machine<S>>,
-    pub(super) room: BatchRoom,
+    /// What fits into the next batch.
+    pub(super) room: Lock<BatchRoom>,
     /// Requests that wait for a batch.
     pub(super) queue: Lock<Queue>,
     pub(super) durable: Lock<Durable>,
@@ -212,6 +213,8 @@ pub(super) struct AppSession<S: StateTransition> {
     pub(super) given_up: Vec<Range<u64>>,
     /// The number of the latest batch.
     pub(super) last_batch: AtomicU64,
+    /// The root that the last final batch began with, if the journal still has it.
+    pub(super) final_before: Lock<Option<B256>>,
     /// The last place of a final batch.
     pub(super) settled: AtomicU64,
     /// The place of the last snapshot.

@@ -43,6 +43,11 @@ impl BatchRoom {
         Self { count: policy.count(), cycles, gas: policy.gas(), offchain, message, overhead }
     }
 
+    /// The same for a state with which a batch costs this before its first request.
+    pub(super) fn with_overhead(self, overhead: Cost) -> Self {
+        Self { overhead, ..self }
+    }
+
     /// What a batch costs before its first request.
     pub(super) fn overhead(&self) -> Cost {
         self.overhead

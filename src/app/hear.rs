@@ -162,6 +162,7 @@ impl<S: StateTransition> Batcher<S> {
                 return Err(End::Reopen);
             }
             self.session.settled.store(batch.last, Relaxed);
+            *self.session.final_before.lock() = Some(batch.before);
             self.session.batches.lock().remove(&batch.number);
             self.core.changed();
             self.core.points.pass("app_final");
@@ -207,7 +208,7 @@ impl<S: StateTransition> Batcher<S> {
         match written {
             Ok(Journaled::Done) => self.session.snapshot.store(place, Relaxed),
             Ok(Journaled::Fenced) => return Err(End::Fenced),
-            Ok(Journaled::Unknown(_)) => return Err(End::Reopen),
+            Ok(Journaled::Unknown { .. }) => return Err(End::Reopen),
             // Its batch is gone already: the next one.
             Ok(_) => self.session.snapshot.store(place, Relaxed),
             Err(error) => return self.survive(error).await,

@@ -66,7 +66,8 @@ impl<S: StateTransition> ChainInputs<S> {
     /// where the journal is, whatever is given then. `convert` makes a request of a log, or says that it is not for the
     /// app. It depends on nothing but the log. If it panics, the server [stops](AppStop::ChainInput).
     ///
-    /// A log counts once its block is the chain's `finalized` one or below it.
+    /// A log counts once its block is the chain's `finalized` one or below it. One that fits no batch, or over whose
+    /// [cost](StateTransition::cost) the app panics, has its place as a [refused](super::EntryKind::Refused) request.
     #[must_use]
     pub fn since(block: u64, convert: impl Fn(&Log) -> Option<S::Request> + Send + Sync + 'static) -> Self {
         let (contract, events) = (None, Vec::new());
@@ -90,6 +91,9 @@ impl<S: StateTransition> ChainInputs<S> {
     /// Has a log count once there are so many blocks from its own to the latest, both counted, in place of the chain's
     /// finality; 0 counts as 1. A reorganisation that is deeper [stops](AppStop::Reorganised) the server: what the app
     /// was told cannot be taken back.
+    ///
+    /// Take a few blocks at least. A server of an RPC may have a new block and not its logs yet: that is found out if
+    /// two answers differ, and not if both lack the same logs, which then are never read.
     #[must_use]
     pub fn with_confirmations(mut self, blocks: u64) -> Self {
         self.depth = LogDepth::Confirmations(blocks);

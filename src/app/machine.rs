@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use alloy_primitives::{B256, Bytes};
-use infinityvm_stf::{Codec, Context, Source, StateTransition};
+use infinityvm_stf::{Codec, Context, Cost, Source, StateTransition};
 
 use super::stop::AppStop;
 use crate::outbox::store::journal::{EntryOutcome, EntryRow, EntrySource};
@@ -38,6 +38,14 @@ impl<S: StateTransition> Machine<S> {
             )));
         }
         Ok(Self { state, place, root })
+    }
+
+    /// What a batch that begins with this state costs before its first request.
+    pub(super) fn overhead(&self) -> Result<Cost, AppStop> {
+        guarded(|| self.state.overhead()).map_err(|panic| AppStop::NotDeterministic {
+            place: self.place,
+            note: format!("`overhead` panicked: {panic}"),
+        })
     }
 
     /// The same state a second time.

@@ -20,6 +20,7 @@ use crate::{
     job::Revision,
     outbox::{
         HoldReason,
+        decide::Announced,
         store::{
             JobRow,
             journal::{BatchChange, BatchRow, BatchStage, JournalAct, Journaled, NewBatch},
@@ -83,6 +84,9 @@ impl<S: StateTransition> Batcher<S> {
         if let Some(error) = self.core.lane.trouble().filter(|error| !error.is_retryable()) {
             return Ok(Some(AppStop::journal(&error)));
         }
+        if let Some(stop) = self.given_up(batches).await? {
+            return Ok(Some(stop));
+        }
         let frozen = batches.iter().find(|batch| batch.ticket.is_some() && batch.stage == BatchStage::Frozen);
         if let Some(batch) = frozen
             && let Some(job) = self.core.lane.job(batch.ticket.unwrap_or_default()).await?
@@ -112,6 +116,22 @@ impl<S: StateTransition> Batcher<S> {
         }
     }
 
+    /// Whether the outbox has told that the job of the first batch that is under way, or the job of the one that the
+    /// others wait for, will have no result.
+    async fn given_up(&self, batches: &[BatchRow]) -> Result<Option<AppStop>, Obstacle> {
+        let sent = || batches.iter().filter(|batch| batch.ticket.is_some() && batch.stage < BatchStage::Settled);
+        let frozen = sent().find(|batch| batch.stage == BatchStage::Frozen);
+        for batch in sent().take(1).chain(frozen) {
+            if let Some(job) = self.core.lane.job(batch.ticket.unwrap_or_default()).await?
+                && job.told == Announced::NoResult
+            {
+                let note = job.note.unwrap_or_default();
+                return Ok(Some(AppStop::JobGivenUp { batch: batch.number, first: batch.first, note }));
+            }
+        }
+        Ok(None)
+    }
+
     /// A batch whose job the node has failed.
     async fn failed(&mut self, batch: &BatchRow, job: &JobRow, note: &str) -> Result<Option<AppStop>, Obstacle> {
         if Instant::now() < self.not_before {
@@ -132,7 +152,10 @@ impl<S: StateTransition> Batcher<S> {
             self.core.lane.go_on("the batch was replaced").await?;
             return Ok(None);
         }
-        let requests = batch.last - batch.first + 1;
+        // Those that are in it: what was refused is not.
+        let entries = self.entries(batch.first - 1, batch.last).await?;
+        let places: Vec<u64> = entries.iter().filter(|entry| machine::counts(entry)).map(|entry| entry.place).collect();
+        let requests = places.len() as u64;
         let most = self.core.policy.most_cycles();
         let cure = cure(note, batch.max_cycles, most, requests, self.core.elf.is_some());
         let failed = BatchChange::Failed { note: note.to_owned(), now: self.core.lane.now() };
@@ -160,7 +183,7 @@ impl<S: StateTransition> Batcher<S> {
             }
             Cure::MoreCycles(cycles) => self.replace(batch, job, &[(batch.last, cycles)], note).await?,
             Cure::Split => {
-                let middle = batch.first + requests / 2 - 1;
+                let middle = places[places.len() / 2 - 1];
                 let half = batch.max_cycles;
                 self.replace(batch, job, &[(middle, half), (batch.last, half)], note).await?;
             }

@@ -37,14 +37,16 @@
 //! | what was seen | what is done |
 //! |---|---|
 //! | a request is rejected and has changed the root, or panics | it is refused, and the state is built anew |
-//! | a request fits no batch | it is refused before it is carried out |
+//! | a request fits no batch | it is refused before it is carried out; a log of the chain has its place, as refused |
 //! | a commit of which it is not known whether it is there | the journal is read before anything else is answered |
 //! | the program is missing at the node | it is uploaded again, if it is [at hand](AppServerBuilder::upload) |
 //! | a batch runs out of cycles | the same requests get more, up to a bound; then the batch is split |
 //! | the node has forgotten jobs | the outbox sends the same bytes again |
 //! | the program, run here, does not agree | stop, before anything is sent |
 //! | the operator signs another root | stop; what was answered since is listed, and an [executor] finds the request |
+//! | the contract has the state before an earlier batch | an alarm, and batches wait: the RPC lags |
 //! | the contract has another state | stop, until it has the batch's |
+//! | a job was given up by a person | stop |
 //! | a result reverts | stop, until it is there |
 //! | the nonce is taken, or the lane stopped | stop, until the lane goes on |
 //! | the journal cannot be written | it is tried for a while; then stop, before anything is answered |
@@ -61,8 +63,10 @@ mod bisect;
 mod builder;
 mod core;
 mod cut;
+mod doubt;
 mod follow;
 mod freeze;
+mod group;
 mod hear;
 mod inputs;
 mod machine;

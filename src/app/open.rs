@@ -85,9 +85,8 @@ pub(super) async fn open<S: StateTransition>(
         return Err(AppStop::Journal { note: format!("entries up to {} are missing", row.batched) }.into());
     }
     let mut live = base.again()?;
-    let overhead = guarded(|| live.state.overhead());
     let note = |note: String| AppStop::NotDeterministic { place: base.place, note };
-    let overhead = overhead.map_err(|panic| note(format!("`overhead` panicked: {panic}")))?;
+    let overhead = base.overhead()?;
     let room = BatchRoom::new(&core.policy, core.lane.client().revision(), overhead);
     let (mut queue, since) = (Queue::default(), Instant::now());
     for_each(
@@ -111,8 +110,9 @@ pub(super) async fn open<S: StateTransition>(
         let note = format!("the journal ends at place {} with {}, and its entries do not", row.last_place, row.root);
         return Err(AppStop::Journal { note }.into());
     }
-    let settled = batches.values().filter(|batch| batch.stage == BatchStage::Final).map(|batch| batch.last).max();
-    let settled = settled.unwrap_or(0).max(row.trimmed);
+    let last_final = batches.values().rfind(|batch| batch.stage == BatchStage::Final);
+    let (final_before, settled) = (last_final.map(|batch| batch.before), last_final.map_or(0, |batch| batch.last));
+    let settled = settled.max(row.trimmed);
     let durable = Durable { place: row.last_place, time: row.last_time, root: row.root, cursor: row.cursor };
     let batches: BTreeMap<_, _> = batches.into_iter().filter(|(_, batch)| batch.stage < BatchStage::Final).collect();
     if let Some(batch) = batches.values().find(|batch| batch.executed_root.is_some_and(|root| root != batch.after)) {
@@ -121,12 +121,13 @@ pub(super) async fn open<S: StateTransition>(
     let session = AppSession {
         fence,
         base: base.into(),
-        room,
+        room: room.into(),
         queue: queue.into(),
         durable: durable.into(),
         batches: batches.into(),
         given_up,
         last_batch: AtomicU64::new(row.last_batch),
+        final_before: final_before.into(),
         settled: AtomicU64::new(settled),
         snapshot: AtomicU64::new(snapshot),
         grown: Notify::new(),

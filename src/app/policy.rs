@@ -70,7 +70,8 @@ impl BatchPolicy {
     }
 
     /// Sets how many cycles a batch is given at most once its job has failed: each time twice as many as before. Four
-    /// times those of [`with_cycles`](Self::with_cycles) unless set. A batch that fails with that many is split.
+    /// times those of [`with_cycles`](Self::with_cycles) unless set, and never more than a job may ask for by
+    /// [`with_limits`](Self::with_limits). A batch that fails with that many is split.
     #[must_use]
     pub fn with_most_cycles(mut self, cycles: u64) -> Self {
         self.most_cycles = Some(cycles);
@@ -124,7 +125,8 @@ impl BatchPolicy {
     }
 
     pub(super) fn most_cycles(&self) -> u64 {
-        self.most_cycles.unwrap_or(self.cycles.saturating_mul(4))
+        let most = self.most_cycles.unwrap_or(self.cycles.saturating_mul(4));
+        self.limits.max_cycles().map_or(most, |limit| most.min(limit))
     }
 
     pub(super) fn gas(&self) -> u64 {

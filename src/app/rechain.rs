@@ -168,7 +168,7 @@ async fn cursor_before<S: StateTransition>(
 fn not_written(journaled: &Journaled) -> NotOpened {
     match journaled {
         Journaled::Fenced => NotOpened::Fenced,
-        Journaled::Unknown(error) => NotOpened::Failed(error.clone()),
+        Journaled::Unknown { error, .. } => NotOpened::Failed(error.clone()),
         other => NotOpened::Stop(AppStop::Journal { note: format!("the journal does not take it: {other:?}") }),
     }
 }

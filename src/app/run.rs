@@ -48,7 +48,13 @@ pub(super) async fn run<S: StateTransition>(
     loop {
         let Some(fence) = lead(&core, &mut commands, &mut phase).await else { break };
         core.set_state(AppState::Starting);
-        let opened = open(&core, fence).await;
+        let opened = tokio::select! {
+            opened = open(&core, fence) => opened,
+            ended = phase.wait_for(|phase| *phase == Phase::Ended) => {
+                drop(ended);
+                break;
+            }
+        };
         let (session, live) = match opened {
             Ok(opened) => opened,
             Err(NotOpened::Stop(stop)) => {

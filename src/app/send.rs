@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
+use alloy_primitives::B256;
 use infinityvm_stf::StateTransition;
 use tokio::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::{
     core::End,
     freeze::{NoBatch, freeze},
     plan::{BatchPlan, plan},
+    reading::batches,
     stop::AppStop,
 };
 use crate::{
@@ -56,15 +58,15 @@ impl<S: StateTransition> Batcher<S> {
 
     /// When the next batch is to be cut, if there is anything for it.
     pub(super) fn due(&self) -> Option<Instant> {
-        let mut queue = self.session.queue.lock();
-        queue.next(&self.session.room, &self.core.policy, self.is_draining()).map(|(due, _)| due)
+        let (room, mut queue) = (*self.session.room.lock(), self.session.queue.lock());
+        queue.next(&room, &self.core.policy, self.is_draining()).map(|(due, _)| due)
     }
 
     /// Freezes the next batch, if it is due.
     async fn cut(&mut self) -> Result<bool, End> {
         let mut count = {
-            let mut queue = self.session.queue.lock();
-            match queue.next(&self.session.room, &self.core.policy, self.is_draining()) {
+            let (room, mut queue) = (*self.session.room.lock(), self.session.queue.lock());
+            match queue.next(&room, &self.core.policy, self.is_draining()) {
                 Some((due, prefix)) if due <= Instant::now() => prefix.count,
                 _ => return Ok(false),
             }
@@ -77,12 +79,17 @@ impl<S: StateTransition> Batcher<S> {
             };
             let base = self.session.base.lock().await.place;
             let entries = self.entries(base, last).await?;
-            let overhead = self.session.room.overhead();
+            let overhead = self.session.room.lock().overhead();
             let cycles = overhead.and(cost).cycles.max(1);
             let number = self.session.last_batch.load(Relaxed) + 1;
             let (core, session) = (Arc::clone(&self.core), Arc::clone(&self.session));
             let frozen = tokio::task::spawn_blocking(move || {
-                freeze(&core, &mut session.base.blocking_lock(), number, &entries, cycles)
+                let mut base = session.base.blocking_lock();
+                let frozen = freeze(&core, &mut base, number, &entries, cycles)?;
+                // The next batch begins with another state.
+                let mut room = session.room.lock();
+                *room = room.with_overhead(base.overhead().map_err(NoBatch::Stop)?);
+                Ok(frozen)
             });
             let Ok(frozen) = frozen.await else { return Err(End::Reopen) };
             match frozen {
@@ -153,14 +160,24 @@ impl<S: StateTransition> Batcher<S> {
     async fn has_state(&mut self, batches: &[BatchRow], number: u64) -> Result<bool, End> {
         let Some(batch) = batches.iter().find(|batch| batch.number == number) else { return Ok(false) };
         let under_way = |batch: &BatchRow| batch.ticket.is_some() && batch.stage < BatchStage::Settled;
-        let Some(chain) = self.core.lane.client().chain().filter(|_| !batches.iter().any(under_way)) else {
+        let Some(chain) = self.core.lane.client().chain().cloned().filter(|_| !batches.iter().any(under_way)) else {
             return Ok(true);
         };
         let (consumer, revision) = (self.core.lane.config().consumer(), self.core.lane.client().revision());
         for _ in 0..LOOKS {
             match chain.latest_state(consumer, revision).await {
                 Ok(None) => return Ok(true),
-                Ok(Some(found)) if found == batch.before => return Ok(true),
+                Ok(Some(found)) if found == batch.before => {
+                    self.set_lags(None);
+                    return Ok(true);
+                }
+                // What came on chain since then, the RPC does not show yet. Or a reorganisation took it back, which the
+                // outbox will tell.
+                Ok(Some(found)) if self.is_earlier(batches, found) => {
+                    self.stale = None;
+                    self.set_lags(Some(found));
+                    self.core.points.pass("app_lags");
+                }
                 Ok(Some(found)) => self.stale = Some((batch.first, batch.before, found)),
                 Err(error) if error.is_retryable() => self.stale = None,
                 // What the chain cannot be asked it does not say.
@@ -174,12 +191,32 @@ impl<S: StateTransition> Batcher<S> {
         Ok(false)
     }
 
+    /// Whether the contract had this state before the last batches, as long as those are known.
+    fn is_earlier(&self, batches: &[BatchRow], found: B256) -> bool {
+        let before = |batch: &BatchRow| batch.stage >= BatchStage::Settled && batch.before == found;
+        batches.iter().any(before) || *self.session.final_before.lock() == Some(found)
+    }
+
+    /// Says that the chain shows an earlier state, or that it does not any more.
+    fn set_lags(&mut self, found: Option<B256>) {
+        if self.lags == found.is_some() {
+            return;
+        }
+        self.lags = found.is_some();
+        *self.core.alarm.lock() =
+            found.map(|found| format!("the chain shows the state {found}, which is an earlier one: batches wait"));
+    }
+
     /// Notes the jobs that are in the outbox already, as a server that ended between the two left them. Before the
     /// outbox is heard, as its news of a ticket that no batch has goes unheard; and before the contract is looked at,
     /// which may have their results.
     pub(super) async fn adopt(&mut self) -> Result<(), End> {
         if !self.unsure {
             return Ok(());
+        }
+        if let Err(error) = self.let_go().await {
+            self.survive(error).await?;
+            return Err(End::Reopen);
         }
         for batch in self.batches().iter().filter(|batch| batch.ticket.is_none()) {
             match self.core.lane.enqueued(&self.core.key(batch.number)).await {
@@ -194,6 +231,25 @@ impl<S: StateTransition> Batcher<S> {
             }
         }
         self.unsure = false;
+        Ok(())
+    }
+
+    /// Gives up what the outbox holds for batches that count no more, as a server that ended between the two left it. In
+    /// the Relay revision another batch has the job.
+    async fn let_go(&self) -> crate::error::Result<()> {
+        if self.core.lane.client().revision() == Revision::Relay {
+            return Ok(());
+        }
+        let replaced = batches(&self.core, |batch| batch.replaced && batch.ticket.is_some()).await?;
+        for ticket in replaced.values().filter_map(|batch| batch.ticket) {
+            if self.core.lane.job(ticket).await?.is_some_and(|job| job.held.is_some()) {
+                match self.core.lane.abandon(ticket, "its batch counts no more").await {
+                    // A person was quicker.
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {}
+                    done => done?,
+                }
+            }
+        }
         Ok(())
     }
 

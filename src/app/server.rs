@@ -23,6 +23,8 @@ use crate::{
 
 /// Entries of [`AppServer::answers_since`], at most.
 const PAGE: u32 = 1_000;
+/// How long a server that is to end may take for what it is at.
+const WIND_UP: Duration = Duration::from_secs(1);
 
 /// A server that answers requests in real time, and proves its answers in batches: see the [module](super).
 ///
@@ -70,8 +72,8 @@ impl<S: StateTransition> AppServer<S> {
     /// A read makes a copy of the state, which is kept for the next one, until 8,192 requests came without any.
     ///
     /// # Errors
-    /// Those of [`request`](Self::request) about a server that does not answer, unless it has read its journal: a
-    /// server that has stopped still shows what is durable.
+    /// Those of [`request`](Self::request) about a server that does not answer. One that has stopped still shows what was
+    /// durable then, if there is a copy from a read before.
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T + Send) -> Result<T> {
         loop {
             let session = self.session()?;
@@ -224,8 +226,8 @@ impl<S: StateTransition> AppServer<S> {
     }
 
     /// Ends the server: it takes no more requests, and what it has answered is brought on chain, but for no longer than
-    /// this. Nothing is lost: the next start goes on with what is left. [Drain](crate::outbox::Outbox::drain) the
-    /// outbox afterwards.
+    /// this, and up to a second for what is being written then. Nothing is lost: the next start goes on with what is
+    /// left. [Drain](crate::outbox::Outbox::drain) the outbox afterwards.
     ///
     /// # Errors
     /// [`ErrorKind::Store`] if it cannot be read what is left. The server has ended even so.
@@ -245,7 +247,7 @@ impl<S: StateTransition> AppServer<S> {
         let over = |state: &AppState| matches!(state, AppState::Ended | AppState::Stopped(_));
         _ = timeout(deadline, states.wait_for(over)).await;
         self.0.phase.send_replace(Phase::Ended);
-        self.0.commands.closed().await;
+        _ = timeout(WIND_UP, self.0.commands.closed()).await;
         self.status().await
     }
 }

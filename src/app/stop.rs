@@ -85,6 +85,17 @@ pub enum AppStop {
         /// What the node said.
         note: String,
     },
+    /// The job of a batch was given up, by a person or as its time has passed: nothing proves the batch's requests any
+    /// more, and those behind it wait.
+    #[non_exhaustive]
+    JobGivenUp {
+        /// The number of the batch.
+        batch: u64,
+        /// Its first place: answers from there on are not proven.
+        first: u64,
+        /// What the outbox notes about the job; empty if it notes nothing.
+        note: String,
+    },
     /// The app's contract has another state than the one that the next batch begins with.
     #[non_exhaustive]
     StaleState {
@@ -208,6 +219,10 @@ impl AppStop {
                 "find out why the program fails at the node; with more cycles (BatchPolicy::with_most_cycles) or the program \
                  uploaded, start again"
             }
+            Self::JobGivenUp { .. } => {
+                "the log in Outbox::status says who gave the job up: AppServer::answers_since lists what was answered and is \
+                 not proven; AppServerBuilder::rechain goes on from the chain's state"
+            }
             Self::StaleState { .. } => {
                 "somebody else writes to the contract, or a result of another server landed: find out who; \
                  AppServerBuilder::rechain goes on from the chain's state"
@@ -257,6 +272,10 @@ impl fmt::Display for AppStop {
             }
             Self::TooLarge { place, note } => write!(f, "the request at place {place} is too large alone: {note}"),
             Self::BatchFailed { batch, note } => write!(f, "the job of batch {batch} failed: {note}"),
+            Self::JobGivenUp { batch, first, note } => {
+                write!(f, "the job of batch {batch}, from place {first}, was given up")?;
+                if note.is_empty() { Ok(()) } else { write!(f, ": {note}") }
+            }
             Self::StaleState { first, expected, found } => {
                 write!(f, "the batch from place {first} begins with {expected}, and the contract has {found}")
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use alloy_primitives::B256;
+use alloy_primitives::Bytes;
 use infinityvm_stf::{Context, Cost, StateTransition};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -12,7 +12,9 @@ use tokio::{
 use super::{
     answer::{Asked, RawAnswer},
     core::{AppCommand, AppSession, Core, End, LogFeed},
-    cut::QueuedRequest,
+    cut::{BatchRoom, QueuedRequest},
+    doubt::is_there,
+    group::{Group, answer, not_carried_out, refuse},
     inputs::FedLog,
     machine::{self, Machine, guarded},
     reading::{NotOpened, for_each},
@@ -24,7 +26,7 @@ use crate::{
     outbox::{
         gather::Gathering,
         store::journal::{
-            EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, LogCursor, NewEntry,
+            EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, NewEntry,
         },
     },
 };
@@ -42,50 +44,17 @@ pub(super) struct RequestWriter<S: StateTransition> {
     /// What answers: the state after everything that was carried out, durable or not.
     live: Machine<S>,
     time: u64,
+    /// What fits into a batch that begins with the state that answers.
+    room: BatchRoom,
+    /// Told once the server is to end.
+    stop: Option<watch::Receiver<bool>>,
     random: Random,
-}
-
-/// What is written in one commit.
-struct Group<S: StateTransition> {
-    entries: Vec<NewEntry>,
-    /// The same, as they were carried out.
-    done: Vec<(Context, S::Request, Option<Cost>)>,
-    replies: Vec<(oneshot::Sender<Result<RawAnswer>>, RawAnswer)>,
-    /// Entries of this group with a key, by their number in it.
-    keys: HashMap<String, (B256, RawAnswer)>,
-    /// Feeds of logs, told once it is durable.
-    fed: Vec<oneshot::Sender<Result<()>>>,
-    cursor: Option<LogCursor>,
-}
-
-impl<S: StateTransition> Default for Group<S> {
-    fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            done: Vec::new(),
-            replies: Vec::new(),
-            keys: HashMap::new(),
-            fed: Vec::new(),
-            cursor: None,
-        }
-    }
-}
-
-impl<S: StateTransition> Group<S> {
-    fn fail(self, error: &Error) {
-        for (reply, _) in self.replies {
-            _ = reply.send(Err(error.clone()));
-        }
-        for reply in self.fed {
-            _ = reply.send(Err(error.clone()));
-        }
-    }
 }
 
 impl<S: StateTransition> RequestWriter<S> {
     pub(super) fn new(core: Arc<Core<S>>, session: Arc<AppSession<S>>, live: Machine<S>) -> Self {
-        let time = session.durable.lock().time;
-        Self { core, session, live, time, random: Random::default() }
+        let (time, room) = (session.durable.lock().time, *session.room.lock());
+        Self { core, session, live, time, room, stop: None, random: Random::default() }
     }
 
     /// Until the commands end, it is told to stop, or it cannot go on. Gives the commands back.
@@ -95,6 +64,7 @@ impl<S: StateTransition> RequestWriter<S> {
         mut stop: watch::Receiver<bool>,
     ) -> (mpsc::Receiver<AppCommand<S>>, End) {
         let (mut inbox, mut gathering) = (Vec::with_capacity(GROUP), Gathering::default());
+        self.stop = Some(stop.clone());
         loop {
             let received = tokio::select! {
                 biased;
@@ -109,7 +79,9 @@ impl<S: StateTransition> RequestWriter<S> {
             // What has come is carried out while those who were just answered ask again.
             loop {
                 if let Err(end) = self.take(&mut inbox, &mut group, &mut shows).await {
-                    group.fail(&not_carried_out(&end));
+                    let error = not_carried_out(&end);
+                    group.fail(&error);
+                    refuse(shows, &error);
                     return (commands, end);
                 }
                 let take = || {
@@ -148,14 +120,32 @@ impl<S: StateTransition> RequestWriter<S> {
                 return Ok(());
             }
         };
-        for command in inbox.drain(..) {
-            match command {
-                AppCommand::Request(asked) => self.request(group, asked, &known).await?,
-                AppCommand::Logs(feed) => self.logs(group, feed).await?,
-                AppCommand::Show(reply) => shows.push(reply),
+        self.measure();
+        let mut taken = inbox.drain(..);
+        while let Some(command) = taken.next() {
+            let done = match command {
+                AppCommand::Request(asked) => self.request(group, asked, &known).await,
+                AppCommand::Logs(feed) => self.logs(group, feed).await,
+                AppCommand::Show(reply) => {
+                    shows.push(reply);
+                    Ok(())
+                }
+            };
+            if let Err(end) = done {
+                let error = not_carried_out(&end);
+                taken.for_each(|command| command.refuse(&error));
+                return Err(end);
             }
         }
         Ok(())
+    }
+
+    /// The state grows, and with it what a batch costs before its first request. Told anew for each group only, as it
+    /// may take the app a while.
+    fn measure(&mut self) {
+        if let Ok(overhead) = guarded(|| self.live.state.overhead()) {
+            self.room = self.room.with_overhead(overhead);
+        }
     }
 
     /// Writes the group, and then answers.
@@ -165,9 +155,12 @@ impl<S: StateTransition> RequestWriter<S> {
         shows: Vec<oneshot::Sender<Result<()>>>,
     ) -> std::result::Result<(), End> {
         self.core.points.pass("app_applied");
-        self.write(group).await?;
+        if let Err(end) = self.write(group).await {
+            refuse(shows, &not_carried_out(&end));
+            return Err(end);
+        }
         for reply in shows {
-            let shown = self.show().await;
+            let shown = self.show();
             _ = reply.send(shown);
         }
         Ok(())
@@ -205,7 +198,7 @@ impl<S: StateTransition> RequestWriter<S> {
             };
             match before {
                 Some((before, raw)) if before == *digest => {
-                    group.replies.push((reply, raw));
+                    group.replies.push((reply, Ok(raw)));
                     return Ok(());
                 }
                 Some((_, raw)) => {
@@ -213,7 +206,8 @@ impl<S: StateTransition> RequestWriter<S> {
                     let error = Error::new(ErrorKind::InvalidInput, what)
                         .with_outcome(Outcome::NotSent)
                         .with_hint("a key stands for one request: ask the same again, or take another key");
-                    _ = reply.send(Err(error));
+                    // The other one may be of this group.
+                    group.replies.push((reply, Err(error)));
                     return Ok(());
                 }
                 None => {}
@@ -227,11 +221,17 @@ impl<S: StateTransition> RequestWriter<S> {
             }
         };
         let known_as = key.as_ref().map(|key| (key.key.clone(), key.digest));
-        let raw = self.apply(group, request, bytes, cost, key, EntrySource::Request).await?;
+        let raw = match self.apply(group, request, bytes, cost, key, EntrySource::Request).await {
+            Ok(raw) => raw,
+            Err(end) => {
+                _ = reply.send(Err(not_carried_out(&end)));
+                return Err(end);
+            }
+        };
         if let Some((key, digest)) = known_as {
             group.keys.insert(key, (digest, raw.clone()));
         }
-        group.replies.push((reply, raw));
+        group.replies.push((reply, Ok(raw)));
         Ok(())
     }
 
@@ -241,11 +241,10 @@ impl<S: StateTransition> RequestWriter<S> {
             Error::new(ErrorKind::InvalidInput, format!("the app panicked over what the request costs: {panic}"))
                 .with_outcome(Outcome::NotSent)
         })?;
-        if self.session.room.fits(cost) {
+        if self.room.fits(cost) {
             return Ok(cost);
         }
-        let what =
-            format!("the request fits no batch: it takes {cost:?}, and there is room for {:?}", self.session.room);
+        let what = format!("the request fits no batch: it takes {cost:?}, and there is room for {:?}", self.room);
         Err(Error::new(ErrorKind::TooLarge, what).with_outcome(Outcome::NotSent).with_hint(
             "ask for less at once; or raise BatchPolicy's cycles, gas and limits, if the node and the chain take more",
         ))
@@ -256,7 +255,7 @@ impl<S: StateTransition> RequestWriter<S> {
         &mut self,
         group: &mut Group<S>,
         request: S::Request,
-        bytes: alloy_primitives::Bytes,
+        bytes: Bytes,
         cost: Cost,
         key: Option<EntryKey>,
         source: EntrySource,
@@ -302,6 +301,7 @@ impl<S: StateTransition> RequestWriter<S> {
         replayed.await.map_err(|error| match error {
             NotOpened::Stop(stop) => End::Stop(stop),
             NotOpened::Fenced => End::Fenced,
+            NotOpened::Failed(error) if error.is_retryable() => End::Reopen,
             NotOpened::Failed(error) => End::Stop(AppStop::journal(&error)),
         })?;
         for ((context, request, cost), entry) in group.done.iter().zip(&group.entries) {
@@ -321,6 +321,17 @@ impl<S: StateTransition> RequestWriter<S> {
         Ok(())
     }
 
+    /// Takes in a log that cannot be carried out, as refused.
+    fn pass_over(&mut self, group: &mut Group<S>, request: S::Request, bytes: Bytes, source: EntrySource, why: &Error) {
+        self.time = self.time.max(self.core.lane.now());
+        let context = Context { place: self.live.place + 1, time: self.time, source: machine::source(source) };
+        self.live.place = context.place;
+        let (time, root) = (self.time, self.live.root);
+        let (outcome, answer) = (EntryOutcome::Refused, why.to_string().into_bytes().into());
+        group.entries.push(NewEntry { key: None, time, source, request: bytes, outcome, answer, root });
+        group.done.push((context, request, None));
+    }
+
     async fn logs(&mut self, group: &mut Group<S>, feed: LogFeed<S>) -> std::result::Result<(), End> {
         let LogFeed { logs, after, cursor, reply } = feed;
         if after != group.cursor.or(self.session.durable.lock().cursor) {
@@ -330,9 +341,12 @@ impl<S: StateTransition> RequestWriter<S> {
             return Ok(());
         }
         for FedLog { block, log_index, request, bytes } in logs {
-            // It is in the order whatever it costs: the chain has no way to take it back.
-            let cost = guarded(|| self.live.state.cost(&request)).unwrap_or(Cost::ZERO);
-            self.apply(group, request, bytes, cost, None, EntrySource::Chain { block, log_index }).await?;
+            let source = EntrySource::Chain { block, log_index };
+            match self.fit(&request) {
+                Ok(cost) => _ = self.apply(group, request, bytes, cost, None, source).await?,
+                // Nobody is there who could ask for less: it has its place, and is in no batch.
+                Err(error) => self.pass_over(group, request, bytes, source, &error),
+            }
         }
         group.cursor = Some(cursor);
         group.fed.push(reply);
@@ -400,11 +414,12 @@ impl<S: StateTransition> RequestWriter<S> {
                     let leader = self.core.lane.leader().await.unwrap_or_default();
                     return Err((End::Fenced, super::core::standby(leader.as_deref())));
                 }
-                Ok(Journaled::Unknown(error)) => return self.look(after, group, error).await,
+                Ok(Journaled::Unknown { error, over }) => return self.look(after, group, error, over).await,
                 Ok(_) => {
                     let error = Error::new(ErrorKind::Store, "the journal is not where this server left it");
                     return Err((End::Reopen, not_sent(&error).with_retryable(true)));
                 }
+                Err(error) if error.is_retryable() && self.is_over() => return Err((End::Closed, not_sent(&error))),
                 Err(error) if error.is_retryable() && began.elapsed() < self.core.patience => {
                     tries += 1;
                     tokio::time::sleep(PAUSES.pause(tries, &self.random)).await;
@@ -414,8 +429,19 @@ impl<S: StateTransition> RequestWriter<S> {
         }
     }
 
-    /// Whether the group is in the journal, after a commit of which that is not known.
-    async fn look(&self, after: u64, group: &Group<S>, error: Error) -> std::result::Result<(), (End, Error)> {
+    /// Whether the server is to end.
+    fn is_over(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// Whether the group is in the journal, after a commit of which that is not known. `over`: its transaction is.
+    async fn look(
+        &self,
+        after: u64,
+        group: &Group<S>,
+        error: Error,
+        over: bool,
+    ) -> std::result::Result<(), (End, Error)> {
         let unknown = error
             .clone()
             .with_outcome(Outcome::Unknown)
@@ -424,43 +450,33 @@ impl<S: StateTransition> RequestWriter<S> {
         if !error.is_retryable() {
             return Err((End::Stop(AppStop::journal(&error)), unknown));
         }
-        let row = match self.core.lane.journal().app(self.core.lane.id()).await {
-            Ok(Some(row)) => row,
-            Ok(None) => return Err((End::Stop(AppStop::journal(&error)), unknown)),
-            Err(unread) if unread.is_retryable() => return Err((End::Reopen, unknown)),
+        let (journal, lane) = (self.core.lane.journal(), self.core.lane.id());
+        let read = async {
+            let row = journal.app(lane).await?;
+            Ok((row, journal.entries(lane, after, u32::try_from(group.entries.len()).unwrap_or(u32::MAX)).await?))
+        };
+        let (row, found) = match read.await {
+            Ok((Some(row), found)) => (row, found),
+            Ok((None, _)) => return Err((End::Stop(AppStop::journal(&error)), unknown)),
+            Err(unread) if Error::is_retryable(&unread) => return Err((End::Reopen, unknown)),
             Err(unread) => return Err((End::Stop(AppStop::journal(&unread)), unknown)),
         };
-        let written = after + group.entries.len() as u64;
-        let cursor = group.cursor.is_none() || row.cursor == group.cursor;
-        if row.last_place == written && row.root == self.live.root && cursor {
-            return Ok(());
+        match is_there(after, (&group.entries, group.cursor), (&row, &found), over) {
+            Some(true) => Ok(()),
+            Some(false) => Err((End::Reopen, error.with_outcome(Outcome::NotSent))),
+            None => Err((End::Reopen, unknown)),
         }
-        // Nobody else writes, as the fence is checked in the commit; so it is not there.
-        Err((End::Reopen, error.with_outcome(Outcome::NotSent)))
     }
 
     /// A state for reads, from now on kept up to what is durable.
-    async fn show(&self) -> Result<()> {
-        let mut shown = self.session.shown.write().await;
-        if shown.is_none() {
+    fn show(&self) -> Result<()> {
+        // If somebody has it, there is one, or it is looked for just now: whoever has asked does so again.
+        if let Ok(mut shown) = self.session.shown.try_write()
+            && shown.is_none()
+        {
             *shown = Some(self.live.again().map_err(|stop| stop.error())?);
             *self.session.late.lock() = Some(std::collections::VecDeque::new());
         }
         Ok(())
-    }
-}
-
-/// In their order.
-fn answer(replies: Vec<(oneshot::Sender<Result<RawAnswer>>, RawAnswer)>) {
-    for (reply, raw) in replies {
-        // Whoever has gone away asks again.
-        _ = reply.send(Ok(raw));
-    }
-}
-
-fn not_carried_out(end: &End) -> Error {
-    match end {
-        End::Stop(stop) => stop.error(),
-        _ => Error::new(ErrorKind::Closed, "the server is starting again").with_outcome(Outcome::NotSent),
     }
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use infinityvm_sdk::{
     Client, Error, ErrorKind, LocalSigner, Result, RetryPolicy, Revision, Until,
     app::{
-        AppServer, AppState, AppStop, BatchPolicy, ChainInputs, ChainInputsStatus, EntryKind, JournalEntry,
+        AppServer, AppState, AppStop, ChainInputs, ChainInputsStatus, EntryKind, JournalEntry,
         stf::{Codec, StateTransition},
     },
     chain::{Answer, Block, Chain, ChainReader, Question, RpcReader},
@@ -32,7 +32,7 @@ use tokio::time::{Duration, timeout};
 use crate::{
     both,
     ledger::{Ledger, Order},
-    rig::{CONSUMER, LONG, Rig, answers, eventually, stop},
+    rig::{CONSUMER, LONG, Rig, answers, eventually, never, quick, stop},
 };
 
 fn deposit() -> B256 {
@@ -50,11 +50,6 @@ fn inputs<const RELAY: bool>() -> ChainInputs<Ledger<RELAY>> {
 
 fn emit(chain: &SimChain, order: &Order) -> Block {
     chain.emit(CONSUMER, vec![deposit()], order.encoded())
-}
-
-/// What is in no batch in any time that counts.
-fn never() -> BatchPolicy {
-    BatchPolicy::default().with_delay(Duration::from_secs(3_600))
 }
 
 async fn seen<S: StateTransition>(server: &AppServer<S>) -> ChainInputsStatus {
@@ -412,6 +407,35 @@ async fn empty_blocks_move_the_cursor_and_are_rarely_written() {
     looked(&server, emit(chain, &add(1, 1))).await;
     assert_eq!((server.state(), from_chain(&server).await.len()), (AppState::Answering, 1));
 }
+
+both!(
+    a_log_that_fits_no_batch_is_refused_and_stops_nobody,
+    async fn too_large<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let (chain, outbox) = (&rig.node.chain(), rig.outbox().await);
+        let limits = infinityvm_sdk::Limits::default().with_max_da(5_000).with_max_message(16_000);
+        let builder = || rig.server::<RELAY>(&outbox).batches(quick().with_limits(limits)).chain_inputs(inputs());
+        let server = builder().start().await.unwrap();
+        for order in [add(1, 1), Order::Fill(vec![1; 9_000]), Order::Priceless] {
+            emit(chain, &order);
+        }
+        looked(&server, emit(chain, &add(1, 2))).await;
+        let mut server = Some(server);
+        for _ in 0..2 {
+            let server = match server.take() {
+                Some(server) => server,
+                None => builder().start().await.unwrap(),
+            };
+            answers(&server).await;
+            let kinds: Vec<_> = server.answers_since(0).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+            let (answered, refused) = (EntryKind::Answered, EntryKind::Refused);
+            assert_eq!(kinds, [answered, refused, refused, answered]);
+            timeout(LONG, server.settled(4, Until::Relayed)).await.expect("it settles").unwrap();
+            assert_eq!(server.read(|ledger| ledger.balance(1)).await.unwrap(), 3);
+            assert_eq!(rig.root(), server.status().await.unwrap().root);
+        }
+    }
+);
 
 #[tokio::test]
 async fn a_log_of_which_no_request_can_be_made_stops_the_server() {

@@ -105,6 +105,11 @@ pub fn quick() -> BatchPolicy {
     BatchPolicy::default().with_delay(Duration::from_millis(20))
 }
 
+/// What is in no batch in any time that counts.
+pub fn never() -> BatchPolicy {
+    BatchPolicy::default().with_delay(Duration::from_secs(3_600))
+}
+
 /// The ledger's program, as a node runs it.
 pub fn program<const RELAY: bool>(
     conduct: Arc<Conduct>,

@@ -1,6 +1,6 @@
 //! Requests and their answers.
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use infinityvm_sdk::app::stf::StateTransition;
 use infinityvm_sdk::{
     ErrorKind, Outcome, Until,
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::{
     both,
     ledger::{Ledger, Order},
-    rig::{LONG, Rig, quick},
+    rig::{LONG, Rig, answers, never, quick},
 };
 
 fn add(account: u16, amount: u64) -> Order {
@@ -125,6 +125,89 @@ both!(
         timeout(LONG, server.settled(answer.place, Until::Relayed)).await.expect("it settles").unwrap();
     }
 );
+
+/// What a batch costs before its first request grows with the state.
+#[tokio::test]
+async fn a_state_that_grows_leaves_less_room_for_requests() {
+    let rig = Rig::new::<true>().await;
+    let limits = infinityvm_sdk::Limits::default().with_max_da(5_000).with_max_message(16_000);
+    let server = rig.server::<true>(&rig.outbox().await).batches(quick().with_limits(limits)).start().await.unwrap();
+    server.request(Order::Fill(vec![1; 2_000])).await.unwrap();
+    join_all((0..150).map(|account| server.request(add(account, 1)).into_future())).await;
+    let error = server.request(Order::Fill(vec![1; 2_000])).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::TooLarge, Outcome::NotSent));
+    let answer = server.request(Order::Fill(vec![1; 1_000])).await.unwrap();
+    timeout(LONG, server.settled(answer.place, Until::Relayed)).await.expect("it settles").unwrap();
+    assert_eq!(rig.root(), server.status().await.unwrap().root);
+}
+
+/// Two ask for the state before there is one for reads, and the first of them looks at it for long.
+#[tokio::test]
+async fn a_read_that_waits_for_another_stops_nobody() {
+    let rig = Rig::new::<true>().await;
+    // The second one comes after the first in the queue, and not with it.
+    let server = rig.server::<true>(&rig.outbox().await).queue(1).start().await.unwrap();
+    answers(&server).await;
+    let (begun, hear) = tokio::sync::oneshot::channel();
+    let (finish, finished) = std::sync::mpsc::channel::<()>();
+    let (first, second) = (server.clone(), server.clone());
+    let mut long = Box::pin(async move {
+        let look = move |ledger: &Ledger<true>| {
+            begun.send(()).unwrap();
+            finished.recv().unwrap();
+            ledger.balance(1)
+        };
+        first.read(look).await.unwrap()
+    });
+    let mut short = Box::pin(async move { second.read(|ledger| ledger.balance(1)).await.unwrap() });
+    assert!((&mut long).now_or_never().is_none() && (&mut short).now_or_never().is_none());
+    let long =
+        std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(long));
+    hear.await.unwrap();
+    assert!((&mut short).now_or_never().is_none());
+    for _ in 0..3 {
+        timeout(LONG, server.request(add(1, 1)).into_future()).await.expect("it is answered").unwrap();
+    }
+    finish.send(()).unwrap();
+    assert_eq!((long.join().unwrap(), short.await), (0, 3));
+}
+
+/// So many are on their way, and the others wait.
+#[tokio::test]
+async fn callers_wait_while_the_queue_is_full() {
+    let rig = Rig::new::<true>().await;
+    let (stood, mut standing) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let builder = rig.server::<true>(&rig.outbox().await).queue(2).batches(never()).at_points(move |name| {
+        if name == "app_applied" {
+            stood.send(()).unwrap();
+            // Until the test lets it go on; an error at its end.
+            _ = gone.lock().unwrap().recv();
+        }
+    });
+    let server = other.spawn(builder.start()).await.unwrap().unwrap();
+    answers(&server).await;
+    let mut asked: Vec<_> = (0..4).map(|_| server.request(add(1, 1)).into_future()).collect();
+    assert!((&mut asked[0]).now_or_never().is_none());
+    standing.recv().await.unwrap();
+    // The writer is at the first one: two more are taken in, and the last one waits for a place.
+    for asked in &mut asked[1..] {
+        assert!(asked.now_or_never().is_none());
+    }
+    go.send(()).unwrap();
+    assert_eq!((&mut asked[0]).await.unwrap().place, 1);
+    standing.recv().await.unwrap();
+    go.send(()).unwrap();
+    // Nobody has moved the last one meanwhile: it is in no group yet.
+    let places = (asked.remove(1).await.unwrap().place, asked.remove(1).await.unwrap().place);
+    assert_eq!((places, server.status().await.unwrap().last_place), ((2, 3), 3));
+    drop(go);
+    assert_eq!(asked.remove(1).await.unwrap().place, 4);
+    drop(server);
+    other.shutdown_background();
+}
 
 both!(
     reads_show_what_is_durable,

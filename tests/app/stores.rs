@@ -26,7 +26,7 @@ use tokio::time::{Duration, timeout};
 use crate::{
     both,
     ledger::{Ledger, Order},
-    rig::{LONG, Rig, answers, eventually, quick, stop},
+    rig::{LONG, Rig, answers, eventually, never, quick, stop},
 };
 
 /// What a client asks for under the number: each third one may be rejected.
@@ -406,3 +406,79 @@ both!(
         assert_eq!(rig.root(), server.status().await.unwrap().root);
     }
 );
+
+#[tokio::test]
+async fn a_state_that_cannot_be_built_anew_now_is_built_once_the_journal_is_read() {
+    let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("app.db");
+    let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
+    let server = rig.server::<true>(&outbox).batches(never()).start().await.unwrap();
+    assert_eq!(ask(&server, 1).await.0.0, 1);
+    run(&path, &["ALTER TABLE ivm_app_entries RENAME TO ivm_away"]).await;
+    let asked = [order(2), Order::Panic, order(4)].map(|order| server.request(order).into_future());
+    for refused in join_all(asked).await {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::NotSent), "{error:?}");
+    }
+    run(&path, &["ALTER TABLE ivm_away RENAME TO ivm_app_entries"]).await;
+    answers(&server).await;
+    assert_eq!(ask(&server, 2).await.0.0, 2);
+}
+
+/// Nobody hears of a request that is not in the journal.
+#[tokio::test]
+async fn a_key_that_another_request_has_is_told_of_once_that_one_is_durable() {
+    let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("app.db");
+    let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    assert_eq!(ask(&server, 1).await.0.0, 1);
+    let fails = "CREATE TRIGGER full BEFORE INSERT ON ivm_app_entries BEGIN SELECT RAISE(ABORT, 'full'); END";
+    run(&path, &[fails]).await;
+    let asked = [order(2), order(4)].map(|order| server.request(order).key("one").into_future());
+    for refused in join_all(asked).await {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Store, Outcome::NotSent), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_ends_in_time_though_its_journal_is_busy() {
+    let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("app.db");
+    let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
+    let server = rig.server::<true>(&outbox).journal_patience(Duration::from_secs(3_600)).start().await.unwrap();
+    assert_eq!(ask(&server, 1).await.0.0, 1);
+    let mut conn = connection(&path).await;
+    let locked = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let asked = tokio::spawn(server.request(order(2)).into_future());
+    let drained = timeout(LONG, server.drain(Duration::from_millis(50))).await.expect("it ends").unwrap();
+    assert_eq!(drained.last_place, 1);
+    // Who waits is told, too.
+    let error = timeout(LONG, asked).await.expect("it is told").unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Store | ErrorKind::Closed), "{error}");
+    locked.rollback().await.unwrap();
+}
+
+/// In the Relay revision another batch takes the job's nonce.
+#[tokio::test]
+async fn a_job_whose_batch_was_replaced_is_not_held_for_ever() {
+    let rig = Rig::new::<false>().await;
+    rig.conduct.extra_cycles.store(200, SeqCst);
+    let (outbox, policy) = (rig.outbox().await, quick().with_count(3).with_most_cycles(2_000));
+    let held = async || outbox.status().await.unwrap().lanes.remove(0).held;
+    let server = rig.server::<false>(&outbox).batches(policy.clone()).at_points(|name| {
+        if name == "app_replaced" {
+            std::panic::panic_any("crashed");
+        }
+    });
+    let server = server.start().await.unwrap();
+    let mut states = server.states();
+    join_all((1..=3).map(|number| ask(&server, number))).await;
+    timeout(LONG, states.wait_for(|state| *state == AppState::Ended)).await.expect("it ends").unwrap();
+    assert_eq!(held().await, 1);
+    drop(server);
+    let server = rig.server::<false>(&outbox).batches(policy).start().await.unwrap();
+    timeout(LONG, server.settled(3, Until::Relayed)).await.expect("it settles").unwrap();
+    assert_eq!((held().await, rig.root()), (0, server.status().await.unwrap().root));
+}

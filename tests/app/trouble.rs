@@ -11,7 +11,7 @@ use infinityvm_sdk::{
     app::{AppServer, AppState, AppStop, BatchPolicy, BatchProgress, ElfFinding, StateTransition, stf::Inputs},
     devnode::{DevNode, ProgramOutput},
     nonce::Given,
-    outbox::{HoldReason, MemoryStore, Outbox},
+    outbox::{HoldReason, JobTicket, MemoryStore, Outbox},
     primitives::B256,
     wire::ProgramUpload,
 };
@@ -20,7 +20,7 @@ use tokio::time::{Duration, timeout};
 use crate::{
     both,
     ledger::{DRIFTS, Ledger, Order, PROGRAM_DRIFTS},
-    rig::{CONSUMER, LONG, Rig, answers, eventually, often, orders, program, quick, stop},
+    rig::{CONSUMER, LONG, Rig, answers, eventually, never, often, orders, program, quick, stop},
 };
 
 async fn add<S: StateTransition<Request = Order>>(server: &AppServer<S>, count: usize) -> u64 {
@@ -75,6 +75,66 @@ both!(
         assert_eq!((rig.landed(), rig.root()), (3, server.status().await.unwrap().root));
     }
 );
+
+both!(
+    a_batch_is_split_where_its_requests_are,
+    async fn refused<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        // A batch of four allows 500, and at most 900: it takes 1,300. Halves take 700.
+        rig.conduct.extra_cycles.store(200, SeqCst);
+        let policy = BatchPolicy::default().with_count(4).with_most_cycles(900);
+        let server = rig.server::<RELAY>(&rig.outbox().await).batches(policy).start().await.unwrap();
+        // More than half of its places are of requests that are in no batch.
+        for _ in 0..6 {
+            server.request(Order::Panic).await.unwrap_err();
+        }
+        let place = add(&server, 4).await;
+        settles(&server, place).await;
+        assert_eq!((place, rig.landed(), rig.root()), (10, 2, server.status().await.unwrap().root));
+    }
+);
+
+both!(
+    a_batch_gets_no_more_cycles_than_a_job_may_have,
+    async fn limited<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        // A batch of eight allows 900, and takes 2,500. Halves take 1,300.
+        rig.conduct.extra_cycles.store(200, SeqCst);
+        let limits = infinityvm_sdk::Limits::default().with_max_cycles(1_500);
+        let policy = BatchPolicy::default().with_count(8).with_limits(limits);
+        let server = rig.server::<RELAY>(&rig.outbox().await).batches(policy).start().await.unwrap();
+        let place = add(&server, 8).await;
+        settles(&server, place).await;
+        assert_eq!((rig.landed(), rig.root()), (2, server.status().await.unwrap().root));
+    }
+);
+
+/// By a person. In the Relay revision a lane of an app gives up nothing that has a nonce.
+#[tokio::test]
+async fn a_job_that_was_given_up_stops_the_server() {
+    let rig = Rig::new::<false>().await;
+    rig.conduct.extra_cycles.store(1_000_000, SeqCst);
+    let policy = || quick().with_count(1).with_most_cycles(200);
+    let outbox = rig.outbox().await;
+    let server = rig.server::<false>(&outbox).batches(policy()).start().await.unwrap();
+    add(&server, 1).await;
+    assert!(matches!(stop(&server).await, AppStop::BatchFailed { .. }));
+    let ticket = server.batch(1).unwrap().ticket.unwrap();
+    outbox.abandon(JobTicket::from_number(ticket), "it never runs").await.unwrap();
+    let given_up = |state: &AppState| matches!(state, AppState::Stopped(AppStop::JobGivenUp { first: 1, .. }));
+    timeout(LONG, server.states().wait_for(given_up)).await.expect("it says so").unwrap();
+    assert_eq!(server.request(Order::Add { account: 1, amount: 1 }).await.unwrap_err().kind(), ErrorKind::Stopped);
+    drop(server);
+    let server = rig.server::<false>(&outbox).batches(policy()).start().await.unwrap();
+    assert!(matches!(stop(&server).await, AppStop::JobGivenUp { batch: 1, .. }));
+    drop(server);
+    rig.conduct.extra_cycles.store(0, SeqCst);
+    let server = rig.server::<false>(&outbox).batches(policy()).rechain(Ledger::default(), "it never ran");
+    let server = server.start().await.unwrap();
+    let place = add(&server, 1).await;
+    settles(&server, place).await;
+    assert_eq!((place, rig.root()), (2, server.status().await.unwrap().root));
+}
 
 both!(
     a_request_that_runs_out_of_cycles_alone_stops_the_server,
@@ -141,7 +201,6 @@ both!(
         timeout(LONG, server.settled(proven, Until::Finalized { confirmations: 1 })).await.unwrap().unwrap();
         let state = server.read(Ledger::<RELAY>::clone).await.unwrap();
         drop(server);
-        let never = || BatchPolicy::default().with_delay(Duration::from_secs(3_600));
         let server = rig.server::<RELAY>(&outbox).batches(never()).start().await.unwrap();
         let lost = add(&server, 2).await;
         drop(server);
@@ -190,6 +249,58 @@ both!(
         settles(&server, place).await;
     }
 );
+
+both!(
+    a_chain_that_shows_an_earlier_state_is_waited_for,
+    async fn lagging<const RELAY: bool>() {
+        let rig = Rig::new::<RELAY>().await;
+        let lags = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&lags);
+        let server = rig.server::<RELAY>(&rig.outbox().await).at_points(move |name| {
+            if name == "app_lags" {
+                counted.fetch_add(1, SeqCst);
+            }
+        });
+        let server = server.start().await.unwrap();
+        let earlier = rig.root();
+        let place = add(&server, 3).await;
+        settles(&server, place).await;
+        let root = rig.root();
+        rig.node.chain().set_latest_state_root(CONSUMER, earlier);
+        let place = add(&server, 1).await;
+        // More often than it takes to believe that it is another state.
+        eventually("it looks", async || lags.load(SeqCst) > 4).await;
+        assert_eq!(server.state(), AppState::Answering);
+        assert!(server.status().await.unwrap().alarm.is_some());
+        rig.node.chain().set_latest_state_root(CONSUMER, root);
+        settles(&server, place).await;
+        assert_eq!(server.status().await.unwrap().alarm, None);
+    }
+);
+
+/// A node that forgot a job runs it again, and to another end.
+#[tokio::test]
+async fn a_root_that_is_signed_after_another_one_stops_the_server() {
+    let rig = Rig::new::<true>().await;
+    let outbox = rig.outbox().await;
+    let server = rig.server::<true>(&outbox).start().await.unwrap();
+    rig.node.faults().stall_relays(true);
+    let place = add(&server, 3).await;
+    timeout(LONG, server.settled(place, Until::Executed)).await.unwrap().unwrap();
+    rig.conduct.lies.store(true, SeqCst);
+    rig.node.restart();
+    rig.node.faults().stall_relays(false);
+    for server in [Some(server), None] {
+        let server = match server {
+            Some(server) => server,
+            None => rig.server::<true>(&outbox).start().await.unwrap(),
+        };
+        let AppStop::RootDiffers { first: 1, expected, executed, .. } = stop(&server).await else {
+            panic!("another stop")
+        };
+        assert!(executed.is_some_and(|executed| executed != expected && executed == rig.root()));
+    }
+}
 
 #[tokio::test]
 async fn a_node_that_lost_everything_is_told_again() {

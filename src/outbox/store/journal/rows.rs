@@ -289,7 +289,11 @@ pub(crate) enum Journaled {
         more: bool,
     },
     /// The commit has failed in a way that leaves open whether it is there. If the error is retryable, what is read now
-    /// says it. If not, the store takes nothing more until it is opened anew, and only then it shows: what is not there
-    /// now may be there after a crash.
-    Unknown(Error),
+    /// says it; that it is not there only if the transaction is `over`. If not, the store takes nothing more until it
+    /// is opened anew, and only then it shows: what is not there now may be there after a crash.
+    Unknown {
+        error: Error,
+        /// The transaction has ended, one way or the other.
+        over: bool,
+    },
 }

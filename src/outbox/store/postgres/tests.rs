@@ -342,7 +342,7 @@ async fn a_connection_that_is_lost_during_a_commit_is_no_plain_error() {
     let mut conn = connection(&url).await;
     sqlx::raw_sql(text).execute(&mut conn).await.unwrap();
     for _ in 0..2 {
-        let Journaled::Unknown(error) = mark(1).await.unwrap() else { panic!("its outcome is known") };
+        let Journaled::Unknown { error, over: true } = mark(1).await.unwrap() else { panic!("its outcome is known") };
         assert!(error.is_retryable(), "{error}");
         assert_eq!(store.app(lane).await.unwrap().unwrap().marker, None);
     }

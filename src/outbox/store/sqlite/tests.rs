@@ -217,7 +217,7 @@ async fn a_commit_that_fails_is_no_plain_error() {
     }
     drop(conn);
     for _ in 0..2 {
-        let Journaled::Unknown(error) = mark(3).await.unwrap() else { panic!("its outcome is known") };
+        let Journaled::Unknown { error, over: false } = mark(3).await.unwrap() else { panic!("its outcome is known") };
         assert!(!error.is_retryable(), "{error}");
     }
     assert_eq!(store.app(lane).await.unwrap().unwrap().marker, Some(vec![1].into()), "it can still be read");

@@ -26,15 +26,16 @@ use crate::{
 const WAITS: usize = 6;
 
 /// Waits until a transaction that may still be ending has ended, by holding the lane as it does: what is read then is
-/// all that will ever be there of it.
-async fn settle(store: &impl Database, fence: Fence) {
+/// all that will ever be there of it. False if the database was not reached.
+async fn settle(store: &impl Database, fence: Fence) -> bool {
     for _ in 0..WAITS {
         // Behind every place, so it writes nothing.
         let nothing = JournalAct::Append { after: u64::MAX, entries: Vec::new(), cursor: None };
         if store.ask(StoreRequest::Journal(fence, nothing)).await.is_ok() {
-            return;
+            return true;
         }
     }
+    false
 }
 
 #[async_trait]
@@ -52,10 +53,8 @@ impl<D: Database> Journal for D {
             Ok(Reply::Journaled(journaled)) => Ok(journaled),
             Ok(_) => Err(mixed_up()),
             Err(error) if error.outcome() == Outcome::Unknown => {
-                if error.is_retryable() {
-                    settle(self, fence).await;
-                }
-                Ok(Journaled::Unknown(error))
+                let over = error.is_retryable() && settle(self, fence).await;
+                Ok(Journaled::Unknown { error, over })
             }
             Err(error) => Err(error),
         }
