@@ -234,8 +234,8 @@ impl<S: StateTransition> Batcher<S> {
         Ok(())
     }
 
-    /// Gives up what the outbox holds for batches that count no more, as a server that ended between the two left it. In
-    /// the Relay revision another batch has the job.
+    /// Gives up what the outbox holds for batches that count no more, as a server that ended between the two left it.
+    /// In the Relay revision another batch has the job.
     async fn let_go(&self) -> crate::error::Result<()> {
         if self.core.lane.client().revision() == Revision::Relay {
             return Ok(());

@@ -72,8 +72,8 @@ impl<S: StateTransition> AppServer<S> {
     /// A read makes a copy of the state, which is kept for the next one, until 8,192 requests came without any.
     ///
     /// # Errors
-    /// Those of [`request`](Self::request) about a server that does not answer. One that has stopped still shows what was
-    /// durable then, if there is a copy from a read before.
+    /// Those of [`request`](Self::request) about a server that does not answer. One that has stopped still shows what
+    /// was durable then, if there is a copy from a read before.
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T + Send) -> Result<T> {
         loop {
             let session = self.session()?;

@@ -25,9 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     outbox::{
         gather::Gathering,
-        store::journal::{
-            EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, NewEntry,
-        },
+        store::journal::{EntryKey, EntryOutcome, EntrySource, JournalAct, Journaled, KeyedAnswer, NewEntry},
     },
 };
 
