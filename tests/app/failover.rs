@@ -1,6 +1,13 @@
 //! Two instances on one PostgreSQL: one answers, the other stands by and takes over, and nothing that was answered is lost.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use infinityvm_sdk::{
     ErrorKind, Outcome, Until,
@@ -33,6 +40,10 @@ struct Instance {
 
 impl Instance {
     async fn start(rig: &Rig, url: &str, name: String) -> Self {
+        Self::start_with(rig, url, name, |_| {}).await
+    }
+
+    async fn start_with(rig: &Rig, url: &str, name: String, at: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (client, lane, url) = (rig.client(), rig.lane(), url.to_owned());
         let program = rig.program.clone();
@@ -42,7 +53,7 @@ impl Instance {
             let outbox = Outbox::builder(client, store).lane(lane).instance(name).lease(LEASE).longest_call(CALL);
             let outbox = outbox.start().await.unwrap();
             let server = AppServer::builder(outbox, crate::rig::CONSUMER, program).initial(Ledger::default());
-            server.batches(crate::rig::quick()).start().await.unwrap()
+            server.batches(crate::rig::quick()).at_points(at).start().await.unwrap()
         });
         let server = started.await.unwrap();
         Self { runtime: Some(runtime), server }
@@ -188,4 +199,45 @@ async fn a_second_instance_takes_over_and_nothing_answered_is_lost() {
     let landed = rig.node.chain().all_completed();
     let nonces: std::collections::BTreeSet<_> = landed.iter().map(|job| job.nonce).collect();
     assert_eq!(nonces.len(), landed.len());
+}
+
+/// It stands still for longer than its lease, with a request that it has carried out and not written.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: tests/run installs it"]
+async fn a_leader_that_was_cut_off_answers_nothing_once_it_is_back() {
+    let (rig, url) = (Rig::new::<true>().await, database());
+    let (stood, mut standing) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (stands, gone) = (Arc::<AtomicBool>::default(), std::sync::Mutex::new(gone));
+    let now = Arc::clone(&stands);
+    let former = Instance::start_with(&rig, &url, "former".to_owned(), move |name| {
+        if name == "app_applied" && now.swap(false, SeqCst) {
+            stood.send(()).unwrap();
+            // Its only thread: it prolongs no lease meanwhile.
+            _ = gone.lock().unwrap().recv();
+        }
+    });
+    let former = former.await;
+    eventually("the first one answers", async || former.answers()).await;
+    let order = |amount| Order::Add { account: 1, amount };
+    let first = steadily(async || former.server.request(order(1)).key("1").await).await;
+    assert_eq!(first.place, 1);
+    let next = Instance::start(&rig, &url, "next".to_owned()).await;
+    eventually("the second one stands by", async || matches!(next.server.state(), AppState::Standby { .. })).await;
+    stands.store(true, SeqCst);
+    let late = tokio::spawn(former.server.request(order(2)).key("2").into_future());
+    standing.recv().await.unwrap();
+    eventually("the other one takes over", async || next.answers()).await;
+    let again = steadily(async || next.server.request(order(2)).key("2").await).await;
+    assert_eq!((again.place, again.outcome), (2, Ok(3)));
+    go.send(()).unwrap();
+    let error = timeout(LONG, late).await.expect("it is told").unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Stopped, Outcome::NotSent), "{error}");
+    eventually("the first one stands by", async || matches!(former.server.state(), AppState::Standby { .. })).await;
+    let error = former.server.request(order(2)).key("2").await.unwrap_err();
+    assert!(error.to_string().contains("next-"), "{error}");
+    let last = steadily(async || next.server.request(order(3)).key("3").await).await;
+    assert_eq!((last.place, last.outcome), (3, Ok(6)));
+    steadily(async || next.server.settled(3, Until::Relayed).await).await;
+    assert_eq!(rig.root(), next.server.status().await.unwrap().root);
 }

@@ -15,7 +15,7 @@ use infinityvm_sdk::{
         AppServer, AppState, AppStop, ChainInputs, ChainInputsStatus, EntryKind, JournalEntry,
         stf::{Codec, StateTransition},
     },
-    chain::{Answer, Block, Chain, ChainReader, Question, RpcReader},
+    chain::{Answer, At, Block, Chain, ChainReader, Question, RpcReader},
     devnode::{SimChain, Tear},
     nonce::Given,
     outbox::{MemoryStore, Outbox},
@@ -273,6 +273,86 @@ both!(
         }
     }
 );
+
+/// A chain with so many logs in each block.
+#[derive(Debug)]
+struct Crowded(SimChain);
+
+const CROWD: u64 = 300;
+
+#[async_trait]
+impl ChainReader for Crowded {
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Result<Answer>>> {
+        let of = |question: &Question| match question {
+            Question::Block(At::Number(number)) => Question::Block(At::Number(number * CROWD)),
+            Question::Logs(filter) => {
+                let mut filter = filter.clone();
+                filter.from_block = filter.from_block.saturating_sub(1) * CROWD + 1;
+                filter.to_block *= CROWD;
+                Question::Logs(filter)
+            }
+            other => other.clone(),
+        };
+        let questions: Vec<_> = questions.iter().map(of).collect();
+        let mut answers = self.0.ask(&questions).await?;
+        for answer in &mut answers {
+            match answer {
+                Ok(Answer::Block(Some(block))) => block.number /= CROWD,
+                Ok(Answer::Logs(logs)) => {
+                    for log in logs {
+                        let within = log.block_number - 1;
+                        log.block_number = within / CROWD + 1;
+                        log.index = Some(within % CROWD);
+                        let last = Question::Block(At::Number(log.block_number * CROWD));
+                        let Ok(Answer::Block(Some(last))) = self.0.ask(&[last]).await?.remove(0) else { panic!() };
+                        log.block_hash = last.hash;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn next_head(&self, known: Option<B256>) -> Result<Block> {
+        self.0.next_head(known).await
+    }
+
+    fn endpoint(&self) -> &str {
+        "crowded"
+    }
+}
+
+/// More than are handed over at once: the cursor is in the middle of a block then.
+#[tokio::test]
+async fn a_server_that_ends_within_a_block_goes_on_there() {
+    let rig = Rig::new::<true>().await;
+    let chain = rig.node.chain().clone();
+    for amount in 1..=CROWD {
+        emit(&chain, &add(1, amount));
+    }
+    let reads = Chain::new(Crowded(chain.clone()), chain.job_manager()).with_chain_id(chain.chain_id());
+    let client = rig.client().chain(reads).operator(rig.node.operator()).connect().await.unwrap();
+    let outbox = Outbox::builder(client, MemoryStore::new()).network("test").lane(rig.lane()).start().await.unwrap();
+    let builder = || rig.server::<true>(&outbox).batches(never()).chain_inputs(inputs());
+    let server = builder().at_points(|name| {
+        if name == "app_fed" {
+            std::panic::panic_any("crashed");
+        }
+    });
+    let server = server.start().await.unwrap();
+    let ended = |state: &AppState| *state == AppState::Ended;
+    timeout(LONG, server.states().wait_for(ended)).await.expect("it ends").unwrap();
+    let fed = from_chain(&server).await.len() as u64;
+    assert!(fed > 0 && fed < CROWD, "{fed}");
+    drop(server);
+    let server = builder().start().await.unwrap();
+    eventually("all are there", async || seen(&server).await.read == Some(1)).await;
+    let entries = server.answers_since(0).await.unwrap();
+    let logs: Vec<_> = entries.iter().map(|entry| (entry.log, Order::decode(&entry.request).unwrap())).collect();
+    let expected = (1..=CROWD).map(|amount| (Some((1, amount - 1)), add(1, amount)));
+    assert_eq!(logs, expected.collect::<Vec<_>>());
+}
 
 /// An RPC that fails, refuses what is too much, and lags. It is a chain's only one.
 #[derive(Debug)]

@@ -20,7 +20,10 @@ use sqlx::{
     ConnectOptions, Connection, PgConnection, Row,
     sqlite::{SqliteConnectOptions, SqliteConnection},
 };
-use support::{harness::APP_POINTS, postgres::database};
+use support::{
+    harness::{APP_POINTS, REPLACE_POINTS},
+    postgres::database,
+};
 use tokio::time::{Duration, timeout};
 
 use crate::{
@@ -125,8 +128,11 @@ async fn lives<const RELAY: bool, S: OutboxStore>(store: impl AsyncFn() -> S, en
 both!(
     a_server_that_ends_between_two_steps_is_gone_on_with,
     async fn between_two_steps<const RELAY: bool>() {
-        for point in APP_POINTS {
+        for point in APP_POINTS.into_iter().chain(REPLACE_POINTS) {
             let rig = Rig::new::<RELAY>().await;
+            if REPLACE_POINTS.contains(&point) {
+                rig.conduct.extra_cycles.store(100, SeqCst);
+            }
             let outbox = rig.outbox().await;
             let policy = quick().with_count(3).with_snapshots(1);
             let server = rig.server::<RELAY>(&outbox).batches(policy).at_points(move |name| {

@@ -57,6 +57,9 @@ pub const APP_POINTS: [&str; 14] = [
     "app_snapshot",
 ];
 
+/// Those of a server whose batch has failed.
+pub const REPLACE_POINTS: [&str; 2] = ["app_before_replace", "app_replaced"];
+
 /// Those of a server that follows the chain's logs.
 pub const FOLLOW_POINTS: [&str; 2] = ["app_before_fed", "app_fed"];
 
