@@ -5,19 +5,22 @@ use std::{
     env,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use infinityvm_sdk::{
     LocalSigner, Revision,
     app::stf::{Batch, Codec, Inputs, Reader, Source, StateTransition, decode_stateful},
-    devnode::{ConsumerRules, DevNode, Loss, ProgramError},
+    devnode::{ConsumerRules, DevNode, Loss, ProgramError, ProgramOutput},
     primitives::{B256, hex},
     rpc::Method,
 };
 use support::{
-    harness::{APP_POINTS, FOLLOW_POINTS, OUTBOX_POINTS, Random, seed, sweep},
+    harness::{APP_POINTS, FOLLOW_POINTS, OUTBOX_POINTS, REPLACE_POINTS, Random, seed, sweep},
     json_chain::{self, Rules},
 };
 use tokio::{
@@ -37,6 +40,8 @@ const CALLERS: usize = 24;
 const AGAIN: usize = 4;
 /// One in so many requests comes with a deposit on chain.
 const DEPOSITS: usize = 8;
+/// Of batches that end at a multiple of this place the first one fails.
+const FAILING: u64 = 4;
 /// Without a word for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(90);
 
@@ -143,6 +148,10 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
     let node = DevNode::builder(revision).consumer(CONSUMER, rules).start().await.unwrap();
     let ran = Ran::default();
     let noted = Arc::clone(&ran);
+    // Of some batches the first one that ends at a place takes more cycles than it has: another one replaces it.
+    let failed = Mutex::<BTreeMap<u64, u64>>::default();
+    let replaced = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&replaced);
     let program = node.register_program(move |input| {
         let state = (!RELAY).then(|| input.state.to_vec());
         let inputs = Inputs { onchain: input.onchain.to_vec(), offchain: input.offchain.to_vec(), state };
@@ -152,12 +161,19 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
         let batch = Batch::<Order>::decode(batch).unwrap();
         let after = B256::from(decode_stateful(&output).unwrap().0);
         let last = batch.entries.last().unwrap().0.place;
+        if last.is_multiple_of(FAILING) {
+            let mut failed = failed.lock().unwrap();
+            if *failed.entry(last).or_insert(batch.number) == batch.number {
+                count.fetch_add(1, SeqCst);
+                return Ok(ProgramOutput::new(output).with_cycles(u64::MAX));
+            }
+        }
         let mut noted = noted.lock().unwrap();
         let others = noted.entry(last).or_default();
         if !others.iter().any(|other| other.0 == batch) {
             others.push((batch, after));
         }
-        Ok(output)
+        Ok(ProgramOutput::new(output))
     });
     // A deposit counts once there is a block on it.
     node.chain().set_finality(1);
@@ -187,7 +203,8 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
     let share = requests / (kills as u64 + 1);
     for life in 0..=kills {
         let last = life == kills;
-        let points: Vec<_> = APP_POINTS.iter().chain(&OUTBOX_POINTS).chain(&FOLLOW_POINTS).collect();
+        let points: Vec<_> =
+            APP_POINTS.iter().chain(&OUTBOX_POINTS).chain(&FOLLOW_POINTS).chain(&REPLACE_POINTS).collect();
         let point = *points[random.below(points.len())];
         let by_point = !last && random.below(3) > 0;
         let times = 1 + random.below(4);
@@ -280,10 +297,11 @@ async fn world<const RELAY: bool>(kills: usize, requests: u64, mut random: Rando
     let points: usize = at_points.values().sum();
     Ok(format!(
         "{requests} requests and {} deposits in {batches} batches ({landed} results on chain), {points} kills at {} points, {at_random} at random, \
-         {restarts} restarts of the node, {} answers told again",
+         {restarts} restarts of the node, {} answers told again, {} runs without enough cycles",
         deposits.len(),
         at_points.len(),
         answers.repeated,
+        replaced.load(SeqCst),
     ))
 }
 
