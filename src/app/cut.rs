@@ -16,6 +16,8 @@ const ENVELOPE: usize = 8 * 1024;
 pub(super) struct BatchRoom {
     count: usize,
     cycles: u64,
+    /// What a job may ask for at all.
+    most_cycles: u64,
     gas: u64,
     /// Bytes of the offchain input, before it is compressed.
     offchain: usize,
@@ -39,8 +41,9 @@ impl BatchRoom {
         let limits = policy.limits();
         let message = limits.max_message().saturating_sub(ENVELOPE);
         let offchain = if revision == Revision::Relay { limits.max_da().min(message) } else { message };
-        let cycles = limits.max_cycles().map_or(policy.cycles(), |most| most.min(policy.cycles()));
-        Self { count: policy.count(), cycles, gas: policy.gas(), offchain, message, overhead }
+        let most_cycles = limits.max_cycles().unwrap_or(u64::MAX);
+        let cycles = policy.cycles().min(most_cycles);
+        Self { count: policy.count(), cycles, most_cycles, gas: policy.gas(), offchain, message, overhead }
     }
 
     /// The same for a state with which a batch costs this before its first request.
@@ -56,6 +59,12 @@ impl BatchRoom {
     /// Whether a request fits a batch of its own.
     pub(super) fn fits(&self, cost: Cost) -> bool {
         self.holds(self.overhead.and(cost))
+    }
+
+    /// Whether a job can carry it out, alone and with more cycles than a batch is to have: what the chain has brought
+    /// is refused only if there is no way.
+    pub(super) fn can_hold(&self, cost: Cost) -> bool {
+        Self { cycles: self.most_cycles, ..*self }.fits(cost)
     }
 
     fn holds(&self, cost: Cost) -> bool {
@@ -173,6 +182,9 @@ mod tests {
         let onchain = Cost { onchain: 2 * 1024 * 1024, ..Cost::ZERO };
         assert_eq!(prefix(&[onchain; 3]).count, 1);
         assert!(room.fits(cost(950, 90)) && !room.fits(cost(951, 1)) && !room.fits(cost(1, 91)));
+        assert!(room.can_hold(cost(950, 91)) && !room.can_hold(cost(951, 1)));
+        let limited = self::room(&policy.with_limits(limits.with_max_cycles(200)));
+        assert!(limited.can_hold(cost(1, 190)) && !limited.can_hold(cost(1, 191)) && !limited.fits(cost(1, 91)));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl<S: StateTransition> ChainInputs<S> {
     /// where the journal is, whatever is given then. `convert` makes a request of a log, or says that it is not for the
     /// app. It depends on nothing but the log. If it panics, the server [stops](AppStop::ChainInput).
     ///
-    /// A log counts once its block is the chain's `finalized` one or below it. One that fits no batch, or over whose
+    /// A log counts once its block is the chain's `finalized` one or below it. One that fits no job, or over whose
     /// [cost](StateTransition::cost) the app panics, has its place as a [refused](super::EntryKind::Refused) request.
     #[must_use]
     pub fn since(block: u64, convert: impl Fn(&Log) -> Option<S::Request> + Send + Sync + 'static) -> Self {

@@ -139,7 +139,7 @@ pub enum EntryKind {
     Answered,
     /// The app rejected it.
     Rejected,
-    /// The app panicked over it, or it is a log of the chain that fits no batch. It is in no batch.
+    /// The app panicked over it, or it is a log of the chain that fits no job. It is in no batch.
     Refused,
 }
 

@@ -211,7 +211,7 @@ impl<S: StateTransition> RequestWriter<S> {
                 None => {}
             }
         }
-        let cost = match self.fit(&request) {
+        let cost = match self.fit(&request, BatchRoom::fits) {
             Ok(cost) => cost,
             Err(error) => {
                 _ = reply.send(Err(error));
@@ -233,13 +233,13 @@ impl<S: StateTransition> RequestWriter<S> {
         Ok(())
     }
 
-    /// What a request costs, if it fits a batch.
-    fn fit(&self, request: &S::Request) -> Result<Cost> {
+    /// What a request costs, if there is a place for it: `takes` says so.
+    fn fit(&self, request: &S::Request, takes: impl Fn(&BatchRoom, Cost) -> bool) -> Result<Cost> {
         let cost = guarded(|| self.live.state.cost(request)).map_err(|panic| {
             Error::new(ErrorKind::InvalidInput, format!("the app panicked over what the request costs: {panic}"))
                 .with_outcome(Outcome::NotSent)
         })?;
-        if self.room.fits(cost) {
+        if takes(&self.room, cost) {
             return Ok(cost);
         }
         let what = format!("the request fits no batch: it takes {cost:?}, and there is room for {:?}", self.room);
@@ -340,7 +340,7 @@ impl<S: StateTransition> RequestWriter<S> {
         }
         for FedLog { block, log_index, request, bytes } in logs {
             let source = EntrySource::Chain { block, log_index };
-            match self.fit(&request) {
+            match self.fit(&request, BatchRoom::can_hold) {
                 Ok(cost) => _ = self.apply(group, request, bytes, cost, None, source).await?,
                 // Nobody is there who could ask for less: it has its place, and is in no batch.
                 Err(error) => self.pass_over(group, request, bytes, source, &error),

@@ -157,7 +157,8 @@ both!(
             // What was sent lands, and the outbox tells of it, before anybody goes on.
             eventually("the lane is idle", async || {
                 let lane = outbox.status().await.unwrap().lanes.remove(0);
-                (lane.queued, lane.under_way) == (0, 0)
+                // One that has failed is held.
+                (lane.queued, lane.under_way) == (0, lane.held)
             })
             .await;
             drop(server);
@@ -371,12 +372,12 @@ async fn a_commit_of_unknown_outcome_on_postgres_is_looked_up() {
     assert_eq!((server.state(), rig.root()), (AppState::Answering, server.status().await.unwrap().root));
 }
 
-/// Counts how often a server looks how its batches are.
-fn looks() -> (Arc<AtomicUsize>, impl Fn(&'static str) + Send + Sync + 'static) {
-    let looks = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&looks);
-    (looks, move |name| {
-        if name == "app_looked" {
+/// Counts how often a server comes to a point.
+fn passes(point: &'static str) -> (Arc<AtomicUsize>, impl Fn(&'static str) + Send + Sync + 'static) {
+    let passed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&passed);
+    (passed, move |name| {
+        if name == point {
             counted.fetch_add(1, SeqCst);
         }
     })
@@ -403,7 +404,7 @@ both!(
         })
         .await;
         run(&path, &["ALTER TABLE ivm_results RENAME TO ivm_away"]).await;
-        let (looked, count) = looks();
+        let (looked, count) = passes("app_looked");
         let server = rig.server::<RELAY>(&outbox).at_points(count).start().await.unwrap();
         eventually("it has looked", async || looked.load(SeqCst) > 1).await;
         assert_eq!(server.state(), AppState::Answering);
@@ -453,11 +454,14 @@ async fn a_server_ends_in_time_though_its_journal_is_busy() {
     let (rig, folder) = (Rig::new::<true>().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("app.db");
     let outbox = started(&rig, async || SqliteStore::open(&path).await.unwrap()).await;
-    let server = rig.server::<true>(&outbox).journal_patience(Duration::from_secs(3_600)).start().await.unwrap();
+    let (carried_out, count) = passes("app_applied");
+    let server = rig.server::<true>(&outbox).journal_patience(Duration::from_secs(3_600)).at_points(count);
+    let server = server.start().await.unwrap();
     assert_eq!(ask(&server, 1).await.0.0, 1);
     let mut conn = connection(&path).await;
     let locked = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let asked = tokio::spawn(server.request(order(2)).into_future());
+    eventually("it is to be written", async || carried_out.load(SeqCst) == 2).await;
     let drained = timeout(LONG, server.drain(Duration::from_millis(50))).await.expect("it ends").unwrap();
     assert_eq!(drained.last_place, 1);
     // Who waits is told, too.

@@ -41,7 +41,7 @@ const AGAIN: usize = 4;
 /// One in so many requests comes with a deposit on chain.
 const DEPOSITS: usize = 8;
 /// Of batches that end at a multiple of this place the first one fails.
-const FAILING: u64 = 4;
+const FAILING: u64 = 16;
 /// Without a word for so long it hangs.
 const SILENCE: Duration = Duration::from_secs(90);
 
