@@ -123,7 +123,8 @@ impl Inner {
         let mut connection = connect().await?;
         let identity = migrate(&mut connection, &place, tables).await?;
         let reader = Mutex::new(connect().await?);
-        let lock = WorkerLock::beside(&path);
+        // Two names of one file are one store.
+        let lock = WorkerLock::beside(&std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone()));
         Ok(Self { writer: WriterHandle::start(FileLink(connection), place), identity, reader, lock, path })
     }
 }
