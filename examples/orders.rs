@@ -80,7 +80,8 @@ async fn main() -> Result<(), AnyError> {
     let client = client.operator(world.operator).nonces(Given).connect().await?;
     // The service's own tables are in the outbox's database.
     let (database, builder) = Database::open(file, value("--postgres"), client).await?;
-    // A client with a chain would wait for Until::Finalized.
+    // Relayed is as far as a client without a chain sees: a reorganisation could still take back what is billed here. With
+    // a chain, wait for Until::Finalized before you bill.
     let lane = LaneConfig::new(world.consumer, RelayStrategy::Ordered).with_until(Until::Relayed);
     let instance = value("--instance").unwrap_or(listen);
     let outbox = builder.network("example").instance(instance).lane(lane).start().await?;
@@ -127,17 +128,30 @@ async fn take(service: &Service, id: i64, number: U256) -> Result<i64, AnyError>
 }
 
 async fn bill_all(service: Arc<Service>) {
-    let Ok(mut results) = service.outbox.results("billing").await else { return };
+    let mut results = loop {
+        match service.outbox.results("billing").await {
+            Ok(results) => break results,
+            Err(error) => again(&error).await,
+        }
+    };
     loop {
-        let billed = match results.next().await {
-            Ok(event) => bill(&service, &event).await,
-            Err(error) => Err(error.into()),
+        let event = match results.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                again(&error).await;
+                continue;
+            }
         };
-        if let Err(error) = billed {
-            eprintln!("not billed: {error}");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        // An event that is not acknowledged comes again only at the next start, so this one is tried until it is billed.
+        while let Err(error) = bill(&service, &event).await {
+            again(&*error).await;
         }
     }
+}
+
+async fn again(error: &(dyn Error + Sync)) {
+    eprintln!("not billed: {error}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 async fn bill(service: &Service, event: &OutboxEvent) -> Result<(), AnyError> {
