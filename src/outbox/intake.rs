@@ -114,7 +114,7 @@ impl Enqueue {
 
     async fn run(self) -> Result<JobTicket> {
         let (lane, job) = self.check()?;
-        while lane.is_full() {
+        while self.outbox.is_full(lane, &job).await? {
             if !self.waits {
                 return Err(full(lane.config().consumer(), lane.config().backlog()));
             }
@@ -162,7 +162,7 @@ impl<'a> EnqueueIn<'a> {
 
     async fn run(self) -> Result<JobTicket> {
         let (lane, job) = self.intake.check()?;
-        if lane.is_full() {
+        if self.intake.outbox.is_full(lane, &job).await? {
             return Err(full(lane.config().consumer(), lane.config().backlog()));
         }
         let storage = self.intake.outbox.storage();
@@ -211,6 +211,24 @@ fn full(consumer: Address, backlog: u64) -> Error {
 }
 
 impl Outbox {
+    /// Whether a lane has no room for a job. There is room for one that it has already.
+    async fn is_full(&self, lane: &LaneHandle, job: &NewJob) -> Result<bool> {
+        if !lane.is_full() {
+            return Ok(false);
+        }
+        if lane.fence().is_none() {
+            // Nobody here sees jobs leave the queue.
+            lane.has_room(self.storage().queued(lane.id()).await?);
+        }
+        if !lane.is_full() {
+            return Ok(false);
+        }
+        Ok(match &job.key {
+            Some(key) => self.storage().by_key(lane.id(), key).await?.is_none(),
+            None => true,
+        })
+    }
+
     /// Stores a job; `.await` the returned value. When it returns, the job is durable: it will land at most once, and
     /// its result, or the reason why it has none, will reach every [reader](Self::results). Nothing is signed or sent
     /// by this call.
