@@ -25,6 +25,8 @@ pub use self::{
     many::{Counts, WaitAll, WatchMany},
     run::JobRun,
 };
+#[cfg(feature = "outbox")]
+pub(crate) use crate::wire::refusal::is_of_the_job;
 pub use crate::{
     inspect::{Cause, Confidence, Diagnose, Diagnosis, Finding, FindingKind, Preflight, PreflightReport, Severity},
     post::{Posted, Posting},

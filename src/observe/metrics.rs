@@ -39,10 +39,11 @@ const LANES_OWNED: &str = "infinityvm_outbox_lanes_owned";
 const STAGES: [Stage; 4] = [Stage::Accepted, Stage::Executed, Stage::Relayed, Stage::Finalized];
 
 /// The steps of an outbox's jobs.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "numbered",
     "signed",
     "failed",
+    "stalled",
     "result",
     "posting",
     "posted",

@@ -89,6 +89,9 @@ pub(super) fn notice(event: &ClientEvent<'_>) {
             infinityvm.operator.before = %from,
             "operator changed: the JobManager names another one"
         ),
+        ClientEvent::OutboxStep { job, step: step @ "stalled" } => {
+            ticket!(WARN, job, step = step, "stalled: the job does not move, and its status says why");
+        }
         ClientEvent::OutboxStep { job, step } => ticket!(DEBUG, job, step = step, "outbox step: the store has it"),
         ClientEvent::JobHeld { job, reason } => ticket!(WARN, job, reason = reason, "held: the job waits for a person"),
         ClientEvent::Retracted { job } => {

@@ -45,6 +45,7 @@ pub struct OutboxBuilder {
     network: Option<String>,
     points: Points,
     tenant: Tenant,
+    any_signer: bool,
 }
 
 impl OutboxBuilder {
@@ -85,6 +86,13 @@ impl OutboxBuilder {
         self
     }
 
+    /// Lets the outbox start though the lanes' last jobs are signed by another account: once the consumer takes another
+    /// signer, or where it takes several. Unless this is set, that is refused. What is signed already stays as it is.
+    pub fn any_signer(mut self) -> Self {
+        self.any_signer = true;
+        self
+    }
+
     /// Calls this at named points between two steps of the worker, for tests that crash there. Changes in any release.
     #[doc(hidden)]
     pub fn at_points(mut self, call: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
@@ -102,7 +110,10 @@ impl OutboxBuilder {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if there is no lane, two of one consumer, or one whose policies a node of the
-    ///   client's revision cannot carry out; if the client has no signer; or outside of a Tokio runtime,
+    ///   client's revision cannot carry out; if the client has no signer, or cannot see what a lane waits for, as it has
+    ///   neither a chain nor an operator, or no chain for [`Until::Finalized`](crate::Until::Finalized); or outside of a
+    ///   Tokio runtime; if jobs of a lane that are not over are signed by another account than the client's
+    ///   ([`any_signer`](Self::any_signer)),
     /// - [`ErrorKind::WrongChain`], [`ErrorKind::WrongRevision`] if the store's lanes are for another network or
     ///   revision,
     /// - [`ErrorKind::Store`] if another worker has the store, or if it cannot be read or written,
@@ -215,9 +226,15 @@ impl OutboxBuilder {
                     "set both on the ClientBuilder: RpcPoster is such a poster; or leave out LaneConfig::with_posting",
                 );
             }
+            if works && makes {
+                config.check_client(&self.client)?;
+            }
             let strategy = if config.is_ordered() { Lane::Ordered } else { Lane::Unordered };
             self.client.nonces().check_lane(config.consumer(), strategy)?;
             let row = world::open(&*self.storage, &self.client, &network, &config, &known).await?;
+            if works && makes && !self.any_signer {
+                world::check_signer(&*self.storage, &self.client, &row).await?;
+            }
             let queued = self.storage.queued(row.id).await?;
             let (consumer, id) = (config.consumer(), row.id);
             let lane = Arc::new(LaneHandle::new(id, config, queued, Arc::clone(&desk)));
@@ -285,6 +302,7 @@ impl Outbox {
         let points = Points::default();
         let instance = std::process::id().to_string();
         let tenant = Tenant { instance, lease: LEASE, longest_call: LONGEST_CALL };
-        OutboxBuilder { client, storage: Arc::new(store), lanes: Vec::new(), network: None, points, tenant }
+        let (lanes, network, any_signer) = Default::default();
+        OutboxBuilder { client, storage: Arc::new(store), lanes, network, points, tenant, any_signer }
     }
 }

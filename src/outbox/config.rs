@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 
 use super::decide::AfterFailure;
 use crate::{
+    client::Client,
     error::{Error, ErrorKind, Result},
     job::{OffchainJobRequest, RelayStrategy, Revision},
     watch::Until,
@@ -29,6 +30,8 @@ const LATER: Duration = Duration::from_secs(30);
 const TRIES: Duration = Duration::from_secs(120);
 /// How long an event may wait for a reader before the reader lags, unless set.
 const LAG: Duration = Duration::from_secs(600);
+/// Payloads that a job has before its failure is its end, unless set.
+const PAYLOADS: u32 = 3;
 /// Jobs that may wait for a nonce.
 const BACKLOG: u64 = 100_000;
 
@@ -46,6 +49,8 @@ pub struct FailedJob {
     pub job: OffchainJobRequest,
     /// What the node said.
     pub reason: String,
+    /// How many payloads the job has had, this one included.
+    pub payloads: u32,
 }
 
 type Rewrite = Arc<dyn Fn(&FailedJob) -> Result<OffchainJobRequest> + Send + Sync>;
@@ -73,6 +78,7 @@ pub struct LaneConfig {
     window: u32,
     backlog: u64,
     repetitions: u32,
+    payloads: u32,
     after: AfterFailure,
     append: bool,
     lag: Duration,
@@ -98,6 +104,7 @@ impl LaneConfig {
             window: if ordered { MOST_UNRELAYED } else { WINDOW },
             backlog: BACKLOG,
             repetitions: 1,
+            payloads: PAYLOADS,
             after: if ordered { AfterFailure::Hold } else { AfterFailure::Tell },
             append: false,
             lag: LAG,
@@ -160,6 +167,15 @@ impl LaneConfig {
     #[must_use]
     pub fn with_repetitions(mut self, times: u32) -> Self {
         self.repetitions = times;
+        self
+    }
+
+    /// Sets how many payloads a job has, with [`AfterFailure::Replace`] and [`AfterFailure::Renumber`], before it ends
+    /// as one that has failed; 3 unless set, the one that was enqueued included. What would fail under any number of
+    /// nonces has an end by that.
+    #[must_use]
+    pub fn with_payloads(mut self, payloads: u32) -> Self {
+        self.payloads = payloads;
         self
     }
 
@@ -294,6 +310,10 @@ impl LaneConfig {
         self.repetitions
     }
 
+    pub(super) fn payloads(&self) -> u32 {
+        self.payloads
+    }
+
     pub(crate) fn after(&self) -> AfterFailure {
         self.after
     }
@@ -329,6 +349,25 @@ impl LaneConfig {
                 .with_hint("build it for the consumer and with the strategy of the lane"));
         }
         Ok(job)
+    }
+
+    /// Refuses what a client cannot see: it would show only after jobs were sent.
+    pub(super) fn check_client(&self, client: &Client) -> Result<()> {
+        if client.chain().is_some() {
+            return Ok(());
+        }
+        let invalid =
+            |what: &str| Error::new(ErrorKind::InvalidConfig, format!("the lane of {}: {what}", self.consumer));
+        if matches!(self.until, Until::Finalized { .. }) {
+            return Err(invalid("it waits for results that are final, and the client has no chain")
+                .with_hint("give the client a chain with ClientBuilder::chain, or wait for Until::Relayed"));
+        }
+        if client.operator().is_none() {
+            return Err(invalid("no result can be verified").with_hint(
+                "pin the operator with ClientBuilder::operator, or give the client a chain, which names it",
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses policies that a node of the revision cannot carry out.

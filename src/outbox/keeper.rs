@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    lane::LaneHandle,
+    lane::{LaneCommand, LaneHandle},
     sharing::Sharing,
     store::{Claimed, Fence, LaneOwner, LaneRow, Storage, Tenant},
     worker::{Context, LaneWorker, Points},
@@ -444,7 +444,7 @@ impl LaneWork {
         self,
         quiet: Instant,
         went_back: bool,
-        commanded: mpsc::UnboundedReceiver<i64>,
+        commanded: mpsc::UnboundedReceiver<LaneCommand>,
         stop: watch::Receiver<bool>,
     ) {
         sleep_until(quiet).await;

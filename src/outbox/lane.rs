@@ -10,14 +10,21 @@ use std::{
 
 #[cfg(feature = "app")]
 use tokio::sync::OwnedMutexGuard;
-use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, oneshot, watch};
 
 use super::{config::LaneConfig, store::Fence};
 use crate::{error::Error, sync::Lock};
 
-/// What acts upon a lane go with: its fence, and the way to its worker, which is told of the tickets that a person has
-/// acted upon.
-pub(super) type Owner = (Fence, mpsc::UnboundedSender<i64>);
+/// What acts upon a lane go with: its fence, and the way to its worker.
+pub(super) type Owner = (Fence, mpsc::UnboundedSender<LaneCommand>);
+
+/// What a person's act has the worker do.
+pub(super) enum LaneCommand {
+    /// Look at a ticket that was acted upon.
+    Look(i64),
+    /// Leave a ticket to a person, and say so once nothing is done about it any more.
+    Leave(i64, oneshot::Sender<()>),
+}
 
 /// The account that posts, which all lanes share: one post at a time.
 #[derive(Default)]
@@ -110,7 +117,9 @@ impl LaneHandle {
 
     pub(super) fn has_room(&self, queued: u64) {
         self.queued.store(queued, Relaxed);
-        self.room.notify_waiters();
+        if queued < self.config.backlog() {
+            self.room.notify_waiters();
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -146,8 +155,19 @@ impl LaneHandle {
     pub(super) fn command(&self, ticket: i64) {
         // Where the worker has ended, its trouble says so.
         if let Some((_, commands)) = &*self.owner.lock() {
-            _ = commands.send(ticket);
+            _ = commands.send(LaneCommand::Look(ticket));
         }
+    }
+
+    /// Has the worker leave a job, and waits until it has.
+    pub(super) async fn leave(&self, ticket: i64) {
+        let (left, leaves) = oneshot::channel();
+        match &*self.owner.lock() {
+            Some((_, commands)) => _ = commands.send(LaneCommand::Leave(ticket, left)),
+            None => drop(left),
+        }
+        // One that has ended does nothing about it.
+        _ = leaves.await;
     }
 
     pub(super) fn trouble(&self) -> Option<Error> {

@@ -14,11 +14,11 @@ use super::{
     news::{ActNews, LaneVoice},
     service::Outbox,
     status::OutboxStatus,
-    store::{Act, Acted, Content, EventKind, Fence, Halt, JobRow, NewPayload, PayloadKind},
+    store::{Act, Acted, Content, EventKind, Fence, Halt, JobRow, NewPayload, PayloadKind, payloads_of},
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
-    job::{OffchainJobRequest, Revision, SignedJob},
+    job::{JobId, OffchainJobRequest, Revision, SignedJob},
     observe,
     runtime::Joint,
 };
@@ -39,10 +39,13 @@ struct Case<'a> {
     fence: Fence,
     job: JobRow,
     now: u64,
+    /// Its worker has left it for this act, which may yet come to nothing.
+    taken: bool,
 }
 
 impl Outbox {
-    /// Stops a lane: it gives out no further nonces. Jobs that have one go on. Returns whether it was going on.
+    /// Stops a lane: it gives out no further nonces. Jobs that have one go on. Returns whether it was going on, or was
+    /// halted for what passes by itself, as a relay that does not come.
     ///
     /// # Errors
     /// Those of [`retry`](Self::retry) about the outbox.
@@ -87,6 +90,9 @@ impl Outbox {
     /// Goes on with a job that is held, as it is. Its lane, if that was halted, is to be [resumed](Self::resume) as
     /// well.
     ///
+    /// A job that stands still, as its [status](Self::job) has a note that says why, can be acted upon as one that is
+    /// held: its worker leaves it then. If the act is refused, the worker goes on with it.
+    ///
     /// In the Relay revision a job that is held as it failed is sent once more, whatever
     /// [`with_repetitions`](super::LaneConfig::with_repetitions) says. A node of the State revision takes a nonce once:
     /// there, [renumber](Self::renumber) it.
@@ -94,7 +100,7 @@ impl Outbox {
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if the outbox has no worker, or no lane for the job,
     /// - [`ErrorKind::NotFound`] if there is no such job, or if it is over,
-    /// - [`ErrorKind::InvalidInput`] if it is not held: then its worker has it,
+    /// - [`ErrorKind::InvalidInput`] if it is neither held nor stands still: then its worker has it,
     /// - [`ErrorKind::Store`] if it cannot be stored.
     ///
     /// Cancel safety: once this was polled, it is carried out, whether or not anybody waits for it.
@@ -119,31 +125,65 @@ impl Outbox {
         let (outbox, reason) = (self.clone(), reason.to_owned());
         to_its_end(act_upon("replace", ticket), async move {
             let case = outbox.held(ticket).await?;
-            outbox.supersede(&case, job, PayloadKind::Replacement, None, &reason).await?;
+            let done = outbox.supersede(&case, job, PayloadKind::Replacement, None, &reason).await;
+            outbox.give_back(&case, done).await?;
             outbox.release(&case, &reason).await
         })
         .await
     }
 
-    /// Puts a held job under the lane's next nonce. The payload under the old one is kept, as it may run: this is for
-    /// nonces that others have used up.
+    /// Puts a held job under the lane's next nonce. The payload under the old one is kept and looked for, as it may run:
+    /// this is for nonces that others have used up. In an Ordered lane it is for nothing else, as the lane would wait
+    /// for the old nonce for ever.
     ///
     /// # Errors
-    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce.
+    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce, if something was told of
+    /// it, or if its nonce in an Ordered lane is not used up; those of reading the chain.
     ///
     /// Cancel safety: as [`retry`](Self::retry).
     pub async fn renumber(&self, ticket: JobTicket, reason: &str) -> Result<()> {
         let (outbox, reason) = (self.clone(), reason.to_owned());
         to_its_end(act_upon("renumber", ticket), async move {
             let case = outbox.held(ticket).await?;
-            let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
-            let act = Act::Renumber { ticket, from, note: reason.clone(), now };
-            if outbox.upon_job(&case, act).await? == Acted::Stale {
-                return Err(Error::new(ErrorKind::InvalidInput, "the job has no nonce"));
-            }
+            let done = outbox.move_on(&case, &reason).await;
+            outbox.give_back(&case, done).await?;
             outbox.release(&case, &reason).await
         })
         .await
+    }
+
+    async fn move_on(&self, case: &Case<'_>, reason: &str) -> Result<()> {
+        self.require_used_up(case).await?;
+        let (ticket, from, now) = (case.job.ticket, case.job.payload, case.now);
+        let act = Act::Renumber { ticket, from, by_hand: true, note: reason.to_owned(), now };
+        if self.upon_job(case, act).await? == Acted::Stale {
+            let what = "the job has no nonce, or something was told of it already";
+            return Err(Error::new(ErrorKind::InvalidInput, what));
+        }
+        self.forget(case);
+        Ok(())
+    }
+
+    /// The client need not keep what the outbox has done with.
+    fn forget(&self, case: &Case<'_>) {
+        if let Some(nonce) = case.job.nonce {
+            _ = self.client().forget(JobId::derive(nonce, case.lane.config().consumer()));
+        }
+    }
+
+    /// An Ordered lane waits for each nonce, unless it is used up.
+    async fn require_used_up(&self, case: &Case<'_>) -> Result<()> {
+        let Some(nonce) = case.job.nonce.filter(|_| case.lane.config().is_ordered()) else { return Ok(()) };
+        let used_up = match self.client().chain() {
+            Some(chain) => chain.next_nonce(case.lane.config().consumer()).await? > nonce,
+            // Its worker has found out so much.
+            None => matches!(case.job.held, Some(HoldReason::NonceTaken | HoldReason::NoncePassed)),
+        };
+        if used_up {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, format!("the lane would wait for the nonce {nonce} for ever"))
+            .with_hint("nobody has used it up; abandon the job, which fills the nonce, or replace it under the nonce"))
     }
 
     /// Gives a job up: readers hear that there will be no result. A queued job is taken from the queue. A held job of
@@ -168,7 +208,12 @@ impl Outbox {
             self.upon_job(&case, Act::Hold { ticket, reason: HoldReason::Manual, halts: false, note, now }).await?;
             case = self.case(JobTicket(ticket)).await?;
         }
-        let case = checked_held(case)?;
+        let case = self.left(case).await?;
+        let done = self.end(&case, reason).await;
+        self.give_back(&case, done).await
+    }
+
+    async fn end(&self, case: &Case<'_>, reason: &str) -> Result<()> {
         let ordered = case.lane.config().is_ordered();
         if case.job.nonce.is_some() && ordered {
             let payload = self.storage().payload(case.job.payload).await?;
@@ -180,16 +225,21 @@ impl Outbox {
                 nonce: case.job.nonce.unwrap_or_default(),
                 job: payload.content.request(consumer, self.client().revision(), ordered)?,
                 reason: reason.to_owned(),
+                payloads: payloads_of(&**self.storage(), case.job.ticket).await?,
             };
             let filler = case.lane.config().rewrite(&failed, true)?;
-            self.supersede(&case, filler, PayloadKind::Filler, Some(EventKind::Abandoned), reason).await?;
-            return self.release(&case, reason).await;
+            self.supersede(case, filler, PayloadKind::Filler, Some(EventKind::Abandoned), reason).await?;
+            return self.release(case, reason).await;
         }
         let (ticket, note, now) = (case.job.ticket, Some(reason.to_owned()), case.now);
         let act = Act::Tell { ticket, kind: EventKind::Abandoned, stage: None, note, over: true, now };
-        match self.upon_job(&case, act).await? {
+        match self.upon_job(case, act).await? {
             Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "something was told of the job already")),
-            _ => Ok(()),
+            _ => {
+                self.forget(case);
+                case.lane.command(case.job.ticket);
+                Ok(())
+            }
         }
     }
 
@@ -251,11 +301,48 @@ impl Outbox {
         })?;
         let (lane, fence) = self.owned(lane)?;
         observe::acted_on(self.voice(lane).job(job.ticket, job.nonce));
-        Ok(Case { lane, fence, job, now: now() })
+        Ok(Case { lane, fence, job, now: now(), taken: false })
     }
 
     async fn held(&self, ticket: JobTicket) -> Result<Case<'_>> {
-        checked_held(self.case(ticket).await?)
+        self.left(self.case(ticket).await?).await
+    }
+
+    /// A job that is held, or that its worker has left as it stands still.
+    async fn left<'a>(&'a self, case: Case<'a>) -> Result<Case<'a>> {
+        let job = &case.job;
+        let stands = job.note.is_some() && matches!(job.saved, Saved::Numbered | Saved::Signed);
+        if job.held.is_some() || !stands || job.keep_until.is_some() {
+            return checked_held(case);
+        }
+        let (ticket, note) = (job.ticket, job.note.clone().unwrap_or_default());
+        case.lane.leave(ticket).await;
+        let held = Act::Hold { ticket, reason: HoldReason::Stalled, halts: false, note, now: case.now };
+        let held = self.upon_job(&case, held).await;
+        // What its worker was storing meanwhile is there now.
+        let found = match held {
+            Ok(_) => self.case(JobTicket(ticket)).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) if found.job.held.is_some() => Ok(Case { taken: true, ..found }),
+            Ok(found) => {
+                case.lane.command(ticket);
+                checked_held(found)
+            }
+            Err(error) => {
+                case.lane.command(ticket);
+                Err(error)
+            }
+        }
+    }
+
+    /// If an act upon it has come to nothing, a job goes back to the worker that has left it for that.
+    async fn give_back(&self, case: &Case<'_>, done: Result<()>) -> Result<()> {
+        if done.is_err() && case.taken {
+            self.release(case, "the act was refused").await?;
+        }
+        done
     }
 
     async fn release(&self, case: &Case<'_>, reason: &str) -> Result<()> {
@@ -295,7 +382,7 @@ impl Outbox {
     /// What was never signed can be replaced; else the node must have given it up, or never have heard of it.
     async fn require_replaceable(&self, job: &JobRow, consumer: Address) -> Result<()> {
         let Some(nonce) = job.nonce.filter(|_| job.saved == Saved::Signed) else { return Ok(()) };
-        let id = crate::job::JobId::derive(nonce, consumer);
+        let id = JobId::derive(nonce, consumer);
         let status = match self.client().get_result(id).await {
             Ok(record) => record.status().clone(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

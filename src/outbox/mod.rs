@@ -63,20 +63,23 @@
 //! |---|---|---|
 //! | the node cannot be reached, or is slow | goes on trying | goes on trying |
 //! | the node has forgotten the job | the client's watcher sends the same bytes again | the same |
+//! | credentials have expired, or a gateway reads nothing | goes on trying, and the status says why | the same |
 //! | the job failed | sent again, then [`AfterFailure`] | sent again, then [`AfterFailure`] |
-//! | another payload of the same job landed | its result is told | its result is told |
+//! | another payload of the same job landed, also under an old nonce | its result is told | its result is told |
 //! | somebody else has the nonce | moves once nothing of it can run | the lane stops ([`LaneConfig::with_append`]) |
 //! | the node's lane is past the nonce, and the chain has nothing there | held | the lane stops |
 //! | executed, and no relay comes | waits, and its status says why | the lane stops until it comes |
+//! | the node does not run the job, or does not answer for its consumer | the same | the lane stops until it does |
 //! | the same, [with posting](LaneConfig::with_posting) | posts the result | posts it, and the later ones in order |
 //! | a result that proves nothing | held | the lane stops |
-//! | a told result is gone, after a reorganisation for instance | retracted, and gone on with | the same |
+//! | a told result is gone, or another one, after a reorganisation or as the node forgot it | retracted, and gone on with | the same |
 //! | another network, revision, consumer or account | the lane stops | the lane stops |
 //!
 //! A lane that has stopped gives out no nonces. Jobs that have one go on being watched, unless they are held
 //! themselves.
 //! [`Outbox::status`] says why, and [`Outbox::retry`], [`replace`](Outbox::replace), [`renumber`](Outbox::renumber),
-//! [`abandon`](Outbox::abandon) and [`resume`](Outbox::resume) are what a person can do about it.
+//! [`abandon`](Outbox::abandon) and [`resume`](Outbox::resume) are what a person can do about it, and about a job that
+//! waits.
 //!
 //! # What it cannot do
 //!

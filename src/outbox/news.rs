@@ -39,6 +39,8 @@ impl ActNews {
             Act::Sign { .. } => "signed",
             Act::Failure { .. } => "failed",
             Act::Result(_) => "result",
+            Act::Note { note: Some(_), .. } => "stalled",
+            Act::Note { note: None, .. } => return Self::Nothing,
             Act::Post { .. } => "posting",
             Act::Posted { landed: true, .. } => "posted",
             Act::Posted { landed: false, .. } => "not_posted",

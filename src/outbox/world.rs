@@ -24,6 +24,8 @@ use crate::{
 const LEAST_PROBED: u32 = 256;
 /// Nonces that are looked at at once.
 const AT_ONCE: u64 = 32;
+/// So many of the lane's last jobs are looked at for who has signed them.
+const SIGNERS: u32 = 16;
 /// Nonces in use that are listed. Beyond them no more are looked for.
 const LISTED: usize = 16;
 
@@ -93,6 +95,22 @@ pub(super) async fn open(
             .with_hint("a consumer has one strategy for good: nodes count Ordered nonces, and Unordered ones do not advance them"));
     }
     Ok(row)
+}
+
+/// Refuses a client that signs with another account than the lane's last one did, as far as its jobs are not over.
+pub(super) async fn check_signer(storage: &dyn Storage, client: &Client, lane: &LaneRow) -> Result<()> {
+    let account = client.signing_account()?;
+    let last = lane.next_nonce.checked_sub(u64::from(SIGNERS) + 1);
+    for job in storage.unfinished(lane.id, last, SIGNERS).await? {
+        let signed = storage.payload(job.payload).await?.and_then(|payload| payload.signed);
+        let Some((signer, _)) = signed.filter(|(signer, _)| *signer != account) else { continue };
+        let what =
+            format!("the job of ticket {} is signed by {signer}, and the client signs with {account}", job.ticket);
+        return Err(Error::new(ErrorKind::InvalidConfig, what).with_endpoint(storage.place()).with_hint(
+            "use the store's signer; or, if the consumer takes both or another one now, set OutboxBuilder::any_signer",
+        ));
+    }
+    Ok(())
 }
 
 /// Nonces from the lane's counter on that node or chain show in use: the store does not know of them, so it may have

@@ -136,6 +136,20 @@ pub(crate) fn error(method: Method, failure: CallError, endpoint: &str) -> Error
     if too_low { error.with_detail(PastNonce) } else { error }
 }
 
+/// Whether a failed submission says that the node does not take this very job. What is about every call alike, such as
+/// credentials that have expired or a message that the gateway cannot read, says nothing of the job.
+#[cfg(feature = "outbox")]
+pub(crate) fn is_of_the_job(error: &Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let failure = causes.filter_map(|cause| cause.downcast_ref::<CallError>()).next();
+    failure.is_none_or(|failure| match failure.failure {
+        CallFailure::Status(code) => !matches!(code, StatusCode::UNAUTHENTICATED | StatusCode::PERMISSION_DENIED),
+        // Something before the gateway takes smaller messages only.
+        CallFailure::Http(status) => status == 413,
+        _ => false,
+    })
+}
+
 /// The same for asking a node what it serves, which is a read like others.
 pub(crate) fn of_reflection(failure: CallError, endpoint: &str) -> Error {
     describe("server reflection", classify(Method::ContainsProgram, &failure), failure, endpoint)

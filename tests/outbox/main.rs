@@ -12,5 +12,6 @@ mod posting;
 mod restarts;
 mod rig;
 mod settling;
+mod stalls;
 mod transactions;
 mod worlds;

@@ -1,12 +1,15 @@
 //! Stores and clients that do not belong together.
 
 use infinityvm_sdk::{
-    ErrorKind, OffchainJobRequest, RelayStrategy, Revision,
+    ErrorKind, LocalSigner, OffchainJobRequest, RelayStrategy, Revision,
     outbox::{AfterFailure, HoldReason, LaneConfig, Outbox, sqlite::SqliteStore},
 };
 use support::harness::within;
 
-use crate::rig::{Rig, hear};
+use crate::{
+    restarts::started_again,
+    rig::{Rig, hear},
+};
 
 const ORDERED: RelayStrategy = RelayStrategy::Ordered;
 const UNORDERED: RelayStrategy = RelayStrategy::Unordered;
@@ -32,6 +35,47 @@ async fn another_world_than_the_stores_is_refused() {
         let lane = LaneConfig::new(rig.consumer, UNORDERED);
         let kind = refused(&state, rig.store().await, lane).await;
         assert!(matches!(kind, ErrorKind::WrongChain | ErrorKind::WrongRevision), "{kind:?}");
+    })
+    .await;
+}
+
+/// Their nonces would be signed for by two accounts.
+#[tokio::test]
+async fn another_signer_than_that_of_unfinished_jobs_is_refused_unless_it_is_meant() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let gate = rig.node.faults().hold_executions();
+        let outbox = rig.outbox(rig.lane(ORDERED)).await;
+        outbox.enqueue(rig.job(ORDERED, b"1")).await.unwrap();
+        gate.arrived(1).await;
+        outbox.drain(std::time::Duration::from_secs(1)).await.unwrap();
+        drop(outbox);
+        let other = rig.client_builder().signer(LocalSigner::random().unwrap()).connect().await.unwrap();
+        let lane = || rig.lane(ORDERED);
+        let error = Outbox::builder(other.clone(), rig.store().await).lane(lane()).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        drop(Outbox::builder(other, rig.store().await).any_signer().lane(lane()).start().await.unwrap());
+        gate.open();
+        let outbox = started_again(&rig, &rig.client().await, &[lane()]).await;
+        let mut results = outbox.results("bill").await.unwrap();
+        hear(&mut results, 1).await;
+    })
+    .await;
+}
+
+/// The file is the store, whatever it is called.
+#[cfg(unix)]
+#[tokio::test]
+async fn one_worker_at_a_time_has_a_file_of_two_names() {
+    within(async {
+        let rig = Rig::new(Revision::Relay).await;
+        let _outbox = rig.outbox(rig.lane(ORDERED)).await;
+        let other = rig.folder.path().join("other.db");
+        std::os::unix::fs::symlink(rig.path(), &other).unwrap();
+        let store = SqliteStore::open(other).await.unwrap();
+        let builder = Outbox::builder(rig.client().await, store).lane(rig.lane(ORDERED));
+        let error = builder.start().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Store && error.is_retryable(), "{error:?}");
     })
     .await;
 }

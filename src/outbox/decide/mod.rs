@@ -29,6 +29,10 @@ pub(crate) enum Sighted {
     Stalled,
     /// The same, and for so long that its result is to be posted; or transactions that post it may land.
     Unrelayed,
+    /// The node has it, and does not run it, or does not answer for its consumer any more.
+    Stuck,
+    /// What was told of it does not stand: node and chain have that result no more.
+    Gone,
     /// A result that proves nothing.
     Unproven,
     /// The signer or a preflight said no, before anything was sent.
@@ -49,6 +53,8 @@ pub(crate) struct Situation {
     pub(crate) told: Announced,
     /// The same bytes may be sent once more after a failure.
     pub(crate) again: bool,
+    /// It has had as many payloads as the lane allows a job.
+    pub(crate) spent: bool,
     pub(crate) after: AfterFailure,
     /// A job whose nonce was taken may go to the end of its Ordered lane.
     pub(crate) append: bool,
@@ -83,7 +89,7 @@ pub(crate) enum NextStep {
     Close,
     /// Leave it to a person.
     Hold(HoldReason),
-    /// Leave the lane to a person. The job itself goes on being watched if its relay stalls, and is held otherwise.
+    /// Leave the lane to a person. The job itself goes on being watched if it stalls, and is held otherwise.
     Stop(HoldReason),
     /// Look again after a pause.
     Rest,
@@ -117,6 +123,9 @@ impl Situation {
             Sighted::Passed => self.stand(HoldReason::NoncePassed),
             Sighted::Taken { free } => self.moved(free),
             Sighted::Stalled => self.stalled(),
+            Sighted::Stuck => self.stuck(),
+            // Nothing was told, so nothing is taken back.
+            Sighted::Gone => NextStep::Rest,
             Sighted::Unproven => self.stand(HoldReason::Unproven),
             Sighted::Refused => self.stand(HoldReason::Refused),
         }
@@ -128,6 +137,12 @@ impl Situation {
             return NextStep::SendAgain;
         }
         match self.after {
+            // What fails under every payload ends as it does in a lane without this policy.
+            AfterFailure::Replace if self.revision == Revision::Relay && self.spent && !self.ordered => {
+                NextStep::TellFailed
+            }
+            // Those before it may run yet, so a person looks.
+            AfterFailure::Replace | AfterFailure::Renumber if self.spent => self.stand(HoldReason::Failed),
             AfterFailure::Replace if self.revision == Revision::Relay => NextStep::Replace,
             AfterFailure::Fill if self.revision == Revision::Relay && self.ordered => NextStep::Fill,
             AfterFailure::Renumber if self.revision == Revision::State => NextStep::Renumber,
@@ -150,6 +165,10 @@ impl Situation {
         if self.ordered { NextStep::Stop(HoldReason::RelayStalled) } else { NextStep::Rest }
     }
 
+    fn stuck(&self) -> NextStep {
+        if self.ordered { NextStep::Stop(HoldReason::Stalled) } else { NextStep::Rest }
+    }
+
     /// In an Ordered lane what stands still holds up what is behind it.
     fn stand(&self, reason: HoldReason) -> NextStep {
         if self.ordered { NextStep::Stop(reason) } else { NextStep::Hold(reason) }
@@ -165,9 +184,13 @@ impl Situation {
             | Sighted::Unrelayed
             | Sighted::Refused => NextStep::Send,
             Sighted::Stalled => self.stalled(),
-            Sighted::Failed | Sighted::Passed | Sighted::Earlier | Sighted::Taken { .. } | Sighted::Unproven => {
-                NextStep::Retract
-            }
+            Sighted::Stuck => self.stuck(),
+            Sighted::Gone
+            | Sighted::Failed
+            | Sighted::Passed
+            | Sighted::Earlier
+            | Sighted::Taken { .. }
+            | Sighted::Unproven => NextStep::Retract,
         }
     }
 
@@ -183,8 +206,9 @@ impl Situation {
             Sighted::Failed if self.again && self.revision == Revision::Relay => NextStep::SendAgain,
             Sighted::Failed => self.stand(HoldReason::Failed),
             Sighted::Passed => self.stand(HoldReason::NoncePassed),
-            Sighted::Taken { free: false } => NextStep::Rest,
+            Sighted::Taken { free: false } | Sighted::Gone => NextStep::Rest,
             Sighted::Stalled => self.stalled(),
+            Sighted::Stuck => self.stuck(),
             Sighted::Unproven => self.stand(HoldReason::Unproven),
             Sighted::Refused => self.stand(HoldReason::Refused),
         }

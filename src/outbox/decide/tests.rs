@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SIGHTED: [Sighted; 14] = [
+const SIGHTED: [Sighted; 16] = [
     Sighted::Nothing,
     Sighted::Reached,
     Sighted::Final,
@@ -13,6 +13,8 @@ const SIGHTED: [Sighted; 14] = [
     Sighted::Taken { free: false },
     Sighted::Stalled,
     Sighted::Unrelayed,
+    Sighted::Stuck,
+    Sighted::Gone,
     Sighted::Unproven,
     Sighted::Refused,
     Sighted::Trouble,
@@ -30,6 +32,7 @@ struct Row {
     revision: Option<Revision>,
     ordered: Option<bool>,
     again: Option<bool>,
+    spent: Option<bool>,
     append: Option<bool>,
     step: NextStep,
 }
@@ -42,6 +45,7 @@ const ANY: Row = Row {
     revision: None,
     ordered: None,
     again: None,
+    spent: None,
     append: None,
     step: NextStep::Rest,
 };
@@ -75,14 +79,15 @@ fn stands(base: Row, sighted: &'static [Sighted], reason: HoldReason) -> [Row; 2
 fn table() -> Vec<Row> {
     use AfterFailure::{Fill, Hold, Renumber, Replace, Tell};
     use Sighted::{
-        Earlier, Failed, Final, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Trouble, Unproven, Unrelayed,
+        Earlier, Failed, Final, Gone, Nothing, OtherWorld, Passed, Reached, Refused, Stalled, Stuck, Trouble, Unproven,
+        Unrelayed,
     };
     let mut rows = vec![
         Row { sighted: &[OtherWorld], step: NextStep::Stop(HoldReason::OtherWorld), ..ANY },
         Row { sighted: &[Trouble], step: NextStep::Rest, ..ANY },
         // With a nonce, and nothing that could have left: its time may pass, as its nonce must not be a gap.
         Row {
-            sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unrelayed, Unproven],
+            sighted: &[Nothing, Reached, Final, Failed, Passed, Earlier, Stalled, Unrelayed, Stuck, Gone, Unproven],
             step: NextStep::Sign,
             ..NUMBERED
         },
@@ -114,6 +119,12 @@ fn table() -> Vec<Row> {
         // A relay that does not come holds up its lane, and nothing can be sent about it.
         Row { sighted: &[Stalled], ordered: Some(true), step: NextStep::Stop(HoldReason::RelayStalled), ..SIGNED },
         Row { sighted: &[Stalled], ordered: Some(false), step: NextStep::Rest, ..SIGNED },
+        // The same of a node that does not run it, or does not answer.
+        Row { sighted: &[Stuck], ordered: Some(true), step: NextStep::Stop(HoldReason::Stalled), ..SIGNED },
+        Row { sighted: &[Stuck], ordered: Some(false), step: NextStep::Rest, ..SIGNED },
+        // Only what was told can be taken back.
+        Row { sighted: &[Gone], step: NextStep::Rest, ..UNTOLD },
+        Row { sighted: &[Gone], step: NextStep::Rest, ..NO_RESULT },
         // It can be posted: whoever brings it, it is the same result.
         Row { sighted: &[Unrelayed], step: NextStep::Post, ..SIGNED },
         // Failed.
@@ -127,7 +138,7 @@ fn table() -> Vec<Row> {
         // Announced of a result: watched until nothing takes it back.
         Row { sighted: &[Nothing, Reached, Refused], step: NextStep::Send, ..RESULT },
         Row { sighted: &[Final], step: NextStep::Close, ..RESULT },
-        Row { sighted: &[Failed, Passed, Earlier, Unproven], step: NextStep::Retract, ..RESULT },
+        Row { sighted: &[Gone, Failed, Passed, Earlier, Unproven], step: NextStep::Retract, ..RESULT },
         Row { sighted: TAKEN, step: NextStep::Retract, ..RESULT },
         // Announced of none: the nonce is filled, by whomever.
         Row { sighted: &[Nothing, Reached], step: NextStep::Send, ..NO_RESULT },
@@ -156,33 +167,41 @@ fn table() -> Vec<Row> {
     }
     let stop = NextStep::Stop(HoldReason::Failed);
     let hold = NextStep::Hold(HoldReason::Failed);
-    for (revision, ordered, after, step) in [
-        (Revision::Relay, true, &[Replace][..], NextStep::Replace),
-        (Revision::Relay, true, &[Fill], NextStep::Fill),
-        (Revision::Relay, true, &[Hold, Tell, Renumber], stop),
-        (Revision::Relay, false, &[Replace], NextStep::Replace),
-        (Revision::Relay, false, &[Tell], NextStep::TellFailed),
-        (Revision::Relay, false, &[Hold, Fill, Renumber], hold),
-        (Revision::State, true, &[Renumber], NextStep::Renumber),
-        (Revision::State, true, &[Hold, Tell, Replace, Fill], stop),
-        (Revision::State, false, &[Renumber], NextStep::Renumber),
-        (Revision::State, false, &[Tell], NextStep::TellFailed),
-        (Revision::State, false, &[Hold, Replace, Fill], hold),
+    for (revision, ordered, spent, after, step) in [
+        (Revision::Relay, true, None, &[Fill][..], NextStep::Fill),
+        (Revision::Relay, true, None, &[Hold, Tell], stop),
+        (Revision::Relay, true, Some(false), &[Replace], NextStep::Replace),
+        (Revision::Relay, true, Some(true), &[Replace], stop),
+        (Revision::Relay, true, None, &[Renumber], stop),
+        (Revision::Relay, false, None, &[Tell], NextStep::TellFailed),
+        (Revision::Relay, false, Some(false), &[Replace], NextStep::Replace),
+        // After so many payloads, as without the policy.
+        (Revision::Relay, false, Some(true), &[Replace], NextStep::TellFailed),
+        (Revision::Relay, false, None, &[Hold, Fill, Renumber], hold),
+        (Revision::State, true, Some(false), &[Renumber], NextStep::Renumber),
+        (Revision::State, true, Some(true), &[Renumber], stop),
+        (Revision::State, true, None, &[Hold, Tell, Replace, Fill], stop),
+        (Revision::State, false, Some(false), &[Renumber], NextStep::Renumber),
+        // Those before it may run yet.
+        (Revision::State, false, Some(true), &[Renumber], hold),
+        (Revision::State, false, None, &[Tell], NextStep::TellFailed),
+        (Revision::State, false, None, &[Hold, Replace, Fill], hold),
     ] {
-        rows.push(failure(revision, ordered, after, step));
+        rows.push(Row { spent, ..failure(revision, ordered, after, step) });
     }
     rows
 }
 
 fn every_combination() -> impl Iterator<Item = (Situation, Sighted)> {
-    (0..16u32).flat_map(|flags| {
+    (0..32u32).flat_map(|flags| {
         let flag = move |bit: u32| flags >> bit & 1 == 1;
         Revision::ALL.into_iter().flat_map(move |revision| {
             Announced::ALL.into_iter().flat_map(move |told| {
                 AFTER.into_iter().flat_map(move |after| {
                     SIGHTED.into_iter().map(move |sighted| {
                         let (ordered, signed, again, append) = (flag(0), flag(1), flag(2), flag(3));
-                        (Situation { revision, ordered, signed, told, again, after, append }, sighted)
+                        let spent = flag(4);
+                        (Situation { revision, ordered, signed, told, again, spent, after, append }, sighted)
                     })
                 })
             })
@@ -203,6 +222,7 @@ fn the_table_of_every_combination() {
                 && row.revision.is_none_or(|revision| revision == now.revision)
                 && row.ordered.is_none_or(|flag| flag == now.ordered)
                 && row.again.is_none_or(|flag| flag == now.again)
+                && row.spent.is_none_or(|flag| flag == now.spent)
                 && row.append.is_none_or(|flag| flag == now.append)
         };
         let rows: Vec<_> = (0..table.len()).filter(|row| holds(&table[*row])).collect();
@@ -223,6 +243,9 @@ fn nothing_is_signed_anew_while_signed_bytes_may_run() {
         }
         let over = matches!(sighted, Sighted::Failed | Sighted::Taken { free: true });
         assert!(over && now.told == Announced::Nothing, "{now:?} {sighted:?}: {step:?}");
+        if sighted == Sighted::Failed {
+            assert!(!now.spent || step == NextStep::Fill, "{now:?}: without an end");
+        }
         // A second nonce beside a payload that may yet run is what `renumber` alone allows.
         if step == NextStep::Renumber && sighted == Sighted::Failed {
             assert!(now.after == AfterFailure::Renumber && now.revision == Revision::State, "{now:?}");

@@ -64,7 +64,9 @@ pub enum AfterFailure {
     /// The service is told that there is no result. Unordered lanes only: in an Ordered one the nonce would be a gap.
     Tell,
     /// The lane's [`replacement`](crate::outbox::LaneConfig::with_replacement) makes another payload, signed under the
-    /// same nonce. Relay revision only.
+    /// same nonce. Relay revision only. Once so many payloads have failed as
+    /// [`with_payloads`](crate::outbox::LaneConfig::with_payloads) says, the job ends as with [`Tell`](Self::Tell) in
+    /// an Unordered lane, and as with [`Hold`](Self::Hold) in an Ordered one.
     Replace,
     /// The service is told that there is no result, and the lane's [`filler`](crate::outbox::LaneConfig::with_filler)
     /// makes a payload that changes nothing, signed under the same nonce. Ordered lanes of the Relay revision only.
@@ -76,7 +78,17 @@ pub enum AfterFailure {
     /// ever, and so it does one that takes long. A job that does not move for the lane's
     /// [`patience`](crate::outbox::LaneConfig::with_patience), and at least 30 seconds, counts as forgotten. Set it
     /// well above the longest run, or a job that was only slow lands twice. Unless it is set, no outbox starts.
+    ///
+    /// A job that fails under as many nonces as [`with_payloads`](crate::outbox::LaneConfig::with_payloads) says waits
+    /// for a person.
     Renumber,
+}
+
+impl AfterFailure {
+    /// Whether it gives a job one payload after another.
+    pub(crate) fn makes_payloads(self) -> bool {
+        matches!(self, Self::Replace | Self::Renumber)
+    }
 }
 
 /// Why a job, or its whole lane, waits for a person.
@@ -93,6 +105,9 @@ pub enum HoldReason {
     /// The job was executed, and its relay does not come. A node that still queues the job takes no other payload for
     /// it: only a restart of the node helps, or that the chain uses up the nonce.
     RelayStalled,
+    /// The job does not move, and the note says why: the node does not run it, or does not answer for its consumer any
+    /// more. It needs its operator. The lane goes on by itself once the job does.
+    Stalled,
     /// The node's result is not signed by the operator.
     Unproven,
     /// The signer or a preflight said no before anything was sent.
@@ -114,6 +129,7 @@ impl HoldReason {
             Self::NonceTaken => "nonce_taken",
             Self::NoncePassed => "nonce_passed",
             Self::RelayStalled => "relay_stalled",
+            Self::Stalled => "stalled",
             Self::Unproven => "unproven",
             Self::Refused => "refused",
             Self::OtherWorld => "other_world",
@@ -123,13 +139,21 @@ impl HoldReason {
     }
 }
 
+impl HoldReason {
+    /// Whether a lane that was halted for it goes on by itself, once the job does that it was halted for.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::RelayStalled | Self::Stalled)
+    }
+}
+
 #[cfg(any(test, feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 impl HoldReason {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Failed,
         Self::NonceTaken,
         Self::NoncePassed,
         Self::RelayStalled,
+        Self::Stalled,
         Self::Unproven,
         Self::Refused,
         Self::OtherWorld,

@@ -175,3 +175,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Acknowledges an event. False if that was done before, or if there is no such event or reader.
     async fn acknowledge(&self, lane: i64, name: &str, event: i64) -> Result<bool>;
 }
+
+/// How many payloads a job has had, those apart that only fill its nonce.
+pub(crate) async fn payloads_of(storage: &dyn Storage, ticket: i64) -> Result<u32> {
+    let all = storage.payloads(ticket).await?;
+    let tried = all.iter().filter(|payload| payload.kind != PayloadKind::Filler).count();
+    Ok(u32::try_from(tried).unwrap_or(u32::MAX))
+}

@@ -184,8 +184,8 @@ pub enum EventKind {
     Lapsed,
     /// A person gave the job up.
     Abandoned,
-    /// What an earlier event of the job said does not stand: a reorganisation took the result back, or the node forgot
-    /// it. Another event of the job follows once there is news.
+    /// What an earlier event of the job said does not stand: a reorganisation took the result back, the node forgot it,
+    /// or a later run came to another one. Another event of the job follows once there is news.
     Retracted,
 }
 
@@ -308,6 +308,9 @@ pub(crate) enum Act {
     Sign { payload: i64, signer: Address, signature: Bytes },
     /// Counts a failure of the payload. → [`Acted::Done`]
     Failure { ticket: i64, payload: i64, note: String },
+    /// Notes of a job that has a nonce what was found out, and in the log, as `what`; or clears the note. →
+    /// [`Acted::Done`]
+    Note { ticket: i64, payload: i64, what: &'static str, note: Option<String>, now: u64 },
     /// Keeps a result. → [`Acted::Done`]
     Result(StoredResult),
     /// Keeps a transaction before it is sent, as open; unless another payload has an open one of this account, as an
@@ -334,14 +337,16 @@ pub(crate) enum Act {
         note: String,
         now: u64,
     },
-    /// Puts the content under the lane's next nonce. → [`Acted::Payload`]
-    Renumber { ticket: i64, from: i64, note: String, now: u64 },
+    /// Puts the content of a job of which nothing is told under the lane's next nonce. A lane that is halted gives one
+    /// out only `by_hand`. → [`Acted::Payload`]
+    Renumber { ticket: i64, from: i64, by_hand: bool, note: String, now: u64 },
     /// Leaves a job to a person; with `halts`, its lane as well, unless that is halted. → [`Acted::Done`]
     Hold { ticket: i64, reason: HoldReason, halts: bool, note: String, now: u64 },
     /// Goes on with a job that was left to a person, its failures forgotten; if that was for its failure, with one in
     /// advance, so that it is sent once more. → [`Acted::Done`]
     Release { ticket: i64, note: String, now: u64 },
-    /// Halts the lane, unless it is; that it may have gone back in time outweighs every other reason. → [`Acted::Done`]
+    /// Halts the lane, unless it is. A reason that does not pass by itself takes the place of one that does; that the
+    /// store may have gone back in time outweighs every other reason. → [`Acted::Done`]
     Halt { halt: Halt, now: u64 },
     /// Goes on with the lane. → [`Acted::Done`]
     Go { note: String, now: u64 },

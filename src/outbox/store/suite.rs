@@ -125,6 +125,8 @@ pub(super) async fn run(store: &dyn Storage) {
     retractions(store).await;
     other_payloads(store).await;
     holds(store).await;
+    stands(store).await;
+    moves(store).await;
     sweeps(store).await;
     posts(store).await;
     strangers(store).await;
@@ -337,7 +339,7 @@ async fn ordered_events(store: &dyn Storage) {
     let more = rig.signed(4..5).await[0];
     assert_eq!(rig.tell(more, EventKind::Result).await, Acted::Done);
     assert_eq!(rig.heard("bill").await.len(), 2);
-    let renumber = Act::Renumber { ticket: tickets[3], from, note: "taken".to_owned(), now: NOW };
+    let renumber = Act::Renumber { ticket: tickets[3], from, by_hand: false, note: "taken".to_owned(), now: NOW };
     assert!(matches!(rig.act(renumber).await, Acted::Payload(_)));
     assert_eq!(rig.heard("bill").await.last(), Some(&(more, EventKind::Result)));
 }
@@ -403,7 +405,8 @@ async fn other_payloads(store: &dyn Storage) {
     let job = rig.job(tickets[0]).await;
     assert_eq!((job.payload, job.saved), (first.payload, Saved::Signed));
     assert_eq!(rig.act(switch(first.payload, rig.job(tickets[1]).await.payload)).await, Acted::Stale);
-    let renumber = Act::Renumber { ticket: tickets[0], from: first.payload, note: "taken".to_owned(), now: NOW };
+    let renumber =
+        Act::Renumber { ticket: tickets[0], from: first.payload, by_hand: false, note: "taken".to_owned(), now: NOW };
     let Acted::Payload(third) = rig.act(renumber).await else { panic!("not renumbered") };
     let job = rig.job(tickets[0]).await;
     assert_eq!((job.payload, job.nonce, job.saved), (third, Some(7), Saved::Numbered));
@@ -424,7 +427,7 @@ async fn other_payloads(store: &dyn Storage) {
     assert_eq!(rig.heard("bill").await, [(ticket, EventKind::Failed)]);
     let queued = rig.enqueue(3..4).await[0];
     let from = rig.job(queued).await.payload;
-    let renumber = Act::Renumber { ticket: queued, from, note: "none".to_owned(), now: NOW };
+    let renumber = Act::Renumber { ticket: queued, from, by_hand: true, note: "none".to_owned(), now: NOW };
     assert_eq!(rig.act(renumber).await, Acted::Stale, "it has none");
 }
 
@@ -457,6 +460,8 @@ async fn holds(store: &dyn Storage) {
         (HoldReason::Manual, false, false),
         (HoldReason::RelayStalled, false, true),
         (HoldReason::RelayStalled, true, true),
+        (HoldReason::Stalled, false, true),
+        (HoldReason::Stalled, true, true),
     ] {
         let ticket = rig.signed(0..1).await[0];
         let halt = Halt { reason, ticket: Some(ticket), note: "stands".to_owned() };
@@ -472,6 +477,89 @@ async fn holds(store: &dyn Storage) {
             rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
         }
     }
+}
+
+/// Jobs that do not move, and lanes that are halted for them.
+async fn stands(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    let tickets = rig.signed(0..2).await;
+    let (ticket, payload) = (tickets[0], rig.job(tickets[0]).await.payload);
+    let note = |note: Option<&str>| {
+        let (what, note) = ("stalled", note.map(str::to_owned));
+        Act::Note { ticket, payload, what, note, now: NOW }
+    };
+    let before = rig.job(ticket).await;
+    rig.done(note(Some("no relay"))).await;
+    assert_eq!(rig.job(ticket).await, JobRow { note: Some("no relay".to_owned()), ..before.clone() });
+    rig.done(note(None)).await;
+    assert_eq!((rig.job(ticket).await, rig.log().await), (before, vec!["stalled".to_owned()]));
+    let other = Act::Note { ticket, payload: rig.job(tickets[1]).await.payload, what: "x", note: None, now: NOW };
+    assert_eq!(rig.act(other).await, Acted::Stale, "it has another payload");
+    // What passes by itself makes way for what does not, and for nothing else.
+    let halted = async || {
+        let lanes = store.lanes().await.unwrap();
+        lanes.into_iter().find(|lane| lane.id == rig.lane).unwrap().halt.map(|halt| halt.reason)
+    };
+    let halt = |reason| Act::Halt { halt: Halt { reason, ticket: Some(ticket), note: String::new() }, now: NOW };
+    for first in [HoldReason::RelayStalled, HoldReason::Stalled] {
+        rig.done(halt(first)).await;
+        assert_eq!(rig.act(halt(HoldReason::RelayStalled)).await, Acted::Stale);
+        assert_eq!(rig.act(halt(HoldReason::Stalled)).await, Acted::Stale);
+        rig.done(halt(HoldReason::Manual)).await;
+        assert_eq!(rig.act(halt(HoldReason::Failed)).await, Acted::Stale);
+        assert_eq!(rig.act(halt(first)).await, Acted::Stale);
+        assert_eq!(halted().await, Some(HoldReason::Manual));
+        rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
+    }
+    // What was told when it was executed does not bring the relay that a lane waits for.
+    let tell = |ticket| {
+        let stage = Some(Stage::Executed);
+        Act::Tell { ticket, kind: EventKind::Result, stage, note: None, over: false, now: NOW }
+    };
+    rig.done(halt(HoldReason::RelayStalled)).await;
+    rig.done(tell(ticket)).await;
+    assert_eq!(halted().await, Some(HoldReason::RelayStalled));
+    rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
+    let stalled = Halt { reason: HoldReason::Stalled, ticket: Some(tickets[1]), note: String::new() };
+    rig.done(Act::Halt { halt: stalled, now: NOW }).await;
+    assert_eq!(rig.act(tell(tickets[1])).await, Acted::Resumed);
+    assert_eq!(halted().await, None);
+}
+
+/// Jobs that get another nonce, and nonces that are skipped.
+async fn moves(store: &dyn Storage) {
+    let rig = Rig::new(store, true).await;
+    store.add_reader(rig.lane, "bill").await.unwrap();
+    let tickets = rig.signed(0..3).await;
+    let payload = async |ticket| rig.job(ticket).await.payload;
+    let from = payload(tickets[1]).await;
+    let renumber = |by_hand| Act::Renumber { ticket: tickets[1], from, by_hand, note: "taken".to_owned(), now: NOW };
+    let halt = Halt { reason: HoldReason::Restored, ticket: None, note: "older".to_owned() };
+    rig.done(Act::Halt { halt, now: NOW }).await;
+    assert_eq!(rig.act(renumber(false)).await, Acted::Stale, "a lane that is halted gives out no nonce");
+    assert_eq!(rig.job(tickets[1]).await.nonce, Some(6));
+    assert!(matches!(rig.act(renumber(true)).await, Acted::Payload(_)));
+    assert_eq!(rig.job(tickets[1]).await.nonce, Some(8));
+    rig.done(Act::Go { note: "by hand".to_owned(), now: NOW }).await;
+    // One of which something was told stays where it is.
+    rig.tell(tickets[0], EventKind::Result).await;
+    let from = payload(tickets[0]).await;
+    let told = Act::Renumber { ticket: tickets[0], from, by_hand: true, note: "taken".to_owned(), now: NOW };
+    assert_eq!(rig.act(told).await, Acted::Stale);
+    // However many nonces are skipped, the events after them come in their turn.
+    rig.done(Act::Skip { next_nonce: 1 << 40, note: "timestamps".to_owned(), now: NOW }).await;
+    let far = rig.signed(3..4).await[0];
+    assert_eq!(rig.job(far).await.nonce, Some(1 << 40));
+    for ticket in [far, tickets[1], tickets[2]] {
+        assert_eq!(rig.tell(ticket, EventKind::Result).await, Acted::Done);
+    }
+    let heard: Vec<_> = rig.heard("bill").await.into_iter().map(|(ticket, _)| ticket).collect();
+    assert_eq!(heard, [tickets[0], tickets[2], tickets[1], far]);
+    // A nonce whose job was told under another one is waited for by nobody.
+    rig.done(Act::Skip { next_nonce: 1 << 41, note: "again".to_owned(), now: NOW }).await;
+    let last = rig.signed(4..5).await[0];
+    rig.tell(last, EventKind::Result).await;
+    assert_eq!(rig.heard("bill").await.last(), Some(&(last, EventKind::Result)));
 }
 
 async fn sweeps(store: &dyn Storage) {
@@ -599,6 +687,7 @@ async fn strangers(store: &dyn Storage) {
         [
             Act::Sign { payload: from, signer: Address::ZERO, signature: Bytes::from_static(b"x") },
             Act::Failure { ticket, payload: from, note: note.clone() },
+            Act::Note { ticket, payload: from, what: "stalled", note: Some(note.clone()), now },
             Act::Result(result.clone()),
             Act::Post { ticket, post: post(from, 0xa3, 9), now },
             Act::Posted { ticket, payload: from, landed: true, note: note.clone(), now },
@@ -613,7 +702,7 @@ async fn strangers(store: &dyn Storage) {
                 note: note.clone(),
                 now,
             },
-            Act::Renumber { ticket, from, note: note.clone(), now },
+            Act::Renumber { ticket, from, by_hand: true, note: note.clone(), now },
             Act::Hold { ticket, reason: HoldReason::Failed, halts: true, note: note.clone(), now },
             Act::Release { ticket, note: note.clone(), now },
             Act::Retract { ticket, note: note.clone(), now },

@@ -142,6 +142,7 @@ impl Context {
             signed: job.saved == Saved::Signed,
             told: job.told,
             again: job.failures < i64::from(config.repetitions()),
+            spent: false,
             after: config.after(),
             append: config.appends(),
         }

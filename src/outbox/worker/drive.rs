@@ -6,15 +6,19 @@ use super::{
     context::{Context, ends_the_worker},
     sight::{Eye, Impression},
     slot::LaneSlot,
+    trouble::Stands,
 };
 use crate::{
     backoff::{Backoff, Jitter},
     error::{Error, ErrorKind, Result},
+    job::JobId,
     observe,
     outbox::{
         config::FailedJob,
         decide::{Announced, HoldReason, NextStep, Saved, Sighted, decide},
-        store::{Act, Acted, Content, EventKind, Halt, JobRow, NewPayload, PayloadKind, PayloadRow, damaged},
+        store::{
+            Act, Acted, Content, EventKind, Halt, JobRow, NewPayload, PayloadKind, PayloadRow, damaged, payloads_of,
+        },
     },
 };
 
@@ -31,11 +35,13 @@ pub(super) struct Drive {
     /// queued or held, so nobody else changes it.
     known: Option<JobRow>,
     /// What was last found out, in words.
-    note: String,
+    words: String,
     rests: u32,
     stale: u32,
     /// Its relay did not come when it was looked at last.
     stalled: bool,
+    /// Why it stands still, as far as that is noted.
+    stands: Option<Stands>,
 }
 
 /// Whether there is more to do for the job.
@@ -56,7 +62,7 @@ impl Drive {
         recovered: bool,
     ) -> Self {
         let eye = Eye::new(Arc::clone(&context), slot, recovered);
-        Self { context, ticket, eye, known, note: String::new(), rests: 0, stale: 0, stalled: false }
+        Self { context, ticket, eye, known, words: String::new(), rests: 0, stale: 0, stalled: false, stands: None }
     }
 
     /// Until there is nothing to do, or a person has to act.
@@ -73,7 +79,12 @@ impl Drive {
                 return Ok(());
             }
             observe::numbered(self.context.observed(job.ticket, job.nonce));
-            let step = decide(self.context.situation(&job), sighted);
+            let mut situation = self.context.situation(&job);
+            if sighted == Sighted::Failed && self.context.lane.config().after().makes_payloads() {
+                situation.spent =
+                    payloads_of(&*self.context.storage, job.ticket).await? >= self.context.lane.config().payloads();
+            }
+            let step = decide(situation, sighted);
             match self.take(step, &job).await? {
                 Onward::Yes(next) => sighted = next,
                 Onward::No => return Ok(()),
@@ -83,7 +94,7 @@ impl Drive {
 
     async fn take(&mut self, step: NextStep, job: &JobRow) -> Result<Onward> {
         let (ticket, from, now) = (job.ticket, job.payload, self.context.now());
-        let note = self.note.clone();
+        let note = self.words.clone();
         match step {
             NextStep::Sign => self.sign(job).await,
             NextStep::Send => self.look(job, false).await,
@@ -93,7 +104,7 @@ impl Drive {
             }
             NextStep::Post => {
                 let seen = self.eye.post(job).await?;
-                Ok(self.seen(seen))
+                self.seen(job, seen).await
             }
             NextStep::Tell => {
                 let stage = Some(self.context.lane.config().until().stage());
@@ -109,6 +120,7 @@ impl Drive {
                 let note = Some(note);
                 self.act(job, Act::Tell { ticket, kind: EventKind::Failed, stage: None, note, over: true, now })
                     .await?;
+                self.forget(job);
                 Ok(Onward::No)
             }
             NextStep::Retract => {
@@ -121,14 +133,27 @@ impl Drive {
             }
             NextStep::Replace => self.supersede(job, PayloadKind::Replacement, None).await,
             NextStep::Fill => self.supersede(job, PayloadKind::Filler, Some(EventKind::Failed)).await,
-            NextStep::Renumber => self.act(job, Act::Renumber { ticket, from, note, now }).await,
+            NextStep::Renumber => {
+                let act = Act::Renumber { ticket, from, by_hand: false, note, now };
+                // A lane that is halted gives out no nonces: the job waits until it goes on.
+                if self.context.act_on((ticket, job.nonce), act).await? == Acted::Stale {
+                    return self.rest(job).await;
+                }
+                self.forget(job);
+                (self.stale, self.rests) = (0, 0);
+                Ok(ON)
+            }
             NextStep::Close => {
+                if let Some(twice) = self.eye.landed_twice(job).await? {
+                    self.note(job, "landed twice", Some(twice)).await?;
+                }
                 // Without a chain nobody says when it is final, so the bytes are kept for a time.
                 let keep = self.context.lane.config().keep();
                 let kept = now.saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
                 let keep_until = self.context.client.chain().is_none().then_some(kept);
                 self.context.points.pass("before_close");
                 self.act(job, Act::Close { ticket, keep_until, now }).await?;
+                self.forget(job);
                 self.context.points.pass("closed");
                 Ok(Onward::No)
             }
@@ -137,7 +162,7 @@ impl Drive {
                 Ok(Onward::No)
             }
             // One that is halted already stays so for its first reason.
-            NextStep::Stop(reason @ HoldReason::RelayStalled) => {
+            NextStep::Stop(reason) if reason.passes() => {
                 let halt = Halt { reason, ticket: Some(ticket), note };
                 self.context.act(Act::Halt { halt, now }).await?;
                 self.rest(job).await
@@ -167,6 +192,20 @@ impl Drive {
             (self.stale, self.rests) = (0, 0);
         }
         Ok(acted)
+    }
+
+    /// The client need not keep what the outbox has done with.
+    fn forget(&self, job: &JobRow) {
+        if let Some(nonce) = job.nonce {
+            _ = self.context.client.forget(JobId::derive(nonce, self.context.spec.consumer));
+        }
+    }
+
+    /// Notes what was found out, where a person sees it.
+    async fn note(&self, job: &JobRow, what: &'static str, note: Option<String>) -> Result<()> {
+        let (ticket, payload, now) = (job.ticket, job.payload, self.context.now());
+        self.context.act_on((ticket, job.nonce), Act::Note { ticket, payload, what, note, now }).await?;
+        Ok(())
     }
 
     async fn rest(&mut self, job: &JobRow) -> Result<Onward> {
@@ -209,7 +248,7 @@ impl Drive {
         if ends_the_worker(&error) {
             return Err(error);
         }
-        self.note = error.to_string();
+        self.words = error.to_string();
         Ok(match error.kind() {
             ErrorKind::WrongChain | ErrorKind::WrongRevision => Sighted::OtherWorld,
             _ if error.is_retryable() => Sighted::Trouble,
@@ -219,18 +258,25 @@ impl Drive {
 
     async fn look(&mut self, job: &JobRow, again: bool) -> Result<Onward> {
         let seen = self.eye.look(job, again).await?;
-        Ok(self.seen(seen))
+        self.seen(job, seen).await
     }
 
-    fn seen(&mut self, Impression { sighted, note }: Impression) -> Onward {
+    async fn seen(&mut self, job: &JobRow, Impression { sighted, note, stands }: Impression) -> Result<Onward> {
         if let Some(note) = note {
-            self.note = note;
+            self.words = note;
+        }
+        if stands.is_some() && stands != self.stands {
+            self.stands = stands;
+            self.note(job, "stalled", Some(self.words.clone())).await?;
+        } else if job.note.is_some() && matches!(sighted, Sighted::Reached | Sighted::Final) {
+            self.stands = None;
+            self.note(job, "moved", None).await?;
         }
         self.stalled = sighted == Sighted::Stalled;
         if !matches!(sighted, Sighted::Trouble | Sighted::Stalled | Sighted::Unrelayed) {
             self.rests = 0;
         }
-        Onward::Yes(sighted)
+        Ok(Onward::Yes(sighted))
     }
 
     async fn supersede(&mut self, job: &JobRow, kind: PayloadKind, tells: Option<EventKind>) -> Result<Onward> {
@@ -241,9 +287,10 @@ impl Drive {
             key: job.key.clone(),
             nonce: job.nonce.unwrap_or_default(),
             job: context.request(&old)?,
-            reason: self.note.clone(),
+            reason: self.words.clone(),
+            payloads: payloads_of(&*context.storage, job.ticket).await?,
         };
-        let (ticket, now, reason) = (job.ticket, context.now(), self.note.clone());
+        let (ticket, now, reason) = (job.ticket, context.now(), self.words.clone());
         let made = context.lane.config().rewrite(&failed, kind == PayloadKind::Filler);
         let made = made.and_then(|job| Content::of(&job, context.spec.revision));
         let (content, digest) = match made {

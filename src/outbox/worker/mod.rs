@@ -1,7 +1,7 @@
 //! The worker of a lane: takes jobs on, and has each driven to its end by a task of its own.
 //!
 //! `drive.rs` does what `decide` says for one job; `sight.rs` finds out how a job stands, through the client's flights
-//! and watcher; `post.rs` posts what nobody relays; `context.rs` is what they share.
+//! and watcher, `trouble.rs` what is wrong with it, and `taken.rs` whose its nonce is; `post.rs` posts what nobody relays; `context.rs` is what they share.
 
 mod context;
 mod desk;
@@ -10,6 +10,7 @@ mod post;
 mod sight;
 mod slot;
 mod taken;
+mod trouble;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,8 +19,8 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::{AbortHandle, JoinError, JoinSet},
     time::Instant,
 };
 use tracing::Instrument;
@@ -27,9 +28,12 @@ use tracing::Instrument;
 pub(super) use self::context::Context;
 pub(crate) use self::context::Points;
 use self::{drive::Drive, slot::LaneSlot};
-use super::store::{
-    Act, Acted, JobRow,
-    hints::{Ear, Hint},
+use super::{
+    lane::LaneCommand,
+    store::{
+        Act, Acted, JobRow,
+        hints::{Ear, Hint},
+    },
 };
 use crate::{
     error::{Error, ErrorKind, Outcome, Result},
@@ -54,13 +58,13 @@ const TOGETHER: Duration = Duration::from_millis(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A job's task that has ended.
-type Ended = Result<(i64, Result<()>), tokio::task::JoinError>;
+type Ended = Result<(i64, Result<()>), JoinError>;
 
 /// Why the worker looks what there is to do.
 enum Woken {
     Stop,
     Ended(Ended),
-    Command(i64),
+    Command(LaneCommand),
     Changed,
     /// Slots have become free for what is queued.
     Slots,
@@ -69,10 +73,14 @@ enum Woken {
 
 pub(super) struct LaneWorker {
     context: Arc<Context>,
-    commands: mpsc::UnboundedReceiver<i64>,
+    commands: mpsc::UnboundedReceiver<LaneCommand>,
     stop: watch::Receiver<bool>,
     slots: Arc<Semaphore>,
     drives: JoinSet<(i64, Result<()>)>,
+    /// The task of each ticket that has one.
+    tasks: HashMap<i64, AbortHandle>,
+    /// Tickets that a person wants, each with who waits until its task has ended.
+    leaving: HashMap<i64, Vec<oneshot::Sender<()>>>,
     under_way: HashSet<i64>,
     /// Tickets to drive that found no slot.
     waiting: Vec<i64>,
@@ -94,7 +102,11 @@ pub(super) struct LaneWorker {
 }
 
 impl LaneWorker {
-    pub(super) fn new(context: Context, commands: mpsc::UnboundedReceiver<i64>, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        context: Context,
+        commands: mpsc::UnboundedReceiver<LaneCommand>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let window = context.lane.config().window() as usize;
         Self {
             context: Arc::new(context),
@@ -102,6 +114,8 @@ impl LaneWorker {
             stop,
             slots: Arc::new(Semaphore::new(window)),
             drives: JoinSet::new(),
+            tasks: HashMap::new(),
+            leaving: HashMap::new(),
             under_way: HashSet::new(),
             waiting: Vec::new(),
             again: HashSet::new(),
@@ -136,12 +150,14 @@ impl LaneWorker {
                         break;
                     }
                 }
-                Woken::Command(ticket) => {
+                Woken::Command(LaneCommand::Leave(ticket, left)) => self.leave(ticket, left),
+                Woken::Command(LaneCommand::Look(ticket)) => {
                     self.queued = true;
-                    if self.under_way.insert(ticket) {
-                        self.waiting.push(ticket);
-                    } else {
+                    self.under_way.insert(ticket);
+                    if self.tasks.contains_key(&ticket) {
                         self.again.insert(ticket);
+                    } else if !self.waiting.contains(&ticket) {
+                        self.waiting.push(ticket);
                     }
                 }
                 Woken::Changed => self.queued = true,
@@ -163,7 +179,7 @@ impl LaneWorker {
             // An outbox that is gone stops, too.
             _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
             Some(ended) = self.drives.join_next(), if !self.drives.is_empty() => Woken::Ended(ended),
-            Some(ticket) = self.commands.recv() => Woken::Command(ticket),
+            Some(command) = self.commands.recv() => Woken::Command(command),
             () = self.context.lane.changed() => Woken::Changed,
             () = tokio::time::sleep_until(self.numbered + TOGETHER), if self.has_few_slots() => Woken::Slots,
             () = ear.next() => Woken::Poll,
@@ -172,10 +188,23 @@ impl LaneWorker {
 
     /// A job's task has ended, and with it what there was to do for the job.
     fn ended(&mut self, ended: Ended) -> Result<()> {
-        let (ticket, result) = ended.map_err(|error| {
-            Error::new(ErrorKind::Store, "the outbox's worker panicked, so its lane stands still").with_source(error)
-        })?;
-        if self.again.remove(&ticket) {
+        let (ticket, result) = match ended {
+            Ok(ended) => ended,
+            Err(error) => match self.left(&error) {
+                Some(ticket) => (ticket, Ok(())),
+                None => {
+                    let what = "the outbox's worker panicked, so its lane stands still";
+                    return Err(Error::new(ErrorKind::Store, what).with_source(error));
+                }
+            },
+        };
+        self.tasks.remove(&ticket);
+        let leaving = self.leaving.remove(&ticket).unwrap_or_default();
+        let is_left = !leaving.is_empty();
+        leaving.into_iter().for_each(|left| _ = left.send(()));
+        if is_left && !self.again.contains(&ticket) {
+            // It stays under way until the person has acted.
+        } else if self.again.remove(&ticket) {
             self.waiting.push(ticket);
         } else if let Err(error) = &result
             && error.is_retryable()
@@ -194,6 +223,33 @@ impl LaneWorker {
             }
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Ends a job's task, as a person acts upon the job. What it was about to store is found again later.
+    fn leave(&mut self, ticket: i64, left: oneshot::Sender<()>) {
+        if let Some(task) = self.tasks.get(&ticket) {
+            task.abort();
+            self.leaving.entry(ticket).or_default().push(left);
+            return;
+        }
+        let others = |other: &i64| *other != ticket;
+        self.waiting.retain(others);
+        self.later.retain(others);
+        _ = left.send(());
+    }
+
+    /// The ticket whose task was ended as a person wants it.
+    fn left(&self, error: &JoinError) -> Option<i64> {
+        let is_its = |(ticket, task): &(&i64, &AbortHandle)| {
+            error.is_cancelled() && task.id() == error.id() && self.leaving.contains_key(ticket)
+        };
+        self.tasks.iter().find(is_its).map(|(ticket, _)| *ticket)
+    }
+
+    /// Whether jobs are taken on again: in an Ordered lane also where all slots are taken, as those that have them wait
+    /// for the nonces of these.
+    fn has_place(&self) -> bool {
+        self.free() > 0 || self.context.spec.ordered
     }
 
     fn free(&self) -> u32 {
@@ -216,7 +272,7 @@ impl LaneWorker {
     /// As many jobs as there are slots: first those that a person has acted upon and those from before the start, by
     /// their nonces; then those in the queue.
     async fn take_on(&mut self) -> Result<()> {
-        while self.free() > 0
+        while self.has_place()
             && let Some(ticket) = self.waiting.pop()
         {
             self.spawn(ticket, None, true);
@@ -279,7 +335,8 @@ impl LaneWorker {
         let drive = Drive::new(Arc::clone(&self.context), ticket, known, slot, recovered);
         // What is known of its nonce comes with the first look.
         let span = observe::outbox_job(self.context.observed(ticket, None));
-        self.drives.spawn(async move { (ticket, drive.run().await) }.instrument(span));
+        let task = self.drives.spawn(async move { (ticket, drive.run().await) }.instrument(span));
+        self.tasks.insert(ticket, task);
     }
 
     /// Notices what others have written, such as jobs enqueued in their own transactions.

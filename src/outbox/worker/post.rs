@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     context::{Context, ends_the_worker},
     sight::{Eye, Impression},
+    trouble::Stands,
 };
 use crate::{
     chain::{PostKeeper, SignedPost},
@@ -170,7 +171,8 @@ impl Eye {
             _ => {
                 // It is tried again after as long a time.
                 (self.posting.executed, self.posting.refused) = (None, Some(payload.id));
-                Ok(Impression::noted(self.stalled(payload.id), error))
+                let why = Stands::Refused(error.kind());
+                Ok(Impression::noted(self.stalled(payload.id), error).standing(why))
             }
         }
     }
@@ -192,8 +194,7 @@ impl Eye {
 async fn due(context: &Context, nonce: u64, since: Instant, (after, later): (Duration, Duration)) {
     let first = async {
         sleep_until(since + after).await;
-        // Once one of the lane was posted, its turn is told.
-        while context.spec.ordered && (context.posts_next.borrow().is_some() || !is_next(context, nonce).await) {
+        while context.spec.ordered && !is_next(context, nonce).await {
             sleep(TURN).await;
         }
     };

@@ -2,20 +2,16 @@
 
 use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
 
-use super::{
-    context::{Context, ends_the_worker},
-    desk::PostState,
-    slot::LaneSlot,
-};
+use super::{context::Context, desk::PostState, slot::LaneSlot, trouble::Stands};
 use crate::{
-    client::{Cause, JobHandle, PreflightReport},
-    error::{Error, ErrorKind, Outcome, Result},
-    job::{PastNonce, Revision, SignedJob, Verified, echo_difference},
+    client::JobHandle,
+    error::{ErrorKind, Outcome, Result},
+    job::{SignedJob, Verified, echo_difference},
     outbox::{
-        decide::{AfterFailure, Announced, Sighted},
-        store::{Act, JobRow, PayloadRow, StoredResult},
+        decide::{Announced, Sighted},
+        store::{Act, JobRow, PayloadKind, PayloadRow, StoredResult},
     },
-    watch::{Stage, Until},
+    watch::Until,
 };
 
 /// Longer than any pause.
@@ -25,17 +21,23 @@ const LONG: Duration = Duration::from_secs(3600);
 pub(super) struct Impression {
     pub(super) sighted: Sighted,
     pub(super) note: Option<String>,
+    /// Why it stands still, if it does: a person may want to know.
+    pub(super) stands: Option<Stands>,
 }
 
 impl From<Sighted> for Impression {
     fn from(sighted: Sighted) -> Self {
-        Self { sighted, note: None }
+        Self { sighted, note: None, stands: None }
     }
 }
 
 impl Impression {
     pub(super) fn noted(sighted: Sighted, note: impl ToString) -> Self {
-        Self { sighted, note: Some(note.to_string()) }
+        Self { sighted, note: Some(note.to_string()), stands: None }
+    }
+
+    pub(super) fn standing(self, why: Stands) -> Self {
+        Self { stands: Some(why), ..self }
     }
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Eye {
     left: HashSet<i64>,
     /// Payloads that the node has shown to this process.
     shown: HashSet<i64>,
+    /// Payloads that the node does not know, or knows no more.
+    unknown: HashSet<i64>,
     /// The result that is stored.
     kept: Option<StoredResult>,
     /// The payload whose result was kept when it was executed.
@@ -68,7 +72,7 @@ pub(super) struct Eye {
 
 impl Eye {
     pub(super) fn new(context: Arc<Context>, slot: LaneSlot, recovered: bool) -> Self {
-        let (signed, left, shown) = Default::default();
+        let (signed, left, shown, unknown) = Default::default();
         Self {
             context,
             slot: Some(slot),
@@ -76,6 +80,7 @@ impl Eye {
             signed,
             left,
             shown,
+            unknown,
             kept: None,
             early: None,
             earlier: None,
@@ -109,6 +114,23 @@ impl Eye {
         self.signed.contains(&payload) && !self.left.contains(&payload)
     }
 
+    /// Node and chain have what was told no more: what is known of it counts no more.
+    pub(super) fn set_gone(&mut self) {
+        (self.kept, self.handle, self.landed) = (None, None, false);
+        (self.posting.executed, self.posting.landed) = (None, None);
+    }
+
+    /// The node does not know the payload, so it is sent to it.
+    pub(super) fn set_unknown(&mut self, payload: i64) {
+        self.shown.remove(&payload);
+        self.unknown.insert(payload);
+    }
+
+    /// Whether the job may have had payloads beside this one.
+    pub(super) fn may_have_others(&self, payload: &PayloadRow) -> bool {
+        self.recovered || self.earlier.is_some() || payload.kind != PayloadKind::Original
+    }
+
     /// Sends the job, unless the node has it, and waits until it has come further. `again`: sends it in any case.
     pub(super) async fn look(&mut self, job: &JobRow, again: bool) -> Result<Impression> {
         let read = self.read(job.payload).await?;
@@ -124,6 +146,10 @@ impl Eye {
         match self.wait(&handle, payload, goal).await {
             Ok(None) => Ok(Sighted::Unrelayed.into()),
             Ok(Some(verified)) => {
+                if job.told == Announced::Result && self.differs(payload.id, &verified).await? {
+                    self.set_gone();
+                    return Ok(Impression::noted(Sighted::Gone, "the result is another one than was told"));
+                }
                 self.keep(payload, &verified).await?;
                 let ends = job.told != Announced::Nothing || goal == self.context.final_stage();
                 Ok(if ends { Sighted::Final } else { Sighted::Reached }.into())
@@ -171,8 +197,8 @@ impl Eye {
         let client = &self.context.client;
         // From before a restart a wait finds out whether the node has it, and sends it if not. But if it took the place of
         // one that failed, the wait would find the other one's record.
-        let known = self.shown.contains(&payload.id)
-            || self.recovered && !self.signed.contains(&payload.id) && !payload.kind.supersedes();
+        let from_before = self.recovered && !self.signed.contains(&payload.id) && !self.unknown.contains(&payload.id);
+        let known = self.shown.contains(&payload.id) || from_before && !payload.kind.supersedes();
         if known && !again {
             self.left.insert(payload.id);
             if let Some((_, handle)) = self.handle.as_ref().filter(|(of, _)| *of == payload.id) {
@@ -182,7 +208,7 @@ impl Eye {
             self.handle = Some((payload.id, handle.clone()));
             return Ok(handle);
         }
-        if self.recovered && !self.signed.contains(&payload.id) && !again && self.is_at_node(signed).await? {
+        if from_before && !again && self.is_at_node(signed).await? {
             self.left.insert(payload.id);
             self.shown.insert(payload.id);
             let handle = client.resume(signed.clone())?;
@@ -281,86 +307,22 @@ impl Eye {
         Ok(())
     }
 
+    /// Whether the result is another one than is stored.
+    async fn differs(&self, payload: i64, verified: &Verified) -> Result<bool> {
+        let stored = self.stored(payload).await?;
+        Ok(stored.is_some_and(|stored| stored.result_with_metadata != *verified.result_with_metadata()))
+    }
+
+    /// The payload's result, as it is stored.
+    pub(super) async fn stored(&self, payload: i64) -> Result<Option<StoredResult>> {
+        match &self.kept {
+            Some(kept) if kept.payload == payload => Ok(Some(kept.clone())),
+            _ => self.context.storage.result(payload).await,
+        }
+    }
+
     /// Whether a result of the payload is stored.
     pub(super) async fn is_kept(&self, payload: i64) -> Result<bool> {
-        let known = self.kept.as_ref().is_some_and(|kept| kept.payload == payload);
-        Ok(known || self.context.storage.result(payload).await?.is_some())
-    }
-
-    /// What an error shows of the job.
-    async fn interpret(
-        &mut self,
-        error: Error,
-        job: &JobRow,
-        payload: &PayloadRow,
-        signed: &SignedJob,
-    ) -> Result<Impression> {
-        if ends_the_worker(&error) {
-            return Err(error);
-        }
-        let say = |sighted| Ok(Impression::noted(sighted, &error));
-        match error.kind() {
-            ErrorKind::DeadlineExceeded => self.stands_still(job, payload, signed).await,
-            _ if PastNonce::is_in(&error) => self.whose(payload, signed, Sighted::Passed, &error).await,
-            ErrorKind::JobFailed => self.whose(payload, signed, Sighted::Failed, &error).await,
-            ErrorKind::NonceTaken => {
-                let refused = matches!(error.outcome(), Outcome::NotSent | Outcome::Rejected);
-                let free = refused && self.never_left(payload.id);
-                self.whose(payload, signed, Sighted::Taken { free }, &error).await
-            }
-            ErrorKind::Preflight if PreflightReport::of(&error).is_some_and(PreflightReport::nonce_is_spent) => {
-                let free = self.never_left(payload.id);
-                self.whose(payload, signed, Sighted::Taken { free }, &error).await
-            }
-            ErrorKind::Verification => say(Sighted::Unproven),
-            ErrorKind::WrongChain | ErrorKind::WrongRevision | ErrorKind::InvalidConfig => say(Sighted::OtherWorld),
-            _ if error.is_retryable() => say(Sighted::Trouble),
-            ErrorKind::Preflight | ErrorKind::Signer | ErrorKind::InvalidInput => say(Sighted::Refused),
-            // What a node refuses for good it has not run: its place may be taken.
-            ErrorKind::Rejected | ErrorKind::TooLarge if error.outcome() == Outcome::Rejected => say(Sighted::Failed),
-            _ => say(Sighted::Trouble),
-        }
-    }
-
-    /// Why a job does not move.
-    async fn stands_still(&mut self, job: &JobRow, payload: &PayloadRow, signed: &SignedJob) -> Result<Impression> {
-        let diagnosed = match &self.handle {
-            Some((of, handle)) if *of == payload.id => handle.diagnose().await,
-            _ => self.context.client.diagnose(signed).await,
-        };
-        let diagnosis = match diagnosed {
-            Ok(diagnosis) => diagnosis,
-            Err(error) if ends_the_worker(&error) => return Err(error),
-            Err(error) => return Ok(Impression::noted(Sighted::Trouble, &error)),
-        };
-        let note = diagnosis.to_string();
-        let sighted = match diagnosis.cause() {
-            Cause::NonceTakenOnChain { .. } | Cause::NonceTakenAtNode { .. } => {
-                let why = Error::new(ErrorKind::NonceTaken, note.clone());
-                return self.whose(payload, signed, Sighted::Taken { free: false }, &why).await;
-            }
-            // A node of the State revision takes a nonce once, so what it has forgotten it never runs again.
-            Cause::Lost
-                if self.context.spec.revision == Revision::State
-                    && self.context.lane.config().after() == AfterFailure::Renumber
-                    && job.told == Announced::Nothing =>
-            {
-                Sighted::Failed
-            }
-            // For as long as the lane has patience; what is before it in line is not waited for in vain.
-            Cause::InProgress { stage: Stage::Executed, .. }
-            | Cause::RelayStalled { .. }
-            | Cause::RelayGivenUp { .. }
-            | Cause::RelayDropped { .. }
-            | Cause::RelayReverts { .. }
-            | Cause::SignerRefused { .. }
-            | Cause::SignatureCheckReverted
-            | Cause::NoSigner
-            | Cause::StaleState { .. }
-            | Cause::OtherOperator { .. }
-            | Cause::Lost => self.stalled(payload.id),
-            _ => Sighted::Nothing,
-        };
-        Ok(Impression::noted(sighted, note))
+        Ok(self.stored(payload).await?.is_some())
     }
 }

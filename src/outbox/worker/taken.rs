@@ -1,11 +1,18 @@
-//! Whose payload has a nonce: an earlier one of the same job, somebody else's, or this one after all.
+//! Whose payload has a nonce: an earlier one of the same job, somebody else's, or this one after all; and which payloads
+//! of a job have landed under other nonces.
 
-use super::sight::{Eye, Impression};
+use super::{
+    context::ends_the_worker,
+    sight::{Eye, Impression},
+};
 use crate::{
     chain::{Answers, At, Batch, ChainStanding, OnchainStatus, OneRpc, StandingTickets},
     error::{Error, ErrorKind, Result},
-    job::{SignedJob, echo_difference},
-    outbox::{decide::Sighted, store::PayloadRow},
+    job::{JobStatus, SignedJob, echo_difference},
+    outbox::{
+        decide::Sighted,
+        store::{JobRow, PayloadRow},
+    },
     watch::Until,
 };
 
@@ -47,15 +54,15 @@ impl Eye {
             // As long as the chain cannot be read, nothing is decided about the nonce.
             Err(chain) => return Ok(Impression::noted(Sighted::Trouble, format!("{error}; and {chain}"))),
         }
-        if !others.is_empty() && matches!(news, Sighted::Taken { .. }) {
-            match self.context.client.get_result(signed.id()).await {
-                Ok(record) => {
-                    let same = others.iter().find(|(_, other)| echo_difference(other, &record).is_none());
-                    if let Some((id, _)) = same {
-                        return Ok(self.found(*id));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+        for (id, other) in &others {
+            // Who has the nonce, or whether one under another nonce has run.
+            let same = other.nonce() == signed.nonce();
+            if same && !matches!(news, Sighted::Taken { .. }) {
+                continue;
+            }
+            match self.at_node_is(other).await {
+                Ok(Some(status)) if same || has_run(&status) => return Ok(self.found(*id)),
+                Ok(_) => {}
                 Err(error) => return Ok(Impression::noted(Sighted::Trouble, error)),
             }
         }
@@ -64,15 +71,69 @@ impl Eye {
 
     fn found(&mut self, earlier: i64) -> Impression {
         self.set_earlier(earlier);
-        Impression::noted(Sighted::Earlier, "an earlier payload of the job has its nonce")
+        Impression::noted(Sighted::Earlier, "an earlier payload of the job has its nonce, or has run under its own")
     }
 
-    /// Every other payload of the job that was signed under the nonce.
+    /// Every other payload of the job that was signed, under whatever nonce.
     async fn others(&self, payload: &PayloadRow) -> Result<Vec<(i64, SignedJob)>> {
         let all = self.context.storage.payloads(payload.ticket).await?;
-        let others =
-            all.iter().filter(|other| other.id != payload.id && other.nonce == payload.nonce && other.signed.is_some());
+        let others = all.iter().filter(|other| other.id != payload.id && other.signed.is_some());
         others.map(|other| Ok((other.id, self.context.signed(other)?))).collect()
+    }
+
+    /// How the node has this very payload, if it does.
+    async fn at_node_is(&self, signed: &SignedJob) -> Result<Option<JobStatus>> {
+        match self.context.client.get_result(signed.id()).await {
+            Ok(record) => Ok(echo_difference(signed, &record).is_none().then(|| record.status().clone())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Another payload of the job that has landed under another nonce, if there is one.
+    async fn landed_beside(&self, payload: &PayloadRow) -> Result<Option<(i64, u64)>> {
+        if !self.may_have_others(payload) {
+            return Ok(None);
+        }
+        for (id, other) in self.others(payload).await? {
+            if Some(other.nonce()) == payload.nonce {
+                continue;
+            }
+            let landed = match self.context.client.chain() {
+                Some(chain) => {
+                    let other = &other;
+                    let look = |chain| async move { standing(&chain, other).await };
+                    chain.verdict(look).await? == ChainStanding::Complete
+                }
+                None => self.at_node_is(&other).await? == Some(JobStatus::Relayed),
+            };
+            if landed {
+                return Ok(Some((id, other.nonce())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of a job that does not move: a payload of it that has landed under another nonce, to be gone on with.
+    pub(super) async fn landed_elsewhere(&mut self, payload: &PayloadRow) -> Result<Option<Impression>> {
+        match self.landed_beside(payload).await {
+            Ok(found) => Ok(found.map(|(id, _)| self.found(id))),
+            Err(error) if ends_the_worker(&error) => Err(error),
+            Err(error) => Ok(Some(Impression::noted(Sighted::Trouble, error))),
+        }
+    }
+
+    /// Of a job that is final: in words, if another payload of it has landed, too. What cannot be asked is not known.
+    pub(super) async fn landed_twice(&mut self, job: &JobRow) -> Result<Option<String>> {
+        let read = self.read(job.payload).await?;
+        let (payload, signed) = &*read;
+        match self.landed_beside(payload).await {
+            Ok(found) => Ok(found.map(|(_, nonce)| {
+                format!("two payloads of the job have landed: under the nonces {} and {nonce}", signed.nonce())
+            })),
+            Err(error) if ends_the_worker(&error) => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn on_chain(&self, signed: &SignedJob, others: &[(i64, SignedJob)]) -> Result<OnChainIs> {
@@ -97,11 +158,11 @@ enum OnChainIs {
 }
 
 async fn look(chain: OneRpc, signed: &SignedJob, others: &[(i64, SignedJob)], depth: u64) -> Result<OnChainIs> {
-    match standing(&chain, signed).await? {
-        ChainStanding::Unseen => return Ok(OnChainIs::Nothing),
+    let own = standing(&chain, signed).await?;
+    match own {
         ChainStanding::Complete => return Ok(OnChainIs::Ours),
         ChainStanding::Unclear => return Err(unclear()),
-        ChainStanding::Taken(_) => {}
+        ChainStanding::Unseen | ChainStanding::Taken(_) => {}
     }
     for (id, other) in others {
         match standing(&chain, other).await? {
@@ -110,11 +171,14 @@ async fn look(chain: OneRpc, signed: &SignedJob, others: &[(i64, SignedJob)], de
             ChainStanding::Unseen | ChainStanding::Taken(_) => {}
         }
     }
+    if own == ChainStanding::Unseen {
+        return Ok(OnChainIs::Nothing);
+    }
     // Bad news needs a second look, in a round trip of its own; this one is about a block that is deep already.
     Ok(if is_deep(&chain, signed, depth).await? { OnChainIs::Others } else { OnChainIs::Undecided })
 }
 
-async fn standing(chain: &OneRpc, job: &SignedJob) -> Result<ChainStanding> {
+pub(super) async fn standing(chain: &OneRpc, job: &SignedJob) -> Result<ChainStanding> {
     let ask = |batch: &mut Batch| {
         let tickets = StandingTickets::ask(batch, job);
         move |answers: &mut Answers| tickets.take(answers, job)
@@ -131,6 +195,10 @@ async fn is_deep(chain: &OneRpc, job: &SignedJob, depth: u64) -> Result<bool> {
     let metadata = batch.job_metadata(job.id());
     let status = batch.send().await?.take(metadata)?.status;
     Ok(!matches!(status, OnchainStatus::Unknown | OnchainStatus::Unrecognized(_)))
+}
+
+fn has_run(status: &JobStatus) -> bool {
+    matches!(status, JobStatus::Done | JobStatus::Relayed)
 }
 
 fn unclear() -> Error {

@@ -195,10 +195,19 @@ impl MemoryBooks {
             if let Some((_, event)) = due {
                 self.unplaced.remove(&event.id);
                 self.place(lane, event);
-            } else if self.jobs.values().any(|job| job.lane == lane && job.nonce == Some(next)) {
+                self.lane(lane)?.next_told = next + 1;
+                continue;
+            }
+            let untold = |job: &&JobRow| job.lane == lane && job.told == Announced::Nothing;
+            let jobs = self.jobs.values().filter(untold).filter_map(|job| job.nonce).filter(|nonce| *nonce >= next);
+            let events = self.unplaced.values().filter(|(of, _)| *of == lane).filter_map(|(_, event)| event.nonce);
+            let wanted = jobs.chain(events.filter(|nonce| *nonce > next)).min();
+            if wanted == Some(next) {
                 return None;
             }
-            self.lane(lane)?.next_told += 1;
+            // All of a gap at once: a person may have skipped many nonces.
+            let book = self.lane(lane)?;
+            book.next_told = wanted.map_or(book.row.next_nonce, |wanted| wanted.min(book.row.next_nonce));
         }
     }
 
@@ -219,6 +228,14 @@ impl MemoryBooks {
                 let job = self.open(lane, ticket).filter(|job| job.payload == payload)?;
                 job.failures += 1;
                 job.note = Some(note);
+            }
+            Act::Note { ticket, payload, what, note, now } => {
+                let at_work =
+                    |job: &&mut JobRow| job.payload == payload && job.saved != Saved::Queued && job.held.is_none();
+                self.open(lane, ticket).filter(at_work)?.note.clone_from(&note);
+                if let Some(note) = note {
+                    self.note(lane, Some(ticket), now, what, &note);
+                }
             }
             Act::Result(result) => {
                 let payload = self.payloads.get(&result.payload)?.ticket;
@@ -254,8 +271,8 @@ impl MemoryBooks {
                 if over && told == Acted::Done {
                     return self.close(lane, ticket, None, now);
                 }
-                if told == Acted::Done && stage >= Some(Stage::Relayed) {
-                    return self.relay_came(lane, ticket, now);
+                if told == Acted::Done {
+                    return self.moves_again(lane, ticket, stage, now);
                 }
                 return Some(told);
             }
@@ -273,6 +290,7 @@ impl MemoryBooks {
                 let job = self.open(lane, ticket).filter(|job| job.payload == from)?;
                 (job.payload, job.nonce, job.saved, job.failures) = (to, nonce, Saved::Signed, 0);
                 self.note(lane, Some(ticket), now, "switched", &note);
+                self.place_what_waits(lane);
             }
             Act::Supersede { ticket, from, kind, payload, tells, note, now } => {
                 let nonce = self.open(lane, ticket).filter(|job| job.payload == from)?.nonce?;
@@ -285,9 +303,14 @@ impl MemoryBooks {
                 self.note(lane, Some(ticket), now, "superseded", &note);
                 return Some(Acted::Payload(id));
             }
-            Act::Renumber { ticket, from, note, now } => {
-                self.open(lane, ticket).filter(|job| job.payload == from)?.nonce?;
+            Act::Renumber { ticket, from, by_hand, note, now } => {
+                let job = self.open(lane, ticket).filter(|job| job.payload == from)?;
+                // An event of it has its place already, and none would come in the place of the new nonce.
+                job.nonce.filter(|_| job.told == Announced::Nothing)?;
                 let book = self.lane(lane)?;
+                if !by_hand && book.row.halt.is_some() {
+                    return None;
+                }
                 let nonce = book.row.next_nonce;
                 book.row.next_nonce += 1;
                 let old = self.payloads.get(&from)?.clone();
@@ -317,7 +340,10 @@ impl MemoryBooks {
             }
             Act::Halt { halt, now } => {
                 let row = &mut self.lane(lane)?.row;
-                let weightier = |now: &Halt| halt.reason == HoldReason::Restored && now.reason != HoldReason::Restored;
+                let weightier = |now: &Halt| {
+                    let restored = halt.reason == HoldReason::Restored && now.reason != HoldReason::Restored;
+                    restored || now.reason.passes() && !halt.reason.passes()
+                };
                 if !row.halt.as_ref().is_none_or(weightier) {
                     return Some(Acted::Stale);
                 }
@@ -356,15 +382,19 @@ impl MemoryBooks {
             let payloads = &self.payloads;
             self.posts.retain(|(post, _)| payloads.get(&post.payload).is_none_or(|of| of.ticket != ticket));
         }
-        self.relay_came(lane, ticket, now)
+        self.moves_again(lane, ticket, Some(Stage::Relayed), now)
     }
 
-    /// A lane that was halted as this job's relay did not come goes on.
-    fn relay_came(&mut self, lane: i64, ticket: i64, now: u64) -> Option<Acted> {
+    /// A lane that was halted as this job stood still goes on, if the job has come as far.
+    fn moves_again(&mut self, lane: i64, ticket: i64, stage: Option<Stage>, now: u64) -> Option<Acted> {
         let halt = &mut self.lane(lane)?.row.halt;
-        let stalled = |halt: &mut Halt| halt.reason == HoldReason::RelayStalled && halt.ticket == Some(ticket);
+        let relayed = stage >= Some(Stage::Relayed);
+        let stalled = |halt: &mut Halt| match halt.reason {
+            HoldReason::RelayStalled => relayed && halt.ticket == Some(ticket),
+            reason => reason.passes() && halt.ticket == Some(ticket),
+        };
         if halt.take_if(stalled).is_some() {
-            self.note(lane, Some(ticket), now, "resumed", "the relay came");
+            self.note(lane, Some(ticket), now, "resumed", "the job moved on that it was halted for");
             return Some(Acted::Resumed);
         }
         Some(Acted::Done)

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     outbox::{
-        decide::{HoldReason, Saved},
+        decide::{Announced, HoldReason, Saved},
         store::{Act, Acted, Enqueued, EventKind, Fence, Halt, LaneRow, LaneSpec, NewJob, NewPayload, PayloadKind},
     },
     watch::Stage,
@@ -206,6 +206,17 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
                         WHERE ticket = $2 AND lane = $1 AND payload = $3 AND saved < 3";
             Ok(change!(conn, text, id, *ticket, *payload, note.clone()).then_some(Acted::Done))
         }
+        Act::Note { ticket, payload, what, note: why, now } => {
+            let text = "UPDATE ivm_jobs SET note = $4 WHERE ticket = $2 AND lane = $1 AND payload = $3 \
+                        AND saved IN (1, 2) AND held IS NULL";
+            if !change!(conn, text, id, *ticket, *payload, why.clone()) {
+                return Ok(None);
+            }
+            match why {
+                Some(why) => note(conn, id, Some(*ticket), *now, what, why).await,
+                None => Ok(Some(Acted::Done)),
+            }
+        }
         Act::Result(result) => {
             let text = "INSERT INTO ivm_results \
                         (payload, operator, result, signature, block, block_hash, tx_hash, confirmations) \
@@ -261,8 +272,12 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             if *over && told == Acted::Done {
                 return close(conn, id, *ticket, None, *now).await;
             }
-            if told == Acted::Done && *stage >= Some(Stage::Relayed) && telling.stalled {
-                return relay_came(conn, id, *ticket, *now).await;
+            let moves = match telling.stalled {
+                Some(HoldReason::RelayStalled) => *stage >= Some(Stage::Relayed),
+                stalled => stalled.is_some(),
+            };
+            if told == Acted::Done && moves {
+                return moves_again(conn, id, *ticket, *now).await;
             }
             Ok(Some(told))
         }
@@ -283,7 +298,9 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             if !change!(conn, text, id, *ticket, *from, *to) {
                 return Ok(None);
             }
-            note(conn, id, Some(*ticket), *now, "switched", why).await
+            note(conn, id, Some(*ticket), *now, "switched", why).await?;
+            events::place_what_waits(conn, id).await?;
+            Ok(Some(Acted::Done))
         }
         Act::Supersede { ticket, from, kind, payload, tells, note: why, now } => {
             let telling = events::telling(conn, id, *ticket).await?.filter(|telling| telling.job.payload == *from);
@@ -297,9 +314,13 @@ pub(super) async fn act(conn: &mut dyn SqlSession, id: i64, act: &Act) -> Fetche
             note(conn, id, Some(*ticket), *now, "superseded", why).await?;
             Ok(Some(Acted::Payload(new)))
         }
-        Act::Renumber { ticket, from, note: why, now } => {
-            let Some(job) = open(conn, id, *ticket).await?.filter(|job| job.payload == *from) else { return Ok(None) };
-            if job.nonce.is_none() {
+        Act::Renumber { ticket, from, by_hand, note: why, now } => {
+            let job = open(conn, id, *ticket).await?.filter(|job| job.payload == *from && job.nonce.is_some());
+            // An event of it has its place already, and none would come in the place of the new nonce.
+            if job.is_none_or(|job| job.told != Announced::Nothing) {
+                return Ok(None);
+            }
+            if !by_hand && lane(conn, id).await?.is_none_or(|lane| lane.halt.is_some()) {
                 return Ok(None);
             }
             let nonce = next_nonces(conn, id, 1).await?;
@@ -371,7 +392,8 @@ async fn halt_lane(conn: &mut dyn SqlSession, id: i64, halt: &Halt, now: u64) ->
         checked(&mut *conn, id).await?;
     }
     let text = "UPDATE ivm_lanes SET halted = $2, halted_by = $3, halted_note = $4 \
-                WHERE lane = $1 AND (halted IS NULL OR $2 = 'restored' AND halted <> 'restored')";
+                WHERE lane = $1 AND (halted IS NULL OR $2 = 'restored' AND halted <> 'restored' \
+                OR halted IN ('relay_stalled', 'stalled') AND $2 NOT IN ('relay_stalled', 'stalled'))";
     if !change!(conn, text, id, reason.as_str(), *ticket, why.clone()) {
         return Ok(None);
     }
@@ -474,7 +496,7 @@ async fn close(
     let text = "UPDATE ivm_jobs SET keep_until = $3, saved = CASE WHEN $3 IS NULL THEN 3 ELSE saved END, \
                 held = CASE WHEN $3 IS NULL THEN NULL ELSE held END WHERE ticket = $2 AND lane = $1 AND saved < 3 \
                 RETURNING EXISTS (SELECT 1 FROM ivm_lanes s \
-                WHERE s.lane = $1 AND s.halted = 'relay_stalled' AND s.halted_by = $2) AS stalled";
+                WHERE s.lane = $1 AND s.halted IN ('relay_stalled', 'stalled') AND s.halted_by = $2) AS stalled";
     let closed = query(text).bind(id).bind(ticket).bind(keep_until.map(signed));
     let Some(row) = closed.fetch_optional(&mut *conn).await? else { return Ok(None) };
     if keep_until.is_none() {
@@ -485,13 +507,13 @@ async fn close(
             query(text).bind(ticket).execute(&mut *conn).await?;
         }
     }
-    if get(&row, "stalled")? { relay_came(conn, id, ticket, now).await } else { Ok(Some(Acted::Done)) }
+    if get(&row, "stalled")? { moves_again(conn, id, ticket, now).await } else { Ok(Some(Acted::Done)) }
 }
 
-/// A lane that was halted as this job's relay did not come goes on.
-async fn relay_came(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<Option<Acted>> {
+/// A lane that was halted as this job stood still goes on.
+async fn moves_again(conn: &mut dyn SqlSession, id: i64, ticket: i64, now: u64) -> Fetched<Option<Acted>> {
     _ = change!(conn, GO, id);
-    note(conn, id, Some(ticket), now, "resumed", "the relay came").await?;
+    note(conn, id, Some(ticket), now, "resumed", "the job moved on that it was halted for").await?;
     Ok(Some(Acted::Resumed))
 }
 

@@ -6,7 +6,10 @@ use super::{
     values::{self, maybe_number},
 };
 use crate::{
-    outbox::store::{Acted, EventKind, JobRow},
+    outbox::{
+        decide::HoldReason,
+        store::{Acted, EventKind, JobRow},
+    },
     watch::Stage,
 };
 
@@ -15,18 +18,19 @@ pub(super) struct Telling {
     pub(super) job: JobRow,
     /// The lowest nonce of which nothing was told, in an Ordered lane.
     next_told: Option<u64>,
-    /// Its lane was halted as the job's relay did not come.
-    pub(super) stalled: bool,
+    /// Why its lane was halted, if it was as this job stood still.
+    pub(super) stalled: Option<HoldReason>,
 }
 
 /// A job of this lane that is not over.
 pub(super) async fn telling(conn: &mut dyn SqlSession, lane: i64, ticket: i64) -> Fetched<Option<Telling>> {
-    let text = "SELECT j.*, CASE WHEN l.ordered THEN l.next_told END AS next_told, EXISTS (SELECT 1 FROM ivm_lanes s \
-                WHERE s.lane = l.lane AND s.halted = 'relay_stalled' AND s.halted_by = j.ticket) AS stalled \
+    let text = "SELECT j.*, CASE WHEN l.ordered THEN l.next_told END AS next_told, \
+                CASE WHEN l.halted_by = j.ticket THEN l.halted END AS stalled \
                 FROM ivm_jobs j JOIN ivm_lanes l ON l.lane = j.lane WHERE j.ticket = $1 AND j.lane = $2 AND j.saved < 3";
     let row = query(text).bind(ticket).bind(lane).fetch_optional(conn).await?;
     let of = |row| {
-        let (next_told, stalled) = (maybe_number(row, "next_told")?, get(row, "stalled")?);
+        let (next_told, halted) = (maybe_number(row, "next_told")?, values::reason(row, "stalled")?);
+        let stalled = halted.filter(|reason| reason.passes());
         Ok(Telling { job: values::job(row)?, next_told, stalled })
     };
     row.as_ref().map(of).transpose()
@@ -93,20 +97,28 @@ async fn place(conn: &mut dyn SqlSession, lane: i64, event: i64) -> Fetched<()> 
 }
 
 /// In an Ordered lane: events whose turn has come, as all before them were placed. No event waits for a nonce that no
-/// job has any more.
+/// job has of which something is still to be told.
 pub(super) async fn place_what_waits(conn: &mut dyn SqlSession, lane: i64) -> Fetched<()> {
     let text = "SELECT l.next_told, \
                 (SELECT e.event FROM ivm_events e WHERE e.lane = $1 AND e.place IS NULL AND e.nonce = l.next_told) AS due, \
-                EXISTS (SELECT 1 FROM ivm_jobs j WHERE j.lane = $1 AND j.nonce = l.next_told) AS wanted \
+                EXISTS (SELECT 1 FROM ivm_jobs j WHERE j.lane = $1 AND j.nonce = l.next_told AND j.told = 0) AS wanted \
                 FROM ivm_lanes l WHERE l.lane = $1 AND l.ordered AND l.next_told < l.next_nonce";
     while let Some(row) = query(text).bind(lane).fetch_optional(&mut *conn).await? {
-        match get::<Option<i64>>(&row, "due")? {
-            Some(event) => place(conn, lane, event).await?,
+        let text = match get::<Option<i64>>(&row, "due")? {
+            Some(event) => {
+                place(conn, lane, event).await?;
+                "UPDATE ivm_lanes SET next_told = $2 + 1 WHERE lane = $1"
+            }
             None if get(&row, "wanted")? => return Ok(()),
-            None => {}
-        }
-        let text = "UPDATE ivm_lanes SET next_told = next_told + 1 WHERE lane = $1";
-        query(text).bind(lane).execute(&mut *conn).await?;
+            // All of a gap at once: a person may have skipped many nonces.
+            None => {
+                "UPDATE ivm_lanes SET next_told = (SELECT MIN(n) FROM (SELECT MIN(e.nonce) AS n FROM ivm_events e \
+                 WHERE e.lane = $1 AND e.place IS NULL AND e.nonce > $2 \
+                 UNION ALL SELECT MIN(j.nonce) FROM ivm_jobs j WHERE j.lane = $1 AND j.nonce > $2 AND j.told = 0 \
+                 UNION ALL SELECT l.next_nonce FROM ivm_lanes l WHERE l.lane = $1) AS next) WHERE lane = $1"
+            }
+        };
+        query(text).bind(lane).bind(get::<i64>(&row, "next_told")?).execute(&mut *conn).await?;
     }
     Ok(())
 }

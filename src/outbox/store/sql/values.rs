@@ -43,7 +43,7 @@ pub(super) fn hash(row: &SqlRow, column: &'static str) -> Fetched<B256> {
     B256::try_from(&get::<Bytes>(row, column)?[..]).map_err(|_| odd(column))
 }
 
-fn reason(row: &SqlRow, column: &'static str) -> Fetched<Option<HoldReason>> {
+pub(super) fn reason(row: &SqlRow, column: &'static str) -> Fetched<Option<HoldReason>> {
     let name: Option<String> = get(row, column)?;
     name.map(|name| HoldReason::named(&name).ok_or_else(|| odd(column))).transpose()
 }
