@@ -106,9 +106,13 @@ impl<S: StateTransition> Batcher<S> {
         let of = batches.iter().find(|batch| batch.ticket.is_some() && batch.ticket == halt.ticket);
         match halt.reason {
             // Its relay may yet come: until then the server answers, and sends nothing.
-            HoldReason::RelayStalled if of.is_some_and(|batch| batch.stage < BatchStage::Settled) => Ok(None),
+            HoldReason::RelayStalled | HoldReason::Stalled
+                if of.is_some_and(|batch| batch.stage < BatchStage::Settled) =>
+            {
+                Ok(None)
+            }
             // What stopped it is over.
-            HoldReason::RelayStalled | HoldReason::Failed => {
+            HoldReason::RelayStalled | HoldReason::Stalled | HoldReason::Failed => {
                 self.core.lane.go_on("the batch that stopped the lane is further").await?;
                 Ok(None)
             }
