@@ -110,10 +110,10 @@ impl OutboxBuilder {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidConfig`] if there is no lane, two of one consumer, or one whose policies a node of the
-    ///   client's revision cannot carry out; if the client has no signer, or cannot see what a lane waits for, as it has
-    ///   neither a chain nor an operator, or no chain for [`Until::Finalized`](crate::Until::Finalized); or outside of a
-    ///   Tokio runtime; if jobs of a lane that are not over are signed by another account than the client's
-    ///   ([`any_signer`](Self::any_signer)),
+    ///   client's revision cannot carry out; if the client has no signer, or cannot see what a lane waits for, as it
+    ///   has neither a chain nor an operator, or no chain for [`Until::Finalized`](crate::Until::Finalized); if jobs of
+    ///   a lane that are not over are signed by another account than the client's ([`any_signer`](Self::any_signer));
+    ///   or outside of a Tokio runtime,
     /// - [`ErrorKind::WrongChain`], [`ErrorKind::WrongRevision`] if the store's lanes are for another network or
     ///   revision,
     /// - [`ErrorKind::Store`] if another worker has the store, or if it cannot be read or written,

@@ -132,13 +132,13 @@ impl Outbox {
         .await
     }
 
-    /// Puts a held job under the lane's next nonce. The payload under the old one is kept and looked for, as it may run:
-    /// this is for nonces that others have used up. In an Ordered lane it is for nothing else, as the lane would wait
+    /// Puts a held job under the lane's next nonce. The payload under the old one is kept and looked for, as it may
+    /// run: this is for nonces that others have used up. In an Ordered lane it is for nothing else, as the lane would wait
     /// for the old nonce for ever.
     ///
     /// # Errors
-    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce, if something was told of
-    /// it, or if its nonce in an Ordered lane is not used up; those of reading the chain.
+    /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce, if something was told
+    /// of it, or if its nonce in an Ordered lane is not used up; those of reading the chain.
     ///
     /// Cancel safety: as [`retry`](Self::retry).
     pub async fn renumber(&self, ticket: JobTicket, reason: &str) -> Result<()> {

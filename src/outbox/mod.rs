@@ -72,7 +72,7 @@
 //! | the node does not run the job, or does not answer for its consumer | the same | the lane stops until it does |
 //! | the same, [with posting](LaneConfig::with_posting) | posts the result | posts it, and the later ones in order |
 //! | a result that proves nothing | held | the lane stops |
-//! | a told result is gone, or another one, after a reorganisation or as the node forgot it | retracted, and gone on with | the same |
+//! | a told result is gone, or another one, as after a reorganisation | retracted, and gone on with | the same |
 //! | another network, revision, consumer or account | the lane stops | the lane stops |
 //!
 //! A lane that has stopped gives out no nonces. Jobs that have one go on being watched, unless they are held

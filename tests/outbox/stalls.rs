@@ -12,7 +12,6 @@ use infinityvm_sdk::{
     ErrorKind, HealPolicy, OffchainJobRequest, ProgramId, RelayStrategy, Revision, Until,
     devnode::ProgramOutput,
     outbox::{AfterFailure, EventKind, HoldReason, JobProgress, JobTicket, LaneStatus, Outbox, TicketStatus},
-    primitives::Address,
     rpc::{Method, StatusCode},
 };
 use support::harness::within;
@@ -392,34 +391,6 @@ async fn a_crash_before_it_is_sent_is_gone_on_with_though_the_client_does_not_he
         let outbox = crate::restarts::started_again(&rig, &client, &[rig.lane(ORDERED)]).await;
         let mut results = outbox.results("bill").await.unwrap();
         assert_eq!(told(&hear(&mut results, 1).await[0]), (EventKind::Result, Some(b"1".to_vec())));
-    })
-    .await;
-}
-
-/// The result of the one in between is posted by somebody else, so the node never shows it as relayed.
-#[tokio::test]
-async fn a_stall_after_somebody_else_has_posted_is_posted() {
-    within(async {
-        let rig = Rig::new(Revision::Relay).await;
-        rig.node.faults().stall_relays(true);
-        let after = Duration::from_secs(2);
-        let lane = rig.lane(ORDERED).with_posting(after).with_later_posts(after);
-        let outbox = Outbox::builder(posting::client(&rig).await, rig.store().await).lane(lane).start().await.unwrap();
-        let mut results = outbox.results("bill").await.unwrap();
-        outbox.enqueue(posting::job(&rig, rig.consumer, ORDERED, b"1")).await.unwrap();
-        hear(&mut results, 1).await;
-        let ticket = outbox.enqueue(posting::job(&rig, rig.consumer, ORDERED, b"2")).await.unwrap();
-        until_job(&outbox, ticket, |job| job.payloads.iter().any(|payload| payload.signature.is_some())).await;
-        let job = posting::job(&rig, rig.consumer, ORDERED, b"2").prepare(Revision::Relay, 2).unwrap();
-        let signed = job.sign(&rig.signer).await.unwrap();
-        let account = rig.node.chain().account(Address::repeat_byte(0xad));
-        let somebody = rig.client_builder().poster(account).connect().await.unwrap();
-        let verified = somebody.resume(signed.clone()).unwrap().wait(Until::Executed).await.unwrap();
-        somebody.post_result(&signed, &verified).await.unwrap();
-        hear(&mut results, 1).await;
-        outbox.enqueue(posting::job(&rig, rig.consumer, ORDERED, b"3")).await.unwrap();
-        hear(&mut results, 1).await;
-        assert_eq!(posting::landed_by(&rig).len(), 3);
     })
     .await;
 }

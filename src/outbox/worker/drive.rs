@@ -4,9 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     context::{Context, ends_the_worker},
-    sight::{Eye, Impression},
+    sight::{Eye, Impression, Stands},
     slot::LaneSlot,
-    trouble::Stands,
 };
 use crate::{
     backoff::{Backoff, Jitter},

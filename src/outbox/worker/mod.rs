@@ -1,7 +1,8 @@
 //! The worker of a lane: takes jobs on, and has each driven to its end by a task of its own.
 //!
 //! `drive.rs` does what `decide` says for one job; `sight.rs` finds out how a job stands, through the client's flights
-//! and watcher, `trouble.rs` what is wrong with it, and `taken.rs` whose its nonce is; `post.rs` posts what nobody relays; `context.rs` is what they share.
+//! and watcher, `trouble.rs` what is wrong with it, and `taken.rs` whose its nonce is; `post.rs` posts what
+//! nobody relays; `context.rs` is what they share.
 
 mod context;
 mod desk;

@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     context::{Context, ends_the_worker},
-    sight::{Eye, Impression},
-    trouble::Stands,
+    sight::{Eye, Impression, Stands},
 };
 use crate::{
     chain::{PostKeeper, SignedPost},

@@ -1,10 +1,10 @@
 //! Finds out how a job stands, through the client's flights and its watcher.
 
-use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::pending, mem::Discriminant, sync::Arc, time::Duration};
 
-use super::{context::Context, desk::PostState, slot::LaneSlot, trouble::Stands};
+use super::{context::Context, desk::PostState, slot::LaneSlot};
 use crate::{
-    client::JobHandle,
+    client::{Cause, JobHandle},
     error::{ErrorKind, Outcome, Result},
     job::{SignedJob, Verified, echo_difference},
     outbox::{
@@ -16,6 +16,14 @@ use crate::{
 
 /// Longer than any pause.
 const LONG: Duration = Duration::from_secs(3600);
+
+/// Why a job stands still: told again only once it is another reason.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stands {
+    Diagnosed(Discriminant<Cause>),
+    /// The node, its gateway, the chain or the contracts refuse something for good.
+    Refused(ErrorKind),
+}
 
 /// What was seen, and in words.
 pub(super) struct Impression {

@@ -1,5 +1,5 @@
-//! Whose payload has a nonce: an earlier one of the same job, somebody else's, or this one after all; and which payloads
-//! of a job have landed under other nonces.
+//! Whose payload has a nonce: an earlier one of the same job, somebody else's, or this one after all; and which
+//! payloads of a job have landed under other nonces.
 
 use super::{
     context::ends_the_worker,

@@ -1,13 +1,10 @@
 //! What an error shows of a job, and why a job does not move.
 
-use std::{
-    mem::{Discriminant, discriminant},
-    time::Duration,
-};
+use std::{mem::discriminant, time::Duration};
 
 use super::{
     context::ends_the_worker,
-    sight::{Eye, Impression},
+    sight::{Eye, Impression, Stands},
 };
 use crate::{
     chain::{At, ChainStanding, OnchainStatus, OneRpc},
@@ -23,14 +20,6 @@ use crate::{
 
 /// How long a job stands still before a diagnosis calls it stalled, unless the lane has less patience.
 const STALLED: Duration = Duration::from_secs(30);
-
-/// Why a job stands still: told again only once it is another reason.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stands {
-    Diagnosed(Discriminant<Cause>),
-    /// The node, its gateway, the chain or the contracts refuse something for good.
-    Refused(ErrorKind),
-}
 
 impl Eye {
     /// What an error shows of the job.
