@@ -133,8 +133,8 @@ impl Outbox {
     }
 
     /// Puts a held job under the lane's next nonce. The payload under the old one is kept and looked for, as it may
-    /// run: this is for nonces that others have used up. In an Ordered lane it is for nothing else, as the lane would wait
-    /// for the old nonce for ever.
+    /// run: this is for nonces that others have used up. In an Ordered lane it is for nothing else, as the lane would
+    /// wait for the old nonce for ever.
     ///
     /// # Errors
     /// Those of [`retry`](Self::retry), and [`ErrorKind::InvalidInput`] if the job has no nonce, if something was told
