@@ -139,8 +139,8 @@ impl LaneConfig {
         self
     }
 
-    /// Sets how long a job may stand still before it is found out why, by the client's diagnosis; a minute unless set. In
-    /// an Ordered lane a job that the node has executed for longer halts the lane until it moves: so set it well above
+    /// Sets how long a job may stand still before it is found out why, by the client's diagnosis; a minute unless set.
+    /// In an Ordered lane a job that the node executes for longer halts the lane until it moves: so set it well above
     /// the longest run of the lane's programs.
     /// [`AfterFailure::Renumber`] asks for it to be set.
     #[must_use]
