@@ -125,6 +125,9 @@ async fn lives<const RELAY: bool, S: OutboxStore>(store: impl AsyncFn() -> S, en
     assert_eq!(rig.root(), server.status().await.unwrap().root);
 }
 
+/// Requests of which every batch fails.
+const FEW: u64 = 12;
+
 both!(
     a_server_that_ends_between_two_steps_is_gone_on_with,
     async fn between_two_steps<const RELAY: bool>() {
@@ -147,6 +150,10 @@ both!(
             let asking = async {
                 loop {
                     asked += 1;
+                    // Whether a batch fails is known late, and each that was cut by then fails, too.
+                    if REPLACE_POINTS.contains(&point) && asked > FEW {
+                        break;
+                    }
                     let answer = server.request(order(asked)).key(format!("order {asked}")).await;
                     let Ok(answer) = answer else { break };
                     said.insert(asked, (answer.place, answer.time, answer.outcome));
