@@ -175,9 +175,6 @@ impl OffchainJobRequest {
         if let Some(set) = self.nonce.filter(|set| *set != nonce) {
             faults.push(Fault::new("nonce", format!("set to {set}, asked to use {nonce}"), "leave out `nonce`"));
         }
-        if nonce == u64::MAX {
-            faults.push(largest_nonce());
-        }
         if revision == Revision::Relay {
             faults.extend(self.limits.check_da(&self.offchain_input));
         }
@@ -229,14 +226,6 @@ impl fmt::Debug for OffchainJobRequest {
             .field("relay_strategy", &self.relay_strategy())
             .finish_non_exhaustive()
     }
-}
-
-fn largest_nonce() -> Fault {
-    Fault::new(
-        "nonce",
-        "is the largest u64: the contract's next nonce would overflow, and the consumer could never be used again",
-        "set a smaller one with `nonce`, or leave it to the client",
-    )
 }
 
 /// The fault of a job that sets what `revision` lacks.
@@ -376,7 +365,11 @@ impl OffchainJobRequestBuilder {
             Some(cycles) => faults.extend(self.limits.check_cycles(cycles)),
         }
         if self.nonce == Some(u64::MAX) {
-            faults.push(largest_nonce());
+            faults.push(Fault::new(
+                "nonce",
+                "is the largest u64: the contract's next nonce would overflow, and the consumer could never be used again",
+                "set a smaller one with `nonce`, or leave it to the client",
+            ));
         }
         match (self.revision, self.state.is_some(), self.relay.is_some()) {
             (None, true, true) => faults.push(Fault::new(

@@ -9,7 +9,7 @@ use infinityvm_sdk::{
 };
 
 use super::result::page_of;
-use crate::{cli::Globals, input::Source, keys::KeyOptions, output::Output};
+use crate::{cli::Globals, input::Source, keys::KeyOptions, output::Output, text::refused};
 
 #[derive(Args, Debug)]
 pub struct SignArgs {
@@ -34,6 +34,10 @@ impl SignArgs {
         let job: OffchainJobRequest = self.file.json("a job that `ivm job build` has written")?;
         let revision = revision_of(globals, &job)?;
         let nonce = nonce_of(&job, self.nonce).await?;
+        if nonce == u64::MAX {
+            return Err(refused("the nonce is the largest there is: the contract's next nonce would overflow")
+                .with_hint("give a smaller --nonce, or none: the consumer could never be used again"));
+        }
         // Before the key is asked for.
         let prepared = job.prepare(revision, nonce)?;
         let signed = prepared.sign(&self.keys.signer(output)?).await?;
