@@ -230,22 +230,26 @@ impl Batch {
         let whole = retries.read_deadline();
         let mut attempts = retries.attempts(whole);
         loop {
-            let error = match whole.bound(reader.ask(&self.questions)).await {
+            // What no question has an answer to for now is asked again, and told question by question in the end.
+            let (error, told) = match whole.bound(reader.ask(&self.questions)).await {
                 Some(Ok(answers)) => match passing(&answers) {
                     None => {
                         retries.succeeded();
                         return Ok(answers);
                     }
-                    Some(error) => error,
+                    Some(error) => (error, Some(answers)),
                 },
-                Some(Err(error)) => error,
-                None => Error::new(ErrorKind::Chain, "the chain was not read within the deadline")
-                    .with_retryable(true)
-                    .with_hint("check the chain's RPC, or set a longer RetryPolicy::with_deadline"),
+                Some(Err(error)) => (error, None),
+                None => {
+                    let late = Error::new(ErrorKind::Chain, "the chain was not read within the deadline")
+                        .with_retryable(true)
+                        .with_hint("check the chain's RPC, or set a longer RetryPolicy::with_deadline");
+                    (late, None)
+                }
             };
             let failed = attempts.fail();
             if !error.is_retryable() || !attempts.again(&error).await {
-                return Err(error.with_attempts(failed));
+                return told.map_or_else(|| Err(error.with_attempts(failed)), Ok);
             }
         }
     }
