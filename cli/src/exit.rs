@@ -2,13 +2,13 @@
 
 use std::{io, process::ExitCode, time::Duration};
 
-use infinityvm_sdk::{Error, ErrorKind, Outcome, Result};
+use infinityvm_sdk::{Client, Error, ErrorKind, Outcome, Result};
 use tokio::time::timeout;
 
 use crate::{output::Output, text};
 
-/// How long calls under way are let go on at the end. A node whose call is cut off can be hurt by it.
-pub const GRACE: Duration = Duration::from_secs(5);
+/// How long calls under way are let go on at the end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What a script goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,14 @@ pub async fn read_within<T>(limit: Option<Duration>, read: impl Future<Output = 
         Err(Error::new(ErrorKind::DeadlineExceeded, format!("there was no answer within {limit:?}"))
             .with_hint("give a longer --timeout, or none, which says sooner or later who does not answer"))
     })
+}
+
+/// Does something with a client, and lets its calls end, whatever comes of it: a node whose call is cut off may lose its
+/// task for the consumer.
+pub async fn closing<T>(client: &Client, work: impl Future<Output = T>) -> T {
+    let done = work.await;
+    client.close(GRACE).await;
+    done
 }
 
 /// Waits until the process is told to end.

@@ -48,11 +48,7 @@ impl Source {
 
     /// The value that is written there as JSON.
     pub fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        serde_json::from_slice(&self.read()?).map_err(|error| {
-            refused(format!("{} does not hold {what}", self.name()))
-                .with_source(error)
-                .with_hint("give the file that an earlier command has written, as it is")
-        })
+        parsed(&self.read()?, &self.name(), what)
     }
 
     pub fn name(&self) -> String {
@@ -61,6 +57,15 @@ impl Source {
             Self::File(path) => path.display().to_string(),
         }
     }
+}
+
+/// The value that such bytes hold as JSON, which an earlier command has written.
+pub fn parsed<T: DeserializeOwned>(bytes: &[u8], name: &str, what: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        refused(format!("{name} does not hold {what}"))
+            .with_source(error)
+            .with_hint("give the file that an earlier command has written, as it is")
+    })
 }
 
 /// Bytes: `0x` and hex digits, `abi:TYPE=VALUE`, `@FILE`, or `-` for standard input.

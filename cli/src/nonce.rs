@@ -8,7 +8,7 @@ use crate::{
     chain,
     cli::Globals,
     connect,
-    exit::GRACE,
+    exit::closing,
     output::{Output, Page},
     text,
 };
@@ -31,10 +31,7 @@ impl NonceArgs {
         let most = chain.max_nonce(self.consumer).await?;
         let pending = if self.pending {
             let client = connect::builder(globals).await?.connect().await?;
-            let pending = client.pending_jobs(self.consumer).await;
-            // A node whose list is cut off may lose its task for the consumer.
-            client.close(GRACE).await;
-            Some(pending?)
+            Some(closing(&client, client.pending_jobs(self.consumer)).await?)
         } else {
             None
         };

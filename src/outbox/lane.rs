@@ -12,8 +12,11 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, oneshot, watch};
 
-use super::{config::LaneConfig, store::Fence};
-use crate::{error::Error, sync::Lock};
+use super::{
+    config::LaneConfig,
+    store::{Fence, JobRow},
+};
+use crate::{client::Client, error::Error, job::JobId, sync::Lock};
 
 /// What acts upon a lane go with: its fence, and the way to its worker.
 pub(super) type Owner = (Fence, mpsc::UnboundedSender<LaneCommand>);
@@ -168,6 +171,13 @@ impl LaneHandle {
         }
         // One that has ended does nothing about it.
         _ = leaves.await;
+    }
+
+    /// The client need not keep what the outbox has done with.
+    pub(super) fn forget(&self, client: &Client, job: &JobRow) {
+        if let Some(nonce) = job.nonce {
+            _ = client.forget(JobId::derive(nonce, self.config.consumer()));
+        }
     }
 
     pub(super) fn trouble(&self) -> Option<Error> {

@@ -160,15 +160,8 @@ impl Outbox {
             let what = "the job has no nonce, or something was told of it already";
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
-        self.forget(case);
+        case.lane.forget(self.client(), &case.job);
         Ok(())
-    }
-
-    /// The client need not keep what the outbox has done with.
-    fn forget(&self, case: &Case<'_>) {
-        if let Some(nonce) = case.job.nonce {
-            _ = self.client().forget(JobId::derive(nonce, case.lane.config().consumer()));
-        }
     }
 
     /// An Ordered lane waits for each nonce, unless it is used up.
@@ -236,7 +229,7 @@ impl Outbox {
         match self.upon_job(case, act).await? {
             Acted::Stale => Err(Error::new(ErrorKind::InvalidInput, "something was told of the job already")),
             _ => {
-                self.forget(case);
+                case.lane.forget(self.client(), &case.job);
                 case.lane.command(case.job.ticket);
                 Ok(())
             }

@@ -145,9 +145,12 @@ impl Flight {
             (None, _) => {}
         }
         // The job of a run stays until that says what became of it.
-        let mut board = self.open.lock();
-        if decided && !(landed.is_ok() && (self.first_look.is_some() || board.runs.contains_key(&id))) {
-            board.unresolved.remove(&id);
+        if decided {
+            let mut board = self.open.lock();
+            let of_run = self.first_look.is_some() || board.runs.contains_key(&id);
+            if !(landed.is_ok() && of_run) {
+                board.unresolved.remove(&id);
+            }
         }
     }
 

@@ -36,12 +36,9 @@ impl StateFile {
             return Ok(None);
         }
         // As large as it is: it was written here.
-        let text = fs::read(path).map_err(|error| unreadable(&path.display().to_string(), error))?;
-        let file: Self = serde_json::from_slice(&text).map_err(|error| {
-            refused(format!("{} does not hold the state of a development node", path.display()))
-                .with_source(error)
-                .with_hint("give the file that `ivm devnode` has written, as it is, or another one to begin anew")
-        })?;
+        let name = path.display().to_string();
+        let text = fs::read(path).map_err(|error| unreadable(&name, error))?;
+        let file: Self = input::parsed(&text, &name, "the state of a development node")?;
         if file.version != VERSION {
             let found = file.version;
             return Err(refused(format!("{} has version {found}, and this is version {VERSION}", path.display()))

@@ -12,7 +12,7 @@ use super::result::{ResultOptions, value_of};
 use crate::{
     cli::Globals,
     connect,
-    exit::{GRACE, interrupted, read_within},
+    exit::{closing, interrupted, read_within},
     input::Source,
     output::Output,
     text::{self, refused},
@@ -58,14 +58,11 @@ impl WaitArgs {
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         self.result.check()?;
         let (client, handle) = resumed(globals, &self.file, self.until, self.no_heal).await?;
-        let waited = tokio::select! {
-            biased;
-            () = interrupted() => Err(ended_early(&handle)),
-            waited = follow(&handle, self.until, globals, output) => waited,
+        let waiting = async {
+            let verified = follow(&handle, self.until, globals, output).await?;
+            self.result.tell(&verified, Some(handle.stage()), output)
         };
-        let done = waited.and_then(|verified| self.result.tell(&verified, Some(handle.stage()), output));
-        client.close(GRACE).await;
-        done
+        closing(&client, unless_interrupted(&handle, waiting)).await
     }
 }
 
@@ -73,13 +70,7 @@ impl EventsArgs {
     /// One line for each event, as it comes.
     pub async fn run(self, globals: &Globals, output: &Output) -> Result<()> {
         let (client, handle) = resumed(globals, &self.file, self.until, self.no_heal).await?;
-        let done = tokio::select! {
-            biased;
-            () = interrupted() => Err(ended_early(&handle)),
-            done = self.tell(&handle, globals, output) => done,
-        };
-        client.close(GRACE).await;
-        done
+        closing(&client, unless_interrupted(&handle, self.tell(&handle, globals, output))).await
     }
 
     async fn tell(&self, handle: &JobHandle, globals: &Globals, output: &Output) -> Result<()> {
@@ -128,13 +119,17 @@ async fn resumed(globals: &Globals, file: &Source, until: Until, no_heal: bool) 
     }
 }
 
-/// The wait was told to end. The job goes on, and so may the wait.
-fn ended_early(handle: &JobHandle) -> Error {
-    Error::new(ErrorKind::Closed, "interrupted")
-        .with_outcome(Outcome::Accepted)
-        .with_retryable(true)
-        .with_job(handle.id())
-        .with_hint("wait again with the same file: the job goes on")
+/// Waits for a job until the process is told to end. The job goes on, and so may the wait.
+async fn unless_interrupted(handle: &JobHandle, waiting: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = interrupted() => Err(Error::new(ErrorKind::Closed, "interrupted")
+            .with_outcome(Outcome::Accepted)
+            .with_retryable(true)
+            .with_job(handle.id())
+            .with_hint("wait again with the same file: the job goes on")),
+        done = waiting => done,
+    }
 }
 
 /// Waits for a job's verified result, and tells a person how far it is.

@@ -10,7 +10,7 @@ use crate::{
     chain,
     cli::Globals,
     connect,
-    exit::{Exit, GRACE},
+    exit::{Exit, closing},
     input::Source,
     output::{Output, Page},
     text::refused,
@@ -76,9 +76,7 @@ impl FileArgs {
         chain::required(globals).await?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
         let client = builder.connect().await?;
-        let report = client.preflight(&job).await;
-        client.close(GRACE).await;
-        let report = report?;
+        let report = closing(&client, client.preflight(&job).into_future()).await?;
         output.advice(&report, &report);
         Ok(if report.will_land() { Exit::Done } else { Exit::Failed })
     }
@@ -88,10 +86,7 @@ impl FileArgs {
         let job: SignedJob = self.file.json("a signed job")?;
         let builder = connect::builder(globals).await?.revision(connect::revision(globals, &job)?);
         let client = builder.connect().await?;
-        let diagnosis = client.diagnose(&job).await;
-        // A node whose list is cut off may lose its task for the consumer.
-        client.close(GRACE).await;
-        let diagnosis = diagnosis?;
+        let diagnosis = closing(&client, client.diagnose(&job).into_future()).await?;
         output.advice(&diagnosis, &diagnosis);
         Ok(())
     }

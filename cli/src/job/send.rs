@@ -20,7 +20,7 @@ use crate::{
     chain,
     cli::Globals,
     connect,
-    exit::{GRACE, interrupted},
+    exit::{closing, interrupted},
     input,
     input::Source,
     keys::KeyOptions,
@@ -152,19 +152,20 @@ impl SendOptions {
         globals: &Globals,
         output: &Output,
     ) -> Result<()> {
-        let done = async { self.answer(sent.await?, globals, output).await };
-        let done = tokio::select! {
-            // It hears before anything is sent.
-            biased;
-            () = interrupted() => Err(Error::new(ErrorKind::Closed, "interrupted")
-                .with_outcome(Outcome::Unknown)
-                .with_retryable(true)
-                .with_job(job.id())),
-            done = done => done,
+        let answered = async { self.answer(sent.await?, globals, output).await };
+        let sending = async {
+            let done = tokio::select! {
+                // It hears before anything is sent.
+                biased;
+                () = interrupted() => Err(Error::new(ErrorKind::Closed, "interrupted")
+                    .with_outcome(Outcome::Unknown)
+                    .with_retryable(true)
+                    .with_job(job.id())),
+                done = answered => done,
+            };
+            done.map_err(|error| with_file(error, job, file))
         };
-        let done = done.map_err(|error| with_file(error, job, file));
-        client.close(GRACE).await;
-        done
+        closing(client, sending).await
     }
 
     async fn answer(&self, handle: JobHandle, globals: &Globals, output: &Output) -> Result<()> {

@@ -167,16 +167,13 @@ impl Asker {
         if let Some(error) = failure.filter(|_| !answered) {
             return Err(error);
         }
-        let limited = || {
-            let met = |(question, answer): (_, &Result<_>)| {
-                Some((question, answer.as_ref().err().filter(|it| is_limit(it))?.clone()))
-            };
-            questions.iter().zip(&answers).filter_map(met)
-        };
         // A limit passes, and half an answer decides nothing: all of it is asked again, at the pace that was learnt. If a
         // question for the logs of several blocks met it, it may be of their number.
-        let of_logs = limited().any(|(question, _)| is_wide(question));
-        match limited().map(|(_, error)| error).max_by_key(Error::retry_after) {
+        let limited: Vec<_> =
+            questions.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_err_and(is_limit)).collect();
+        let of_logs = limited.iter().any(|(question, _)| is_wide(question));
+        let longest = limited.iter().filter_map(|(_, answer)| answer.as_ref().err()).max_by_key(|it| it.retry_after());
+        match longest.cloned() {
             Some(error) if !of_logs => Err(error),
             _ => Ok(answers),
         }

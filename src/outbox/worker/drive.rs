@@ -10,7 +10,6 @@ use super::{
 use crate::{
     backoff::{Backoff, Jitter},
     error::{Error, ErrorKind, Result},
-    job::JobId,
     observe,
     outbox::{
         config::FailedJob,
@@ -119,7 +118,7 @@ impl Drive {
                 let note = Some(note);
                 self.act(job, Act::Tell { ticket, kind: EventKind::Failed, stage: None, note, over: true, now })
                     .await?;
-                self.forget(job);
+                self.context.lane.forget(&self.context.client, job);
                 Ok(Onward::No)
             }
             NextStep::Retract => {
@@ -138,7 +137,7 @@ impl Drive {
                 if self.context.act_on((ticket, job.nonce), act).await? == Acted::Stale {
                     return self.rest(job).await;
                 }
-                self.forget(job);
+                self.context.lane.forget(&self.context.client, job);
                 (self.stale, self.rests) = (0, 0);
                 Ok(ON)
             }
@@ -152,7 +151,7 @@ impl Drive {
                 let keep_until = self.context.client.chain().is_none().then_some(kept);
                 self.context.points.pass("before_close");
                 self.act(job, Act::Close { ticket, keep_until, now }).await?;
-                self.forget(job);
+                self.context.lane.forget(&self.context.client, job);
                 self.context.points.pass("closed");
                 Ok(Onward::No)
             }
@@ -191,13 +190,6 @@ impl Drive {
             (self.stale, self.rests) = (0, 0);
         }
         Ok(acted)
-    }
-
-    /// The client need not keep what the outbox has done with.
-    fn forget(&self, job: &JobRow) {
-        if let Some(nonce) = job.nonce {
-            _ = self.context.client.forget(JobId::derive(nonce, self.context.spec.consumer));
-        }
     }
 
     /// Notes what was found out, where a person sees it.

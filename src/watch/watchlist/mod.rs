@@ -173,12 +173,11 @@ impl Watchlist {
             self.jobs.insert(slot, Box::new(watched));
             self.lists.add(job, slot, execution, now, &mut self.schedule);
             // The consumer's list has failed for the jobs before it: this one is not to wait for its evidence.
-            if !self.lists.work(job.consumer())
-                && let Some(watched) = self.jobs.get_mut(&slot)
-            {
+            let listed = self.lists.work(job.consumer());
+            if !listed && let Some(watched) = self.jobs.get_mut(&slot) {
                 _ = watched.fall_back(&mut self.schedule, now);
             }
-            if !by_events && (execution || !self.lists.work(job.consumer())) {
+            if !by_events && (execution || !listed) {
                 self.plan_look(slot, Some(first));
             } else {
                 self.plan_next(slot, now);
