@@ -75,8 +75,7 @@ async fn twenty_submissions_with_a_preflight_pass_an_rpc_that_takes_twenty_quest
     twenty_submissions_pass(per_second(20)).await;
 }
 
-/// Half an answer is none: a batch is asked again until all of it is answered. Such a limit asks for no pause, so of
-/// many who ask at once some still give up.
+/// Half an answer is none: a batch is asked again until all of it is answered.
 #[tokio::test]
 async fn a_limit_that_is_told_question_by_question_is_waited_for() {
     let node = DevNode::builder(Revision::Relay).consumer(CONSUMER, ConsumerRules::signed_by(Address::repeat_byte(1)));
@@ -95,6 +94,13 @@ async fn a_limit_that_is_told_question_by_question_is_waited_for() {
         }
     }
     assert!(refused.load(SeqCst) > 0, "it was too much");
+}
+
+/// As row 7, where each question beyond the limit is refused by itself, and nothing says for how long. At fifty a second, so
+/// that it takes no longer.
+#[tokio::test]
+async fn they_pass_also_where_the_limit_is_told_question_by_question() {
+    twenty_submissions_pass(items_per_second(50)).await;
 }
 
 async fn twenty_submissions_pass((rules, refused): (Rules, Arc<AtomicUsize>)) {

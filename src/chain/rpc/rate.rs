@@ -80,7 +80,7 @@ impl RateLimit {
         if at > latest {
             return Err(at);
         }
-        let takes = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(questions as f64 / rate * SPARE));
+        let takes = self.rate.map_or(Duration::ZERO, |rate| time_of(questions, rate));
         if self.rate.is_some() {
             self.free = at.checked_add(takes);
         }
@@ -125,30 +125,46 @@ impl RateLimit {
     /// A packet that was sent then was refused as too much, and the RPC asks for no pause. Tells whether it was too
     /// much by itself, as far as is known: no other was taken within a second.
     pub(super) fn refused(&mut self, sent: Instant, questions: usize, now: Instant) -> bool {
-        let taken = self.taken_beside(sent, questions, now);
+        let taken = self.taken_beside(sent, questions, 0, now);
         if taken > 0 {
             self.suspect = Some(SuspectSize { questions, taken });
+        }
+        if taken > 0 && self.is_of_the_last_limit(sent) {
+            // What was under way beside it then was not all taken.
+            self.rate = self.rate.map(|rate| rate.min((taken as f64).max(LEAST)));
         }
         taken == 0
     }
 
-    /// How many questions were taken within a second, beside those of a packet that was refused.
-    fn taken_beside(&mut self, sent: Instant, questions: usize, now: Instant) -> usize {
+    /// How many questions were taken within a second, beside those of a packet of which only so many were `answered`.
+    fn taken_beside(&mut self, sent: Instant, questions: usize, answered: usize, now: Instant) -> usize {
         self.forget(now);
         if let Some(place) = self.sent.iter().position(|it| *it == (sent, questions)) {
             self.sent.remove(place);
         }
-        self.sent.iter().map(|(_, questions)| questions).sum()
+        let taken = self.sent.iter().map(|(_, questions)| questions).sum();
+        if answered > 0 {
+            self.sent.push_back((sent, answered));
+        }
+        taken
     }
 
-    /// A packet that was sent then was too much, and the RPC wants to be left alone for so long. Tells whether it was
-    /// too much by itself, as far as is known: no other was taken within a second.
-    pub(super) fn limited(&mut self, sent: Instant, questions: usize, pause: Duration, now: Instant) -> bool {
-        let taken = self.taken_beside(sent, questions, now);
+    /// A packet that was sent then was too much, and the RPC wants to be left alone for so long; so many of its questions
+    /// were `answered` all the same. Tells whether it was too much by itself, as far as is known: no other was taken
+    /// within a second.
+    pub(super) fn limited(
+        &mut self,
+        (sent, questions): (Instant, usize),
+        answered: usize,
+        pause: Duration,
+        now: Instant,
+    ) -> bool {
+        let beside = self.taken_beside(sent, questions, answered, now);
+        let taken = beside + answered;
         // What was sent before the RPC said so tells only that not all of that was taken.
-        if self.met.is_none_or(|met| sent > met) {
+        if !self.is_of_the_last_limit(sent) {
             // Where it was asked for far less than it has taken, the limit is not about that.
-            let idle = |rate: f64| ((taken + questions) as f64) < rate / 2.0;
+            let idle = |rate: f64| ((beside + questions) as f64) < rate / 2.0;
             self.cut = self.rate.map(|rate| if idle(rate) { rate } else { (rate * CUT).max(LEAST) });
             self.unraised = self.raised.take().is_none();
             (self.met, self.since) = (Some(now), 0);
@@ -160,8 +176,16 @@ impl RateLimit {
             (shown, None) => shown,
         };
         self.round += 1;
-        self.free = now.checked_add(pause.min(LONGEST_PAUSE));
-        taken == 0
+        // An RPC that does not say how long counts what it took in the last second, perhaps.
+        let oldest = self.sent.iter().map(|(at, _)| *at + SECOND).min().filter(|_| pause.is_zero());
+        self.free = now.checked_add(pause.min(LONGEST_PAUSE)).max(oldest);
+        beside == 0
+    }
+
+    /// Whether what was sent then met the limit that is known already: it was under way when that was met, or came within
+    /// the second that the RPC may count in.
+    fn is_of_the_last_limit(&self, sent: Instant) -> bool {
+        self.met.is_some_and(|met| sent <= met + SECOND)
     }
 
     /// Questions in a second, rounded down, if the RPC has shown how many it takes.
@@ -172,6 +196,14 @@ impl RateLimit {
     fn forget(&mut self, now: Instant) {
         self.sent.retain(|(at, _)| now.saturating_duration_since(*at) < SECOND);
     }
+}
+
+/// The time that a packet takes, at so many questions a second. As many packets of its size fit into a second as stay
+/// below that: of large ones fewer than their questions would suggest, since a packet is sent all at once.
+fn time_of(questions: usize, rate: f64) -> Duration {
+    let packets = (rate / questions as f64).floor();
+    let packets = if packets < 1.0 { rate / questions as f64 } else { packets };
+    Duration::from_secs_f64(SPARE / packets)
 }
 
 #[cfg(test)]
@@ -200,11 +232,11 @@ mod tests {
         }
         let told = now + SECOND / 10;
         // Of those that are under way together, the last refusal shows how many were taken.
-        assert!(!pace.limited(now, 5, 2 * SECOND, told));
+        assert!(!pace.limited((now, 5), 0, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(26));
         let until = told + 60 * SECOND;
         let early = pace.turn(1, told, until).unwrap();
-        assert!(!pace.limited(now, 6, 2 * SECOND, told));
+        assert!(!pace.limited((now, 6), 0, 2 * SECOND, told));
         assert_eq!(pace.rate(), Some(20));
         assert!(!pace.holds(early));
         assert_eq!(pace.turn(10, told, until).unwrap().at, told + 2 * SECOND);
@@ -214,7 +246,7 @@ mod tests {
         // It proves too much.
         let later = now + 9 * SECOND;
         pace.sent(10, later);
-        assert!(pace.limited(later, 10, Duration::ZERO, later), "it was too much by itself");
+        assert!(pace.limited((later, 10), 0, Duration::ZERO, later), "it was too much by itself");
         assert_eq!(pace.rate(), Some(16));
         assert!(!pace.holds(turn) && pace.turn(10, later, later).unwrap().at == later);
     }
@@ -223,9 +255,9 @@ mod tests {
     fn those_who_cannot_wait_hold_up_nobody() {
         let (mut pace, now) = (RateLimit::default(), Instant::now());
         pace.sent(20, now);
-        pace.limited(now, 20, Duration::ZERO, now + SECOND / 10);
+        pace.limited((now, 20), 0, Duration::ZERO, now + SECOND / 10);
         pace.sent(20, now + SECOND / 10);
-        pace.limited(now, 20, Duration::ZERO, now + SECOND / 5);
+        pace.limited((now, 20), 0, Duration::ZERO, now + SECOND / 5);
         let now = now + SECOND / 5;
         assert_eq!(pace.rate(), Some(20));
         let mut given = Vec::new();
@@ -239,16 +271,17 @@ mod tests {
             assert_eq!(pace.turn(10, now, now + 5 * SECOND), Err(next));
         }
         // Nor do those that were given up.
+        let first = given.first().map(|turn| turn.at);
         given.into_iter().for_each(|turn| pace.give_back(turn));
-        let free = pace.turn(10, now, now + SECOND).unwrap().at;
-        assert!(free.saturating_duration_since(now) < SECOND / 1000, "{:?}", free - now);
+        let free = pace.turn(10, now, now + SECOND).ok().map(|turn| turn.at);
+        assert_eq!(free, first);
     }
 
     #[test]
     fn no_pause_is_endless() {
         for pause in [Duration::from_secs(86_400), Duration::MAX] {
             let (mut pace, now) = (RateLimit::default(), Instant::now());
-            pace.limited(now, 1, pause, now);
+            pace.limited((now, 1), 0, pause, now);
             assert_eq!(pace.turn(1, now, now), Err(now + LONGEST_PAUSE));
         }
     }
@@ -258,7 +291,7 @@ mod tests {
         let (mut pace, now) = (RateLimit::default(), Instant::now());
         pace.sent(20, now);
         pace.sent(20, now);
-        pace.limited(now, 20, Duration::ZERO, now);
+        pace.limited((now, 20), 0, Duration::ZERO, now);
         (0..99).for_each(|_| _ = pace.took(now));
         assert_eq!(pace.rate(), Some(20));
         pace.took(now);
@@ -273,7 +306,7 @@ mod tests {
         let (mut pace, mut now) = (RateLimit::default(), Instant::now());
         pace.sent(1, now);
         pace.sent(12, now);
-        pace.limited(now, 12, Duration::ZERO, now);
+        pace.limited((now, 12), 0, Duration::ZERO, now);
         assert_eq!(pace.rate(), Some(5), "one question was taken in that second");
         // Always as much as may be asked. One packet in two hundred is refused.
         let (mut packets, mut slowest) = (0, f64::MAX);
@@ -283,7 +316,7 @@ mod tests {
             pace.sent(12, now);
             packets += 1;
             match packets % 200 {
-                0 => _ = pace.limited(now, 12, SECOND, now),
+                0 => _ = pace.limited((now, 12), 0, SECOND, now),
                 _ => _ = pace.took(now),
             }
             if now > begun + 60 * SECOND {
@@ -296,7 +329,7 @@ mod tests {
         for _ in 0..100 {
             now += 2 * SECOND;
             pace.sent(1, now);
-            pace.limited(now, 1, Duration::ZERO, now);
+            pace.limited((now, 1), 0, Duration::ZERO, now);
         }
         assert_eq!(pace.rate, rate);
     }
@@ -314,13 +347,31 @@ mod tests {
             pace.sent(4, now);
             if taken.len() + 4 > 20 {
                 refused += 1;
-                pace.limited(now, 4, SECOND, now);
+                pace.limited((now, 4), 0, SECOND, now);
             } else {
                 taken.extend([now; 4]);
                 pace.took(now);
             }
         }
         assert!(refused >= 10 && refused * 100 <= packets + 300, "{refused} of {packets}");
+    }
+
+    /// Twenty questions a second, each refused by itself beyond that, without a pause.
+    #[test]
+    fn what_was_answered_of_a_packet_counts_as_taken() {
+        let (mut pace, begun) = (RateLimit::default(), Instant::now());
+        (0..10).for_each(|_| pace.sent(12, begun));
+        assert!(!pace.limited((begun, 12), 8, Duration::ZERO, begun));
+        assert_eq!(pace.rate(), Some(116), "the others are under way");
+        for left in (1..9).rev() {
+            assert!(!pace.refused(begun, 12, begun));
+            assert_eq!(pace.rate(), Some(8 + 12 * left));
+        }
+        let until = begun + 60 * SECOND;
+        let first = pace.turn(12, begun, until).unwrap();
+        assert_eq!(first.at, begun + SECOND, "what was taken counts for a second");
+        let second = pace.turn(12, begun, until).unwrap();
+        assert!(second.at > first.at + SECOND, "twice as many in a second are too many");
     }
 
     /// Of a limit without a pause: what was refused by itself was too large. What was refused beside others may have

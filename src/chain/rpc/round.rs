@@ -238,18 +238,20 @@ impl Asker {
         let part = match refusal {
             Some(error) if !self.apart => self.refused_part(questions, sent, error, &answers).await,
             Some(error) => {
-                self.keep_limit(sent, questions.len(), &error);
+                self.keep_limit((sent, questions.len()), 0, &error);
                 Part::Failed(error)
             }
             None if self.apart => {
                 let error = left.unwrap_or_else(unanswered);
-                self.keep_limit(sent, questions.len(), &error);
+                self.keep_limit((sent, questions.len()), answers.iter().flatten().count(), &error);
                 let or_error = |answer: Option<_>| answer.or_else(|| Some(Err(error.clone())));
                 return Part::Answered(answers.into_iter().map(or_error).collect(), None);
             }
             None => {
-                let limited = left.as_ref().is_some_and(is_limit);
-                let for_its_size = !whole && (!limited || self.is_too_large(sent, questions.len()));
+                let limit = left.as_ref().filter(|error| is_limit(error));
+                let answered = answers.iter().flatten().count();
+                let for_its_size =
+                    !whole && limit.is_none_or(|error| self.limited((sent, questions.len()), answered, error));
                 let mut batch = self.batch.lock();
                 match (whole, for_its_size) {
                     (true, _) => batch.took(size),
@@ -290,7 +292,7 @@ impl Asker {
             }
             // The pause is kept, and then it is seen whether they were too many by themselves.
             Some(Sign::Limited) if error.retry_after().is_some() => {
-                if self.limited(sent, questions.len(), &error) {
+                if self.limited((sent, questions.len()), 0, &error) {
                     self.batch.lock().refused(size);
                 }
                 Part::Failed(error)
@@ -369,7 +371,7 @@ impl Asker {
         });
         let answer = answer.map_err(|error| of_these(&[question], error));
         if let Err(error) | Ok(Err(error)) = &answer {
-            self.keep_limit(sent, 1, error);
+            self.keep_limit((sent, 1), 0, error);
         }
         answer
     }
@@ -392,7 +394,7 @@ impl Asker {
         }
         let limit = answer.as_ref().err().map(fault::told).filter(is_limit);
         match (&limit, &answer) {
-            (Some(limit), _) => _ = self.limited(sent, 1, limit),
+            (Some(limit), _) => _ = self.limited((sent, 1), 0, limit),
             (None, Ok(_) | Err(RpcError::ErrorResp(_))) => self.took(),
             (None, Err(_)) => {}
         }
@@ -461,16 +463,17 @@ impl Asker {
     }
 
     /// If that is a limit, its pause is kept.
-    fn keep_limit(&self, sent: Instant, questions: usize, error: &Error) {
+    fn keep_limit(&self, packet: (Instant, usize), answered: usize, error: &Error) {
         if is_limit(error) {
-            self.limited(sent, questions, error);
+            self.limited(packet, answered, error);
         }
     }
 
-    /// What was sent then was too much for the time. Tells whether it may be too much at any time.
-    fn limited(&self, sent: Instant, questions: usize, error: &Error) -> bool {
+    /// A packet, by when it was sent and its size, was too much for the time, but for so many `answered` questions. Tells
+    /// whether it may be too much at any time.
+    fn limited(&self, packet: (Instant, usize), answered: usize, error: &Error) -> bool {
         let pause = error.retry_after().unwrap_or_default();
-        self.rate.lock().limited(sent, questions, pause, Instant::now())
+        self.rate.lock().limited(packet, answered, pause, Instant::now())
     }
 }
 
