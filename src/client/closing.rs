@@ -10,10 +10,11 @@ impl Client {
     /// this. To be called before a process ends: a node whose call is cut off can lose its task for the consumer, and
     /// then answers nothing for that consumer until it is restarted.
     ///
-    /// From the first poll on, everything that signs or sends fails with
+    /// From the first poll on, everything that signs a job, or sends the node one or a program, fails with
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), for all clones of the client: nothing was sent then, and the
     /// nonce is free; a job that was sent before is told as [`Outcome::Unknown`](crate::Outcome::Unknown). Waits go on,
-    /// but send no lost job again. Reads work, and so does posting results.
+    /// but send no lost job again. Reads work. So does [`post_result`](Self::post_result), which sends nothing to the
+    /// node.
     ///
     /// No call is aborted, neither at the deadline nor when the future is dropped: what is under way goes on as long as
     /// the runtime does. Dropping the future loses nothing; the client stays closed, and `close` can be called again.

@@ -92,6 +92,9 @@ impl Client {
     /// [poster](ClientBuilder::poster) sign and send, and waits for the receipt, with one confirmation. If somebody
     /// else is faster, that is a success, too.
     ///
+    /// In the State revision give the node two minutes first: it tries to relay three times, 30 seconds apart. A try
+    /// that comes after yours reverts, and from then on the node relays nothing, for any consumer.
+    ///
     /// It lasts 3 minutes at most, unless [`Posting::timeout`] says otherwise. A transaction that is not in a block by
     /// then is open: post it again, and it is waited for as long as the chain knows it.
     ///

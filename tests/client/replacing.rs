@@ -242,6 +242,27 @@ async fn the_new_handle_says_if_the_old_job_came_back() {
     }
 }
 
+/// Whoever waits for the old one does not have it sent again, not even when the node has forgotten both.
+#[tokio::test]
+async fn a_job_that_was_replaced_is_never_healed() {
+    for rest in [false, true] {
+        let rig = Rig::new(Revision::Relay).await;
+        let client = over(&rig, rest).connect().await.unwrap();
+        let old = failed(&rig, &client).await;
+        let gate = rig.node.faults().hold_executions();
+        let new = within(client.replace(&old, rig.ordered("good"))).await.unwrap();
+        rig.node.restart();
+        let error = end(&old).await;
+        gate.open();
+        assert_eq!(error.kind(), ErrorKind::NonceTaken, "{}", error.report());
+        // Had the old one been sent, it would have the nonce now.
+        let again = client.submit_signed(new.signed_job().clone()).await.unwrap();
+        let result = within(again.wait(Until::Relayed).into_future()).await.unwrap();
+        assert_eq!(result.output()[..], *b"doog");
+        assert_eq!(rig.on_chain(), [1]);
+    }
+}
+
 /// A service that has stored a job in the place of a failed one, and crashes; what it finds after the restart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Crash {

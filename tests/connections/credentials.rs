@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use infinityvm_sdk::{
-    Client, Error, ErrorKind, Outcome, Result, RetryPolicy, Revision,
+    Client, Error, ErrorKind, Outcome, Result, RetryPolicy, Revision, Until,
     chain::{Answer, Chain, ChainReader, Question, RpcReader},
     primitives::B256,
     rpc::{CallError, CallFailure, Method, StatusCode},
@@ -39,7 +39,7 @@ use tokio_tungstenite::{
 
 use crate::{
     frames::headers_only,
-    rig::{CONSUMER, Home, current_thread, paused, within},
+    rig::{CONSUMER, Home, current_thread, multi_thread, paused, within},
 };
 
 /// Tokens that expire, and a provider that keeps one until it is refused.
@@ -319,6 +319,31 @@ fn a_provider_that_stays_away_is_named_and_is_no_node_that_cannot_be_reached() {
             assert!(client.unresolved().is_empty() && client.nonces().quarantined(CONSUMER).is_empty());
             let error = client.get_result(B256::repeat_byte(7).into()).await.unwrap_err();
             assert!(error.to_string().contains("header provider failed"), "{}", error.report());
+        }));
+    }
+}
+
+/// Row 21: before, a wait ended with the first 401.
+#[test]
+fn a_wait_goes_on_when_a_token_expires() {
+    let home = Home::new();
+    for rest in [false, true] {
+        multi_thread().block_on(within(async {
+            let renewed = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&renewed);
+            let provider = move |request: HeaderRequest<'_>| {
+                let token = count.fetch_add(usize::from(request.was_refused()), SeqCst);
+                Ok(vec![("authorization".to_owned(), format!("Bearer {token}"))])
+            };
+            let client = client(&home, rest, provider).await;
+            let gate = home.node.faults().hold_executions();
+            let handle = client.submit(home.job()).await.unwrap();
+            let wait = tokio::spawn(handle.wait(Until::Relayed).into_future());
+            home.node.faults().refuse(Method::GetResult, 1, StatusCode::UNAUTHENTICATED, "the token has expired");
+            home.node.wait_until(|_| renewed.load(SeqCst) > 0).await;
+            gate.open();
+            let result = wait.await.unwrap().unwrap_or_else(|error| panic!("REST {rest}: {}", error.report()));
+            assert_eq!(result.id(), handle.id());
         }));
     }
 }

@@ -49,6 +49,20 @@ async fn it_serves_both_front_ends_in_either_revision_and_runs_its_examples() {
     }
 }
 
+/// As a container needs it, which cannot reach 127.0.0.1 of its host.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_listens_on_the_address_that_it_is_given() {
+    let folder = Folder::new();
+    let node = Running::start(&folder, &["--host", "0.0.0.0"]);
+    for way in ["grpc", "rest"] {
+        let url = node.text(way);
+        let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+        // Another address of this machine's than the usual one.
+        std::net::TcpStream::connect(("127.0.0.2", port)).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+    node.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn its_state_is_kept_in_a_file() {
     let folder = Folder::new();

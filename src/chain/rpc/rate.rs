@@ -149,9 +149,9 @@ impl RateLimit {
         taken
     }
 
-    /// A packet that was sent then was too much, and the RPC wants to be left alone for so long; so many of its questions
-    /// were `answered` all the same. Tells whether it was too much by itself, as far as is known: no other was taken
-    /// within a second.
+    /// A packet that was sent then was too much, and the RPC wants to be left alone for so long; so many of its
+    /// questions were `answered` all the same. Tells whether it was too much by itself, as far as is known: no other
+    /// was taken within a second.
     pub(super) fn limited(
         &mut self,
         (sent, questions): (Instant, usize),
@@ -182,8 +182,8 @@ impl RateLimit {
         beside == 0
     }
 
-    /// Whether what was sent then met the limit that is known already: it was under way when that was met, or came within
-    /// the second that the RPC may count in.
+    /// Whether what was sent then met the limit that is known already: it was under way when that was met, or came
+    /// within the second that the RPC may count in.
     fn is_of_the_last_limit(&self, sent: Instant) -> bool {
         self.met.is_some_and(|met| sent <= met + SECOND)
     }

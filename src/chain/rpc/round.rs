@@ -469,8 +469,8 @@ impl Asker {
         }
     }
 
-    /// A packet, by when it was sent and its size, was too much for the time, but for so many `answered` questions. Tells
-    /// whether it may be too much at any time.
+    /// A packet, by when it was sent and its size, was too much for the time, but for so many `answered` questions.
+    /// Tells whether it may be too much at any time.
     fn limited(&self, packet: (Instant, usize), answered: usize, error: &Error) -> bool {
         let pause = error.retry_after().unwrap_or_default();
         self.rate.lock().limited(packet, answered, pause, Instant::now())

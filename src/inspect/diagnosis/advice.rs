@@ -239,9 +239,17 @@ fn program_missing(evidence: &Symptoms) -> String {
 }
 
 fn relay_stalled(evidence: &Symptoms) -> String {
-    let why = "look on chain whether the job is complete. If it is not, its relay reverts (the consumer does not accept the signer, the \
-               state it starts from is not the latest, the JobManager names another operator), which the node repeats for hours and \
-               never shows, or the node's chain is slow or out of reach";
+    let repeats = match evidence.revision {
+        Revision::State => {
+            "which the node tries three times and never shows; or an earlier relay reverted, for whatever consumer, since when the node relays \
+             nothing until its operator fills the gap in its account's numbers"
+        }
+        _ => "which the node repeats for hours and never shows",
+    };
+    let why = format!(
+        "look on chain whether the job is complete. If it is not, its relay reverts (the consumer does not accept the signer, the state it \
+         starts from is not the latest, the JobManager names another operator), {repeats}; or the node's chain is slow or out of reach"
+    );
     let lost = match (evidence.listing, evidence.revision) {
         (InList::None, Revision::State) => {
             "; or the node was restarted and has forgotten the relay: it takes no nonce twice, so then the job has to be submitted under \

@@ -1,5 +1,7 @@
 //! What to do where the chain was read: about its own causes, and about the node's, of which it leaves less open.
 
+use std::time::Duration;
+
 use super::{
     cause::Cause,
     evidence::{Onchain, Seen, Symptoms},
@@ -128,6 +130,9 @@ fn behind_reverting(cause: RevertCause, evidence: &Symptoms) -> String {
     format!("{head}. {post}{FREES_THE_LANE}")
 }
 
+/// How long a State node tries to relay: three times, 30 seconds apart, and the time that the tries take.
+const TRIES_OF_STATE: Duration = Duration::from_secs(120);
+
 /// About the causes that the node shows, of a job that is not complete on chain.
 pub(super) fn chain_advice(cause: &Cause, evidence: &Symptoms, onchain: &Onchain) -> Option<String> {
     let Symptoms { nonce, .. } = evidence;
@@ -168,6 +173,18 @@ pub(super) fn chain_advice(cause: &Cause, evidence: &Symptoms, onchain: &Onchain
                 "wait for some seconds: the chain has nonce {behind} already, and the node is about to notice. If it does not, that one was posted by \
                  hand, and the lane waits for it until the node is restarted: then {post}, and so will those behind it, one after the other"
             )
+        }
+        Cause::RelayStalled { stalled } if lands && evidence.revision == Revision::State => {
+            let gap = "If nothing of any consumer is relayed, the node's account has a gap in its numbers, after a relay that reverted, which \
+                       only its operator can fill; or its chain is slow or out of reach, or it has no funds";
+            if *stalled < TRIES_OF_STATE {
+                format!(
+                    "wait for two minutes, and diagnose again: the node tries three times, 30 seconds apart. A try that comes after somebody else's \
+                     post reverts, and from then on the node relays nothing for any consumer. If it does not move, {post}. {gap}"
+                )
+            } else {
+                format!("{post}. The node's own tries are over. {gap}")
+            }
         }
         Cause::RelayStalled { .. } if lands => {
             format!("{post}. The node's own transaction does no harm then. Its chain is slow or out of reach, or it has no funds")
