@@ -109,6 +109,30 @@ fn the_public_interface_stays_small() {
     assert!(count <= rooms::PUBLIC, "{count} public items, more than {}", rooms::PUBLIC);
 }
 
+/// What is beside the order book's server in its folder, and why it is not the server. A file that is not named here counts.
+const BESIDE_THE_SERVER: &[(&str, &str)] = &[
+    ("config.rs", "what the command line comes to: fields and their defaults"),
+    ("faucet.rs", "gives test tokens away, on a test chain"),
+    ("lib.rs", "the list of the files"),
+    ("main.rs", "the command line, and what it starts"),
+    ("maker.rs", "two bots that trade, for `--maker`"),
+    ("page.rs", "hands out the page's files"),
+    ("world.rs", "starts anvil, the contracts and a development node"),
+];
+
+#[test]
+fn the_order_books_server_is_small() {
+    let tree = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clob/server/src"));
+    let beside = |path: &str| BESIDE_THE_SERVER.iter().any(|(file, _)| *file == path);
+    let (others, server): (Vec<_>, Vec<_>) = tree.files.iter().partition(|file| beside(&file.path));
+    assert_eq!(others.len(), BESIDE_THE_SERVER.len(), "a file that is beside the server is not there");
+    // With imports; without comments, empty lines and tests.
+    let counts: Vec<_> = server.iter().map(|file| (&file.path, lines::code(file))).collect();
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    println!("{all}: {counts:?}");
+    assert!(all < 500, "{all} lines: {counts:?}");
+}
+
 #[derive(Default)]
 struct Figures {
     files: usize,

@@ -1,10 +1,15 @@
 //! What a request changed, for those who watch: levels of the book, and everybody's own orders and fills; and its trades.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use alloy_primitives::Address;
+use infinityvm_stf::Codec;
 
 use crate::{
+    accounts::Account,
     book::{Resting, Side},
     exchange::{Exchange, Fill, Outcome},
     request::{Action, Limit, Request},
@@ -14,9 +19,6 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OrderLeft {
-    /// Whose it is.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub user: Address,
     /// Its number.
     #[cfg_attr(feature = "serde", serde(rename = "order"))]
     pub id: u64,
@@ -44,9 +46,6 @@ const fn is_none(size: &u64) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OwnFill {
-    /// Who it is.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub user: Address,
     /// The user's order.
     pub order: u64,
     /// The side of that order.
@@ -80,13 +79,20 @@ pub struct Trade {
 }
 
 impl Trade {
-    /// The trades of a request that was carried out with this outcome, in their order.
-    pub fn of(request: &Request, outcome: &Outcome, place: u64, time: u64) -> impl Iterator<Item = Self> {
-        let (side, fills) = match (request, outcome) {
-            (Request::Signed(Action::Limit(limit), _), Outcome::Taken { fills, .. }) => (limit.side(), &fills[..]),
-            _ => (Side::Buy, &[][..]),
-        };
-        fills.iter().map(move |Fill { price, size, .. }| Self { place, time, price: *price, size: *size, side })
+    /// The trades of a request that was carried out, in their order: of both as the journal has them, encoded. There are
+    /// none if it was no order.
+    #[must_use]
+    pub fn of(request: &[u8], outcome: &[u8], place: u64, time: u64) -> Vec<Self> {
+        match (Request::decode(request), Outcome::decode(outcome)) {
+            (Ok(Request::Signed(Action::Limit(limit), _)), Ok(Outcome::Taken { fills, .. })) => {
+                fills.iter().map(|fill| Self::of_fill(&limit, fill, place, time)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    const fn of_fill(limit: &Limit, fill: &Fill, place: u64, time: u64) -> Self {
+        Self { place, time, price: fill.price, size: fill.size, side: limit.side() }
     }
 }
 
@@ -104,17 +110,28 @@ pub struct Level(
     pub u128,
 );
 
+/// What a request changed for one user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct OwnChanges {
+    /// The account, as it is now.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub account: Account,
+    /// The user's orders that are new, have traded, or are over.
+    pub orders: Vec<OrderLeft>,
+    /// The user's trades.
+    pub fills: Vec<OwnFill>,
+}
+
 /// What a request changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Prices at which another amount waits now.
     pub levels: Vec<Level>,
-    /// Orders that are new, have traded, or are over.
-    pub orders: Vec<OrderLeft>,
-    /// Each trade twice: as the taker's, and then as the maker's.
-    pub fills: Vec<OwnFill>,
-    /// Whose accounts have changed.
-    pub users: BTreeSet<Address>,
+    /// Its trades, in their order.
+    pub trades: Vec<Trade>,
+    /// For each user whose account has changed.
+    pub own: BTreeMap<Address, OwnChanges>,
 }
 
 impl Exchange {
@@ -124,8 +141,7 @@ impl Exchange {
         let sides = [Side::Buy, Side::Sell].into_iter();
         let all = sides.flat_map(|side| self.book().orders(side).map(move |(price, order)| (side, price, *order)));
         let own = all.filter(|(_, _, order)| order.user == *user);
-        let left =
-            |(side, price, Resting { id, user, size })| OrderLeft { user, id, side, price, left: size, cancelled: 0 };
+        let left = |(side, price, Resting { id, size, .. })| OrderLeft { id, side, price, left: size, cancelled: 0 };
         own.map(left).collect()
     }
 
@@ -137,38 +153,41 @@ impl Exchange {
             _ => None,
         };
         let outcome = self.repeat(request, place, time);
-        let mut changes = Changes::default();
-        let mut levels = BTreeSet::new();
+        let mut own: BTreeMap<Address, OwnChanges> = BTreeMap::new();
+        for user in self.take_touched().0 {
+            own.entry(user).or_default().account = self.account(&user);
+        }
+        let (mut levels, mut trades) = (BTreeSet::new(), Vec::new());
         match (request, outcome) {
             (Request::Signed(Action::Limit(limit), _), Outcome::Taken { fills, resting, cancelled }) => {
                 let (&Limit { user, price, .. }, side) = (limit, limit.side());
                 if resting > 0 {
                     levels.insert((side, price));
                 }
-                changes.orders.push(OrderLeft { user, id: place, side, price, left: resting, cancelled });
+                let taker = OrderLeft { id: place, side, price, left: resting, cancelled };
+                own.entry(user).or_default().orders.push(taker);
                 for fill in fills {
-                    let (offer, price, size) = (side.other(), fill.price, fill.size);
+                    trades.push(Trade::of_fill(limit, &fill, place, time));
+                    let Fill { order, user: other, price, size } = fill;
+                    let offer = side.other();
                     levels.insert((offer, price));
-                    let left = self.book().get(fill.order).map_or(0, |(_, _, order)| order.size);
-                    let maker = OrderLeft { user: fill.user, id: fill.order, side: offer, price, left, cancelled: 0 };
-                    changes.orders.push(maker);
-                    changes.fills.push(OwnFill { user, order: place, side, price, size, maker: false });
-                    let maker = OwnFill { user: fill.user, order: fill.order, side: offer, price, size, maker: true };
-                    changes.fills.push(maker);
+                    own.entry(user).or_default().fills.push(OwnFill { order: place, side, price, size, maker: false });
+                    let left = self.book().get(order).map_or(0, |(_, _, order)| order.size);
+                    let maker = own.entry(other).or_default();
+                    maker.orders.push(OrderLeft { id: order, side: offer, price, left, cancelled: 0 });
+                    maker.fills.push(OwnFill { order, side: offer, price, size, maker: true });
                 }
             }
             (Request::Signed(Action::Cancel(cancel), _), Outcome::Cancelled { size }) => {
                 if let Some((side, price, order)) = ended {
                     levels.insert((side, price));
-                    let (user, id) = (order.user, cancel.order);
-                    changes.orders.push(OrderLeft { user, id, side, price, left: 0, cancelled: size });
+                    let over = OrderLeft { id: cancel.order, side, price, left: 0, cancelled: size };
+                    own.entry(order.user).or_default().orders.push(over);
                 }
             }
             _ => {}
         }
-        changes.levels =
-            levels.into_iter().map(|(side, price)| Level(side, price, self.book().level(side, price))).collect();
-        changes.users = self.take_touched().0;
-        changes
+        let level = |(side, price)| Level(side, price, self.book().level(side, price));
+        Changes { levels: levels.into_iter().map(level).collect(), trades, own }
     }
 }

@@ -29,19 +29,26 @@ mod accounts;
 mod answer;
 mod book;
 mod changes;
+mod contract;
 mod exchange;
 mod request;
 mod state;
 #[cfg(feature = "serde")]
 mod text;
-
 #[cfg(feature = "serde")]
-pub use self::text::{Asked, AskedCancel, AskedLimit, AskedWithdraw};
+mod view;
+
 pub use self::{
     accounts::{Account, Delta, Funds, MOST_ACCOUNTS, Token},
     book::{Book, MOST_ORDERS, MOST_OWN_ORDERS, Resting, Side},
-    changes::{Changes, Level, OrderLeft, OwnFill, Trade},
+    changes::{Changes, Level, OrderLeft, OwnChanges, OwnFill, Trade},
+    contract::{Change, ClobContract, Erc20, Payout, Settlement},
     exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
-    request::{Action, Cancel, Limit, Request, SIGNATURE, Withdraw, domain},
-    state::{CHANGE_GAS, Change, Clob, PAYOUT_GAS, Payout, RELAY_GAS, Settlement},
+    request::{Action, Cancel, DOMAIN_NAME, DOMAIN_VERSION, Limit, Request, SIGNATURE, Withdraw, domain},
+    state::{CHANGE_GAS, Clob, PAYOUT_GAS, RELAY_GAS},
+};
+#[cfg(feature = "serde")]
+pub use self::{
+    text::{Asked, AskedCancel, AskedLimit, AskedWithdraw},
+    view::{AccountNow, BookNow, OwnUpdate, Update, View},
 };

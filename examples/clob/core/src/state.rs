@@ -12,7 +12,7 @@
 use alloc::{string::ToString, vec::Vec};
 
 use alloy_primitives::{Address, B256, I256, U256};
-use alloy_sol_types::{SolValue, sol};
+use alloy_sol_types::SolValue;
 use infinityvm_stf::{
     Batch, Codec, Context, Cost, Inputs, ProgramError, Reader, RestoreError, Root, StateTransition, decode_stateful,
     encode_stateful, put_bytes, put_varint, replay,
@@ -22,32 +22,10 @@ use state_tree::{KeyPath, LeafData, Tree, hash};
 use crate::{
     accounts::{Account, MOST_ACCOUNTS, Token},
     book::{MOST_ORDERS, Resting, Side},
+    contract::{Change, Payout, Settlement},
     exchange::{Exchange, Outcome, Rejection},
     request::{Action, Request, domain},
 };
-
-sol! {
-    /// How a user's balances change.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Change { address user; int256 base; int256 quote; }
-
-    /// What the contract pays to a user.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Payout { address user; bool base; uint128 amount; }
-
-    /// What a batch tells the contract.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Settlement {
-        /// The EIP-712 separator of the domain for which signatures were checked.
-        bytes32 domain;
-        /// How many deposits are counted by now, and the hash of them all.
-        uint64 deposits;
-        bytes32 depositHash;
-        /// Trades and payouts, added up for each user.
-        Change[] changes;
-        Payout[] payouts;
-    }
-}
 
 /// The exchange, and the tree of its state.
 #[derive(Debug, Clone)]

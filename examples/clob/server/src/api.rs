@@ -11,13 +11,13 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use clob_core::{Asked, AskedCancel, AskedLimit, AskedWithdraw};
+use clob_core::{Asked, AskedCancel, AskedLimit, AskedWithdraw, View};
 use infinityvm_sdk::Until;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    feed::{Stages, View},
+    feed::Stages,
     page,
     reply::{self, Refused},
     service::{Service, now},
@@ -38,8 +38,8 @@ pub fn routes(service: Arc<Service>, more: Router) -> Router {
         .route("/api/cancels", post(ask::<AskedCancel>))
         .route("/api/withdrawals", post(ask::<AskedWithdraw>))
         .route("/api/market", get(market))
-        .route("/api/book", get(async |service: Shared| view(service, |view| view.book()).await))
-        .route("/api/trades", get(async |service: Shared| view(service, |view| view.trades()).await))
+        .route("/api/book", get(async |service: Shared| view(service, |view| json!(view.book())).await))
+        .route("/api/trades", get(async |service: Shared| view(service, |view| json!(view.trades())).await))
         .route("/api/accounts/{user}", get(account))
         .route("/api/stages", get(stages))
         .route("/api/settled/{place}", get(settled))
@@ -52,7 +52,7 @@ pub fn routes(service: Arc<Service>, more: Router) -> Router {
         .layer(middleware::from_fn(reply::in_our_words))
 }
 
-async fn view(State(service): Shared, look: impl FnOnce(&mut View) -> Value) -> Reply {
+async fn view(State(service): Shared, look: impl FnOnce(&View) -> Value) -> Reply {
     Ok(Json(service.feed.view(look).await?))
 }
 
@@ -71,7 +71,7 @@ async fn market(State(service): Shared) -> Json<Value> {
 }
 
 async fn account(service: Shared, Path(user): Path<Address>) -> Reply {
-    view(service, |view| view.account(user)).await
+    view(service, |view| json!(view.account(user))).await
 }
 
 async fn stages(State(service): Shared) -> Reply<Stages> {
@@ -98,5 +98,5 @@ async fn settled(service: Shared, Path(place): Path<u64>, Query(wanted): Query<W
 }
 
 async fn feed(State(service): Shared, Query(wanted): Query<Wanted>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.max_message_size(MOST).on_upgrade(async move |socket| service.feed.serve(socket, wanted.user).await)
+    upgrade.max_message_size(MOST).on_upgrade(async move |socket| _ = service.feed.serve(socket, wanted.user).await)
 }

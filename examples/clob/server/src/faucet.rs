@@ -8,6 +8,7 @@ use std::{
 
 use alloy_sol_types::{SolCall, sol};
 use axum::{Json, Router, extract::State, routing::post};
+use clob_core::ClobContract;
 use infinityvm_sdk::{
     devnode::contracts::{ANVIL_KEYS, Deployer},
     primitives::{Address, U256},
@@ -19,10 +20,6 @@ use tokio::sync::Mutex;
 use crate::{AnyError, market::Market, reply::Refused};
 
 sol! {
-    interface Bank {
-        function deposit(address user, bool base, uint128 amount) external;
-    }
-
     /// `contracts/src/common/TestToken.sol`.
     interface TestToken {
         function approve(address spender, uint256 amount) external returns (bool);
@@ -88,7 +85,7 @@ impl Faucet {
         given.insert(user, now);
         let mut transactions = Vec::new();
         for (base, amount) in [(true, BASE), (false, QUOTE)] {
-            let call = Bank::depositCall { user, base, amount }.abi_encode();
+            let call = ClobContract::depositCall { user, base, amount }.abi_encode();
             transactions.push(self.account.call(self.contract, call).await?);
         }
         Ok(json!({ "base": BASE.to_string(), "quote": QUOTE.to_string(), "transactions": transactions }))

@@ -3,29 +3,23 @@
 //! The feed follows the server's journal with an exchange of its own, which repeats what was answered. So it shows
 //! nothing that is not durable, everything in its order, and deposits like everything else.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem::replace, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
-use clob_core::{Clob, Exchange, Outcome, Request, Trade};
+use clob_core::{Clob, Request, Trade, View};
 use infinityvm_sdk::{
     Result,
     app::{AppServer, BatchProgress, EntryKind, JournalEntry, stf::Codec},
     primitives::Address,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
-    sync::{Mutex, Notify, broadcast},
-    time::{Instant, timeout},
+    sync::{Mutex, Notify, broadcast, watch},
+    time::{Instant, interval, timeout},
 };
 
-/// Trades that are kept.
-const TRADES: usize = 200;
-/// Entries of the journal in which they are looked for at the start: as many as it gives at once.
+/// Entries of the journal in which the last trades are looked for at the start: as many as it gives at once.
 const REREAD: u64 = 1_000;
 /// Updates that a client may be behind before it is let go.
 const BACKLOG: usize = 4_096;
@@ -42,8 +36,7 @@ pub struct Stages {
     pub answered: u64,
     pub executed: u64,
     pub settled: u64,
-    #[serde(rename = "final")]
-    pub is_final: u64,
+    pub r#final: u64,
 }
 
 impl Stages {
@@ -55,29 +48,17 @@ impl Stages {
             batches.map(|batch| batch.last).fold(status.final_place, u64::max)
         };
         let (executed, settled) = (so_far(BatchProgress::Executed), so_far(BatchProgress::Settled));
-        Ok(Self { answered: status.last_place, executed, settled, is_final: status.final_place })
+        Ok(Self { answered: status.last_place, executed, settled, r#final: status.final_place })
     }
 }
 
-/// What one request changed.
-struct Update {
+/// What clients are told of one request.
+struct Told {
     place: u64,
-    /// For everybody, if the book changed.
+    /// Everybody, if the book changed.
     public: Option<String>,
-    /// For each user whose account changed.
+    /// Each user whose account changed.
     own: BTreeMap<Address, String>,
-}
-
-/// The exchange as of a place.
-pub struct View {
-    exchange: Exchange,
-    place: u64,
-    /// The place of the last update for everybody.
-    seq: u64,
-    trades: VecDeque<Trade>,
-    stages: Stages,
-    /// When everybody was told of them.
-    told: Instant,
 }
 
 /// See the [module](self).
@@ -88,182 +69,109 @@ pub struct Feed {
     /// A request was answered: clients are to be told at once.
     pub wake: Notify,
     /// None lets all clients go.
-    updates: broadcast::Sender<Option<Arc<Update>>>,
+    updates: broadcast::Sender<Option<Arc<Told>>>,
+    stages: watch::Sender<Stages>,
 }
 
 impl Feed {
     pub fn new(server: AppServer<Clob>) -> Self {
-        Self { server, view: Mutex::default(), wake: Notify::new(), updates: broadcast::Sender::new(BACKLOG) }
+        let (updates, stages) = (broadcast::Sender::new(BACKLOG), watch::Sender::default());
+        Self { server, view: Mutex::default(), wake: Notify::new(), updates, stages }
     }
 
-    /// Tells clients what comes into the journal, for as long as the process lives.
-    pub async fn follow(&self) {
-        let mut ticks = tokio::time::interval(TICK);
+    /// Tells clients what comes into the journal and how far the batches are, for as long as the process lives.
+    pub async fn follow(self: Arc<Self>) {
+        let (mut ticks, mut told) = (interval(TICK), Instant::now());
         loop {
-            let seen = tokio::select! {
-                () = self.wake.notified() => self.view(|_| ()).await,
-                _ = ticks.tick() => self.look().await,
+            let stages = tokio::select! {
+                () = self.wake.notified() => None,
+                // If that cannot be read for once, the book can be all the same.
+                _ = ticks.tick() => Stages::of(&self.server).await.ok(),
             };
-            if seen.is_err() {
+            if self.view(|_| ()).await.is_err() {
                 // Whoever asks is told why. Once it can be read again, another may have answered meanwhile.
                 *self.view.lock().await = None;
                 _ = self.updates.send(None);
+            } else if let Some(now) = stages
+                && self.stages.send_if_modified(|last| replace(last, now) != now || told.elapsed() >= BEAT)
+            {
+                told = Instant::now();
+                for (stage, place) in [("answered", now.answered), ("settled", now.settled), ("final", now.r#final)] {
+                    metrics::gauge!("clob_place", "stage" => stage).set(place as f64);
+                }
             }
         }
     }
 
-    /// Looks for what came without anybody's request, and how far the batches are.
-    async fn look(&self) -> Result<()> {
-        // If that cannot be read for once, the book can be all the same.
-        let stages = Stages::of(&self.server).await.ok();
-        if let Some(now) = self.view(|view| view.news(stages)).await? {
-            metrics::gauge!("clob_place", "stage" => "answered").set(now.answered as f64);
-            metrics::gauge!("clob_place", "stage" => "settled").set(now.settled as f64);
-            metrics::gauge!("clob_place", "stage" => "final").set(now.is_final as f64);
-            let public = Some(typed("stages", json!(now)));
-            // It is of no place, and for all.
-            _ = self.updates.send(Some(Arc::new(Update { place: u64::MAX, public, own: BTreeMap::new() })));
-        }
-        Ok(())
-    }
-
     /// Looks at everything that was answered by now.
-    pub async fn view<T>(&self, look: impl FnOnce(&mut View) -> T) -> Result<T> {
+    pub async fn view<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T> {
         let mut view = self.view.lock().await;
         let durable = self.server.read(Clob::place).await?;
         let view = match &mut *view {
             Some(view) => view,
-            none => none.insert(View::new(&self.server).await?),
+            none => none.insert(view_of(&self.server).await?),
         };
-        while view.place < durable {
-            let entries = self.server.answers_since(view.place).await?;
+        while view.place() < durable {
+            let entries = self.server.answers_since(view.place()).await?;
             if entries.is_empty() {
                 break;
             }
             // Nobody may be listening.
-            entries.iter().filter_map(|entry| view.take(entry)).for_each(|update| _ = self.updates.send(Some(update)));
+            entries.iter().filter_map(|entry| hear(view, entry)).for_each(|update| _ = self.updates.send(Some(update)));
         }
         Ok(look(view))
     }
 
-    /// Sends a client everything from now on, until it goes, or is too slow to hear everything.
-    pub async fn serve(&self, mut socket: WebSocket, user: Option<Address>) {
-        let mut updates = self.updates.subscribe();
-        let snapshot = self.view(|view| (view.snapshot(user), view.place)).await;
-        let Ok((mut messages, from)) = snapshot else { return };
+    /// Sends a client everything from now on. Ends when it goes, or is too slow to hear everything.
+    pub async fn serve(&self, mut socket: WebSocket, user: Option<Address>) -> Option<()> {
+        let (mut updates, mut stages) = (self.updates.subscribe(), self.stages.subscribe());
+        let snapshot = self.view(|view| (snapshot(view, *stages.borrow(), user), view.place())).await;
+        let (mut messages, from) = snapshot.ok()?;
         loop {
             for message in messages {
-                let sent = timeout(PATIENCE, socket.send(Message::text(message))).await;
-                if !sent.is_ok_and(|sent| sent.is_ok()) {
-                    return;
-                }
+                timeout(PATIENCE, socket.send(Message::text(message))).await.ok()?.ok()?;
             }
             messages = tokio::select! {
-                update = updates.recv() => match update {
-                    Ok(Some(update)) if update.place > from => {
-                        let own = user.and_then(|user| update.own.get(&user));
-                        update.public.iter().chain(own).cloned().collect()
-                    }
-                    Ok(Some(_)) => Vec::new(),
-                    _ => return,
-                },
-                message = socket.recv() => match message {
-                    Some(Ok(_)) => Vec::new(),
-                    _ => return,
-                },
+                // How far the batches are is told after what is in them.
+                biased;
+                message = socket.recv() => message?.ok().map(|_| Vec::new())?,
+                told = updates.recv() => {
+                    let told = told.ok()??;
+                    let own = user.and_then(|user| told.own.get(&user));
+                    told.public.iter().chain(own).filter(|_| told.place > from).cloned().collect()
+                }
+                Ok(()) = stages.changed() => vec![typed("stages", &*stages.borrow_and_update())],
             };
         }
     }
 }
 
-fn carried_out(entry: &JournalEntry) -> Option<Request> {
-    Request::decode(&entry.request).ok().filter(|_| entry.kind == EntryKind::Answered)
+/// The view as of now, with the last trades that the journal still has.
+async fn view_of(server: &AppServer<Clob>) -> Result<View> {
+    let (exchange, place) = server.read(|clob| (clob.exchange().clone(), clob.place())).await?;
+    let entries = server.answers_since(place.saturating_sub(REREAD)).await?;
+    let earlier = entries.iter().filter(|entry| entry.place <= place && entry.kind == EntryKind::Answered);
+    let trades = earlier.flat_map(|entry| Trade::of(&entry.request, &entry.answer, entry.place, entry.time));
+    Ok(View::new(exchange, place, trades))
 }
 
-fn typed(kind: &str, mut fields: Value) -> String {
+/// Has a view hear of an entry, and says what there is to tell.
+fn hear(view: &mut View, entry: &JournalEntry) -> Option<Arc<Told>> {
+    view.skip(entry.place);
+    let request = Request::decode(&entry.request).ok().filter(|_| entry.kind == EntryKind::Answered)?;
+    let (update, own) = view.take(&request, entry.place, entry.time);
+    let own = own.into_iter().map(|(user, own)| (user, typed("own", &own))).collect();
+    Some(Arc::new(Told { place: entry.place, public: update.map(|update| typed("update", &update)), own }))
+}
+
+fn snapshot(view: &View, stages: Stages, user: Option<Address>) -> Vec<String> {
+    let trades = json!({ "trades": view.trades() });
+    let all = [typed("book", &view.book()), typed("trades", &trades), typed("stages", &stages)];
+    all.into_iter().chain(user.map(|user| typed("account", &view.account(user)))).collect()
+}
+
+fn typed(kind: &str, fields: &impl Serialize) -> String {
+    let mut fields = json!(fields);
     fields["type"] = kind.into();
     fields.to_string()
-}
-
-impl View {
-    /// As of now, with the last trades that the journal still has.
-    async fn new(server: &AppServer<Clob>) -> Result<Self> {
-        let (exchange, place) = server.read(|clob| (clob.exchange().clone(), clob.place())).await?;
-        let (trades, told, stages) = (VecDeque::new(), Instant::now(), Stages::of(server).await?);
-        let mut view = Self { exchange, place, seq: place, trades, stages, told };
-        for entry in server.answers_since(place.saturating_sub(REREAD)).await? {
-            if let Some(request) = carried_out(&entry).filter(|_| entry.place <= place) {
-                view.trade(&entry, &request);
-            }
-        }
-        Ok(view)
-    }
-
-    /// The stages, if clients are to be told of them now.
-    fn news(&mut self, stages: Option<Stages>) -> Option<Stages> {
-        let now = stages.unwrap_or(self.stages);
-        let is_news = std::mem::replace(&mut self.stages, now) != now || self.told.elapsed() >= BEAT;
-        is_news.then(|| {
-            self.told = Instant::now();
-            now
-        })
-    }
-
-    pub fn book(&self) -> Value {
-        let mut fields = json!(self.exchange.book());
-        fields["seq"] = self.seq.into();
-        fields
-    }
-
-    /// The latest first.
-    pub fn trades(&self) -> Value {
-        self.trades.iter().rev().map(|trade| json!(trade)).collect()
-    }
-
-    /// Keeps the trades of a request, and returns them.
-    fn trade(&mut self, entry: &JournalEntry, request: &Request) -> Vec<Trade> {
-        let outcome = Outcome::decode(&entry.answer).unwrap_or(Outcome::Withdrawn);
-        let trades: Vec<_> = Trade::of(request, &outcome, entry.place, entry.time).collect();
-        self.trades.extend(&trades);
-        self.trades.drain(..self.trades.len().saturating_sub(TRADES));
-        trades
-    }
-
-    pub fn account(&self, user: Address) -> Value {
-        let mut fields = json!(self.exchange.account(&user));
-        fields["orders"] = json!(self.exchange.orders_of(&user));
-        (fields["seq"], fields["user"]) = (self.place.into(), json!(user));
-        fields
-    }
-
-    fn snapshot(&self, user: Option<Address>) -> Vec<String> {
-        let trades = json!({ "trades": self.trades() });
-        let mut messages =
-            vec![typed("book", self.book()), typed("trades", trades), typed("stages", json!(self.stages))];
-        messages.extend(user.map(|user| typed("account", self.account(user))));
-        messages
-    }
-
-    /// Carries a request out once more, if it was carried out, and says what has changed.
-    fn take(&mut self, entry: &JournalEntry) -> Option<Arc<Update>> {
-        let (place, time) = (entry.place, entry.time);
-        self.place = place;
-        let request = carried_out(entry)?;
-        let changes = self.exchange.watch(&request, place, time);
-        let trades = self.trade(entry, &request);
-        let public = (!changes.levels.is_empty()).then(|| {
-            let prev = std::mem::replace(&mut self.seq, place);
-            let fields =
-                json!({ "seq": place, "prev": prev, "time": time, "levels": changes.levels, "trades": trades });
-            typed("update", fields)
-        });
-        let own = changes.users.iter().map(|user| {
-            let mut fields = json!(self.exchange.account(user));
-            (fields["seq"], fields["time"]) = (place.into(), time.into());
-            fields["orders"] = json!(changes.orders.iter().filter(|order| order.user == *user).collect::<Vec<_>>());
-            fields["fills"] = json!(changes.fills.iter().filter(|fill| fill.user == *user).collect::<Vec<_>>());
-            (*user, typed("own", fields))
-        });
-        Some(Arc::new(Update { place, public, own: own.collect() }))
-    }
 }

@@ -11,9 +11,10 @@
 //! contracts and a node.
 
 pub mod api;
+pub mod config;
 pub mod faucet;
 mod feed;
-pub mod limits;
+mod limits;
 pub mod maker;
 pub mod market;
 mod page;

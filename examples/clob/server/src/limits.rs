@@ -7,10 +7,9 @@ use std::{
 };
 
 use infinityvm_sdk::primitives::Address;
-use serde::Serialize;
 use tokio::{sync::Semaphore, time::sleep};
 
-use crate::reply::Refused;
+use crate::{config::Limit, reply::Refused};
 
 /// Users that are kept in mind, at most, before those are forgotten who have all of their burst again.
 const MOST: usize = 10_000;
@@ -19,21 +18,6 @@ const MOST: usize = 10_000;
 /// wait at most.
 const REFUSAL: Duration = Duration::from_millis(100);
 const REFUSED: usize = 1_000;
-
-/// So many requests a second, and so many at once.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Limit {
-    /// In the long run; 0 counts as 1.
-    pub per_second: u32,
-    /// After a while without any.
-    pub burst: u32,
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self { per_second: 50, burst: 100 }
-    }
-}
 
 /// Until when each user has used what they may: each request takes its share of a second.
 pub(crate) struct Limits {

@@ -21,10 +21,10 @@ use axum::{Router, extract::State, routing::get};
 use clap::Parser;
 use clob::{
     AnyError, api,
+    config::{Config, Limit, Store},
     faucet::Faucet,
-    limits::Limit,
     maker,
-    service::{Config, Service, Store},
+    service::Service,
     world::World,
 };
 use infinityvm_sdk::{

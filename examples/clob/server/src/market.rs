@@ -1,36 +1,16 @@
 //! What the contract says of itself.
 
-use alloy_sol_types::{SolCall, SolEvent, sol};
-use clob_core::{MOST_FILLS, MOST_OWN_ORDERS, Request, Token, domain};
+use alloy_sol_types::SolCall;
+use clob_core::{ClobContract, DOMAIN_NAME, DOMAIN_VERSION, Erc20, MOST_FILLS, MOST_OWN_ORDERS};
 use infinityvm_sdk::{
-    chain::{Call, Chain, Log},
+    chain::{Call, Chain},
     primitives::{Address, B256},
 };
 use serde_json::{Value, json};
 
 use crate::AnyError;
 
-sol! {
-    /// `contracts/src/relay/ClobConsumer.sol`.
-    interface ClobContract {
-        event Deposited(uint64 indexed number, address indexed user, bool base, uint128 amount);
-
-        function baseToken() external view returns (address);
-        function quoteToken() external view returns (address);
-        function programHash() external view returns (bytes32);
-        function since() external view returns (uint256);
-        function getJobManager() external view returns (address);
-    }
-
-    /// An ERC-20.
-    interface Erc20 {
-        function symbol() external view returns (string);
-        function decimals() external view returns (uint8);
-    }
-}
-
 /// A pair of tokens, and the contract that holds them.
-#[derive(Clone, Debug)]
 pub struct Market {
     /// The chain.
     pub chain_id: u64,
@@ -60,15 +40,12 @@ impl Market {
             Ok::<_, AnyError>(json!({ "token": address, "symbol": symbol, "decimals": decimals }))
         };
         let chain_id = chain.identity().await?.chain_id;
-        let domain = domain(chain_id, contract);
         let about = json!({
             "chain_id": chain_id,
             "contract": contract,
             "base": token(ask(&chain, contract, ClobContract::baseTokenCall {}).await?).await?,
             "quote": token(ask(&chain, contract, ClobContract::quoteTokenCall {}).await?).await?,
-            "domain": {
-                "name": domain.name, "version": domain.version, "chainId": chain_id, "verifyingContract": contract,
-            },
+            "domain": { "name": DOMAIN_NAME, "version": DOMAIN_VERSION, "chainId": chain_id, "verifyingContract": contract },
             "most_fills": MOST_FILLS,
             "most_orders": MOST_OWN_ORDERS,
         });
@@ -77,15 +54,6 @@ impl Market {
         let since = ask(&chain, contract, ClobContract::sinceCall {}).await?.saturating_to();
         Ok(Self { chain_id, contract, job_manager, program_hash, since, about })
     }
-}
-
-/// The request of a log, if it is a deposit.
-pub(crate) fn deposit(log: &Log) -> Option<Request> {
-    let topics = log.topics.iter().copied();
-    let ClobContract::Deposited { number, user, base, amount } =
-        ClobContract::Deposited::decode_raw_log_validate(topics, &log.data).ok()?;
-    let token = if base { Token::Base } else { Token::Quote };
-    Some(Request::Deposit { number, user, token, amount })
 }
 
 async fn ask<C: SolCall>(chain: &Chain, to: Address, call: C) -> Result<C::Return, AnyError> {

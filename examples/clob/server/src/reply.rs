@@ -22,6 +22,11 @@ impl Refused {
         Self(json!({ "code": code, "message": message.to_string() }))
     }
 
+    /// In the core's words for a rejection or a refusal.
+    pub fn of((code, message): (&str, &str)) -> Self {
+        Self::new(code, message)
+    }
+
     pub fn too_often(message: &str, wait: Duration) -> Self {
         Self::new("rate", message).with("retry_after", u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
     }
@@ -42,13 +47,6 @@ impl From<Error> for Refused {
             _ => "unavailable",
         };
         Self::new(code, error.report())
-    }
-}
-
-/// The core's words for a rejection or a refusal.
-impl From<(&str, &str)> for Refused {
-    fn from((code, message): (&str, &str)) -> Self {
-        Self::new(code, message)
     }
 }
 
@@ -76,9 +74,8 @@ pub async fn in_our_words(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let is_text = response.headers().get("content-type").is_some_and(|kind| kind == "text/plain; charset=utf-8");
     if response.status().is_client_error() && is_text {
-        let is_long = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let code = if response.status() == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "malformed" };
         let text = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-        let code = if is_long { "too_large" } else { "malformed" };
         response = Refused::new(code, String::from_utf8_lossy(&text)).into_response();
     }
     let labels = [("path", path), ("status", response.status().as_u16().to_string())];

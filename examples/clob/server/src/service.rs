@@ -1,15 +1,12 @@
 //! The server itself: whom it works with, and how a user's request comes to its answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use alloy_sol_types::SolEvent;
-use clob_core::{Action, Clob, Outcome, Rejection, Request, SIGNATURE, domain};
+use clob_core::{Action, Clob, ClobContract, Outcome, Rejection, Request, SIGNATURE, domain};
 use infinityvm_sdk::{
-    Client, LocalSigner, ProgramId, Revision,
-    app::{self, AppAnswer, AppServer, BatchPolicy, ChainInputs, stf::Context},
+    Client, Revision,
+    app::{self, AppAnswer, AppServer, ChainInputs, stf::Context},
     chain::Chain,
     nonce::Given,
     observe::Metrics,
@@ -20,64 +17,12 @@ use serde_json::{Value, json};
 
 use crate::{
     AnyError,
+    config::{Config, Store},
     feed::Feed,
-    limits::{Limit, Limits},
-    market::{ClobContract, Market, deposit},
+    limits::Limits,
+    market::Market,
     reply::Refused,
 };
-
-/// The most gas of a relay, of the 16,777,216 that a transaction may have by EIP-7825. What the contract spends on each
-/// user and payout is `CHANGE_GAS` and `PAYOUT_GAS` of the core.
-pub const MOST_GAS: u64 = 10_000_000;
-
-/// Where the journal and the outbox are.
-#[derive(Clone, Debug)]
-pub enum Store {
-    /// Nowhere: all is gone when the server ends. For a chain that ends with it.
-    Memory,
-    /// A SQLite file.
-    Sqlite(String),
-    /// A PostgreSQL database, by its URL. Several servers can share it: one answers, and the others stand by.
-    Postgres(String),
-}
-
-/// Whom the server works with.
-pub struct Config {
-    /// The node's gRPC address.
-    pub node: String,
-    /// The RPC of the chain.
-    pub rpc: String,
-    /// The contract.
-    pub contract: Address,
-    /// What the node knows the program by.
-    pub program: ProgramId,
-    /// Signs the jobs.
-    pub signer: LocalSigner,
-    /// Where everything is kept.
-    pub store: Store,
-    /// How much each user may ask for.
-    pub limit: Limit,
-    /// When batches are cut.
-    pub batches: BatchPolicy,
-    /// How many confirmations make a result final, and a deposit count.
-    pub confirmations: u64,
-    /// Whether `/api/market` says that there is a faucet.
-    pub faucet: bool,
-}
-
-impl Config {
-    /// When batches are cut, unless set: soon, and no larger than a transaction can bring their results. With
-    /// [`MOST_GAS`] a batch changes the balances of at most 960 users, or pays 64 withdrawals.
-    #[must_use]
-    pub fn usual_batches() -> BatchPolicy {
-        BatchPolicy::default()
-            .with_count(400)
-            .with_cycles(20_000_000_000)
-            .with_gas(MOST_GAS)
-            .with_delay(Duration::from_millis(500))
-            .with_snapshots(1_000)
-    }
-}
 
 /// A server that runs.
 pub struct Service {
@@ -102,12 +47,11 @@ impl Service {
             return Err(format!("the contract takes results of another program than {}", config.program).into());
         }
         (market.about["limit"], market.about["faucet"]) = (json!(config.limit), config.faucet.into());
-        let chain = Chain::connect(&config.rpc, market.job_manager).await?;
         let client = Client::builder()
             .grpc(&config.node)
             .revision(Revision::Relay)
             .signer(config.signer)
-            .chain(chain)
+            .chain(Chain::connect(&config.rpc, market.job_manager).await?)
             .observer(Metrics::new())
             .nonces(Given) // the outbox gives them out
             .connect()
@@ -119,17 +63,18 @@ impl Service {
         };
         let lane = app::lane(market.contract, Revision::Relay).with_finality(config.confirmations);
         let outbox = outbox.network(format!("chain {}", market.chain_id)).lane(lane).start().await?;
-        let deposits = ChainInputs::since(market.since, deposit).with_events([ClobContract::Deposited::SIGNATURE_HASH]);
+        let deposits = ChainInputs::since(market.since, |log| Request::of_log(&log.topics, &log.data))
+            .with_events([ClobContract::Deposited::SIGNATURE_HASH])
+            .with_confirmations(config.confirmations);
         let server = AppServer::builder(outbox.clone(), market.contract, config.program)
             .name("clob")
             .initial(Clob::new(market.chain_id, market.contract))
             .batches(config.batches)
-            .chain_inputs(deposits.with_confirmations(config.confirmations))
+            .chain_inputs(deposits)
             .start()
             .await?;
         let (feed, limits) = (Arc::new(Feed::new(server.clone())), Limits::new(config.limit));
-        let following = Arc::clone(&feed);
-        tokio::spawn(async move { following.follow().await });
+        tokio::spawn(Arc::clone(&feed).follow());
         Ok(Arc::new(Self { server, market, feed, limits, confirmations: config.confirmations, outbox }))
     }
 
@@ -153,7 +98,7 @@ impl Service {
         let AppAnswer { place, time, repeated, outcome } = asked.await?;
         self.feed.wake.notify_one();
         match outcome {
-            Ok(Outcome::Refused(refusal)) => Err(Refused::from(refusal.words()).with("place", place)),
+            Ok(Outcome::Refused(refusal)) => Err(Refused::of(refusal.words()).with("place", place)),
             Ok(outcome) => {
                 let mut said = json!(outcome);
                 (said["place"], said["time"], said["repeated"]) = (place.into(), time.into(), repeated.into());
@@ -182,7 +127,7 @@ impl Service {
         // Before the signature is looked at, which takes most of the time; and once more after it, when it counts.
         self.limits.check(user, due.is_err(), false)?;
         if request.signer(&domain(self.market.chain_id, self.market.contract)) != Some(user) {
-            return Err(Rejection::Signature.words().into());
+            return Err(Refused::of(Rejection::Signature.words()));
         }
         self.limits.check(user, due.is_err(), true)
     }
@@ -193,7 +138,7 @@ impl Service {
     /// # Errors
     ///
     /// That it cannot be read what is left.
-    pub async fn end(&self, deadline: Duration) -> Result<(), AnyError> {
+    pub async fn end(&self, deadline: std::time::Duration) -> Result<(), AnyError> {
         let left = self.server.drain(deadline).await?;
         self.outbox.drain(deadline).await?;
         println!("{} of {} answers are in no batch yet", left.last_place - left.batched, left.last_place);
@@ -202,12 +147,12 @@ impl Service {
 }
 
 fn rejected(rejection: Rejection, last: u64) -> Refused {
-    let refused = Refused::from(rejection.words());
+    let refused = Refused::of(rejection.words());
     if rejection == Rejection::Nonce { refused.with("next_nonce", last + 1) } else { refused }
 }
 
 /// The time, in milliseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }

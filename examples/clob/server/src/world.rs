@@ -21,8 +21,7 @@ use tokio::{
 
 use crate::{
     AnyError,
-    limits::Limit,
-    service::{Config, Store},
+    config::{Config, Limit, Store},
 };
 
 const CLOB: &str = include_str!("../../../../contracts/artifacts/relay/ClobConsumer.json");

@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 mod model;
 mod state;
+#[cfg(feature = "serde")]
+mod view;
 
 use model::Model;
 

@@ -2,7 +2,10 @@
 
 use alloy_signer::SignerSync as _;
 use alloy_signer_local::PrivateKeySigner;
-use clob::service::{Service, Store, now};
+use clob::{
+    config::Store,
+    service::{Service, now},
+};
 use clob_core::{Action, Cancel, Limit, Rejection, Request, Token, Withdraw, domain};
 use infinityvm_sdk::primitives::{Address, B256, hex};
 use serde_json::{Value, json};

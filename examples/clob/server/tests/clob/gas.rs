@@ -3,8 +3,8 @@
 use alloy_primitives::I256;
 use alloy_sol_types::{SolEvent, SolValue as _, sol};
 use clob::{
+    config::{MOST_GAS, Store},
     market::Market,
-    service::{MOST_GAS, Store},
 };
 use clob_core::{Action, CHANGE_GAS, Change, PAYOUT_GAS, Payout, RELAY_GAS, Settlement};
 use futures_util::{StreamExt as _, stream};

@@ -9,11 +9,7 @@ use std::{
 
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, sol};
-use clob::{
-    maker::Trader,
-    service::{Config, Service},
-    world::World,
-};
+use clob::{config::Config, maker::Trader, service::Service, world::World};
 use clob_core::{Action, Cancel, Limit, SIGNATURE, Withdraw};
 use infinityvm_sdk::primitives::{Address, B256, U256, hex};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use clob::service::Store;
+use clob::config::Store;
 use infinityvm_sdk::primitives::Address;
 use serde_json::json;
 use support::harness::within;
