@@ -44,7 +44,7 @@ pub use self::{
     changes::{Changes, Level, OrderLeft, OwnChanges, OwnFill, Trade},
     contract::{Change, ClobContract, Erc20, Payout, Settlement},
     exchange::{Exchange, Fill, MOST_FILLS, Outcome, Refusal, Rejection, chained},
-    request::{Action, Cancel, DOMAIN_NAME, DOMAIN_VERSION, Limit, Request, SIGNATURE, Withdraw, domain},
+    request::{Action, Cancel, Limit, NAME, Request, SIGNATURE, VERSION, Withdraw, domain},
     state::{CHANGE_GAS, Clob, PAYOUT_GAS, RELAY_GAS},
 };
 #[cfg(feature = "serde")]

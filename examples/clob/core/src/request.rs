@@ -33,17 +33,17 @@ impl Limit {
 /// The size of a signature: r, s and v.
 pub const SIGNATURE: usize = 65;
 
-/// The name of the domain of signatures.
-pub const DOMAIN_NAME: &str = "InfinityVM CLOB";
-/// The version of that domain.
-pub const DOMAIN_VERSION: &str = "1";
+/// What this app is called in what users sign.
+pub const NAME: &str = "InfinityVM CLOB";
+/// Its version there.
+pub const VERSION: &str = "1";
 
 /// What signatures are for: this app, on one chain and for one contract.
 #[must_use]
 pub const fn domain(chain_id: u64, contract: Address) -> Eip712Domain {
     Eip712Domain {
-        name: Some(Cow::Borrowed(DOMAIN_NAME)),
-        version: Some(Cow::Borrowed(DOMAIN_VERSION)),
+        name: Some(Cow::Borrowed(NAME)),
+        version: Some(Cow::Borrowed(VERSION)),
         chain_id: Some(U256::from_limbs([chain_id, 0, 0, 0])),
         verifying_contract: Some(contract),
         salt: None,

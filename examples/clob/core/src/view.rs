@@ -96,8 +96,8 @@ impl View {
         self.place = place;
     }
 
-    /// Hears of a request that was carried out; returns what everybody is told of it, if anything, and each user whose account
-    /// has changed.
+    /// Hears of a request that was carried out; returns what everybody is told of it, if the book has changed, and what each
+    /// user is told whose account has changed.
     pub fn take(&mut self, request: &Request, place: u64, time: u64) -> (Option<Update>, BTreeMap<Address, OwnUpdate>) {
         self.place = place;
         let changes = self.exchange.watch(request, place, time);

@@ -1,7 +1,7 @@
 //! What the contract says of itself.
 
 use alloy_sol_types::SolCall;
-use clob_core::{ClobContract, DOMAIN_NAME, DOMAIN_VERSION, Erc20, MOST_FILLS, MOST_OWN_ORDERS};
+use clob_core::{ClobContract, Erc20, MOST_FILLS, MOST_OWN_ORDERS, NAME, VERSION};
 use infinityvm_sdk::{
     chain::{Call, Chain},
     primitives::{Address, B256},
@@ -45,7 +45,7 @@ impl Market {
             "contract": contract,
             "base": token(ask(&chain, contract, ClobContract::baseTokenCall {}).await?).await?,
             "quote": token(ask(&chain, contract, ClobContract::quoteTokenCall {}).await?).await?,
-            "domain": { "name": DOMAIN_NAME, "version": DOMAIN_VERSION, "chainId": chain_id, "verifyingContract": contract },
+            "domain": { "name": NAME, "version": VERSION, "chainId": chain_id, "verifyingContract": contract },
             "most_fills": MOST_FILLS,
             "most_orders": MOST_OWN_ORDERS,
         });
