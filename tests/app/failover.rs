@@ -233,11 +233,24 @@ async fn a_leader_that_was_cut_off_answers_nothing_once_it_is_back() {
     go.send(()).unwrap();
     let error = timeout(LONG, late).await.expect("it is told").unwrap().unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Stopped, Outcome::NotSent), "{error}");
-    eventually("the first one stands by", async || matches!(former.server.state(), AppState::Standby { .. })).await;
-    let error = former.server.request(order(2)).key("2").await.unwrap_err();
-    assert!(error.to_string().contains("next-"), "{error}");
-    let last = steadily(async || next.server.request(order(3)).key("3").await).await;
+    // On a busy machine the other one may lose its lease by now, and the lane comes back to the first.
+    eventually("the one that stands by names the other", async || {
+        for (one, other, name) in [(&former, &next, "next-"), (&next, &former, "former-")] {
+            if !other.answers() || !matches!(one.server.state(), AppState::Standby { .. }) {
+                continue;
+            }
+            match one.server.request(order(2)).key("2").await {
+                Err(error) if error.to_string().contains(name) => return true,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+                Ok(again) => assert_eq!((again.place, again.outcome, again.repeated), (2, Ok(3), true)),
+            }
+        }
+        false
+    })
+    .await;
+    let leader = || if next.answers() { &next.server } else { &former.server };
+    let last = steadily(async || leader().request(order(3)).key("3").await).await;
     assert_eq!((last.place, last.outcome), (3, Ok(6)));
-    steadily(async || next.server.settled(3, Until::Relayed).await).await;
-    assert_eq!(rig.root(), next.server.status().await.unwrap().root);
+    steadily(async || leader().settled(3, Until::Relayed).await).await;
+    assert_eq!(rig.root(), steadily(async || leader().status().await).await.root);
 }
