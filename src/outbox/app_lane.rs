@@ -12,7 +12,7 @@ use super::{
     lane::LaneHandle,
     results::stored,
     service::Outbox,
-    store::{EventRow, Fence, Halt, JobRow, LaneRow, Storage, damaged, journal::Journal},
+    store::{EventRow, Fence, Halt, JobRow, LaneRow, Storage, damaged, is_fenced, journal::Journal},
 };
 use crate::{
     client::Client,
@@ -91,7 +91,7 @@ impl AppLane {
 
     /// What the lane's worker could not do lately, or why it has ended.
     pub(crate) fn trouble(&self) -> Option<Error> {
-        self.lane.trouble()
+        self.lane.trouble().filter(|error| is_trouble(error, self.is_shared()))
     }
 
     async fn row(&self) -> Result<LaneRow> {
@@ -203,6 +203,12 @@ impl Outbox {
     }
 }
 
+/// Whether what a lane's worker has ended with is a trouble to the app's server. Where instances share the store, it is
+/// none that another one has taken the lane: the server stands by.
+fn is_trouble(error: &Error, shared: bool) -> bool {
+    !(shared && is_fenced(error))
+}
+
 #[cfg(all(test, feature = "devnode", feature = "grpc"))]
 mod tests {
     use super::*;
@@ -251,5 +257,12 @@ mod tests {
         assert!(lane.fence().is_some() && !lane.is_shared());
         assert_eq!(*lane.fences().borrow(), lane.fence());
         assert_eq!((lane.leader().await.unwrap(), lane.halt().await.unwrap()), (None, None));
+    }
+
+    #[test]
+    fn a_take_over_is_no_trouble_where_instances_share_the_store() {
+        let (taken, broken) = (crate::outbox::store::fenced("a store"), damaged("a lane is gone"));
+        assert!(!is_trouble(&taken, true) && is_trouble(&taken, false));
+        assert!(is_trouble(&broken, true) && is_trouble(&broken, false));
     }
 }

@@ -235,6 +235,7 @@ async fn a_leader_that_was_cut_off_answers_nothing_once_it_is_back() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Stopped, Outcome::NotSent), "{error}");
     // On a busy machine the other one may lose its lease by now, and the lane comes back to the first.
     eventually("the one that stands by names the other", async || {
+        assert!(!matches!(former.server.state(), AppState::Stopped(_)), "{:?}", former.server.state());
         for (one, other, name) in [(&former, &next, "next-"), (&next, &former, "former-")] {
             if !other.answers() || !matches!(one.server.state(), AppState::Standby { .. }) {
                 continue;
